@@ -1,0 +1,269 @@
+//! The command line: the one place where strings and the environment are read.
+
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, str::FromStr};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use libp2p::{Multiaddr, PeerId};
+use punchline_bridge::RelayAddr;
+use punchline_protocol::Network;
+
+/// gRPC between two private peers: no port forwarding, no VPN, no server in the middle.
+#[derive(Debug, Parser)]
+#[command(name = "punchline", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What every command takes.
+#[derive(Args, Debug)]
+pub struct Common {
+    /// Settings from a TOML file: a key for each flag, without its dashes; tables named after a
+    /// command hold for that command alone. Flags beat the environment, which beats the file.
+    #[arg(long, global = true, env = "PUNCHLINE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Check the settings and exit.
+    #[arg(long, global = true, env = "PUNCHLINE_CHECK")]
+    pub check: bool,
+    /// The private key of this node, mode 0600; made if it does not exist. Default: `identity` in the
+    /// user's state directory.
+    #[arg(long, global = true, env = "PUNCHLINE_IDENTITY", value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Append what happens to a file, one JSON object a line; `-` is standard output.
+    #[arg(long, global = true, env = "PUNCHLINE_EVENTS", value_name = "FILE")]
+    pub events: Option<PathBuf>,
+    /// How the log on standard error looks.
+    #[arg(long, global = true, env = "PUNCHLINE_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Log more: once for debug, twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The whole story on this machine, in seconds: two private peers meet, punch through, talk directly.
+    Demo(Demo),
+    /// Introduce peers to each other, and forward between them until they have a direct path.
+    Relay(Relay),
+    /// A Kaspa-style node that answers handshakes and keeps sessions.
+    Server(Server),
+    /// Dial a server, shake hands, keep the session.
+    Client(Client),
+    /// Print this node's peer id; make its identity if there is none.
+    Id,
+}
+
+/// `punchline demo`.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Print the result as one JSON object instead of a timeline and a table.
+    #[arg(long, env = "PUNCHLINE_JSON")]
+    pub json: bool,
+}
+
+/// What every command with a node takes.
+#[derive(Args, Debug)]
+pub struct Node {
+    /// Listen here; one address per transport and family. Default: every interface, IPv4 and IPv6, TCP
+    /// and QUIC, one free port each.
+    #[arg(long, env = "PUNCHLINE_LISTEN", value_name = "ADDR")]
+    pub listen: Vec<Many<Multiaddr>>,
+    /// A relay, as `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`.
+    #[arg(long, env = "PUNCHLINE_RELAY", value_name = "ADDR")]
+    pub relay: Vec<Many<RelayAddr>>,
+    /// Treat these ranges as public: labs, private networks.
+    #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
+    pub assume_global: Vec<Many<IpNet>>,
+}
+
+/// `punchline relay`.
+#[derive(Args, Debug)]
+pub struct Relay {
+    /// Listen here. Default: every interface, IPv4 and IPv6, TCP and QUIC, one free port each.
+    #[arg(long, env = "PUNCHLINE_LISTEN", value_name = "ADDR")]
+    pub listen: Vec<Many<Multiaddr>>,
+    /// Where peers reach this relay from outside; `auto`: wherever the first ones say they see it.
+    /// Default: the addresses given with --listen that name an IP address.
+    #[arg(long, env = "PUNCHLINE_EXTERNAL", value_name = "ADDR|auto")]
+    pub external: Vec<Many<ExternalAddr>>,
+    /// Treat these ranges as public when --external is auto.
+    #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
+    pub assume_global: Vec<Many<IpNet>>,
+    /// Most reservations at once.
+    #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS", default_value_t = 1024)]
+    pub max_reservations: usize,
+    /// Most reservations of one peer.
+    #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS_PER_PEER", default_value_t = 4)]
+    pub max_reservations_per_peer: usize,
+    /// How long a reservation lasts unless renewed, in seconds.
+    #[arg(long, env = "PUNCHLINE_RESERVATION_SECONDS", default_value_t = 3600)]
+    pub reservation_seconds: u64,
+    /// Most circuits at once.
+    #[arg(long, env = "PUNCHLINE_MAX_CIRCUITS", default_value_t = 256)]
+    pub max_circuits: usize,
+    /// Most circuits of one peer.
+    #[arg(long, env = "PUNCHLINE_MAX_CIRCUITS_PER_PEER", default_value_t = 16)]
+    pub max_circuits_per_peer: usize,
+    /// Bytes that one circuit may forward, both directions added; 0 is no limit.
+    #[arg(long, env = "PUNCHLINE_CIRCUIT_BYTES", default_value_t = 1 << 30)]
+    pub circuit_bytes: u64,
+    /// How long one circuit may live, in seconds.
+    #[arg(long, env = "PUNCHLINE_CIRCUIT_SECONDS", default_value_t = 7200)]
+    pub circuit_seconds: u64,
+    /// Requests of one peer in an hour, for reservations and circuits each.
+    #[arg(long, env = "PUNCHLINE_REQUESTS_PER_PEER", default_value = "120")]
+    pub requests_per_peer: NonZeroU32,
+    /// Requests from one IP address in an hour, for reservations and circuits each.
+    #[arg(long, env = "PUNCHLINE_REQUESTS_PER_IP", default_value = "3600")]
+    pub requests_per_ip: NonZeroU32,
+    /// Most connections at once.
+    #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS", default_value_t = 4096)]
+    pub max_connections: u32,
+}
+
+/// `punchline server`.
+#[derive(Args, Debug)]
+pub struct Server {
+    /// Its node.
+    #[command(flatten)]
+    pub node: Node,
+    /// The Kaspa network: mainnet, testnet-10, devnet or simnet.
+    #[arg(long, env = "PUNCHLINE_NETWORK", default_value = "mainnet")]
+    pub network: Network,
+    /// The socket address to tell peers as ours, for them to gossip.
+    #[arg(long, env = "PUNCHLINE_ADVERTISE", value_name = "IP:PORT")]
+    pub advertise: Option<SocketAddr>,
+}
+
+/// `punchline client`.
+#[derive(Args, Debug)]
+pub struct Client {
+    /// Its node.
+    #[command(flatten)]
+    pub node: Node,
+    /// Whom to dial.
+    #[arg(long, env = "PUNCHLINE_PEER", value_name = "ID")]
+    pub peer: PeerId,
+    /// Where the peer may be reached, besides through the relays.
+    #[arg(long, env = "PUNCHLINE_ADDR", value_name = "ADDR")]
+    pub addr: Vec<Many<Multiaddr>>,
+    /// The Kaspa network: mainnet, testnet-10, devnet or simnet.
+    #[arg(long, env = "PUNCHLINE_NETWORK", default_value = "mainnet")]
+    pub network: Network,
+    /// Once the session is ready, send this many MiB of Kaspa messages over it.
+    #[arg(long, env = "PUNCHLINE_LOAD_MIB", value_name = "N")]
+    pub load_mib: Option<u64>,
+    /// Start the load only when the session's path is direct.
+    #[arg(long, env = "PUNCHLINE_LOAD_AFTER_DIRECT")]
+    pub load_after_direct: bool,
+    /// Give up after this many failed attempts before the first session; 0: never. Once a session was
+    /// ready, it is dialled again for ever.
+    #[arg(long, env = "PUNCHLINE_DIAL_ATTEMPTS", default_value_t = 5)]
+    pub dial_attempts: u32,
+}
+
+/// An external address, or `auto`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExternalAddr {
+    /// Wherever peers see us.
+    Auto,
+    /// Here.
+    At(Multiaddr),
+}
+
+impl FromStr for ExternalAddr {
+    type Err = libp2p::multiaddr::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            address => address.parse().map(Self::At),
+        }
+    }
+}
+
+/// Most values in one list: what no human types, and a typo or an attack would.
+const LIST_MAX: usize = 256;
+
+/// One value of a repeatable flag: itself a list, separated by commas or semicolons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Many<T>(Vec<T>);
+
+impl<T> FromStr for Many<T>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
+        let values: Vec<T> = parts
+            .map(|part| part.parse().map_err(|error| format!("`{part}`: {error}")))
+            .collect::<Result<_, _>>()?;
+        match values.len() {
+            0 => Err("the list is empty".to_owned()),
+            count if count > LIST_MAX => Err(format!("{count} values; at most {LIST_MAX} are taken")),
+            _ => Ok(Self(values)),
+        }
+    }
+}
+
+/// All values of a repeatable flag.
+pub fn all<T: Clone>(lists: &[Many<T>]) -> Vec<T> {
+    lists.iter().flat_map(|list| list.0.iter().cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_variable() {
+        for command in Cli::command().get_subcommands() {
+            for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
+                let name = flag.get_id().as_str();
+                if matches!(name, "verbose" | "help" | "version") {
+                    continue;
+                }
+                let wanted = format!("PUNCHLINE_{}", name.to_uppercase());
+                assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(wanted.as_str()));
+            }
+        }
+    }
+
+    #[test]
+    fn lists_take_repetition_commas_and_semicolons() {
+        let a: Many<u8> = "1, 2;3".parse().unwrap();
+        let b: Many<u8> = "4".parse().unwrap();
+        assert_eq!(all(&[a, b]), [1, 2, 3, 4]);
+        assert!(" ; ".parse::<Many<u8>>().unwrap_err().contains("empty"));
+        assert!("1,x".parse::<Many<u8>>().unwrap_err().contains("`x`"));
+        let long = vec!["1"; LIST_MAX + 1].join(",");
+        assert!(long.parse::<Many<u8>>().unwrap_err().contains("at most 256"));
+    }
+}

@@ -1,0 +1,235 @@
+//! `punchline client`: dials a server, shakes hands, keeps the session.
+
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use libp2p::PeerId;
+use punchline_bridge::{
+    Endpoint, Event, Events, Path, Service, Stream, addr::synthetic_socket_addr, error::OpenError, grpc,
+};
+use punchline_protocol::{DialError, LoadReport, NodeConfig, Remote, Session, load};
+use tonic::transport::Channel;
+
+use crate::{
+    Context, Unusable, cli,
+    node::{KASPA_SERVICE, Node},
+    report::{Reporter, SessionEvent},
+    session, stop,
+};
+
+/// Between attempts to get a session: doubles from the first to the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Runs a client until the process is told to stop, or the peer refuses for good.
+///
+/// # Errors
+/// If the settings make no sense, the peer refuses, or it cannot be reached.
+pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> {
+    let Some(node) = Node::start(&settings.node, &context).await? else { return Ok(()) };
+    let mut addresses = cli::all(&settings.addr);
+    addresses.extend(node.relays.iter().map(|relay| relay.circuit_to(settings.peer)));
+    if addresses.is_empty() {
+        let remedy = "say where the peer is: --relay <the relay it has a reservation with>, or --addr";
+        return Err(Unusable(remedy.to_owned()).into());
+    }
+    node.endpoint.add_addresses(settings.peer, addresses).await;
+    let kaspa = punchline_protocol::Node::new(NodeConfig::new(
+        settings.network,
+        node.endpoint.peer_id().to_bytes(),
+    ));
+    let mut caller = Caller {
+        peer: settings.peer,
+        service: KASPA_SERVICE.parse()?,
+        endpoint: node.endpoint.clone(),
+        events: node.endpoint.events(),
+        kaspa: kaspa.clone(),
+        reporter: context.reporter.clone(),
+        load: settings
+            .load_mib
+            .map(|mebibytes| Load { mebibytes, after_direct: settings.load_after_direct }),
+        attempts_max: settings.dial_attempts,
+    };
+    let outcome = tokio::select! {
+        outcome = caller.keep_a_session() => outcome,
+        () = stop::told() => Ok(()),
+    };
+    drop(caller);
+    stop::drain(async {
+        kaspa.shutdown().await;
+        node.shutdown().await;
+    })
+    .await;
+    outcome
+}
+
+struct Load {
+    mebibytes: u64,
+    after_direct: bool,
+}
+
+struct Caller {
+    peer: PeerId,
+    service: Service,
+    endpoint: Endpoint,
+    events: Events,
+    kaspa: punchline_protocol::Node,
+    reporter: Reporter,
+    load: Option<Load>,
+    attempts_max: u32,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("the gRPC connection failed: {0}")]
+    Channel(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Handshake(#[from] DialError),
+}
+
+impl CallError {
+    /// Whether the same call may succeed later.
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Open(OpenError::Myself { .. } | OpenError::NoAddress { .. }) => false,
+            Self::Open(_) | Self::Channel(_) => true,
+            Self::Handshake(error) => error.is_retryable(),
+        }
+    }
+}
+
+/// What ended a session.
+enum End {
+    /// The peer is reached directly now: open it anew there.
+    Upgraded,
+    Lost,
+}
+
+impl Caller {
+    async fn keep_a_session(&mut self) -> anyhow::Result<()> {
+        let mut failures = 0;
+        let mut ever = false;
+        loop {
+            match self.call().await {
+                Ok((session, path)) => {
+                    failures = 0;
+                    ever = true;
+                    if let End::Upgraded = self.attend(session, path).await {
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    let last = !error.is_retryable()
+                        || (!ever && self.attempts_max != 0 && failures + 1 >= self.attempts_max);
+                    let wait = BACKOFF.0.saturating_mul(1 << failures.min(16)).min(BACKOFF.1);
+                    self.report_failure(&error, (!last).then_some(wait));
+                    if last {
+                        return Err(error.into());
+                    }
+                    failures += 1;
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    async fn call(&mut self) -> Result<(Session, Path), CallError> {
+        self.events = self.endpoint.events();
+        let stream = self.endpoint.open(self.peer, self.service.clone()).await?;
+        let path = stream.path();
+        let channel = channel(&self.peer, stream).await?;
+        let address = synthetic_socket_addr(&self.peer);
+        let remote = Remote { peer_id_bytes: Some(self.peer.to_bytes()), address };
+        let session = self.kaspa.dial(channel, remote).await?;
+        self.reporter.report(session::ready(self.peer, &session, path));
+        Ok((session, path))
+    }
+
+    fn report_failure(&self, error: &CallError, retry_in: Option<Duration>) {
+        let (peer, reason) = (self.peer, error.to_string());
+        self.reporter.report(match error {
+            CallError::Handshake(_) => SessionEvent::HandshakeFailed { peer, reason },
+            _ => {
+                let retry_in_ms = retry_in.map(|wait| wait.as_millis() as u64);
+                SessionEvent::DialFailed { peer, reason, retry_in_ms }
+            }
+        });
+    }
+
+    /// Stays with a session until it ends, or until there is a direct path for its successor.
+    async fn attend(&mut self, mut session: Session, path: Path) -> End {
+        let mut upgraded = false;
+        let mut loading = self.start_load(&session, path);
+        loop {
+            if upgraded && loading.is_none() {
+                session.close();
+                session.ended().await;
+                return End::Upgraded;
+            }
+            tokio::select! {
+                event = session.next() => match event {
+                    Some(event) => {
+                        if let Some(event) = session::report(self.peer, event, path) {
+                            self.reporter.report(event);
+                        }
+                    }
+                    None => {
+                        let cause = session.ended().await.to_string();
+                        self.reporter.report(SessionEvent::SessionEnded { peer: self.peer, cause });
+                        return End::Lost;
+                    }
+                },
+                done = wait_for(&mut loading) => {
+                    loading = None;
+                    if let Some(done) = done {
+                        self.reporter.report(session::load_done(self.peer, &done, path));
+                    }
+                }
+                () = direct(&mut self.events, self.peer), if !path.is_direct() && !upgraded => {
+                    upgraded = true;
+                }
+            }
+        }
+    }
+
+    fn start_load(&mut self, session: &Session, path: Path) -> Option<Loading> {
+        let wanted = self.load.take_if(|load| path.is_direct() || !load.after_direct)?;
+        let handle = session.handle();
+        Some(tokio::spawn(async move {
+            let sent = load::send(&handle, wanted.mebibytes, rand::random()).await;
+            sent.inspect_err(|error| tracing::warn!(%error, "the load did not arrive")).ok()
+        }))
+    }
+}
+
+type Loading = tokio::task::JoinHandle<Option<LoadReport>>;
+
+async fn wait_for(loading: &mut Option<Loading>) -> Option<LoadReport> {
+    match loading {
+        Some(task) => task.await.ok().flatten(),
+        None => std::future::pending().await,
+    }
+}
+
+async fn direct(events: &mut Events, wanted: PeerId) {
+    while let Some(event) = events.next().await {
+        if let Event::ConnectionOpened { peer, path: Path::Direct, .. } = event
+            && peer == wanted
+        {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// A channel over exactly this stream: whose path is known, and which no reconnect replaces unseen.
+async fn channel(peer: &PeerId, stream: Stream) -> Result<Channel, tonic::transport::Error> {
+    let mut stream = Some(TokioIo::new(stream));
+    let connector = tower::service_fn(move |_| {
+        let once = stream.take().ok_or_else(|| std::io::Error::other("the stream ended"));
+        std::future::ready(once)
+    });
+    grpc::client(peer).connect_with_connector(connector).await
+}

@@ -1,0 +1,5 @@
+//! x
+/// x
+pub async fn run(_: bool) -> anyhow::Result<()> {
+    Ok(())
+}

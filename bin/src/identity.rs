@@ -1,0 +1,173 @@
+//! The identity file: created on first use, readable by its owner alone, the same ever after.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use libp2p::identity::{DecodingError, Keypair};
+
+/// Mode of the identity file: its owner may read and write it, nobody else may do anything.
+const MODE: u32 = 0o600;
+
+/// An Ed25519 key takes 68 bytes; nothing much larger is an identity.
+const BYTES_MAX: u64 = 64 * 1024;
+
+/// Why there is no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The user has no home, so there is no default place.
+    #[error("there is no home directory to keep an identity in; name a file with --identity")]
+    NoHome,
+    /// Others may read the key.
+    #[error("{} can be read by others (mode {mode:03o}), so it may no longer be yours alone; run: chmod 600 {}", path.display(), path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It holds something else.
+    #[error("{} is not a libp2p private key ({cause}); move it away to have a new identity made", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: DecodingError,
+    },
+    /// It is far too large for a key.
+    #[error("{} has {bytes} bytes, which is no private key; name the right file with --identity", path.display())]
+    Oversized {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// The system refused.
+    #[error("cannot {doing} {}: {cause}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// Where the identity is kept unless told otherwise: below the user's state directory.
+///
+/// # Errors
+/// If the user has no home.
+pub fn default_path() -> Result<PathBuf, IdentityError> {
+    let dirs = directories::ProjectDirs::from("", "", "punchline").ok_or(IdentityError::NoHome)?;
+    Ok(dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).join("identity"))
+}
+
+/// Reads the identity; makes one if the file does not exist.
+///
+/// # Errors
+/// If others can read the file, it holds no key, or the system refuses.
+pub fn load_or_create(path: &Path) -> Result<Keypair, IdentityError> {
+    match load(path) {
+        Err(IdentityError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => create(path),
+        other => other,
+    }
+}
+
+fn load(path: &Path) -> Result<Keypair, IdentityError> {
+    let failed = |doing| move |cause| IdentityError::Io { doing, path: path.to_owned(), cause };
+    let metadata = fs::metadata(path).map_err(failed("read"))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(IdentityError::Exposed { path: path.to_owned(), mode });
+    }
+    if metadata.len() > BYTES_MAX {
+        return Err(IdentityError::Oversized { path: path.to_owned(), bytes: metadata.len() });
+    }
+    let bytes = fs::read(path).map_err(failed("read"))?;
+    Keypair::from_protobuf_encoding(&bytes)
+        .map_err(|cause| IdentityError::Malformed { path: path.to_owned(), cause })
+}
+
+/// Writes a new key beside the file and links it into place, so that a crash leaves no half of one and
+/// of two processes that start at once, both use the same.
+fn create(path: &Path) -> Result<Keypair, IdentityError> {
+    let failed = |doing| move |cause| IdentityError::Io { doing, path: path.to_owned(), cause };
+    let keypair = Keypair::generate_ed25519();
+    let bytes = keypair
+        .to_protobuf_encoding()
+        .map_err(|cause| IdentityError::Malformed { path: path.to_owned(), cause })?;
+    if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(directory).map_err(failed("create the directory of"))?;
+    }
+    let draft = path.with_extension(format!("new-{}", std::process::id()));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(&draft)
+        .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()));
+    let linked = written.and_then(|()| fs::hard_link(&draft, path));
+    let _ = fs::remove_file(&draft);
+    match linked {
+        Ok(()) => Ok(keypair),
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => load(path),
+        Err(cause) => Err(failed("write")(cause)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn it_is_created_once_with_mode_0600_and_stays_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deep/identity");
+        let first = load_or_create(&path).unwrap().public();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(load_or_create(&path).unwrap().public(), first);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn one_that_others_can_read_is_refused_with_the_command_that_mends_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("identity");
+        load_or_create(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = load_or_create(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("chmod 600 {}", path.display())), "{error}");
+    }
+
+    #[test]
+    fn garbage_and_something_huge_are_told_apart_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        for (size, wanted) in [(100, "not a libp2p private key"), (100_000, "no private key")] {
+            let path = directory.path().join(size.to_string());
+            fs::write(&path, vec![7; size]).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            let error = load_or_create(&path).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+            assert_eq!(fs::read(&path).unwrap().len(), size);
+        }
+    }
+
+    #[test]
+    fn many_that_start_at_once_agree_on_one_identity() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("identity");
+        let load = || load_or_create(&path).unwrap().public().to_peer_id();
+        // Drafts are named by process, so threads take turns where processes would race.
+        let first = load();
+        let all = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(load)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(all.iter().all(|peer| *peer == first));
+    }
+}

@@ -1,0 +1,143 @@
+//! Events out: one JSON object a line to wherever `--events` says, and a log line each.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use libp2p::PeerId;
+use punchline_bridge::Path as NetPath;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Everything a program of ours reports: what its node did, and what its sessions did.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Event {
+    /// From the bridge.
+    Bridge(punchline_bridge::Event),
+    /// From the Kaspa sessions.
+    Session(SessionEvent),
+}
+
+/// What happened to a Kaspa session.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum SessionEvent {
+    /// Version, Verack and Ready are done at both ends.
+    SessionReady {
+        /// The other end.
+        peer: PeerId,
+        /// Kaspa's name of the network: `kaspa-mainnet` and so on.
+        network: String,
+        /// The version that both speak.
+        protocol_version: u32,
+        /// What the peer calls itself.
+        user_agent: String,
+        /// The path of its stream.
+        path: NetPath,
+    },
+    /// A session ended.
+    SessionEnded {
+        /// The other end.
+        peer: PeerId,
+        /// Why.
+        cause: String,
+    },
+    /// Version, Verack and Ready were not completed.
+    HandshakeFailed {
+        /// The other end.
+        peer: PeerId,
+        /// Why.
+        reason: String,
+    },
+    /// A peer could not be reached; tried again unless the program ends.
+    DialFailed {
+        /// The other end.
+        peer: PeerId,
+        /// Why.
+        reason: String,
+        /// Milliseconds until the next attempt; absent if there is none.
+        retry_in_ms: Option<u64>,
+    },
+    /// A load of Kaspa messages has arrived whole.
+    LoadDone {
+        /// The other end.
+        peer: PeerId,
+        /// Bytes of ids.
+        bytes: u64,
+        /// SHA-256 over them, in order, as hexadecimal digits.
+        sha256: String,
+        /// Milliseconds from the first to the last.
+        ms: u64,
+        /// The path of the session's stream when it was done.
+        path: NetPath,
+    },
+}
+
+/// Where events go. Cheap to clone.
+#[derive(Clone)]
+pub struct Reporter {
+    out: Option<Arc<Mutex<Box<dyn Write + Send>>>>,
+}
+
+impl Reporter {
+    /// `-` is standard output; a file is created, or appended to.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn open(events: Option<&Path>) -> io::Result<Self> {
+        let out: Option<Box<dyn Write + Send>> = match events {
+            None => None,
+            Some(path) if path.as_os_str() == "-" => Some(Box::new(io::stdout())),
+            Some(path) => Some(Box::new(File::options().create(true).append(true).open(path)?)),
+        };
+        Ok(Self { out: out.map(|out| Arc::new(Mutex::new(out))) })
+    }
+
+    /// Writes one event down and logs it.
+    pub fn report(&self, event: impl Into<Event>) {
+        let Ok(Value::Object(fields)) = serde_json::to_value(event.into()) else { return };
+        log(&fields);
+        let Some(out) = &self.out else { return };
+        let mut line = Map::new();
+        line.insert("ts".to_owned(), format!("{:.6}", jiff::Timestamp::now()).into());
+        line.extend(fields);
+        let mut text = Value::Object(line).to_string();
+        text.push('\n');
+        let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+        // A reader that went away is no reason to stop serving peers.
+        if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            tracing::debug!(%error, "an event could not be written");
+        }
+    }
+}
+
+impl From<punchline_bridge::Event> for Event {
+    fn from(event: punchline_bridge::Event) -> Self {
+        Self::Bridge(event)
+    }
+}
+
+impl From<SessionEvent> for Event {
+    fn from(event: SessionEvent) -> Self {
+        Self::Session(event)
+    }
+}
+
+/// Peers' addresses are left out: they belong in the debug log and in the events file only.
+fn log(fields: &Map<String, Value>) {
+    let name = fields.get("event").and_then(Value::as_str).unwrap_or_default();
+    let private = |key: &str| name == "connection_opened" && key == "address";
+    let facts: Vec<String> = fields
+        .iter()
+        .filter(|(key, value)| *key != "event" && !private(key) && !value.is_null())
+        .map(|(key, value)| match value {
+            Value::String(text) => format!("{key}={text}"),
+            other => format!("{key}={other}"),
+        })
+        .collect();
+    tracing::info!(facts = %facts.join(" "), "{name}");
+}

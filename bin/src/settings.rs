@@ -1,0 +1,211 @@
+//! Layers of settings: flags beat the environment beats the file beats defaults.
+//!
+//! clap knows the first two and the defaults; the file, and the `LIBP2P_*` variables of the small
+//! mains, become clap's defaults. So every value is parsed, checked and reported in one place.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _};
+use toml::{Table, Value};
+
+use crate::cli::Cli;
+
+/// A settings file is a page or two; more is the wrong file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// `LIBP2P_*` variables, and the flags of `server` and `client` that they mean.
+const FOREIGN: [(&str, &str); 4] = [
+    ("LIBP2P_LISTEN_MULTIADDRS", "listen"),
+    ("LIBP2P_RELAY_MULTIADDRS", "relay"),
+    ("LIBP2P_REMOTE_PEER_ID", "peer"),
+    ("LIBP2P_REMOTE_MULTIADDRS", "addr"),
+];
+
+/// Why the settings cannot be used. The process exits with 2.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// clap's own report, or its answer to `--help`.
+    #[error("{0}")]
+    Arguments(#[from] clap::Error),
+    /// The file cannot be read.
+    #[error("cannot read {}: {cause}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{} is not valid TOML: {cause}", path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        cause: toml::de::Error,
+    },
+    /// A key that no command has.
+    #[error("{}: `{key}` is not a setting{}; `punchline <command> --help` lists them", path.display(), of(table))]
+    UnknownKey {
+        /// Which file.
+        path: PathBuf,
+        /// The table it stands in, if any.
+        table: Option<String>,
+        /// The key.
+        key: String,
+    },
+    /// A value of a kind that no flag takes.
+    #[error("{}: `{key}` must be a string, a number, true or false, or a list of strings", path.display())]
+    Kind {
+        /// Which file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+    },
+}
+
+fn of(table: &Option<String>) -> String {
+    table.as_ref().map(|table| format!(" of `{table}`")).unwrap_or_default()
+}
+
+type Defaults = BTreeMap<String, Vec<String>>;
+
+/// Reads all layers. `environment` looks a variable up.
+///
+/// # Errors
+/// If an argument, a variable or a key of the file is unusable.
+pub fn read(
+    arguments: Vec<OsString>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Cli, SettingsError> {
+    let mut root = Cli::command();
+    let file = match config_path(&arguments, &environment) {
+        Some(path) => Some((load(&path)?, path)),
+        None => None,
+    };
+    let commands: Vec<String> =
+        root.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    if let Some((table, path)) = &file {
+        check_keys(table, &root, &commands, path)?;
+        root = with_defaults(root, &defaults(table, path)?);
+    }
+    for name in &commands {
+        let mut found = Defaults::new();
+        if let Some((table, path)) = &file {
+            found = defaults(table, path)?;
+            if let Some(Value::Table(own)) = table.get(name) {
+                found.extend(defaults(own, path)?);
+            }
+        }
+        if matches!(name.as_str(), "server" | "client") {
+            found.extend(foreign(&environment));
+        }
+        root = root.mut_subcommand(name, |command| with_defaults(command, &found));
+    }
+    let mut matches: ArgMatches = root.try_get_matches_from(arguments)?;
+    Ok(Cli::from_arg_matches_mut(&mut matches)?)
+}
+
+/// The file must be known before clap can parse the rest, since it holds clap's defaults.
+fn config_path(
+    arguments: &[OsString],
+    environment: &impl Fn(&str) -> Option<String>,
+) -> Option<PathBuf> {
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        match argument.to_str() {
+            Some("--config") => return rest.next().map(PathBuf::from),
+            Some(text) => {
+                if let Some(path) = text.strip_prefix("--config=") {
+                    return Some(path.into());
+                }
+            }
+            None => {}
+        }
+    }
+    environment("PUNCHLINE_CONFIG").map(PathBuf::from)
+}
+
+fn load(path: &Path) -> Result<Table, SettingsError> {
+    let unreadable = |cause| SettingsError::Unreadable { path: path.to_owned(), cause };
+    let length = std::fs::metadata(path).map_err(unreadable)?.len();
+    if length > FILE_BYTES_MAX {
+        let cause = std::io::Error::other(format!("{length} bytes are too many for settings"));
+        return Err(unreadable(cause));
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    text.parse().map_err(|cause| SettingsError::Malformed { path: path.to_owned(), cause })
+}
+
+fn check_keys(
+    table: &Table,
+    root: &clap::Command,
+    commands: &[String],
+    path: &Path,
+) -> Result<(), SettingsError> {
+    let has = |command: &clap::Command, key: &str| {
+        command.get_arguments().any(|flag| flag.get_long() == Some(&key.replace('_', "-")))
+    };
+    let unknown = |table: Option<&str>, key: &str| SettingsError::UnknownKey {
+        path: path.to_owned(),
+        table: table.map(str::to_owned),
+        key: key.to_owned(),
+    };
+    for (key, value) in table {
+        match value {
+            Value::Table(own) if commands.contains(key) => {
+                let command = root.find_subcommand(key);
+                let known = |key: &str| has(root, key) || command.is_some_and(|c| has(c, key));
+                if let Some((other, _)) = own.iter().find(|(other, _)| !known(other)) {
+                    return Err(unknown(Some(key), other));
+                }
+            }
+            _ if has(root, key) || root.get_subcommands().any(|command| has(command, key)) => {}
+            _ => return Err(unknown(None, key)),
+        }
+    }
+    Ok(())
+}
+
+fn defaults(table: &Table, path: &Path) -> Result<Defaults, SettingsError> {
+    let mut found = Defaults::new();
+    for (key, value) in table.iter().filter(|(_, value)| !value.is_table()) {
+        let texts = texts(value)
+            .ok_or_else(|| SettingsError::Kind { path: path.to_owned(), key: key.clone() })?;
+        found.insert(key.replace('-', "_"), texts);
+    }
+    Ok(found)
+}
+
+fn texts(value: &Value) -> Option<Vec<String>> {
+    Some(match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Integer(number) => vec![number.to_string()],
+        Value::Boolean(flag) => vec![flag.to_string()],
+        Value::Array(values) => {
+            values.iter().map(|value| Some(value.as_str()?.to_owned())).collect::<Option<_>>()?
+        }
+        _ => return None,
+    })
+}
+
+fn foreign(environment: &impl Fn(&str) -> Option<String>) -> Defaults {
+    FOREIGN
+        .iter()
+        .filter_map(|(variable, flag)| Some((flag.to_string(), vec![environment(variable)?])))
+        .filter(|(_, values)| values.iter().any(|value| !value.trim().is_empty()))
+        .collect()
+}
+
+fn with_defaults(mut command: clap::Command, defaults: &Defaults) -> clap::Command {
+    let known: Vec<String> = command.get_arguments().map(|flag| flag.get_id().to_string()).collect();
+    for (id, values) in defaults.iter().filter(|(id, _)| known.contains(id)) {
+        command = command.mut_arg(id, |flag: Arg| {
+            flag.required(false).default_values(values.iter().cloned().map(OsString::from))
+        });
+    }
+    command
+}

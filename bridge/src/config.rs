@@ -1,0 +1,119 @@
+//! Every setting of a node: its effect, its default, its price.
+
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+
+use crate::{addr::GlobalScope, path::Transport};
+
+/// How a node listens, chooses and waits. The defaults are fit for production.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to accept connections, and the source of outbound ones: hole punching works only from a
+    /// port that is listened on. One address per transport and family; more make the source port of
+    /// TCP a coin toss. Empty: every interface, IPv4 and IPv6, TCP and QUIC, one free port each.
+    pub listen: Vec<Multiaddr>,
+    /// Which observed addresses may be offered to peers. Default: globally routable ones only.
+    pub global: GlobalScope,
+    /// The order of preference among direct connections. Default: TCP, then QUIC, since bulk goes
+    /// about twice as fast over TCP where both are clean.
+    pub transports: [Transport; 2],
+    /// The deadlines.
+    pub deadlines: Deadlines,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+/// How long to wait for what.
+#[derive(Clone, Debug)]
+pub struct Deadlines {
+    /// From `open` to a stream or an error, everything included. 30 s: two relay dials, a circuit and
+    /// a slow answer fit; a caller that wants less wraps `open` in its own timeout.
+    pub open: Duration,
+    /// For the peer's answer to a new stream on a live connection. 10 s, as libp2p's own upgrades.
+    pub negotiate: Duration,
+    /// For a relay to tell how it sees us, after which a circuit is dialled without knowing. 3 s: it
+    /// comes within one round trip, and a circuit made before it cannot be punched.
+    pub identify: Duration,
+    /// For a relay to answer a request for a reservation. 10 s.
+    pub reserve: Duration,
+    /// An unused relayed connection is closed after this. 10 s: long enough for a hole punch and its
+    /// retry, short enough to give the relay its circuit back.
+    pub relayed_grace: Duration,
+    /// An unused direct connection is closed after this. 60 s: another stream often follows, and the
+    /// hole in the NAT took some making.
+    pub direct_grace: Duration,
+    /// First and longest wait before a lost reservation is asked for again; it doubles in between.
+    /// 250 ms to 2 s: a restarted relay is found within 5 s, at one small packet per wait.
+    pub reserve_backoff: (Duration, Duration),
+    /// For connections to close on shutdown. 2 s.
+    pub shutdown: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            open: Duration::from_secs(30),
+            negotiate: Duration::from_secs(10),
+            identify: Duration::from_secs(3),
+            reserve: Duration::from_secs(10),
+            relayed_grace: Duration::from_secs(10),
+            direct_grace: Duration::from_secs(60),
+            reserve_backoff: (Duration::from_millis(250), Duration::from_secs(2)),
+            shutdown: Duration::from_secs(2),
+        }
+    }
+}
+
+/// How many of what.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections in all. Each costs a few hundred KiB when busy.
+    pub connections: u32,
+    /// Connections of one peer: a relayed one, one per transport and family, and their successors
+    /// while they overlap.
+    pub connections_per_peer: u32,
+    /// Inbound connections still shaking hands.
+    pub pending_inbound: u32,
+    /// Inbound streams of one service that nobody has accepted yet; the next one is refused.
+    pub unaccepted_streams: usize,
+    /// Live streams of one peer, both directions. Below Yamux's 512 and QUIC's 256 per connection, at
+    /// which the whole connection would end.
+    pub streams_per_peer: usize,
+    /// Opens under way at once.
+    pub opens: usize,
+    /// Relays in use at once.
+    pub relays: usize,
+    /// Peers whose addresses are remembered.
+    pub known_peers: usize,
+    /// Addresses remembered per peer.
+    pub addresses_per_peer: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            connections_per_peer: 8,
+            pending_inbound: 512,
+            unaccepted_streams: 256,
+            streams_per_peer: 128,
+            opens: 1024,
+            relays: 16,
+            known_peers: 4096,
+            addresses_per_peer: 16,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            global: GlobalScope::default(),
+            transports: [Transport::Tcp, Transport::Quic],
+            deadlines: Deadlines::default(),
+            limits: Limits::default(),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The public face of a node: open streams to peers, take streams from them, hold reservations.
+
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use crate::{
+    addr::RelayAddr,
+    config::Config,
+    engine::Engine,
+    error::{OpenError, ServeError, StartError},
+    event::Event,
+    incoming::Incoming,
+    service::Service,
+    stream::Stream,
+    swarm::{
+        build,
+        driver::{Command, Driver},
+    },
+};
+
+/// Requests to the driver that wait. It takes one per turn of its loop, so a full queue means that
+/// the program asks faster than a loop turns; whoever asks then waits.
+const COMMANDS_MAX: usize = 1024;
+
+/// Events that a subscriber may lag behind before it loses the oldest.
+pub(crate) const EVENTS_MAX: usize = 8192;
+
+/// A node on the network. Cheap to clone; all clones are the same node.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    peer: PeerId,
+    listening: std::sync::Arc<[Multiaddr]>,
+    commands: mpsc::Sender<Command>,
+    events: broadcast::Sender<Event>,
+    unaccepted_max: usize,
+    task: std::sync::Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Endpoint {
+    /// Starts a node. When this returns it listens, and every dial leaves from a port that is
+    /// listened on. The [`Events`] begin with the first one. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If a transport cannot be set up or an address cannot be listened on.
+    pub async fn start(config: Config, keypair: Keypair) -> Result<(Self, Events), StartError> {
+        let peer = keypair.public().to_peer_id();
+        let mut swarm = build::node(&config, keypair)?;
+        let listening = build::listen(&mut swarm, &config.listen).await?;
+        let (commands, requests) = mpsc::channel(COMMANDS_MAX);
+        let (events, subscription) = broadcast::channel(EVENTS_MAX);
+        let unaccepted_max = config.limits.unaccepted_streams;
+        let engine = Engine::new(peer, config, rand::random());
+        let driver = Driver::new(swarm, engine, requests, events.clone());
+        let task = tokio::spawn(driver.run(listening.clone()));
+        let endpoint = Self {
+            peer,
+            listening: listening.into(),
+            commands,
+            events,
+            unaccepted_max,
+            task: std::sync::Arc::new(std::sync::Mutex::new(Some(task))),
+        };
+        Ok((endpoint, Events::new(subscription)))
+    }
+
+    /// Our identity.
+    pub fn peer_id(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Where we listen, with the real ports, as of the start.
+    pub fn listening(&self) -> &[Multiaddr] {
+        &self.listening
+    }
+
+    /// Remembers where a peer may be found: direct addresses, or circuit addresses of the form
+    /// `<relay>/p2p/<relay id>/p2p-circuit`. Bounded by [`Limits`](crate::config::Limits).
+    pub async fn add_addresses(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let _ = self.commands.send(Command::Learn { peer, addresses }).await;
+    }
+
+    /// Opens a stream to a peer's service on the best connection there is; if there is none, reaches
+    /// the peer by every address that is known of it.
+    ///
+    /// # Errors
+    /// Always ends: with a stream, a typed error, or at
+    /// [`Deadlines::open`](crate::config::Deadlines::open).
+    ///
+    /// # Cancellation
+    /// Dropping the future lets go of the stream; a connection made for it stays for its grace.
+    pub async fn open(&self, peer: PeerId, service: Service) -> Result<Stream, OpenError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Open { peer, service, reply };
+        self.commands.send(command).await.map_err(|_| OpenError::Shutdown)?;
+        answer.await.unwrap_or(Err(OpenError::Shutdown))
+    }
+
+    /// Answers for a service: its streams arrive at what is returned, until that is dropped.
+    ///
+    /// # Errors
+    /// If somebody in this process answers for it already, or the node is shut down.
+    pub async fn incoming(&self, service: Service) -> Result<Incoming, ServeError> {
+        let (queue, streams) = mpsc::channel(self.unaccepted_max.max(1));
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Serve { service, queue, reply };
+        self.commands.send(command).await.map_err(|_| ServeError::Shutdown)?;
+        answer.await.unwrap_or(Err(ServeError::Shutdown))?;
+        Ok(Incoming::new(streams))
+    }
+
+    /// Holds a reservation with a relay from now on: asks for it, renews it, and asks again with
+    /// backoff whenever it is lost. How it goes is told by [`Event::ReservationHeld`] and
+    /// [`Event::ReservationLost`].
+    pub async fn reserve(&self, relay: RelayAddr) {
+        let _ = self.commands.send(Command::Reserve { relay }).await;
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> Events {
+        Events::new(self.events.subscribe())
+    }
+
+    /// Closes every connection and ends the node. Streams that are still open are cut: finish them
+    /// first. Returns when everything is closed, at the latest after
+    /// [`Deadlines::shutdown`](crate::config::Deadlines::shutdown).
+    pub async fn shutdown(&self) {
+        let _ = self.commands.send(Command::Shutdown).await;
+        let task = self.task.lock().ok().and_then(|mut task| task.take());
+        if let Some(task) = task {
+            // It ends by itself; a panic in it has been reported by the runtime.
+            let _ = task.await;
+        }
+    }
+}
+
+/// What happens to a node, in order.
+#[derive(Debug)]
+pub struct Events(broadcast::Receiver<Event>);
+
+impl Events {
+    pub(crate) fn new(events: broadcast::Receiver<Event>) -> Self {
+        Self(events)
+    }
+
+    /// The next event; none after the node has ended. A reader that falls more than 8,192 events
+    /// behind loses the oldest, and a warning is logged.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.0.recv().await {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(lost)) => {
+                    tracing::warn!(lost, "events were lost: their reader is too slow");
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}

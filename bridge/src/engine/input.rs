@@ -1,0 +1,162 @@
+//! What the engine is told and what it answers: ids and facts, no I/O object.
+
+use std::time::{Duration, SystemTime};
+
+use libp2p::{Multiaddr, PeerId};
+
+use crate::{
+    addr::RelayAddr,
+    error::{CloseCause, DialFailureReason, OpenError, Refusal, UpgradeFailure},
+    path::{ConnectionId, Direction, Path, Transport},
+    service::Service,
+    stream::StreamId,
+};
+
+/// One call of `open` that has not been answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct OpenId(pub(crate) u64);
+
+/// One dial that has not been answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct DialId(pub(crate) u64);
+
+/// One inbound stream that has neither been taken nor refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct InboundId(pub(crate) u64);
+
+/// A connection as the swarm reports it.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    pub(crate) connection: ConnectionId,
+    pub(crate) dial: Option<DialId>,
+    pub(crate) peer: PeerId,
+    pub(crate) path: Path,
+    pub(crate) direction: Direction,
+    pub(crate) transport: Transport,
+    pub(crate) address: Multiaddr,
+}
+
+/// What a relay promised with a reservation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CircuitLimit {
+    pub(crate) bytes: Option<u64>,
+    pub(crate) duration: Option<Duration>,
+}
+
+/// Whether a service's queue has a place for one more stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    Free,
+    Full { limit: usize },
+    NotServed,
+}
+
+/// Why a substream did not open.
+#[derive(Clone, Debug)]
+pub(crate) enum SubstreamFailure {
+    Refused(Refusal),
+    Unsupported,
+    Deadline,
+    Lost(String),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    Open {
+        open: OpenId,
+        peer: PeerId,
+        service: Service,
+    },
+    Learn {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
+    Reserve {
+        relay: RelayAddr,
+    },
+    Shutdown,
+    Listening {
+        address: Multiaddr,
+    },
+    ConnectionOpened(Opened),
+    ConnectionClosed {
+        connection: ConnectionId,
+        cause: CloseCause,
+    },
+    ConnectionRefused {
+        peer: Option<PeerId>,
+        limit: u64,
+    },
+    DialFailed {
+        dial: DialId,
+        reason: DialFailureReason,
+    },
+    /// A dial that somebody else in this process made: the hole puncher.
+    PunchFailed {
+        peer: PeerId,
+    },
+    UpgradeFailed {
+        peer: PeerId,
+        reason: UpgradeFailure,
+    },
+    Identified {
+        connection: ConnectionId,
+        observed: Multiaddr,
+        reservation: Option<Duration>,
+    },
+    Unresponsive {
+        connection: ConnectionId,
+    },
+    ReservationAccepted {
+        relay: PeerId,
+        limit: CircuitLimit,
+        at: SystemTime,
+    },
+    ReservationEnded {
+        relay: PeerId,
+        cause: String,
+    },
+    SubstreamOpened {
+        open: OpenId,
+        connection: ConnectionId,
+        stream: StreamId,
+    },
+    SubstreamFailed {
+        open: OpenId,
+        failure: SubstreamFailure,
+    },
+    InboundStream {
+        inbound: InboundId,
+        connection: ConnectionId,
+        stream: StreamId,
+        service: Service,
+        queue: Queue,
+    },
+    StreamEnded {
+        connection: ConnectionId,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Dial { dial: DialId, peer: PeerId, addresses: Vec<Multiaddr> },
+    ListenOnCircuit { relay: RelayAddr },
+    AddCandidate { address: Multiaddr },
+    OpenSubstream { open: OpenId, peer: PeerId, connection: ConnectionId, service: Service },
+    FailOpen { open: OpenId, error: OpenFailure },
+    Accept { inbound: InboundId },
+    Refuse { inbound: InboundId, refusal: Refusal },
+    CloseConnection { connection: ConnectionId },
+}
+
+/// An [`OpenError`] on its way to whoever asked; equal if it reads the same.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenFailure(pub(crate) OpenError);
+
+impl PartialEq for OpenFailure {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_string() == other.0.to_string()
+    }
+}
+
+impl Eq for OpenFailure {}

@@ -1,0 +1,239 @@
+//! The engine in a small world with virtual time: no network, no clock, every rule a claim.
+
+#![allow(clippy::unwrap_used)]
+
+mod connections;
+mod opens;
+mod relays;
+mod upgrades;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use libp2p::{Multiaddr, PeerId};
+
+use super::{
+    Engine,
+    input::{
+        Action, CircuitLimit, DialId, InboundId, Input, OpenFailure, OpenId, Opened, Queue,
+        SubstreamFailure,
+    },
+};
+use crate::{
+    addr::RelayAddr,
+    config::Config,
+    error::{CloseCause, DialFailureReason, OpenError},
+    event::Event,
+    path::{ConnectionId, Direction, Path, Transport},
+    service::Service,
+    stream::StreamId,
+};
+
+/// One engine, its virtual clock, and what it asked for so far.
+struct World {
+    engine: Engine,
+    now: Instant,
+    ids: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        change(&mut config);
+        Self { engine: Engine::new(peer(0), config, 7), now: Instant::now(), ids: 0 }
+    }
+
+    fn id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    /// Tells the engine and returns what it wants done.
+    fn tell(&mut self, input: Input) -> Vec<Action> {
+        self.engine.handle(input, self.now);
+        self.actions()
+    }
+
+    fn actions(&mut self) -> Vec<Action> {
+        std::iter::from_fn(|| self.engine.poll_action()).collect()
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.engine.poll_event()).collect()
+    }
+
+    /// Lets time pass from one deadline of the engine to the next, and returns what it wants done.
+    fn pass(&mut self, time: Duration) -> Vec<Action> {
+        let end = self.now + time;
+        let mut actions = Vec::new();
+        while let Some(next) = self.engine.poll_timeout().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.engine.handle_timeout(self.now);
+            actions.extend(self.actions());
+            let again = self.engine.poll_timeout();
+            let done = self.engine.is_stopped() || again.is_none_or(|again| again > self.now);
+            assert!(done, "a deadline that is over must not be named again, or the driver spins");
+        }
+        self.now = end;
+        self.engine.handle_timeout(self.now);
+        actions.extend(self.actions());
+        actions
+    }
+
+    /// Asks for a stream to `peer`.
+    fn open(&mut self, peer: PeerId) -> (OpenId, Vec<Action>) {
+        let open = OpenId(self.id());
+        let actions = self.tell(Input::Open { open, peer, service: service() });
+        (open, actions)
+    }
+
+    fn learn(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
+        self.tell(Input::Learn { peer, addresses: addresses.to_vec() });
+    }
+
+    fn connected(&mut self, peer: PeerId, path: Path, transport: Transport) -> ConnectionId {
+        self.established(peer, path, transport, None, Direction::Outbound).0
+    }
+
+    fn established(
+        &mut self,
+        peer: PeerId,
+        path: Path,
+        transport: Transport,
+        dial: Option<DialId>,
+        direction: Direction,
+    ) -> (ConnectionId, Vec<Action>) {
+        let connection = ConnectionId(libp2p::swarm::ConnectionId::new_unchecked(self.id() as usize));
+        let address = direct(9);
+        let opened = Opened { connection, dial, peer, path, direction, transport, address };
+        (connection, self.tell(Input::ConnectionOpened(opened)))
+    }
+
+    /// The dial becomes a direct connection over TCP.
+    fn dialled(&mut self, peer: PeerId, dial: DialId) -> (ConnectionId, Vec<Action>) {
+        self.established(peer, Path::Direct, Transport::Tcp, Some(dial), Direction::Outbound)
+    }
+
+    fn closed(&mut self, connection: ConnectionId) -> Vec<Action> {
+        self.tell(Input::ConnectionClosed { connection, cause: CloseCause::Peer })
+    }
+
+    fn dial_failed(&mut self, dial: DialId) -> Vec<Action> {
+        let reason = DialFailureReason::Network { cause: "refused".to_owned() };
+        self.tell(Input::DialFailed { dial, reason })
+    }
+
+    fn identified(&mut self, connection: ConnectionId) -> Vec<Action> {
+        self.observed(connection, "/ip4/8.8.8.8/tcp/4001".parse().unwrap())
+    }
+
+    fn observed(&mut self, connection: ConnectionId, observed: Multiaddr) -> Vec<Action> {
+        self.tell(Input::Identified { connection, observed, reservation: Some(HOUR) })
+    }
+
+    fn substream_opened(&mut self, open: OpenId, connection: ConnectionId) {
+        let stream = StreamId::from_bytes([1; 16]);
+        self.tell(Input::SubstreamOpened { open, connection, stream });
+    }
+
+    fn lost(&mut self, open: OpenId) -> Vec<Action> {
+        let failure = SubstreamFailure::Lost("reset".to_owned());
+        self.tell(Input::SubstreamFailed { open, failure })
+    }
+
+    /// A stream that lives on `connection`.
+    fn stream_on(&mut self, connection: ConnectionId, peer: PeerId) {
+        let (open, actions) = self.open(peer);
+        assert_eq!(opens_on(&actions), vec![connection]);
+        self.substream_opened(open, connection);
+    }
+
+    fn inbound(&mut self, connection: ConnectionId, queue: Queue) -> Vec<Action> {
+        let inbound = InboundId(self.id());
+        let stream = StreamId::from_bytes([2; 16]);
+        let service = service();
+        self.tell(Input::InboundStream { inbound, connection, stream, service, queue })
+    }
+
+    fn accepted(&mut self, relay: PeerId) {
+        let limit = CircuitLimit { bytes: Some(1 << 30), duration: Some(HOUR) };
+        self.tell(Input::ReservationAccepted { relay, limit, at: SystemTime::UNIX_EPOCH });
+    }
+
+    /// Dials, identifies and reserves, until the reservation with `relay` is held.
+    fn reserved(&mut self, relay: &RelayAddr) -> ConnectionId {
+        let actions = self.tell(Input::Reserve { relay: relay.clone() });
+        let (connection, _) = self.dialled(relay.peer(), dials(&actions)[0].0);
+        let actions = self.identified(connection);
+        assert!(actions.contains(&Action::ListenOnCircuit { relay: relay.clone() }));
+        self.accepted(relay.peer());
+        connection
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MS: Duration = Duration::from_millis(1);
+const S: Duration = Duration::from_secs(1);
+
+fn peer(seed: u8) -> PeerId {
+    libp2p::identity::Keypair::ed25519_from_bytes([seed; 32]).unwrap().public().to_peer_id()
+}
+
+fn service() -> Service {
+    "echo".parse().unwrap()
+}
+
+fn direct(host: u8) -> Multiaddr {
+    format!("/ip4/203.0.113.{host}/tcp/4001").parse().unwrap()
+}
+
+fn relay(seed: u8) -> RelayAddr {
+    RelayAddr::new(direct(seed).with_p2p(peer(seed)).unwrap()).unwrap()
+}
+
+fn relayed(relay: &RelayAddr) -> Path {
+    Path::Relayed { relay: relay.peer() }
+}
+
+/// The dials asked for, with their targets.
+fn dials(actions: &[Action]) -> Vec<(DialId, PeerId, Vec<Multiaddr>)> {
+    let pick = |action: &Action| match action {
+        Action::Dial { dial, peer, addresses } => Some((*dial, *peer, addresses.clone())),
+        _ => None,
+    };
+    actions.iter().filter_map(pick).collect()
+}
+
+/// The connections on which substreams are to be opened.
+fn opens_on(actions: &[Action]) -> Vec<ConnectionId> {
+    let pick = |action: &Action| match action {
+        Action::OpenSubstream { connection, .. } => Some(*connection),
+        _ => None,
+    };
+    actions.iter().filter_map(pick).collect()
+}
+
+/// The connections to be closed.
+fn closes(actions: &[Action]) -> Vec<ConnectionId> {
+    let pick = |action: &Action| match action {
+        Action::CloseConnection { connection } => Some(*connection),
+        _ => None,
+    };
+    actions.iter().filter_map(pick).collect()
+}
+
+/// The opens that failed, with their errors.
+fn failures(actions: &[Action]) -> Vec<(OpenId, &OpenError)> {
+    let pick = |action| match action {
+        &Action::FailOpen { open, error: OpenFailure(ref error) } => Some((open, error)),
+        _ => None,
+    };
+    actions.iter().filter_map(pick).collect()
+}
+
+fn reserves(actions: &[Action]) -> usize {
+    actions.iter().filter(|action| matches!(action, Action::ListenOnCircuit { .. })).count()
+}

@@ -1,0 +1,278 @@
+//! What can go wrong, one enum per operation, and whose fault it is.
+
+use std::{fmt, io, time::Duration};
+
+use libp2p::{Multiaddr, PeerId};
+use serde::{Serialize, Serializer};
+
+use crate::service::Service;
+
+/// Why a node could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A transport could not be set up.
+    #[error("cannot set up {transport}: {cause}")]
+    Transport {
+        /// Which one.
+        transport: &'static str,
+        /// The cause.
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {cause}; is another program using the port?")]
+    Listen {
+        /// Which one.
+        address: Multiaddr,
+        /// The cause.
+        cause: io::Error,
+    },
+    /// Not one of the default addresses can be listened on.
+    #[error("no interface to listen on; give an address with --listen")]
+    NoListener,
+    /// The system did not say in time that the node listens.
+    #[error("not listening on every address after {} s", deadline.as_secs())]
+    ListenDeadline {
+        /// How long we waited.
+        deadline: Duration,
+    },
+    /// A setting is out of its range.
+    #[error("{setting} must be {range}, not {value}")]
+    Setting {
+        /// Which one.
+        setting: &'static str,
+        /// What is allowed.
+        range: &'static str,
+        /// What was given.
+        value: String,
+    },
+}
+
+/// Why no stream to a peer could be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OpenError {
+    /// Nobody told us where the peer is.
+    #[error("no address is known for {peer}: give its address or a relay it has a reservation with")]
+    NoAddress {
+        /// Whom we looked for.
+        peer: PeerId,
+    },
+    /// The peer is this node.
+    #[error("{peer} is this node itself")]
+    Myself {
+        /// Our own id.
+        peer: PeerId,
+    },
+    /// Every way to the peer failed.
+    #[error("{peer} cannot be reached: {}", list(causes))]
+    Unreachable {
+        /// Whom we looked for.
+        peer: PeerId,
+        /// Each way that was tried, with its failure.
+        causes: Vec<DialFailure>,
+    },
+    /// The peer answers, but nothing of ours does.
+    #[error("{peer} does not speak {protocol}; does it run punchline?")]
+    Unsupported {
+        /// Who answered.
+        peer: PeerId,
+        /// What we asked for.
+        protocol: &'static str,
+    },
+    /// The peer turned the stream away.
+    #[error("{peer} refused a stream for `{service}`: {reason}")]
+    Refused {
+        /// Who refused.
+        peer: PeerId,
+        /// For what.
+        service: Service,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The connection ended before the stream was open.
+    #[error("the connection to {peer} ended before the stream was open: {cause}")]
+    ConnectionLost {
+        /// The other end.
+        peer: PeerId,
+        /// What was seen.
+        cause: String,
+    },
+    /// Nothing came of it in time.
+    #[error("no stream to {peer} within {} s ({stage})", deadline.as_secs_f32())]
+    Deadline {
+        /// Whom we wanted.
+        peer: PeerId,
+        /// How long we waited in all.
+        deadline: Duration,
+        /// How far it got.
+        stage: OpenStage,
+    },
+    /// Too many opens wait already.
+    #[error("{limit} streams are being opened already; wait for one of them")]
+    Busy {
+        /// How many may.
+        limit: usize,
+    },
+    /// The node is shutting down, or has.
+    #[error("the node is shut down")]
+    Shutdown,
+}
+
+/// How far an open got before its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenStage {
+    /// No connection to the peer yet.
+    Connecting,
+    /// Connected; the peer has not answered for the stream.
+    Negotiating,
+}
+
+impl fmt::Display for OpenStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "no connection to it yet",
+            Self::Negotiating => "connected, but it did not answer",
+        })
+    }
+}
+
+/// Why the far side turned a stream away. It travels on the wire as one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// It does not answer for this service, or not to us; it does not say which.
+    #[error("it does not answer for this service, or not to this peer")]
+    NotServed,
+    /// It has too many streams waiting already.
+    #[error("it is busy; try again later")]
+    Busy,
+    /// It is shutting down.
+    #[error("it is shutting down")]
+    Shutdown,
+}
+
+/// One way to a peer, and why it failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{way}: {reason}")]
+pub struct DialFailure {
+    /// The address or addresses that were tried.
+    pub way: String,
+    /// Why it failed.
+    pub reason: DialFailureReason,
+}
+
+/// Why one way to a peer failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DialFailureReason {
+    /// Somebody else answered there.
+    #[error("{obtained} answered there instead")]
+    WrongPeer {
+        /// Who answered.
+        obtained: PeerId,
+    },
+    /// The relay knows no such peer at present.
+    #[error("the relay holds no reservation of it; is it running, and does it use this relay?")]
+    NoReservation,
+    /// The relay turned the circuit away.
+    #[error("the relay refused a circuit: {reason}")]
+    CircuitRefused {
+        /// What it said.
+        reason: String,
+    },
+    /// A limit of ours.
+    #[error("a limit of this node forbids it: {limit}")]
+    Limit {
+        /// Which one.
+        limit: String,
+    },
+    /// The network said no.
+    #[error("{cause}")]
+    Network {
+        /// What it said.
+        cause: String,
+    },
+    /// No answer in time.
+    #[error("no answer within {} s", deadline.as_secs_f32())]
+    Deadline {
+        /// How long we waited.
+        deadline: Duration,
+    },
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseCause {
+    /// This node closed it: nothing used it any more.
+    Unused,
+    /// This node is shutting down.
+    Shutdown,
+    /// This node closed it because the peer stopped answering.
+    Unresponsive,
+    /// The peer closed it, in order or not: libp2p cannot tell.
+    Peer,
+    /// The transport failed.
+    Network {
+        /// What it said.
+        cause: String,
+    },
+}
+
+impl fmt::Display for CloseCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unused => f.write_str("unused"),
+            Self::Shutdown => f.write_str("shutdown"),
+            Self::Unresponsive => f.write_str("unresponsive"),
+            Self::Peer => f.write_str("closed by the peer"),
+            Self::Network { cause } => f.write_str(cause),
+        }
+    }
+}
+
+impl Serialize for CloseCause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Why a peer that is reached over a relay could not be reached directly.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpgradeFailure {
+    /// The punches were made and none went through.
+    #[error(
+        "every hole punch failed; a router in between may change ports per destination, or answer unexpected packets with a reset"
+    )]
+    PunchFailed,
+    /// One of the two has no address to offer.
+    #[error("no address to punch to: no relay has told one of the two how the outside sees it")]
+    NoCandidate,
+    /// The peers could not agree on a punch.
+    #[error("the exchange about it failed: {cause}")]
+    Exchange {
+        /// What was seen.
+        cause: String,
+    },
+}
+
+impl Serialize for UpgradeFailure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Why a service cannot be answered for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServeError {
+    /// Somebody in this process does already.
+    #[error("`{service}` is answered for already")]
+    Taken {
+        /// Which one.
+        service: Service,
+    },
+    /// The node is shutting down, or has.
+    #[error("the node is shut down")]
+    Shutdown,
+}
+
+fn list(causes: &[DialFailure]) -> String {
+    causes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,225 @@
+//! What happened, in one vocabulary: logs, metrics, reports and tests all come from these.
+//!
+//! Serialised, an event is one JSON object whose `"event"` field is its name in snake case; whoever
+//! writes it down adds `"ts"`. `design/events.md` shows one example of each.
+
+use std::time::SystemTime;
+
+use libp2p::{Multiaddr, PeerId};
+use serde::{Serialize, Serializer};
+
+use crate::{
+    error::{CloseCause, UpgradeFailure},
+    path::{ConnectionId, Direction, Path, Transport},
+    service::Service,
+    stream::StreamId,
+};
+
+/// Something that happened to this node.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The node accepts connections on `address`.
+    Listening {
+        /// Where, with the real port.
+        address: Multiaddr,
+    },
+    /// The relay keeps a place for us: we are reachable under `address`. Said again at each renewal.
+    ReservationHeld {
+        /// The relay.
+        relay: PeerId,
+        /// The circuit address that leads to us.
+        address: Multiaddr,
+        /// When it lapses unless renewed; absent when the relay did not announce its duration.
+        #[serde(serialize_with = "rfc3339")]
+        expires: Option<SystemTime>,
+        /// Most bytes the relay forwards for one circuit; absent when it announces no limit.
+        circuit_bytes_max: Option<u64>,
+        /// Longest life of one circuit in seconds; absent when it announces no limit.
+        circuit_seconds_max: Option<u64>,
+    },
+    /// We are no longer reachable through this relay; the node tries again by itself.
+    ReservationLost {
+        /// The relay.
+        relay: PeerId,
+        /// Why, as far as we can know.
+        cause: String,
+    },
+    /// An address under which this node may be reachable, offered to peers for hole punching.
+    CandidateFound {
+        /// Exactly as observed: address and port as the outside sees them.
+        address: Multiaddr,
+        /// Who observed it.
+        source: CandidateSource,
+    },
+    /// A connection is up.
+    ConnectionOpened {
+        /// The other end.
+        peer: PeerId,
+        /// Its id, unique in this process.
+        connection: ConnectionId,
+        /// Direct or relayed.
+        path: Path,
+        /// The relay in the middle, if relayed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        relay: Option<PeerId>,
+        /// Who dialled.
+        direction: Direction,
+        /// What carries it (for a relayed one: our link to the relay).
+        transport: Transport,
+        /// The peer's address as we know it.
+        address: Multiaddr,
+    },
+    /// A connection ended.
+    ConnectionClosed {
+        /// The other end.
+        peer: PeerId,
+        /// Its id.
+        connection: ConnectionId,
+        /// Direct or relayed.
+        path: Path,
+        /// Why.
+        cause: CloseCause,
+    },
+    /// A peer that was reached over a relay is now reached directly.
+    UpgradeSucceeded {
+        /// The other end.
+        peer: PeerId,
+        /// The direct connection.
+        connection: ConnectionId,
+        /// What carries it.
+        transport: Transport,
+        /// Milliseconds since the relayed connection opened.
+        took_ms: u64,
+        /// Hole punches that it took, this one included, as far as this end saw them.
+        attempts: u32,
+    },
+    /// The direct path could not be had; the relayed connection stays in use.
+    UpgradeFailed {
+        /// The other end.
+        peer: PeerId,
+        /// Why.
+        reason: UpgradeFailure,
+        /// Hole punches that failed, as far as this end saw them.
+        attempts: u32,
+    },
+    /// A stream is ready for bytes.
+    StreamOpened {
+        /// The other end.
+        peer: PeerId,
+        /// Its id, the same at both ends.
+        stream: StreamId,
+        /// What it is for.
+        service: Service,
+        /// The path it starts on.
+        path: Path,
+        /// Who opened it.
+        direction: Direction,
+    },
+    /// A stream ended.
+    StreamClosed {
+        /// The other end.
+        peer: PeerId,
+        /// Its id.
+        stream: StreamId,
+        /// What it was for.
+        service: Service,
+        /// How it ended.
+        cause: StreamEnd,
+        /// Bytes of payload sent on direct connections.
+        sent_direct_bytes: u64,
+        /// Bytes of payload sent through relays.
+        sent_relayed_bytes: u64,
+        /// Bytes of payload received on direct connections.
+        received_direct_bytes: u64,
+        /// Bytes of payload received through relays.
+        received_relayed_bytes: u64,
+    },
+    /// A peer asked for more than a limit allows and was turned away.
+    Refused {
+        /// Who, if it is known already.
+        peer: Option<PeerId>,
+        /// What it asked for.
+        what: Asked,
+        /// The limit, as a count.
+        limit: u64,
+    },
+    /// This relay keeps a place for a peer.
+    ReservationAccepted {
+        /// Who may now be reached through us.
+        peer: PeerId,
+        /// Whether it had one already.
+        renewed: bool,
+    },
+    /// This relay no longer keeps a place for a peer.
+    ReservationEnded {
+        /// Whose place it was.
+        peer: PeerId,
+    },
+    /// This relay forwards between two peers.
+    CircuitOpened {
+        /// Who asked for it.
+        source: PeerId,
+        /// Whom it reached.
+        destination: PeerId,
+    },
+    /// This relay stopped forwarding between two peers.
+    CircuitClosed {
+        /// Who asked for it.
+        source: PeerId,
+        /// Whom it reached.
+        destination: PeerId,
+        /// Why, if it did not simply end.
+        cause: Option<String>,
+    },
+    /// The node has closed everything.
+    Stopped {},
+}
+
+/// Who told us of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum CandidateSource {
+    /// The relay sees our packets come from there.
+    Relay {
+        /// Which relay.
+        relay: PeerId,
+    },
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamEnd {
+    /// Both directions were finished.
+    Finished,
+    /// This end let go of it before both directions were finished.
+    Dropped,
+    /// The path under it ended or failed.
+    PathLost,
+}
+
+/// What a refused peer had asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    /// A connection.
+    Connection,
+    /// A stream; the service's queue of unaccepted streams was full.
+    Stream,
+    /// One more stream than a peer may have.
+    StreamOfPeer,
+    /// Our own program: to use one more relay.
+    Relay,
+    /// A reservation at this relay.
+    Reservation,
+    /// A circuit through this relay.
+    Circuit,
+}
+
+fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time.and_then(|time| jiff::Timestamp::try_from(time).ok()) {
+        Some(time) => serializer.collect_str(&format_args!("{time:.6}")),
+        None => serializer.serialize_none(),
+    }
+}

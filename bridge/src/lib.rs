@@ -1,0 +1,41 @@
+//! Reach a peer that sits behind a NAT, and hand over a byte stream to it.
+//!
+//! A node holds a reservation with a public relay; a peer reaches it through that relay, both punch
+//! through their NATs, and from then on the traffic goes directly. gRPC runs over the streams: see
+//! [`grpc`].
+//!
+//! # Map, in reading order
+//!
+//! - [`Endpoint`]: the face of a node; [`Incoming`] and [`Stream`]: what it hands out;
+//! - [`config`], [`error`], [`event`]: every setting, every failure, everything that can happen;
+//! - [`path`], [`addr`], [`Service`]: the vocabulary;
+//! - `engine`: decides, and is pure; `swarm`: acts, and alone knows libp2p's swarm;
+//! - [`grpc`]: meets tonic; [`relay`]: the one that introduces peers to each other.
+
+#![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod config;
+mod endpoint;
+mod engine;
+pub mod error;
+pub mod event;
+pub mod grpc;
+mod incoming;
+pub mod path;
+pub mod relay;
+mod service;
+mod stream;
+mod swarm;
+
+pub use self::{
+    addr::RelayAddr,
+    config::Config,
+    endpoint::{Endpoint, Events},
+    event::Event,
+    incoming::Incoming,
+    path::Path,
+    service::{SERVICE_NAME_BYTES_MAX, Service, ServiceError},
+    stream::{Stream, StreamFacts, StreamId},
+};
+pub use libp2p::{Multiaddr, PeerId, identity::Keypair};

@@ -1,0 +1,91 @@
+//! The libp2p protocols of a node, and those of a relay.
+
+use std::time::Duration;
+
+use libp2p::{
+    connection_limits::{self, ConnectionLimits},
+    dcutr, identify,
+    identity::Keypair,
+    ping, relay,
+    swarm::NetworkBehaviour,
+};
+
+use super::substream;
+use crate::{config::Config, relay::RelayConfig};
+
+/// Said in identify, so that one of ours can be told from others.
+const PROTOCOL_VERSION: &str = "/punchline/1";
+
+/// A dead connection is noticed within two of these plus the time an answer may take: 15 s.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a server or client speaks. Limits come first: they must see a connection before the others.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Node {
+    limits: connection_limits::Behaviour,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    relay: relay::client::Behaviour,
+    dcutr: dcutr::Behaviour,
+    pub(crate) substream: substream::Behaviour,
+}
+
+impl Node {
+    pub(crate) fn new(config: &Config, keypair: &Keypair, relay: relay::client::Behaviour) -> Self {
+        let limits = &config.limits;
+        let agent = format!("punchline/{}", env!("CARGO_PKG_VERSION"));
+        Self {
+            limits: connection_limits::Behaviour::new(
+                ConnectionLimits::default()
+                    .with_max_pending_incoming(Some(limits.pending_inbound))
+                    .with_max_established(Some(limits.connections))
+                    .with_max_established_per_peer(Some(limits.connections_per_peer)),
+            ),
+            identify: identify_behaviour(keypair, agent),
+            ping: ping_behaviour(),
+            relay,
+            dcutr: dcutr::Behaviour::new(keypair.public().to_peer_id()),
+            substream: substream::Behaviour::new(config.deadlines.negotiate),
+        }
+    }
+}
+
+/// What a relay speaks.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Relay {
+    limits: connection_limits::Behaviour,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    pub(crate) relay: relay::Behaviour,
+}
+
+impl Relay {
+    pub(crate) fn new(config: &RelayConfig, keypair: &Keypair) -> Self {
+        let agent = super::translate::relay_agent(config.reservation_duration);
+        Self {
+            limits: connection_limits::Behaviour::new(
+                ConnectionLimits::default()
+                    .with_max_pending_incoming(Some(config.pending_inbound))
+                    .with_max_established(Some(config.connections))
+                    .with_max_established_per_peer(Some(config.connections_per_peer)),
+            ),
+            identify: identify_behaviour(keypair, agent),
+            ping: ping_behaviour(),
+            relay: relay::Behaviour::new(keypair.public().to_peer_id(), config.to_libp2p()),
+        }
+    }
+}
+
+fn identify_behaviour(keypair: &Keypair, agent: String) -> identify::Behaviour {
+    identify::Behaviour::new(
+        identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
+            .with_agent_version(agent)
+            // Each new listen address would be pushed to every peer; nobody here reads them.
+            .with_push_listen_addr_updates(false),
+    )
+}
+
+fn ping_behaviour() -> ping::Behaviour {
+    ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT))
+}

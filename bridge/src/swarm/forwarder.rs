@@ -1,0 +1,136 @@
+//! Runs a relay's swarm and says what it does. libp2p decides; this only translates.
+
+use std::{collections::HashSet, net::SocketAddr};
+
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, PeerId, Swarm, connection_limits, identify,
+    relay::{self, StatusCode},
+    swarm::{ListenError, SwarmEvent},
+};
+use tokio::sync::{broadcast, mpsc};
+
+use super::behaviour::{Relay, RelayEvent};
+use crate::{
+    event::{Asked, Event},
+    relay::{External, RelayConfig},
+};
+
+/// Observed addresses that `--external auto` takes over: one per transport and family.
+const OBSERVED_MAX: usize = 4;
+
+pub(crate) struct Forwarder {
+    swarm: Swarm<Relay>,
+    config: RelayConfig,
+    events: broadcast::Sender<Event>,
+    stop: mpsc::Receiver<()>,
+    /// libp2p reports the end of a reservation for every connection that closes, so the real ones
+    /// are kept here. Bounded by the limit of reservations.
+    reserved: HashSet<PeerId>,
+}
+
+impl Forwarder {
+    pub(crate) fn new(
+        mut swarm: Swarm<Relay>,
+        config: RelayConfig,
+        events: broadcast::Sender<Event>,
+        stop: mpsc::Receiver<()>,
+    ) -> Self {
+        if let External::Given(addresses) = &config.external {
+            for address in addresses {
+                swarm.add_external_address(address.clone());
+            }
+        }
+        Self { swarm, config, events, stop, reserved: HashSet::new() }
+    }
+
+    pub(crate) async fn run(mut self, listening: Vec<Multiaddr>) {
+        for address in listening {
+            self.publish(Event::Listening { address });
+        }
+        loop {
+            let event = tokio::select! {
+                event = self.swarm.select_next_some() => event,
+                _ = self.stop.recv() => break,
+            };
+            if let SwarmEvent::Behaviour(RelayEvent::Identify(identify::Event::Received {
+                info, ..
+            })) = &event
+            {
+                self.observed(&info.observed_addr);
+            }
+            if let Some(event) = self.translate(event) {
+                self.publish(event);
+            }
+        }
+        self.publish(Event::Stopped {});
+    }
+
+    fn publish(&self, event: Event) {
+        tracing::debug!(?event);
+        let _ = self.events.send(event);
+    }
+
+    fn observed(&mut self, address: &Multiaddr) {
+        let known = self.swarm.external_addresses().count();
+        let public = |socket: SocketAddr| self.config.global.contains(socket.ip());
+        let usable = known < OBSERVED_MAX && crate::addr::socket_of(address).is_some_and(public);
+        if self.config.external == External::Observed && usable {
+            self.swarm.add_external_address(address.clone());
+        }
+    }
+
+    fn translate(&mut self, event: SwarmEvent<RelayEvent>) -> Option<Event> {
+        match event {
+            SwarmEvent::Behaviour(RelayEvent::Relay(event)) => self.relay_event(event),
+            SwarmEvent::NewListenAddr { address, .. } => Some(Event::Listening { address }),
+            SwarmEvent::IncomingConnectionError {
+                error: ListenError::Denied { cause },
+                peer_id,
+                ..
+            } => {
+                let limit = cause.downcast_ref::<connection_limits::Exceeded>()?.limit().into();
+                Some(Event::Refused { peer: peer_id, what: Asked::Connection, limit })
+            }
+            _ => None,
+        }
+    }
+
+    fn relay_event(&mut self, event: relay::Event) -> Option<Event> {
+        match event {
+            relay::Event::ReservationReqAccepted { src_peer_id, renewed } => {
+                self.reserved.insert(src_peer_id);
+                Some(Event::ReservationAccepted { peer: src_peer_id, renewed })
+            }
+            relay::Event::ReservationReqDenied { src_peer_id, status: _ } => Some(Event::Refused {
+                peer: Some(src_peer_id),
+                what: Asked::Reservation,
+                limit: self.config.reservations as u64,
+            }),
+            relay::Event::ReservationTimedOut { src_peer_id }
+            | relay::Event::ReservationClosed { src_peer_id } => self
+                .reserved
+                .remove(&src_peer_id)
+                .then_some(Event::ReservationEnded { peer: src_peer_id }),
+            relay::Event::CircuitReqAccepted { src_peer_id, dst_peer_id } => {
+                Some(Event::CircuitOpened { source: src_peer_id, destination: dst_peer_id })
+            }
+            relay::Event::CircuitReqDenied { src_peer_id, status, .. } => {
+                let full = matches!(status, StatusCode::ResourceLimitExceeded);
+                full.then_some(Event::Refused {
+                    peer: Some(src_peer_id),
+                    what: Asked::Circuit,
+                    limit: self.config.circuits as u64,
+                })
+            }
+            relay::Event::CircuitClosed { src_peer_id, dst_peer_id, error } => {
+                Some(Event::CircuitClosed {
+                    source: src_peer_id,
+                    destination: dst_peer_id,
+                    cause: error.map(|error| error.to_string()),
+                })
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The swarm room acts: the only place that knows libp2p's swarm.
+//!
+//! [`build`] makes one, [`behaviour`] says what it speaks, [`substream`] opens our substreams,
+//! [`translate`] reads its events, [`driver`] runs a node and [`forwarder`] runs a relay.
+
+pub(crate) mod behaviour;
+pub(crate) mod build;
+pub(crate) mod driver;
+pub(crate) mod forwarder;
+pub(crate) mod substream;
+pub(crate) mod translate;

@@ -1,0 +1,293 @@
+//! Our substreams: opened on a *named* connection, reported with the connection they came on.
+//!
+//! libp2p's own stream behaviour opens on a random connection of the peer and hides the connection of
+//! inbound ones; with a relayed and a direct one alive, that leaves half of the traffic on the relay.
+//! This behaviour also offers the address candidates that the engine found to the hole puncher.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use libp2p::{
+    Multiaddr, PeerId, Stream,
+    core::{
+        Endpoint,
+        transport::PortUse,
+        upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo},
+    },
+    swarm::{
+        self, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, FromSwarm, NetworkBehaviour,
+        NotifyHandler, StreamUpgradeError, SubstreamProtocol, THandlerInEvent, ToSwarm,
+        handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
+    },
+};
+
+use crate::{
+    engine::input::{OpenId, SubstreamFailure},
+    path::ConnectionId,
+    stream::hello::{self, Hello, HelloError, PROTOCOL},
+};
+
+/// What became of a substream.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The peer opened one and said what for; it waits for our answer.
+    Inbound { peer: PeerId, connection: ConnectionId, hello: Hello, io: Stream },
+    /// The peer accepted the one we opened.
+    Opened { open: OpenId, peer: PeerId, connection: ConnectionId, hello: Hello, io: Stream },
+    /// The one we asked for did not come about.
+    Failed { open: OpenId, failure: SubstreamFailure },
+}
+
+/// The behaviour. See the module's text.
+pub(crate) struct Behaviour {
+    negotiate: Duration,
+    // A request to a connection that is closing is dropped without a word, so each one is kept here
+    // until it is answered or its connection is closed.
+    pending: HashMap<OpenId, ConnectionId>,
+    queue: VecDeque<ToSwarm<Event, Command>>,
+    waker: Option<Waker>,
+}
+
+impl Behaviour {
+    pub(crate) fn new(negotiate: Duration) -> Self {
+        Self { negotiate, pending: HashMap::new(), queue: VecDeque::new(), waker: None }
+    }
+
+    /// Opens a substream on `connection`; answered by [`Event::Opened`] or [`Event::Failed`].
+    pub(crate) fn open(&mut self, open: OpenId, peer: PeerId, connection: ConnectionId, hello: Hello) {
+        self.pending.insert(open, connection);
+        self.push(ToSwarm::NotifyHandler {
+            peer_id: peer,
+            handler: NotifyHandler::One(connection.0),
+            event: Command { open, hello },
+        });
+    }
+
+    /// Offers an address under which we may be reachable to the other behaviours.
+    pub(crate) fn add_candidate(&mut self, address: Multiaddr) {
+        self.push(ToSwarm::NewExternalAddrCandidate(address));
+    }
+
+    fn push(&mut self, action: ToSwarm<Event, Command>) {
+        self.queue.push_back(action);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn connection_closed(&mut self, closed: ConnectionId) {
+        let gone: Vec<OpenId> =
+            self.pending.iter().filter(|(_, on)| **on == closed).map(|(open, _)| *open).collect();
+        for open in gone {
+            self.pending.remove(&open);
+            let failure = SubstreamFailure::Lost("the connection closed".to_owned());
+            self.push(ToSwarm::GenerateEvent(Event::Failed { open, failure }));
+        }
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: swarm::ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<Handler, ConnectionDenied> {
+        Ok(Handler::new(self.negotiate))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: swarm::ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<Handler, ConnectionDenied> {
+        Ok(Handler::new(self.negotiate))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        if let FromSwarm::ConnectionClosed(closed) = event {
+            self.connection_closed(ConnectionId(closed.connection_id));
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: swarm::ConnectionId,
+        report: Report,
+    ) {
+        let connection = ConnectionId(connection);
+        let event = match report {
+            Report::Inbound(hello, io) => Event::Inbound { peer, connection, hello, io },
+            Report::Opened(open, hello, io) => Event::Opened { open, peer, connection, hello, io },
+            Report::Failed(open, failure) => Event::Failed { open, failure },
+        };
+        let answered = match &event {
+            Event::Inbound { .. } => true,
+            Event::Opened { open, .. } | Event::Failed { open, .. } => {
+                self.pending.remove(open).is_some()
+            }
+        };
+        if answered {
+            self.push(ToSwarm::GenerateEvent(event));
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
+        if let Some(action) = self.queue.pop_front() {
+            return Poll::Ready(action);
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// Behaviour to handler: open one.
+#[derive(Debug)]
+pub(crate) struct Command {
+    open: OpenId,
+    hello: Hello,
+}
+
+/// Handler to behaviour: what became of one.
+#[derive(Debug)]
+pub(crate) enum Report {
+    Inbound(Hello, Stream),
+    Opened(OpenId, Hello, Stream),
+    Failed(OpenId, SubstreamFailure),
+}
+
+/// One connection's part. Everything it queues is bounded by libp2p's limit of negotiating inbound
+/// substreams and by the engine's limit of opens.
+pub(crate) struct Handler {
+    negotiate: Duration,
+    commands: VecDeque<Command>,
+    reports: VecDeque<Report>,
+}
+
+impl Handler {
+    fn new(negotiate: Duration) -> Self {
+        Self { negotiate, commands: VecDeque::new(), reports: VecDeque::new() }
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Command;
+    type ToBehaviour = Report;
+    type InboundProtocol = AwaitHello;
+    type OutboundProtocol = SayHello;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = OpenId;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<AwaitHello> {
+        SubstreamProtocol::new(AwaitHello, ()).with_timeout(self.negotiate)
+    }
+
+    fn on_behaviour_event(&mut self, command: Command) {
+        self.commands.push_back(command);
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<SayHello, OpenId, Report>> {
+        if let Some(report) = self.reports.pop_front() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
+        }
+        match self.commands.pop_front() {
+            Some(Command { open, hello }) => {
+                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
+                    protocol: SubstreamProtocol::new(SayHello(hello), open).with_timeout(self.negotiate),
+                })
+            }
+            // Woken by the connection itself, which calls the methods above before it polls again.
+            None => Poll::Pending,
+        }
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, AwaitHello, SayHello, (), OpenId>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (hello, io),
+                ..
+            }) => self.reports.push_back(Report::Inbound(hello, io)),
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: (hello, io),
+                info: open,
+            }) => self.reports.push_back(Report::Opened(open, hello, io)),
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info: open, error }) => {
+                self.reports.push_back(Report::Failed(open, failure_of(error)));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn failure_of(error: StreamUpgradeError<HelloError>) -> SubstreamFailure {
+    match error {
+        StreamUpgradeError::Timeout => SubstreamFailure::Deadline,
+        StreamUpgradeError::NegotiationFailed => SubstreamFailure::Unsupported,
+        StreamUpgradeError::Apply(HelloError::Refused(refusal)) => SubstreamFailure::Refused(refusal),
+        StreamUpgradeError::Apply(error) => SubstreamFailure::Lost(error.to_string()),
+        StreamUpgradeError::Io(error) => SubstreamFailure::Lost(error.to_string()),
+    }
+}
+
+/// Outbound: say who wants what, and read the answer.
+#[derive(Debug)]
+pub(crate) struct SayHello(Hello);
+
+/// Inbound: hear who wants what. The answer is given by whoever takes or refuses it.
+#[derive(Debug)]
+pub(crate) struct AwaitHello;
+
+impl UpgradeInfo for SayHello {
+    type Info = libp2p::StreamProtocol;
+    type InfoIter = std::iter::Once<Self::Info>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        std::iter::once(PROTOCOL)
+    }
+}
+
+impl UpgradeInfo for AwaitHello {
+    type Info = libp2p::StreamProtocol;
+    type InfoIter = std::iter::Once<Self::Info>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        std::iter::once(PROTOCOL)
+    }
+}
+
+impl OutboundUpgrade<Stream> for SayHello {
+    type Output = (Hello, Stream);
+    type Error = HelloError;
+    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
+
+    fn upgrade_outbound(self, mut io: Stream, _: Self::Info) -> Self::Future {
+        async move {
+            self.0.write(&mut io).await?;
+            hello::read_answer(&mut io).await?;
+            Ok((self.0, io))
+        }
+        .boxed()
+    }
+}
+
+impl InboundUpgrade<Stream> for AwaitHello {
+    type Output = (Hello, Stream);
+    type Error = HelloError;
+    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
+
+    fn upgrade_inbound(self, mut io: Stream, _: Self::Info) -> Self::Future {
+        async move { Ok((Hello::read(&mut io).await?, io)) }.boxed()
+    }
+}

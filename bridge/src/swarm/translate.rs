@@ -1,0 +1,256 @@
+//! From libp2p's events to the engine's inputs. Pure; the one place that matches them.
+
+use std::time::{Duration, SystemTime};
+
+use libp2p::{
+    PeerId, connection_limits,
+    core::{ConnectedPoint, transport::ListenerId},
+    dcutr, identify, ping, relay,
+    swarm::{self, ConnectionError, DialError, ListenError, SwarmEvent},
+};
+
+use super::{
+    behaviour::NodeEvent,
+    driver::{Dialled, Reserved},
+    substream,
+};
+use crate::{
+    addr::{path_of, transport_of},
+    engine::input::{CircuitLimit, Input, Opened},
+    error::{CloseCause, DialFailureReason, UpgradeFailure},
+    path::{ConnectionId, Direction},
+};
+
+/// What a relay of ours says in identify: its name, and how long its reservations last, which
+/// libp2p's client does not pass on.
+pub(crate) fn relay_agent(reservation: Duration) -> String {
+    format!("{}{}", RELAY_AGENT, reservation.as_secs())
+}
+
+const RELAY_AGENT: &str =
+    concat!("punchline-relay/", env!("CARGO_PKG_VERSION"), " reservation-seconds=");
+
+fn announced_reservation(agent: &str) -> Option<Duration> {
+    let (name, seconds) = agent.split_once(" reservation-seconds=")?;
+    let ours = name.starts_with("punchline-relay/");
+    // More than a year is no announcement but a mistake, or an attempt to overflow a clock.
+    let seconds = seconds.parse().ok().filter(|seconds| *seconds <= 366 * 24 * 3600)?;
+    ours.then(|| Duration::from_secs(seconds))
+}
+
+/// What the driver must do about an event of the swarm.
+pub(crate) enum Translated {
+    Input(Input),
+    Substream(substream::Event),
+    Nothing,
+}
+
+/// Reads one event. `dialled` and `reserved` are the driver's records of its own requests; their
+/// entries are taken out when answered.
+pub(crate) fn translate(
+    event: SwarmEvent<NodeEvent>,
+    dialled: &mut Dialled,
+    reserved: &mut Reserved,
+    now: SystemTime,
+) -> Translated {
+    let input = match event {
+        SwarmEvent::Behaviour(event) => return behaviour(event, now),
+        SwarmEvent::NewListenAddr { address, .. } if !crate::addr::is_circuit(&address) => {
+            Input::Listening { address }
+        }
+        SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+            let dial = dialled.remove(&connection_id);
+            Input::ConnectionOpened(opened(peer_id, connection_id, dial, &endpoint))
+        }
+        SwarmEvent::ConnectionClosed { connection_id, cause, .. } => Input::ConnectionClosed {
+            connection: ConnectionId(connection_id),
+            cause: close_cause(cause),
+        },
+        SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+            match (dialled.remove(&connection_id), peer_id) {
+                (Some(dial), _) => Input::DialFailed { dial, reason: dial_failure(&error) },
+                (None, Some(peer)) => Input::PunchFailed { peer },
+                (None, None) => return Translated::Nothing,
+            }
+        }
+        SwarmEvent::IncomingConnectionError {
+            error: ListenError::Denied { cause }, peer_id, ..
+        } => {
+            let Some(limit) = exceeded(&cause) else { return Translated::Nothing };
+            Input::ConnectionRefused { peer: peer_id, limit }
+        }
+        SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+            match reservation_ended(listener_id, reason, reserved) {
+                Some(input) => input,
+                None => return Translated::Nothing,
+            }
+        }
+        _ => return Translated::Nothing,
+    };
+    Translated::Input(input)
+}
+
+fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
+    let input = match event {
+        NodeEvent::Substream(event) => return Translated::Substream(event),
+        NodeEvent::Identify(identify::Event::Received { connection_id, info, .. }) => {
+            Input::Identified {
+                connection: ConnectionId(connection_id),
+                observed: info.observed_addr,
+                reservation: announced_reservation(&info.agent_version),
+            }
+        }
+        NodeEvent::Ping(ping::Event {
+            connection,
+            result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
+            ..
+        }) => Input::Unresponsive { connection: ConnectionId(connection) },
+        NodeEvent::Relay(relay::client::Event::ReservationReqAccepted {
+            relay_peer_id, limit, ..
+        }) => Input::ReservationAccepted {
+            relay: relay_peer_id,
+            limit: limit.map_or_else(CircuitLimit::default, |limit| CircuitLimit {
+                bytes: limit.data_in_bytes(),
+                duration: limit.duration(),
+            }),
+            at: now,
+        },
+        NodeEvent::Dcutr(dcutr::Event { remote_peer_id: peer, result: Err(error) }) => {
+            match upgrade_failure(&error) {
+                Some(reason) => Input::UpgradeFailed { peer, reason },
+                None => return Translated::Nothing,
+            }
+        }
+        _ => return Translated::Nothing,
+    };
+    Translated::Input(input)
+}
+
+fn opened(
+    peer: PeerId,
+    connection: swarm::ConnectionId,
+    dial: Option<crate::engine::input::DialId>,
+    endpoint: &ConnectedPoint,
+) -> Opened {
+    // On the accepting side of a circuit only our own address names the relay.
+    let (path_address, address, direction) = match endpoint {
+        ConnectedPoint::Dialer { address, .. } => (address, address, Direction::Outbound),
+        ConnectedPoint::Listener { local_addr, send_back_addr } => {
+            (local_addr, send_back_addr, Direction::Inbound)
+        }
+    };
+    Opened {
+        connection: ConnectionId(connection),
+        dial,
+        peer,
+        path: path_of(path_address),
+        direction,
+        transport: transport_of(path_address),
+        address: address.clone(),
+    }
+}
+
+fn close_cause(cause: Option<ConnectionError>) -> CloseCause {
+    match cause {
+        None => CloseCause::Peer,
+        Some(ConnectionError::KeepAliveTimeout) => CloseCause::Unused,
+        Some(ConnectionError::IO(error)) => match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => CloseCause::Peer,
+            _ => CloseCause::Network { cause: root_cause(&error) },
+        },
+    }
+}
+
+fn reservation_ended(
+    listener: ListenerId,
+    reason: Result<(), std::io::Error>,
+    reserved: &mut Reserved,
+) -> Option<Input> {
+    let relay = reserved.remove(&listener)?;
+    let cause = match reason {
+        Ok(()) => "the connection to the relay ended".to_owned(),
+        Err(error) => root_cause(&error),
+    };
+    Some(Input::ReservationEnded { relay, cause })
+}
+
+fn exceeded(cause: &swarm::ConnectionDenied) -> Option<u64> {
+    Some(cause.downcast_ref::<connection_limits::Exceeded>()?.limit().into())
+}
+
+fn dial_failure(error: &DialError) -> DialFailureReason {
+    match error {
+        DialError::WrongPeerId { obtained, .. } => DialFailureReason::WrongPeer { obtained: *obtained },
+        DialError::Denied { cause } => DialFailureReason::Limit { limit: root_cause(cause) },
+        DialError::Transport(failures) => {
+            let causes: Vec<String> = failures.iter().map(|(_, error)| root_cause(error)).collect();
+            transport_failure(causes)
+        }
+        other => DialFailureReason::Network { cause: root_cause(other) },
+    }
+}
+
+/// libp2p wraps what a relay answered in several layers of I/O errors and exports no type for it, so
+/// the innermost text is all there is to go by.
+fn transport_failure(mut causes: Vec<String>) -> DialFailureReason {
+    let relay_says = |text: &str| causes.iter().any(|cause| cause.contains(text));
+    if relay_says("no reservation") {
+        return DialFailureReason::NoReservation;
+    }
+    if relay_says("resource limit") || relay_says("denied") || relay_says("permission") {
+        return DialFailureReason::CircuitRefused { reason: causes.join(", ") };
+    }
+    causes.dedup();
+    DialFailureReason::Network { cause: causes.join(", ") }
+}
+
+fn upgrade_failure(error: &dcutr::Error) -> Option<UpgradeFailure> {
+    let cause = root_cause(error);
+    // The engine counts the punches itself, at both ends; libp2p tells only one.
+    if error.to_string().starts_with("Giving up") {
+        return None;
+    }
+    if cause.contains("address") {
+        return Some(UpgradeFailure::NoCandidate);
+    }
+    Some(UpgradeFailure::Exchange { cause })
+}
+
+/// The innermost message of a chain of errors: the outer ones say "failed" again and again.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    loop {
+        let inner = innermost.source().or_else(|| {
+            let io = innermost.downcast_ref::<std::io::Error>()?;
+            io.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static))
+        });
+        match inner {
+            Some(inner) => innermost = inner,
+            None => return innermost.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_duration_that_a_relay_announces_is_read_back() {
+        let agent = relay_agent(Duration::from_secs(3600));
+        assert_eq!(announced_reservation(&agent), Some(Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn a_foreign_or_absurd_agent_announces_nothing() {
+        for agent in [
+            "rust-libp2p/0.48.0",
+            "punchline-relay/0.1.0",
+            "other/1 reservation-seconds=60",
+            "punchline-relay/1 reservation-seconds=99999999999",
+            "punchline-relay/1 reservation-seconds=-1",
+        ] {
+            assert_eq!(announced_reservation(agent), None, "{agent}");
+        }
+    }
+}

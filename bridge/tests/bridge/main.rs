@@ -1,0 +1,9 @@
+//! What the crate promises, with real swarms over loopback, and the order of its layers.
+//!
+//! One program, since each one takes long to link. Nothing sleeps: every wait is for an event, within
+//! [`world::PATIENCE`].
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod upgrade;
+mod world;
