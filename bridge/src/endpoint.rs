@@ -34,7 +34,8 @@ pub struct Endpoint {
     peer: PeerId,
     listening: std::sync::Arc<[Multiaddr]>,
     commands: mpsc::Sender<Command>,
-    events: broadcast::Sender<Event>,
+    // Weak, so that events end with the node and not with its last handle.
+    events: broadcast::WeakSender<Event>,
     unaccepted_max: usize,
     task: std::sync::Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
 }
@@ -53,13 +54,14 @@ impl Endpoint {
         let (events, subscription) = broadcast::channel(EVENTS_MAX);
         let unaccepted_max = config.limits.unaccepted_streams;
         let engine = Engine::new(peer, config, rand::random());
-        let driver = Driver::new(swarm, engine, requests, events.clone());
+        let told = events.downgrade();
+        let driver = Driver::new(swarm, engine, requests, events);
         let task = tokio::spawn(driver.run(listening.clone()));
         let endpoint = Self {
             peer,
             listening: listening.into(),
             commands,
-            events,
+            events: told,
             unaccepted_max,
             task: std::sync::Arc::new(std::sync::Mutex::new(Some(task))),
         };
@@ -118,9 +120,10 @@ impl Endpoint {
         let _ = self.commands.send(Command::Reserve { relay }).await;
     }
 
-    /// What happens from now on.
+    /// What happens from now on; nothing if the node has ended.
     pub fn events(&self) -> Events {
-        Events::new(self.events.subscribe())
+        let ended = || broadcast::channel(1).1;
+        Events::new(self.events.upgrade().map_or_else(ended, |events| events.subscribe()))
     }
 
     /// Closes every connection and ends the node. Streams that are still open are cut: finish them

@@ -112,6 +112,14 @@ pub enum OpenError {
         /// How many may.
         limit: usize,
     },
+    /// The peer has as many streams as one may have.
+    #[error("{limit} streams to and from {peer} are open already; finish one of them")]
+    StreamsOfPeer {
+        /// Whom we wanted one more to.
+        peer: PeerId,
+        /// How many there may be, both directions.
+        limit: usize,
+    },
     /// The node is shutting down, or has.
     #[error("the node is shut down")]
     Shutdown,

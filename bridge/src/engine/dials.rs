@@ -104,6 +104,19 @@ impl Dials {
         }
     }
 
+    /// Whether this reach dials a circuit through that relay already.
+    pub(crate) fn is_dialling_through(&self, peer: PeerId, relay: PeerId) -> bool {
+        let through = |way: &Way| matches!(way, Way::Circuit(address) if address.peer() == relay);
+        self.reaches.get(&peer).is_some_and(|reach| reach.dialling.values().any(through))
+    }
+
+    /// A way that needs not be taken, since another one that is under way is as good.
+    pub(crate) fn skip(&mut self, peer: PeerId) {
+        if let Some(reach) = self.reaches.get_mut(&peer) {
+            reach.untaken = reach.untaken.saturating_sub(1);
+        }
+    }
+
     /// The circuit is dialled once the relay is ready.
     pub(crate) fn await_relay(&mut self, peer: PeerId, relay: RelayAddr) {
         if let Some(reach) = self.reaches.get_mut(&peer) {

@@ -33,7 +33,7 @@ use self::{
     dials::{Dials, Way},
     input::{Action, CircuitLimit, DialId, Input, OpenFailure, OpenId, Opened, Queue, SubstreamFailure},
     opens::{CONNECTIONS_TRIED_MAX, Opens, PendingOpen},
-    relays::{Relays, Step},
+    relays::{Lost, Relays, Step},
     upgrades::Upgrades,
 };
 use crate::{
@@ -171,6 +171,11 @@ impl Engine {
             .min()
     }
 
+    /// Whether a shutdown is under way.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
     /// Whether everything is closed, or was given up on.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped
@@ -237,7 +242,10 @@ impl Engine {
     fn advance(&mut self, open: OpenId, now: Instant) {
         let Some(pending) = self.opens.get_mut(open) else { return };
         let peer = pending.peer;
-        if let Some(connection) = self.connections.best(peer, &pending.tried) {
+        let limit = self.config.limits.streams_per_peer;
+        if self.connections.users_of(peer) >= limit {
+            self.fail(open, OpenError::StreamsOfPeer { peer, limit }, now);
+        } else if let Some(connection) = self.connections.best(peer, &pending.tried) {
             pending.on = Some(connection);
             let service = pending.service.clone();
             self.connections.add_user(connection);
@@ -256,6 +264,10 @@ impl Engine {
     fn take(&mut self, peer: PeerId, way: Way, now: Instant) {
         match way {
             Way::Direct(addresses) => self.dial(peer, Way::Direct(addresses.clone()), addresses),
+            // One relay known by several addresses is still one way.
+            Way::Circuit(relay) if self.dials.is_dialling_through(peer, relay.peer()) => {
+                self.dials.skip(peer);
+            }
             Way::Circuit(relay) if self.relays.is_ready(relay.peer()) => {
                 self.dial_circuit(peer, relay, now);
             }
@@ -293,12 +305,17 @@ impl Engine {
 
     fn dial_failed(&mut self, dial: DialId, reason: DialFailureReason, now: Instant) {
         if let Some(relay) = self.relays.dial_failed(dial, now) {
-            for (peer, address) in self.dials.take_awaiting(relay) {
-                let ended = self.dials.way_failed(peer, &Way::Circuit(address), reason.clone());
-                self.unreachable(ended, now);
-            }
+            self.circuits_failed(relay, &reason, now);
         } else {
             let ended = self.dials.failed(dial, reason);
+            self.unreachable(ended, now);
+        }
+    }
+
+    /// Fails the circuits that wait for this relay's link.
+    fn circuits_failed(&mut self, relay: PeerId, reason: &DialFailureReason, now: Instant) {
+        for (peer, address) in self.dials.take_awaiting(relay) {
+            let ended = self.dials.way_failed(peer, &Way::Circuit(address), reason.clone());
             self.unreachable(ended, now);
         }
     }
@@ -447,17 +464,27 @@ impl Engine {
     fn connection_closed(&mut self, id: ConnectionId, cause: CloseCause, now: Instant) {
         let Some((connection, ours)) = self.connections.closed(id) else { return };
         let cause = ours.unwrap_or(cause);
-        if let Some(lost) = self.relays.connection_closed(id, now)
-            && lost.held
-        {
-            let cause = cause.to_string();
-            self.events.push_back(Event::ReservationLost { relay: lost.relay, cause });
+        if let Some(lost) = self.relays.connection_closed(id, now) {
+            self.link_lost(lost, &cause, now);
         }
         let (peer, path) = (connection.peer, connection.path);
         if self.connections.of(peer).next().is_none() {
             self.upgrades.disconnected(peer);
         }
         self.events.push_back(Event::ConnectionClosed { peer, connection: id, path, cause });
+    }
+
+    fn link_lost(&mut self, lost: Lost, cause: &CloseCause, now: Instant) {
+        let Lost { relay, held } = lost;
+        let cause = cause.to_string();
+        if !self.relays.contains(relay) {
+            // It only served to dial circuits and nobody dials it again, so none of them can come.
+            let reason = DialFailureReason::Network { cause: cause.clone() };
+            self.circuits_failed(relay, &reason, now);
+        }
+        if held {
+            self.events.push_back(Event::ReservationLost { relay, cause });
+        }
     }
 
     fn identified(

@@ -203,7 +203,7 @@ impl Relays {
         self.all.retain(|other, relay| *other != peer || relay.reserve);
     }
 
-    /// Returns whether we asked for it and it is new, not a renewal.
+    /// The first time and at each renewal. Returns whether the relay is one of ours.
     pub(crate) fn reservation_accepted(&mut self, peer: PeerId) -> bool {
         match self.all.get_mut(&peer) {
             Some(relay) => {

@@ -25,7 +25,7 @@ use tokio::{
 use super::{
     behaviour::Node,
     substream,
-    translate::{Translated, translate},
+    translate::{Translated, dial_failure, translate},
 };
 use crate::{
     addr::RelayAddr,
@@ -33,7 +33,7 @@ use crate::{
         Engine,
         input::{Action, DialId, InboundId, Input, OpenId, Queue, SubstreamFailure},
     },
-    error::{DialFailureReason, OpenError, Refusal, ServeError},
+    error::{OpenError, Refusal, ServeError},
     event::Event,
     path::{ConnectionId, Direction},
     service::Service,
@@ -136,7 +136,10 @@ impl Driver {
             let timeout = self.engine.poll_timeout();
             let input = tokio::select! {
                 event = self.swarm.select_next_some() => self.swarm_event(event),
-                command = self.commands.recv() => self.command(command.unwrap_or(Command::Shutdown)),
+                // When the last endpoint is gone this is ready for ever, so it is asked only until then.
+                command = self.commands.recv(), if !self.engine.is_stopping() => {
+                    self.command(command.unwrap_or(Command::Shutdown))
+                }
                 Some(ended) = self.ended.1.recv() => Some(self.stream_ended(ended)),
                 Some(_) = self.answers.join_next() => None,
                 () = sleep_until(timeout) => None,
@@ -211,19 +214,16 @@ impl Driver {
     fn substream_event(&mut self, event: substream::Event) -> Option<Input> {
         match event {
             substream::Event::Opened { open, peer, connection, hello, io } => {
+                // Its open has failed already: the engine counts no such stream, so none may be built.
+                let reply = self.opens.remove(&open)?;
                 let stream = hello.stream;
-                let built = self.stream(hello, Direction::Outbound, peer, connection, io);
-                let (reply, result) = match (self.opens.remove(&open), built) {
-                    (Some(reply), Some(built)) => (reply, Ok(built)),
-                    (Some(reply), None) => {
-                        self.opens.insert(open, reply);
-                        let failure = SubstreamFailure::Lost("the connection closed".to_owned());
-                        return Some(Input::SubstreamFailed { open, failure });
-                    }
-                    (None, _) => return None,
+                let Some(built) = self.stream(hello, Direction::Outbound, peer, connection, io) else {
+                    self.opens.insert(open, reply);
+                    let failure = SubstreamFailure::Lost("the connection closed".to_owned());
+                    return Some(Input::SubstreamFailed { open, failure });
                 };
                 // Whoever asked may have gone; the stream then ends by being dropped.
-                let _ = reply.send(result);
+                let _ = reply.send(Ok(built));
                 Some(Input::SubstreamOpened { open, connection, stream })
             }
             substream::Event::Failed { open, failure } => Some(Input::SubstreamFailed { open, failure }),
@@ -318,7 +318,7 @@ impl Driver {
                 self.dialled.insert(connection, dial);
             }
             Err(error) => {
-                let reason = DialFailureReason::Network { cause: error.to_string() };
+                let reason = dial_failure(&error);
                 self.engine.handle(Input::DialFailed { dial, reason }, Instant::now());
             }
         }

@@ -5,7 +5,7 @@
 //! This behaviour also offers the address candidates that the engine found to the hole puncher.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -48,17 +48,29 @@ pub(crate) struct Behaviour {
     // A request to a connection that is closing is dropped without a word, so each one is kept here
     // until it is answered or its connection is closed.
     pending: HashMap<OpenId, ConnectionId>,
+    // One that is closed already would never answer.
+    live: HashSet<ConnectionId>,
     queue: VecDeque<ToSwarm<Event, Command>>,
     waker: Option<Waker>,
 }
 
 impl Behaviour {
     pub(crate) fn new(negotiate: Duration) -> Self {
-        Self { negotiate, pending: HashMap::new(), queue: VecDeque::new(), waker: None }
+        Self {
+            negotiate,
+            pending: HashMap::new(),
+            live: HashSet::new(),
+            queue: VecDeque::new(),
+            waker: None,
+        }
     }
 
     /// Opens a substream on `connection`; answered by [`Event::Opened`] or [`Event::Failed`].
     pub(crate) fn open(&mut self, open: OpenId, peer: PeerId, connection: ConnectionId, hello: Hello) {
+        if !self.live.contains(&connection) {
+            let failure = SubstreamFailure::Lost("the connection closed".to_owned());
+            return self.push(ToSwarm::GenerateEvent(Event::Failed { open, failure }));
+        }
         self.pending.insert(open, connection);
         self.push(ToSwarm::NotifyHandler {
             peer_id: peer,
@@ -80,6 +92,7 @@ impl Behaviour {
     }
 
     fn connection_closed(&mut self, closed: ConnectionId) {
+        self.live.remove(&closed);
         let gone: Vec<OpenId> =
             self.pending.iter().filter(|(_, on)| **on == closed).map(|(open, _)| *open).collect();
         for open in gone {
@@ -116,8 +129,14 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        if let FromSwarm::ConnectionClosed(closed) = event {
-            self.connection_closed(ConnectionId(closed.connection_id));
+        match event {
+            FromSwarm::ConnectionEstablished(established) => {
+                self.live.insert(ConnectionId(established.connection_id));
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                self.connection_closed(ConnectionId(closed.connection_id));
+            }
+            _ => {}
         }
     }
 

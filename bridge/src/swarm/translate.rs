@@ -1,11 +1,16 @@
 //! From libp2p's events to the engine's inputs. Pure; the one place that matches them.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    error::Error,
+    io,
+    time::{Duration, SystemTime},
+};
 
 use libp2p::{
-    PeerId, connection_limits,
+    Multiaddr, PeerId, TransportError, connection_limits,
     core::{ConnectedPoint, transport::ListenerId},
-    dcutr, identify, ping, relay,
+    dcutr, identify, ping,
+    relay::{self, outbound::hop::ConnectError},
     swarm::{self, ConnectionError, DialError, ListenError, SwarmEvent},
 };
 
@@ -155,7 +160,7 @@ fn close_cause(cause: Option<ConnectionError>) -> CloseCause {
         None => CloseCause::Peer,
         Some(ConnectionError::KeepAliveTimeout) => CloseCause::Unused,
         Some(ConnectionError::IO(error)) => match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => CloseCause::Peer,
+            io::ErrorKind::UnexpectedEof => CloseCause::Peer,
             _ => CloseCause::Network { cause: root_cause(&error) },
         },
     }
@@ -163,7 +168,7 @@ fn close_cause(cause: Option<ConnectionError>) -> CloseCause {
 
 fn reservation_ended(
     listener: ListenerId,
-    reason: Result<(), std::io::Error>,
+    reason: Result<(), io::Error>,
     reserved: &mut Reserved,
 ) -> Option<Input> {
     let relay = reserved.remove(&listener)?;
@@ -178,57 +183,63 @@ fn exceeded(cause: &swarm::ConnectionDenied) -> Option<u64> {
     Some(cause.downcast_ref::<connection_limits::Exceeded>()?.limit().into())
 }
 
-fn dial_failure(error: &DialError) -> DialFailureReason {
+pub(super) fn dial_failure(error: &DialError) -> DialFailureReason {
     match error {
         DialError::WrongPeerId { obtained, .. } => DialFailureReason::WrongPeer { obtained: *obtained },
         DialError::Denied { cause } => DialFailureReason::Limit { limit: root_cause(cause) },
-        DialError::Transport(failures) => {
-            let causes: Vec<String> = failures.iter().map(|(_, error)| root_cause(error)).collect();
-            transport_failure(causes)
-        }
+        DialError::Transport(failures) => transport_failure(failures),
         other => DialFailureReason::Network { cause: root_cause(other) },
     }
 }
 
-/// libp2p wraps what a relay answered in several layers of I/O errors and exports no type for it, so
-/// the innermost text is all there is to go by.
-fn transport_failure(mut causes: Vec<String>) -> DialFailureReason {
-    let relay_says = |text: &str| causes.iter().any(|cause| cause.contains(text));
-    if relay_says("no reservation") {
-        return DialFailureReason::NoReservation;
+/// What the relay answered, if one did; else what the network said at each address.
+fn transport_failure(failures: &[(Multiaddr, TransportError<io::Error>)]) -> DialFailureReason {
+    let answer = failures.iter().find_map(|(_, error)| find_cause::<ConnectError>(error));
+    match answer {
+        Some(ConnectError::NoReservation) => DialFailureReason::NoReservation,
+        Some(
+            refused @ (ConnectError::ResourceLimitExceeded
+            | ConnectError::PermissionDenied
+            | ConnectError::ConnectionFailed),
+        ) => DialFailureReason::CircuitRefused { reason: refused.to_string() },
+        Some(_) | None => {
+            let mut causes: Vec<String> = failures.iter().map(|(_, error)| root_cause(error)).collect();
+            causes.dedup();
+            DialFailureReason::Network { cause: causes.join(", ") }
+        }
     }
-    if relay_says("resource limit") || relay_says("denied") || relay_says("permission") {
-        return DialFailureReason::CircuitRefused { reason: causes.join(", ") };
-    }
-    causes.dedup();
-    DialFailureReason::Network { cause: causes.join(", ") }
 }
 
+/// libp2p keeps the cause private and shows it only as debug text.
 fn upgrade_failure(error: &dcutr::Error) -> Option<UpgradeFailure> {
-    let cause = root_cause(error);
+    let details = format!("{error:?}");
     // The engine counts the punches itself, at both ends; libp2p tells only one.
-    if error.to_string().starts_with("Giving up") {
+    if details.contains("AttemptsExceeded") {
         return None;
     }
-    if cause.contains("address") {
+    if details.contains("NoAddresses") {
         return Some(UpgradeFailure::NoCandidate);
     }
-    Some(UpgradeFailure::Exchange { cause })
+    Some(UpgradeFailure::Exchange { cause: error.to_string() })
+}
+
+/// The first error of this type in a chain of causes.
+fn find_cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    std::iter::successors(Some(error), |error| inner(*error)).find_map(|error| error.downcast_ref())
+}
+
+/// What an error wraps. An I/O error names the cause of what it wraps instead, so it is asked first.
+fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
 }
 
 /// The innermost message of a chain of errors: the outer ones say "failed" again and again.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    loop {
-        let inner = innermost.source().or_else(|| {
-            let io = innermost.downcast_ref::<std::io::Error>()?;
-            io.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static))
-        });
-        match inner {
-            Some(inner) => innermost = inner,
-            None => return innermost.to_string(),
-        }
-    }
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| inner(*error));
+    chain.last().unwrap_or(error).to_string()
 }
 
 #[cfg(test)]

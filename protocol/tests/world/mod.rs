@@ -171,9 +171,9 @@ impl RawPeer {
         self.say_message(KaspadMessage::new(payload)).await;
     }
 
-    /// Says it even to a host that no longer listens.
-    pub async fn say_message(&self, message: KaspadMessage) {
-        let _ = soon(self.outgoing.send(message)).await;
+    /// Says it even to a host that no longer listens, and tells whether it does.
+    pub async fn say_message(&self, message: KaspadMessage) -> bool {
+        soon(self.outgoing.send(message)).await.is_ok()
     }
 
     /// The next payload, or `None` when the host has ended the call.
@@ -273,9 +273,4 @@ impl AsyncWrite for Counted {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
-}
-
-/// Drains a stream of messages until it ends.
-pub async fn drain(mut incoming: Streaming<KaspadMessage>) {
-    while let Some(Ok(_)) = incoming.next().await {}
 }

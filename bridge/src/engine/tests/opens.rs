@@ -212,7 +212,7 @@ fn an_open_ends_at_its_deadline_in_each_stage() {
     let deadline = Config::default().deadlines.open;
     let mut world = World::new();
     let (open, _) = busy_with(&mut world, peer(1));
-    assert_eq!(failures(&world.pass(deadline - MS)), []);
+    assert!(failures(&world.pass(deadline - MS)).is_empty());
     let actions = world.pass(MS);
     assert!(matches!(
         failures(&actions)[..],

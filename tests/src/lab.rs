@@ -1,0 +1,325 @@
+//! A small internet of Linux network namespaces, with NATs that behave as asked.
+//!
+//! ```text
+//!                    internet (a bridge, 73.0.0.1/24)
+//!        ┌───────────────┬────────────────┐
+//!      relay          router 0         router 1       …   NAT: 73.0.0.11, 73.0.0.12, …
+//!    73.0.0.2            │                │
+//!                     host 0           host 1         …   192.168.1.2, 192.168.2.2, …
+//! ```
+//!
+//! The addresses of the internet are from a range that every peer takes for global: stacks treat
+//! documentation and benchmarking ranges as private and would then not punch at all. The lab is
+//! IPv4 only. It has no delay, loss or rate, because kernels without `netem` cannot give them.
+//!
+//! Reading order: this file builds and measures; `nat` turns a [`Nat`] into nftables rules;
+//! `namespace` is one machine; `capability` says whether this machine can have a lab at all.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+mod capability;
+mod command;
+mod namespace;
+mod nat;
+
+pub use capability::{Missing, capability};
+pub use command::LabError;
+pub use namespace::Namespace;
+pub use nat::{Nat, RouterSpec, UnexpectedSyn};
+
+use command::run;
+
+/// What a lab consists of: one host behind each router.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LabSpec {
+    /// The routers, in the order of their indices; at most [`ROUTERS_MAX`].
+    pub routers: Vec<RouterSpec>,
+}
+
+impl LabSpec {
+    /// A lab with one router for each of `nats`; unexpected SYNs are dropped.
+    pub fn new(nats: impl IntoIterator<Item = Nat>) -> Self {
+        let routers = nats.into_iter().map(RouterSpec::new).collect();
+        Self { routers }
+    }
+
+    /// The same lab, in which every router answers unexpected SYNs as given.
+    pub fn unexpected_syn(mut self, answer: UnexpectedSyn) -> Self {
+        for router in &mut self.routers {
+            router.unexpected_syn = answer;
+        }
+        self
+    }
+}
+
+/// A running lab.
+///
+/// # Drop
+///
+/// Kills what still runs in the namespaces and removes them, also when a test panics. What a
+/// killed test process left behind is swept by the next [`Lab::build`] on the machine.
+#[derive(Debug)]
+pub struct Lab {
+    hosts: Vec<Namespace>,
+    routers: Vec<Namespace>,
+    relay: Namespace,
+    internet: Namespace,
+}
+
+impl Lab {
+    /// Builds a lab; takes well under a second.
+    ///
+    /// # Errors
+    ///
+    /// If `spec` has more than [`ROUTERS_MAX`] routers, or if the machine refuses a step; see
+    /// [`capability`] to ask beforehand.
+    pub fn build(spec: &LabSpec) -> Result<Self, LabError> {
+        let asked = spec.routers.len();
+        if asked > ROUTERS_MAX {
+            return Err(LabError::TooManyRouters { asked });
+        }
+        sweep()?;
+        let prefix = unique_prefix();
+        let add = |suffix: &str, address| Namespace::add(format!("{prefix}{suffix}"), address);
+        let each = |kind: &str, address: fn(usize) -> Ipv4Addr| {
+            (0..asked)
+                .map(|index| add(&format!("{kind}{index}"), address(index)))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let lab = Self {
+            hosts: each("host", host_address)?,
+            routers: each("router", public_address)?,
+            relay: add("relay", RELAY)?,
+            internet: add("internet", INTERNET)?,
+        };
+        lab.wire()?;
+        for (index, router) in spec.routers.iter().enumerate() {
+            lab.set_router(index, router)?;
+        }
+        Ok(lab)
+    }
+
+    /// The machine on which a relay is to run, with a global address.
+    pub fn relay(&self) -> &Namespace {
+        &self.relay
+    }
+
+    /// Another machine with a global address: the second reflector, or a stranger.
+    pub fn internet(&self) -> &Namespace {
+        &self.internet
+    }
+
+    /// The machine behind router `index`; panics if there is no such router.
+    pub fn host(&self, index: usize) -> &Namespace {
+        &self.hosts[index]
+    }
+
+    /// Router `index`; its address is the public one. Panics if there is no such router.
+    pub fn router(&self, index: usize) -> &Namespace {
+        &self.routers[index]
+    }
+
+    /// Replaces the rules of router `index`, and forgets its mappings, counters and blocks.
+    ///
+    /// # Errors
+    ///
+    /// If `nft` refuses the rules.
+    pub fn set_router(&self, index: usize, spec: &RouterSpec) -> Result<(), LabError> {
+        let router = self.router(index);
+        let others: Vec<_> = (0..self.routers.len()).filter(|&other| other != index).collect();
+        let rules = nat::ruleset(spec, router.address(), &others);
+        run(router.command("nft").args(["-f", "-"]), Some(&rules)).map(drop)
+    }
+
+    /// Bytes that crossed the relay's link so far, both directions added, headers included.
+    ///
+    /// # Errors
+    ///
+    /// If `ip` does not tell.
+    pub fn relay_link_bytes(&self) -> Result<u64, LabError> {
+        let mut command = self.relay.ip();
+        command.args(["-j", "-s", "link", "show", "dev", "eth0"]);
+        let answer = command::json(&mut command)?;
+        let of = |way: &str| answer.pointer(&format!("/0/stats64/{way}/bytes"))?.as_u64();
+        match (of("rx"), of("tx")) {
+            (Some(received), Some(sent)) => Ok(received + sent),
+            _ => Err(LabError::answer(&command, "no byte counters")),
+        }
+    }
+
+    /// Bytes that router `a` forwarded so far between its host and the public address of router
+    /// `b`, both directions added, headers included: traffic on the direct path.
+    ///
+    /// # Errors
+    ///
+    /// If `nft` does not tell.
+    pub fn direct_bytes(&self, a: usize, b: usize) -> Result<u64, LabError> {
+        let mut command = self.router(a).command("nft");
+        command.args(["-j", "list", "counter", "ip", "lab", &nat::direct_counter(b)]);
+        let answer = command::json(&mut command)?;
+        let objects = answer.get("nftables").and_then(|list| list.as_array());
+        objects
+            .into_iter()
+            .flatten()
+            .find_map(|object| object.pointer("/counter/bytes")?.as_u64())
+            .ok_or_else(|| LabError::answer(&command, "no such counter"))
+    }
+
+    /// Cuts every router off the relay: packets vanish silently, as with a pulled cable.
+    ///
+    /// # Errors
+    ///
+    /// If `nft` refuses.
+    pub fn block_relay(&self) -> Result<(), LabError> {
+        (0..self.routers.len()).try_for_each(|router| self.block(router, RELAY))
+    }
+
+    /// Ends [`Lab::block_relay`].
+    ///
+    /// # Errors
+    ///
+    /// If `nft` refuses.
+    pub fn unblock_relay(&self) -> Result<(), LabError> {
+        (0..self.routers.len()).try_for_each(|router| self.unblock(router, RELAY))
+    }
+
+    /// Makes router `index` forward nothing to or from `address`, without telling anybody.
+    ///
+    /// # Errors
+    ///
+    /// If `nft` refuses.
+    pub fn block(&self, index: usize, address: Ipv4Addr) -> Result<(), LabError> {
+        self.change_blocked(index, "add", address)
+    }
+
+    /// Ends [`Lab::block`].
+    ///
+    /// # Errors
+    ///
+    /// If `nft` refuses, as it does where `address` is not blocked.
+    pub fn unblock(&self, index: usize, address: Ipv4Addr) -> Result<(), LabError> {
+        self.change_blocked(index, "delete", address)
+    }
+
+    /// Makes router `index` forget its mappings, as a reboot does. Needs `conntrack`.
+    ///
+    /// # Errors
+    ///
+    /// If `conntrack` is not installed or refuses.
+    pub fn flush_nat(&self, index: usize) -> Result<(), LabError> {
+        run(self.router(index).command("conntrack").arg("-F"), None).map(drop)
+    }
+
+    fn change_blocked(&self, index: usize, verb: &str, address: Ipv4Addr) -> Result<(), LabError> {
+        let element = format!("{verb} element ip lab blocked {{ {address} }}\n");
+        run(self.router(index).command("nft").args(["-f", "-"]), Some(&element)).map(drop)
+    }
+
+    /// Lays the cables and gives every machine its addresses and routes.
+    fn wire(&self) -> Result<(), LabError> {
+        let internet = self.internet.name();
+        let mut cables = cable(&self.relay, "eth0", internet, "relay");
+        let mut bridge = "link add bridge type bridge\nlink set relay master bridge up\n".to_owned();
+        for (index, (router, host)) in self.routers.iter().zip(&self.hosts).enumerate() {
+            cables += &cable(router, "wan", internet, &format!("router{index}"));
+            cables += &cable(host, "eth0", router.name(), "lan");
+            let _ = writeln!(bridge, "link set router{index} master bridge up");
+        }
+        run(command::ip().args(["-batch", "-"]), Some(&cables))?;
+
+        self.internet
+            .configure(&format!("{bridge}addr add {INTERNET}/24 dev bridge\nlink set bridge up\n"))?;
+        self.relay.configure(&interface("eth0", RELAY))?;
+        for (index, (router, host)) in self.routers.iter().zip(&self.hosts).enumerate() {
+            let gateway = gateway_address(index);
+            router.configure(&(interface("wan", router.address()) + &interface("lan", gateway)))?;
+            router.sysctl("ipv4/ip_forward", "1")?;
+            let route = format!("route add default via {gateway}\n");
+            host.configure(&(interface("eth0", host.address()) + &route))?;
+        }
+        Ok(())
+    }
+}
+
+fn cable(near: &Namespace, near_link: &str, far: &str, far_link: &str) -> String {
+    let near = near.name();
+    format!("link add {near_link} netns {near} type veth peer name {far_link} netns {far}\n")
+}
+
+fn interface(link: &str, address: Ipv4Addr) -> String {
+    format!("addr add {address}/24 dev {link}\nlink set {link} up\n")
+}
+
+/// Removes the namespaces of test processes that are no more.
+fn sweep() -> Result<(), LabError> {
+    let listed = run(command::ip().args(["netns", "list"]), None)?;
+    let names = listed.lines().filter_map(|line| line.split_whitespace().next());
+    let is_gone = |pid| test_kill_process(pid) == Err(Errno::SRCH);
+    names.filter(|name| owner(name).is_some_and(is_gone)).for_each(namespace::remove);
+    Ok(())
+}
+
+/// The test process that made the namespace called `name`, if a lab made it.
+fn owner(name: &str) -> Option<Pid> {
+    let (pid, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    Pid::from_raw(pid.parse().ok()?)
+}
+
+fn unique_prefix() -> String {
+    static LABS: AtomicU32 = AtomicU32::new(0);
+    let lab = LABS.fetch_add(1, Ordering::Relaxed);
+    format!("{PREFIX}{}-{lab}-", std::process::id())
+}
+
+fn public_address(index: usize) -> Ipv4Addr {
+    Ipv4Addr::new(73, 0, 0, 11 + octet(index))
+}
+
+fn gateway_address(index: usize) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 1 + octet(index), 1)
+}
+
+fn host_address(index: usize) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 1 + octet(index), 2)
+}
+
+fn octet(index: usize) -> u8 {
+    u8::try_from(index).expect("an index below ROUTERS_MAX fits an octet")
+}
+
+/// The most routers in a lab: their public addresses start at .11 of a /24, and a test that wants
+/// more than this on one machine measures the machine.
+pub const ROUTERS_MAX: usize = 32;
+
+const PREFIX: &str = "punchline-";
+const INTERNET: Ipv4Addr = Ipv4Addr::new(73, 0, 0, 1);
+const RELAY: Ipv4Addr = Ipv4Addr::new(73, 0, 0, 2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_namespaces_of_labs_have_an_owner() {
+        assert_eq!(owner("punchline-7-0-relay"), Pid::from_raw(7));
+        assert_eq!(owner("punchline-x-0-relay"), None);
+        assert_eq!(owner("somebody-7-0-relay"), None);
+    }
+
+    #[test]
+    fn more_routers_than_the_limit_are_refused() {
+        let spec = LabSpec::new(vec![Nat::PortPreserving; ROUTERS_MAX + 1]);
+        let refused = Lab::build(&spec);
+        assert!(matches!(refused, Err(LabError::TooManyRouters { asked }) if asked == ROUTERS_MAX + 1));
+    }
+
+    #[test]
+    fn two_labs_of_a_process_have_different_names() {
+        assert_ne!(unique_prefix(), unique_prefix());
+    }
+}

@@ -1,0 +1,122 @@
+//! One machine of the lab: a network namespace with a name and an address.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, getpid, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::command::{LabError, ip, run};
+
+/// A machine of the lab.
+///
+/// # Drop
+///
+/// Kills what still runs in the namespace and removes it.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    address: Ipv4Addr,
+}
+
+impl Namespace {
+    /// Adds a namespace without links, except for `lo`, which is up.
+    pub(super) fn add(name: String, address: Ipv4Addr) -> Result<Self, LabError> {
+        run(ip().args(["netns", "add", &name]), None)?;
+        let namespace = Self { name, address };
+        namespace.configure("link set lo up\n")?;
+        // The lab is IPv4 only, and neighbour discovery would add noise to the byte counters.
+        let _ = namespace.sysctl("ipv6/conf/all/disable_ipv6", "1");
+        let _ = namespace.sysctl("ipv6/conf/default/disable_ipv6", "1");
+        namespace.sysctl("ipv4/conf/all/rp_filter", "0")?;
+        namespace.sysctl("ipv4/conf/default/rp_filter", "0")?;
+        Ok(namespace)
+    }
+
+    /// The name under which `ip netns` knows this machine.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The machine's address: a private one on hosts, a global one on everything else.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// A command that runs `program` on this machine.
+    ///
+    /// The process that is spawned *is* the program, so that a signal to its id arrives there.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = ip();
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+
+    /// Does `work` on this machine, in a thread of its own.
+    ///
+    /// A socket that `work` returns stays on this machine, whoever uses it afterwards.
+    ///
+    /// # Errors
+    ///
+    /// If the thread cannot enter the namespace.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
+        let entered = || {
+            let enter = |source| LabError::Enter { namespace: self.name.clone(), source };
+            let door = File::open(Path::new(NAMESPACES).join(&self.name)).map_err(enter)?;
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(door.as_fd(), network).map_err(|errno| enter(errno.into()))?;
+            Ok(work())
+        };
+        std::thread::scope(|scope| scope.spawn(entered).join())
+            .unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// The `ip` tool, speaking about this machine.
+    pub(super) fn ip(&self) -> Command {
+        let mut command = ip();
+        command.args(["-n", &self.name]);
+        command
+    }
+
+    /// Carries out lines as `ip -batch` reads them.
+    pub(super) fn configure(&self, lines: &str) -> Result<(), LabError> {
+        run(self.ip().args(["-batch", "-"]), Some(lines)).map(drop)
+    }
+
+    /// Writes a kernel setting below `/proc/sys/net`, which shows the namespace of the thread.
+    pub(super) fn sysctl(&self, key: &str, value: &str) -> Result<(), LabError> {
+        let write = || fs::write(Path::new("/proc/sys/net").join(key), value);
+        self.within(write)?.map_err(|source| LabError::Sysctl {
+            namespace: self.name.clone(),
+            key: key.to_owned(),
+            source,
+        })
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        remove(&self.name);
+    }
+}
+
+/// Kills what runs in the namespace called `name` and removes it, as far as that is possible: it
+/// may be gone already, and nobody is left to hear of an error.
+pub(super) fn remove(name: &str) {
+    let pids = run(ip().args(["netns", "pids", name]), None).unwrap_or_default();
+    for pid in pids.lines().filter_map(|line| Pid::from_raw(line.trim().parse().ok()?)) {
+        if pid != getpid() {
+            let _: io::Result<()> = kill_process(pid, Signal::KILL).map_err(io::Error::from);
+        }
+    }
+    let _: Result<String, LabError> = run(ip().args(["netns", "delete", name]), None);
+}
+
+/// Where `ip netns` keeps a door to each namespace.
+const NAMESPACES: &str = "/run/netns";

@@ -1,0 +1,212 @@
+//! What most scenarios need: a lab of two NATs, a relay on its internet, a server behind the first
+//! router and a client behind the second, all of them the shipped programs.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use tempfile::TempDir;
+
+use crate::lab::{Lab, LabSpec};
+use crate::process::{Event, Launch, Place, Program, ProgramError, binary};
+
+/// The one transport of a scenario: relay, circuit and punch all use it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transport {
+    /// TCP with Noise and Yamux.
+    Tcp,
+    /// QUIC.
+    Quic,
+}
+
+impl Transport {
+    /// The part of a multiaddr that follows the IP address.
+    fn suffix(self, port: u16) -> String {
+        match self {
+            Self::Tcp => format!("tcp/{port}"),
+            Self::Quic => format!("udp/{port}/quic-v1"),
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Quic => "quic",
+        })
+    }
+}
+
+/// A lab with identities for its three programs, none of which runs yet.
+#[derive(Debug)]
+pub struct Scene {
+    /// The lab; router and host 0 are the server's, 1 the client's.
+    pub lab: Lab,
+    /// The `PeerId` of the server.
+    pub server_id: String,
+    /// The `PeerId` of the relay.
+    pub relay_id: String,
+    transport: Transport,
+    identities: TempDir,
+}
+
+impl Scene {
+    /// Builds the programs, the lab (which must have two routers) and the identities.
+    ///
+    /// # Errors
+    ///
+    /// If one of them fails.
+    pub async fn prepare(spec: &LabSpec, transport: Transport) -> Result<Self> {
+        let identities = tempfile::tempdir()?;
+        let relay_id = peer_id(identities.path().join("relay")).await?;
+        let server_id = peer_id(identities.path().join("server")).await?;
+        let lab = Lab::build(spec)?;
+        Ok(Self { lab, server_id, relay_id, transport, identities })
+    }
+
+    /// The multiaddr under which the relay is dialled.
+    pub fn relay_address(&self) -> String {
+        let (address, suffix) = (self.lab.relay().address(), self.transport.suffix(RELAY_PORT));
+        format!("/ip4/{address}/{suffix}/p2p/{}", self.relay_id)
+    }
+
+    /// Starts the relay, and waits until it listens.
+    ///
+    /// # Errors
+    ///
+    /// If it does not.
+    pub async fn start_relay(&self) -> Result<Program> {
+        let mut args = vec!["--identity".to_owned(), self.identity("relay")];
+        for transport in [Transport::Tcp, Transport::Quic] {
+            let address =
+                format!("/ip4/{}/{}", self.lab.relay().address(), transport.suffix(RELAY_PORT));
+            args.extend(["--listen", &address, "--external", &address].map(str::to_owned));
+        }
+        let relay = Program::spawn(self.lab.relay(), "relay", args)?;
+        let own = self.transport.suffix(RELAY_PORT);
+        let listens =
+            |event: &Event| event.text("address").is_some_and(|address| address.contains(&own));
+        relay.wait_for("listening", listens, START_DEADLINE).await?;
+        Ok(relay)
+    }
+
+    /// Starts the server, and waits until it holds a reservation.
+    ///
+    /// # Errors
+    ///
+    /// If it does not.
+    pub async fn start_server(&self) -> Result<Program> {
+        let server = self.start_node(0, "server", &[])?;
+        server.wait_for("reservation_held", |_| true, START_DEADLINE).await?;
+        Ok(server)
+    }
+
+    /// Starts the client with further arguments.
+    ///
+    /// # Errors
+    ///
+    /// If it does not start.
+    pub fn start_client(&self, args: &[&str]) -> Result<Program> {
+        let args = [&["--peer", &self.server_id], args].concat();
+        self.start_node(1, "client", &args)
+    }
+
+    fn start_node(&self, host: usize, subcommand: &str, args: &[&str]) -> Result<Program> {
+        let listen = format!("/ip4/0.0.0.0/{}", self.transport.suffix(0));
+        let launch = Launch::punchline(self.lab.host(host), subcommand)?
+            .args(["--identity", &self.identity(subcommand), "--network", NETWORK])
+            .args(["--listen", &listen, "--relay", &self.relay_address()])
+            .args(args);
+        Ok(launch.spawn()?)
+    }
+
+    fn identity(&self, name: &str) -> String {
+        self.identities.path().join(name).to_string_lossy().into_owned()
+    }
+}
+
+/// The three programs of a scenario.
+#[derive(Debug)]
+pub struct Cast {
+    /// On the internet.
+    pub relay: Program,
+    /// Behind router 0, holding a reservation.
+    pub server: Program,
+    /// Behind router 1.
+    pub client: Program,
+}
+
+impl Cast {
+    /// Starts relay, server and client, the client with further arguments.
+    ///
+    /// # Errors
+    ///
+    /// If one of them does not start, or the server gets no reservation.
+    pub async fn start(scene: &Scene, client: &[&str]) -> Result<Self> {
+        let relay = scene.start_relay().await?;
+        let server =
+            scene.start_server().await.map_err(|error| anyhow!("{error:#}\n{}", relay.report()))?;
+        let client = scene.start_client(client)?;
+        Ok(Self { relay, server, client })
+    }
+
+    /// `name` from the server and from the client, in this order, each matching.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Program::wait_for`].
+    pub async fn both(
+        &self,
+        name: &str,
+        matches: impl Fn(&Event) -> bool,
+        deadline: Duration,
+    ) -> Result<(Event, Event), ProgramError> {
+        tokio::try_join!(
+            self.server.wait_for(name, &matches, deadline),
+            self.client.wait_for(name, &matches, deadline),
+        )
+    }
+
+    /// `name` from the server or from the client, whichever is first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Program::wait_for`], about the one that failed first.
+    pub async fn either(&self, name: &str, deadline: Duration) -> Result<Event, ProgramError> {
+        tokio::select! {
+            event = self.server.wait_for(name, |_| true, deadline) => event,
+            event = self.client.wait_for(name, |_| true, deadline) => event,
+        }
+    }
+
+    /// `result`, whose error is followed by all that the three programs printed.
+    ///
+    /// # Errors
+    ///
+    /// That of `result`.
+    pub fn explain<T>(&self, result: Result<T>) -> Result<T> {
+        let reports = || [&self.relay, &self.server, &self.client].map(Program::report).concat();
+        result.map_err(|error| anyhow!("{error:#}\n{}", reports()))
+    }
+}
+
+/// Creates the identity `file` and tells its `PeerId`, as an operator would.
+async fn peer_id(file: PathBuf) -> Result<String> {
+    let launch = Launch::program(Place::Host, binary("punchline")?);
+    let launch = launch.args(["id".as_ref(), "--identity".as_ref(), file.as_os_str()]);
+    let output = launch.output(START_DEADLINE).await?;
+    let complaint = || String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "punchline id: {}", complaint());
+    let printed = String::from_utf8(output.stdout.clone()).context("punchline id")?;
+    let alone = printed.trim_end();
+    ensure!(!alone.is_empty() && !alone.contains('\n'), "punchline id printed {printed:?}");
+    Ok(alone.to_owned())
+}
+
+/// How long a program may take to start, dial the relay and get a reservation.
+pub const START_DEADLINE: Duration = Duration::from_secs(20);
+
+const RELAY_PORT: u16 = 4001;
+const NETWORK: &str = "simnet";

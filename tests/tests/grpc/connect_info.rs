@@ -1,0 +1,88 @@
+//! A handler knows who calls, and both ends say the same of the stream between them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use punchline_bridge::{Config, Event, Path, addr::GlobalScope, grpc::ConnectInfo, path::Direction};
+use tokio::{runtime::Handle, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::{
+    service::{Seen, payload},
+    world::{Way, World, event, service, test_client, within},
+};
+
+#[tokio::test]
+async fn both_ends_know_the_same_of_a_stream_and_a_peer_keeps_its_address_on_every_way() {
+    let mut addresses = Vec::new();
+    for way in [Way::Tcp, Way::Quic, Way::Relayed] {
+        addresses.push(agree(way).await);
+    }
+    assert_eq!(addresses[0], addresses[1]);
+    assert_eq!(addresses[0], addresses[2]);
+    let IpAddr::V6(ip) = addresses[0].ip() else { panic!("{} is not IPv6", addresses[0]) };
+    assert_eq!(ip.segments()[..3], [0xfd50, 0x756e, 0x6368]);
+    assert_ne!(addresses[0].port(), 0);
+}
+
+/// Compares what both ends say, and returns the caller's socket address.
+async fn agree(way: Way) -> SocketAddr {
+    let mut world = World::new(way).await;
+    let (channel, mut streams) = world.watched_channel();
+    let mut client = test_client(channel);
+    within("a call", client.echo(payload(1, 0))).await.unwrap();
+    let ours = streams.recv().await.unwrap();
+    let theirs = called(&mut world).await;
+    assert_eq!(theirs.peer(), world.client.peer_id());
+    assert_eq!(ours.peer, world.server.node.peer_id());
+    assert_eq!(theirs.stream(), ours.stream);
+    assert_eq!((theirs.service(), &ours.service), (&service(), &service()));
+    assert_eq!((theirs.path_at_open(), ours.path), (world.path(), world.path()), "{way:?}");
+    assert_eq!((theirs.path(), theirs.relay()), (world.path(), world.path().relay()));
+    assert_eq!(ours.direction, Direction::Outbound);
+    assert_eq!(ours.address.to_string().contains("quic"), way == Way::Quic);
+    assert_eq!(theirs.remote_address().to_string().contains("quic"), way == Way::Quic);
+    within("another call", client.echo(payload(2, 0))).await.unwrap();
+    let again = called(&mut world).await;
+    assert_eq!((again.stream(), again.socket_addr()), (theirs.stream(), theirs.socket_addr()));
+    theirs.socket_addr()
+}
+
+#[tokio::test]
+async fn a_conversation_begun_through_the_relay_goes_on_when_a_direct_path_appears() {
+    let assumed = vec!["127.0.0.0/8".parse().unwrap()];
+    let global = GlobalScope::with_assumed(assumed);
+    let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+    let config = Config { listen, global, ..Config::default() };
+    let mut world = World::with(Way::Relayed, config, Handle::current()).await;
+    let mut events = world.client.events();
+    let mut client = world.test_client().await;
+    let (questions, asked) = mpsc::channel(1);
+    let call = client.converse(ReceiverStream::new(asked));
+    let mut answers = within("the call", call).await.unwrap().into_inner();
+    let mut direct = None;
+    for number in 0..200 {
+        questions.send(payload(number, 1_000)).await.unwrap();
+        let answer = within("an answer", answers.message()).await.unwrap().unwrap();
+        assert_eq!(answer.number, number + 1);
+        if number == 100 {
+            direct = Some(event(&mut events, upgraded).await);
+        }
+    }
+    assert_eq!(direct, Some(world.server.node.peer_id()));
+    within("a call on it", test_client(world.channel().await).echo(payload(1, 0))).await.unwrap();
+    assert_eq!(called(&mut world).await.path_at_open(), Path::Direct);
+}
+
+fn upgraded(event: &Event) -> Option<punchline_bridge::PeerId> {
+    match event {
+        Event::UpgradeSucceeded { peer, .. } => Some(*peer),
+        _ => None,
+    }
+}
+
+async fn called(world: &mut World) -> ConnectInfo {
+    match world.server.seen().await {
+        Seen::Called(connection) => connection,
+        seen => panic!("the server saw {seen:?}"),
+    }
+}

@@ -1,0 +1,146 @@
+//! The main job on real NATs, with the shipped programs: from the relay to a direct path, and what
+//! happens when there is none, when the relay dies, and when somebody asks to stop.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use punchline_tests::lab::{LabSpec, Nat, UnexpectedSyn};
+use punchline_tests::process::{Event, Program, ProgramError};
+use punchline_tests::scene::{Cast, Scene, Transport};
+use punchline_tests::trial::{self, lab_trial};
+
+fn main() -> ExitCode {
+    let mut trials = vec![
+        lab_trial("a_session_stays_on_the_relay_where_routers_reset_the_punch", reset_punch),
+        lab_trial("a_reservation_is_back_within_5_s_of_a_killed_relay", || {
+            killed_relay(Transport::Tcp, None)
+        }),
+        lab_trial("a_reservation_is_back_within_5_s_of_a_relay_that_was_away_for_60_s", || {
+            killed_relay(Transport::Quic, Some(OUTAGE))
+        }),
+        lab_trial("every_program_with_a_live_session_exits_0_within_5_s_of_sigterm", sigterm),
+    ];
+    for transport in [Transport::Tcp, Transport::Quic] {
+        for (sides, nats) in NATS {
+            let name =
+                format!("a_load_never_touches_the_relay_after_the_punch_over_{transport}_{sides}");
+            trials.push(lab_trial(&name, move || punch(transport, nats)));
+        }
+    }
+    trial::run(trials)
+}
+
+async fn punch(transport: Transport, nats: [Nat; 2]) -> Result<()> {
+    let scene = Scene::prepare(&LabSpec::new(nats), transport).await?;
+    let load = ["--load-mib", &LOAD_MIB.to_string(), "--load-after-direct"];
+    let cast = Cast::start(&scene, &load).await?;
+    cast.explain(load_goes_direct(&scene, &cast).await)
+}
+
+async fn load_goes_direct(scene: &Scene, cast: &Cast) -> Result<()> {
+    cast.both("session_ready", |_| true, PUNCH_DEADLINE).await?;
+    cast.both("upgrade_succeeded", |_| true, PUNCH_DEADLINE).await?;
+    cast.both("connection_opened", is_direct, PUNCH_DEADLINE).await?;
+    let at_relay = scene.lab.relay_link_bytes()?;
+
+    let (arrived, sent) = cast.both("load_done", |_| true, LOAD_DEADLINE).await?;
+    let at_relay = scene.lab.relay_link_bytes()? - at_relay;
+    ensure!(is_direct(&arrived) && is_direct(&sent), "{arrived} {sent}");
+    ensure!(same_load(&arrived, &sent, LOAD_MIB), "{arrived} {sent}");
+    ensure!(at_relay < RELAY_BYTES_MAX, "{at_relay} bytes at the relay during the load");
+    for (near, far) in [(0, 1), (1, 0)] {
+        let direct = scene.lab.direct_bytes(near, far)?;
+        ensure!(direct >= LOAD_MIB * MIB, "only {direct} bytes on the direct path at router {near}");
+    }
+    Ok(())
+}
+
+async fn reset_punch() -> Result<()> {
+    let spec = LabSpec::new([Nat::PortPreserving; 2]).unexpected_syn(UnexpectedSyn::Reset);
+    let scene = Scene::prepare(&spec, Transport::Tcp).await?;
+    let cast = Cast::start(&scene, &["--load-mib", "1"]).await?;
+    cast.explain(load_stays_relayed(&scene, &cast).await)
+}
+
+async fn load_stays_relayed(scene: &Scene, cast: &Cast) -> Result<()> {
+    let failed = cast.either("upgrade_failed", PUNCH_DEADLINE).await?;
+    ensure!(failed.text("reason").is_some_and(|reason| !reason.is_empty()), "{failed}");
+    let (arrived, sent) = cast.both("load_done", |_| true, LOAD_DEADLINE).await?;
+    ensure!(arrived.has("path", "relayed") && sent.has("path", "relayed"), "{arrived} {sent}");
+    ensure!(same_load(&arrived, &sent, 1), "{arrived} {sent}");
+    let at_relay = scene.lab.relay_link_bytes()?;
+    ensure!(at_relay >= 2 * MIB, "only {at_relay} bytes at the relay, in and out");
+    Ok(())
+}
+
+async fn killed_relay(transport: Transport, outage: Option<Duration>) -> Result<()> {
+    let scene = Scene::prepare(&LabSpec::new([Nat::PortPreserving; 2]), transport).await?;
+    let mut relay = scene.start_relay().await?;
+    let server = scene.start_server().await?;
+    relay.kill().await?;
+    let killed = server.mark();
+    if let Some(outage) = outage {
+        let held = server.wait_for_after(killed, "reservation_held", |_| true, outage).await;
+        ensure!(matches!(held, Err(ProgramError::Deadline { .. })), "held where no relay is: {held:?}");
+    }
+    let _relay = scene.start_relay().await?;
+    server.wait_for_after(killed, "reservation_held", |_| true, RESERVATION_DEADLINE).await?;
+    Ok(())
+}
+
+async fn sigterm() -> Result<()> {
+    let scene = Scene::prepare(&LabSpec::new([Nat::PortPreserving; 2]), Transport::Tcp).await?;
+    let mut cast = Cast::start(&scene, &[]).await?;
+    let ready = cast.both("session_ready", |_| true, PUNCH_DEADLINE).await;
+    cast.explain(ready.map_err(Into::into))?;
+    // The server first: it has to end with the session still alive.
+    for program in [&mut cast.server, &mut cast.client, &mut cast.relay] {
+        stops(program).await?;
+    }
+    Ok(())
+}
+
+async fn stops(program: &mut Program) -> Result<()> {
+    let status = program.terminate(EXIT_DEADLINE).await?;
+    ensure!(status.code() == Some(0), "{status}\n{}", program.report());
+    let last = program.events().pop().context("no event at all")?;
+    ensure!(last.name() == "stopped", "the last event is {last}\n{}", program.report());
+    Ok(())
+}
+
+fn is_direct(event: &Event) -> bool {
+    event.has("path", "direct")
+}
+
+/// Whether both ends of a load saw the same bytes, and all of them.
+fn same_load(arrived: &Event, sent: &Event, mib: u64) -> bool {
+    let hash = arrived.text("sha256");
+    let complete = |event: &Event| event.number("bytes") == Some(mib * MIB);
+    hash.is_some() && hash == sent.text("sha256") && complete(arrived) && complete(sent)
+}
+
+/// Server side, client side.
+const NATS: [(&str, [Nat; 2]); 3] = [
+    ("port_preserving", [Nat::PortPreserving; 2]),
+    ("server_port_changing", [PORT_CHANGING, Nat::PortPreserving]),
+    ("client_port_changing", [Nat::PortPreserving, PORT_CHANGING]),
+];
+const PORT_CHANGING: Nat = Nat::PortChanging { port: 35_000 };
+
+const MIB: u64 = 1024 * 1024;
+const LOAD_MIB: u64 = 64;
+/// What pings and renewed reservations may cost at the relay while the load runs elsewhere: a
+/// thousandth of the load.
+const RELAY_BYTES_MAX: u64 = 64 * 1024;
+
+/// A punch without delay in the network takes milliseconds; retries after lost races take seconds.
+const PUNCH_DEADLINE: Duration = Duration::from_secs(30);
+/// The load, unoptimised, on two busy cores.
+const LOAD_DEADLINE: Duration = Duration::from_secs(120);
+/// Promised: how soon a relay that is back is used again.
+const RESERVATION_DEADLINE: Duration = Duration::from_secs(5);
+/// Promised: how soon a program that is asked to stop has stopped.
+const EXIT_DEADLINE: Duration = Duration::from_secs(5);
+/// Long enough for a backoff without limit to outgrow `RESERVATION_DEADLINE`.
+const OUTAGE: Duration = Duration::from_secs(60);
