@@ -172,6 +172,15 @@ pub enum Event {
         /// Why, if it did not simply end.
         cause: Option<String>,
     },
+    /// Payload that this relay has carried since its start, in all substreams of all connections: its
+    /// own talk with peers, and each forwarded byte once in each direction. Said every second in
+    /// which it grew, and at the end.
+    RelayTraffic {
+        /// Bytes that came in.
+        received_bytes: u64,
+        /// Bytes that went out.
+        sent_bytes: u64,
+    },
     /// The node has closed everything.
     Stopped {},
 }

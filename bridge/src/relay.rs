@@ -12,7 +12,7 @@ use crate::{
     addr::GlobalScope,
     endpoint::{EVENTS_MAX, Events},
     error::StartError,
-    swarm::{build, forwarder::Forwarder},
+    swarm::{build, forwarder::Forwarder, traffic::Traffic},
 };
 
 /// Every setting of a relay. The defaults fit a small machine that serves a few hundred nodes.
@@ -174,11 +174,12 @@ impl Relay {
     pub async fn start(config: RelayConfig, keypair: Keypair) -> Result<(Self, Events), StartError> {
         config.check()?;
         let peer = keypair.public().to_peer_id();
-        let mut swarm = build::relay(&config, keypair)?;
+        let mut traffic = Traffic::default();
+        let mut swarm = build::relay(&config, keypair, &mut traffic)?;
         let listening = build::listen(&mut swarm, &config.listen).await?;
         let (events, subscription) = broadcast::channel(EVENTS_MAX);
         let (stop, stopped) = mpsc::channel(1);
-        let forwarder = Forwarder::new(swarm, config, events.clone(), stopped);
+        let forwarder = Forwarder::new(swarm, config, traffic, events.clone(), stopped);
         let task = tokio::spawn(forwarder.run(listening.clone()));
         Ok((Self { peer, listening, events, stop, task }, Events::new(subscription)))
     }

@@ -170,6 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn a_network_name_without_end_is_cut_and_still_no_network_of_ours() {
+        let message = VersionMessage {
+            id: Bytes::from_static(&[1; 16]),
+            network: "kaspa-simnet".repeat(1000),
+            ..Default::default()
+        };
+        let version = Version::try_from(message);
+        assert_eq!(version.map(|version| version.network.len()), Ok(64));
+    }
+
+    #[test]
     fn our_user_agent_carries_the_mark_and_a_stock_one_does_not() {
         assert!(UserAgent::ours(Some("lab")).is_ours());
         assert!(!UserAgent::new("/kaspad:2.1.0/kaspad:2.1.0/").is_ours());

@@ -1,7 +1,7 @@
 //! The words on the wire: generated types, the envelope and its two route ids.
 //!
 //! [`proto`] is generated from `proto/messages.proto`. [`PayloadKind`] names the members
-//! of the envelope's oneof; addresses are converted in [`address`].
+//! of the envelope's oneof; `address` converts what arrives as bare bytes.
 
 mod address;
 mod kind;

@@ -245,7 +245,8 @@ async fn a_load_ends_with_the_session_that_carries_it() {
     assert_eq!(outcome, Err(LoadError::Send(SendError(cause))));
 }
 
-#[tokio::test]
+// With the clock stopped, time passes only when everybody waits.
+#[tokio::test(start_paused = true)]
 async fn a_sender_waits_for_a_peer_that_does_not_read_and_close_is_prompt_all_the_same() {
     let mut host = Host::start("host", node("host"));
     let (_deaf, session) = raw_session(&mut host, "deaf").await;
@@ -259,7 +260,7 @@ async fn a_sender_waits_for_a_peer_that_does_not_read_and_close_is_prompt_all_th
             }
         }
     });
-    let full = tokio::time::timeout(Duration::from_secs(2), session.ended()).await;
+    let full = tokio::time::timeout(Duration::from_secs(10), session.ended()).await;
     assert!(full.is_err(), "backpressure is no reason to end: {full:?}");
     assert!(!flood.is_finished());
     session.close();
@@ -291,15 +292,14 @@ async fn a_second_connection_of_a_live_peer_is_a_duplicate_until_the_first_has_e
 async fn a_node_that_reaches_itself_says_loopback() {
     let host = Host::start("host", node("host"));
     let error = failure(host.dialled_by(&host.node, "host").await);
-    // Both ends find out at once; whichever speaks first, the reason is the same. The far end
-    // may find its own dialling half in the books before it looks at the id.
+    // Both ends find out at once, and either may be the first to say so.
     let reason = match error {
         DialError::Handshake(HandshakeError::Rejected(reason) | HandshakeError::Refused(reason)) => {
             reason
         }
         other => panic!("no reject: {other}"),
     };
-    assert!(reason.is_harmless(), "{reason}");
+    assert_eq!(reason, RejectReason::Loopback);
 }
 
 #[tokio::test]
@@ -462,8 +462,8 @@ async fn messages_of_many_mebibytes_arrive_whole() {
     assert_eq!(next_event(&mut accepted).await, arrived);
 }
 
-#[tokio::test]
-async fn bytes_of_a_ping_on_the_wire_are_the_protocols() {
+#[test]
+fn bytes_of_a_ping_on_the_wire_are_the_protocols() {
     use prost::Message;
     let ping = Payload::Ping(PingMessage { nonce: 5 });
     let message = KaspadMessage::request(ping, 7);

@@ -1,5 +1,104 @@
-//! x
-/// x
-pub async fn run(_: bool) -> anyhow::Result<()> {
-    Ok(())
+//! `punchline demo`: the whole story on one machine, checked.
+//!
+//! A relay, a server and a client, each its own process on loopback with its own identity: the server
+//! reserves a place, the client reaches it through the relay and shakes hands, both upgrade to a
+//! direct connection, the session goes on there, and a load of Kaspa messages crosses it while the
+//! relay's counters stand still. [`stage`] runs the processes, [`story`] collects what happened and
+//! judges it, [`show`] tells it to people.
+
+mod show;
+mod stage;
+mod story;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use self::{
+    stage::{Actor, Stage},
+    story::{Scene, Story},
+};
+
+/// The load that crosses the direct path. Large enough that the relay could not hide it.
+pub(crate) const LOAD_MIB: u64 = 16;
+
+/// For each thing to happen. All of it takes a few seconds; a busy machine may need more.
+const SCENE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Runs the demo; with `json`, prints one JSON object at the end and nothing else.
+///
+/// # Errors
+/// If a process cannot be run, something does not happen in time, or a claim does not hold.
+pub async fn run(json: bool) -> anyhow::Result<()> {
+    let mut show = show::Show::new(json);
+    show.title();
+    let mut stage = Stage::new()?;
+    let outcome = tokio::select! {
+        outcome = play(&mut stage, &mut show) => outcome,
+        () = crate::stop::told() => Err(anyhow::anyhow!("interrupted; nothing was concluded")),
+    };
+    if outcome.is_err() {
+        stage.kill().await;
+    }
+    let story = outcome.with_context(|| stage.complaints())?;
+    show.verdict(&story)?;
+    match story.claims().iter().find(|claim| !claim.holds) {
+        None => Ok(()),
+        Some(claim) => anyhow::bail!("the claim `{}` does not hold: {}", claim.text, claim.measured),
+    }
+}
+
+async fn play(stage: &mut Stage, show: &mut show::Show) -> anyhow::Result<Story> {
+    let mut story = Story::default();
+    let relay = stage.spawn(Actor::Relay, &["--external", "auto"])?;
+    let listening = until(stage, show, &mut story, Scene::RelayListening).await?;
+    let relay = format!("{}/p2p/{relay}", listening.text("address"));
+
+    let server = stage.spawn(Actor::Server, &["--relay", &relay])?;
+    until(stage, show, &mut story, Scene::ReservationHeld).await?;
+
+    let load = LOAD_MIB.to_string();
+    let client = ["--relay", &relay, "--peer", &server, "--load-mib", &load, "--load-after-direct"];
+    stage.spawn(Actor::Client, &client)?;
+    for scene in [
+        Scene::RelayedConnection,
+        Scene::RelayedSession,
+        Scene::Upgraded,
+        Scene::DirectSession,
+        Scene::LoadSent,
+        Scene::LoadReceived,
+    ] {
+        until(stage, show, &mut story, scene).await?;
+    }
+    for actor in [Actor::Client, Actor::Server, Actor::Relay] {
+        let status = stage.terminate(actor).await?;
+        story.exited(actor, status);
+        while let Some(seen) = stage.seen_last() {
+            show.event(&seen);
+            story.add(seen);
+        }
+    }
+    Ok(story)
+}
+
+/// Lets the story go on until `scene` has happened.
+async fn until(
+    stage: &mut Stage,
+    show: &mut show::Show,
+    story: &mut Story,
+    scene: Scene,
+) -> anyhow::Result<stage::Seen> {
+    let wait = async {
+        loop {
+            if let Some(seen) = story.find(scene) {
+                return Ok(seen.clone());
+            }
+            let seen = stage.next().await?;
+            show.event(&seen);
+            story.add(seen);
+        }
+    };
+    tokio::time::timeout(SCENE_DEADLINE, wait).await.unwrap_or_else(|_| {
+        anyhow::bail!("{scene} did not happen within {} s", SCENE_DEADLINE.as_secs())
+    })
 }

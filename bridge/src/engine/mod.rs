@@ -468,6 +468,9 @@ impl Engine {
             self.link_lost(lost, &cause, now);
         }
         let (peer, path) = (connection.peer, connection.path);
+        if let Some(relay) = path.relay() {
+            self.connections.touch(relay, now);
+        }
         if self.connections.of(peer).next().is_none() {
             self.upgrades.disconnected(peer);
         }

@@ -2,7 +2,8 @@
 //!
 //! [`Connector`] is what a tonic `Endpoint` connects with; an [`Incoming`](crate::Incoming) is what a
 //! tonic `Server` serves; [`client`] and [`server`] give both ends the same HTTP/2 settings, without
-//! which throughput suffers over long paths and large frames are refused.
+//! which throughput suffers over long paths and large frames are refused. [`Faults`] gives a channel's
+//! failures the codes that gRPC has for them.
 //!
 //! ```no_run
 //! # async fn run(node: punchline_bridge::Endpoint, peer: libp2p::PeerId) -> Result<(), Box<dyn std::error::Error>> {
@@ -15,13 +16,14 @@
 
 mod connect_info;
 mod connector;
+mod faults;
 
 use std::time::Duration;
 
 use libp2p::PeerId;
 use tonic::transport::{Endpoint, Server};
 
-pub use self::{connect_info::ConnectInfo, connector::Connector};
+pub use self::{connect_info::ConnectInfo, connector::Connector, faults::Faults};
 
 /// Largest HTTP/2 frame: 1 MiB. Larger ones would let one message hold up the others; the usual
 /// 16 KiB costs a header and a copy each.

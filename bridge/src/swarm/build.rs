@@ -8,7 +8,10 @@ use libp2p::{
     noise, swarm::SwarmEvent, tcp, yamux,
 };
 
-use super::behaviour::{Node, Relay};
+use super::{
+    behaviour::{Node, Relay},
+    traffic::Traffic,
+};
 use crate::{config::Config, error::StartError, relay::RelayConfig};
 
 /// For the system to report the addresses of a listener. It takes milliseconds; 5 s means it will not.
@@ -44,8 +47,12 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     Ok(swarm)
 }
 
-/// A swarm for a relay, not yet listening.
-pub(crate) fn relay(config: &RelayConfig, keypair: Keypair) -> Result<Swarm<Relay>, StartError> {
+/// A swarm for a relay, not yet listening; what it carries is counted in `traffic`.
+pub(crate) fn relay(
+    config: &RelayConfig,
+    keypair: Keypair,
+    traffic: &mut Traffic,
+) -> Result<Swarm<Relay>, StartError> {
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default(), UPGRADE.0, UPGRADE.1)
@@ -53,6 +60,7 @@ pub(crate) fn relay(config: &RelayConfig, keypair: Keypair) -> Result<Swarm<Rela
         .with_quic_config(quic)
         .with_dns()
         .map_err(|cause| StartError::Transport { transport: "DNS", cause: cause.into() })?
+        .with_bandwidth_metrics(traffic.registry())
         .with_behaviour(|keypair| Relay::new(config, keypair))
         .unwrap_or_else(|infallible| match infallible {})
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))

@@ -1,6 +1,6 @@
 //! Runs a relay's swarm and says what it does. libp2p decides; this only translates.
 
-use std::{collections::HashSet, net::SocketAddr};
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
@@ -10,11 +10,17 @@ use libp2p::{
 };
 use tokio::sync::{broadcast, mpsc};
 
-use super::behaviour::{Relay, RelayEvent};
+use super::{
+    behaviour::{Relay, RelayEvent},
+    traffic::{Carried, Traffic},
+};
 use crate::{
     event::{Asked, Event},
     relay::{External, RelayConfig},
 };
+
+/// How often growth of the traffic is looked at.
+const TRAFFIC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Observed addresses that `--external auto` takes over: one per transport and family.
 const OBSERVED_MAX: usize = 4;
@@ -22,6 +28,7 @@ const OBSERVED_MAX: usize = 4;
 pub(crate) struct Forwarder {
     swarm: Swarm<Relay>,
     config: RelayConfig,
+    traffic: Traffic,
     events: broadcast::Sender<Event>,
     stop: mpsc::Receiver<()>,
     /// libp2p reports the end of a reservation for every connection that closes, so the real ones
@@ -33,6 +40,7 @@ impl Forwarder {
     pub(crate) fn new(
         mut swarm: Swarm<Relay>,
         config: RelayConfig,
+        traffic: Traffic,
         events: broadcast::Sender<Event>,
         stop: mpsc::Receiver<()>,
     ) -> Self {
@@ -41,16 +49,21 @@ impl Forwarder {
                 swarm.add_external_address(address.clone());
             }
         }
-        Self { swarm, config, events, stop, reserved: HashSet::new() }
+        Self { swarm, config, traffic, events, stop, reserved: HashSet::new() }
     }
 
     pub(crate) async fn run(mut self, listening: Vec<Multiaddr>) {
         for address in listening {
             self.publish(Event::Listening { address });
         }
+        let mut tick = tokio::time::interval(TRAFFIC_INTERVAL);
         loop {
             let event = tokio::select! {
                 event = self.swarm.select_next_some() => event,
+                _ = tick.tick() => {
+                    self.report_traffic();
+                    continue;
+                }
                 _ = self.stop.recv() => break,
             };
             if let SwarmEvent::Behaviour(RelayEvent::Identify(identify::Event::Received {
@@ -63,7 +76,15 @@ impl Forwarder {
                 self.publish(event);
             }
         }
+        self.report_traffic();
         self.publish(Event::Stopped {});
+    }
+
+    fn report_traffic(&mut self) {
+        if let Some(carried) = self.traffic.grown() {
+            let Carried { received_bytes, sent_bytes } = carried;
+            self.publish(Event::RelayTraffic { received_bytes, sent_bytes });
+        }
     }
 
     fn publish(&self, event: Event) {

@@ -8,4 +8,5 @@ pub(crate) mod build;
 pub(crate) mod driver;
 pub(crate) mod forwarder;
 pub(crate) mod substream;
+pub(crate) mod traffic;
 pub(crate) mod translate;

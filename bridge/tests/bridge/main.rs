@@ -5,5 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod attacker;
+mod layering;
+mod open;
+mod relay;
+mod stream;
 mod upgrade;
 mod world;

@@ -6,17 +6,21 @@ use libp2p::identity::Keypair;
 use punchline_bridge::{
     Config, Endpoint, Event, Events, Incoming, Multiaddr, PeerId, RelayAddr, Service, Stream,
     addr::GlobalScope,
+    event::Asked,
     relay::{External, Relay, RelayConfig},
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Longest wait for anything: far above what it takes, so that only a hang ends here.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub const TCP: &str = "/ip4/127.0.0.1/tcp/0";
-pub const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+pub(crate) const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+pub(crate) const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+pub(crate) const TCP6: &str = "/ip6/::1/tcp/0";
+pub(crate) const QUIC6: &str = "/ip6/::1/udp/0/quic-v1";
 
 /// Waits for `future`, and says what was waited for if it does not come.
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,
         Err(_) => panic!("waited {PATIENCE:?} in vain: {what}"),
@@ -24,11 +28,7 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// The first event that `pick` takes.
-pub async fn until<T>(
-    events: &mut Events,
-    what: &str,
-    mut pick: impl FnMut(&Event) -> Option<T>,
-) -> T {
+pub(crate) async fn until<T>(events: &mut Events, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
     within(what, async {
         loop {
             let event = events.next().await.unwrap_or_else(|| panic!("the node ended before: {what}"));
@@ -40,49 +40,47 @@ pub async fn until<T>(
     .await
 }
 
-pub fn service() -> Service {
+pub(crate) fn service() -> Service {
     "echo".parse().unwrap()
 }
 
-/// A configuration for loopback: one listen address, loopback counts as public.
-pub fn config(listen: &str) -> Config {
-    Config {
-        listen: vec![listen.parse().unwrap()],
-        global: GlobalScope::with_assumed(vec![
-            "127.0.0.0/8".parse().unwrap(),
-            "::1/128".parse().unwrap(),
-        ]),
-        ..Config::default()
-    }
+/// Loopback counts as public.
+fn loopback() -> GlobalScope {
+    GlobalScope::with_assumed(vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()])
+}
+
+/// A configuration for loopback with one listen address.
+pub(crate) fn config(listen: &str) -> Config {
+    Config { listen: vec![listen.parse().unwrap()], global: loopback(), ..Config::default() }
 }
 
 /// A node and its events since the start.
-pub struct Node {
-    pub endpoint: Endpoint,
-    pub events: Events,
+pub(crate) struct Node {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) events: Events,
 }
 
 impl Node {
-    pub async fn start(config: Config) -> Self {
+    pub(crate) async fn start(config: Config) -> Self {
         Self::start_as(config, Keypair::generate_ed25519()).await
     }
 
-    pub async fn start_as(config: Config, keypair: Keypair) -> Self {
+    pub(crate) async fn start_as(config: Config, keypair: Keypair) -> Self {
         let (endpoint, events) = Endpoint::start(config, keypair).await.unwrap();
         Self { endpoint, events }
     }
 
-    pub fn id(&self) -> PeerId {
+    pub(crate) fn id(&self) -> PeerId {
         self.endpoint.peer_id()
     }
 
     /// Waits for a reservation with `relay`; its circuit address is returned.
-    pub async fn reserve(&mut self, relay: &RelayAddr) -> Multiaddr {
+    pub(crate) async fn reserve(&mut self, relay: &RelayAddr) -> Multiaddr {
         self.endpoint.reserve(relay.clone()).await;
         self.held().await
     }
 
-    pub async fn held(&mut self) -> Multiaddr {
+    pub(crate) async fn held(&mut self) -> Multiaddr {
         until(&mut self.events, "a reservation", |event| match event {
             Event::ReservationHeld { address, .. } => Some(address.clone()),
             _ => None,
@@ -91,12 +89,12 @@ impl Node {
     }
 
     /// Answers for the service with an echo, for as long as the node lives.
-    pub async fn echo(&self) {
+    pub(crate) async fn echo(&self) {
         let incoming = self.endpoint.incoming(service()).await.unwrap();
         tokio::spawn(echo(incoming));
     }
 
-    pub async fn open(&self, peer: PeerId) -> Stream {
+    pub(crate) async fn open(&self, peer: PeerId) -> Stream {
         within("a stream", self.endpoint.open(peer, service())).await.unwrap()
     }
 }
@@ -106,29 +104,34 @@ async fn echo(mut incoming: Incoming) {
         tokio::spawn(async move {
             let (mut read, mut write) = tokio::io::split(stream);
             let _ = tokio::io::copy(&mut read, &mut write).await;
-            let _ = tokio::io::AsyncWriteExt::shutdown(&mut write).await;
+            let _ = write.shutdown().await;
         });
     }
 }
 
 /// A relay's settings for loopback: any port, reachable where it listens.
-pub fn relay_config(listen: &str) -> RelayConfig {
-    RelayConfig { listen: vec![listen.parse().unwrap()], external: External::Observed, ..Default::default() }
+pub(crate) fn relay_config(listen: &str) -> RelayConfig {
+    RelayConfig {
+        listen: vec![listen.parse().unwrap()],
+        external: External::Observed,
+        global: loopback(),
+        ..RelayConfig::default()
+    }
 }
 
 /// A relay, its events, and the address that leads to it.
-pub struct RelayNode {
-    pub relay: Relay,
-    pub events: Events,
-    pub address: RelayAddr,
+pub(crate) struct RelayNode {
+    pub(crate) relay: Relay,
+    pub(crate) events: Events,
+    pub(crate) address: RelayAddr,
 }
 
 impl RelayNode {
-    pub async fn start(config: RelayConfig) -> Self {
+    pub(crate) async fn start(config: RelayConfig) -> Self {
         Self::start_as(config, Keypair::generate_ed25519()).await
     }
 
-    pub async fn start_as(config: RelayConfig, keypair: Keypair) -> Self {
+    pub(crate) async fn start_as(config: RelayConfig, keypair: Keypair) -> Self {
         let (relay, events) = Relay::start(config, keypair).await.unwrap();
         let address = relay.listening()[0].clone().with_p2p(relay.peer_id()).unwrap();
         let address = RelayAddr::new(address).unwrap();
@@ -136,12 +139,49 @@ impl RelayNode {
     }
 }
 
-/// Whether the event says that `peer` is now reached directly.
-pub fn upgraded(event: &Event, wanted: PeerId) -> Option<(u64, u32)> {
-    match event {
-        Event::UpgradeSucceeded { peer, took_ms, attempts, .. } if *peer == wanted => {
-            Some((*took_ms, *attempts))
-        }
+/// A relay, a server with a reservation that echoes, and a client that knows the circuit.
+pub(crate) async fn through_a_relay(relay: RelayConfig) -> (RelayNode, Node, Node) {
+    let listen = relay.listen[0].to_string();
+    let relay = RelayNode::start(relay).await;
+    let mut server = Node::start(config(&listen)).await;
+    let circuit = server.reserve(&relay.address).await;
+    server.echo().await;
+    let client = Node::start(config(&listen)).await;
+    client.endpoint.add_addresses(server.id(), vec![circuit]).await;
+    (relay, server, client)
+}
+
+/// A server that echoes and a client that knows its direct address.
+pub(crate) async fn pair(listen: &str) -> (Node, Node) {
+    pair_with(config(listen), config(listen)).await
+}
+
+pub(crate) async fn pair_with(server: Config, client: Config) -> (Node, Node) {
+    let server = Node::start(server).await;
+    server.echo().await;
+    let client = Node::start(client).await;
+    client.endpoint.add_addresses(server.id(), server.endpoint.listening().to_vec()).await;
+    (server, client)
+}
+
+/// Sends `message`, finishes, and expects it back.
+pub(crate) async fn exchange(mut stream: Stream, message: &[u8]) {
+    within("an echo", async {
+        stream.write_all(message).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut back = Vec::new();
+        stream.read_to_end(&mut back).await.unwrap();
+        assert_eq!(back.len(), message.len());
+        assert!(back == message, "the echo differs");
+    })
+    .await;
+}
+
+/// The next `refused` event: what was asked for, and the limit.
+pub(crate) async fn refused(events: &mut Events) -> (Asked, u64) {
+    until(events, "a refusal", |event| match event {
+        Event::Refused { what, limit, .. } => Some((*what, *limit)),
         _ => None,
-    }
+    })
+    .await
 }

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod raw;
+
 use std::{
     future::Future,
     io,
@@ -16,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use hyper_util::rt::TokioIo;
 use punchline_protocol::{
     Acceptor, DialError, Inbound, KaspadMessage, Network, Node, NodeConfig, Payload, Remote, Session,
     SessionEvent, UserAgent, Version, kaspa_id,
@@ -26,16 +29,19 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
     sync::mpsc,
 };
-use tokio_stream::{
-    StreamExt,
-    wrappers::{ReceiverStream, UnboundedReceiverStream},
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+use tonic::{
+    Streaming,
+    codec::CompressionEncoding,
+    transport::{Channel, Endpoint, Server, Uri},
 };
-use tonic::{Streaming, codec::CompressionEncoding, transport::Server};
+use tower::service_fn;
 
-/// Long enough for a debug build on a busy machine; a test that needs it has failed.
+/// Long enough for a debug build on a busy machine; a test that needs all of it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Waits for something that must happen.
+/// Waits for something that must happen. Tests that stop the clock wait in virtual time, and
+/// some of them for minutes.
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it happens within the deadline")
 }
@@ -158,13 +164,27 @@ pub struct RawPeer {
 
 impl RawPeer {
     pub async fn call(stream: impl Stream) -> Result<Self, tonic::Status> {
+        Self::call_over(transport::channel(stream)).await
+    }
+
+    async fn call_over(channel: Channel) -> Result<Self, tonic::Status> {
         let (outgoing, messages) = mpsc::channel(1);
-        let mut client = P2pClient::new(transport::channel(stream))
+        let mut client = P2pClient::new(channel)
             .accept_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Gzip);
         let call = client.message_stream(ReceiverStream::new(messages));
         let incoming = soon(call).await?.into_inner();
         Ok(Self { outgoing, incoming })
+    }
+
+    /// A peer that takes `bytes` from the host before it has to read some.
+    pub async fn call_with_window(stream: impl Stream, bytes: u32) -> Self {
+        let mut stream = Some(TokioIo::new(stream));
+        let connector = service_fn(move |_: Uri| {
+            std::future::ready(stream.take().ok_or_else(|| io::Error::other("spent")))
+        });
+        let endpoint = Endpoint::from_static("http://host").initial_stream_window_size(bytes);
+        Self::call_over(endpoint.connect_with_connector_lazy(connector)).await.unwrap()
     }
 
     pub async fn say(&self, payload: Payload) {
@@ -210,9 +230,14 @@ impl RawPeer {
     }
 }
 
-/// Shakes hands as `name`, waiting for the host's Version, Verack and Ready between.
+/// A session with a raw peer called `name`.
 pub async fn raw_session(host: &mut Host, name: &str) -> (RawPeer, Session) {
-    let mut peer = host.raw_peer(name).await;
+    let peer = host.raw_peer(name).await;
+    raw_session_of(host, peer, name).await
+}
+
+/// Shakes hands as `name`, waiting for the host's Version, Verack and Ready between.
+pub async fn raw_session_of(host: &mut Host, mut peer: RawPeer, name: &str) -> (RawPeer, Session) {
     peer.say(say_version(version(name))).await;
     peer.say(say_verack()).await;
     while !matches!(peer.hear().await, Some(Payload::Ready(_))) {}

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use punchline_bridge::grpc::Faults;
 use tonic::{Code, Request};
 
 use crate::{
+    proto::{CountRequest, test_client::TestClient},
     service::{Seen, payload},
     world::{Way, World, within},
 };
@@ -14,7 +14,7 @@ use crate::{
 #[tokio::test]
 async fn a_deadline_travels_with_the_call_and_ends_it_at_both_ends() {
     let mut world = World::new(Way::Tcp).await;
-    let mut client = world.test_client().await;
+    let mut client = TestClient::new(Faults::new(world.channel().await));
     let mut request = Request::new(payload(1, 0));
     request.set_timeout(Duration::from_millis(200));
     let status = within("the deadline", client.wait(request)).await.unwrap_err();
@@ -40,19 +40,16 @@ async fn a_call_that_is_dropped_is_dropped_by_its_handler_too() {
 }
 
 #[tokio::test]
-async fn a_conversation_that_is_dropped_is_dropped_by_its_handler_too() {
+async fn answers_that_nobody_wants_any_more_are_not_made_any_more() {
     let mut world = World::new(Way::Tcp).await;
     let mut client = world.test_client().await;
-    let (questions, asked) = mpsc::channel(1);
-    let call = client.converse(ReceiverStream::new(asked));
-    let mut answers = within("the call", call).await.unwrap().into_inner();
-    questions.send(payload(1, 0)).await.unwrap();
-    assert_eq!(within("an answer", answers.message()).await.unwrap(), Some(crate::proto::Payload {
-        number: 2,
-        body: Vec::new(),
-    }));
-    // The client's side is still open: only the cancellation can end the handler.
+    let request = CountRequest { messages: u64::MAX, body_bytes: 1_000 };
+    let mut answers = within("the call", client.count(request)).await.unwrap().into_inner();
+    for number in 0..10 {
+        let answer = within("an answer", answers.message()).await.unwrap();
+        assert_eq!(answer, Some(payload(number, 1_000)));
+    }
     drop(answers);
     assert!(matches!(world.server.seen().await, Seen::Ended));
-    drop(questions);
+    within("a call after it", client.echo(payload(2, 0))).await.unwrap();
 }

@@ -2,17 +2,15 @@
 
 use std::error::Error;
 
-use punchline_bridge::{Event, error::OpenError};
-use tokio::{
-    runtime::{Handle, Runtime},
-    sync::mpsc,
-};
+use punchline_bridge::{Event, error::OpenError, grpc::Faults};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use crate::{
+    proto::test_client::TestClient,
     service::{Seen, payload},
-    world::{Serving, Way, World, event, within},
+    world::{Process, Serving, Way, World, event, within},
 };
 
 /// Calls that may fail between the restart of a peer and the first that works: the one that finds the
@@ -30,21 +28,24 @@ async fn a_channel_works_again_after_the_peer_restarted_over_quic() {
 }
 
 async fn restart(way: Way) {
-    let mut world = World::new(way).await;
+    let mut process = Process::new();
+    let mut world = World::with(way, way.config(), process.handle()).await;
     let mut events = world.client.events();
-    let mut client = world.test_client().await;
+    let mut client = TestClient::new(Faults::new(world.channel().await));
     for _ in 0..3 {
         within("a call", client.echo(payload(1, 0))).await.unwrap();
         let mut config = way.config();
         config.listen = world.server.node.listening().to_vec();
         within("the server's end", world.server.node.shutdown()).await;
+        process.end().await;
         let peer = world.server.node.peer_id();
         event(&mut events, |event| match event {
             Event::ConnectionClosed { peer: gone, .. } if *gone == peer => Some(()),
             _ => None,
         })
         .await;
-        world.server = Serving::start(config, &Handle::current()).await;
+        process = Process::new();
+        world.server = Serving::start(config, &process.handle()).await;
         let mut failed = 0;
         while let Err(status) = within("a call after it", client.echo(payload(2, 0))).await {
             assert_eq!(status.code(), Code::Unavailable, "{status:?}");
@@ -58,7 +59,7 @@ async fn restart(way: Way) {
 async fn while_the_peer_is_away_a_call_is_unavailable_and_says_why() {
     let world = World::new(Way::Tcp).await;
     let mut events = world.client.events();
-    let mut client = world.test_client().await;
+    let mut client = TestClient::new(Faults::new(world.channel().await));
     within("a call", client.echo(payload(1, 0))).await.unwrap();
     within("the server's end", world.server.node.shutdown()).await;
     event(&mut events, |event| matches!(event, Event::ConnectionClosed { .. }).then_some(())).await;
@@ -87,9 +88,9 @@ async fn a_peer_that_dies_in_the_middle_of_a_call_makes_it_unavailable_through_a
 }
 
 async fn die(way: Way) {
-    let runtime = Runtime::new().unwrap();
-    let mut world = World::with(way, way.config(), runtime.handle().clone()).await;
-    let mut client = world.test_client().await;
+    let process = Process::new();
+    let mut world = World::with(way, way.config(), process.handle()).await;
+    let mut client = TestClient::new(Faults::new(world.channel().await));
     let mut conversing = client.clone();
     let (questions, asked) = mpsc::channel(1);
     let call = conversing.converse(ReceiverStream::new(asked));
@@ -99,7 +100,7 @@ async fn die(way: Way) {
     let waiting = tokio::spawn(async move { client.wait(payload(1, 0)).await });
     assert!(matches!(world.server.seen().await, Seen::Waiting(None)));
 
-    runtime.shutdown_background();
+    process.end().await;
     let status = within("the call's end", waiting).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     let status = within("the conversation's end", answers.message()).await.unwrap_err();

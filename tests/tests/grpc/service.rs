@@ -36,7 +36,7 @@ pub(crate) enum Seen {
     Called(ConnectInfo),
     /// `Wait` was called, with this `grpc-timeout`.
     Waiting(Option<String>),
-    /// `Wait` or `Converse` came to its end, in whichever way.
+    /// `Wait` or `Count` came to its end, in whichever way.
     Ended,
 }
 
@@ -127,7 +127,9 @@ impl Test for Tester {
     async fn count(&self, request: Request<CountRequest>) -> Result<Response<Self::CountStream>, Status> {
         let CountRequest { messages, body_bytes } = request.into_inner();
         let counted = self.counted.clone();
+        let told = self.on_end();
         let payloads = (0..messages).map(move |number| {
+            let _told = &told;
             counted.send_modify(|count| *count += 1);
             Ok(payload(number, body_bytes as usize))
         });
@@ -149,9 +151,7 @@ impl Test for Tester {
         &self,
         request: Request<Streaming<Payload>>,
     ) -> Result<Response<Self::ConverseStream>, Status> {
-        let told = self.on_end();
-        let answers = request.into_inner().map(move |message| {
-            let _told = &told;
+        let answers = request.into_inner().map(|message| {
             message.map(|Payload { number, body }| Payload { number: number + 1, body })
         });
         Ok(Response::new(answers.boxed()))

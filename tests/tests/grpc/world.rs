@@ -3,13 +3,13 @@
 use std::{fmt::Display, future::IntoFuture, sync::Arc, time::Duration};
 
 use punchline_bridge::{
-    Config, Endpoint, Event, Keypair, Multiaddr, Path, RelayAddr, Service, StreamFacts,
+    Config, Endpoint, Event, Events, Keypair, Multiaddr, Path, RelayAddr, Service, StreamFacts,
     error::OpenError,
     grpc::{self, Connector},
     relay::{External, Relay, RelayConfig},
 };
 use tokio::{
-    runtime::Handle,
+    runtime::{Handle, Runtime},
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
@@ -23,7 +23,7 @@ use crate::{
 
 /// For anything that a test waits for. Everything here takes milliseconds, but 64 MiB without
 /// optimisation on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Seeds of the identities, so that a peer has the same one in every test.
 const SERVER: u8 = 1;
@@ -35,20 +35,20 @@ pub(crate) async fn within<F: IntoFuture>(what: impl Display, future: F) -> F::O
     result.unwrap_or_else(|_| panic!("{what}: not within {} s", DEADLINE.as_secs()))
 }
 
-/// Waits for an event for which `wanted` has an answer.
-pub(crate) async fn event<T>(
-    events: &mut punchline_bridge::Events,
-    wanted: impl Fn(&Event) -> Option<T>,
-) -> T {
-    within("the event", async {
+/// Waits for an event for which `wanted` has an answer; on failure, tells which events came instead.
+pub(crate) async fn event<T>(events: &mut Events, wanted: impl Fn(&Event) -> Option<T>) -> T {
+    let mut others = Vec::new();
+    let waiting = async {
         loop {
             let event = events.next().await.expect("the node runs");
             if let Some(found) = wanted(&event) {
                 return found;
             }
+            others.push(event);
         }
-    })
-    .await
+    };
+    let result = tokio::time::timeout(DEADLINE, waiting).await;
+    result.unwrap_or_else(|_| panic!("the event did not come; these did: {others:#?}"))
 }
 
 /// The service's name.
@@ -162,6 +162,33 @@ async fn relay() -> (Relay, RelayAddr) {
     let (relay, _) = Relay::start(config, Keypair::generate_ed25519()).await.unwrap();
     let address = format!("{}/p2p/{}", relay.listening()[0], relay.peer_id());
     (relay, address.parse().unwrap())
+}
+
+/// Where a node runs as if in a process of its own: it ends without another word, sockets and all.
+pub(crate) struct Process(Option<Runtime>);
+
+impl Process {
+    pub(crate) fn new() -> Self {
+        Self(Some(Runtime::new().unwrap()))
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        self.0.as_ref().unwrap().handle().clone()
+    }
+
+    pub(crate) async fn end(mut self) {
+        let runtime = self.0.take().unwrap();
+        let ended = tokio::task::spawn_blocking(|| drop(runtime));
+        within("the end of a process", ended).await.unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// A node that answers for the test service, with health and reflection beside it.

@@ -69,10 +69,7 @@ fn the_close_of_a_connection_names_our_reason_if_it_was_ours() {
     world.pass(grace().1);
     world.events();
     world.closed(connection);
-    assert!(matches!(
-        world.events()[..],
-        [Event::ConnectionClosed { cause: CloseCause::Unused, .. }]
-    ));
+    assert!(matches!(world.events()[..], [Event::ConnectionClosed { cause: CloseCause::Unused, .. }]));
 }
 
 #[test]

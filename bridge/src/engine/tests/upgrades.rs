@@ -4,9 +4,8 @@ use super::*;
 use crate::error::UpgradeFailure;
 
 fn upgrades(world: &mut World) -> Vec<Event> {
-    let of_upgrade = |event: &Event| {
-        matches!(event, Event::UpgradeSucceeded { .. } | Event::UpgradeFailed { .. })
-    };
+    let of_upgrade =
+        |event: &Event| matches!(event, Event::UpgradeSucceeded { .. } | Event::UpgradeFailed { .. });
     world.events().into_iter().filter(of_upgrade).collect()
 }
 

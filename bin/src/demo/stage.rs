@@ -1,0 +1,222 @@
+//! The demo's processes: this same program, three times, each with its own identity.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::mpsc,
+};
+
+use crate::{identity, stop::DRAIN_DEADLINE};
+
+/// Events of all processes that wait for the story; a process that says more waits itself.
+const EVENTS_MAX: usize = 1024;
+
+/// Lines of a process's log that are kept for the case that something goes wrong.
+const COMPLAINTS_MAX: usize = 5;
+
+/// Beyond what a process may take to drain.
+const EXIT_DEADLINE: Duration = DRAIN_DEADLINE.saturating_add(Duration::from_millis(500));
+
+/// Who is on stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Actor {
+    Relay,
+    Server,
+    Client,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Relay => "relay",
+            Self::Server => "server",
+            Self::Client => "client",
+        })
+    }
+}
+
+/// One event of one process.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) actor: Actor,
+    /// Since the demo began.
+    pub(super) at: Duration,
+    pub(super) event: Value,
+}
+
+impl Seen {
+    pub(super) fn name(&self) -> &str {
+        self.text("event")
+    }
+
+    pub(super) fn text(&self, field: &str) -> &str {
+        self.event.get(field).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub(super) fn number(&self, field: &str) -> u64 {
+        self.event.get(field).and_then(Value::as_u64).unwrap_or_default()
+    }
+}
+
+enum Heard {
+    Event(Seen),
+    Silence(Actor),
+    Complaint(Actor, String),
+}
+
+pub(super) struct Stage {
+    directory: tempfile::TempDir,
+    program: PathBuf,
+    began: Instant,
+    running: Vec<(Actor, Child)>,
+    heard: (mpsc::Sender<Heard>, mpsc::Receiver<Heard>),
+    silent: Vec<Actor>,
+    last: VecDeque<Seen>,
+    complaints: VecDeque<String>,
+}
+
+impl Stage {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            directory: tempfile::tempdir().context("no temporary directory for identities")?,
+            program: std::env::current_exe().context("cannot find this program's own file")?,
+            began: Instant::now(),
+            running: Vec::new(),
+            heard: mpsc::channel(EVENTS_MAX),
+            silent: Vec::new(),
+            last: VecDeque::new(),
+            complaints: VecDeque::new(),
+        })
+    }
+
+    /// Starts a process; returns its peer id.
+    pub(super) fn spawn(&mut self, actor: Actor, arguments: &[&str]) -> anyhow::Result<String> {
+        let identity = self.directory.path().join(actor.to_string());
+        let peer = identity::load_or_create(&identity)?.public().to_peer_id();
+        let mut command = Command::new(&self.program);
+        command.arg(actor.to_string()).args(["--listen", "/ip4/127.0.0.1/tcp/0"]);
+        command.args(["--assume-global", "127.0.0.0/8", "--events", "-"]);
+        command.arg("--identity").arg(identity).args(arguments);
+        if actor != Actor::Relay {
+            command.args(["--network", "simnet"]);
+        }
+        // The operator's own settings are not part of the story.
+        for (name, _) in std::env::vars_os() {
+            if name
+                .to_str()
+                .is_some_and(|name| name.starts_with("PUNCHLINE_") || name.starts_with("LIBP2P_"))
+            {
+                command.env_remove(name);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().with_context(|| format!("cannot run the {actor}"))?;
+        if let (Some(events), Some(log)) = (child.stdout.take(), child.stderr.take()) {
+            tokio::spawn(listen(actor, self.began, events, self.heard.0.clone()));
+            tokio::spawn(overhear(actor, log, self.heard.0.clone()));
+        }
+        self.running.push((actor, child));
+        Ok(peer.to_string())
+    }
+
+    /// The next event of any process.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Seen> {
+        loop {
+            match self.heard.1.recv().await {
+                Some(Heard::Event(seen)) => return Ok(seen),
+                Some(Heard::Complaint(actor, line)) => self.keep(actor, line),
+                Some(Heard::Silence(actor)) => anyhow::bail!("the {actor} ended on its own"),
+                None => anyhow::bail!("every process ended on its own"),
+            }
+        }
+    }
+
+    /// Ends a process in order and collects its last words.
+    pub(super) async fn terminate(&mut self, actor: Actor) -> anyhow::Result<ExitStatus> {
+        let at = self.running.iter().position(|(other, _)| *other == actor);
+        let (_, mut child) = self.running.swap_remove(at.context("it is not running")?);
+        if let Some(pid) = child.id() {
+            let pid = rustix::process::Pid::from_raw(pid as i32).context("it has ended already")?;
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        let ended = async {
+            while !self.silent.contains(&actor) {
+                match self.heard.1.recv().await {
+                    Some(Heard::Event(seen)) => self.last.push_back(seen),
+                    Some(Heard::Silence(other)) => self.silent.push(other),
+                    Some(Heard::Complaint(actor, line)) => self.keep(actor, line),
+                    None => break,
+                }
+            }
+            child.wait().await
+        };
+        let status = tokio::time::timeout(EXIT_DEADLINE, ended).await;
+        Ok(status.with_context(|| format!("the {actor} did not end within 5 s of SIGTERM"))??)
+    }
+
+    /// What was said while a process ended.
+    pub(super) fn seen_last(&mut self) -> Option<Seen> {
+        self.last.pop_front()
+    }
+
+    pub(super) async fn kill(&mut self) {
+        for (_, child) in &mut self.running {
+            let _ = child.kill().await;
+        }
+        while let Ok(heard) = self.heard.1.try_recv() {
+            if let Heard::Complaint(actor, line) = heard {
+                self.keep(actor, line);
+            }
+        }
+    }
+
+    /// The last warnings of the processes, for an error message.
+    pub(super) fn complaints(&self) -> String {
+        if self.complaints.is_empty() {
+            return "the demo failed".to_owned();
+        }
+        let lines: Vec<&str> = self.complaints.iter().map(String::as_str).collect();
+        format!("the demo failed; last heard: {}", lines.join(" | "))
+    }
+
+    fn keep(&mut self, actor: Actor, line: String) {
+        if self.complaints.len() == COMPLAINTS_MAX {
+            self.complaints.pop_front();
+        }
+        self.complaints.push_back(format!("{actor}: {line}"));
+    }
+}
+
+async fn listen(actor: Actor, began: Instant, events: impl AsyncRead + Unpin, to: mpsc::Sender<Heard>) {
+    let mut lines = BufReader::new(events).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Ok(event) = serde_json::from_str(&line) else { continue };
+        let seen = Seen { actor, at: began.elapsed(), event };
+        if to.send(Heard::Event(seen)).await.is_err() {
+            return;
+        }
+    }
+    let _ = to.send(Heard::Silence(actor)).await;
+}
+
+async fn overhear(actor: Actor, log: impl AsyncRead + Unpin, to: mpsc::Sender<Heard>) {
+    let mut lines = BufReader::new(log).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let grave = ["WARN", "ERROR", "error:", "panicked"].iter().any(|mark| line.contains(mark));
+        if grave && to.send(Heard::Complaint(actor, line)).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What happened in the demo, and whether it proves what we claim. Pure.
+
+use std::{fmt, process::ExitStatus, time::Duration};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    LOAD_MIB,
+    stage::{Actor, Seen},
+};
+
+/// What may cross the relay in all: introducing two peers takes about 20 KiB.
+const RELAY_BYTES_MAX: u64 = 256 * 1024;
+
+/// What must happen, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scene {
+    RelayListening,
+    ReservationHeld,
+    RelayedConnection,
+    RelayedSession,
+    Upgraded,
+    DirectSession,
+    LoadSent,
+    LoadReceived,
+}
+
+impl Scene {
+    fn is(self, seen: &Seen) -> bool {
+        let (actor, name, path) = match self {
+            Self::RelayListening => (Actor::Relay, "listening", ""),
+            Self::ReservationHeld => (Actor::Server, "reservation_held", ""),
+            Self::RelayedConnection => (Actor::Client, "connection_opened", "relayed"),
+            Self::RelayedSession => (Actor::Client, "session_ready", "relayed"),
+            Self::Upgraded => (Actor::Client, "upgrade_succeeded", ""),
+            Self::DirectSession => (Actor::Client, "session_ready", "direct"),
+            Self::LoadSent => (Actor::Client, "load_done", "direct"),
+            Self::LoadReceived => (Actor::Server, "load_done", "direct"),
+        };
+        seen.actor == actor && seen.name() == name && seen.text("path") == path
+    }
+}
+
+impl fmt::Display for Scene {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RelayListening => "the relay listening",
+            Self::ReservationHeld => "the server's reservation",
+            Self::RelayedConnection => "the client's connection through the relay",
+            Self::RelayedSession => "Version, Verack and Ready over the relay",
+            Self::Upgraded => "the upgrade to a direct connection",
+            Self::DirectSession => "the session on the direct path",
+            Self::LoadSent => "the end of the load at the client",
+            Self::LoadReceived => "the end of the load at the server",
+        })
+    }
+}
+
+/// One thing the product promises, and what was measured.
+#[derive(Debug, Serialize)]
+pub(super) struct Claim {
+    pub(super) text: &'static str,
+    pub(super) measured: String,
+    pub(super) holds: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Story {
+    seen: Vec<Seen>,
+    exits: Vec<(Actor, bool)>,
+}
+
+impl Story {
+    pub(super) fn add(&mut self, seen: Seen) {
+        self.seen.push(seen);
+    }
+
+    pub(super) fn exited(&mut self, actor: Actor, status: ExitStatus) {
+        self.exits.push((actor, status.success()));
+    }
+
+    pub(super) fn find(&self, scene: Scene) -> Option<&Seen> {
+        self.seen.iter().find(|seen| scene.is(seen))
+    }
+
+    fn at(&self, scene: Scene) -> Duration {
+        self.find(scene).map(|seen| seen.at).unwrap_or_default()
+    }
+
+    /// Payload of the client's streams by direction and path.
+    pub(super) fn stream_bytes(&self, field: &str) -> u64 {
+        let closed = |seen: &&Seen| seen.actor == Actor::Client && seen.name() == "stream_closed";
+        self.seen.iter().filter(closed).map(|seen| seen.number(field)).sum()
+    }
+
+    /// What the relay received and sent in all, from its own counters.
+    pub(super) fn relay_bytes(&self) -> u64 {
+        let last = self.seen.iter().rev().find(|seen| seen.name() == "relay_traffic");
+        last.map_or(0, |seen| seen.number("received_bytes") + seen.number("sent_bytes"))
+    }
+
+    /// From the client's first sight of the peer to Ready over the relay.
+    pub(super) fn time_to_session(&self) -> Duration {
+        self.at(Scene::RelayedSession).saturating_sub(self.at(Scene::RelayedConnection))
+    }
+
+    /// From the client's first sight of the peer to a direct connection.
+    pub(super) fn time_to_direct(&self) -> Duration {
+        let upgraded = self.find(Scene::Upgraded);
+        Duration::from_millis(upgraded.map_or(0, |seen| seen.number("took_ms")))
+    }
+
+    /// How long the client had no session while it went over to the direct path.
+    pub(super) fn gap(&self) -> Duration {
+        self.at(Scene::DirectSession).saturating_sub(self.at(Scene::Upgraded))
+    }
+
+    pub(super) fn load(&self) -> (u64, Duration) {
+        let sent = self.find(Scene::LoadSent);
+        let number = |field| sent.map_or(0, |seen| seen.number(field));
+        (number("bytes"), Duration::from_millis(number("ms")))
+    }
+
+    pub(super) fn claims(&self) -> Vec<Claim> {
+        let load_bytes = LOAD_MIB << 20;
+        let sent = self.find(Scene::LoadSent);
+        let received = self.find(Scene::LoadReceived);
+        let hash =
+            |seen: Option<&Seen>| seen.map(|seen| seen.text("sha256").to_owned()).unwrap_or_default();
+        let same = hash(sent) == hash(received) && !hash(sent).is_empty();
+        let whole = sent.is_some_and(|seen| seen.number("bytes") == load_bytes)
+            && received.is_some_and(|seen| seen.number("bytes") == load_bytes);
+        let direct = self.stream_bytes("sent_direct_bytes");
+        let relay = self.relay_bytes();
+        let clean = self.exits.len() == 3 && self.exits.iter().all(|(_, clean)| *clean);
+        vec![
+            Claim {
+                text: "the peers met through the relay",
+                measured: format!(
+                    "Version, Verack, Ready {} ms after the circuit",
+                    self.time_to_session().as_millis()
+                ),
+                holds: self.find(Scene::RelayedSession).is_some(),
+            },
+            Claim {
+                text: "a direct connection replaced it",
+                measured: format!("{} ms after the circuit", self.time_to_direct().as_millis()),
+                holds: self.find(Scene::Upgraded).is_some() && self.find(Scene::DirectSession).is_some(),
+            },
+            Claim {
+                text: "every byte of the load arrived, unchanged",
+                measured: format!(
+                    "SHA-256 {} at the client, {} at the server",
+                    short(&hash(sent)),
+                    short(&hash(received))
+                ),
+                holds: same && whole,
+            },
+            Claim {
+                text: "the load went directly",
+                measured: format!("{direct} bytes sent on the direct path"),
+                holds: direct >= load_bytes,
+            },
+            Claim {
+                text: "the relay only introduced them",
+                measured: format!("{relay} bytes through the relay in all, in and out"),
+                holds: relay > 0 && relay < RELAY_BYTES_MAX,
+            },
+            Claim {
+                text: "all three ended cleanly when told to",
+                measured: format!(
+                    "{} of 3 exited 0 on SIGTERM",
+                    self.exits.iter().filter(|(_, clean)| *clean).count()
+                ),
+                holds: clean,
+            },
+        ]
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        let ms = |duration: Duration| duration.as_millis() as u64;
+        let claims = self.claims();
+        let (load_bytes, load_took) = self.load();
+        let moved = "reopened";
+        json!({
+            "ok": claims.iter().all(|claim| claim.holds),
+            "claims": claims,
+            "time_to_session_ms": ms(self.time_to_session()),
+            "time_to_direct_ms": ms(self.time_to_direct()),
+            "session_to_direct": moved,
+            "gap_ms": ms(self.gap()),
+            "load_bytes": load_bytes,
+            "load_ms": ms(load_took),
+            "sha256": self.find(Scene::LoadReceived).map(|seen| seen.text("sha256")),
+            "bytes": {
+                "sent_direct": self.stream_bytes("sent_direct_bytes"),
+                "sent_relayed": self.stream_bytes("sent_relayed_bytes"),
+                "received_direct": self.stream_bytes("received_direct_bytes"),
+                "received_relayed": self.stream_bytes("received_relayed_bytes"),
+                "relay_total": self.relay_bytes(),
+            },
+            "timeline": self.seen.iter().map(|seen| json!({
+                "at_ms": ms(seen.at), "who": seen.actor, "event": seen.event,
+            })).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or("none")
+}

@@ -1,0 +1,163 @@
+//! The layers point one way: a module names only lower ones. This holds the table.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The rooms and files of `bridge/src`, lowest first; those of one row may name each other.
+const LAYERS: [&[&str]; 6] = [
+    &["path", "addr", "service", "config", "error", "event", "stream"],
+    &["engine"],
+    &["swarm"],
+    &["incoming", "endpoint", "relay"],
+    &["grpc"],
+    &["lib"],
+];
+
+/// Rows that a file may name although they are above it, each with its reason.
+const EXCEPTIONS: [(&str, &str, &str); 3] = [
+    ("swarm", "relay", "the relay's settings are part of its public face"),
+    ("swarm", "incoming", "the driver fills the queues"),
+    ("swarm", "endpoint", "documentation links only"),
+];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every source file below `folder`, with its text.
+fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+    found
+}
+
+/// The lines that are neither comments nor tests.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().take_while(|line| *line != "#[cfg(test)]").filter(|line| {
+        let line = line.trim_start();
+        !line.starts_with("//")
+    })
+}
+
+fn is_test(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
+}
+
+/// The room or file of `bridge/src` that a path belongs to.
+fn room(path: &Path, source: &Path) -> String {
+    let first = path.strip_prefix(source).unwrap().components().next().unwrap();
+    first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+/// Every name that follows `crate::` in code, also within braces.
+fn named(text: &str) -> Vec<String> {
+    let code: String = code(text).collect::<Vec<_>>().join("\n");
+    let mut names = Vec::new();
+    for after in code.split("crate::").skip(1) {
+        match after.strip_prefix('{') {
+            Some(list) => names.extend(top_level(list)),
+            None => names.push(first_word(after)),
+        }
+    }
+    names
+}
+
+fn first_word(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+/// The first word of each entry of a braced list, down to its closing brace.
+fn top_level(list: &str) -> Vec<String> {
+    let (mut depth, mut entry, mut entries) = (0, String::new(), Vec::new());
+    for c in list.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => entries.push(std::mem::take(&mut entry)),
+            _ if depth == 0 => entry.push(c),
+            _ => {}
+        }
+    }
+    entries.push(entry);
+    entries.iter().map(|entry| first_word(entry.trim())).filter(|word| !word.is_empty()).collect()
+}
+
+fn layer(room: &str) -> Option<usize> {
+    LAYERS.iter().position(|rooms| rooms.contains(&room))
+}
+
+#[test]
+fn a_module_names_only_lower_layers() {
+    let source = workspace().join("bridge/src");
+    let mut wrong = Vec::new();
+    for (path, text) in sources(&source).into_iter().filter(|(path, _)| !is_test(path)) {
+        let here = room(&path, &source);
+        let own = layer(&here).unwrap_or_else(|| panic!("{here} is in no layer: put it into the table"));
+        for name in named(&text) {
+            // Types that lib.rs exports at the top are named by their module elsewhere.
+            let Some(other) = layer(&name) else { continue };
+            let allowed = EXCEPTIONS.iter().any(|(from, to, _)| *from == here && *to == name);
+            if other > own && !allowed {
+                wrong.push(format!("{} names {name}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_the_swarm_room_knows_the_swarm_and_only_the_grpc_room_knows_tonic() {
+    let source = workspace().join("bridge/src");
+    let mut wrong = Vec::new();
+    for (path, text) in sources(&source).into_iter().filter(|(path, _)| !is_test(path)) {
+        let here = room(&path, &source);
+        let lines: Vec<&str> = code(&text).collect();
+        let names = |what: &str| lines.iter().any(|line| line.contains(what));
+        // A connection's id is libp2p's own, wrapped.
+        let swarm = names("SwarmEvent") || names("libp2p::swarm");
+        if swarm && !["swarm", "path"].contains(&here.as_str()) {
+            wrong.push(format!("{} names libp2p's swarm", path.display()));
+        }
+        if names("tonic") && here != "grpc" {
+            wrong.push(format!("{} names tonic", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn bridge_and_protocol_do_not_know_each_other() {
+    for (package, other) in [("bridge", "punchline_protocol"), ("protocol", "punchline_bridge")] {
+        for (path, text) in sources(&workspace().join(package).join("src")) {
+            assert!(!text.contains(other), "{} names {other}", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_five_hundred_lines_and_no_library_prints() {
+    let mut wrong = Vec::new();
+    for package in ["bridge", "protocol"] {
+        for (path, text) in sources(&workspace().join(package).join("src")) {
+            let lines = text.lines().count();
+            if lines > 500 {
+                wrong.push(format!("{} has {lines} lines", path.display()));
+            }
+            if ["println!", "eprintln!", "dbg!"].iter().any(|name| text.contains(name)) {
+                wrong.push(format!("{} prints", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
