@@ -141,3 +141,87 @@ fn log(fields: &Map<String, Value>) {
         .collect();
     tracing::info!(facts = %facts.join(" "), "{name}");
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn peer() -> PeerId {
+        "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp".parse().unwrap()
+    }
+
+    fn examples() -> Vec<SessionEvent> {
+        vec![
+            SessionEvent::SessionReady {
+                peer: peer(),
+                network: "kaspa-mainnet".to_owned(),
+                protocol_version: 11,
+                user_agent: "/kaspad:2.1.0/kaspad:2.1.0/".to_owned(),
+                path: NetPath::Direct,
+            },
+            SessionEvent::SessionEnded { peer: peer(), cause: "the peer closed the session".to_owned() },
+            SessionEvent::HandshakeFailed { peer: peer(), reason: "wrong network".to_owned() },
+            SessionEvent::DialFailed {
+                peer: peer(),
+                reason: "no answer within 10 s".to_owned(),
+                retry_in_ms: Some(500),
+            },
+            SessionEvent::LoadDone {
+                peer: peer(),
+                bytes: 67_108_864,
+                sha256: "c02c9eec62d9025b6fcee5c96e6951eae9f8f50b3f68cda336707fbae3f4c7c0".to_owned(),
+                ms: 5145,
+                path: NetPath::Direct,
+            },
+        ]
+    }
+
+    fn position(event: &SessionEvent) -> usize {
+        match event {
+            SessionEvent::SessionReady { .. } => 0,
+            SessionEvent::SessionEnded { .. } => 1,
+            SessionEvent::HandshakeFailed { .. } => 2,
+            SessionEvent::DialFailed { .. } => 3,
+            SessionEvent::LoadDone { .. } => 4,
+        }
+    }
+
+    #[test]
+    fn every_session_event_stands_in_the_document_as_it_is_written() {
+        let document = include_str!("../../design/events.md");
+        let documented: Vec<Value> = document
+            .lines()
+            .filter(|line| line.starts_with('{'))
+            .map(|line| {
+                let mut value: Value = serde_json::from_str(line).unwrap();
+                value.as_object_mut().unwrap().remove("ts").expect("every event has a time");
+                value
+            })
+            .collect();
+        for (at, event) in examples().iter().enumerate() {
+            assert_eq!(position(event), at);
+            let written = serde_json::to_value(event).unwrap();
+            assert!(documented.contains(&written), "not in design/events.md: {written}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_that_begins_with_its_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events");
+        let reporter = Reporter::open(Some(&path)).unwrap();
+        for event in examples() {
+            reporter.report(event);
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), examples().len());
+        for line in text.lines() {
+            let fields: Value = serde_json::from_str(line).unwrap();
+            let time = fields["ts"].as_str().unwrap();
+            assert!(time.parse::<jiff::Timestamp>().is_ok());
+            assert_eq!(time.len(), "2026-01-01T00:00:00.000000Z".len(), "microseconds: {time}");
+            assert!(line.starts_with("{\"ts\":"), "{line}");
+        }
+    }
+}

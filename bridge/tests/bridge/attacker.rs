@@ -2,8 +2,8 @@
 
 use futures::{AsyncWriteExt, StreamExt};
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, SwarmBuilder, identity::Keypair, noise, swarm::dial_opts::DialOpts,
-    tcp, yamux,
+    Multiaddr, PeerId, StreamProtocol, SwarmBuilder, identity::Keypair, noise,
+    swarm::dial_opts::DialOpts, tcp, yamux,
 };
 use libp2p_stream as stream;
 

@@ -180,10 +180,7 @@ async fn after_shutdown_everything_ends_and_every_call_says_so() {
     within("the shutdown", server.endpoint.shutdown()).await;
     assert!(started.elapsed() < Duration::from_secs(3));
     assert!(within("the end of the service", incoming.next()).await.is_none());
-    assert!(matches!(
-        server.endpoint.open(client.id(), service()).await,
-        Err(OpenError::Shutdown)
-    ));
+    assert!(matches!(server.endpoint.open(client.id(), service()).await, Err(OpenError::Shutdown)));
     assert_eq!(server.endpoint.incoming(other).await.unwrap_err(), ServeError::Shutdown);
     until(&mut server.events, "the last event", |event| {
         matches!(event, Event::Stopped {}).then_some(())

@@ -19,13 +19,14 @@ use tokio::{
 };
 
 use crate::world::{
-    Node, QUIC, RelayNode, TCP, config, exchange, pair, refused, relay_config, service,
-    through_a_relay, until, within,
+    Node, QUIC, RelayNode, TCP, config, exchange, pair, refused, relay_config, service, through_a_relay,
+    until, within,
 };
 
 /// A relay on a runtime of its own: dropping that is the nearest to a kill that one process can do.
 fn relay_apart(config: RelayConfig, keypair: Keypair) -> (Runtime, RelayAddr) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (tell, told) = std::sync::mpsc::channel();
     runtime.spawn(async move {
         let relay = RelayNode::start_as(config, keypair).await;

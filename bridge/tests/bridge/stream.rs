@@ -20,12 +20,7 @@ async fn closed(events: &mut Events) -> (StreamEnd, [u64; 4]) {
             ..
         } => Some((
             *cause,
-            [
-                *sent_direct_bytes,
-                *sent_relayed_bytes,
-                *received_direct_bytes,
-                *received_relayed_bytes,
-            ],
+            [*sent_direct_bytes, *sent_relayed_bytes, *received_direct_bytes, *received_relayed_bytes],
         )),
         _ => None,
     })

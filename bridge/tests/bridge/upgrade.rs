@@ -5,9 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use punchline_bridge::{Event, Events, Path, PeerId, error::CloseCause};
 
-use crate::world::{
-    Node, QUIC, TCP, config, exchange, relay_config, through_a_relay, until, within,
-};
+use crate::world::{Node, QUIC, TCP, config, exchange, relay_config, through_a_relay, until, within};
 
 /// Waits until `wanted` is reached directly: milliseconds it took, and punches.
 async fn upgraded(events: &mut Events, wanted: PeerId) -> (u64, u32) {

@@ -28,7 +28,11 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 }
 
 /// The first event that `pick` takes.
-pub(crate) async fn until<T>(events: &mut Events, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+pub(crate) async fn until<T>(
+    events: &mut Events,
+    what: &str,
+    mut pick: impl FnMut(&Event) -> Option<T>,
+) -> T {
     within(what, async {
         loop {
             let event = events.next().await.unwrap_or_else(|| panic!("the node ended before: {what}"));

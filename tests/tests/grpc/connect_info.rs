@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use punchline_bridge::{Config, Event, Path, addr::GlobalScope, grpc::ConnectInfo, path::Direction};
+use punchline_bridge::{Config, Event, Path, grpc::ConnectInfo, path::Direction};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     service::{Seen, payload},
-    world::{Way, World, event, service, test_client, within},
+    world::{Way, World, event, loopback_is_global, service, test_client, within},
 };
 
 #[tokio::test]
@@ -49,10 +49,7 @@ async fn agree(way: Way) -> SocketAddr {
 
 #[tokio::test]
 async fn a_conversation_begun_through_the_relay_goes_on_when_a_direct_path_appears() {
-    let assumed = vec!["127.0.0.0/8".parse().unwrap()];
-    let global = GlobalScope::with_assumed(assumed);
-    let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
-    let config = Config { listen, global, ..Config::default() };
+    let config = Config { global: loopback_is_global(), ..Way::Relayed.config() };
     let mut world = World::with(Way::Relayed, config, Handle::current()).await;
     let mut events = world.client.events();
     let mut client = world.test_client().await;

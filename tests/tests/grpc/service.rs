@@ -50,8 +50,7 @@ pub(crate) struct Tester {
 impl Tester {
     /// The service ready to be added to a server, what its handlers see, and how many messages `Count`
     /// has made so far.
-    pub(crate) fn serve()
-    -> (TestServer<Self>, mpsc::UnboundedReceiver<Seen>, watch::Receiver<u64>) {
+    pub(crate) fn serve() -> (TestServer<Self>, mpsc::UnboundedReceiver<Seen>, watch::Receiver<u64>) {
         let (seen, observed) = mpsc::unbounded_channel();
         let (counted, count) = watch::channel(0);
         let tester = Self { seen, counted: Arc::new(counted), meeting: Barrier::new(MEETING) };
@@ -92,7 +91,8 @@ impl Test for Tester {
 
     async fn echo(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
         let connection = request.extensions().get::<ConnectInfo>().cloned();
-        let connection = connection.ok_or_else(|| Status::internal("a request without a ConnectInfo"))?;
+        let connection =
+            connection.ok_or_else(|| Status::internal("a request without a ConnectInfo"))?;
         let _ = self.seen.send(Seen::Called(connection));
         let (metadata, _, payload) = request.into_parts();
         let mut response = Response::new(payload);
@@ -124,7 +124,10 @@ impl Test for Tester {
         Err(Status::with_details_and_metadata(code, message, details.to_vec().into(), metadata))
     }
 
-    async fn count(&self, request: Request<CountRequest>) -> Result<Response<Self::CountStream>, Status> {
+    async fn count(
+        &self,
+        request: Request<CountRequest>,
+    ) -> Result<Response<Self::CountStream>, Status> {
         let CountRequest { messages, body_bytes } = request.into_inner();
         let counted = self.counted.clone();
         let told = self.on_end();
@@ -151,9 +154,9 @@ impl Test for Tester {
         &self,
         request: Request<Streaming<Payload>>,
     ) -> Result<Response<Self::ConverseStream>, Status> {
-        let answers = request.into_inner().map(|message| {
-            message.map(|Payload { number, body }| Payload { number: number + 1, body })
-        });
+        let answers = request
+            .into_inner()
+            .map(|message| message.map(|Payload { number, body }| Payload { number: number + 1, body }));
         Ok(Response::new(answers.boxed()))
     }
 }

@@ -79,9 +79,10 @@ async fn announced(stream: &mut Stream) -> Announced {
         let (kind, flags, http_stream, body) = frame(stream).await;
         match kind {
             SETTINGS if flags & ACK == 0 => {
-                settings.extend(body.chunks_exact(6).map(|entry| {
-                    (u16::from_be_bytes([entry[0], entry[1]]), u32_of(&entry[2..]))
-                }));
+                settings.extend(
+                    body.chunks_exact(6)
+                        .map(|entry| (u16::from_be_bytes([entry[0], entry[1]]), u32_of(&entry[2..]))),
+                );
             }
             WINDOW_UPDATE if http_stream == 0 => {
                 connection_window_bytes = Some(CONNECTION_WINDOW_AT_FIRST + u32_of(&body));

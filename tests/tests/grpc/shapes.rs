@@ -49,7 +49,8 @@ async fn four_shapes(way: Way) {
 
     let questions = stream::iter((0..100).map(|number| payload(number, 1_000)));
     let answers = within("both streaming", client.converse(questions)).await.unwrap().into_inner();
-    let answers: Vec<_> = within("its messages", answers.map(|answer| answer.unwrap().number).collect()).await;
+    let answers: Vec<_> =
+        within("its messages", answers.map(|answer| answer.unwrap().number).collect()).await;
     assert_eq!(answers, (1..=100).collect::<Vec<_>>());
 }
 

@@ -7,8 +7,10 @@ use tonic_health::pb::{
 };
 use tonic_reflection::{
     pb::v1::{
-        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+        ServerReflectionRequest,
+        server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest,
+        server_reflection_response::MessageResponse,
         server_reflection_server::{ServerReflection, ServerReflectionServer},
     },
     server::Builder,

@@ -4,6 +4,7 @@ use std::{fmt::Display, future::IntoFuture, sync::Arc, time::Duration};
 
 use punchline_bridge::{
     Config, Endpoint, Event, Events, Keypair, Multiaddr, Path, RelayAddr, Service, StreamFacts,
+    addr::GlobalScope,
     error::OpenError,
     grpc::{self, Connector},
     relay::{External, Relay, RelayConfig},
@@ -156,9 +157,15 @@ pub(crate) fn test_client(channel: Channel) -> TestClient<Channel> {
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
+/// Where loopback addresses count as public.
+pub(crate) fn loopback_is_global() -> GlobalScope {
+    GlobalScope::with_assumed(vec!["127.0.0.0/8".parse().unwrap()])
+}
+
 async fn relay() -> (Relay, RelayAddr) {
     let listen = vec![Way::Tcp.listen()];
-    let config = RelayConfig { listen, external: External::Observed, ..RelayConfig::default() };
+    let (external, global) = (External::Observed, loopback_is_global());
+    let config = RelayConfig { listen, external, global, ..RelayConfig::default() };
     let (relay, _) = Relay::start(config, Keypair::generate_ed25519()).await.unwrap();
     let address = format!("{}/p2p/{}", relay.listening()[0], relay.peer_id());
     (relay, address.parse().unwrap())

@@ -1,0 +1,133 @@
+#![allow(clippy::unwrap_used)]
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::*;
+
+fn relay() -> PeerId {
+    "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN".parse().unwrap()
+}
+
+fn peer() -> PeerId {
+    "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp".parse().unwrap()
+}
+
+fn connection(id: usize) -> ConnectionId {
+    ConnectionId(libp2p::swarm::ConnectionId::new_unchecked(id))
+}
+
+fn address(text: &str) -> Multiaddr {
+    text.parse().unwrap()
+}
+
+/// One of each kind; `position` does not compile when a kind is missing there.
+fn examples() -> Vec<Event> {
+    let relayed = Path::Relayed { relay: relay() };
+    let stream = StreamId::from_bytes([0x5e; 16]);
+    let service: Service = "kaspa-p2p".parse().unwrap();
+    let circuit = format!("/ip4/203.0.113.7/tcp/4001/p2p/{}/p2p-circuit/p2p/{}", relay(), peer());
+    vec![
+        Event::Listening { address: address("/ip4/192.168.1.2/tcp/41563") },
+        Event::ReservationHeld {
+            relay: relay(),
+            address: address(&circuit),
+            expires: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
+            circuit_bytes_max: Some(1 << 30),
+            circuit_seconds_max: Some(7200),
+        },
+        Event::ReservationLost { relay: relay(), cause: "closed by the peer".to_owned() },
+        Event::CandidateFound {
+            address: address("/ip4/198.51.100.4/tcp/35000"),
+            source: CandidateSource::Relay { relay: relay() },
+        },
+        Event::ConnectionOpened {
+            peer: peer(),
+            connection: connection(2),
+            path: relayed,
+            relay: Some(relay()),
+            direction: Direction::Outbound,
+            transport: Transport::Tcp,
+            address: address(&circuit),
+        },
+        Event::ConnectionClosed {
+            peer: peer(),
+            connection: connection(2),
+            path: relayed,
+            cause: CloseCause::Unused,
+        },
+        Event::UpgradeSucceeded {
+            peer: peer(),
+            connection: connection(3),
+            transport: Transport::Tcp,
+            took_ms: 27,
+            attempts: 1,
+        },
+        Event::UpgradeFailed { peer: peer(), reason: UpgradeFailure::NoCandidate, attempts: 0 },
+        Event::StreamOpened {
+            peer: peer(),
+            stream,
+            service: service.clone(),
+            path: relayed,
+            direction: Direction::Outbound,
+        },
+        Event::StreamClosed {
+            peer: peer(),
+            stream,
+            service,
+            cause: StreamEnd::Finished,
+            sent_direct_bytes: 70_881_000,
+            sent_relayed_bytes: 467,
+            received_direct_bytes: 745,
+            received_relayed_bytes: 395,
+        },
+        Event::Refused { peer: Some(peer()), what: Asked::Stream, limit: 256 },
+        Event::ReservationAccepted { peer: peer(), renewed: false },
+        Event::ReservationEnded { peer: peer() },
+        Event::CircuitOpened { source: peer(), destination: relay() },
+        Event::CircuitClosed { source: peer(), destination: relay(), cause: None },
+        Event::RelayTraffic { received_bytes: 5580, sent_bytes: 5574 },
+        Event::Stopped {},
+    ]
+}
+
+fn position(event: &Event) -> usize {
+    match event {
+        Event::Listening { .. } => 0,
+        Event::ReservationHeld { .. } => 1,
+        Event::ReservationLost { .. } => 2,
+        Event::CandidateFound { .. } => 3,
+        Event::ConnectionOpened { .. } => 4,
+        Event::ConnectionClosed { .. } => 5,
+        Event::UpgradeSucceeded { .. } => 6,
+        Event::UpgradeFailed { .. } => 7,
+        Event::StreamOpened { .. } => 8,
+        Event::StreamClosed { .. } => 9,
+        Event::Refused { .. } => 10,
+        Event::ReservationAccepted { .. } => 11,
+        Event::ReservationEnded { .. } => 12,
+        Event::CircuitOpened { .. } => 13,
+        Event::CircuitClosed { .. } => 14,
+        Event::RelayTraffic { .. } => 15,
+        Event::Stopped {} => 16,
+    }
+}
+
+#[test]
+fn every_event_stands_in_the_document_as_it_is_written() {
+    let document = include_str!("../../../design/events.md");
+    let documented: Vec<Value> = document
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| {
+            let mut value: Value = serde_json::from_str(line).unwrap();
+            value.as_object_mut().unwrap().remove("ts").expect("every event has a time");
+            value
+        })
+        .collect();
+    for (at, event) in examples().iter().enumerate() {
+        assert_eq!(position(event), at);
+        let written = serde_json::to_value(event).unwrap();
+        assert!(documented.contains(&written), "not in design/events.md: {written}");
+    }
+}
