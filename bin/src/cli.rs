@@ -1,11 +1,19 @@
 //! The command line: the one place where strings and the environment are read.
 
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, str::FromStr};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    str::FromStr,
+};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{BoolishValueParser, RangedU64ValueParser},
+};
 use ipnet::IpNet;
-use libp2p::{Multiaddr, PeerId};
-use punchline_bridge::RelayAddr;
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use punchline_bridge::{RelayAddr, addr};
 use punchline_protocol::Network;
 
 /// gRPC between two private peers: no port forwarding, no VPN, no server in the middle.
@@ -28,7 +36,7 @@ pub struct Common {
     #[arg(long, global = true, env = "PUNCHLINE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Check the settings and exit.
-    #[arg(long, global = true, env = "PUNCHLINE_CHECK")]
+    #[arg(long, global = true, env = "PUNCHLINE_CHECK", value_parser = BoolishValueParser::new())]
     pub check: bool,
     /// The private key of this node, mode 0600; made if it does not exist. Default: `identity` in the
     /// user's state directory.
@@ -41,7 +49,7 @@ pub struct Common {
     #[arg(long, global = true, env = "PUNCHLINE_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
     /// Log more: once for debug, twice for everything.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, env = "PUNCHLINE_VERBOSE", action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
@@ -73,7 +81,7 @@ pub enum Command {
 #[derive(Args, Debug)]
 pub struct Demo {
     /// Print the result as one JSON object instead of a timeline and a table.
-    #[arg(long, env = "PUNCHLINE_JSON")]
+    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
 }
 
@@ -81,9 +89,9 @@ pub struct Demo {
 #[derive(Args, Debug)]
 pub struct Node {
     /// Listen here; one address per transport and family. Default: every interface, IPv4 and IPv6, TCP
-    /// and QUIC, one free port each.
+    /// and QUIC, one free port each. A circuit address means: reserve a place at its relay.
     #[arg(long, env = "PUNCHLINE_LISTEN", value_name = "ADDR")]
-    pub listen: Vec<Many<Multiaddr>>,
+    pub listen: Vec<Many<ListenAddr>>,
     /// A relay, as `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`.
     #[arg(long, env = "PUNCHLINE_RELAY", value_name = "ADDR")]
     pub relay: Vec<Many<RelayAddr>>,
@@ -97,7 +105,7 @@ pub struct Node {
 pub struct Relay {
     /// Listen here. Default: every interface, IPv4 and IPv6, TCP and QUIC, one free port each.
     #[arg(long, env = "PUNCHLINE_LISTEN", value_name = "ADDR")]
-    pub listen: Vec<Many<Multiaddr>>,
+    pub listen: Vec<Many<ListenAddr>>,
     /// Where peers reach this relay from outside; `auto`: wherever the first ones say they see it.
     /// Default: the addresses given with --listen that name an IP address.
     #[arg(long, env = "PUNCHLINE_EXTERNAL", value_name = "ADDR|auto")]
@@ -106,20 +114,20 @@ pub struct Relay {
     #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
     pub assume_global: Vec<Many<IpNet>>,
     /// Most reservations at once.
-    #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS", default_value_t = 1024)]
-    pub max_reservations: usize,
+    #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS", default_value = "1024")]
+    pub max_reservations: NonZeroUsize,
     /// Most reservations of one peer.
-    #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS_PER_PEER", default_value_t = 4)]
-    pub max_reservations_per_peer: usize,
+    #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS_PER_PEER", default_value = "4")]
+    pub max_reservations_per_peer: NonZeroUsize,
     /// How long a reservation lasts unless renewed, in seconds.
     #[arg(long, env = "PUNCHLINE_RESERVATION_SECONDS", default_value_t = 3600)]
     pub reservation_seconds: u64,
     /// Most circuits at once.
-    #[arg(long, env = "PUNCHLINE_MAX_CIRCUITS", default_value_t = 256)]
-    pub max_circuits: usize,
+    #[arg(long, env = "PUNCHLINE_MAX_CIRCUITS", default_value = "256")]
+    pub max_circuits: NonZeroUsize,
     /// Most circuits of one peer.
-    #[arg(long, env = "PUNCHLINE_MAX_CIRCUITS_PER_PEER", default_value_t = 16)]
-    pub max_circuits_per_peer: usize,
+    #[arg(long, env = "PUNCHLINE_MAX_CIRCUITS_PER_PEER", default_value = "16")]
+    pub max_circuits_per_peer: NonZeroUsize,
     /// Bytes that one circuit may forward, both directions added; 0 is no limit.
     #[arg(long, env = "PUNCHLINE_CIRCUIT_BYTES", default_value_t = 1 << 30)]
     pub circuit_bytes: u64,
@@ -133,8 +141,8 @@ pub struct Relay {
     #[arg(long, env = "PUNCHLINE_REQUESTS_PER_IP", default_value = "3600")]
     pub requests_per_ip: NonZeroU32,
     /// Most connections at once.
-    #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS", default_value_t = 4096)]
-    pub max_connections: u32,
+    #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS", default_value = "4096")]
+    pub max_connections: NonZeroU32,
 }
 
 /// `punchline server`.
@@ -158,7 +166,7 @@ pub struct Client {
     #[command(flatten)]
     pub node: Node,
     /// Whom to dial.
-    #[arg(long, env = "PUNCHLINE_PEER", value_name = "ID")]
+    #[arg(long, env = "PUNCHLINE_PEER", value_name = "ID", value_parser = peer_id)]
     pub peer: PeerId,
     /// Where the peer may be reached, besides through the relays.
     #[arg(long, env = "PUNCHLINE_ADDR", value_name = "ADDR")]
@@ -168,15 +176,58 @@ pub struct Client {
     pub network: Network,
     /// Once the session is ready, send this many MiB of Kaspa messages over it.
     #[arg(long, env = "PUNCHLINE_LOAD_MIB", value_name = "N")]
+    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=LOAD_MIB_MAX))]
     pub load_mib: Option<u64>,
     /// Start the load only when the session's path is direct.
-    #[arg(long, env = "PUNCHLINE_LOAD_AFTER_DIRECT")]
+    #[arg(long, env = "PUNCHLINE_LOAD_AFTER_DIRECT", value_parser = BoolishValueParser::new())]
     pub load_after_direct: bool,
     /// Give up after this many failed attempts before the first session; 0: never. Once a session was
     /// ready, it is dialled again for ever.
     #[arg(long, env = "PUNCHLINE_DIAL_ATTEMPTS", default_value_t = 5)]
     pub dial_attempts: u32,
 }
+
+/// A load of a tebibyte: more is a typo.
+const LOAD_MIB_MAX: u64 = 1 << 20;
+
+fn peer_id(text: &str) -> Result<PeerId, String> {
+    text.parse().map_err(|error| {
+        format!(
+            "not a peer id ({error}); it looks like 12D3KooW…, and the peer's `punchline id` prints it"
+        )
+    })
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddr {
+    /// Accept connections here.
+    At(Multiaddr),
+    /// Be reached through this relay.
+    Reserve(RelayAddr),
+}
+
+impl FromStr for ListenAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address: Multiaddr = text.parse().map_err(|error| format!("{error}; {LISTEN_FORM}"))?;
+        if let Some((relay, _)) = addr::split_circuit(&address).map_err(|error| error.to_string())? {
+            return Ok(Self::Reserve(relay));
+        }
+        let parts: Vec<Protocol<'_>> = address.iter().collect();
+        match parts.as_slice() {
+            [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(_)]
+            | [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Udp(_), Protocol::QuicV1] => {
+                Ok(Self::At(address))
+            }
+            _ => Err(format!("nothing can listen there; {LISTEN_FORM}")),
+        }
+    }
+}
+
+const LISTEN_FORM: &str =
+    "say /ip4/<address>/tcp/<port>, /ip4/<address>/udp/<port>/quic-v1, or the same with /ip6";
 
 /// An external address, or `auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,15 +239,23 @@ pub enum ExternalAddr {
 }
 
 impl FromStr for ExternalAddr {
-    type Err = libp2p::multiaddr::Error;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            address => address.parse().map(Self::At),
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
         }
+        let address: Multiaddr = text.parse().map_err(|error| format!("{error}; {EXTERNAL_FORM}"))?;
+        let port = |part| matches!(part, Protocol::Tcp(port) | Protocol::Udp(port) if port != 0);
+        if addr::is_circuit(&address) || !address.iter().any(port) {
+            return Err(format!("nobody can dial that; {EXTERNAL_FORM}"));
+        }
+        Ok(Self::At(address))
     }
 }
+
+const EXTERNAL_FORM: &str =
+    "say /ip4/<address>/tcp/<port>, /dns4/<name>/udp/<port>/quic-v1 and so on, or auto";
 
 /// Most values in one list: what no human types, and a typo or an attack would.
 const LIST_MAX: usize = 256;
@@ -247,13 +306,26 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
                 let name = flag.get_id().as_str();
-                if matches!(name, "verbose" | "help" | "version") {
+                if matches!(name, "help" | "version") {
                     continue;
                 }
                 let wanted = format!("PUNCHLINE_{}", name.to_uppercase());
                 assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(wanted.as_str()));
             }
         }
+    }
+
+    #[test]
+    fn only_what_a_transport_can_listen_on_is_an_address_to_listen_on() {
+        for good in ["/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/4001", "/ip4/127.0.0.1/udp/0/quic-v1"] {
+            assert!(matches!(good.parse(), Ok(ListenAddr::At(_))), "{good}");
+        }
+        for bad in ["/ip4/127.0.0.1", "/ip4/127.0.0.1/udp/5", "/dns4/a/tcp/1", "/p2p-circuit", "x"] {
+            assert!(bad.parse::<ListenAddr>().is_err(), "{bad}");
+        }
+        let relay = "/ip4/203.0.113.7/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+        let circuit = format!("{relay}/p2p-circuit");
+        assert_eq!(circuit.parse(), Ok(ListenAddr::Reserve(relay.parse().unwrap())));
     }
 
     #[test]

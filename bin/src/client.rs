@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 use punchline_bridge::{
-    Endpoint, Event, Events, Path, Service, Stream, addr::synthetic_socket_addr, error::OpenError, grpc,
+    Endpoint, Event, Events, Path, Service, Stream,
+    addr::{self, synthetic_socket_addr},
+    error::OpenError,
+    grpc,
 };
 use punchline_protocol::{DialError, LoadReport, NodeConfig, Remote, Session, load};
 use tonic::transport::Channel;
 
 use crate::{
     Context, Unusable, cli,
-    node::{KASPA_SERVICE, Node},
+    node::{KASPA_SERVICE, Node, Places},
     report::{Reporter, SessionEvent},
     session, stop,
 };
@@ -25,13 +28,11 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 /// # Errors
 /// If the settings make no sense, the peer refuses, or it cannot be reached.
 pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> {
-    let Some(node) = Node::start(&settings.node, &context).await? else { return Ok(()) };
-    let mut addresses = cli::all(&settings.addr);
-    addresses.extend(node.relays.iter().map(|relay| relay.circuit_to(settings.peer)));
-    if addresses.is_empty() {
-        let remedy = "say where the peer is: --relay <the relay it has a reservation with>, or --addr";
-        return Err(Unusable(remedy.to_owned()).into());
+    let addresses = addresses(&settings, context.keypair.public().to_peer_id())?;
+    if context.check {
+        return crate::usable();
     }
+    let node = Node::start(&settings.node, &context).await?;
     node.endpoint.add_addresses(settings.peer, addresses).await;
     let kaspa = punchline_protocol::Node::new(NodeConfig::new(
         settings.network,
@@ -60,6 +61,28 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
     })
     .await;
     outcome
+}
+
+/// Where the peer may be reached.
+fn addresses(settings: &cli::Client, myself: PeerId) -> Result<Vec<Multiaddr>, Unusable> {
+    let wanted = settings.peer;
+    if wanted == myself {
+        let remedy = "is this node's own id; give the id of another node, or another --identity";
+        return Err(Unusable(format!("--peer {wanted} {remedy}")));
+    }
+    let mut addresses = cli::all(&settings.addr);
+    for address in &addresses {
+        if let Some(other) = addr::peer_of(address).filter(|other| *other != wanted) {
+            return Err(Unusable(format!("--addr {address} leads to {other}, not to --peer {wanted}")));
+        }
+    }
+    let relays = Places::of(&settings.node).relays;
+    addresses.extend(relays.iter().map(|relay| relay.circuit_to(wanted)));
+    if addresses.is_empty() {
+        let remedy = "say where the peer is: --relay <the relay it has a reservation with>, or --addr";
+        return Err(Unusable(remedy.to_owned()));
+    }
+    Ok(addresses)
 }
 
 struct Load {

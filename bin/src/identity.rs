@@ -1,9 +1,9 @@
 //! The identity file: created on first use, readable by its owner alone, the same ever after.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -15,12 +15,21 @@ const MODE: u32 = 0o600;
 /// An Ed25519 key takes 68 bytes; nothing much larger is an identity.
 const BYTES_MAX: u64 = 64 * 1024;
 
+/// A key that is still being written; what a crash may leave behind.
+const DRAFT_PREFIX: &str = ".identity-";
+
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The user has no home, so there is no default place.
     #[error("there is no home directory to keep an identity in; name a file with --identity")]
     NoHome,
+    /// It is a directory, or something else that holds no key.
+    #[error("{} is not a file; name the file of a private key with --identity", path.display())]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+    },
     /// Others may read the key.
     #[error("{} can be read by others (mode {mode:03o}), so it may no longer be yours alone; run: chmod 600 {}", path.display(), path.display())]
     Exposed {
@@ -46,7 +55,7 @@ pub enum IdentityError {
         bytes: u64,
     },
     /// The system refused.
-    #[error("cannot {doing} {}: {cause}", path.display())]
+    #[error("cannot {doing} the identity {}: {cause}; name a file of yours with --identity", path.display())]
     Io {
         /// What was tried.
         doing: &'static str,
@@ -71,15 +80,26 @@ pub fn default_path() -> Result<PathBuf, IdentityError> {
 /// # Errors
 /// If others can read the file, it holds no key, or the system refuses.
 pub fn load_or_create(path: &Path) -> Result<Keypair, IdentityError> {
-    match load(path) {
-        Err(IdentityError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => create(path),
-        other => other,
+    match load(path)? {
+        Some(keypair) => Ok(keypair),
+        None => create(path),
     }
 }
 
-fn load(path: &Path) -> Result<Keypair, IdentityError> {
+/// Reads the identity; `None` if the file does not exist.
+///
+/// # Errors
+/// If others can read the file, it holds no key, or the system refuses.
+pub fn load(path: &Path) -> Result<Option<Keypair>, IdentityError> {
     let failed = |doing| move |cause| IdentityError::Io { doing, path: path.to_owned(), cause };
-    let metadata = fs::metadata(path).map_err(failed("read"))?;
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(failed("read")(cause)),
+    };
+    if !metadata.is_file() {
+        return Err(IdentityError::NotAFile { path: path.to_owned() });
+    }
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(IdentityError::Exposed { path: path.to_owned(), mode });
@@ -88,34 +108,38 @@ fn load(path: &Path) -> Result<Keypair, IdentityError> {
         return Err(IdentityError::Oversized { path: path.to_owned(), bytes: metadata.len() });
     }
     let bytes = fs::read(path).map_err(failed("read"))?;
-    Keypair::from_protobuf_encoding(&bytes)
-        .map_err(|cause| IdentityError::Malformed { path: path.to_owned(), cause })
+    let keypair = Keypair::from_protobuf_encoding(&bytes)
+        .map_err(|cause| IdentityError::Malformed { path: path.to_owned(), cause })?;
+    Ok(Some(keypair))
 }
 
 /// Writes a new key beside the file and links it into place, so that a crash leaves no half of one and
-/// of two processes that start at once, both use the same.
+/// of two that start at once, both use the same.
 fn create(path: &Path) -> Result<Keypair, IdentityError> {
     let failed = |doing| move |cause| IdentityError::Io { doing, path: path.to_owned(), cause };
     let keypair = Keypair::generate_ed25519();
     let bytes = keypair
         .to_protobuf_encoding()
         .map_err(|cause| IdentityError::Malformed { path: path.to_owned(), cause })?;
-    if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(directory).map_err(failed("create the directory of"))?;
-    }
-    let draft = path.with_extension(format!("new-{}", std::process::id()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(MODE)
-        .open(&draft)
-        .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()));
-    let linked = written.and_then(|()| fs::hard_link(&draft, path));
-    let _ = fs::remove_file(&draft);
-    match linked {
-        Ok(()) => Ok(keypair),
-        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => load(path),
-        Err(cause) => Err(failed("write")(cause)),
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    fs::create_dir_all(directory).map_err(failed("create the directory of"))?;
+    let written = tempfile::Builder::new()
+        .prefix(DRAFT_PREFIX)
+        .permissions(Permissions::from_mode(MODE))
+        .tempfile_in(directory)
+        .and_then(|mut draft| {
+            draft.write_all(&bytes)?;
+            draft.as_file().sync_all()?;
+            Ok(draft)
+        });
+    match written.map_err(failed("write"))?.persist_noclobber(path) {
+        Ok(_) => Ok(keypair),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => match load(path)? {
+            Some(keypair) => Ok(keypair),
+            None => Err(failed("write")(error.error)),
+        },
+        Err(error) => Err(failed("write")(error.error)),
     }
 }
 
@@ -162,12 +186,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("identity");
         let load = || load_or_create(&path).unwrap().public().to_peer_id();
-        // Drafts are named by process, so threads take turns where processes would race.
-        let first = load();
         let all = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(load)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });
-        assert!(all.iter().all(|peer| *peer == first));
+        assert!(all.iter().all(|peer| *peer == all[0]));
     }
 }

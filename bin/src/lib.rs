@@ -21,6 +21,7 @@ mod stop;
 use std::{
     ffi::OsString,
     io::{IsTerminal as _, Write as _},
+    path::Path,
     process::ExitCode,
 };
 
@@ -36,11 +37,14 @@ use crate::{
 /// Runs the command that `arguments` name (the first is the program's own name) until it is done or the
 /// process is told to stop. Exit codes: 0 done, 1 failed, 2 unusable arguments or settings.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    let environment = |name: &str| std::env::var(name).ok();
+    let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
     let cli = match settings::read(arguments, environment) {
         Ok(cli) => cli,
-        Err(SettingsError::Arguments(error)) => {
+        Err(SettingsError::Arguments { error, origin }) => {
             let _ = error.print();
+            if let Some(origin) = origin {
+                let _ = writeln!(std::io::stderr(), "The value comes from {origin}; mend it there.");
+            }
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
         Err(error) => return last_words(&error.into(), 2),
@@ -50,11 +54,30 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return last_words(&error.into(), 1),
     };
-    match runtime.block_on(command(cli)) {
+    let outcome = runtime.block_on(command(cli));
+    // What is still blocked now, such as a lookup of a name, must not hold up the exit.
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Unusable>() => last_words(&error, 2),
         Err(error) => last_words(&error, 1),
     }
+}
+
+/// Runs `command` as a program of its own that takes no arguments: `LIBP2P_*` and `PUNCHLINE_*` variables
+/// say everything. Exit codes as for [`run`].
+pub fn run_by_environment(command: &str, arguments: Vec<OsString>) -> ExitCode {
+    let program = arguments.first().cloned().unwrap_or_else(|| "punchline".into());
+    if let Some(argument) = arguments.get(1) {
+        let unusable = Unusable(format!(
+            "unexpected argument `{}`: the environment alone configures this program, with LIBP2P_LISTEN_MULTIADDRS, \
+             LIBP2P_RELAY_MULTIADDRS, LIBP2P_REMOTE_PEER_ID, LIBP2P_REMOTE_MULTIADDRS and PUNCHLINE_<FLAG>; \
+             for flags, run: punchline {command}",
+            argument.to_string_lossy()
+        ));
+        return last_words(&unusable.into(), 2);
+    }
+    run(vec![program, command.into()])
 }
 
 /// Settings that parse, each for itself, but make no sense. The process exits with 2.
@@ -87,10 +110,12 @@ fn start_log(common: &Common) {
 
 async fn command(cli: Cli) -> anyhow::Result<()> {
     let Cli { command, common } = cli;
+    stop::heed()?;
     let context = || Context::new(&common);
     match command {
-        Command::Id => print_line(&context()?.keypair.public().to_peer_id().to_string()),
-        Command::Demo(demo) if common.check => checked(demo.json),
+        Command::Id if common.check => context().and_then(|_| usable()),
+        Command::Id => print_line(&identity(&common)?.public().to_peer_id().to_string()),
+        Command::Demo(_) if common.check => usable(),
         Command::Demo(demo) => demo::run(demo.json).await,
         Command::Relay(relay) => relay::run(relay, context()?).await,
         Command::Server(server) => server::run(server, context()?).await,
@@ -98,7 +123,8 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-fn checked(_json: bool) -> anyhow::Result<()> {
+/// The answer to `--check`.
+fn usable() -> anyhow::Result<()> {
     print_line("the settings are usable")
 }
 
@@ -119,15 +145,32 @@ pub struct Context {
 
 impl Context {
     fn new(common: &Common) -> anyhow::Result<Self> {
-        let path = match &common.identity {
-            Some(path) => path.clone(),
-            None => identity::default_path()?,
+        let keypair = identity(common)?;
+        let unwritable = |cause| {
+            let path = common.events.as_deref().unwrap_or(Path::new("-")).display();
+            Unusable(format!(
+                "cannot write events to {path}: {cause}; name a file in a directory that exists with --events"
+            ))
         };
-        let keypair = identity::load_or_create(&path)?;
-        let reporter = Reporter::open(common.events.as_deref()).map_err(|error| {
-            let path = common.events.clone().unwrap_or_default();
-            anyhow::anyhow!("cannot write events to {}: {error}", path.display())
-        })?;
-        Ok(Self { keypair, reporter, check: common.check })
+        let reporter = match &common.events {
+            Some(path) if common.check => Reporter::check(path).map(|()| Reporter::none()),
+            Some(path) => Reporter::open(path),
+            None => Ok(Reporter::none()),
+        };
+        Ok(Self { keypair, reporter: reporter.map_err(unwritable)?, check: common.check })
     }
+}
+
+/// The identity that the settings name. With `--check`, one that is not there yet is not made either:
+/// a passing one stands in.
+fn identity(common: &Common) -> Result<Keypair, Unusable> {
+    let path = match &common.identity {
+        Some(path) => Ok(path.clone()),
+        None => identity::default_path(),
+    };
+    let identity = path.and_then(|path| match common.check {
+        true => Ok(identity::load(&path)?.unwrap_or_else(Keypair::generate_ed25519)),
+        false => identity::load_or_create(&path),
+    });
+    identity.map_err(|error| Unusable(error.to_string()))
 }

@@ -1,9 +1,13 @@
 //! What server and client have in common: a bridge endpoint, its reservations, its events.
 
-use punchline_bridge::{Config, Endpoint, RelayAddr, addr, addr::GlobalScope};
+use libp2p::Multiaddr;
+use punchline_bridge::{Config, Endpoint, RelayAddr, addr::GlobalScope};
 use tokio::task::JoinHandle;
 
-use crate::{Context, Unusable, cli};
+use crate::{
+    Context,
+    cli::{self, ListenAddr},
+};
 
 /// A started node.
 pub struct Node {
@@ -18,18 +22,12 @@ pub struct Node {
 pub const KASPA_SERVICE: &str = "kaspa-p2p";
 
 impl Node {
-    /// Starts an endpoint and reports its events. `None` if only the settings were to be checked.
+    /// Starts an endpoint, reserves at the circuit addresses it is to listen on, and reports its events.
     ///
     /// # Errors
-    /// If the settings make no sense, or an address cannot be listened on.
-    pub async fn start(settings: &cli::Node, context: &Context) -> anyhow::Result<Option<Self>> {
-        let (listen, reserve) = split_listen(cli::all(&settings.listen))?;
-        let mut relays = cli::all(&settings.relay);
-        relays.extend(reserve.iter().cloned());
-        if context.check {
-            crate::print_line("the settings are usable")?;
-            return Ok(None);
-        }
+    /// If an address cannot be listened on.
+    pub async fn start(settings: &cli::Node, context: &Context) -> anyhow::Result<Self> {
+        let Places { listen, reserve, relays } = Places::of(settings);
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
         let config = Config { listen, global, ..Config::default() };
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
@@ -42,7 +40,7 @@ impl Node {
         for relay in reserve {
             endpoint.reserve(relay).await;
         }
-        Ok(Some(Self { endpoint, relays, events }))
+        Ok(Self { endpoint, relays, events })
     }
 
     /// Closes the endpoint; its last event is reported when this returns.
@@ -53,18 +51,27 @@ impl Node {
     }
 }
 
-/// A circuit address to "listen" on means: reserve there.
-fn split_listen(
-    addresses: Vec<libp2p::Multiaddr>,
-) -> Result<(Vec<libp2p::Multiaddr>, Vec<RelayAddr>), Unusable> {
-    let mut listen = Vec::new();
-    let mut reserve = Vec::new();
-    for address in addresses {
-        match addr::split_circuit(&address) {
-            Ok(Some((relay, _))) => reserve.push(relay),
-            Ok(None) => listen.push(address),
-            Err(error) => return Err(Unusable(format!("--listen {address}: {error}"))),
+/// Where a node is to be reached, taken apart.
+pub(crate) struct Places {
+    /// On this machine.
+    listen: Vec<Multiaddr>,
+    /// At these relays: a circuit address to listen on means to reserve there.
+    reserve: Vec<RelayAddr>,
+    /// All relays that were named, those of `reserve` included.
+    pub(crate) relays: Vec<RelayAddr>,
+}
+
+impl Places {
+    pub(crate) fn of(settings: &cli::Node) -> Self {
+        let (mut listen, mut reserve) = (Vec::new(), Vec::new());
+        for address in cli::all(&settings.listen) {
+            match address {
+                ListenAddr::At(address) => listen.push(address),
+                ListenAddr::Reserve(relay) => reserve.push(relay),
+            }
         }
+        let mut relays = cli::all(&settings.relay);
+        relays.extend(reserve.iter().cloned());
+        Self { listen, reserve, relays }
     }
-    Ok((listen, reserve))
 }

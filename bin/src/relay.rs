@@ -8,7 +8,7 @@ use punchline_bridge::{
 
 use crate::{
     Context, Unusable,
-    cli::{self, ExternalAddr},
+    cli::{self, ExternalAddr, ListenAddr},
     stop,
 };
 
@@ -20,7 +20,7 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     let config = config(&settings)?;
     config.check().map_err(|error| Unusable(error.to_string()))?;
     if context.check {
-        return crate::print_line("the settings are usable");
+        return crate::usable();
     }
     let external = config.external.clone();
     let (relay, mut events) = Relay::start(config, context.keypair).await?;
@@ -41,24 +41,35 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
 }
 
 fn config(settings: &cli::Relay) -> Result<RelayConfig, Unusable> {
-    let listen = cli::all(&settings.listen);
+    let listen = listen(cli::all(&settings.listen))?;
     let external = external(&listen, &cli::all(&settings.external))?;
     Ok(RelayConfig {
         listen,
         external,
         global: GlobalScope::with_assumed(cli::all(&settings.assume_global)),
-        reservations: settings.max_reservations,
-        reservations_per_peer: settings.max_reservations_per_peer,
+        reservations: settings.max_reservations.get(),
+        reservations_per_peer: settings.max_reservations_per_peer.get(),
         reservation_duration: std::time::Duration::from_secs(settings.reservation_seconds),
-        circuits: settings.max_circuits,
-        circuits_per_peer: settings.max_circuits_per_peer,
+        circuits: settings.max_circuits.get(),
+        circuits_per_peer: settings.max_circuits_per_peer.get(),
         circuit_bytes: settings.circuit_bytes,
         circuit_duration: std::time::Duration::from_secs(settings.circuit_seconds),
         requests_per_peer: Rate::per_hour(settings.requests_per_peer),
         requests_per_ip: Rate::per_hour(settings.requests_per_ip),
-        connections: settings.max_connections,
+        connections: settings.max_connections.get(),
         ..RelayConfig::default()
     })
+}
+
+fn listen(given: Vec<ListenAddr>) -> Result<Vec<Multiaddr>, Unusable> {
+    let each = given.into_iter().map(|address| match address {
+        ListenAddr::At(address) => Ok(address),
+        ListenAddr::Reserve(relay) => Err(Unusable(format!(
+            "--listen {}: a relay must be reached directly; give an address of this machine",
+            relay.circuit()
+        ))),
+    });
+    each.collect()
 }
 
 fn external(listen: &[Multiaddr], given: &[ExternalAddr]) -> Result<External, Unusable> {
@@ -114,17 +125,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn listen(text: &str) -> Vec<Multiaddr> {
+    fn at(text: &str) -> Vec<Multiaddr> {
         vec![text.parse().unwrap()]
     }
 
     #[test]
     fn a_relay_binds_its_external_address_only_from_what_it_is_told() {
-        assert!(
-            external(&listen("/ip4/0.0.0.0/tcp/4001"), &[]).unwrap_err().0.contains("--external auto")
-        );
-        assert!(external(&listen("/ip4/127.0.0.1/tcp/0"), &[]).is_err(), "the port is not known yet");
-        let named = listen("/ip4/203.0.113.7/tcp/4001");
+        assert!(external(&at("/ip4/0.0.0.0/tcp/4001"), &[]).unwrap_err().0.contains("--external auto"));
+        assert!(external(&at("/ip4/127.0.0.1/tcp/0"), &[]).is_err(), "the port is not known yet");
+        let named = at("/ip4/203.0.113.7/tcp/4001");
         assert_eq!(external(&named, &[]).unwrap(), External::Given(named.clone()));
         assert_eq!(external(&[], &[ExternalAddr::Auto]).unwrap(), External::Observed);
         let both = [ExternalAddr::Auto, ExternalAddr::At(named[0].clone())];

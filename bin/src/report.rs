@@ -84,17 +84,38 @@ pub struct Reporter {
 }
 
 impl Reporter {
+    /// Events are logged and nothing else.
+    pub fn none() -> Self {
+        Self { out: None }
+    }
+
     /// `-` is standard output; a file is created, or appended to.
     ///
     /// # Errors
     /// If the file cannot be opened.
-    pub fn open(events: Option<&Path>) -> io::Result<Self> {
-        let out: Option<Box<dyn Write + Send>> = match events {
-            None => None,
-            Some(path) if path.as_os_str() == "-" => Some(Box::new(io::stdout())),
-            Some(path) => Some(Box::new(File::options().create(true).append(true).open(path)?)),
+    pub fn open(events: &Path) -> io::Result<Self> {
+        let out: Box<dyn Write + Send> = match events.to_str() {
+            Some("-") => Box::new(io::stdout()),
+            _ => Box::new(File::options().create(true).append(true).open(events)?),
         };
-        Ok(Self { out: out.map(|out| Arc::new(Mutex::new(out))) })
+        Ok(Self { out: Some(Arc::new(Mutex::new(out))) })
+    }
+
+    /// Whether [`Reporter::open`] may succeed; leaves no trace.
+    ///
+    /// # Errors
+    /// If the file cannot be opened, or its directory does not exist.
+    pub fn check(events: &Path) -> io::Result<()> {
+        if events.to_str() == Some("-") {
+            return Ok(());
+        }
+        match File::options().append(true).open(events) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let directory = events.parent().filter(|parent| !parent.as_os_str().is_empty());
+                directory.unwrap_or(Path::new(".")).metadata().map(drop)
+            }
+            opened => opened.map(drop),
+        }
     }
 
     /// Writes one event down and logs it.
@@ -210,7 +231,7 @@ mod tests {
     fn an_event_is_one_line_that_begins_with_its_time() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("events");
-        let reporter = Reporter::open(Some(&path)).unwrap();
+        let reporter = Reporter::open(&path).unwrap();
         for event in examples() {
             reporter.report(event);
         }

@@ -25,7 +25,10 @@ use crate::{
 /// # Errors
 /// If the settings make no sense, or an address cannot be listened on.
 pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> {
-    let Some(node) = Node::start(&settings.node, &context).await? else { return Ok(()) };
+    if context.check {
+        return crate::usable();
+    }
+    let node = Node::start(&settings.node, &context).await?;
     for relay in node.relays.clone() {
         node.endpoint.reserve(relay).await;
     }
@@ -63,23 +66,36 @@ pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Who called last from where: the protocol knows a peer's bytes, the report wants its path.
+/// Who is calling, from where: the protocol knows a peer's bytes, the report wants its path. Holds an
+/// entry from a call until its outcome, so it is bounded by the calls that the protocol admits.
 #[derive(Clone, Default)]
-struct Callers(Arc<Mutex<HashMap<PeerId, ConnectInfo>>>);
+struct Callers(Arc<Mutex<HashMap<PeerId, Calls>>>);
+
+struct Calls {
+    pending: usize,
+    last: ConnectInfo,
+}
 
 impl Callers {
     fn remember(&self, caller: &ConnectInfo) -> Option<Remote> {
         let peer = caller.peer();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, caller.clone());
+        let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = callers.entry(peer).or_insert_with(|| Calls { pending: 0, last: caller.clone() });
+        calls.pending += 1;
+        calls.last = caller.clone();
         Some(Remote { peer_id_bytes: Some(peer.to_bytes()), address: caller.socket_addr() })
     }
 
-    fn path(&self, peer: &PeerId) -> Option<Path> {
-        Some(self.0.lock().unwrap_or_else(PoisonError::into_inner).get(peer)?.path())
-    }
-
-    fn forget(&self, peer: &PeerId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(peer);
+    /// One call of the peer has come to something. The path of its last call.
+    fn settle(&self, peer: &PeerId) -> Option<Path> {
+        let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = callers.get_mut(peer)?;
+        let path = calls.last.path();
+        calls.pending -= 1;
+        if calls.pending == 0 {
+            callers.remove(peer);
+        }
+        Some(path)
     }
 }
 
@@ -90,25 +106,25 @@ async fn accept(mut acceptor: Acceptor, callers: Callers, reporter: Reporter) {
             inbound = acceptor.next() => inbound,
             Some(_) = sessions.join_next() => continue,
         };
-        match inbound {
+        let remote = match &inbound {
+            Inbound::Ready(ready) => &ready.facts().remote,
+            Inbound::Failed { remote, .. } | Inbound::Refused { remote, .. } => remote,
+        };
+        let Some(peer) = session::peer_of(remote) else { continue };
+        let Some(path) = callers.settle(&peer) else { continue };
+        let reason = match inbound {
             Inbound::Ready(ready) => {
-                sessions.spawn(keep(ready, callers.clone(), reporter.clone()));
+                sessions.spawn(keep(ready, peer, path, reporter.clone()));
+                continue;
             }
-            Inbound::Failed { remote, error } => {
-                let Some(peer) = session::peer_of(&remote) else { continue };
-                reporter.report(SessionEvent::HandshakeFailed { peer, reason: error.to_string() });
-            }
-            Inbound::Refused { remote, limit } => {
-                let Some(peer) = session::peer_of(&remote) else { continue };
-                reporter.report(SessionEvent::HandshakeFailed { peer, reason: limit.to_string() });
-            }
-        }
+            Inbound::Failed { error, .. } => error.to_string(),
+            Inbound::Refused { limit, .. } => limit.to_string(),
+        };
+        reporter.report(SessionEvent::HandshakeFailed { peer, reason });
     }
 }
 
-async fn keep(mut ready: Session, callers: Callers, reporter: Reporter) {
-    let Some(peer) = session::peer_of(&ready.facts().remote) else { return };
-    let Some(path) = callers.path(&peer) else { return };
+async fn keep(mut ready: Session, peer: PeerId, path: Path, reporter: Reporter) {
     reporter.report(session::ready(peer, &ready, path));
     while let Some(event) = ready.next().await {
         if let Some(event) = session::report(peer, event, path) {
@@ -117,5 +133,4 @@ async fn keep(mut ready: Session, callers: Callers, reporter: Reporter) {
     }
     let cause = ready.ended().await.to_string();
     reporter.report(SessionEvent::SessionEnded { peer, cause });
-    callers.forget(&peer);
 }

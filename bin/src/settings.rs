@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _};
+use clap::{
+    Arg, ArgMatches, CommandFactory as _, FromArgMatches as _,
+    error::{ContextKind, ContextValue},
+};
 use toml::{Table, Value};
 
 use crate::cli::Cli;
@@ -29,10 +32,15 @@ const FOREIGN: [(&str, &str); 4] = [
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// clap's own report, or its answer to `--help`.
-    #[error("{0}")]
-    Arguments(#[from] clap::Error),
+    #[error("{error}")]
+    Arguments {
+        /// What it says.
+        error: clap::Error,
+        /// Where the value stands that it complains of, unless on the command line.
+        origin: Option<String>,
+    },
     /// The file cannot be read.
-    #[error("cannot read {}: {cause}", path.display())]
+    #[error("cannot read the settings in {}: {cause}; name a TOML file with --config", path.display())]
     Unreadable {
         /// Which file.
         path: PathBuf,
@@ -40,7 +48,7 @@ pub enum SettingsError {
         cause: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("{} is not valid TOML: {cause}", path.display())]
+    #[error("{} is not valid TOML: {}", path.display(), cause.to_string().trim_end())]
     Malformed {
         /// Which file.
         path: PathBuf,
@@ -92,12 +100,16 @@ pub fn read(
         check_keys(table, &root, &commands, path)?;
         root = with_defaults(root, &defaults(table, path)?);
     }
+    let shared: Vec<Arg> = root.get_arguments().filter(|flag| flag.is_global_set()).cloned().collect();
     for name in &commands {
         let mut found = Defaults::new();
         if let Some((table, path)) = &file {
             found = defaults(table, path)?;
             if let Some(Value::Table(own)) = table.get(name) {
-                found.extend(defaults(own, path)?);
+                let own = defaults(own, path)?;
+                let shared = shared.iter().filter(|flag| own.contains_key(flag.get_id().as_str()));
+                root = root.mut_subcommand(name, |command| command.args(shared));
+                found.extend(own);
             }
         }
         if matches!(name.as_str(), "server" | "client") {
@@ -105,8 +117,37 @@ pub fn read(
         }
         root = root.mut_subcommand(name, |command| with_defaults(command, &found));
     }
-    let mut matches: ArgMatches = root.try_get_matches_from(arguments)?;
-    Ok(Cli::from_arg_matches_mut(&mut matches)?)
+    let matches: Result<ArgMatches, clap::Error> = root.try_get_matches_from(&arguments);
+    matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches)).map_err(|error| {
+        let origin = origin(&error, &arguments, &environment, file.as_ref());
+        SettingsError::Arguments { error, origin }
+    })
+}
+
+/// Where the value stands that clap complains of: it takes all for arguments.
+fn origin(
+    error: &clap::Error,
+    arguments: &[OsString],
+    environment: &impl Fn(&str) -> Option<String>,
+    file: Option<&(Table, PathBuf)>,
+) -> Option<String> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
+    let flag = flag.split_whitespace().next()?.strip_prefix("--")?;
+    let given = format!("--{flag}");
+    let is_flag = |text: &str| text == given || text.starts_with(&format!("{given}="));
+    if arguments.iter().filter_map(|argument| argument.to_str()).any(is_flag) {
+        return None;
+    }
+    let id = flag.replace('-', "_");
+    let own = format!("PUNCHLINE_{}", id.to_uppercase());
+    let foreign = FOREIGN.iter().filter(|(_, flag)| *flag == id).map(|(variable, _)| *variable);
+    let mut variables = std::iter::once(own.as_str()).chain(foreign);
+    let holds = |variable: &&str| environment(variable).as_deref() == Some(value);
+    if let Some(variable) = variables.find(holds) {
+        return Some(format!("the environment variable {variable}"));
+    }
+    file.map(|(_, path)| format!("`{id}` in {}", path.display()))
 }
 
 /// The file must be known before clap can parse the rest, since it holds clap's defaults.
@@ -146,14 +187,18 @@ fn check_keys(
     commands: &[String],
     path: &Path,
 ) -> Result<(), SettingsError> {
+    // A file cannot name another one: it would not be read.
     let has = |command: &clap::Command, key: &str| {
-        command.get_arguments().any(|flag| flag.get_long() == Some(&key.replace('_', "-")))
+        let key = key.replace('_', "-");
+        key != "config" && command.get_arguments().any(|flag| flag.get_long() == Some(&key))
     };
     let unknown = |table: Option<&str>, key: &str| SettingsError::UnknownKey {
         path: path.to_owned(),
         table: table.map(str::to_owned),
         key: key.to_owned(),
     };
+    let known_anywhere =
+        |key: &str| has(root, key) || root.get_subcommands().any(|command| has(command, key));
     for (key, value) in table {
         match value {
             Value::Table(own) if commands.contains(key) => {
@@ -162,8 +207,15 @@ fn check_keys(
                 if let Some((other, _)) = own.iter().find(|(other, _)| !known(other)) {
                     return Err(unknown(Some(key), other));
                 }
+                if let Some((other, _)) = own.iter().find(|(_, value)| value.is_table()) {
+                    return Err(SettingsError::Kind { path: path.to_owned(), key: other.clone() });
+                }
             }
-            _ if has(root, key) || root.get_subcommands().any(|command| has(command, key)) => {}
+            Value::Table(_) if !known_anywhere(key) => return Err(unknown(None, key)),
+            Value::Table(_) => {
+                return Err(SettingsError::Kind { path: path.to_owned(), key: key.clone() });
+            }
+            _ if known_anywhere(key) => {}
             _ => return Err(unknown(None, key)),
         }
     }
