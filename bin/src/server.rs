@@ -111,6 +111,7 @@ async fn keep(mut ready: Session, callers: Callers, reporter: Reporter) {
     let Some(path) = callers.path(&peer) else { return };
     reporter.report(session::ready(peer, &ready, path));
     while let Some(event) = ready.next().await {
+        let path = callers.path(&peer).unwrap_or(path);
         if let Some(event) = session::report(peer, event, path) {
             reporter.report(event);
         }

@@ -53,9 +53,10 @@ impl Endpoint {
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
         let (events, subscription) = broadcast::channel(EVENTS_MAX);
         let unaccepted_max = config.limits.unaccepted_streams;
+        let streams = std::sync::Arc::new(config.streams.clone());
         let engine = Engine::new(peer, config, rand::random());
         let told = events.downgrade();
-        let driver = Driver::new(swarm, engine, requests, events);
+        let driver = Driver::new(swarm, engine, requests, events, streams);
         let task = tokio::spawn(driver.run(listening.clone()));
         let endpoint = Self {
             peer,

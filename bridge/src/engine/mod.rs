@@ -11,12 +11,14 @@
 //! - [`dials`]: where is a peer, and what have we tried;
 //! - [`relays`]: links and reservations;
 //! - [`candidates`]: how the outside sees us;
-//! - [`upgrades`]: who is reached only through a relay.
+//! - [`upgrades`]: who is reached only through a relay;
+//! - [`moves`]: which of our streams should run elsewhere.
 
 mod candidates;
 mod connections;
 mod dials;
 pub(crate) mod input;
+mod moves;
 mod opens;
 mod relays;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use self::{
     connections::{Connections, Grace},
     dials::{Dials, Way},
     input::{Action, CircuitLimit, DialId, Input, OpenFailure, OpenId, Opened, Queue, SubstreamFailure},
+    moves::{Moves, Standing},
     opens::{CONNECTIONS_TRIED_MAX, Opens, PendingOpen},
     relays::{Lost, Relays, Step},
     upgrades::Upgrades,
@@ -43,6 +46,7 @@ use crate::{
     event::{Asked, CandidateSource, Event},
     path::{ConnectionId, Direction},
     service::Service,
+    stream::StreamKey,
 };
 
 pub(crate) struct Engine {
@@ -54,6 +58,7 @@ pub(crate) struct Engine {
     relays: Relays,
     candidates: Candidates,
     upgrades: Upgrades,
+    moves: Moves,
     stopping: Option<Instant>,
     stopped: bool,
     next_dial: u64,
@@ -77,6 +82,7 @@ impl Engine {
             ),
             candidates: Candidates::new(config.global.clone()),
             upgrades: Upgrades::default(),
+            moves: Moves::default(),
             stopping: None,
             stopped: false,
             next_dial: 0,
@@ -131,7 +137,26 @@ impl Engine {
             Input::InboundStream { inbound, connection, stream, service, queue } => {
                 self.inbound_stream(inbound, connection, stream, service, queue);
             }
-            Input::StreamEnded { connection } => self.connections.remove_user(connection, now),
+            Input::LegEnded { connection } => self.connections.remove_user(connection, now),
+            Input::LegAttached { connection } => self.connections.add_user(connection),
+            Input::StreamMoved { key, to } => {
+                self.moves.moved(key, to);
+                self.place(key, now);
+            }
+            Input::MoveFailed { key } => self.moves.failed(key, now),
+            Input::StreamDetached { key, connection, silent } => {
+                if let Some(connection) = connection.filter(|_| silent) {
+                    self.connections.suspect(connection, true);
+                }
+                self.moves.detached(key);
+                self.place(key, now);
+            }
+            Input::StreamClosed { key } => self.moves.closed(key),
+            Input::Responsive { connection } => {
+                if let Some(peer) = self.connections.suspect(connection, false) {
+                    self.place_all(peer, now);
+                }
+            }
         }
         self.handle_timeout(now);
     }
@@ -143,6 +168,10 @@ impl Engine {
         }
         for (peer, step) in self.relays.poll(now) {
             self.relay_step(peer, step, now);
+        }
+        for key in self.moves.due(now) {
+            self.moves.take_due(key);
+            self.place(key, now);
         }
         let grace = self.grace();
         let relays = &self.relays;
@@ -165,10 +194,16 @@ impl Engine {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let unused = self.connections.next_expiry(self.grace(), |peer| self.relays.needs_link(peer));
-        [self.opens.next_deadline(), self.relays.next_deadline(), unused, self.stopping]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.opens.next_deadline(),
+            self.relays.next_deadline(),
+            self.moves.next_deadline(),
+            unused,
+            self.stopping,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Whether a shutdown is under way.
@@ -250,15 +285,22 @@ impl Engine {
             let service = pending.service.clone();
             self.connections.add_user(connection);
             self.actions.push_back(Action::OpenSubstream { open, peer, connection, service });
-        } else if !self.dials.is_reaching(peer) {
-            let ways = self.dials.begin(peer);
-            if ways.is_empty() {
-                return self.fail(open, OpenError::NoAddress { peer }, now);
-            }
-            for way in ways {
-                self.take(peer, way, now);
-            }
+        } else if !self.reach(peer, now) {
+            self.fail(open, OpenError::NoAddress { peer }, now);
         }
+    }
+
+    /// Dials the peer by every way that is known. False if none is.
+    fn reach(&mut self, peer: PeerId, now: Instant) -> bool {
+        if self.dials.is_reaching(peer) {
+            return true;
+        }
+        let ways = self.dials.begin(peer);
+        let known = !ways.is_empty();
+        for way in ways {
+            self.take(peer, way, now);
+        }
+        known
     }
 
     fn take(&mut self, peer: PeerId, way: Way, now: Instant) {
@@ -322,6 +364,7 @@ impl Engine {
 
     fn unreachable(&mut self, ended: Option<(PeerId, Vec<crate::error::DialFailure>)>, now: Instant) {
         let Some((peer, causes)) = ended else { return };
+        self.moves.unreachable(peer, now);
         for open in self.opens.connecting_to(peer) {
             let causes = causes.clone();
             self.fail(open, OpenError::Unreachable { peer, causes }, now);
@@ -352,6 +395,8 @@ impl Engine {
     ) {
         let Some(pending) = self.opens.remove(open) else { return };
         let Some(path) = self.path(connection) else { return };
+        let key = StreamKey { peer: pending.peer, stream };
+        self.moves.opened(key, connection);
         self.events.push_back(Event::StreamOpened {
             peer: pending.peer,
             stream,
@@ -373,7 +418,7 @@ impl Engine {
         let error = match failure {
             SubstreamFailure::Refused(reason) => OpenError::Refused { peer, service, reason },
             SubstreamFailure::Unsupported => {
-                OpenError::Unsupported { peer, protocol: crate::stream::hello::PROTOCOL_NAME }
+                OpenError::Unsupported { peer, protocol: crate::stream::PROTOCOL_NAME }
             }
             _ if tried < CONNECTIONS_TRIED_MAX => return self.advance(open, now),
             SubstreamFailure::Deadline => OpenError::Deadline {
@@ -420,6 +465,42 @@ impl Engine {
     }
 }
 
+/// Moves: every stream of ours on the best connection to its peer.
+impl Engine {
+    fn place_all(&mut self, peer: PeerId, now: Instant) {
+        for key in self.moves.of(peer) {
+            self.place(key, now);
+        }
+    }
+
+    /// Moves a stream if there is reason to. From direct to direct there is none.
+    fn place(&mut self, key: StreamKey, now: Instant) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let best = self.connections.best(key.peer, &[]).filter(|id| !self.connections.is_suspect(*id));
+        let direct = |id: ConnectionId| self.path(id).is_some_and(|path| path.is_direct());
+        let target = match self.moves.standing(key, now) {
+            Some(Standing::Detached) => match best {
+                None => {
+                    if !self.reach(key.peer, now) {
+                        self.moves.failed(key, now);
+                    }
+                    return;
+                }
+                found => found,
+            },
+            Some(Standing::On(on)) if !direct(on) => best.filter(|best| direct(*best)),
+            _ => None,
+        };
+        if let Some(connection) = target {
+            self.moves.moving(key, connection);
+            self.connections.add_user(connection);
+            self.actions.push_back(Action::MoveStream { key, connection });
+        }
+    }
+}
+
 /// Connections and relays.
 impl Engine {
     fn connection_opened(&mut self, opened: Opened, now: Instant) {
@@ -456,6 +537,8 @@ impl Engine {
         for open in self.opens.connecting_to(peer) {
             self.advance(open, now);
         }
+        self.moves.hope(peer);
+        self.place_all(peer, now);
         if self.stopping.is_some() {
             self.close(connection, CloseCause::Shutdown);
         }

@@ -24,7 +24,8 @@ use tokio::{
 
 use super::{
     behaviour::Node,
-    substream,
+    streams::{Streams, end_of},
+    substream::{self, First, refuse},
     translate::{Translated, dial_failure, translate},
 };
 use crate::{
@@ -38,8 +39,11 @@ use crate::{
     path::{ConnectionId, Direction},
     service::Service,
     stream::{
-        Ended, Stream, StreamFacts, StreamId,
-        hello::{Hello, write_answer},
+        Carrying, Stream, StreamFacts, StreamId, StreamKey,
+        budget::{BUDGET_BYTES_DEFAULT, Budget},
+        carrier::{Ask, Note, Notes, Shared},
+        frame::{Code, Decoder, Hello},
+        machine::{self, Farewell, LegId, Machine, StreamError},
     },
 };
 
@@ -76,12 +80,22 @@ pub(crate) enum Command {
     Shutdown,
 }
 
+/// An inbound stream that was neither taken nor refused.
 struct Waiting {
-    hello: Hello,
-    connection: ConnectionId,
+    hello: Box<Hello>,
     peer: PeerId,
+    connection: ConnectionId,
     io: libp2p::Stream,
+    decoder: Decoder,
     place: Option<mpsc::OwnedPermit<Stream>>,
+}
+
+type Reply = oneshot::Sender<Result<Stream, OpenError>>;
+
+/// What a substream was asked for.
+enum Purpose {
+    Open { service: Service },
+    Move { key: StreamKey },
 }
 
 pub(crate) struct Driver {
@@ -90,13 +104,20 @@ pub(crate) struct Driver {
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<Event>,
     services: HashMap<Service, mpsc::Sender<Stream>>,
-    opens: HashMap<OpenId, oneshot::Sender<Result<Stream, OpenError>>>,
+    opens: HashMap<OpenId, Reply>,
+    asked: HashMap<OpenId, Purpose>,
+    /// Streams whose HELLO is not answered yet.
+    greeting: HashMap<StreamKey, OpenId>,
+    streams: Streams,
+    stream_config: std::sync::Arc<machine::Config>,
+    budget: std::sync::Arc<Budget>,
     inbound: HashMap<InboundId, Waiting>,
     addresses: HashMap<ConnectionId, Multiaddr>,
     dialled: Dialled,
     reserved: Reserved,
     answers: JoinSet<()>,
-    ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
+    // Unbounded, yet bounded by what streams may say: see `Note`.
+    notes: (Notes, mpsc::UnboundedReceiver<(StreamKey, Note)>),
     next_id: u64,
 }
 
@@ -106,6 +127,7 @@ impl Driver {
         engine: Engine,
         commands: mpsc::Receiver<Command>,
         events: broadcast::Sender<Event>,
+        stream_config: std::sync::Arc<machine::Config>,
     ) -> Self {
         Self {
             swarm,
@@ -114,12 +136,17 @@ impl Driver {
             events,
             services: HashMap::new(),
             opens: HashMap::new(),
+            asked: HashMap::new(),
+            greeting: HashMap::new(),
+            streams: Streams::default(),
+            stream_config,
+            budget: Budget::new(BUDGET_BYTES_DEFAULT),
             inbound: HashMap::new(),
             addresses: HashMap::new(),
             dialled: HashMap::new(),
             reserved: HashMap::new(),
             answers: JoinSet::new(),
-            ended: mpsc::unbounded_channel(),
+            notes: mpsc::unbounded_channel(),
             next_id: 0,
         }
     }
@@ -140,7 +167,7 @@ impl Driver {
                 command = self.commands.recv(), if !self.engine.is_stopping() => {
                     self.command(command.unwrap_or(Command::Shutdown))
                 }
-                Some(ended) = self.ended.1.recv() => Some(self.stream_ended(ended)),
+                Some((key, note)) = self.notes.1.recv() => self.note(key, note),
                 Some(_) = self.answers.join_next() => None,
                 () = sleep_until(timeout) => None,
             };
@@ -201,6 +228,9 @@ impl Driver {
                     }
                     Input::ConnectionClosed { connection, .. } => {
                         self.addresses.remove(connection);
+                        for live in self.streams.all() {
+                            live.shared.connection_closed(*connection);
+                        }
                     }
                     _ => {}
                 }
@@ -213,23 +243,112 @@ impl Driver {
 
     fn substream_event(&mut self, event: substream::Event) -> Option<Input> {
         match event {
-            substream::Event::Opened { open, peer, connection, hello, io } => {
-                // Its open has failed already: the engine counts no such stream, so none may be built.
-                let reply = self.opens.remove(&open)?;
-                let stream = hello.stream;
-                let Some(built) = self.stream(hello, Direction::Outbound, peer, connection, io) else {
-                    self.opens.insert(open, reply);
-                    let failure = SubstreamFailure::Lost("the connection closed".to_owned());
-                    return Some(Input::SubstreamFailed { open, failure });
+            substream::Event::Opened { open, peer, connection, io } => {
+                match self.asked.remove(&open)? {
+                    Purpose::Open { service } => {
+                        self.greet(open, peer, service, connection, io);
+                        None
+                    }
+                    Purpose::Move { key } => self.begin_move(key, connection, io),
+                }
+            }
+            substream::Event::Failed { open, failure } => match self.asked.remove(&open)? {
+                Purpose::Open { .. } => Some(Input::SubstreamFailed { open, failure }),
+                Purpose::Move { key } => Some(Input::MoveFailed { key }),
+            },
+            substream::Event::Inbound { peer, connection, first, io, decoder } => {
+                self.heard_first(peer, connection, first, io, decoder)
+            }
+        }
+    }
+
+    /// Says HELLO; the stream is the program's when it is answered.
+    fn greet(
+        &mut self,
+        open: OpenId,
+        peer: PeerId,
+        service: Service,
+        connection: ConnectionId,
+        io: libp2p::Stream,
+    ) {
+        let Some(on) = self.carrying(connection) else {
+            let failure = SubstreamFailure::Lost("the connection closed".to_owned());
+            return self.engine.handle(Input::SubstreamFailed { open, failure }, Instant::now());
+        };
+        let stream = StreamId::random();
+        let facts = StreamFacts::new(stream, peer, service.clone(), Direction::Outbound, on);
+        let (leg, config) = (self.leg(), self.stream_config.clone());
+        let now = Instant::now();
+        let ticket = bytes::Bytes::new();
+        let machine = Machine::open(stream, service, ticket, config, &self.budget, leg, now);
+        let notes = self.notes.0.clone();
+        let shared = Shared::start(machine, facts.into(), leg, Box::new(io), Decoder::new(), notes);
+        let key = StreamKey { peer, stream };
+        self.streams.insert(key, shared, false);
+        self.greeting.insert(key, open);
+    }
+
+    fn begin_move(
+        &mut self,
+        key: StreamKey,
+        connection: ConnectionId,
+        io: libp2p::Stream,
+    ) -> Option<Input> {
+        let leg = self.leg();
+        let on = self.carrying(connection);
+        let live = self.streams.get_mut(key).zip(on);
+        let begun = live.is_some_and(|(live, on)| live.shared.begin_move(leg, on, Box::new(io)).is_ok());
+        if begun {
+            return None;
+        }
+        self.engine.handle(Input::LegEnded { connection }, Instant::now());
+        Some(Input::MoveFailed { key })
+    }
+
+    fn heard_first(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        first: First,
+        io: libp2p::Stream,
+        decoder: Decoder,
+    ) -> Option<Input> {
+        let key = StreamKey {
+            peer,
+            stream: match &first {
+                First::Hello(hello) => hello.stream,
+                First::Move(ask) => ask.stream,
+            },
+        };
+        let known = self.streams.get_mut(key).map(|live| live.shared.clone());
+        match (known, self.streams.farewell(key), first) {
+            (Some(shared), _, first) => {
+                let ask = match first {
+                    First::Hello(hello) => Ask::Hello(*hello),
+                    First::Move(ask) => Ask::Move(ask),
                 };
-                // Whoever asked may have gone; the stream then ends by being dropped.
-                let _ = reply.send(Ok(built));
-                Some(Input::SubstreamOpened { open, connection, stream })
+                self.carry_on(&shared, connection, &ask, io, decoder)
             }
-            substream::Event::Failed { open, failure } => Some(Input::SubstreamFailed { open, failure }),
-            substream::Event::Inbound { peer, connection, hello, io } => {
-                Some(self.inbound_stream(peer, connection, hello, io))
+            (None, Some(farewell), _) => self.answer(io, farewell),
+            (None, None, First::Hello(hello)) => {
+                Some(self.inbound_stream(peer, connection, hello, io, decoder))
             }
+            (None, None, First::Move(_)) => self.answer(io, Farewell::Reset(Code::Unknown)),
+        }
+    }
+
+    fn carry_on(
+        &mut self,
+        shared: &Shared,
+        connection: ConnectionId,
+        ask: &Ask,
+        io: libp2p::Stream,
+        decoder: Decoder,
+    ) -> Option<Input> {
+        let on = self.carrying(connection)?;
+        match shared.handle_move(self.leg(), ask, on, Box::new(io), decoder) {
+            Ok(()) => Some(Input::LegAttached { connection }),
+            Err((farewell, io)) => self.answer(io, farewell),
         }
     }
 
@@ -237,8 +356,9 @@ impl Driver {
         &mut self,
         peer: PeerId,
         connection: ConnectionId,
-        hello: Hello,
+        hello: Box<Hello>,
         io: libp2p::Stream,
+        decoder: Decoder,
     ) -> Input {
         let inbound = InboundId(self.id());
         let stream = hello.stream;
@@ -251,39 +371,92 @@ impl Driver {
             }
             Some((_, Err(mpsc::error::TrySendError::Closed(_)))) | None => (Queue::NotServed, None),
         };
-        self.inbound.insert(inbound, Waiting { hello, connection, peer, io, place });
+        self.inbound.insert(inbound, Waiting { hello, peer, connection, io, decoder, place });
         Input::InboundStream { inbound, connection, stream, service, queue }
     }
 
-    fn stream(
-        &self,
-        hello: Hello,
-        direction: Direction,
-        peer: PeerId,
-        connection: ConnectionId,
-        io: libp2p::Stream,
-    ) -> Option<Stream> {
+    fn carrying(&self, connection: ConnectionId) -> Option<Carrying> {
         let path = self.engine.path(connection)?;
         let address = self.addresses.get(&connection)?.clone();
-        let facts = StreamFacts::new(hello, direction, peer, connection, path, address);
-        Some(Stream::new(io, facts, self.ended.0.clone()))
+        Some(Carrying { connection, path, address })
     }
 
-    fn stream_ended(&mut self, ended: Ended) -> Input {
-        let Ended { facts, end } = ended;
-        let (sent, received) = (facts.sent_bytes(), facts.received_bytes());
-        let direct = facts.path.is_direct();
-        self.publish(Event::StreamClosed {
-            peer: facts.peer,
-            stream: facts.stream,
-            service: facts.service.clone(),
-            cause: end,
-            sent_direct_bytes: if direct { sent } else { 0 },
-            sent_relayed_bytes: if direct { 0 } else { sent },
-            received_direct_bytes: if direct { received } else { 0 },
-            received_relayed_bytes: if direct { 0 } else { received },
-        });
-        Input::StreamEnded { connection: facts.connection }
+    /// A stream has something to say.
+    fn note(&mut self, key: StreamKey, note: Note) -> Option<Input> {
+        match note {
+            Note::Opened => self.opened(key),
+            Note::Moved { to, record } => {
+                self.publish(Event::StreamMoved {
+                    peer: key.peer,
+                    stream: key.stream,
+                    from: record.from,
+                    to: record.to,
+                    gap_ms: record.gap.as_micros() as f64 / 1000.0,
+                    cause: record.cause,
+                });
+                Some(Input::StreamMoved { key, to })
+            }
+            Note::MoveFailed => Some(Input::MoveFailed { key }),
+            Note::Detached { .. } if self.greeting.contains_key(&key) => {
+                // It never was the program's: another connection gets a stream of its own.
+                self.streams.get_mut(key)?.shared.reset(Code::Cancelled);
+                None
+            }
+            Note::Detached { connection, cause } => {
+                let silent = matches!(
+                    cause,
+                    machine::LossCause::Silent { .. } | machine::LossCause::Unanswered { .. }
+                );
+                Some(Input::StreamDetached { key, connection, silent })
+            }
+            Note::LegEnded { connection } => Some(Input::LegEnded { connection }),
+            Note::Failed(error) => {
+                self.streams.get_mut(key)?.failure = Some(error);
+                None
+            }
+            Note::Closed { farewell } => self.closed(key, farewell),
+        }
+    }
+
+    fn opened(&mut self, key: StreamKey) -> Option<Input> {
+        let open = self.greeting.remove(&key)?;
+        let live = self.streams.get_mut(key)?;
+        live.announced = true;
+        let stream = Stream::new(live.shared.clone());
+        let connection = stream.facts().carrying().connection;
+        match self.opens.remove(&open) {
+            // Whoever asked may have gone; the stream then ends by being dropped.
+            Some(reply) => drop(reply.send(Ok(stream))),
+            None => drop(stream),
+        }
+        Some(Input::SubstreamOpened { open, connection, stream: key.stream })
+    }
+
+    fn closed(&mut self, key: StreamKey, farewell: Option<Farewell>) -> Option<Input> {
+        let keep = self.stream_config.patience * 2;
+        let live = self.streams.close(key, farewell, keep, Instant::now())?;
+        if let Some(open) = self.greeting.remove(&key) {
+            let failure = match live.failure {
+                Some(StreamError::Refused { code }) => refusal(code),
+                Some(error) => SubstreamFailure::Lost(error.to_string()),
+                None => SubstreamFailure::Lost("the connection closed".to_owned()),
+            };
+            return Some(Input::SubstreamFailed { open, failure });
+        }
+        let facts = live.shared.facts();
+        if live.announced {
+            self.publish(Event::StreamClosed {
+                peer: key.peer,
+                stream: key.stream,
+                service: facts.service.clone(),
+                cause: end_of(live.failure),
+                sent_direct_bytes: facts.sent_direct_bytes(),
+                sent_relayed_bytes: facts.sent_relayed_bytes(),
+                received_direct_bytes: facts.received_direct_bytes(),
+                received_relayed_bytes: facts.received_relayed_bytes(),
+            });
+        }
+        Some(Input::StreamClosed { key })
     }
 
     fn act(&mut self, action: Action) {
@@ -294,8 +467,13 @@ impl Driver {
                 self.swarm.behaviour_mut().substream.add_candidate(address);
             }
             Action::OpenSubstream { open, peer, connection, service } => {
-                let hello = Hello { stream: StreamId::random(), service };
-                self.swarm.behaviour_mut().substream.open(open, peer, connection, hello);
+                self.asked.insert(open, Purpose::Open { service });
+                self.swarm.behaviour_mut().substream.open(open, peer, connection);
+            }
+            Action::MoveStream { key, connection } => {
+                let open = OpenId(self.id());
+                self.asked.insert(open, Purpose::Move { key });
+                self.swarm.behaviour_mut().substream.open(open, key.peer, connection);
             }
             Action::FailOpen { open, error } => {
                 if let Some(reply) = self.opens.remove(&open) {
@@ -337,39 +515,74 @@ impl Driver {
     }
 
     fn accept(&mut self, inbound: InboundId) {
-        let Some(Waiting { hello, connection, peer, mut io, place }) = self.inbound.remove(&inbound)
-        else {
-            return;
-        };
-        let Some(path) = self.engine.path(connection) else { return };
-        let Some(address) = self.addresses.get(&connection).cloned() else { return };
-        let facts = StreamFacts::new(hello, Direction::Inbound, peer, connection, path, address);
-        let ended = self.ended.0.clone();
-        self.answers.spawn(async move {
-            // A peer that does not take the answer fails at its first read, as any lost peer does.
-            let answer = write_answer(&mut io, Ok(()));
-            let _ = tokio::time::timeout(ANSWER_DEADLINE, answer).await;
-            let stream = Stream::new(io, facts, ended);
-            if let Some(place) = place {
-                place.send(stream);
-            }
-        });
+        let Some(waiting) = self.inbound.remove(&inbound) else { return };
+        let Waiting { hello, peer, connection, io, decoder, place } = waiting;
+        let Some(on) = self.carrying(connection) else { return };
+        let leg = self.leg();
+        let (config, now) = (self.stream_config.clone(), Instant::now());
+        let machine = Machine::accept(&hello, config, &self.budget, leg, now);
+        let (stream, service) = (hello.stream, hello.service);
+        let facts = StreamFacts::new(stream, peer, service, Direction::Inbound, on);
+        let notes = self.notes.0.clone();
+        let shared = Shared::start(machine, facts.into(), leg, Box::new(io), decoder, notes);
+        self.streams.insert(StreamKey { peer, stream }, shared.clone(), true);
+        let stream = Stream::new(shared);
+        match place {
+            Some(place) => drop(place.send(stream)),
+            None => drop(stream),
+        }
     }
 
     fn refuse(&mut self, inbound: InboundId, refusal: Refusal) {
-        let Some(Waiting { mut io, .. }) = self.inbound.remove(&inbound) else { return };
-        if self.answers.len() >= ANSWERS_MAX {
-            return;
+        let Some(Waiting { io, .. }) = self.inbound.remove(&inbound) else { return };
+        let code = match refusal {
+            Refusal::NotServed => Code::Refused,
+            Refusal::Busy => Code::Busy,
+            Refusal::Shutdown => Code::Shutdown,
+        };
+        self.answer(io, Farewell::Reset(code));
+    }
+
+    /// Says one last frame on a substream that carries no stream.
+    fn answer(
+        &mut self,
+        mut io: impl futures::AsyncWrite + Unpin + Send + 'static,
+        farewell: Farewell,
+    ) -> Option<Input> {
+        if self.answers.len() < ANSWERS_MAX {
+            self.answers.spawn(async move {
+                let answer = refuse(&mut io, farewell.frame());
+                let _ = tokio::time::timeout(ANSWER_DEADLINE, answer).await;
+            });
         }
-        self.answers.spawn(async move {
-            let answer = write_answer(&mut io, Err(refusal));
-            let _ = tokio::time::timeout(ANSWER_DEADLINE, answer).await;
-        });
+        None
+    }
+
+    fn leg(&mut self) -> LegId {
+        LegId(self.id())
     }
 
     fn id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+}
+
+/// Streams would wait for a path that nobody brings any more.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        for live in self.streams.all() {
+            live.shared.abandon();
+        }
+    }
+}
+
+fn refusal(code: Code) -> SubstreamFailure {
+    match code {
+        Code::Refused => SubstreamFailure::Refused(Refusal::NotServed),
+        Code::Busy => SubstreamFailure::Refused(Refusal::Busy),
+        Code::Shutdown => SubstreamFailure::Refused(Refusal::Shutdown),
+        other => SubstreamFailure::Lost(format!("the peer answered {other:?}")),
     }
 }
 
