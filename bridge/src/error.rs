@@ -186,6 +186,15 @@ pub enum DialFailureReason {
         /// What it said.
         reason: String,
     },
+    /// The relay is at one of its limits, for now.
+    #[error("the relay is at its limit of circuits or requests; try again later, or use another one")]
+    RelayFull,
+    /// The circuit did not come about this time.
+    #[error("the relay could not make a circuit just now: {reason}")]
+    CircuitFailed {
+        /// What was seen.
+        reason: String,
+    },
     /// A limit of ours.
     #[error("a limit of this node forbids it: {limit}")]
     Limit {
@@ -204,6 +213,13 @@ pub enum DialFailureReason {
         /// How long we waited.
         deadline: Duration,
     },
+}
+
+impl DialFailureReason {
+    /// Whether the same dial may well succeed in a moment.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::CircuitFailed { .. } | Self::RelayFull)
+    }
 }
 
 /// Why a connection ended.

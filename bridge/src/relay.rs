@@ -3,7 +3,10 @@
 //! It decides by libp2p's circuit relay v2, within the limits given here; all of them are announced
 //! to its clients, enforced, and counted as events when they bite.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair, relay};
 use tokio::sync::{broadcast, mpsc};
@@ -12,7 +15,7 @@ use crate::{
     addr::GlobalScope,
     endpoint::{EVENTS_MAX, Events},
     error::StartError,
-    swarm::{build, forwarder::Forwarder, traffic::Traffic},
+    swarm::{build, forwarder::Forwarder, pace::Pace, traffic::Traffic},
 };
 
 /// Every setting of a relay. The defaults fit a small machine that serves a few hundred nodes.
@@ -147,7 +150,9 @@ impl RelayConfig {
             ..relay::Config::default()
         };
         config.reservation_rate_limiters.clear();
-        config.circuit_src_rate_limiters.clear();
+        let mut pace = Pace::default();
+        config.circuit_src_rate_limiters =
+            vec![Box::new(move |_: PeerId, _: &Multiaddr, now: Instant| pace.allows(now))];
         let (peer, ip) = (self.requests_per_peer, self.requests_per_ip);
         config
             .reservation_rate_per_peer(peer.per_hour, peer.interval())

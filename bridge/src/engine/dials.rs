@@ -3,15 +3,28 @@
 //! A *reach* is one attempt to get any connection to a peer: its direct addresses in one dial, and one
 //! circuit through each relay it is known behind. It ends when the last of them has failed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
 
 use libp2p::{Multiaddr, PeerId};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::input::DialId;
 use crate::{
     addr::{RelayAddr, split_circuit},
     error::{DialFailure, DialFailureReason},
 };
+
+/// Times that a circuit which failed just now is dialled again. A relay and a peer negotiate only some
+/// circuits at once and turn the others away; twelve more tries take about ten seconds, which outlasts
+/// a rush of hundreds.
+pub(crate) const CIRCUIT_RETRIES_MAX: u32 = 12;
+
+/// The first and the longest wait before one of them.
+pub(crate) const CIRCUIT_RETRY: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_millis(1600));
 
 /// Where a peer may be found.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +46,8 @@ struct Reach {
     untaken: usize,
     dialling: HashMap<DialId, Way>,
     awaiting: BTreeMap<PeerId, RelayAddr>,
+    retrying: Vec<(Instant, RelayAddr)>,
+    retried: HashMap<PeerId, u32>,
     failures: Vec<DialFailure>,
 }
 
@@ -44,16 +59,18 @@ pub(crate) struct Dials {
     owners: HashMap<DialId, PeerId>,
     peers_max: usize,
     addresses_max: usize,
+    jitter: StdRng,
 }
 
 impl Dials {
-    pub(crate) fn new(peers_max: usize, addresses_max: usize) -> Self {
+    pub(crate) fn new(peers_max: usize, addresses_max: usize, seed: u64) -> Self {
         Self {
             known: HashMap::new(),
             reaches: HashMap::new(),
             owners: HashMap::new(),
             peers_max,
             addresses_max,
+            jitter: StdRng::seed_from_u64(seed),
         }
     }
 
@@ -110,10 +127,11 @@ impl Dials {
         self.reaches.get(&peer).is_some_and(|reach| reach.dialling.values().any(through))
     }
 
-    /// A way that needs not be taken, since another one that is under way is as good.
+    /// A way that needs not be taken any more.
     pub(crate) fn skip(&mut self, peer: PeerId) {
         if let Some(reach) = self.reaches.get_mut(&peer) {
             reach.untaken = reach.untaken.saturating_sub(1);
+            self.finish(peer);
         }
     }
 
@@ -145,15 +163,39 @@ impl Dials {
         }
     }
 
+    /// Circuits whose wait is over, by the peer they lead to; each must be taken again.
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<(PeerId, RelayAddr)> {
+        let mut due = Vec::new();
+        for (peer, reach) in &mut self.reaches {
+            let over = reach.retrying.extract_if(.., |(at, _)| *at <= now);
+            let before = due.len();
+            due.extend(over.map(|(_, relay)| (*peer, relay)));
+            reach.untaken += due.len() - before;
+        }
+        due
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.reaches.values().flat_map(|reach| &reach.retrying).map(|(at, _)| *at).min()
+    }
+
     /// Notes a failure; when it was the last way, returns the peer and all failures.
     pub(crate) fn failed(
         &mut self,
         dial: DialId,
         reason: DialFailureReason,
+        now: Instant,
     ) -> Option<(PeerId, Vec<DialFailure>)> {
         let peer = self.owners.remove(&dial)?;
         let reach = self.reaches.get_mut(&peer)?;
         let way = reach.dialling.remove(&dial)?;
+        if let Way::Circuit(relay) = &way
+            && reason.is_transient()
+            && let Some(wait) = reach.next_wait(relay.peer(), &mut self.jitter)
+        {
+            reach.retrying.push((now + wait, relay.clone()));
+            return None;
+        }
         reach.untaken += 1;
         self.way_failed(peer, &way, reason)
     }
@@ -173,10 +215,30 @@ impl Dials {
 
     fn finish(&mut self, peer: PeerId) -> Option<Vec<DialFailure>> {
         let reach = self.reaches.get(&peer)?;
-        if reach.untaken > 0 || !reach.dialling.is_empty() || !reach.awaiting.is_empty() {
+        if !reach.is_over() {
             return None;
         }
         self.reaches.remove(&peer).map(|reach| reach.failures)
+    }
+}
+
+impl Reach {
+    fn is_over(&self) -> bool {
+        let under_way = self.untaken + self.dialling.len() + self.awaiting.len() + self.retrying.len();
+        under_way == 0
+    }
+
+    /// How long to wait before a circuit through `relay` is dialled again; none if it was often enough.
+    /// Doubles up to the longest; half of it is random, so that a rush does not come back as one.
+    fn next_wait(&mut self, relay: PeerId, jitter: &mut StdRng) -> Option<Duration> {
+        let retried = self.retried.entry(relay).or_default();
+        if *retried >= CIRCUIT_RETRIES_MAX {
+            return None;
+        }
+        let (first, longest) = CIRCUIT_RETRY;
+        let wait = first.saturating_mul(1 << *retried).min(longest);
+        *retried += 1;
+        Some(wait.mul_f64(jitter.random_range(0.5..=1.0)))
     }
 }
 

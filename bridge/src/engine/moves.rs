@@ -112,16 +112,18 @@ impl Moves {
         }
     }
 
-    pub(crate) fn due(&self, now: Instant) -> Vec<StreamKey> {
-        let is_due = |carried: &Carried| carried.retry.is_some_and(|retry| retry <= now);
-        self.all.iter().filter(|(_, carried)| is_due(carried)).map(|(key, _)| *key).collect()
+    /// The streams whose backoff is over; whoever calls this looks at them again.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<StreamKey> {
+        let due = |(key, carried): (&StreamKey, &mut Carried)| {
+            carried.retry.take_if(|retry| *retry <= now).map(|_| *key)
+        };
+        self.all.iter_mut().filter_map(due).collect()
     }
 
-    /// The backoff is over; whoever calls this looks at the stream again.
-    pub(crate) fn take_due(&mut self, key: StreamKey) {
-        if let Some(carried) = self.all.get_mut(&key) {
-            carried.retry = None;
-        }
+    /// Whether a stream of ours waits for any connection to `peer`.
+    pub(crate) fn awaits(&self, peer: PeerId) -> bool {
+        let detached = |carried: &Carried| carried.on.is_none() && carried.moving.is_none();
+        self.all.iter().any(|(key, carried)| key.peer == peer && detached(carried))
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

@@ -7,6 +7,7 @@ pub(crate) mod behaviour;
 pub(crate) mod build;
 pub(crate) mod driver;
 pub(crate) mod forwarder;
+pub(crate) mod pace;
 mod streams;
 pub(crate) mod substream;
 pub(crate) mod traffic;

@@ -20,7 +20,7 @@ use super::{
     substream,
 };
 use crate::{
-    addr::{path_of, transport_of},
+    addr::{is_circuit, path_of, transport_of},
     engine::input::{CircuitLimit, Input, Opened},
     error::{CloseCause, DialFailureReason, UpgradeFailure},
     path::{ConnectionId, Direction},
@@ -60,7 +60,7 @@ pub(crate) fn translate(
 ) -> Translated {
     let input = match event {
         SwarmEvent::Behaviour(event) => return behaviour(event, now),
-        SwarmEvent::NewListenAddr { address, .. } if !crate::addr::is_circuit(&address) => {
+        SwarmEvent::NewListenAddr { address, .. } if !is_circuit(&address) => {
             Input::Listening { address }
         }
         SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
@@ -200,15 +200,18 @@ fn transport_failure(failures: &[(Multiaddr, TransportError<io::Error>)]) -> Dia
     let answer = failures.iter().find_map(|(_, error)| find_cause::<ConnectError>(error));
     match answer {
         Some(ConnectError::NoReservation) => DialFailureReason::NoReservation,
-        Some(
-            refused @ (ConnectError::ResourceLimitExceeded
-            | ConnectError::PermissionDenied
-            | ConnectError::ConnectionFailed),
-        ) => DialFailureReason::CircuitRefused { reason: refused.to_string() },
+        Some(ConnectError::ResourceLimitExceeded) => DialFailureReason::RelayFull,
+        Some(refused @ (ConnectError::PermissionDenied | ConnectError::Unsupported)) => {
+            DialFailureReason::CircuitRefused { reason: refused.to_string() }
+        }
         Some(_) | None => {
             let mut causes: Vec<String> = failures.iter().map(|(_, error)| root_cause(error)).collect();
             causes.dedup();
-            DialFailureReason::Network { cause: causes.join(", ") }
+            let cause = causes.join(", ");
+            match failures.iter().any(|(address, _)| is_circuit(address)) {
+                true => DialFailureReason::CircuitFailed { reason: cause },
+                false => DialFailureReason::Network { cause },
+            }
         }
     }
 }

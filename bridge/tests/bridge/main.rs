@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod attacker;
+mod candidates;
 mod layering;
 mod open;
 mod relay;

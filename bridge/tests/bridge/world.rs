@@ -12,7 +12,7 @@ use punchline_bridge::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Longest wait for anything: far above what it takes, so that only a hang ends here.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 pub(crate) const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";

@@ -1,6 +1,5 @@
 //! Metadata, trailers, errors, compression and size arrive as they were sent.
 
-use punchline_bridge::StreamFacts;
 use tonic::{Code, Request, codec::CompressionEncoding::Gzip, metadata::MetadataValue};
 
 use crate::{
@@ -66,7 +65,7 @@ async fn gzip_shrinks_what_is_sent_in_either_direction_when_it_is_asked_for() {
         let answer = within("the call", client.echo(payload(1, bytes))).await.unwrap();
         assert_eq!(answer.metadata().contains_key("grpc-encoding"), accept);
         assert!(answer.into_inner() == payload(1, bytes));
-        let facts: std::sync::Arc<StreamFacts> = streams.recv().await.unwrap();
+        let facts = streams.recv().await.unwrap();
         let (sent, received) = (facts.sent_bytes() as usize, facts.received_bytes() as usize);
         assert_eq!(sent < small, send, "sent {sent} bytes");
         assert_eq!(received < small, accept, "received {received} bytes");
@@ -91,9 +90,7 @@ async fn a_message_of_64_mib_goes_there_and_back_through_a_relay() {
 async fn large_message(way: Way) {
     let world = World::new(way).await;
     let mut client = world.test_client().await;
-    let started = std::time::Instant::now();
     let answer = within("the call", client.echo(payload(9, BODY_BYTES_MAX))).await.unwrap();
-    eprintln!("{way:?}: {:?}", started.elapsed());
     assert!(answer.into_inner() == payload(9, BODY_BYTES_MAX), "the message differs");
 }
 

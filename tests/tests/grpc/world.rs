@@ -24,7 +24,7 @@ use crate::{
 
 /// For anything that a test waits for. Everything here takes milliseconds, but 64 MiB without
 /// optimisation on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Seeds of the identities, so that a peer has the same one in every test.
 const SERVER: u8 = 1;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    engine::dials::{CIRCUIT_RETRIES_MAX, CIRCUIT_RETRY},
     error::{OpenStage, Refusal},
     event::Asked,
 };
@@ -313,4 +314,42 @@ fn one_relay_more_than_the_limit_is_refused() {
         panic!("{actions:?}");
     };
     assert!(matches!(causes[0].reason, DialFailureReason::Limit { .. }));
+}
+
+/// The dial fails for a reason that passes.
+fn failed_just_now(world: &mut World, dial: DialId) -> Vec<Action> {
+    let reason = DialFailureReason::CircuitFailed { reason: "busy".to_owned() };
+    world.tell(Input::DialFailed { dial, reason })
+}
+
+#[test]
+fn a_circuit_that_failed_just_now_is_dialled_again_with_growing_waits_but_not_for_ever() {
+    let mut world = World::new();
+    world.reserved(&relay(9));
+    world.learn(peer(1), &[relay(9).circuit_to(peer(1))]);
+    let (open, mut actions) = world.open(peer(1));
+    let mut full = CIRCUIT_RETRY.0;
+    for _ in 0..CIRCUIT_RETRIES_MAX {
+        assert_eq!(failed_just_now(&mut world, dials(&actions)[0].0), []);
+        assert_eq!(dials(&world.pass(full / 2 - MS)), []);
+        actions = world.pass(full / 2 + MS);
+        assert_eq!(dials(&actions)[0].2, [relay(9).circuit_to(peer(1))]);
+        full = (2 * full).min(CIRCUIT_RETRY.1);
+    }
+    let actions = failed_just_now(&mut world, dials(&actions)[0].0);
+    assert!(matches!(
+        failures(&actions)[..],
+        [(failed, OpenError::Unreachable { .. })] if failed == open
+    ));
+}
+
+#[test]
+fn a_circuit_is_not_dialled_again_once_nobody_waits_for_it() {
+    let mut world = World::new();
+    world.reserved(&relay(9));
+    world.learn(peer(1), &[relay(9).circuit_to(peer(1))]);
+    let (_, actions) = world.open(peer(1));
+    failed_just_now(&mut world, dials(&actions)[0].0);
+    world.connected(peer(1), Path::Direct, Transport::Tcp);
+    assert_eq!(dials(&world.pass(10 * S)), []);
 }

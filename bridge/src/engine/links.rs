@@ -1,0 +1,166 @@
+//! Connections that come and go, and the relays among them.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use libp2p::{Multiaddr, PeerId};
+
+use super::{
+    Engine,
+    input::{Action, CircuitLimit, Opened},
+    relays::{Lost, Step},
+};
+use crate::{
+    addr::RelayAddr,
+    error::{CloseCause, DialFailureReason},
+    event::{Asked, CandidateSource, Event},
+    path::{ConnectionId, Direction},
+};
+
+impl Engine {
+    pub(super) fn connection_opened(&mut self, opened: Opened, now: Instant) {
+        let Opened { connection, peer, path, direction, transport, ref address, .. } = opened;
+        self.connections.opened(&opened, now);
+        self.events.push_back(Event::ConnectionOpened {
+            peer,
+            connection,
+            path,
+            relay: path.relay(),
+            direction,
+            transport,
+            address: address.clone(),
+        });
+        if let Some(dial) = opened.dial {
+            self.dials.succeeded(dial);
+        }
+        if path.is_direct() {
+            self.relays.connection_opened(peer, connection, now);
+            if let Some(upgraded) = self.upgrades.direct(peer, now) {
+                let took_ms = upgraded.took.as_millis() as u64;
+                let attempts = upgraded.attempts;
+                self.events.push_back(Event::UpgradeSucceeded {
+                    peer,
+                    connection,
+                    transport,
+                    took_ms,
+                    attempts,
+                });
+            }
+        } else if !self.connections.has_direct(peer) {
+            self.upgrades.relayed(peer, now);
+        }
+        for open in self.opens.connecting_to(peer) {
+            self.advance(open, now);
+        }
+        self.moves.hope(peer);
+        self.place_all(peer, now);
+        if self.stopping.is_some() {
+            self.close(connection, CloseCause::Shutdown);
+        }
+    }
+
+    pub(super) fn connection_closed(&mut self, id: ConnectionId, cause: CloseCause, now: Instant) {
+        let Some((connection, ours)) = self.connections.closed(id) else { return };
+        let cause = ours.unwrap_or(cause);
+        if let Some(lost) = self.relays.connection_closed(id, now) {
+            self.link_lost(lost, &cause, now);
+        }
+        let (peer, path) = (connection.peer, connection.path);
+        if let Some(relay) = path.relay() {
+            self.connections.touch(relay, now);
+        }
+        if self.connections.of(peer).next().is_none() {
+            self.upgrades.disconnected(peer);
+        }
+        self.events.push_back(Event::ConnectionClosed { peer, connection: id, path, cause });
+    }
+
+    pub(super) fn link_lost(&mut self, lost: Lost, cause: &CloseCause, now: Instant) {
+        let Lost { relay, held } = lost;
+        let cause = cause.to_string();
+        if !self.relays.contains(relay) {
+            // It only served to dial circuits and nobody dials it again, so none of them can come.
+            let reason = DialFailureReason::Network { cause: cause.clone() };
+            self.circuits_failed(relay, &reason, now);
+        }
+        if held {
+            self.events.push_back(Event::ReservationLost { relay, cause });
+        }
+    }
+
+    pub(super) fn identified(
+        &mut self,
+        id: ConnectionId,
+        observed: &Multiaddr,
+        reservation: Option<Duration>,
+        now: Instant,
+    ) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let relay = connection.peer;
+        let dialled = connection.direction == Direction::Outbound && connection.path.is_direct();
+        if !self.relays.contains(relay) {
+            return;
+        }
+        if dialled && let Some(address) = self.candidates.observed(relay, observed) {
+            let source = CandidateSource::Relay { relay };
+            self.events.push_back(Event::CandidateFound { address: address.clone(), source });
+            self.actions.push_back(Action::AddCandidate { address });
+        }
+        if self.relays.identified(relay, id, reservation) {
+            self.relay_ready(relay, now);
+        }
+    }
+
+    pub(super) fn relay_ready(&mut self, relay: PeerId, now: Instant) {
+        for (peer, address) in self.dials.take_awaiting(relay) {
+            self.dial_circuit(peer, address, now);
+        }
+        for (peer, step) in self.relays.poll(now) {
+            self.relay_step(peer, step, now);
+        }
+    }
+
+    pub(super) fn relay_step(&mut self, peer: PeerId, step: Step, now: Instant) {
+        if self.stopping.is_some() {
+            return;
+        }
+        match step {
+            Step::Dial(relays) => self.dial_relay(peer, &relays, now),
+            Step::Reserve(relay) => self.actions.push_back(Action::ListenOnCircuit { relay }),
+            Step::Ready => self.relay_ready(peer, now),
+            Step::Close(connection) => self.close(connection, CloseCause::Unresponsive),
+        }
+    }
+
+    pub(super) fn dial_relay(&mut self, peer: PeerId, relays: &[RelayAddr], now: Instant) {
+        let live = self.connections.of(peer).find(|(_, found)| found.path.is_direct());
+        if let Some((connection, _)) = live {
+            self.relays.connection_opened(peer, connection, now);
+            return;
+        }
+        let dial = self.next_dial();
+        self.relays.dialling(peer, dial);
+        let addresses = relays.iter().map(|relay| relay.address().clone()).collect();
+        self.actions.push_back(Action::Dial { dial, peer, addresses });
+    }
+
+    pub(super) fn reserve(&mut self, relay: &RelayAddr, now: Instant) {
+        if self.relays.add(relay, true, now).is_err() {
+            let limit = self.config.limits.relays as u64;
+            self.refused(Some(relay.peer()), Asked::Relay, limit);
+        }
+    }
+
+    pub(super) fn reservation_accepted(&mut self, relay: PeerId, limit: CircuitLimit, at: SystemTime) {
+        if !self.relays.reservation_accepted(relay) {
+            return;
+        }
+        let Some(address) = self.relays.address(relay) else { return };
+        self.events.push_back(Event::ReservationHeld {
+            relay,
+            address: address.circuit_to(self.local),
+            expires: self.relays.announced(relay).map(|duration| at + duration),
+            circuit_bytes_max: limit.bytes,
+            circuit_seconds_max: limit.duration.map(|duration| duration.as_secs()),
+        });
+    }
+}
