@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     fn samples() -> Vec<Frame> {
-        let stream = StreamId(7);
+        let stream = StreamId::from_bytes([7; 16]);
         let service = Service::new("grpc").unwrap();
         let ticket = Bytes::from(vec![9; TICKET_BYTES_MAX]);
         vec![
