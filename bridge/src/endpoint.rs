@@ -13,6 +13,7 @@ use crate::{
     error::{OpenError, ServeError, StartError},
     event::Event,
     incoming::Incoming,
+    path::ConnectionId,
     service::Service,
     stream::Stream,
     swarm::{
@@ -119,6 +120,11 @@ impl Endpoint {
     /// [`Event::ReservationLost`].
     pub async fn reserve(&self, relay: RelayAddr) {
         let _ = self.commands.send(Command::Reserve { relay }).await;
+    }
+
+    /// Closes one connection. Streams on it move to another, or wait for one.
+    pub async fn close(&self, connection: ConnectionId) {
+        let _ = self.commands.send(Command::Close { connection }).await;
     }
 
     /// What happens from now on; nothing if the node has ended.

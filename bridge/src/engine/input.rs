@@ -74,6 +74,9 @@ pub(crate) enum Input {
     Reserve {
         relay: RelayAddr,
     },
+    Close {
+        connection: ConnectionId,
+    },
     Shutdown,
     Listening {
         address: Multiaddr,

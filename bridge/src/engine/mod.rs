@@ -100,6 +100,7 @@ impl Engine {
             Input::Open { open, peer, service } => self.open(open, peer, service, now),
             Input::Learn { peer, addresses } => self.dials.learn(peer, addresses),
             Input::Reserve { relay } => self.reserve(&relay, now),
+            Input::Close { connection } => self.close(connection, CloseCause::Asked),
             Input::Shutdown => self.shutdown(now),
             Input::Listening { address } => self.events.push_back(Event::Listening { address }),
             Input::ConnectionOpened(opened) => self.connection_opened(opened, now),

@@ -132,6 +132,16 @@ impl StreamFacts {
         self.bytes.received_relayed.load(Relaxed)
     }
 
+    /// Bytes of payload sent on all paths.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_direct_bytes() + self.sent_relayed_bytes()
+    }
+
+    /// Bytes of payload received on all paths.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_direct_bytes() + self.received_relayed_bytes()
+    }
+
     pub(super) fn moved(&self, to: Carrying, record: MoveRecord) {
         self.now.send_replace(to);
         let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);

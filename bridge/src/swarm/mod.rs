@@ -5,6 +5,7 @@
 
 pub(crate) mod behaviour;
 pub(crate) mod build;
+mod carriage;
 pub(crate) mod driver;
 pub(crate) mod forwarder;
 pub(crate) mod pace;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::super::frame::{DATA_BYTES_MAX, EARLY_DATA_BYTES_MAX};
 
-/// Settings of one end of a stream. The ends need not agree on any of them.
+/// Settings of one end of a stream. The ends need not agree on any of them. Durations are below a
+/// year, so that a deadline is always a moment that an `Instant` can say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Largest DATA payload sent, 1 to 65,536 bytes; default 32 KiB. Larger saves calls, smaller
