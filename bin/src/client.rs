@@ -1,11 +1,11 @@
 //! `punchline client`: dials a server, shakes hands, keeps the session.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use libp2p::{Multiaddr, PeerId};
 use punchline_bridge::{
-    Endpoint, Event, Events, Path, Service, Stream,
+    Endpoint, Service, Stream, StreamFacts,
     addr::{self, synthetic_socket_addr},
     error::OpenError,
     grpc,
@@ -42,7 +42,6 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
         peer: settings.peer,
         service: KASPA_SERVICE.parse()?,
         endpoint: node.endpoint.clone(),
-        events: node.endpoint.events(),
         kaspa: kaspa.clone(),
         reporter: context.reporter.clone(),
         load: settings
@@ -94,7 +93,6 @@ struct Caller {
     peer: PeerId,
     service: Service,
     endpoint: Endpoint,
-    events: Events,
     kaspa: punchline_protocol::Node,
     reporter: Reporter,
     load: Option<Load>,
@@ -123,25 +121,16 @@ impl CallError {
     }
 }
 
-/// What ended a session.
-enum End {
-    /// The peer is reached directly now: open it anew there.
-    Upgraded,
-    Lost,
-}
-
 impl Caller {
     async fn keep_a_session(&mut self) -> anyhow::Result<()> {
         let mut failures = 0;
         let mut ever = false;
         loop {
             match self.call().await {
-                Ok((session, path)) => {
+                Ok((session, facts)) => {
                     failures = 0;
                     ever = true;
-                    if let End::Upgraded = self.attend(session, path).await {
-                        continue;
-                    }
+                    self.attend(session, &facts).await;
                 }
                 Err(error) => {
                     let last = !error.is_retryable()
@@ -158,16 +147,15 @@ impl Caller {
         }
     }
 
-    async fn call(&mut self) -> Result<(Session, Path), CallError> {
-        self.events = self.endpoint.events();
+    async fn call(&self) -> Result<(Session, Arc<StreamFacts>), CallError> {
         let stream = self.endpoint.open(self.peer, self.service.clone()).await?;
-        let path = stream.path();
+        let facts = stream.facts().clone();
         let channel = channel(&self.peer, stream).await?;
         let address = synthetic_socket_addr(&self.peer);
         let remote = Remote { peer_id_bytes: Some(self.peer.to_bytes()), address };
         let session = self.kaspa.dial(channel, remote).await?;
-        self.reporter.report(session::ready(self.peer, &session, path));
-        Ok((session, path))
+        self.reporter.report(session::ready(self.peer, &session, facts.path()));
+        Ok((session, facts))
     }
 
     fn report_failure(&self, error: &CallError, retry_in: Option<Duration>) {
@@ -181,47 +169,42 @@ impl Caller {
         });
     }
 
-    /// Stays with a session until it ends, or until there is a direct path for its successor.
-    async fn attend(&mut self, mut session: Session, path: Path) -> End {
-        let mut upgraded = false;
-        let mut loading = self.start_load(&session, path);
+    /// Stays with a session until it ends. Its stream moves by itself meanwhile.
+    async fn attend(&mut self, mut session: Session, facts: &Arc<StreamFacts>) {
+        let mut loading = self.start_load(&session, facts);
         loop {
-            if upgraded && loading.is_none() {
-                session.close();
-                session.ended().await;
-                return End::Upgraded;
-            }
             tokio::select! {
                 event = session.next() => match event {
                     Some(event) => {
-                        if let Some(event) = session::report(self.peer, event, path) {
+                        if let Some(event) = session::report(self.peer, event, facts.path()) {
                             self.reporter.report(event);
                         }
                     }
                     None => {
                         let cause = session.ended().await.to_string();
                         self.reporter.report(SessionEvent::SessionEnded { peer: self.peer, cause });
-                        return End::Lost;
+                        return;
                     }
                 },
                 done = wait_for(&mut loading) => {
                     loading = None;
                     if let Some(done) = done {
-                        self.reporter.report(session::load_done(self.peer, &done, path));
+                        self.reporter.report(session::load_done(self.peer, &done, facts.path()));
                     }
-                }
-                () = direct(&mut self.events, self.peer), if !path.is_direct() && !upgraded => {
-                    upgraded = true;
                 }
             }
         }
     }
 
-    fn start_load(&mut self, session: &Session, path: Path) -> Option<Loading> {
-        let wanted = self.load.take_if(|load| path.is_direct() || !load.after_direct)?;
-        let handle = session.handle();
+    fn start_load(&mut self, session: &Session, facts: &Arc<StreamFacts>) -> Option<Loading> {
+        let Load { mebibytes, after_direct } = self.load.take()?;
+        let (handle, mut carrying) = (session.handle(), facts.watch());
         Some(tokio::spawn(async move {
-            let sent = load::send(&handle, wanted.mebibytes, rand::random()).await;
+            if after_direct {
+                // The watch ends with the stream, and then the load says so.
+                let _ = carrying.wait_for(|now| now.path.is_direct()).await;
+            }
+            let sent = load::send(&handle, mebibytes, rand::random()).await;
             sent.inspect_err(|error| tracing::warn!(%error, "the load did not arrive")).ok()
         }))
     }
@@ -234,17 +217,6 @@ async fn wait_for(loading: &mut Option<Loading>) -> Option<LoadReport> {
         Some(task) => task.await.ok().flatten(),
         None => std::future::pending().await,
     }
-}
-
-async fn direct(events: &mut Events, wanted: PeerId) {
-    while let Some(event) = events.next().await {
-        if let Event::ConnectionOpened { peer, path: Path::Direct, .. } = event
-            && peer == wanted
-        {
-            return;
-        }
-    }
-    std::future::pending().await
 }
 
 /// A channel over exactly this stream: whose path is known, and which no reconnect replaces unseen.

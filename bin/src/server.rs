@@ -6,10 +6,7 @@ use std::{
 };
 
 use libp2p::PeerId;
-use punchline_bridge::{
-    Path,
-    grpc::{self, ConnectInfo},
-};
+use punchline_bridge::grpc::{self, ConnectInfo};
 use punchline_protocol::{Acceptor, Inbound, NodeConfig, Remote, Session};
 use tokio::task::JoinSet;
 
@@ -86,16 +83,16 @@ impl Callers {
         Some(Remote { peer_id_bytes: Some(peer.to_bytes()), address: caller.socket_addr() })
     }
 
-    /// One call of the peer has come to something. The path of its last call.
-    fn settle(&self, peer: &PeerId) -> Option<Path> {
+    /// One call of the peer has come to something. Whence its last call came.
+    fn settle(&self, peer: &PeerId) -> Option<ConnectInfo> {
         let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = callers.get_mut(peer)?;
-        let path = calls.last.path();
+        let last = calls.last.clone();
         calls.pending -= 1;
         if calls.pending == 0 {
             callers.remove(peer);
         }
-        Some(path)
+        Some(last)
     }
 }
 
@@ -111,10 +108,10 @@ async fn accept(mut acceptor: Acceptor, callers: Callers, reporter: Reporter) {
             Inbound::Failed { remote, .. } | Inbound::Refused { remote, .. } => remote,
         };
         let Some(peer) = session::peer_of(remote) else { continue };
-        let Some(path) = callers.settle(&peer) else { continue };
+        let Some(caller) = callers.settle(&peer) else { continue };
         let reason = match inbound {
             Inbound::Ready(ready) => {
-                sessions.spawn(keep(ready, peer, path, reporter.clone()));
+                sessions.spawn(keep(ready, caller, reporter.clone()));
                 continue;
             }
             Inbound::Failed { error, .. } => error.to_string(),
@@ -124,10 +121,11 @@ async fn accept(mut acceptor: Acceptor, callers: Callers, reporter: Reporter) {
     }
 }
 
-async fn keep(mut ready: Session, peer: PeerId, path: Path, reporter: Reporter) {
-    reporter.report(session::ready(peer, &ready, path));
+async fn keep(mut ready: Session, caller: ConnectInfo, reporter: Reporter) {
+    let peer = caller.peer();
+    reporter.report(session::ready(peer, &ready, caller.path()));
     while let Some(event) = ready.next().await {
-        if let Some(event) = session::report(peer, event, path) {
+        if let Some(event) = session::report(peer, event, caller.path()) {
             reporter.report(event);
         }
     }

@@ -133,7 +133,7 @@ fn origin(
 ) -> Option<String> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
     let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
-    let flag = flag.split_whitespace().next()?.strip_prefix("--")?;
+    let flag = flag.split_whitespace().next()?.trim_end_matches('.').strip_prefix("--")?;
     let given = format!("--{flag}");
     let is_flag = |text: &str| text == given || text.starts_with(&format!("{given}="));
     if arguments.iter().filter_map(|argument| argument.to_str()).any(is_flag) {

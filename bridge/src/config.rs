@@ -18,6 +18,8 @@ pub struct Config {
     /// The order of preference among direct connections. Default: TCP, then QUIC, since bulk goes
     /// about twice as fast over TCP where both are clean.
     pub transports: [Transport; 2],
+    /// How streams are carried: windows, acknowledgements, patience.
+    pub streams: crate::stream::machine::Config,
     /// The deadlines.
     pub deadlines: Deadlines,
     /// The bounds.
@@ -112,6 +114,7 @@ impl Default for Config {
             listen: Vec::new(),
             global: GlobalScope::default(),
             transports: [Transport::Tcp, Transport::Quic],
+            streams: crate::stream::machine::Config::default(),
             deadlines: Deadlines::default(),
             limits: Limits::default(),
         }

@@ -13,6 +13,7 @@ use crate::{
     error::{OpenError, ServeError, StartError},
     event::Event,
     incoming::Incoming,
+    path::ConnectionId,
     service::Service,
     stream::Stream,
     swarm::{
@@ -53,9 +54,10 @@ impl Endpoint {
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
         let (events, subscription) = broadcast::channel(EVENTS_MAX);
         let unaccepted_max = config.limits.unaccepted_streams;
+        let streams = std::sync::Arc::new(config.streams.clone());
         let engine = Engine::new(peer, config, rand::random());
         let told = events.downgrade();
-        let driver = Driver::new(swarm, engine, requests, events);
+        let driver = Driver::new(swarm, engine, requests, events, streams);
         let task = tokio::spawn(driver.run(listening.clone()));
         let endpoint = Self {
             peer,
@@ -118,6 +120,11 @@ impl Endpoint {
     /// [`Event::ReservationLost`].
     pub async fn reserve(&self, relay: RelayAddr) {
         let _ = self.commands.send(Command::Reserve { relay }).await;
+    }
+
+    /// Closes one connection. Streams on it move to another, or wait for one.
+    pub async fn close(&self, connection: ConnectionId) {
+        let _ = self.commands.send(Command::Close { connection }).await;
     }
 
     /// What happens from now on; nothing if the node has ended.

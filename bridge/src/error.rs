@@ -227,6 +227,8 @@ impl DialFailureReason {
 pub enum CloseCause {
     /// This node closed it: nothing used it any more.
     Unused,
+    /// This program asked for it.
+    Asked,
     /// This node is shutting down.
     Shutdown,
     /// This node closed it because the peer stopped answering.
@@ -244,6 +246,7 @@ impl fmt::Display for CloseCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unused => f.write_str("unused"),
+            Self::Asked => f.write_str("asked"),
             Self::Shutdown => f.write_str("shutdown"),
             Self::Unresponsive => f.write_str("unresponsive"),
             Self::Peer => f.write_str("closed by the peer"),

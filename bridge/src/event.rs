@@ -116,6 +116,21 @@ pub enum Event {
         /// Who opened it.
         direction: Direction,
     },
+    /// A stream runs over another connection now; nothing was lost or doubled.
+    StreamMoved {
+        /// The other end.
+        peer: PeerId,
+        /// Its id.
+        stream: StreamId,
+        /// The path before.
+        from: Path,
+        /// The path since.
+        to: Path,
+        /// Milliseconds in which nothing could flow, as far as this end can tell.
+        gap_ms: f64,
+        /// How the connection before was lost; absent if it was left for a better one.
+        cause: Option<String>,
+    },
     /// A stream ended.
     StreamClosed {
         /// The other end.
@@ -200,12 +215,16 @@ pub enum CandidateSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamEnd {
-    /// Both directions were finished.
+    /// Both directions were finished, and both ends know it.
     Finished,
-    /// This end let go of it before both directions were finished.
+    /// This end let go of it before that.
     Dropped,
-    /// The path under it ended or failed.
+    /// The peer ended it.
+    Reset,
+    /// No path came back in time.
     PathLost,
+    /// The peer broke the protocol.
+    Violation,
 }
 
 /// What a refused peer had asked for.

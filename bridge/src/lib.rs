@@ -25,7 +25,7 @@ mod incoming;
 pub mod path;
 pub mod relay;
 mod service;
-mod stream;
+pub mod stream;
 mod swarm;
 
 pub use self::{

@@ -24,6 +24,8 @@ pub(crate) struct Connection {
     users: usize,
     unused_since: Instant,
     closing: Option<CloseCause>,
+    /// A stream on it met silence; taken last until a ping is answered.
+    suspect: bool,
 }
 
 /// All live connections, by id and by peer.
@@ -58,6 +60,7 @@ impl Connections {
             users: 0,
             unused_since: now,
             closing: None,
+            suspect: false,
         };
         self.all.insert(opened.connection, connection);
         self.by_peer.entry(opened.peer).or_default().push(opened.connection);
@@ -92,7 +95,7 @@ impl Connections {
             .filter(|(id, connection)| connection.closing.is_none() && !except.contains(id))
             .min_by_key(|(_, connection)| {
                 let rank = self.transports.iter().position(|t| *t == connection.transport);
-                (!connection.path.is_direct(), rank, connection.order)
+                (connection.suspect, !connection.path.is_direct(), rank, connection.order)
             })
             .map(|(id, _)| id)
     }
@@ -126,6 +129,16 @@ impl Connections {
                 connection.unused_since = now;
             }
         }
+    }
+
+    pub(crate) fn suspect(&mut self, id: ConnectionId, suspect: bool) -> Option<PeerId> {
+        let connection = self.all.get_mut(&id)?;
+        let changed = std::mem::replace(&mut connection.suspect, suspect) != suspect;
+        changed.then_some(connection.peer)
+    }
+
+    pub(crate) fn is_suspect(&self, id: ConnectionId) -> bool {
+        self.all.get(&id).is_some_and(|connection| connection.suspect)
     }
 
     /// Marks a connection as closing, once; false if it is already or is gone.

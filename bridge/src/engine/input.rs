@@ -9,7 +9,7 @@ use crate::{
     error::{CloseCause, DialFailureReason, OpenError, Refusal, UpgradeFailure},
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
-    stream::StreamId,
+    stream::{StreamId, StreamKey},
 };
 
 /// One call of `open` that has not been answered.
@@ -74,6 +74,9 @@ pub(crate) enum Input {
     Reserve {
         relay: RelayAddr,
     },
+    Close {
+        connection: ConnectionId,
+    },
     Shutdown,
     Listening {
         address: Multiaddr,
@@ -132,7 +135,32 @@ pub(crate) enum Input {
         service: Service,
         queue: Queue,
     },
-    StreamEnded {
+    /// A stream of ours left a connection, or never took to it.
+    LegEnded {
+        connection: ConnectionId,
+    },
+    /// The peer moved its stream to this connection.
+    LegAttached {
+        connection: ConnectionId,
+    },
+    StreamMoved {
+        key: StreamKey,
+        to: ConnectionId,
+    },
+    MoveFailed {
+        key: StreamKey,
+    },
+    /// No connection carries the stream any more. `silent`: the last one said nothing at all.
+    StreamDetached {
+        key: StreamKey,
+        connection: Option<ConnectionId>,
+        silent: bool,
+    },
+    StreamClosed {
+        key: StreamKey,
+    },
+    /// The peer answered on this connection.
+    Responsive {
         connection: ConnectionId,
     },
 }
@@ -143,6 +171,7 @@ pub(crate) enum Action {
     ListenOnCircuit { relay: RelayAddr },
     AddCandidate { address: Multiaddr },
     OpenSubstream { open: OpenId, peer: PeerId, connection: ConnectionId, service: Service },
+    MoveStream { key: StreamKey, connection: ConnectionId },
     FailOpen { open: OpenId, error: OpenFailure },
     Accept { inbound: InboundId },
     Refuse { inbound: InboundId, refusal: Refusal },

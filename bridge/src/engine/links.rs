@@ -51,6 +51,8 @@ impl Engine {
         for open in self.opens.connecting_to(peer) {
             self.advance(open, now);
         }
+        self.moves.hope(peer);
+        self.place_all(peer, now);
         if self.stopping.is_some() {
             self.close(connection, CloseCause::Shutdown);
         }

@@ -11,16 +11,19 @@
 //! - [`dials`]: where is a peer, and what have we tried;
 //! - [`relays`]: links and reservations;
 //! - [`candidates`]: how the outside sees us;
-//! - [`upgrades`]: who is reached only through a relay.
+//! - [`upgrades`]: who is reached only through a relay;
+//! - [`moves`]: which of our streams should run elsewhere.
 //!
-//! What needs several of them at once is told in [`streams`], [`reaching`] and [`links`].
+//! What needs several of them at once is told in [`streams`], [`placing`], [`reaching`] and [`links`].
 
 mod candidates;
 mod connections;
 mod dials;
 pub(crate) mod input;
 mod links;
+mod moves;
 mod opens;
+mod placing;
 mod reaching;
 mod relays;
 mod streams;
@@ -37,6 +40,7 @@ use self::{
     connections::{Connections, Grace},
     dials::Dials,
     input::{Action, Input},
+    moves::Moves,
     opens::Opens,
     relays::Relays,
     upgrades::Upgrades,
@@ -57,6 +61,7 @@ pub(crate) struct Engine {
     relays: Relays,
     candidates: Candidates,
     upgrades: Upgrades,
+    moves: Moves,
     stopping: Option<Instant>,
     stopped: bool,
     next_dial: u64,
@@ -80,6 +85,7 @@ impl Engine {
             ),
             candidates: Candidates::new(config.global.clone()),
             upgrades: Upgrades::default(),
+            moves: Moves::default(),
             stopping: None,
             stopped: false,
             next_dial: 0,
@@ -94,6 +100,7 @@ impl Engine {
             Input::Open { open, peer, service } => self.open(open, peer, service, now),
             Input::Learn { peer, addresses } => self.dials.learn(peer, addresses),
             Input::Reserve { relay } => self.reserve(&relay, now),
+            Input::Close { connection } => self.close(connection, CloseCause::Asked),
             Input::Shutdown => self.shutdown(now),
             Input::Listening { address } => self.events.push_back(Event::Listening { address }),
             Input::ConnectionOpened(opened) => self.connection_opened(opened, now),
@@ -134,7 +141,15 @@ impl Engine {
             Input::InboundStream { inbound, connection, stream, service, queue } => {
                 self.inbound_stream(inbound, connection, stream, service, queue);
             }
-            Input::StreamEnded { connection } => self.connections.remove_user(connection, now),
+            Input::LegEnded { connection } => self.connections.remove_user(connection, now),
+            Input::LegAttached { connection } => self.connections.add_user(connection),
+            Input::StreamMoved { key, to } => self.stream_moved(key, to, now),
+            Input::MoveFailed { key } => self.moves.failed(key, now),
+            Input::StreamDetached { key, connection, silent } => {
+                self.stream_detached(key, connection.filter(|_| silent), now);
+            }
+            Input::StreamClosed { key } => self.moves.closed(key),
+            Input::Responsive { connection } => self.responsive(connection, now),
         }
         self.handle_timeout(now);
     }
@@ -149,6 +164,9 @@ impl Engine {
         }
         for (peer, step) in self.relays.poll(now) {
             self.relay_step(peer, step, now);
+        }
+        for key in self.moves.take_due(now) {
+            self.place(key, now);
         }
         let grace = self.grace();
         let relays = &self.relays;
@@ -172,7 +190,8 @@ impl Engine {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let unused = self.connections.next_expiry(self.grace(), |peer| self.relays.needs_link(peer));
         let (opens, dials) = (self.opens.next_deadline(), self.dials.next_deadline());
-        [opens, dials, self.relays.next_deadline(), unused, self.stopping].into_iter().flatten().min()
+        let (relays, moves) = (self.relays.next_deadline(), self.moves.next_deadline());
+        [opens, dials, relays, moves, unused, self.stopping].into_iter().flatten().min()
     }
 
     /// Whether a shutdown is under way.

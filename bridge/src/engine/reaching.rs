@@ -15,6 +15,19 @@ use crate::{
 };
 
 impl Engine {
+    /// Dials the peer by every way that is known. False if none is.
+    pub(super) fn reach(&mut self, peer: PeerId, now: Instant) -> bool {
+        if self.dials.is_reaching(peer) {
+            return true;
+        }
+        let ways = self.dials.begin(peer);
+        let known = !ways.is_empty();
+        for way in ways {
+            self.take(peer, way, now);
+        }
+        known
+    }
+
     pub(super) fn take(&mut self, peer: PeerId, way: Way, now: Instant) {
         match way {
             Way::Direct(addresses) => self.dial(peer, Way::Direct(addresses.clone()), addresses),
@@ -68,7 +81,7 @@ impl Engine {
 
     /// Dials a circuit again if somebody still waits for the peer.
     pub(super) fn retry(&mut self, peer: PeerId, relay: RelayAddr, now: Instant) {
-        if self.opens.connecting_to(peer).is_empty() {
+        if self.opens.connecting_to(peer).is_empty() && !self.moves.awaits(peer) {
             self.dials.skip(peer);
         } else {
             self.take(peer, Way::Circuit(relay), now);
@@ -85,6 +98,7 @@ impl Engine {
 
     pub(super) fn unreachable(&mut self, ended: Option<(PeerId, Vec<DialFailure>)>, now: Instant) {
         let Some((peer, causes)) = ended else { return };
+        self.moves.unreachable(peer, now);
         for open in self.opens.connecting_to(peer) {
             let causes = causes.clone();
             self.fail(open, OpenError::Unreachable { peer, causes }, now);

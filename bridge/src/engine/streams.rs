@@ -14,7 +14,7 @@ use crate::{
     event::{Asked, Event},
     path::{ConnectionId, Direction},
     service::Service,
-    stream::{StreamId, hello::PROTOCOL_NAME},
+    stream::{PROTOCOL_NAME, StreamId, StreamKey},
 };
 
 impl Engine {
@@ -51,14 +51,8 @@ impl Engine {
             let service = pending.service.clone();
             self.connections.add_user(connection);
             self.actions.push_back(Action::OpenSubstream { open, peer, connection, service });
-        } else if !self.dials.is_reaching(peer) {
-            let ways = self.dials.begin(peer);
-            if ways.is_empty() {
-                return self.fail(open, OpenError::NoAddress { peer }, now);
-            }
-            for way in ways {
-                self.take(peer, way, now);
-            }
+        } else if !self.reach(peer, now) {
+            self.fail(open, OpenError::NoAddress { peer }, now);
         }
     }
 
@@ -81,6 +75,7 @@ impl Engine {
     pub(super) fn substream_opened(&mut self, open: OpenId, connection: ConnectionId, stream: StreamId) {
         let Some(pending) = self.opens.remove(open) else { return };
         let Some(path) = self.path(connection) else { return };
+        self.moves.opened(StreamKey { peer: pending.peer, stream }, connection);
         self.events.push_back(Event::StreamOpened {
             peer: pending.peer,
             stream,

@@ -71,6 +71,14 @@ fn examples() -> Vec<Event> {
             path: relayed,
             direction: Direction::Outbound,
         },
+        Event::StreamMoved {
+            peer: peer(),
+            stream,
+            from: relayed,
+            to: Path::Direct,
+            gap_ms: 0.4,
+            cause: None,
+        },
         Event::StreamClosed {
             peer: peer(),
             stream,
@@ -102,14 +110,15 @@ fn position(event: &Event) -> usize {
         Event::UpgradeSucceeded { .. } => 6,
         Event::UpgradeFailed { .. } => 7,
         Event::StreamOpened { .. } => 8,
-        Event::StreamClosed { .. } => 9,
-        Event::Refused { .. } => 10,
-        Event::ReservationAccepted { .. } => 11,
-        Event::ReservationEnded { .. } => 12,
-        Event::CircuitOpened { .. } => 13,
-        Event::CircuitClosed { .. } => 14,
-        Event::RelayTraffic { .. } => 15,
-        Event::Stopped {} => 16,
+        Event::StreamMoved { .. } => 9,
+        Event::StreamClosed { .. } => 10,
+        Event::Refused { .. } => 11,
+        Event::ReservationAccepted { .. } => 12,
+        Event::ReservationEnded { .. } => 13,
+        Event::CircuitOpened { .. } => 14,
+        Event::CircuitClosed { .. } => 15,
+        Event::RelayTraffic { .. } => 16,
+        Event::Stopped {} => 17,
     }
 }
 

@@ -36,12 +36,17 @@ impl ConnectInfo {
 
     /// The path the stream was opened on.
     pub fn path_at_open(&self) -> Path {
-        self.facts.path
+        self.facts.path_at_open
     }
 
     /// The path the stream takes now.
     pub fn path(&self) -> Path {
-        self.facts.path
+        self.facts.path()
+    }
+
+    /// Everything else: bytes by path, moves, and a watch on the connection in use.
+    pub fn facts(&self) -> &Arc<StreamFacts> {
+        &self.facts
     }
 
     /// The relay in the middle, if there is one now.
@@ -50,8 +55,8 @@ impl ConnectInfo {
     }
 
     /// The caller's address on the connection in use.
-    pub fn remote_address(&self) -> &Multiaddr {
-        &self.facts.address
+    pub fn remote_address(&self) -> Multiaddr {
+        self.facts.carrying().address
     }
 
     /// For programs that insist on a socket address: a synthetic one, derived from the peer id alone,

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use futures::StreamExt;
@@ -24,30 +24,27 @@ use tokio::{
 
 use super::{
     behaviour::Node,
-    substream,
+    carriage::{Purpose, Reply, Waiting},
+    streams::Streams,
     translate::{Translated, dial_failure, translate},
 };
 use crate::{
     addr::RelayAddr,
     engine::{
         Engine,
-        input::{Action, DialId, InboundId, Input, OpenId, Queue, SubstreamFailure},
+        input::{Action, DialId, InboundId, Input, OpenId},
     },
-    error::{OpenError, Refusal, ServeError},
+    error::{OpenError, ServeError},
     event::Event,
-    path::{ConnectionId, Direction},
+    path::ConnectionId,
     service::Service,
     stream::{
-        Ended, Stream, StreamFacts, StreamId,
-        hello::{Hello, write_answer},
+        Stream, StreamKey,
+        budget::{BUDGET_BYTES_DEFAULT, Budget},
+        carrier::{Note, Notes},
+        machine,
     },
 };
-
-/// Answers to inbound streams being written at once; past it a refused substream is just dropped.
-const ANSWERS_MAX: usize = 256;
-
-/// For one answer of one byte to be written. A peer that does not take it is gone.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Dials that were asked for, by the connection they will become.
 pub(crate) type Dialled = HashMap<swarm::ConnectionId, DialId>;
@@ -68,6 +65,9 @@ pub(crate) enum Command {
     Reserve {
         relay: RelayAddr,
     },
+    Close {
+        connection: ConnectionId,
+    },
     Serve {
         service: Service,
         queue: mpsc::Sender<Stream>,
@@ -76,27 +76,26 @@ pub(crate) enum Command {
     Shutdown,
 }
 
-struct Waiting {
-    hello: Hello,
-    connection: ConnectionId,
-    peer: PeerId,
-    io: libp2p::Stream,
-    place: Option<mpsc::OwnedPermit<Stream>>,
-}
-
 pub(crate) struct Driver {
-    swarm: Swarm<Node>,
-    engine: Engine,
+    pub(super) swarm: Swarm<Node>,
+    pub(super) engine: Engine,
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<Event>,
-    services: HashMap<Service, mpsc::Sender<Stream>>,
-    opens: HashMap<OpenId, oneshot::Sender<Result<Stream, OpenError>>>,
-    inbound: HashMap<InboundId, Waiting>,
-    addresses: HashMap<ConnectionId, Multiaddr>,
+    pub(super) services: HashMap<Service, mpsc::Sender<Stream>>,
+    pub(super) opens: HashMap<OpenId, Reply>,
+    pub(super) asked: HashMap<OpenId, Purpose>,
+    /// Streams whose HELLO is not answered yet.
+    pub(super) greeting: HashMap<StreamKey, OpenId>,
+    pub(super) streams: Streams,
+    pub(super) stream_config: std::sync::Arc<machine::Config>,
+    pub(super) budget: std::sync::Arc<Budget>,
+    pub(super) inbound: HashMap<InboundId, Waiting>,
+    pub(super) addresses: HashMap<ConnectionId, Multiaddr>,
     dialled: Dialled,
     reserved: Reserved,
-    answers: JoinSet<()>,
-    ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
+    pub(super) answers: JoinSet<()>,
+    // Unbounded, yet bounded by what streams may say: see `Note`.
+    pub(super) notes: (Notes, mpsc::UnboundedReceiver<(StreamKey, Note)>),
     next_id: u64,
 }
 
@@ -106,6 +105,7 @@ impl Driver {
         engine: Engine,
         commands: mpsc::Receiver<Command>,
         events: broadcast::Sender<Event>,
+        stream_config: std::sync::Arc<machine::Config>,
     ) -> Self {
         Self {
             swarm,
@@ -114,12 +114,17 @@ impl Driver {
             events,
             services: HashMap::new(),
             opens: HashMap::new(),
+            asked: HashMap::new(),
+            greeting: HashMap::new(),
+            streams: Streams::default(),
+            stream_config,
+            budget: Budget::new(BUDGET_BYTES_DEFAULT),
             inbound: HashMap::new(),
             addresses: HashMap::new(),
             dialled: HashMap::new(),
             reserved: HashMap::new(),
             answers: JoinSet::new(),
-            ended: mpsc::unbounded_channel(),
+            notes: mpsc::unbounded_channel(),
             next_id: 0,
         }
     }
@@ -140,7 +145,7 @@ impl Driver {
                 command = self.commands.recv(), if !self.engine.is_stopping() => {
                     self.command(command.unwrap_or(Command::Shutdown))
                 }
-                Some(ended) = self.ended.1.recv() => Some(self.stream_ended(ended)),
+                Some((key, note)) = self.notes.1.recv() => self.note(key, note),
                 Some(_) = self.answers.join_next() => None,
                 () = sleep_until(timeout) => None,
             };
@@ -160,7 +165,7 @@ impl Driver {
         }
     }
 
-    fn publish(&self, event: Event) {
+    pub(super) fn publish(&self, event: Event) {
         tracing::debug!(?event);
         // Without a subscriber there is nobody to tell.
         let _ = self.events.send(event);
@@ -175,6 +180,7 @@ impl Driver {
             }
             Command::Learn { peer, addresses } => Some(Input::Learn { peer, addresses }),
             Command::Reserve { relay } => Some(Input::Reserve { relay }),
+            Command::Close { connection } => Some(Input::Close { connection }),
             Command::Serve { service, queue, reply } => {
                 let _ = reply.send(self.serve(service, queue));
                 None
@@ -201,6 +207,9 @@ impl Driver {
                     }
                     Input::ConnectionClosed { connection, .. } => {
                         self.addresses.remove(connection);
+                        for live in self.streams.all() {
+                            live.shared.connection_closed(*connection);
+                        }
                     }
                     _ => {}
                 }
@@ -211,81 +220,6 @@ impl Driver {
         }
     }
 
-    fn substream_event(&mut self, event: substream::Event) -> Option<Input> {
-        match event {
-            substream::Event::Opened { open, peer, connection, hello, io } => {
-                // Its open has failed already: the engine counts no such stream, so none may be built.
-                let reply = self.opens.remove(&open)?;
-                let stream = hello.stream;
-                let Some(built) = self.stream(hello, Direction::Outbound, peer, connection, io) else {
-                    self.opens.insert(open, reply);
-                    let failure = SubstreamFailure::Lost("the connection closed".to_owned());
-                    return Some(Input::SubstreamFailed { open, failure });
-                };
-                // Whoever asked may have gone; the stream then ends by being dropped.
-                let _ = reply.send(Ok(built));
-                Some(Input::SubstreamOpened { open, connection, stream })
-            }
-            substream::Event::Failed { open, failure } => Some(Input::SubstreamFailed { open, failure }),
-            substream::Event::Inbound { peer, connection, hello, io } => {
-                Some(self.inbound_stream(peer, connection, hello, io))
-            }
-        }
-    }
-
-    fn inbound_stream(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        hello: Hello,
-        io: libp2p::Stream,
-    ) -> Input {
-        let inbound = InboundId(self.id());
-        let stream = hello.stream;
-        let service = hello.service.clone();
-        let queue = self.services.get(&service);
-        let (queue, place) = match queue.map(|queue| (queue, queue.clone().try_reserve_owned())) {
-            Some((_, Ok(place))) => (Queue::Free, Some(place)),
-            Some((queue, Err(mpsc::error::TrySendError::Full(_)))) => {
-                (Queue::Full { limit: queue.max_capacity() }, None)
-            }
-            Some((_, Err(mpsc::error::TrySendError::Closed(_)))) | None => (Queue::NotServed, None),
-        };
-        self.inbound.insert(inbound, Waiting { hello, connection, peer, io, place });
-        Input::InboundStream { inbound, connection, stream, service, queue }
-    }
-
-    fn stream(
-        &self,
-        hello: Hello,
-        direction: Direction,
-        peer: PeerId,
-        connection: ConnectionId,
-        io: libp2p::Stream,
-    ) -> Option<Stream> {
-        let path = self.engine.path(connection)?;
-        let address = self.addresses.get(&connection)?.clone();
-        let facts = StreamFacts::new(hello, direction, peer, connection, path, address);
-        Some(Stream::new(io, facts, self.ended.0.clone()))
-    }
-
-    fn stream_ended(&mut self, ended: Ended) -> Input {
-        let Ended { facts, end } = ended;
-        let (sent, received) = (facts.sent_bytes(), facts.received_bytes());
-        let direct = facts.path.is_direct();
-        self.publish(Event::StreamClosed {
-            peer: facts.peer,
-            stream: facts.stream,
-            service: facts.service.clone(),
-            cause: end,
-            sent_direct_bytes: if direct { sent } else { 0 },
-            sent_relayed_bytes: if direct { 0 } else { sent },
-            received_direct_bytes: if direct { received } else { 0 },
-            received_relayed_bytes: if direct { 0 } else { received },
-        });
-        Input::StreamEnded { connection: facts.connection }
-    }
-
     fn act(&mut self, action: Action) {
         match action {
             Action::Dial { dial, peer, addresses } => self.dial(dial, peer, addresses),
@@ -294,8 +228,13 @@ impl Driver {
                 self.swarm.behaviour_mut().substream.add_candidate(address);
             }
             Action::OpenSubstream { open, peer, connection, service } => {
-                let hello = Hello { stream: StreamId::random(), service };
-                self.swarm.behaviour_mut().substream.open(open, peer, connection, hello);
+                self.asked.insert(open, Purpose::Open { service });
+                self.swarm.behaviour_mut().substream.open(open, peer, connection);
+            }
+            Action::MoveStream { key, connection } => {
+                let open = OpenId(self.id());
+                self.asked.insert(open, Purpose::Move { key });
+                self.swarm.behaviour_mut().substream.open(open, key.peer, connection);
             }
             Action::FailOpen { open, error } => {
                 if let Some(reply) = self.opens.remove(&open) {
@@ -336,40 +275,18 @@ impl Driver {
         }
     }
 
-    fn accept(&mut self, inbound: InboundId) {
-        let Some(Waiting { hello, connection, peer, mut io, place }) = self.inbound.remove(&inbound)
-        else {
-            return;
-        };
-        let Some(path) = self.engine.path(connection) else { return };
-        let Some(address) = self.addresses.get(&connection).cloned() else { return };
-        let facts = StreamFacts::new(hello, Direction::Inbound, peer, connection, path, address);
-        let ended = self.ended.0.clone();
-        self.answers.spawn(async move {
-            // A peer that does not take the answer fails at its first read, as any lost peer does.
-            let answer = write_answer(&mut io, Ok(()));
-            let _ = tokio::time::timeout(ANSWER_DEADLINE, answer).await;
-            let stream = Stream::new(io, facts, ended);
-            if let Some(place) = place {
-                place.send(stream);
-            }
-        });
-    }
-
-    fn refuse(&mut self, inbound: InboundId, refusal: Refusal) {
-        let Some(Waiting { mut io, .. }) = self.inbound.remove(&inbound) else { return };
-        if self.answers.len() >= ANSWERS_MAX {
-            return;
-        }
-        self.answers.spawn(async move {
-            let answer = write_answer(&mut io, Err(refusal));
-            let _ = tokio::time::timeout(ANSWER_DEADLINE, answer).await;
-        });
-    }
-
-    fn id(&mut self) -> u64 {
+    pub(super) fn id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+}
+
+/// Streams would wait for a path that nobody brings any more.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        for live in self.streams.all() {
+            live.shared.abandon();
+        }
     }
 }
 

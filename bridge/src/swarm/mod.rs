@@ -5,9 +5,11 @@
 
 pub(crate) mod behaviour;
 pub(crate) mod build;
+mod carriage;
 pub(crate) mod driver;
 pub(crate) mod forwarder;
 pub(crate) mod pace;
+mod streams;
 pub(crate) mod substream;
 pub(crate) mod traffic;
 pub(crate) mod translate;

@@ -6,11 +6,13 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    convert::Infallible,
+    io,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, FutureExt, future::BoxFuture};
 use libp2p::{
     Multiaddr, PeerId, Stream,
     core::{
@@ -28,18 +30,28 @@ use libp2p::{
 use crate::{
     engine::input::{OpenId, SubstreamFailure},
     path::ConnectionId,
-    stream::hello::{self, Hello, HelloError, PROTOCOL},
+    stream::{
+        PROTOCOL,
+        frame::{Code, Decoder, Frame, FrameError, Hello, Move},
+    },
 };
 
 /// What became of a substream.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The peer opened one and said what for; it waits for our answer.
-    Inbound { peer: PeerId, connection: ConnectionId, hello: Hello, io: Stream },
-    /// The peer accepted the one we opened.
-    Opened { open: OpenId, peer: PeerId, connection: ConnectionId, hello: Hello, io: Stream },
+    Inbound { peer: PeerId, connection: ConnectionId, first: First, io: Stream, decoder: Decoder },
+    /// The one we asked for is there; nothing was said on it.
+    Opened { open: OpenId, peer: PeerId, connection: ConnectionId, io: Stream },
     /// The one we asked for did not come about.
     Failed { open: OpenId, failure: SubstreamFailure },
+}
+
+/// The first words on an inbound substream.
+#[derive(Debug)]
+pub(crate) enum First {
+    Hello(Box<Hello>),
+    Move(Move),
 }
 
 /// The behaviour. See the module's text.
@@ -66,7 +78,7 @@ impl Behaviour {
     }
 
     /// Opens a substream on `connection`; answered by [`Event::Opened`] or [`Event::Failed`].
-    pub(crate) fn open(&mut self, open: OpenId, peer: PeerId, connection: ConnectionId, hello: Hello) {
+    pub(crate) fn open(&mut self, open: OpenId, peer: PeerId, connection: ConnectionId) {
         if !self.live.contains(&connection) {
             let failure = SubstreamFailure::Lost("the connection closed".to_owned());
             return self.push(ToSwarm::GenerateEvent(Event::Failed { open, failure }));
@@ -75,7 +87,7 @@ impl Behaviour {
         self.push(ToSwarm::NotifyHandler {
             peer_id: peer,
             handler: NotifyHandler::One(connection.0),
-            event: Command { open, hello },
+            event: Command { open },
         });
     }
 
@@ -148,8 +160,10 @@ impl NetworkBehaviour for Behaviour {
     ) {
         let connection = ConnectionId(connection);
         let event = match report {
-            Report::Inbound(hello, io) => Event::Inbound { peer, connection, hello, io },
-            Report::Opened(open, hello, io) => Event::Opened { open, peer, connection, hello, io },
+            Report::Inbound(first, io, decoder) => {
+                Event::Inbound { peer, connection, first, io, decoder }
+            }
+            Report::Opened(open, io) => Event::Opened { open, peer, connection, io },
             Report::Failed(open, failure) => Event::Failed { open, failure },
         };
         let answered = match &event {
@@ -176,14 +190,13 @@ impl NetworkBehaviour for Behaviour {
 #[derive(Debug)]
 pub(crate) struct Command {
     open: OpenId,
-    hello: Hello,
 }
 
 /// Handler to behaviour: what became of one.
 #[derive(Debug)]
 pub(crate) enum Report {
-    Inbound(Hello, Stream),
-    Opened(OpenId, Hello, Stream),
+    Inbound(First, Stream, Decoder),
+    Opened(OpenId, Stream),
     Failed(OpenId, SubstreamFailure),
 }
 
@@ -204,44 +217,42 @@ impl Handler {
 impl ConnectionHandler for Handler {
     type FromBehaviour = Command;
     type ToBehaviour = Report;
-    type InboundProtocol = AwaitHello;
-    type OutboundProtocol = SayHello;
+    type InboundProtocol = Listen;
+    type OutboundProtocol = Plain;
     type InboundOpenInfo = ();
     type OutboundOpenInfo = OpenId;
 
-    fn listen_protocol(&self) -> SubstreamProtocol<AwaitHello> {
-        SubstreamProtocol::new(AwaitHello, ()).with_timeout(self.negotiate)
+    fn listen_protocol(&self) -> SubstreamProtocol<Listen> {
+        SubstreamProtocol::new(Listen, ()).with_timeout(self.negotiate)
     }
 
     fn on_behaviour_event(&mut self, command: Command) {
         self.commands.push_back(command);
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<SayHello, OpenId, Report>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Plain, OpenId, Report>> {
         if let Some(report) = self.reports.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
         }
         match self.commands.pop_front() {
-            Some(Command { open, hello }) => {
-                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                    protocol: SubstreamProtocol::new(SayHello(hello), open).with_timeout(self.negotiate),
-                })
-            }
+            Some(Command { open }) => Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
+                protocol: SubstreamProtocol::new(Plain, open).with_timeout(self.negotiate),
+            }),
             // Woken by the connection itself, which calls the methods above before it polls again.
             None => Poll::Pending,
         }
     }
 
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, AwaitHello, SayHello, (), OpenId>) {
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Listen, Plain, (), OpenId>) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
-                protocol: (hello, io),
+                protocol: (first, io, decoder),
                 ..
-            }) => self.reports.push_back(Report::Inbound(hello, io)),
+            }) => self.reports.push_back(Report::Inbound(first, io, decoder)),
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
-                protocol: (hello, io),
+                protocol: io,
                 info: open,
-            }) => self.reports.push_back(Report::Opened(open, hello, io)),
+            }) => self.reports.push_back(Report::Opened(open, io)),
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info: open, error }) => {
                 self.reports.push_back(Report::Failed(open, failure_of(error)));
             }
@@ -250,25 +261,35 @@ impl ConnectionHandler for Handler {
     }
 }
 
-fn failure_of(error: StreamUpgradeError<HelloError>) -> SubstreamFailure {
+fn failure_of(error: StreamUpgradeError<Infallible>) -> SubstreamFailure {
     match error {
         StreamUpgradeError::Timeout => SubstreamFailure::Deadline,
         StreamUpgradeError::NegotiationFailed => SubstreamFailure::Unsupported,
-        StreamUpgradeError::Apply(HelloError::Refused(refusal)) => SubstreamFailure::Refused(refusal),
-        StreamUpgradeError::Apply(error) => SubstreamFailure::Lost(error.to_string()),
+        StreamUpgradeError::Apply(never) => match never {},
         StreamUpgradeError::Io(error) => SubstreamFailure::Lost(error.to_string()),
     }
 }
 
-/// Outbound: say who wants what, and read the answer.
+/// Outbound: nothing but the substream; the stream's machine says the first words.
 #[derive(Debug)]
-pub(crate) struct SayHello(Hello);
+pub(crate) struct Plain;
 
-/// Inbound: hear who wants what. The answer is given by whoever takes or refuses it.
+/// Inbound: hear the first words. The answer is given by whoever takes or refuses it.
 #[derive(Debug)]
-pub(crate) struct AwaitHello;
+pub(crate) struct Listen;
 
-impl UpgradeInfo for SayHello {
+/// Why the first words could not be heard.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    #[error(transparent)]
+    Malformed(#[from] FrameError),
+    #[error("a substream begins with HELLO or MOVE")]
+    Unexpected,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl UpgradeInfo for Plain {
     type Info = libp2p::StreamProtocol;
     type InfoIter = std::iter::Once<Self::Info>;
 
@@ -277,7 +298,7 @@ impl UpgradeInfo for SayHello {
     }
 }
 
-impl UpgradeInfo for AwaitHello {
+impl UpgradeInfo for Listen {
     type Info = libp2p::StreamProtocol;
     type InfoIter = std::iter::Once<Self::Info>;
 
@@ -286,27 +307,59 @@ impl UpgradeInfo for AwaitHello {
     }
 }
 
-impl OutboundUpgrade<Stream> for SayHello {
-    type Output = (Hello, Stream);
-    type Error = HelloError;
+impl OutboundUpgrade<Stream> for Plain {
+    type Output = Stream;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Stream, Infallible>>;
+
+    fn upgrade_outbound(self, io: Stream, _: Self::Info) -> Self::Future {
+        std::future::ready(Ok(io))
+    }
+}
+
+impl InboundUpgrade<Stream> for Listen {
+    type Output = (First, Stream, Decoder);
+    type Error = ListenError;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
-    fn upgrade_outbound(self, mut io: Stream, _: Self::Info) -> Self::Future {
+    fn upgrade_inbound(self, mut io: Stream, _: Self::Info) -> Self::Future {
         async move {
-            self.0.write(&mut io).await?;
-            hello::read_answer(&mut io).await?;
-            Ok((self.0, io))
+            let mut decoder = Decoder::new();
+            match first(&mut io, &mut decoder).await {
+                Ok(first) => Ok((first, io, decoder)),
+                Err(error) => {
+                    let code = match &error {
+                        ListenError::Malformed(FrameError::Version(_)) => Code::VersionUnsupported,
+                        _ => Code::Protocol,
+                    };
+                    refuse(&mut io, Frame::Reset { code }).await?;
+                    Err(error)
+                }
+            }
         }
         .boxed()
     }
 }
 
-impl InboundUpgrade<Stream> for AwaitHello {
-    type Output = (Hello, Stream);
-    type Error = HelloError;
-    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
-
-    fn upgrade_inbound(self, mut io: Stream, _: Self::Info) -> Self::Future {
-        async move { Ok((Hello::read(&mut io).await?, io)) }.boxed()
+async fn first(io: &mut Stream, decoder: &mut Decoder) -> Result<First, ListenError> {
+    loop {
+        match decoder.decode()? {
+            Some(Frame::Hello(hello)) => return Ok(First::Hello(hello)),
+            Some(Frame::Move(ask)) => return Ok(First::Move(ask)),
+            Some(_) => return Err(ListenError::Unexpected),
+            None => {}
+        }
+        match io.read(decoder.space()).await? {
+            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            read => decoder.filled(read),
+        }
     }
+}
+
+/// Says one last frame on a substream that carries no stream.
+pub(crate) async fn refuse(io: &mut (impl AsyncWrite + Unpin), farewell: Frame) -> io::Result<()> {
+    let mut bytes = bytes::BytesMut::new();
+    farewell.encode(&mut bytes);
+    io.write_all(&bytes).await?;
+    io.close().await
 }

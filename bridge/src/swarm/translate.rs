@@ -110,6 +110,9 @@ fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
             result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
             ..
         }) => Input::Unresponsive { connection: ConnectionId(connection) },
+        NodeEvent::Ping(ping::Event { connection, result: Ok(_), .. }) => {
+            Input::Responsive { connection: ConnectionId(connection) }
+        }
         NodeEvent::Relay(relay::client::Event::ReservationReqAccepted {
             relay_peer_id, limit, ..
         }) => Input::ReservationAccepted {

@@ -9,7 +9,7 @@ use libp2p_stream as stream;
 
 use crate::world::{QUIC, TCP, config, exchange, pair_with, within};
 
-const PROTOCOL: StreamProtocol = StreamProtocol::new("/punchline/stream/0");
+const PROTOCOL: StreamProtocol = StreamProtocol::new("/punchline/stream/1");
 
 /// A swarm that opens substreams of our protocol and then does as it likes.
 fn attacker(peer: PeerId, address: Multiaddr) -> stream::Control {

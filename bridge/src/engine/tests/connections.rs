@@ -26,9 +26,9 @@ fn the_grace_starts_when_the_last_stream_ends() {
     world.stream_on(circuit, peer(1));
     world.stream_on(circuit, peer(1));
     assert_eq!(closes(&world.pass(HOUR)), []);
-    world.tell(Input::StreamEnded { connection: circuit });
+    world.tell(Input::LegEnded { connection: circuit });
     assert_eq!(closes(&world.pass(HOUR)), [], "one stream is left");
-    world.tell(Input::StreamEnded { connection: circuit });
+    world.tell(Input::LegEnded { connection: circuit });
     assert_eq!(closes(&world.pass(grace().0 - MS)), []);
     assert_eq!(closes(&world.pass(MS)), [circuit]);
 }

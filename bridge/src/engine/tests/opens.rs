@@ -265,7 +265,7 @@ fn one_stream_more_than_a_peer_may_have_is_refused_in_both_directions() {
     assert!(matches!(world.events()[..], [Event::Refused { what: Asked::StreamOfPeer, limit: 2, .. }]));
     let (_, actions) = world.open(peer(1));
     assert!(matches!(failures(&actions)[..], [(_, OpenError::StreamsOfPeer { limit: 2, .. })]));
-    world.tell(Input::StreamEnded { connection });
+    world.tell(Input::LegEnded { connection });
     assert_eq!(opens_on(&world.open(peer(1)).1), [connection]);
 }
 

@@ -1,0 +1,140 @@
+//! Which of our streams should run elsewhere: away from a relay as soon as there is a direct path, and
+//! away from a path that died.
+//!
+//! ```text
+//! on a connection --better one--> moving --attached--> on the better one
+//!        |                          '--failed--> as before, again after a backoff
+//!        '--lost--> detached --any connection--> moving
+//! ```
+//! Only streams that this node opened are here: their openers move them.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use libp2p::PeerId;
+
+use crate::{path::ConnectionId, stream::StreamKey};
+
+/// First and longest wait after a move that failed, or a reach that found nobody: a stream without a
+/// path must notice within a second or two that there is one again, and not flood a dead network.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
+
+#[derive(Debug, Default)]
+struct Carried {
+    on: Option<ConnectionId>,
+    moving: Option<ConnectionId>,
+    retry: Option<Instant>,
+    failures: u32,
+}
+
+/// Our streams, by key.
+#[derive(Debug, Default)]
+pub(crate) struct Moves {
+    all: HashMap<StreamKey, Carried>,
+}
+
+/// Where a stream stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    On(ConnectionId),
+    Detached,
+    /// On its way, or waiting for its backoff.
+    Busy,
+}
+
+impl Moves {
+    pub(crate) fn opened(&mut self, key: StreamKey, on: ConnectionId) {
+        self.all.insert(key, Carried { on: Some(on), ..Carried::default() });
+    }
+
+    pub(crate) fn closed(&mut self, key: StreamKey) {
+        self.all.remove(&key);
+    }
+
+    pub(crate) fn of(&self, peer: PeerId) -> Vec<StreamKey> {
+        self.all.keys().filter(|key| key.peer == peer).copied().collect()
+    }
+
+    pub(crate) fn standing(&self, key: StreamKey, now: Instant) -> Option<Standing> {
+        let carried = self.all.get(&key)?;
+        let waits = carried.retry.is_some_and(|retry| retry > now);
+        Some(match carried.on {
+            _ if carried.moving.is_some() || waits => Standing::Busy,
+            Some(on) => Standing::On(on),
+            None => Standing::Detached,
+        })
+    }
+
+    pub(crate) fn moving(&mut self, key: StreamKey, to: ConnectionId) {
+        if let Some(carried) = self.all.get_mut(&key) {
+            carried.moving = Some(to);
+            carried.retry = None;
+        }
+    }
+
+    pub(crate) fn moved(&mut self, key: StreamKey, to: ConnectionId) {
+        if let Some(carried) = self.all.get_mut(&key) {
+            *carried = Carried { on: Some(to), ..Carried::default() };
+        }
+    }
+
+    pub(crate) fn failed(&mut self, key: StreamKey, now: Instant) {
+        if let Some(carried) = self.all.get_mut(&key) {
+            carried.moving = None;
+            carried.back_off(now);
+        }
+    }
+
+    pub(crate) fn detached(&mut self, key: StreamKey) {
+        if let Some(carried) = self.all.get_mut(&key) {
+            carried.on = None;
+            carried.moving = None;
+            carried.retry = None;
+        }
+    }
+
+    /// Nobody was found: look again later.
+    pub(crate) fn unreachable(&mut self, peer: PeerId, now: Instant) {
+        let detached = |(key, carried): &(&StreamKey, &mut Carried)| {
+            key.peer == peer && carried.on.is_none() && carried.moving.is_none()
+        };
+        for (_, carried) in self.all.iter_mut().filter(detached) {
+            carried.back_off(now);
+        }
+    }
+
+    /// A connection has come: waiting is over.
+    pub(crate) fn hope(&mut self, peer: PeerId) {
+        for (_, carried) in self.all.iter_mut().filter(|(key, _)| key.peer == peer) {
+            carried.retry = None;
+        }
+    }
+
+    /// The streams whose backoff is over; whoever calls this looks at them again.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<StreamKey> {
+        let due = |(key, carried): (&StreamKey, &mut Carried)| {
+            carried.retry.take_if(|retry| *retry <= now).map(|_| *key)
+        };
+        self.all.iter_mut().filter_map(due).collect()
+    }
+
+    /// Whether a stream of ours waits for any connection to `peer`.
+    pub(crate) fn awaits(&self, peer: PeerId) -> bool {
+        let detached = |carried: &Carried| carried.on.is_none() && carried.moving.is_none();
+        self.all.iter().any(|(key, carried)| key.peer == peer && detached(carried))
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.all.values().filter_map(|carried| carried.retry).min()
+    }
+}
+
+impl Carried {
+    fn back_off(&mut self, now: Instant) {
+        let wait = BACKOFF.0.saturating_mul(1 << self.failures.min(8)).min(BACKOFF.1);
+        self.failures = self.failures.saturating_add(1);
+        self.retry = Some(now + wait);
+    }
+}

@@ -1,0 +1,65 @@
+//! Every stream of ours on the best connection to its peer.
+
+use std::time::Instant;
+
+use libp2p::PeerId;
+
+use super::{Engine, input::Action, moves::Standing};
+use crate::{path::ConnectionId, stream::StreamKey};
+
+impl Engine {
+    pub(super) fn stream_moved(&mut self, key: StreamKey, to: ConnectionId, now: Instant) {
+        self.moves.moved(key, to);
+        self.place(key, now);
+    }
+
+    /// No connection carries the stream; `suspect` is the one it met silence on.
+    pub(super) fn stream_detached(
+        &mut self,
+        key: StreamKey,
+        suspect: Option<ConnectionId>,
+        now: Instant,
+    ) {
+        if let Some(connection) = suspect {
+            self.connections.suspect(connection, true);
+        }
+        self.moves.detached(key);
+        self.place(key, now);
+    }
+
+    /// The peer answered on a connection; if it was suspect, it may be the best again.
+    pub(super) fn responsive(&mut self, connection: ConnectionId, now: Instant) {
+        if let Some(peer) = self.connections.suspect(connection, false) {
+            self.place_all(peer, now);
+        }
+    }
+
+    pub(super) fn place_all(&mut self, peer: PeerId, now: Instant) {
+        for key in self.moves.of(peer) {
+            self.place(key, now);
+        }
+    }
+
+    /// Moves a stream if there is reason to. From direct to direct there is none.
+    pub(super) fn place(&mut self, key: StreamKey, now: Instant) {
+        let Some(standing) = self.moves.standing(key, now) else { return };
+        if self.stopping.is_some() {
+            return;
+        }
+        let best = self.connections.best(key.peer, &[]);
+        let best = best.filter(|best| !self.connections.is_suspect(*best));
+        let direct = |id: ConnectionId| self.path(id).is_some_and(|path| path.is_direct());
+        match (standing, best) {
+            (Standing::On(on), Some(best)) if !direct(on) && direct(best) => self.move_to(key, best),
+            (Standing::Detached, Some(best)) => self.move_to(key, best),
+            (Standing::Detached, None) if !self.reach(key.peer, now) => self.moves.failed(key, now),
+            _ => {}
+        }
+    }
+
+    fn move_to(&mut self, key: StreamKey, connection: ConnectionId) {
+        self.moves.moving(key, connection);
+        self.connections.add_user(connection);
+        self.actions.push_back(Action::MoveStream { key, connection });
+    }
+}

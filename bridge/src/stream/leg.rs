@@ -1,0 +1,133 @@
+//! A leg's I/O: frames in and out of one substream.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf as _, BytesMut};
+use futures::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    facts::Carrying,
+    frame::{Decoder, Frame, FrameError},
+    machine::{LegEnd, LegId},
+};
+
+/// Encoded frames that wait for the substream: four of Yamux's frames, so that it is never idle while
+/// there is more, and acknowledgements never wait behind much payload.
+const OUT_BYTES_MAX: usize = 64 << 10;
+
+/// For a leg that was left to take its last frames. What it does not take by then, another leg has.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A substream, or a stand-in for one.
+pub(crate) trait Pipe: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Pipe for T {}
+
+pub(super) struct Leg {
+    pub(super) id: LegId,
+    pub(super) on: Carrying,
+    io: Box<dyn Pipe>,
+    decoder: Decoder,
+    out: BytesMut,
+    unflushed: bool,
+    /// Left in order: write what is left, close, forget.
+    leaving: Option<Instant>,
+}
+
+/// What reading a leg gave.
+pub(super) enum Read {
+    Frame(Frame),
+    /// Bytes, but not a whole frame.
+    Bytes,
+    Malformed(FrameError),
+    Ended,
+    Failed(io::ErrorKind),
+    Nothing,
+}
+
+impl Leg {
+    pub(super) fn new(id: LegId, on: Carrying, io: Box<dyn Pipe>, decoder: Decoder) -> Self {
+        let out = BytesMut::new();
+        Self { id, on, io, decoder, out, unflushed: false, leaving: None }
+    }
+
+    pub(super) fn leave(&mut self, end: LegEnd, now: Instant) -> bool {
+        if end == LegEnd::Flush && self.leaving.is_none() {
+            self.leaving = Some(now + FLUSH_DEADLINE);
+        }
+        end == LegEnd::Abort
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.leaving
+    }
+
+    pub(super) fn takes_more(&self) -> bool {
+        self.out.len() < OUT_BYTES_MAX && self.leaving.is_none()
+    }
+
+    pub(super) fn put(&mut self, frame: &Frame) {
+        frame.encode(&mut self.out);
+    }
+
+    /// The next thing that arrived.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Read {
+        match self.decoder.decode() {
+            Ok(Some(frame)) => return Read::Frame(frame),
+            Ok(None) => {}
+            Err(error) => return Read::Malformed(error),
+        }
+        match Pin::new(&mut self.io).poll_read(cx, self.decoder.space()) {
+            Poll::Ready(Ok(0)) => Read::Ended,
+            Poll::Ready(Ok(read)) => {
+                self.decoder.filled(read);
+                Read::Bytes
+            }
+            Poll::Ready(Err(error)) => Read::Failed(error.kind()),
+            Poll::Pending => {
+                self.decoder.filled(0);
+                self.decoder.park();
+                Read::Nothing
+            }
+        }
+    }
+
+    /// Writes what waits. True if something was written.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut progress = false;
+        while !self.out.is_empty() {
+            match Pin::new(&mut self.io).poll_write(cx, &self.out) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(written)) => {
+                    self.out.advance(written);
+                    self.unflushed = true;
+                    progress = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(progress),
+            }
+        }
+        self.out = BytesMut::new();
+        if self.unflushed && Pin::new(&mut self.io).poll_flush(cx)?.is_ready() {
+            self.unflushed = false;
+        }
+        Ok(progress)
+    }
+
+    /// Whether a leg that was left has nothing more to do.
+    pub(super) fn poll_left(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(deadline) = self.leaving else { return false };
+        if deadline <= now || self.poll_write(cx).is_err() {
+            return true;
+        }
+        self.out.is_empty() && Pin::new(&mut self.io).poll_close(cx).is_ready()
+    }
+}

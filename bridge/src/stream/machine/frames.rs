@@ -1,0 +1,141 @@
+//! What arrives on a leg.
+
+use std::time::Instant;
+
+use super::{
+    Machine, Phase, Role,
+    error::{LossCause, StreamError, Violation},
+    event::{Event, LegId},
+    legs::Place,
+};
+use crate::stream::frame::{Code, Frame, FrameError};
+
+impl Machine {
+    /// Takes a frame from a leg. Frames of a leg that was dropped are ignored.
+    ///
+    /// # Errors
+    /// If the peer broke the protocol: the stream has then failed and the peer is told; the
+    /// error is for the driver's records.
+    pub fn handle_frame(&mut self, leg: LegId, frame: Frame, now: Instant) -> Result<(), Violation> {
+        let Some(place) = self.legs.place(leg) else {
+            return Ok(());
+        };
+        self.legs.heard_frame(place, now);
+        let taken = self.dispatch(place, leg, frame, now);
+        if let Err(violation) = taken {
+            self.fail(violation.into(), now);
+        } else if place == Place::Current && !self.is_opener() {
+            self.events.extend(self.legs.arrive(now).map(Event::Moved));
+        }
+        self.settle(now);
+        taken
+    }
+
+    /// Bytes were read from a leg, perhaps not a whole frame: it is not silent.
+    pub fn heard(&mut self, leg: LegId, now: Instant) {
+        let legs = [&mut self.legs.current, &mut self.legs.joining];
+        let Some(leg) = legs.into_iter().flatten().find(|l| l.id == leg) else {
+            return;
+        };
+        if leg.heard_bytes(now, &self.config) && leg.answered {
+            self.receiver.acknowledge_soon();
+        }
+    }
+
+    /// What was read from a leg is no frame: the stream fails, and the peer is told.
+    pub fn malformed(&mut self, leg: LegId, error: FrameError, now: Instant) {
+        if self.legs.place(leg).is_some() {
+            self.fail(Violation::Malformed(error).into(), now);
+            self.settle(now);
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        place: Place,
+        leg: LegId,
+        frame: Frame,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        if let Phase::Telling { .. } = self.phase {
+            if matches!(frame, Frame::Reset { .. } | Frame::Done) {
+                self.close();
+            }
+            return Ok(());
+        }
+        let unexpected = Violation::Unexpected { kind: frame.kind() };
+        match frame {
+            Frame::Reset { code } => self.reset_heard(place, leg, code, now),
+            Frame::Done => return self.done_heard(unexpected),
+            Frame::Attached(attached) => return self.attached_heard(place, attached, now),
+            Frame::Hello(_) | Frame::Move(_) => return Err(unexpected),
+            _ if !self.is_answered(place) => return Err(unexpected),
+            Frame::Data { offset, payload } => {
+                self.receiver.data(offset, payload, now, &self.config)?;
+            }
+            Frame::Ack { received, limit } => self.ack_heard(received, limit, now)?,
+            Frame::Blocked { limit } => self.receiver.blocked(limit, &self.config)?,
+            Frame::Fin { offset } => self.receiver.fin(offset)?,
+            Frame::FinAck { offset } => self.fin_ack_heard(offset, now)?,
+        }
+        Ok(())
+    }
+
+    /// Whether the peer may say more than an answer on this leg.
+    fn is_answered(&self, place: Place) -> bool {
+        match place {
+            Place::Current => self.legs.current.as_ref().is_some_and(|leg| leg.answered),
+            Place::Joining => false,
+            Place::Draining => true,
+        }
+    }
+
+    fn ack_heard(&mut self, received: u64, limit: u64, now: Instant) -> Result<(), Violation> {
+        if limit < received {
+            return Err(Violation::Limit { limit });
+        }
+        self.sender.allow(limit);
+        if self.sender.acknowledge(received, now, &self.config)? {
+            self.legs.strikes = 0;
+        }
+        Ok(())
+    }
+
+    fn fin_ack_heard(&mut self, offset: u64, now: Instant) -> Result<(), Violation> {
+        if self.sender.fin_acknowledged(offset, now, &self.config)? {
+            self.legs.strikes = 0;
+            self.events.push_back(Event::Delivered);
+        }
+        Ok(())
+    }
+
+    fn reset_heard(&mut self, place: Place, leg: LegId, code: Code, now: Instant) {
+        if let (Role::Opener { .. }, Phase::Open | Phase::Parting { .. }) = (&self.role, self.phase) {
+            let joining = place == Place::Joining;
+            let spare = joining && (self.is_established() || self.legs.current.is_some());
+            if code == Code::Stale || (code == Code::Busy && spare) {
+                return self.lose(leg, LossCause::Refused { code }, now);
+            }
+        }
+        let refused = !self.is_established();
+        self.fail(
+            if refused { StreamError::Refused { code } } else { StreamError::PeerReset { code } },
+            now,
+        );
+    }
+
+    /// DONE: the acceptor has everything and knows that we have.
+    fn done_heard(&mut self, unexpected: Violation) -> Result<(), Violation> {
+        let finished = self.sender.is_said() && self.receiver.is_complete();
+        if !self.is_opener() || !finished {
+            return Err(unexpected);
+        }
+        if self.outcome.is_none() {
+            self.outcome = Some(Ok(()));
+            self.sender.delivered(&self.config);
+            self.events.extend([Event::Delivered, Event::Finished]);
+        }
+        self.close();
+        Ok(())
+    }
+}

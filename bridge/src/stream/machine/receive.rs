@@ -1,0 +1,286 @@
+//! What arrived and is not yet read.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{
+    super::{
+        budget::{Budget, Grant},
+        frame::DATA_BYTES_MAX,
+    },
+    config::Config,
+    error::Violation,
+};
+
+/// A payload below this is copied rather than kept as a slice of the read buffer, which it would
+/// pin whole: half of what one read asks for.
+const SLICE_BYTES_MIN: usize = DATA_BYTES_MAX / 2;
+
+/// Copied payloads are gathered into pieces of this size, so that growing one copies little.
+const TAIL_BYTES_MAX: usize = DATA_BYTES_MAX;
+
+/// Queue entries kept when nothing is buffered.
+const IDLE_ENTRIES_MAX: usize = 8;
+
+/// A limit is worth an ACK of its own when it grew by a window divided by this.
+const CREDIT_STEPS: u64 = 4;
+
+/// The receiving half: buffers in order what was not read, and decides on acknowledgements.
+///
+/// ```text
+/// 0 ... read ... received ... limit ≤ read + largest window so far
+///       |-- buffered --|-- allowed --|
+/// ```
+#[derive(Debug)]
+pub(super) struct Receiver {
+    queue: VecDeque<Bytes>,
+    /// Small payloads, after everything in `queue`.
+    tail: BytesMut,
+    received: u64,
+    read: u64,
+    window: u64,
+    /// First offset that the peer was not allowed.
+    limit: u64,
+    grant: Grant,
+    /// `received` when the window last grew.
+    grown_at: u64,
+    size: Option<u64>,
+    /// A reader found nothing and waits.
+    starved: bool,
+    unacknowledged: u64,
+    ack_due: Option<Instant>,
+    ack_now: bool,
+    fin_ack_owed: bool,
+}
+
+impl Receiver {
+    pub(super) fn new(config: &Config, budget: &Arc<Budget>) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            tail: BytesMut::new(),
+            received: 0,
+            read: 0,
+            window: config.window_initial.max(1),
+            limit: config.window_initial.max(1),
+            grant: Grant::empty(budget),
+            grown_at: 0,
+            size: None,
+            starved: true,
+            unacknowledged: 0,
+            ack_due: None,
+            ack_now: false,
+            fin_ack_owed: false,
+        }
+    }
+
+    pub(super) fn buffered(&self) -> u64 {
+        self.received - self.read
+    }
+
+    pub(super) fn window(&self) -> u64 {
+        self.window
+    }
+
+    /// Everything up to the FIN has arrived.
+    pub(super) fn is_complete(&self) -> bool {
+        self.size == Some(self.received)
+    }
+
+    /// Everything up to the FIN has been read.
+    pub(super) fn is_read_out(&self) -> bool {
+        self.size == Some(self.read)
+    }
+
+    /// Takes DATA: keeps what is new of it.
+    pub(super) fn data(
+        &mut self,
+        offset: u64,
+        mut payload: Bytes,
+        now: Instant,
+        config: &Config,
+    ) -> Result<(), Violation> {
+        let length = payload.len() as u64;
+        let end = offset.checked_add(length).filter(|end| *end <= self.limit);
+        let limit = self.limit;
+        let end = end.ok_or(Violation::BeyondLimit { offset, length, limit })?;
+        if let Some(size) = self.size.filter(|size| end > *size) {
+            return Err(Violation::FinalSize { size, offset: end });
+        }
+        if offset > self.received {
+            return Err(Violation::Hole { offset, received: self.received });
+        }
+        self.ack_due.get_or_insert(now + config.ack_delay);
+        if end > self.received {
+            payload.advance((self.received - offset) as usize);
+            self.unacknowledged += payload.len() as u64;
+            self.ack_now |= self.unacknowledged >= config.ack_every_bytes;
+            self.received = end;
+            self.store(payload);
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, payload: Bytes) {
+        if payload.len() >= SLICE_BYTES_MIN {
+            self.freeze_tail();
+            self.queue.push_back(payload);
+            return;
+        }
+        if self.tail.len() + payload.len() > TAIL_BYTES_MAX {
+            self.freeze_tail();
+        }
+        self.tail.extend_from_slice(&payload);
+    }
+
+    fn freeze_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.queue.push_back(std::mem::take(&mut self.tail).freeze());
+        }
+    }
+
+    /// Takes FIN: the size is `offset`.
+    pub(super) fn fin(&mut self, offset: u64) -> Result<(), Violation> {
+        if let Some(size) = self.size.filter(|size| *size != offset) {
+            return Err(Violation::FinalSize { size, offset });
+        }
+        if offset < self.received {
+            return Err(Violation::FinalSize { size: self.received, offset });
+        }
+        if offset > self.received {
+            return Err(Violation::Hole { offset, received: self.received });
+        }
+        self.size = Some(offset);
+        self.fin_ack_owed = true;
+        if self.buffered() == 0 {
+            self.release();
+        }
+        Ok(())
+    }
+
+    /// The peer had to stop at `limit`: doubles the window if the reader keeps up, half a window
+    /// came since it last grew, and the budget has it.
+    pub(super) fn blocked(&mut self, limit: u64, config: &Config) -> Result<(), Violation> {
+        if limit > self.limit {
+            return Err(Violation::Limit { limit });
+        }
+        let target = self.window.saturating_mul(2).min(config.window_max);
+        let keeps_up = self.size.is_none() && self.buffered() < self.window.div_ceil(2);
+        let flows = self.received - self.grown_at >= self.window / 2;
+        if keeps_up && flows && target > self.window && self.grant.grow(target - self.window) {
+            self.window = target;
+            self.grown_at = self.received;
+        }
+        Ok(())
+    }
+
+    /// Copies out what fits into `out`; returns how much, 0 if nothing is there.
+    pub(super) fn read(&mut self, out: &mut [u8]) -> usize {
+        let mut copied = 0;
+        while copied < out.len() {
+            let room = &mut out[copied..];
+            let taken = if let Some(front) = self.queue.front_mut() {
+                let taken = take(front, room);
+                if front.is_empty() {
+                    self.queue.pop_front();
+                }
+                taken
+            } else {
+                take(&mut self.tail, room)
+            };
+            if taken == 0 {
+                break;
+            }
+            copied += taken;
+        }
+        self.read += copied as u64;
+        self.starved = copied == 0;
+        if self.buffered() == 0 {
+            self.release();
+        }
+        copied
+    }
+
+    /// Whether a reader that found nothing should try again; asked once for each time.
+    pub(super) fn take_readable(&mut self) -> bool {
+        let readable = self.starved && (self.buffered() > 0 || self.size.is_some());
+        self.starved &= !readable;
+        readable
+    }
+
+    /// Bytes trickle in but no frame has been completed for long: say that they arrive.
+    pub(super) fn acknowledge_soon(&mut self) {
+        self.ack_now = true;
+    }
+
+    /// The ACK that is due, as `(received, limit)`.
+    pub(super) fn next_ack(&mut self) -> Option<(u64, u64)> {
+        let grown = self.allowed() - self.limit;
+        let credit = self.size.is_none() && grown >= (self.window / CREDIT_STEPS).max(1);
+        (self.ack_now || credit).then(|| self.announce())
+    }
+
+    /// What this end has and allows, for a frame on the current leg.
+    pub(super) fn announce(&mut self) -> (u64, u64) {
+        self.unacknowledged = 0;
+        self.ack_now = false;
+        self.ack_due = None;
+        self.position()
+    }
+
+    /// What this end has and allows, for a leg that may never carry the stream: the
+    /// acknowledgement on the current leg stays due.
+    pub(super) fn position(&mut self) -> (u64, u64) {
+        self.limit = self.allowed();
+        (self.received, self.limit)
+    }
+
+    /// The FIN_ACK that is due.
+    pub(super) fn next_fin_ack(&mut self) -> Option<u64> {
+        let owed = self.fin_ack_owed;
+        self.fin_ack_owed = false;
+        self.size.filter(|_| owed)
+    }
+
+    /// When the acknowledgement that waits is due.
+    pub(super) fn ack_due(&self) -> Option<Instant> {
+        self.ack_due.filter(|_| !self.ack_now)
+    }
+
+    /// Time has passed.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.ack_due.is_some_and(|due| due <= now) {
+            self.ack_due = None;
+            self.ack_now = true;
+        }
+    }
+
+    /// Drops what was not read.
+    pub(super) fn abandon(&mut self) {
+        self.read = self.received;
+        self.queue.clear();
+        self.tail = BytesMut::new();
+        self.release();
+        self.grant.release();
+    }
+
+    fn allowed(&self) -> u64 {
+        self.limit.max(self.read.saturating_add(self.window))
+    }
+
+    /// Frees the memory when nothing is buffered, and the grant when nothing more will come.
+    fn release(&mut self) {
+        self.tail = BytesMut::new();
+        self.queue.shrink_to(IDLE_ENTRIES_MAX);
+        if self.is_complete() {
+            self.grant.release();
+        }
+    }
+}
+
+/// Moves what fits from `from` to `out`; returns how much.
+fn take(from: &mut impl Buf, out: &mut [u8]) -> usize {
+    let taken = from.remaining().min(out.len());
+    from.copy_to_slice(&mut out[..taken]);
+    taken
+}

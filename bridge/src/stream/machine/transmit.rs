@@ -1,0 +1,110 @@
+//! What goes out on a leg.
+
+use std::time::Instant;
+
+use super::{
+    Machine, Phase, Role,
+    event::LegId,
+    legs::{Leg, Place},
+};
+use crate::stream::frame::{Attached, Frame, Hello, Move};
+
+impl Machine {
+    /// The next frame to write on `leg`, or `None` if there is none now.
+    ///
+    /// To be asked only when the leg takes more: a frame that was taken counts as sent.
+    pub fn poll_transmit(&mut self, leg: LegId, now: Instant) -> Option<Frame> {
+        let frame = match self.legs.place(leg)? {
+            Place::Current => self.next_on_current(now),
+            Place::Joining => self.next_on_joining(),
+            Place::Draining => None,
+        }?;
+        self.settle(now);
+        Some(frame)
+    }
+
+    /// MOVE, and the RESET that must reach the peer, if there is one; no more before the answer.
+    fn next_on_joining(&mut self) -> Option<Frame> {
+        let leg = self.legs.joining.as_mut()?;
+        if !std::mem::replace(&mut leg.greeted, true) {
+            let epoch = leg.epoch;
+            return Some(self.greeting(epoch));
+        }
+        tell(leg, self.phase)
+    }
+
+    fn next_on_current(&mut self, now: Instant) -> Option<Frame> {
+        let leg = self.legs.current.as_mut()?;
+        let (epoch, answered) = (leg.epoch, leg.answered);
+        if let (Phase::Telling { .. }, Role::Acceptor) = (self.phase, &self.role) {
+            let frame = tell(leg, self.phase);
+            self.close();
+            return frame;
+        }
+        if !std::mem::replace(&mut leg.greeted, true) {
+            return Some(self.greeting(epoch));
+        }
+        if let Phase::Telling { .. } = self.phase {
+            return tell(leg, self.phase);
+        }
+        if !answered {
+            return self.next_payload(now);
+        }
+        self.next_acknowledgement().or_else(|| self.next_payload(now))
+    }
+
+    /// The first frame of this end on a leg.
+    fn greeting(&mut self, epoch: u32) -> Frame {
+        let stream = self.id;
+        let telling = matches!(self.phase, Phase::Telling { .. });
+        match &self.role {
+            Role::Acceptor => {
+                let (received, limit) = self.receiver.announce();
+                Frame::Attached(Attached { epoch, received, limit })
+            }
+            // A stream that is over must not be created by the attempt to say so.
+            Role::Opener { greeting: Some(greeting) } if !telling => {
+                let (service, ticket) = (greeting.service.clone(), greeting.ticket.clone());
+                let (_, limit) = self.receiver.position();
+                Frame::Hello(Box::new(Hello { stream, epoch, limit, service, ticket }))
+            }
+            Role::Opener { .. } => {
+                let (received, limit) = self.receiver.position();
+                Frame::Move(Move { stream, epoch, received, limit })
+            }
+        }
+    }
+
+    fn next_acknowledgement(&mut self) -> Option<Frame> {
+        if let Some((received, limit)) = self.receiver.next_ack() {
+            return Some(Frame::Ack { received, limit });
+        }
+        if let Some(offset) = self.receiver.next_fin_ack() {
+            return Some(Frame::FinAck { offset });
+        }
+        if let (Phase::Parting { .. }, Role::Acceptor) = (self.phase, &self.role) {
+            self.close();
+            return Some(Frame::Done);
+        }
+        None
+    }
+
+    fn next_payload(&mut self, now: Instant) -> Option<Frame> {
+        if let Some((offset, payload)) = self.sender.next_data(now, &self.config) {
+            return Some(Frame::Data { offset, payload });
+        }
+        if let Some(offset) = self.sender.next_fin() {
+            return Some(Frame::Fin { offset });
+        }
+        self.is_established().then_some(())?;
+        self.sender.next_blocked().map(|limit| Frame::Blocked { limit })
+    }
+}
+
+/// RESET, once on each leg, if there is one to say.
+fn tell(leg: &mut Leg, phase: Phase) -> Option<Frame> {
+    let Phase::Telling { code, .. } = phase else {
+        return None;
+    };
+    (!std::mem::replace(&mut leg.reset_sent, true)).then_some(Frame::Reset { code })
+}

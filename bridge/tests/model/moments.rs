@@ -1,0 +1,320 @@
+//! Moments that have a name: each deadline, each limit, each refusal.
+
+use std::{mem::size_of, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use punchline_bridge::stream::{
+    StreamId,
+    budget::Budget,
+    frame::{Code, Frame},
+    machine::{Config, Event, Farewell, LegId, LossCause, Machine, StreamError},
+};
+
+use crate::world::{ACCEPTOR, OPENER, Script, Step, World, hello_service};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+pub(crate) const FIRST: LegId = LegId(1);
+
+/// Programs that neither write nor finish, with settings fit for production.
+pub(crate) fn calm() -> Script {
+    let config = Config::default();
+    Script { bytes: [u64::MAX, u64::MAX], write_bytes: 0, queue: 64, config, ..Script::default() }
+}
+
+/// A world in which everything under way has arrived.
+pub(crate) fn attached(script: Script) -> World {
+    let mut world = World::new(script);
+    arrive(&mut world);
+    world
+}
+
+/// Delivers until only time can pass.
+pub(crate) fn arrive(world: &mut World) {
+    while let Some(&step) = world.steps().first().filter(|step| **step != Step::Tick) {
+        world.take(step);
+    }
+}
+
+/// Lets time pass, deadline by deadline, until `done` or the bound.
+fn wait(world: &mut World, most: Duration, done: impl Fn(&World) -> bool) -> Duration {
+    let begin = world.now;
+    while !done(world) {
+        let next = world.next_deadline().expect("a deadline is set");
+        let by = next.saturating_duration_since(world.now);
+        world.advance(by);
+        assert!(world.now - begin <= most, "not within {most:?}");
+    }
+    world.now - begin
+}
+
+#[test]
+fn a_black_hole_is_noticed_within_three_seconds_while_data_is_in_flight() {
+    for end in [OPENER, ACCEPTOR] {
+        let mut world = attached(calm());
+        world.black_hole(FIRST);
+        world.advance(Duration::from_secs(100));
+        world.write(end, 10);
+        let took = wait(&mut world, 3000 * MILLISECOND, |w| w.ends[end].need_path.is_some());
+        assert_eq!(took, 2500 * MILLISECOND);
+        let cause = LossCause::Silent { waited: took };
+        assert!(matches!(
+            world.ends[end].events[..],
+            [.., Event::DropLeg { leg: FIRST, .. }, Event::NeedPath { cause: c, .. }] if c == cause
+        ));
+    }
+}
+
+#[test]
+fn an_idle_stream_sets_no_deadline() {
+    let mut world = attached(calm());
+    assert_eq!(world.next_deadline(), None);
+    world.write(OPENER, 10);
+    arrive(&mut world);
+    wait(&mut world, 25 * MILLISECOND, |w| w.steps().len() > 1 || w.next_deadline().is_none());
+    arrive(&mut world);
+    assert_eq!(world.next_deadline(), None);
+}
+
+#[test]
+fn a_leg_is_not_silent_while_bytes_of_a_frame_trickle_in() {
+    let mut world = attached(calm());
+    world.write(OPENER, 10);
+    for _ in 0..10 {
+        world.advance(1000 * MILLISECOND);
+        let now = world.now;
+        world.machine(OPENER).heard(FIRST, now);
+    }
+    assert_eq!(world.ends[OPENER].need_path, None);
+    // The end that bytes trickle into says so, for the sake of the other.
+    let now = world.now;
+    world.machine(ACCEPTOR).heard(FIRST, now);
+    assert_eq!(world.machine(ACCEPTOR).poll_transmit(FIRST, now), None);
+    let later = now + 700 * MILLISECOND;
+    world.machine(ACCEPTOR).heard(FIRST, later);
+    let frame = world.machine(ACCEPTOR).poll_transmit(FIRST, later);
+    assert!(matches!(frame, Some(Frame::Ack { .. })));
+}
+
+#[test]
+fn silence_is_judged_more_slowly_each_time_until_something_is_acknowledged() {
+    let mut world = attached(calm());
+    world.write(OPENER, 10);
+    world.black_hole(FIRST);
+    for expected in [2500, 5000, 10_000, 20_000, 20_000] {
+        let took = wait(&mut world, 21_000 * MILLISECOND, |w| w.ends[OPENER].wants_path());
+        assert_eq!(took, expected * MILLISECOND);
+        let leg = world.open_leg();
+        world.black_hole(leg);
+    }
+    world.open_leg();
+    arrive(&mut world);
+    wait(&mut world, 25 * MILLISECOND, |w| w.steps().len() > 1);
+    arrive(&mut world);
+    world.write(OPENER, 10);
+    world.live_legs().into_iter().for_each(|leg| world.black_hole(leg));
+    let took = wait(&mut world, 3000 * MILLISECOND, |w| w.ends[OPENER].wants_path());
+    assert_eq!(took, 2500 * MILLISECOND);
+}
+
+#[test]
+fn without_a_path_both_ends_fail_after_their_patience_and_name_the_loss() {
+    let mut world = attached(calm());
+    world.cut(FIRST);
+    arrive(&mut world);
+    for end in [OPENER, ACCEPTOR] {
+        let left = world.ends[end].need_path.unwrap() - world.now;
+        assert_eq!(left, Duration::from_secs(60));
+    }
+    world.advance(Duration::from_secs(60) - MILLISECOND);
+    assert_eq!(world.ends[OPENER].failed, None);
+    world.advance(MILLISECOND);
+    let waited = Duration::from_secs(60);
+    let error = StreamError::NoPath { cause: LossCause::ConnectionClosed, waited };
+    for end in [OPENER, ACCEPTOR] {
+        assert_eq!(world.ends[end].failed, Some(error));
+        assert!(world.ends[end].closed);
+        assert_eq!(world.machine(end).read(&mut [0; 8]), Err(error));
+        assert_eq!(world.machine(end).write(&[0; 8]), Err(error));
+    }
+    assert_eq!(world.ends[ACCEPTOR].tombstone, Some(Farewell::Reset(Code::Patience)));
+}
+
+#[test]
+fn failed_moves_do_not_renew_the_patience() {
+    let mut world = attached(calm());
+    world.cut(FIRST);
+    arrive(&mut world);
+    let until = world.ends[OPENER].need_path;
+    for _ in 0..3 {
+        let leg = world.open_leg();
+        world.black_hole(leg);
+        wait(&mut world, Duration::from_secs(21), |w| w.ends[OPENER].wants_path());
+        assert_eq!(world.ends[OPENER].need_path, until);
+    }
+}
+
+#[test]
+fn a_move_from_a_living_leg_has_no_gap_at_the_opener() {
+    let mut world = attached(calm());
+    let to = world.open_leg();
+    world.advance(40 * MILLISECOND);
+    arrive(&mut world);
+    let moved = world.ends[OPENER].moved[0];
+    assert_eq!((moved.from, moved.to), (FIRST, to));
+    assert_eq!((moved.gap, moved.cause), (Duration::ZERO, None));
+    assert_eq!(world.machine(OPENER).leg(), Some(to));
+    assert_eq!(world.ends[ACCEPTOR].moved.len(), 1);
+}
+
+#[test]
+fn what_is_in_flight_on_the_old_leg_still_counts_while_a_move_completes() {
+    let mut world = attached(calm());
+    world.write(OPENER, 100);
+    let to = world.open_leg();
+    world.take(Step::Deliver { leg: to, to: ACCEPTOR });
+    assert_eq!(world.machine(ACCEPTOR).leg(), Some(to));
+    // The MOVE overtook the payload; the payload arrives nevertheless, on the leg before.
+    world.take(Step::Deliver { leg: FIRST, to: ACCEPTOR });
+    assert_eq!(world.ends[ACCEPTOR].read, 100);
+    arrive(&mut world);
+    assert_eq!(world.machine(OPENER).leg(), Some(to));
+}
+
+#[test]
+fn the_gap_after_a_loss_counts_from_the_loss_at_both_ends() {
+    let mut world = attached(calm());
+    world.cut(FIRST);
+    arrive(&mut world);
+    world.advance(300 * MILLISECOND);
+    world.open_leg();
+    arrive(&mut world);
+    for end in [OPENER, ACCEPTOR] {
+        let moved = world.ends[end].moved[0];
+        assert_eq!(moved.gap, 300 * MILLISECOND);
+        assert_eq!(moved.cause, Some(LossCause::ConnectionClosed));
+    }
+}
+
+#[test]
+fn the_gap_after_a_black_hole_counts_from_the_last_that_was_heard() {
+    let mut world = attached(calm());
+    world.advance(1000 * MILLISECOND);
+    world.black_hole(FIRST);
+    world.write(OPENER, 10);
+    wait(&mut world, 3000 * MILLISECOND, |w| w.ends[OPENER].wants_path());
+    world.advance(100 * MILLISECOND);
+    world.open_leg();
+    arrive(&mut world);
+    assert_eq!(world.ends[OPENER].moved[0].gap, 2600 * MILLISECOND);
+}
+
+#[test]
+fn a_move_that_is_never_answered_leaves_the_stream_where_it_lives() {
+    let mut world = attached(calm());
+    let lost = world.open_leg();
+    world.black_hole(lost);
+    wait(&mut world, 3000 * MILLISECOND, |w| !w.ends[OPENER].move_failed.is_empty());
+    assert_eq!(world.machine(OPENER).leg(), Some(FIRST));
+    assert_eq!(world.ends[OPENER].need_path, None);
+    let waited = 2500 * MILLISECOND;
+    assert_eq!(world.ends[OPENER].move_failed, [LossCause::Unanswered { waited }]);
+}
+
+#[test]
+fn a_move_supersedes_the_one_under_way() {
+    let mut world = attached(calm());
+    let first = world.open_leg();
+    let second = world.open_leg();
+    arrive(&mut world);
+    assert_eq!(world.machine(OPENER).leg(), Some(second));
+    let dropped = |e: &Event| matches!(e, Event::DropLeg { leg, .. } if *leg == first);
+    assert!(world.ends[OPENER].events.iter().any(dropped));
+}
+
+#[test]
+fn the_leg_before_is_dropped_at_the_latest_when_it_has_drained_long_enough() {
+    let mut world = attached(calm());
+    let to = world.open_leg();
+    world.take(Step::Deliver { leg: to, to: ACCEPTOR });
+    world.advance(2500 * MILLISECOND);
+    let dropped = |e: &Event| matches!(e, Event::DropLeg { leg: FIRST, .. });
+    assert!(world.ends[ACCEPTOR].events.iter().any(dropped));
+}
+
+#[test]
+fn a_slow_reader_hides_no_acknowledgement_and_stops_no_other_direction() {
+    let script = Script {
+        bytes: [400_000, 400_000],
+        write_bytes: 10_000,
+        config: Config::default(),
+        ..Script::default()
+    };
+    let mut world = World::new(script);
+    world.ends[ACCEPTOR].paused = true;
+    for _ in 0..10 {
+        arrive(&mut world);
+        world.advance(25 * MILLISECOND);
+    }
+    assert_eq!(world.ends[OPENER].read, 400_000, "the other direction");
+    let (retained, buffered) =
+        (world.machine(OPENER).retained_bytes(), world.machine(ACCEPTOR).buffered_bytes());
+    assert_eq!(buffered, 256 << 10, "the window is full");
+    assert_eq!(retained, world.ends[OPENER].written - buffered, "all that arrived is acknowledged");
+    assert_eq!(world.machine(ACCEPTOR).window_bytes(), 256 << 10);
+    world.settle();
+    world.assert_whole();
+}
+
+#[test]
+fn early_data_stops_at_its_limit_until_the_hello_is_answered() {
+    let mut world = World::new(Script { queue: 1000, ..calm() });
+    world.write(OPENER, 100_000);
+    let mut early = 0;
+    world.tamper(FIRST, ACCEPTOR, |frames| {
+        assert!(matches!(frames[0], Frame::Hello(_)));
+        early = frames[1..]
+            .iter()
+            .map(|f| if let Frame::Data { payload, .. } = f { payload.len() } else { 0 })
+            .sum();
+    });
+    assert_eq!(early, 16 << 10);
+}
+
+#[test]
+fn one_byte_messages_gather_when_too_many_are_in_flight() {
+    let budget = Budget::new(0);
+    let mut world = attached(calm());
+    let now = world.now;
+    let machine = world.machine(OPENER);
+    let mut frames = 0;
+    while machine.write(&[1]).unwrap() > 0 {
+        while let Some(frame) = machine.poll_transmit(FIRST, now) {
+            frames += usize::from(matches!(frame, Frame::Data { .. }));
+        }
+    }
+    assert_eq!(machine.retained_bytes(), 256 << 10);
+    // Besides, a full buffer of gathered bytes is a frame, however many are in flight.
+    assert!(frames <= (256 << 10) / 64 + (256 << 10) / 2048, "{frames} frames");
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn an_idle_stream_is_small() {
+    let bytes = size_of::<Machine>();
+    println!("a machine has {bytes} bytes");
+    assert!(bytes <= 1024);
+}
+
+#[test]
+fn a_stream_is_finished_here_and_written_to_no_more() {
+    let budget = Budget::new(0);
+    let now = std::time::Instant::now();
+    let config = Arc::new(Config::default());
+    let id = StreamId::from_bytes([1; 16]);
+    let mut machine = Machine::open(id, hello_service(), Bytes::new(), config, &budget, FIRST, now);
+    assert_eq!(machine.write(b"abc"), Ok(3));
+    machine.finish();
+    assert_eq!(machine.write(b"d"), Err(StreamError::Finished));
+    let frames: Vec<_> = std::iter::from_fn(|| machine.poll_transmit(FIRST, now)).collect();
+    assert!(matches!(frames[..], [Frame::Hello(_), Frame::Data { .. }, Frame::Fin { offset: 3 }]));
+}

@@ -1,0 +1,13 @@
+//! The command line is a contract: operators and scripts rely on it. Proven with the shipped programs,
+//! on loopback.
+
+#![allow(clippy::unwrap_used)]
+
+mod arguments;
+mod demo;
+mod events;
+mod identity;
+mod sessions;
+mod settings;
+mod stopping;
+mod world;

@@ -1,0 +1,156 @@
+//! Layers of settings: flags, environment, file, defaults; seen by where a server listens.
+
+use anyhow::{Result, ensure};
+use punchline_tests::process::{Launch, Program};
+
+use crate::world::{NO_RELAY, SOON, World, refused};
+
+const FILE: &str = r#"
+listen = "/ip4/127.0.0.5/tcp/0"
+[server]
+listen = ["/ip4/127.0.0.4/tcp/0"]
+"#;
+
+fn on(host: u8) -> String {
+    format!("/ip4/127.0.0.{host}/tcp/0")
+}
+
+/// Starts a server and waits until it listens on each of these loopback addresses; it may not on others.
+async fn listens(launch: Launch, hosts: &[u8]) -> Result<Program> {
+    let program = launch.spawn()?;
+    for host in hosts {
+        let there = format!("/ip4/127.0.0.{host}/");
+        let is_there = |address: &str| address.starts_with(&there);
+        program.wait_for("listening", |event| event.text("address").is_some_and(is_there), SOON).await?;
+    }
+    let count = program.events().iter().filter(|event| event.name() == "listening").count();
+    ensure!(count == hosts.len(), "{}", program.report());
+    Ok(program)
+}
+
+#[tokio::test]
+async fn flags_beat_punchline_variables_beat_libp2p_variables_beat_the_file() -> Result<()> {
+    let world = World::new()?;
+    let file = world.write("settings.toml", FILE)?;
+    let by_file = || Ok::<_, anyhow::Error>(world.launch("server", "server")?.args(["--config", &file]));
+    let by_libp2p = || Ok::<_, anyhow::Error>(by_file()?.env("LIBP2P_LISTEN_MULTIADDRS", on(3)));
+    let by_punchline = || Ok::<_, anyhow::Error>(by_libp2p()?.env("PUNCHLINE_LISTEN", on(2)));
+    listens(by_file()?, &[4]).await?;
+    listens(by_libp2p()?, &[3]).await?;
+    listens(by_punchline()?, &[2]).await?;
+    listens(by_punchline()?.args(["--listen", &on(1)]), &[1]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_named_after_a_command_holds_for_that_command_alone() -> Result<()> {
+    let world = World::new()?;
+    let file = world.write("settings.toml", FILE)?;
+    let relay = world.launch("relay", "relay")?.args(["--external", "auto", "--config", &file]);
+    listens(relay.env("LIBP2P_LISTEN_MULTIADDRS", on(3)), &[5]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn common_settings_too_may_stand_in_the_table_of_a_command() -> Result<()> {
+    let world = World::new()?;
+    let (top, own, flag) = (world.text("top"), world.text("own"), world.text("flag"));
+    let file = format!("identity = \"{top}\"\n[server]\nidentity = \"{own}\"\nlisten = \"{}\"", on(1));
+    let file = world.write("settings.toml", &file)?;
+    let server =
+        || Ok::<_, anyhow::Error>(world.bare()?.args(["server", "--events=-", "--config", &file]));
+    listens(server()?, &[1]).await?;
+    assert!(world.path("own").exists() && !world.path("top").exists());
+    listens(server()?.env("PUNCHLINE_IDENTITY", &flag), &[1]).await?;
+    assert!(world.path("flag").exists());
+    let id = world.bare()?.args(["id"]).env("PUNCHLINE_CONFIG", &file).output(SOON).await?;
+    assert!(id.status.success() && world.path("top").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn lists_take_repetition_commas_and_semicolons_everywhere() -> Result<()> {
+    let world = World::new()?;
+    let server = || world.launch("server", "server");
+    let flags = server()?.args(["--listen", &on(1), "--listen"]).args([format!("{},{}", on(2), on(3))]);
+    listens(flags, &[1, 2, 3]).await?;
+    let variable = format!("{}; {},", on(1), on(2));
+    listens(server()?.env("PUNCHLINE_LISTEN", &variable), &[1, 2]).await?;
+    listens(server()?.env("LIBP2P_LISTEN_MULTIADDRS", &variable), &[1, 2]).await?;
+    let file =
+        world.write("lists.toml", &format!("listen = [\"{};{}\", \"{}\"]", on(1), on(2), on(3)))?;
+    listens(server()?.args(["--config", &file]), &[1, 2, 3]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_listens_on_tcp_and_quic_when_nothing_is_said() -> Result<()> {
+    let world = World::new()?;
+    let server = world.launch("server", "server")?.spawn()?;
+    for transport in ["/tcp/", "/quic-v1"] {
+        let has = |address: &str| address.starts_with("/ip4/127.0.0.1/") && address.contains(transport);
+        server.wait_for("listening", |event| event.text("address").is_some_and(has), SOON).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_settings_file_is_refused_with_the_place_and_the_reason() -> Result<()> {
+    let world = World::new()?;
+    let huge = format!("# {}", "x".repeat(1 << 20));
+    for (content, hints) in [
+        ("listen =", &["is not valid TOML", "line 1"][..]),
+        ("lisen = \"x\"", &["`lisen` is not a setting", "--help"]),
+        ("[server]\nfrob = 1", &["`frob` is not a setting of `server`"]),
+        ("[serfer]\nlisten = \"x\"", &["`serfer` is not a setting"]),
+        ("[client]\nmax-circuits = 1", &["`max-circuits` is not a setting of `client`"]),
+        ("config = \"other.toml\"", &["`config` is not a setting"]),
+        ("network = 1.5", &["`network` must be a string"]),
+        ("listen = [1]", &["`listen` must be"]),
+        ("listen = { a = 1 }", &["`listen` must be"]),
+        ("[server]\nlisten = { a = 1 }", &["`listen` must be"]),
+        ("network = \"moonnet\"", &["moonnet", "mainnet, testnet-10", "settings.toml"]),
+        ("[server]\nlisten = \"x\"", &["/tcp/<port>", "settings.toml"]),
+        (&huge, &["too many", "--config"]),
+    ] {
+        let file = world.write("settings.toml", content)?;
+        let launch = world.quiet("server", "server")?.args(["--check", "--config", &file]);
+        refused(&launch.output(SOON).await?, 2, &[hints, &[&file]].concat());
+    }
+    for missing in [world.text("missing.toml"), world.text("")] {
+        let launch = world.quiet("server", "server")?.args(["--check"]);
+        let output = launch.env("PUNCHLINE_CONFIG", &missing).output(SOON).await?;
+        refused(&output, 2, &[&missing, "--config"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_variable_is_named() -> Result<()> {
+    let world = World::new()?;
+    for (name, value) in [
+        ("PUNCHLINE_PEER", "xyz"),
+        ("LIBP2P_REMOTE_PEER_ID", "xyz"),
+        ("LIBP2P_LISTEN_MULTIADDRS", "xyz"),
+        ("PUNCHLINE_NETWORK", "moonnet"),
+        ("PUNCHLINE_CHECK", "perhaps"),
+    ] {
+        let launch = world.quiet("client", "client")?.env(name, value);
+        refused(&launch.output(SOON).await?, 2, &[name, value]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn switches_are_variables_and_keys_too() -> Result<()> {
+    let world = World::new()?;
+    for yes in ["1", "true", "yes"] {
+        let server = world.quiet("server", "server")?.args(["--relay", NO_RELAY]);
+        let output = server.env("PUNCHLINE_CHECK", yes).output(SOON).await?;
+        assert_eq!(output.stdout, b"the settings are usable\n", "{yes}: {output:?}");
+    }
+    let file = world.write("settings.toml", "check = true\nverbose = 1\nmax_circuits = 7\n")?;
+    let output = world.quiet("server", "server")?.args(["--config", &file]).output(SOON).await?;
+    assert_eq!(output.stdout, b"the settings are usable\n", "{output:?}");
+    Ok(())
+}
