@@ -1,9 +1,9 @@
 //! `punchline demo`: the whole story on one machine, checked.
 //!
 //! A relay, a server and a client, each its own process on loopback with its own identity: the server
-//! reserves a place, the client reaches it through the relay and shakes hands, both upgrade to a
-//! direct connection, the session goes on there, and a load of Kaspa messages crosses it while the
-//! relay's counters stand still. [`stage`] runs the processes, [`story`] collects what happened and
+//! reserves a place, the client reaches it through the relay, shakes hands and begins to send a load of
+//! Kaspa messages; both upgrade to a direct connection, the live session moves there with data in
+//! flight, and the relay's counters stand still. [`stage`] runs the processes, [`story`] collects what happened and
 //! judges it, [`show`] tells it to people.
 
 mod show;
@@ -19,7 +19,7 @@ use self::{
     story::{Scene, Story},
 };
 
-/// The load that crosses the direct path. Large enough that the relay could not hide it.
+/// The load of the session. Large enough that the relay could not hide it.
 pub(crate) const LOAD_MIB: u64 = 16;
 
 /// For each thing to happen. All of it takes a few seconds; a busy machine may need more.
@@ -58,13 +58,14 @@ async fn play(stage: &mut Stage, show: &mut show::Show) -> anyhow::Result<Story>
     until(stage, show, &mut story, Scene::ReservationHeld).await?;
 
     let load = LOAD_MIB.to_string();
-    let client = ["--relay", &relay, "--peer", &server, "--load-mib", &load, "--load-after-direct"];
+    let client = ["--relay", &relay, "--peer", &server, "--load-mib", &load];
     stage.spawn(Actor::Client, &client)?;
     for scene in [
         Scene::RelayedConnection,
-        Scene::RelayedSession,
+        Scene::RelayedStream,
+        Scene::Session,
         Scene::Upgraded,
-        Scene::DirectSession,
+        Scene::Moved,
         Scene::LoadSent,
         Scene::LoadReceived,
     ] {

@@ -54,13 +54,10 @@ impl Show {
         for (name, value) in [
             (
                 "time to first session",
-                format!("{} ms, through the relay", story.time_to_session().as_millis()),
+                format!("{} ms after the circuit", story.time_to_session().as_millis()),
             ),
             ("time to direct", format!("{} ms", story.time_to_direct().as_millis())),
-            (
-                "gap while going over",
-                format!("{} ms (the session is reopened on the direct path)", story.gap().as_millis()),
-            ),
+            ("gap of the move", format!("{:.1} ms in the running session", story.gap_ms())),
             ("load", format!("{} in {} ms, {rate:.1} MiB/s", bytes(load_bytes), load_took.as_millis())),
             ("sent directly", bytes(story.stream_bytes("sent_direct_bytes"))),
             ("sent through the relay", bytes(story.stream_bytes("sent_relayed_bytes"))),
@@ -121,6 +118,12 @@ fn told(seen: &Seen) -> Option<String> {
             seen.text("transport"),
             seen.number("took_ms"),
             seen.number("attempts")
+        ),
+        "stream_moved" => format!(
+            "the session moves from the {} to the {} path, gap {:.1} ms",
+            seen.text("from"),
+            seen.text("to"),
+            seen.event.get("gap_ms").and_then(serde_json::Value::as_f64).unwrap_or_default()
         ),
         "upgrade_failed" => format!("could not punch through to {peer}: {}", seen.text("reason")),
         "load_done" => format!(

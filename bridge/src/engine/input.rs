@@ -167,15 +167,45 @@ pub(crate) enum Input {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    Dial { dial: DialId, peer: PeerId, addresses: Vec<Multiaddr> },
-    ListenOnCircuit { relay: RelayAddr },
-    AddCandidate { address: Multiaddr },
-    OpenSubstream { open: OpenId, peer: PeerId, connection: ConnectionId, service: Service },
-    MoveStream { key: StreamKey, connection: ConnectionId },
-    FailOpen { open: OpenId, error: OpenFailure },
-    Accept { inbound: InboundId },
-    Refuse { inbound: InboundId, refusal: Refusal },
-    CloseConnection { connection: ConnectionId },
+    Dial {
+        dial: DialId,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
+    ListenOnCircuit {
+        relay: RelayAddr,
+    },
+    AddCandidate {
+        address: Multiaddr,
+    },
+    OpenSubstream {
+        open: OpenId,
+        peer: PeerId,
+        connection: ConnectionId,
+        service: Service,
+    },
+    MoveStream {
+        key: StreamKey,
+        connection: ConnectionId,
+    },
+    /// Reset a peer's stream that the peer has forgotten.
+    Forsake {
+        key: StreamKey,
+    },
+    FailOpen {
+        open: OpenId,
+        error: OpenFailure,
+    },
+    Accept {
+        inbound: InboundId,
+    },
+    Refuse {
+        inbound: InboundId,
+        refusal: Refusal,
+    },
+    CloseConnection {
+        connection: ConnectionId,
+    },
 }
 
 /// An [`OpenError`] on its way to whoever asked; equal if it reads the same.

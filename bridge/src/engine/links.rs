@@ -52,6 +52,7 @@ impl Engine {
             self.advance(open, now);
         }
         self.moves.hope(peer);
+        self.orphans.connected(peer, now);
         self.place_all(peer, now);
         if self.stopping.is_some() {
             self.close(connection, CloseCause::Shutdown);
@@ -70,6 +71,7 @@ impl Engine {
         }
         if self.connections.of(peer).next().is_none() {
             self.upgrades.disconnected(peer);
+            self.orphans.disconnected(peer);
         }
         self.events.push_back(Event::ConnectionClosed { peer, connection: id, path, cause });
     }

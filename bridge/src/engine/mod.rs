@@ -12,7 +12,8 @@
 //! - [`relays`]: links and reservations;
 //! - [`candidates`]: how the outside sees us;
 //! - [`upgrades`]: who is reached only through a relay;
-//! - [`moves`]: which of our streams should run elsewhere.
+//! - [`moves`]: which of our streams should run elsewhere;
+//! - [`orphans`]: which streams of peers nobody will move any more.
 //!
 //! What needs several of them at once is told in [`streams`], [`placing`], [`reaching`] and [`links`].
 
@@ -23,6 +24,7 @@ pub(crate) mod input;
 mod links;
 mod moves;
 mod opens;
+mod orphans;
 mod placing;
 mod reaching;
 mod relays;
@@ -42,6 +44,7 @@ use self::{
     input::{Action, Input},
     moves::Moves,
     opens::Opens,
+    orphans::Orphans,
     relays::Relays,
     upgrades::Upgrades,
 };
@@ -62,6 +65,7 @@ pub(crate) struct Engine {
     candidates: Candidates,
     upgrades: Upgrades,
     moves: Moves,
+    orphans: Orphans,
     stopping: Option<Instant>,
     stopped: bool,
     next_dial: u64,
@@ -86,6 +90,7 @@ impl Engine {
             candidates: Candidates::new(config.global.clone()),
             upgrades: Upgrades::default(),
             moves: Moves::default(),
+            orphans: Orphans::default(),
             stopping: None,
             stopped: false,
             next_dial: 0,
@@ -148,7 +153,10 @@ impl Engine {
             Input::StreamDetached { key, connection, silent } => {
                 self.stream_detached(key, connection.filter(|_| silent), now);
             }
-            Input::StreamClosed { key } => self.moves.closed(key),
+            Input::StreamClosed { key } => {
+                self.moves.closed(key);
+                self.orphans.attached(key);
+            }
             Input::Responsive { connection } => self.responsive(connection, now),
         }
         self.handle_timeout(now);
@@ -164,6 +172,9 @@ impl Engine {
         }
         for (peer, step) in self.relays.poll(now) {
             self.relay_step(peer, step, now);
+        }
+        for key in self.orphans.take_due(now) {
+            self.actions.push_back(Action::Forsake { key });
         }
         for key in self.moves.take_due(now) {
             self.place(key, now);
@@ -191,7 +202,8 @@ impl Engine {
         let unused = self.connections.next_expiry(self.grace(), |peer| self.relays.needs_link(peer));
         let (opens, dials) = (self.opens.next_deadline(), self.dials.next_deadline());
         let (relays, moves) = (self.relays.next_deadline(), self.moves.next_deadline());
-        [opens, dials, relays, moves, unused, self.stopping].into_iter().flatten().min()
+        let orphans = self.orphans.next_deadline();
+        [opens, dials, relays, moves, orphans, unused, self.stopping].into_iter().flatten().min()
     }
 
     /// Whether a shutdown is under way.

@@ -53,6 +53,11 @@ impl Moves {
         self.all.remove(&key);
     }
 
+    /// Whether we opened this stream.
+    pub(crate) fn contains(&self, key: StreamKey) -> bool {
+        self.all.contains_key(&key)
+    }
+
     pub(crate) fn of(&self, peer: PeerId) -> Vec<StreamKey> {
         self.all.keys().filter(|key| key.peer == peer).copied().collect()
     }

@@ -9,6 +9,7 @@ use crate::{path::ConnectionId, stream::StreamKey};
 
 impl Engine {
     pub(super) fn stream_moved(&mut self, key: StreamKey, to: ConnectionId, now: Instant) {
+        self.orphans.attached(key);
         self.moves.moved(key, to);
         self.place(key, now);
     }
@@ -23,8 +24,14 @@ impl Engine {
         if let Some(connection) = suspect {
             self.connections.suspect(connection, true);
         }
-        self.moves.detached(key);
-        self.place(key, now);
+        if self.moves.contains(key) {
+            self.moves.detached(key);
+            self.place(key, now);
+        } else {
+            let connected = self.connections.best(key.peer, &[]);
+            let alive = connected.is_some_and(|best| !self.connections.is_suspect(best));
+            self.orphans.detached(key, alive, now);
+        }
     }
 
     /// The peer answered on a connection; if it was suspect, it may be the best again.

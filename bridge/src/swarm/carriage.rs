@@ -312,6 +312,23 @@ impl Driver {
         None
     }
 
+    pub(super) fn forsake(&mut self, key: StreamKey) {
+        if let Some(live) = self.streams.get_mut(key) {
+            live.shared.reset(Code::Unknown);
+            live.shared.abandon();
+        }
+    }
+
+    /// The node is gone: its streams end, and say so before it does.
+    pub(super) fn end_streams(&mut self) {
+        for live in self.streams.all() {
+            live.shared.abandon();
+        }
+        while let Ok((key, note)) = self.notes.1.try_recv() {
+            self.note(key, note);
+        }
+    }
+
     fn leg(&mut self) -> LegId {
         LegId(self.id())
     }

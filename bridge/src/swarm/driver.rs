@@ -42,6 +42,7 @@ use crate::{
         Stream, StreamKey,
         budget::{BUDGET_BYTES_DEFAULT, Budget},
         carrier::{Note, Notes},
+        frame::Code,
         machine,
     },
 };
@@ -160,6 +161,9 @@ impl Driver {
         while let Some(action) = self.engine.poll_action() {
             self.act(action);
         }
+        if self.engine.is_stopped() {
+            self.end_streams();
+        }
         while let Some(event) = self.engine.poll_event() {
             self.publish(event);
         }
@@ -185,7 +189,13 @@ impl Driver {
                 let _ = reply.send(self.serve(service, queue));
                 None
             }
-            Command::Shutdown => Some(Input::Shutdown),
+            Command::Shutdown => {
+                // The peers should not wait for a path that nobody brings.
+                for live in self.streams.all() {
+                    live.shared.reset(Code::Shutdown);
+                }
+                Some(Input::Shutdown)
+            }
         }
     }
 
@@ -236,6 +246,7 @@ impl Driver {
                 self.asked.insert(open, Purpose::Move { key });
                 self.swarm.behaviour_mut().substream.open(open, key.peer, connection);
             }
+            Action::Forsake { key } => self.forsake(key),
             Action::FailOpen { open, error } => {
                 if let Some(reply) = self.opens.remove(&open) {
                     let _ = reply.send(Err(error.0));

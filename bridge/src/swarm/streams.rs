@@ -84,6 +84,7 @@ pub(super) fn end_of(failure: Option<StreamError>) -> StreamEnd {
     match failure {
         None => StreamEnd::Finished,
         Some(StreamError::Reset { code: Code::Cancelled | Code::Shutdown }) => StreamEnd::Dropped,
+        Some(StreamError::Reset { code: Code::Unknown }) => StreamEnd::PathLost,
         Some(StreamError::PeerReset { .. } | StreamError::Refused { .. }) => StreamEnd::Reset,
         Some(StreamError::NoPath { .. }) => StreamEnd::PathLost,
         Some(StreamError::Reset { .. } | StreamError::Violation(_) | StreamError::Finished) => {
