@@ -45,6 +45,16 @@ pub enum Event {
         /// Why, as far as we can know.
         cause: String,
     },
+    /// No reservation was had; the node tries again by itself. Said at the first failure and then ever
+    /// more rarely.
+    ReservationFailed {
+        /// The relay.
+        relay: PeerId,
+        /// Why.
+        cause: String,
+        /// Attempts that failed since it was last held.
+        failures: u32,
+    },
     /// An address under which this node may be reachable, offered to peers for hole punching.
     CandidateFound {
         /// Exactly as observed: address and port as the outside sees them.

@@ -152,6 +152,14 @@ impl Engine {
         }
     }
 
+    /// Said at the first failure and then ever more rarely: at the 2nd, 4th, 8th and so on.
+    pub(super) fn reservation_failed(&mut self, relay: PeerId, cause: String) {
+        let failures = self.relays.failures(relay).unwrap_or(0);
+        if failures.is_power_of_two() {
+            self.events.push_back(Event::ReservationFailed { relay, cause, failures });
+        }
+    }
+
     pub(super) fn reservation_accepted(&mut self, relay: PeerId, limit: CircuitLimit, at: SystemTime) {
         if !self.relays.reservation_accepted(relay) {
             return;

@@ -137,6 +137,8 @@ impl Engine {
             Input::ReservationEnded { relay, cause } => {
                 if self.relays.reservation_ended(relay, now) {
                     self.events.push_back(Event::ReservationLost { relay, cause });
+                } else {
+                    self.reservation_failed(relay, cause);
                 }
             }
             Input::SubstreamOpened { open, connection, stream } => {

@@ -73,6 +73,7 @@ impl Engine {
     pub(super) fn dial_failed(&mut self, dial: DialId, reason: DialFailureReason, now: Instant) {
         if let Some(relay) = self.relays.dial_failed(dial, now) {
             self.circuits_failed(relay, &reason, now);
+            self.reservation_failed(relay, reason.to_string());
         } else {
             let ended = self.dials.failed(dial, reason, now);
             self.unreachable(ended, now);

@@ -154,6 +154,11 @@ impl Relays {
         Some(peer)
     }
 
+    /// Attempts at a wanted reservation that failed since it was last held.
+    pub(crate) fn failures(&self, peer: PeerId) -> Option<u32> {
+        self.all.get(&peer).filter(|relay| relay.reserve).map(|relay| relay.failures)
+    }
+
     pub(crate) fn connection_opened(&mut self, peer: PeerId, connection: ConnectionId, now: Instant) {
         if let Some(relay) = self.all.get_mut(&peer)
             && matches!(relay.link, Link::Down { .. } | Link::Dialling { .. })

@@ -58,7 +58,7 @@ async fn unusable_arguments_exit_2_and_say_what_to_do_checked_or_not() -> Result
                 true => world.bare()?.args([command]),
                 false => world.quiet(command, "identity")?,
             };
-            let output = launch.args(*rest).args(check).output(SOON).await?;
+            let output = launch.args(rest).args(check).output(SOON).await?;
             refused(&output, 2, hints);
         }
     }

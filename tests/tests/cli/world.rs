@@ -84,7 +84,7 @@ impl World {
         Ok((relay, format!("{address}/p2p/{}", self.peer_id("relay").await?)))
     }
 
-    /// A server with a reservation. Peers on loopback find no candidates: they stay on the relay.
+    /// A server with a reservation.
     pub(crate) async fn server(&self, relay: &str, args: &[&str]) -> Result<Program> {
         let launch = self.launch("server", "server")?.args(["--network", "simnet", "--listen", LISTEN]);
         let server = launch.args(["--relay", relay]).args(args).spawn()?;
