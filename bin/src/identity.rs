@@ -163,7 +163,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("identity");
         load_or_create(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let error = load_or_create(&path).unwrap_err().to_string();
         assert!(error.contains(&format!("chmod 600 {}", path.display())), "{error}");
     }
@@ -174,7 +174,7 @@ mod tests {
         for (size, wanted) in [(100, "not a libp2p private key"), (100_000, "no private key")] {
             let path = directory.path().join(size.to_string());
             fs::write(&path, vec![7; size]).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
             let error = load_or_create(&path).unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");
             assert_eq!(fs::read(&path).unwrap().len(), size);

@@ -22,6 +22,7 @@ use crate::{
     identity::{Direction, Remote, kaspa_id},
     link::{Lanes, Link, TransportError, lanes},
     network::Network,
+    reject::RejectReason,
     session::{EVENTS_MAX, Session, SessionFacts, SessionHandle, Shared},
     version::{ProtocolVersion, UserAgent, Version},
     wire::{KaspadMessage, MESSAGE_BYTES_MAX, proto::p2p_client::P2pClient},
@@ -100,12 +101,18 @@ pub enum DialError {
 
 impl DialError {
     /// True if dialling again, later, may help. A peer that refused us, or broke the protocol,
-    /// will do so again.
+    /// will do so again; but one that holds a session of ours which we have lost, or which our
+    /// process before its restart had, lets go of it in a while.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Call(_) | Self::CallTimeout => true,
             Self::Handshake(error) => {
-                matches!(error, HandshakeError::Closed | HandshakeError::Transport(_))
+                matches!(
+                    error,
+                    HandshakeError::Closed
+                        | HandshakeError::Transport(_)
+                        | HandshakeError::Rejected(RejectReason::Duplicate)
+                )
             }
         }
     }

@@ -28,6 +28,9 @@ use crate::path::ConnectionId;
 /// Turns of the loop before the carrier lets others run.
 const TURNS_MAX: usize = 64;
 
+/// Frames and reads of one leg before the others have their turn.
+const READS_MAX: usize = 64;
+
 /// Payload that is thrown away after the program let go of a stream: a GOAWAY and the like.
 const DISCARDED_BYTES_MAX: usize = 64 << 10;
 
@@ -173,8 +176,11 @@ impl Shared {
         let mut inner = self.lock();
         inner.machine.reset(Code::Shutdown, Instant::now());
         inner.act();
+        for leg in inner.legs.iter().map(|leg| leg.id).collect::<Vec<_>>() {
+            inner.remove(leg);
+        }
         inner.close();
-        inner.wake_all();
+        wake(&mut inner.carrier.clone());
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -219,7 +225,10 @@ impl Inner {
         let legs: Vec<LegId> =
             self.legs.iter().filter(|leg| !leg.is_leaving()).map(|leg| leg.id).collect();
         for id in legs {
-            while self.read_one(id, cx, now) {
+            for _ in 0..READS_MAX {
+                if !self.read_one(id, cx, now) {
+                    break;
+                }
                 progress = true;
             }
         }
