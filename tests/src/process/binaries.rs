@@ -53,7 +53,8 @@ fn build() -> Result<BTreeMap<String, PathBuf>, BuildError> {
     // What cargo tells a test about its own package makes build scripts of others run anew.
     for (name, _) in env::vars_os() {
         let told = name.to_str().is_some_and(|name| {
-            name.starts_with("CARGO_") && !matches!(name, "CARGO_HOME" | "CARGO_TARGET_DIR")
+            name == "OUT_DIR"
+                || name.starts_with("CARGO_") && !matches!(name, "CARGO_HOME" | "CARGO_TARGET_DIR")
         });
         if told {
             command.env_remove(name);
