@@ -242,7 +242,7 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// If it has ended before, or is not gone within [`KILL_DEADLINE`].
+    /// If it has ended before, or is not gone within 5 s.
     pub async fn kill(&mut self) -> Result<(), ProgramError> {
         self.signal(Signal::KILL)?;
         self.wait(KILL_DEADLINE).await.map(drop)

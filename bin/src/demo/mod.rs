@@ -3,8 +3,8 @@
 //! A relay, a server and a client, each its own process on loopback with its own identity: the server
 //! reserves a place, the client reaches it through the relay, shakes hands and begins to send a load of
 //! Kaspa messages; both upgrade to a direct connection, the live session moves there with data in
-//! flight, and the relay's counters stand still. [`stage`] runs the processes, [`story`] collects what happened and
-//! judges it, [`show`] tells it to people.
+//! flight, and the relay's counters stand still. `stage` runs the processes, `story` collects what happened and
+//! judges it, `show` tells it to people.
 
 mod show;
 mod stage;
