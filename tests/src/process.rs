@@ -242,7 +242,7 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// If it has ended before, or is not gone within 5 s.
+    /// If it has ended before, or is not gone within 10 s.
     pub async fn kill(&mut self) -> Result<(), ProgramError> {
         self.signal(Signal::KILL)?;
         self.wait(KILL_DEADLINE).await.map(drop)
