@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod arguments;
+mod crowd;
 mod demo;
 mod events;
 mod identity;
