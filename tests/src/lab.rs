@@ -215,6 +215,20 @@ impl Lab {
         run(self.router(index).command("conntrack").arg("-F"), None).map(drop)
     }
 
+    /// Takes its address from the machine behind router `index` and gives it `address`, of the same
+    /// network, as a new lease does; what was connected from the old one is not told.
+    /// [`Namespace::address`] goes on naming the first one.
+    ///
+    /// # Errors
+    ///
+    /// If `ip` refuses.
+    pub fn renumber(&self, index: usize, address: Ipv4Addr) -> Result<(), LabError> {
+        let gateway = gateway_address(index);
+        self.host(index).configure(&format!(
+            "addr flush dev eth0\naddr add {address}/24 dev eth0\nroute replace default via {gateway}\n"
+        ))
+    }
+
     fn change_blocked(&self, index: usize, verb: &str, address: Ipv4Addr) -> Result<(), LabError> {
         let element = format!("{verb} element ip lab blocked {{ {address} }}\n");
         run(self.router(index).command("nft").args(["-f", "-"]), Some(&element)).map(drop)

@@ -181,6 +181,23 @@ impl Cast {
         }
     }
 
+    /// Whether the two ends still have the one session, and the one stream, that they began with.
+    ///
+    /// # Errors
+    ///
+    /// If there was another, or none, or the session ended.
+    pub fn one_session(&self) -> Result<()> {
+        for program in [&self.server, &self.client] {
+            let events = program.events();
+            let said = |name: &str| events.iter().filter(|event| event.name() == name).count();
+            let (ready, ended) = (said("session_ready"), said("session_ended"));
+            let (opened, closed) = (said("stream_opened"), said("stream_closed"));
+            ensure!(ready == 1 && ended == 0, "{ready} sessions, {ended} of them ended");
+            ensure!(opened == 1 && closed == 0, "{opened} streams, {closed} of them closed");
+        }
+        Ok(())
+    }
+
     /// `result`, whose error is followed by all that the three programs printed.
     ///
     /// # Errors
@@ -190,6 +207,13 @@ impl Cast {
         let reports = || [&self.relay, &self.server, &self.client].map(Program::report).concat();
         result.map_err(|error| anyhow!("{error:#}\n{}", reports()))
     }
+}
+
+/// Whether both ends of a load of `mebibytes` saw the same bytes, and all of them.
+pub fn same_load(arrived: &Event, sent: &Event, mebibytes: u64) -> bool {
+    let hash = arrived.text("sha256");
+    let complete = |event: &Event| event.number("bytes") == Some(mebibytes * 1024 * 1024);
+    hash.is_some() && hash == sent.text("sha256") && complete(arrived) && complete(sent)
 }
 
 /// Creates the identity `file` and tells its `PeerId`, as an operator would.

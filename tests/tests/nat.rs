@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use punchline_tests::lab::{LabSpec, Nat, UnexpectedSyn};
 use punchline_tests::process::{Event, Program, ProgramError};
-use punchline_tests::scene::{Cast, Scene, Transport};
+use punchline_tests::scene::{Cast, Scene, Transport, same_load};
 use punchline_tests::trial::{self, lab_trial};
 
 fn main() -> ExitCode {
@@ -41,13 +41,14 @@ async fn punch(transport: Transport, nats: [Nat; 2]) -> Result<()> {
 async fn load_goes_direct(scene: &Scene, cast: &Cast) -> Result<()> {
     cast.both("session_ready", |_| true, PUNCH_DEADLINE).await?;
     cast.both("upgrade_succeeded", |_| true, PUNCH_DEADLINE).await?;
-    cast.both("connection_opened", is_direct, PUNCH_DEADLINE).await?;
+    cast.both("stream_moved", goes_direct, PUNCH_DEADLINE).await?;
     let at_relay = scene.lab.relay_link_bytes()?;
 
     let (arrived, sent) = cast.both("load_done", |_| true, LOAD_DEADLINE).await?;
     let at_relay = scene.lab.relay_link_bytes()? - at_relay;
     ensure!(is_direct(&arrived) && is_direct(&sent), "{arrived} {sent}");
     ensure!(same_load(&arrived, &sent, LOAD_MIB), "{arrived} {sent}");
+    cast.one_session()?;
     ensure!(at_relay < RELAY_BYTES_MAX, "{at_relay} bytes at the relay during the load");
     for (near, far) in [(0, 1), (1, 0)] {
         let direct = scene.lab.direct_bytes(near, far)?;
@@ -69,6 +70,7 @@ async fn load_stays_relayed(scene: &Scene, cast: &Cast) -> Result<()> {
     let (arrived, sent) = cast.both("load_done", |_| true, LOAD_DEADLINE).await?;
     ensure!(arrived.has("path", "relayed") && sent.has("path", "relayed"), "{arrived} {sent}");
     ensure!(same_load(&arrived, &sent, 1), "{arrived} {sent}");
+    cast.one_session()?;
     let at_relay = scene.lab.relay_link_bytes()?;
     ensure!(at_relay >= 2 * MIB, "only {at_relay} bytes at the relay, in and out");
     Ok(())
@@ -113,11 +115,8 @@ fn is_direct(event: &Event) -> bool {
     event.has("path", "direct")
 }
 
-/// Whether both ends of a load saw the same bytes, and all of them.
-fn same_load(arrived: &Event, sent: &Event, mib: u64) -> bool {
-    let hash = arrived.text("sha256");
-    let complete = |event: &Event| event.number("bytes") == Some(mib * MIB);
-    hash.is_some() && hash == sent.text("sha256") && complete(arrived) && complete(sent)
+fn goes_direct(event: &Event) -> bool {
+    event.has("from", "relayed") && event.has("to", "direct")
 }
 
 /// Server side, client side.

@@ -74,6 +74,8 @@ impl Engine {
             self.orphans.disconnected(peer);
         }
         self.events.push_back(Event::ConnectionClosed { peer, connection: id, path, cause });
+        self.moves.spare(peer);
+        self.place_all(peer, now);
     }
 
     pub(super) fn link_lost(&mut self, lost: Lost, cause: &CloseCause, now: Instant) {

@@ -151,7 +151,7 @@ impl Engine {
             Input::LegEnded { connection } => self.connections.remove_user(connection, now),
             Input::LegAttached { connection } => self.connections.add_user(connection),
             Input::StreamMoved { key, to } => self.stream_moved(key, to, now),
-            Input::MoveFailed { key } => self.moves.failed(key, now),
+            Input::MoveFailed { key } => self.move_failed(key, now),
             Input::StreamDetached { key, connection, silent } => {
                 self.stream_detached(key, connection.filter(|_| silent), now);
             }

@@ -27,6 +27,8 @@ struct Carried {
     moving: Option<ConnectionId>,
     retry: Option<Instant>,
     failures: u32,
+    /// It was spared the wait after a failure once: the connection that failed it was dying.
+    spared: bool,
 }
 
 /// Our streams, by key.
@@ -89,6 +91,22 @@ impl Moves {
         if let Some(carried) = self.all.get_mut(&key) {
             carried.moving = None;
             carried.back_off(now);
+        }
+    }
+
+    /// Where a stream is moving to.
+    pub(crate) fn target(&self, key: StreamKey) -> Option<ConnectionId> {
+        self.all.get(&key)?.moving
+    }
+
+    /// A connection is gone. Streams often learn it first, and those that looked for a better place at
+    /// once may have tried the dying one: they need not wait, but once only, or a peer that closes
+    /// every connection would be dialled without pause.
+    pub(crate) fn spare(&mut self, peer: PeerId) {
+        for (_, carried) in self.all.iter_mut().filter(|(key, _)| key.peer == peer) {
+            if carried.retry.is_some() && !std::mem::replace(&mut carried.spared, true) {
+                carried.retry = None;
+            }
         }
     }
 

@@ -14,6 +14,16 @@ impl Engine {
         self.place(key, now);
     }
 
+    /// A connection did not take the stream; perhaps because it is gone itself.
+    pub(super) fn move_failed(&mut self, key: StreamKey, now: Instant) {
+        let gone = self.moves.target(key).is_some_and(|to| self.connections.get(to).is_none());
+        self.moves.failed(key, now);
+        if gone {
+            self.moves.spare(key.peer);
+            self.place(key, now);
+        }
+    }
+
     /// No connection carries the stream; `suspect` is the one it met silence on.
     pub(super) fn stream_detached(
         &mut self,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod connections;
+mod moves;
 mod opens;
 mod relays;
 mod upgrades;

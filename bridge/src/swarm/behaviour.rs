@@ -16,9 +16,10 @@ use crate::{config::Config, relay::RelayConfig};
 /// Said in identify, so that one of ours can be told from others.
 const PROTOCOL_VERSION: &str = "/punchline/1";
 
-/// A dead connection is noticed within two of these plus the time an answer may take: 15 s.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// libp2p keeps the first failure to itself and then asks for a new substream, for which it waits
+/// 10 s. A dead connection is therefore noticed within two intervals, one timeout and 10 s: 19 s.
+const PING_INTERVAL: Duration = Duration::from_secs(3);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a server or client speaks. Limits come first: they must see a connection before the others.
 #[derive(NetworkBehaviour)]

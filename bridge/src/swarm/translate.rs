@@ -158,12 +158,16 @@ fn opened(
     }
 }
 
+/// What Yamux says when the peer closed the connection in order; its error type is not ours to name.
+const YAMUX_CLOSED: &str = "connection is closed";
+
 fn close_cause(cause: Option<ConnectionError>) -> CloseCause {
     match cause {
         None => CloseCause::Peer,
         Some(ConnectionError::KeepAliveTimeout) => CloseCause::Unused,
         Some(ConnectionError::IO(error)) => match error.kind() {
             io::ErrorKind::UnexpectedEof => CloseCause::Peer,
+            io::ErrorKind::Other if root_cause(&error) == YAMUX_CLOSED => CloseCause::Peer,
             _ => CloseCause::Network { cause: root_cause(&error) },
         },
     }

@@ -9,10 +9,10 @@ use libp2p_stream as stream;
 
 use crate::world::{QUIC, TCP, config, exchange, pair_with, within};
 
-const PROTOCOL: StreamProtocol = StreamProtocol::new("/punchline/stream/1");
+pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/punchline/stream/1");
 
 /// A swarm that opens substreams of our protocol and then does as it likes.
-fn attacker(peer: PeerId, address: Multiaddr) -> stream::Control {
+pub(crate) fn attacker(peer: PeerId, address: Multiaddr) -> stream::Control {
     let mut swarm = SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)

@@ -8,6 +8,7 @@
 mod attacker;
 mod candidates;
 mod layering;
+mod moves;
 mod open;
 mod relay;
 mod stream;

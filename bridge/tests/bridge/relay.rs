@@ -13,14 +13,11 @@ use punchline_bridge::{
     event::Asked,
     relay::{Rate, RelayConfig},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    runtime::Runtime,
-};
+use tokio::runtime::Runtime;
 
 use crate::world::{
     Node, QUIC, RelayNode, TCP, config, exchange, pair, refused, relay_config, service, through_a_relay,
-    until, within,
+    through_a_relay_with, unpunchable, until, within,
 };
 
 /// A relay on a runtime of its own: dropping that is the nearest to a kill that one process can do.
@@ -139,7 +136,10 @@ async fn circuit_error(client: &Node, peer: PeerId) -> DialFailureReason {
 async fn one_circuit_more_than_the_limit_is_refused_and_counted() {
     let mut limits = relay_config(TCP);
     limits.circuits = 1;
-    let (mut relay, server, first) = through_a_relay(limits).await;
+    // A direct connection, should one come about, must not free the circuit.
+    let mut nodes = unpunchable(TCP);
+    nodes.deadlines.relayed_grace = Duration::from_secs(600);
+    let (mut relay, server, first) = through_a_relay_with(limits, nodes).await;
     let stream = first.open(server.id()).await;
     let second = Node::start(config(TCP)).await;
     second.endpoint.add_addresses(server.id(), vec![relay.address.circuit_to(server.id())]).await;
@@ -174,29 +174,27 @@ async fn circuit_closed(relay: &mut RelayNode) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_circuit_ends_when_its_bytes_are_used_up() {
+async fn a_stream_outlives_a_circuit_whose_bytes_are_used_up() {
     let mut limits = relay_config(TCP);
-    limits.circuit_bytes = 64 * 1024;
-    let (mut relay, server, client) = through_a_relay(limits).await;
-    let (mut read, mut write) = tokio::io::split(client.open(server.id()).await);
-    let send = async { while write.write_all(&[0; 4096]).await.is_ok() {} };
-    let mut back = Vec::new();
-    let receive = read.read_to_end(&mut back);
-    within("the end of the stream", async { tokio::join!(send, receive) }).await.1.ok();
-    assert!(back.len() < 64 * 1024, "{}", back.len());
-    let cause = circuit_closed(&mut relay).await;
-    assert!(cause.is_some());
+    limits.circuit_bytes = 128 * 1024;
+    let (mut relay, server, client) = through_a_relay_with(limits, unpunchable(TCP)).await;
+    let stream = client.open(server.id()).await;
+    let facts = stream.facts().clone();
+    exchange(stream, &[7; 200 * 1024]).await;
+    assert!(circuit_closed(&mut relay).await.is_some());
+    assert!(!facts.moves().is_empty());
 }
 
 #[tokio::test]
-async fn a_circuit_ends_when_its_time_is_over() {
+async fn a_stream_outlives_a_circuit_whose_time_is_over() {
     let mut limits = relay_config(TCP);
     limits.circuit_duration = Duration::from_secs(1);
-    let (mut relay, server, client) = through_a_relay(limits).await;
-    let mut stream = client.open(server.id()).await;
+    let (mut relay, server, client) = through_a_relay_with(limits, unpunchable(TCP)).await;
+    let stream = client.open(server.id()).await;
+    let facts = stream.facts().clone();
     assert!(circuit_closed(&mut relay).await.is_some());
-    let mut rest = Vec::new();
-    let _ = within("the end of the stream", stream.read_to_end(&mut rest)).await;
+    exchange(stream, &[7; 20 * 1024]).await;
+    assert!(!facts.moves().is_empty());
 }
 
 #[tokio::test]

@@ -58,6 +58,12 @@ pub(crate) fn config(listen: &str) -> Config {
     Config { listen: vec![listen.parse().unwrap()], global: loopback(), ..Config::default() }
 }
 
+/// As [`config`], but loopback counts as private: nothing to punch a hole to, so what began on a relay
+/// stays there.
+pub(crate) fn unpunchable(listen: &str) -> Config {
+    Config { global: GlobalScope::default(), ..config(listen) }
+}
+
 /// A node and its events since the start.
 pub(crate) struct Node {
     pub(crate) endpoint: Endpoint,
@@ -145,12 +151,16 @@ impl RelayNode {
 
 /// A relay, a server with a reservation that echoes, and a client that knows the circuit.
 pub(crate) async fn through_a_relay(relay: RelayConfig) -> (RelayNode, Node, Node) {
-    let listen = relay.listen[0].to_string();
+    let nodes = config(&relay.listen[0].to_string());
+    through_a_relay_with(relay, nodes).await
+}
+
+pub(crate) async fn through_a_relay_with(relay: RelayConfig, nodes: Config) -> (RelayNode, Node, Node) {
     let relay = RelayNode::start(relay).await;
-    let mut server = Node::start(config(&listen)).await;
+    let mut server = Node::start(nodes.clone()).await;
     let circuit = server.reserve(&relay.address).await;
     server.echo().await;
-    let client = Node::start(config(&listen)).await;
+    let client = Node::start(nodes).await;
     client.endpoint.add_addresses(server.id(), vec![circuit]).await;
     (relay, server, client)
 }

@@ -1,8 +1,12 @@
 //! A handler knows who calls, and both ends say the same of the stream between them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+};
 
-use punchline_bridge::{Config, Event, Path, grpc::ConnectInfo, path::Direction};
+use futures::FutureExt;
+use punchline_bridge::{Config, Event, Events, Path, StreamId, grpc::ConnectInfo, path::Direction};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -48,33 +52,49 @@ async fn agree(way: Way) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_conversation_begun_through_the_relay_goes_on_when_a_direct_path_appears() {
+async fn a_conversation_begun_through_the_relay_goes_on_directly_without_a_gap() {
     let config = Config { global: loopback_is_global(), ..Way::Relayed.config() };
     let mut world = World::with(Way::Relayed, config, Handle::current()).await;
-    let mut events = world.client.events();
+    let (mut here, mut there) = (world.client.events(), world.server.node.events());
     let mut client = world.test_client().await;
+    within("a call", client.echo(payload(0, 0))).await.unwrap();
+    let connection = called(&mut world).await;
+    let (relayed, mut path) = (connection.path_at_open(), connection.facts().watch());
+    assert_eq!(relayed, world.path());
+    let mut conversing = client.clone();
     let (questions, asked) = mpsc::channel(1);
-    let call = client.converse(ReceiverStream::new(asked));
+    let call = conversing.converse(ReceiverStream::new(asked));
     let mut answers = within("the call", call).await.unwrap().into_inner();
-    let mut direct = None;
-    for number in 0..200 {
+    let (mut moved, mut after) =
+        (pin!(async { tokio::join!(move_of(&mut here), move_of(&mut there)) }), 0);
+    let mut seen = None;
+    for number in 0.. {
         questions.send(payload(number, 1_000)).await.unwrap();
         let answer = within("an answer", answers.message()).await.unwrap().unwrap();
         assert_eq!(answer.number, number + 1);
-        if number == 100 {
-            direct = Some(event(&mut events, upgraded).await);
+        seen = seen.or_else(|| moved.as_mut().now_or_never());
+        after += u32::from(seen.is_some());
+        if after == 100 {
+            break;
         }
     }
-    assert_eq!(direct, Some(world.server.node.peer_id()));
-    within("a call on it", test_client(world.channel().await).echo(payload(1, 0))).await.unwrap();
-    assert_eq!(called(&mut world).await.path_at_open(), Path::Direct);
+    let expected = (connection.stream(), relayed, Path::Direct);
+    assert_eq!(seen, Some((expected, expected)));
+    assert_eq!((connection.path(), connection.relay()), (Path::Direct, None));
+    assert_eq!(path.borrow_and_update().path, Path::Direct);
+    let [record] = &connection.facts().moves()[..] else { panic!("{connection:?}") };
+    println!("from {} to {}: a gap of {:?}", record.from, record.to, record.gap);
+    within("a call", client.echo(payload(1, 0))).await.unwrap();
+    assert_eq!(called(&mut world).await.stream(), connection.stream(), "still the same stream");
 }
 
-fn upgraded(event: &Event) -> Option<punchline_bridge::PeerId> {
-    match event {
-        Event::UpgradeSucceeded { peer, .. } => Some(*peer),
+/// The next move: of which stream, from where to where.
+async fn move_of(events: &mut Events) -> (StreamId, Path, Path) {
+    event(events, |event| match event {
+        Event::StreamMoved { stream, from, to, .. } => Some((*stream, *from, *to)),
         _ => None,
-    }
+    })
+    .await
 }
 
 async fn called(world: &mut World) -> ConnectInfo {

@@ -110,6 +110,7 @@ async fn die(way: Way) {
 #[tokio::test]
 async fn a_server_that_ends_in_order_finishes_its_conversations_and_takes_no_more() {
     let mut world = World::new(Way::Tcp).await;
+    let mut events = world.client.events();
     let mut client = world.test_client().await;
     let (questions, asked) = mpsc::channel(1);
     let call = client.converse(ReceiverStream::new(asked));
@@ -124,6 +125,7 @@ async fn a_server_that_ends_in_order_finishes_its_conversations_and_takes_no_mor
     drop(questions);
     assert_eq!(within("the end", answers.message()).await.unwrap(), None);
     within("the server's end", &mut world.server.task).await.unwrap().unwrap();
+    event(&mut events, |event| matches!(event, Event::StreamClosed { .. }).then_some(())).await;
     let status = within("a call after it", client.echo(payload(1, 0))).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(matches!(open_error(&status), Some(OpenError::Refused { .. })), "{status:?}");

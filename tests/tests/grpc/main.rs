@@ -3,7 +3,7 @@
 //!
 //! In reading order: [`service`] is what is called, [`world`] where it runs; then one file per claim.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod connect_info;
 mod deadlines;

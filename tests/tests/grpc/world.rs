@@ -26,6 +26,9 @@ use crate::{
 /// optimisation on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Of a stream without a path: long enough to be dialled again on one machine, short enough to wait for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Seeds of the identities, so that a peer has the same one in every test.
 const SERVER: u8 = 1;
 const CLIENT: u8 = 2;
@@ -80,7 +83,9 @@ impl Way {
     }
 
     pub(crate) fn config(self) -> Config {
-        Config { listen: vec![self.listen()], ..Config::default() }
+        let mut config = Config { listen: vec![self.listen()], ..Config::default() };
+        config.streams.patience = PATIENCE;
+        config
     }
 }
 

@@ -1,0 +1,209 @@
+//! Which of our streams move, where to, and when they are left alone.
+
+use super::*;
+use crate::stream::StreamKey;
+
+/// The stream that [`World::stream_on`] opens.
+fn key() -> StreamKey {
+    StreamKey { peer: peer(1), stream: StreamId::from_bytes([1; 16]) }
+}
+
+/// The connections to which streams are to move.
+fn moves(actions: &[Action]) -> Vec<ConnectionId> {
+    let pick = |action: &Action| match action {
+        Action::MoveStream { key: moving, connection } => {
+            assert_eq!(*moving, key());
+            Some(*connection)
+        }
+        _ => None,
+    };
+    actions.iter().filter_map(pick).collect()
+}
+
+impl World {
+    fn direct(&mut self, transport: Transport) -> (ConnectionId, Vec<Action>) {
+        self.established(peer(1), Path::Direct, transport, None, Direction::Inbound)
+    }
+
+    fn relayed(&mut self) -> ConnectionId {
+        self.connected(peer(1), relayed(&relay(9)), Transport::Tcp)
+    }
+
+    fn detached(&mut self, connection: ConnectionId, silent: bool) -> Vec<Action> {
+        self.tell(Input::StreamDetached { key: key(), connection: Some(connection), silent })
+    }
+}
+
+#[test]
+fn a_stream_on_a_relay_moves_as_soon_as_there_is_a_direct_connection() {
+    let mut world = World::new();
+    let circuit = world.relayed();
+    world.stream_on(circuit, peer(1));
+    let (direct, actions) = world.direct(Transport::Quic);
+    assert_eq!(moves(&actions), [direct]);
+    let (_, actions) = world.direct(Transport::Tcp);
+    assert_eq!(moves(&actions), [], "one move at a time");
+    assert_eq!(moves(&world.tell(Input::StreamMoved { key: key(), to: direct })), []);
+}
+
+#[test]
+fn a_stream_on_a_direct_connection_stays_there() {
+    let mut world = World::new();
+    let (direct, _) = world.direct(Transport::Quic);
+    world.stream_on(direct, peer(1));
+    let (_, actions) = world.direct(Transport::Tcp);
+    assert_eq!(moves(&actions), [], "not even to the preferred transport");
+    world.relayed();
+    assert_eq!(moves(&world.pass(HOUR)), []);
+}
+
+#[test]
+fn a_stream_on_a_relay_does_not_move_to_another_relay() {
+    let mut world = World::new();
+    let circuit = world.relayed();
+    world.stream_on(circuit, peer(1));
+    world.connected(peer(1), relayed(&relay(8)), Transport::Tcp);
+    assert_eq!(moves(&world.pass(HOUR)), []);
+}
+
+#[test]
+fn a_stream_without_a_path_moves_to_the_best_connection_there_is() {
+    let mut world = World::new();
+    let (lost, _) = world.direct(Transport::Tcp);
+    world.stream_on(lost, peer(1));
+    world.relayed();
+    let (direct, _) = world.direct(Transport::Quic);
+    world.closed(lost);
+    assert_eq!(moves(&world.detached(lost, false)), [direct]);
+}
+
+#[test]
+fn a_stream_without_a_path_reaches_for_its_peer_and_takes_what_comes() {
+    let mut world = World::new();
+    world.learn(peer(1), &[direct(1)]);
+    let (lost, _) = world.direct(Transport::Tcp);
+    world.stream_on(lost, peer(1));
+    world.closed(lost);
+    let actions = world.detached(lost, false);
+    assert_eq!(moves(&actions), []);
+    let dial = dials(&actions)[0].0;
+    let (found, actions) = world.dialled(peer(1), dial);
+    assert_eq!(moves(&actions), [found]);
+}
+
+#[test]
+fn a_peer_that_is_not_found_is_looked_for_again_ever_more_rarely() {
+    let mut world = World::new();
+    world.learn(peer(1), &[direct(1)]);
+    let (lost, _) = world.direct(Transport::Tcp);
+    world.stream_on(lost, peer(1));
+    world.closed(lost);
+    let mut dial = dials(&world.detached(lost, false))[0].0;
+    for wait in [250, 500, 1000, 2000, 4000, 4000] {
+        assert_eq!(dials(&world.dial_failed(dial)), []);
+        assert_eq!(dials(&world.pass(wait * MS - MS)), []);
+        dial = dials(&world.pass(MS))[0].0;
+    }
+}
+
+#[test]
+fn a_silent_connection_is_avoided_until_the_peer_answers_on_it() {
+    let mut world = World::new();
+    let (silent, _) = world.direct(Transport::Tcp);
+    world.stream_on(silent, peer(1));
+    let circuit = world.relayed();
+    assert_eq!(moves(&world.detached(silent, true)), [circuit], "rather a relay than silence");
+    assert_eq!(moves(&world.tell(Input::StreamMoved { key: key(), to: circuit })), []);
+    let (_, actions) = world.open(peer(1));
+    assert_eq!(opens_on(&actions), [circuit], "nor does a new stream go there");
+    assert_eq!(moves(&world.tell(Input::Responsive { connection: silent })), [silent]);
+}
+
+#[test]
+fn with_nothing_but_a_silent_connection_the_peer_is_reached_for() {
+    let mut world = World::new();
+    world.learn(peer(1), &[direct(1)]);
+    let (silent, _) = world.direct(Transport::Tcp);
+    world.stream_on(silent, peer(1));
+    let actions = world.detached(silent, true);
+    assert_eq!((moves(&actions), dials(&actions).len()), (vec![], 1));
+    assert_eq!(moves(&world.tell(Input::Responsive { connection: silent })), [silent]);
+}
+
+#[test]
+fn a_move_that_fails_is_tried_again_after_a_while_and_a_new_connection_ends_the_wait() {
+    let mut world = World::new();
+    let circuit = world.relayed();
+    world.stream_on(circuit, peer(1));
+    let (direct, _) = world.direct(Transport::Quic);
+    assert_eq!(moves(&world.tell(Input::MoveFailed { key: key() })), []);
+    assert_eq!(moves(&world.pass(249 * MS)), []);
+    assert_eq!(moves(&world.pass(MS)), [direct]);
+    assert_eq!(moves(&world.tell(Input::MoveFailed { key: key() })), []);
+    let (better, actions) = world.direct(Transport::Tcp);
+    assert_eq!(moves(&actions), [better]);
+}
+
+#[test]
+fn a_stream_that_tried_a_dying_connection_does_not_wait_but_once_only() {
+    for closed_first in [true, false] {
+        let mut world = World::new();
+        world.learn(peer(1), &[direct(1)]);
+        let (dying, _) = world.direct(Transport::Tcp);
+        world.stream_on(dying, peer(1));
+        assert_eq!(moves(&world.detached(dying, false)), [dying], "nobody knows yet");
+        let mut actions = Vec::new();
+        let failed = Input::MoveFailed { key: key() };
+        if closed_first {
+            actions.extend(world.closed(dying));
+            actions.extend(world.tell(failed.clone()));
+        } else {
+            actions.extend(world.tell(failed.clone()));
+            actions.extend(world.closed(dying));
+        }
+        let (next, actions) = world.dialled(peer(1), dials(&actions)[0].0);
+        assert_eq!(moves(&actions), [next]);
+        world.closed(next);
+        assert_eq!(dials(&world.tell(failed)), []);
+        assert_eq!(dials(&world.pass(249 * MS)), []);
+        assert_ne!(dials(&world.pass(500 * MS)), []);
+    }
+}
+
+#[test]
+fn a_stream_that_the_peer_opened_is_not_ours_to_move() {
+    let mut world = World::new();
+    world.learn(peer(1), &[direct(1)]);
+    let circuit = world.relayed();
+    world.inbound(circuit, Queue::Free);
+    let (_, actions) = world.direct(Transport::Tcp);
+    assert_eq!(moves(&actions), []);
+    let stream = StreamId::from_bytes([2; 16]);
+    let key = StreamKey { peer: peer(1), stream };
+    world.closed(circuit);
+    let connection = Some(circuit);
+    let actions = world.tell(Input::StreamDetached { key, connection, silent: false });
+    assert_eq!((moves(&actions), dials(&actions).len()), (vec![], 0));
+}
+
+#[test]
+fn a_closed_stream_is_forgotten() {
+    let mut world = World::new();
+    world.learn(peer(1), &[direct(1)]);
+    let circuit = world.relayed();
+    world.stream_on(circuit, peer(1));
+    world.tell(Input::StreamClosed { key: key() });
+    let (_, actions) = world.direct(Transport::Tcp);
+    assert_eq!(moves(&actions), []);
+    assert_eq!(moves(&world.pass(HOUR)), []);
+}
+
+#[test]
+fn a_node_that_shuts_down_moves_nothing() {
+    let mut world = World::new();
+    let circuit = world.relayed();
+    world.stream_on(circuit, peer(1));
+    world.tell(Input::Shutdown);
+    let (_, actions) = world.direct(Transport::Tcp);
+    assert_eq!(moves(&actions), []);
+}
