@@ -153,7 +153,7 @@ impl Engine {
             Input::StreamMoved { key, to } => self.stream_moved(key, to, now),
             Input::MoveFailed { key } => self.move_failed(key, now),
             Input::StreamDetached { key, connection, silent } => {
-                self.stream_detached(key, connection.filter(|_| silent), now);
+                self.stream_detached(key, connection, silent, now);
             }
             Input::StreamClosed { key } => {
                 self.moves.closed(key);

@@ -24,23 +24,26 @@ impl Engine {
         }
     }
 
-    /// No connection carries the stream; `suspect` is the one it met silence on.
+    /// No connection carries the stream any more. `lost` was the last; if `silent`, it may still be up.
     pub(super) fn stream_detached(
         &mut self,
         key: StreamKey,
-        suspect: Option<ConnectionId>,
+        lost: Option<ConnectionId>,
+        silent: bool,
         now: Instant,
     ) {
-        if let Some(connection) = suspect {
+        if let Some(connection) = lost.filter(|_| silent) {
             self.connections.suspect(connection, true);
         }
         if self.moves.contains(key) {
             self.moves.detached(key);
             self.place(key, now);
         } else {
-            let connected = self.connections.best(key.peer, &[]);
-            let alive = connected.is_some_and(|best| !self.connections.is_suspect(best));
-            self.orphans.detached(key, alive, now);
+            // An older connection may be just as dead and not known to be; a newer one shows that the
+            // peer came back.
+            let newer = |id: ConnectionId| lost.is_none_or(|lost| id > lost);
+            let back = self.connections.of(key.peer).any(|(id, _)| newer(id));
+            self.orphans.detached(key, back, now);
         }
     }
 

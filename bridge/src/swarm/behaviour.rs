@@ -18,8 +18,8 @@ const PROTOCOL_VERSION: &str = "/punchline/1";
 
 /// libp2p keeps the first failure to itself and then asks for a new substream, for which it waits
 /// 10 s. A dead connection is therefore noticed within two intervals, one timeout and 10 s: 19 s.
-const PING_INTERVAL: Duration = Duration::from_secs(3);
-const PING_TIMEOUT: Duration = Duration::from_secs(3);
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a server or client speaks. Limits come first: they must see a connection before the others.
 #[derive(NetworkBehaviour)]

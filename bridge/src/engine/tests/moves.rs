@@ -186,6 +186,32 @@ fn a_stream_that_the_peer_opened_is_not_ours_to_move() {
     assert_eq!((moves(&actions), dials(&actions).len()), (vec![], 0));
 }
 
+/// The peer's stream on its circuit loses its path; what is done about it in the next minute.
+fn forsaken(world: &mut World, lost: ConnectionId) -> bool {
+    let key = StreamKey { peer: peer(1), stream: StreamId::from_bytes([2; 16]) };
+    world.tell(Input::StreamDetached { key, connection: Some(lost), silent: true });
+    let actions = world.pass(Duration::from_secs(60));
+    actions.iter().any(|action| *action == Action::Forsake { key })
+}
+
+#[test]
+fn a_peers_stream_waits_while_only_older_connections_are_up() {
+    let mut world = World::new();
+    world.relayed();
+    let (lost, _) = world.direct(Transport::Tcp);
+    world.inbound(lost, Queue::Free);
+    assert!(!forsaken(&mut world, lost));
+}
+
+#[test]
+fn a_peers_stream_is_given_up_when_the_peer_came_back_and_did_not_move_it() {
+    let mut world = World::new();
+    let lost = world.relayed();
+    world.inbound(lost, Queue::Free);
+    world.direct(Transport::Tcp);
+    assert!(forsaken(&mut world, lost));
+}
+
 #[test]
 fn a_closed_stream_is_forgotten() {
     let mut world = World::new();
