@@ -32,6 +32,10 @@ impl Node {
         let config = Config { listen, global, ..Config::default() };
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
         let reporter = context.reporter.clone();
+        // Whoever reads the events learns that the node listens before anything comes of it.
+        if let Some(listening) = events.next().await {
+            reporter.report(listening);
+        }
         let events = tokio::spawn(async move {
             while let Some(event) = events.next().await {
                 reporter.report(event);

@@ -69,7 +69,8 @@ async fn a_peer_without_a_reservation_is_reported_as_such() -> Result<()> {
     let world = World::new()?;
     let (_relay, relay) = world.relay(&[]).await?;
     let client = world.quiet("client", "client")?.args(["--listen", LISTEN, "--peer", NO_PEER]);
-    let output = client.args(["--relay", &relay, "--dial-attempts", "1"]).output(SOON).await?;
+    // The relay must see its first peer before it knows its own address, and serves nobody until then.
+    let output = client.args(["--relay", &relay, "--dial-attempts", "3"]).output(SOON).await?;
     refused(&output, 1, &["holds no reservation", "is it running, and does it use this relay?"]);
     Ok(())
 }
