@@ -48,6 +48,13 @@ pub struct Deadlines {
     /// First and longest wait before a lost reservation is asked for again; it doubles in between.
     /// 250 ms to 2 s: a restarted relay is found within 5 s, at one small packet per wait.
     pub reserve_backoff: (Duration, Duration),
+    /// First and longest wait before a peer that a connection is kept to is reached for again; it
+    /// doubles in between. 500 ms to 4 s: a peer that was restarted is found within 5 s.
+    pub hold_backoff: (Duration, Duration),
+    /// A stream whose connection the peer's system closed, and that nobody brought a path since, is
+    /// given up after this: the peer's process is gone, and whoever waits should know. 1.5 s: many
+    /// round trips through a relay. A path that merely went silent has the stream's whole patience.
+    pub absence: Duration,
     /// For connections to close on shutdown. 2 s.
     pub shutdown: Duration,
 }
@@ -62,6 +69,8 @@ impl Default for Deadlines {
             relayed_grace: Duration::from_secs(10),
             direct_grace: Duration::from_secs(60),
             reserve_backoff: (Duration::from_millis(250), Duration::from_secs(2)),
+            hold_backoff: (Duration::from_millis(500), Duration::from_secs(4)),
+            absence: Duration::from_millis(1500),
             shutdown: Duration::from_secs(2),
         }
     }
@@ -86,6 +95,8 @@ pub struct Limits {
     pub opens: usize,
     /// Relays in use at once.
     pub relays: usize,
+    /// Peers that a connection is kept to.
+    pub holds: usize,
     /// Peers whose addresses are remembered.
     pub known_peers: usize,
     /// Addresses remembered per peer.
@@ -102,6 +113,7 @@ impl Default for Limits {
             streams_per_peer: 128,
             opens: 1024,
             relays: 16,
+            holds: 256,
             known_peers: 4096,
             addresses_per_peer: 16,
         }

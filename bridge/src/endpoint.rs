@@ -1,5 +1,6 @@
 //! The public face of a node: open streams to peers, take streams from them, hold reservations.
 
+use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -12,13 +13,13 @@ use crate::{
     engine::Engine,
     error::{OpenError, ServeError, StartError},
     event::Event,
-    incoming::Incoming,
+    incoming::{Arrival, Incoming, Requests},
     path::ConnectionId,
     service::Service,
-    stream::Stream,
+    stream::{Stream, frame::TICKET_BYTES_MAX},
     swarm::{
         build,
-        driver::{Command, Driver},
+        driver::{Command, Driver, Served},
     },
 };
 
@@ -96,10 +97,39 @@ impl Endpoint {
     /// # Cancellation
     /// Dropping the future lets go of the stream; a connection made for it stays for its grace.
     pub async fn open(&self, peer: PeerId, service: Service) -> Result<Stream, OpenError> {
+        self.open_with(peer, service, Bytes::new()).await
+    }
+
+    /// As [`open`](Self::open), and presents a ticket to the peer: bytes that mean something to its
+    /// program, read before it answers. At most [`TICKET_BYTES_MAX`] of them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`OpenError::Ticket`] if the ticket is too long.
+    ///
+    /// # Cancellation
+    /// As [`open`](Self::open).
+    pub async fn open_with(
+        &self,
+        peer: PeerId,
+        service: Service,
+        ticket: Bytes,
+    ) -> Result<Stream, OpenError> {
+        let (length, limit) = (ticket.len(), TICKET_BYTES_MAX);
+        if length > limit {
+            return Err(OpenError::Ticket { length, limit });
+        }
         let (reply, answer) = oneshot::channel();
-        let command = Command::Open { peer, service, reply };
+        let command = Command::Open { peer, service, ticket, reply };
         self.commands.send(command).await.map_err(|_| OpenError::Shutdown)?;
         answer.await.unwrap_or(Err(OpenError::Shutdown))
+    }
+
+    /// Keeps a connection to the peer from now on: makes one, keeps the best one although no stream
+    /// uses it, and makes another whenever it is lost, with backoff. How it goes is told by
+    /// [`Event::ConnectionOpened`] and [`Event::PeerUnreachable`]. Bounded by
+    /// [`Limits::holds`](crate::config::Limits::holds); one more is refused, and told as an event.
+    pub async fn hold(&self, peer: PeerId) {
+        let _ = self.commands.send(Command::Hold { peer }).await;
     }
 
     /// Answers for a service: its streams arrive at what is returned, until that is dropped.
@@ -107,12 +137,25 @@ impl Endpoint {
     /// # Errors
     /// If somebody in this process answers for it already, or the node is shut down.
     pub async fn incoming(&self, service: Service) -> Result<Incoming, ServeError> {
-        let (queue, streams) = mpsc::channel(self.unaccepted_max.max(1));
+        Ok(Incoming::new(self.serve(service, false).await?))
+    }
+
+    /// As [`incoming`](Self::incoming), but the program decides on each stream before the peer is
+    /// answered.
+    ///
+    /// # Errors
+    /// As [`incoming`](Self::incoming).
+    pub async fn requests(&self, service: Service) -> Result<Requests, ServeError> {
+        Ok(Requests::new(self.serve(service, true).await?))
+    }
+
+    async fn serve(&self, service: Service, ask: bool) -> Result<mpsc::Receiver<Arrival>, ServeError> {
+        let (queue, arrivals) = mpsc::channel(self.unaccepted_max.max(1));
         let (reply, answer) = oneshot::channel();
-        let command = Command::Serve { service, queue, reply };
+        let command = Command::Serve { service, served: Served { queue, ask }, reply };
         self.commands.send(command).await.map_err(|_| ServeError::Shutdown)?;
         answer.await.unwrap_or(Err(ServeError::Shutdown))?;
-        Ok(Incoming::new(streams))
+        Ok(arrivals)
     }
 
     /// Holds a reservation with a relay from now on: asks for it, renews it, and asks again with

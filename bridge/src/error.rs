@@ -112,6 +112,14 @@ pub enum OpenError {
         /// How many may.
         limit: usize,
     },
+    /// The ticket does not fit.
+    #[error("a ticket has at most {limit} bytes, this one has {length}")]
+    Ticket {
+        /// Its bytes.
+        length: usize,
+        /// How many it may have.
+        limit: usize,
+    },
     /// The peer has as many streams as one may have.
     #[error("{limit} streams to and from {peer} are open already; finish one of them")]
     StreamsOfPeer {
@@ -156,6 +164,21 @@ pub enum Refusal {
     /// It is shutting down.
     #[error("it is shutting down")]
     Shutdown,
+    /// The program behind the service turned the connection away.
+    #[error("connection refused by the target; is the program behind the service running there?")]
+    TargetRefused,
+    /// The program behind the service did not answer.
+    #[error("the target behind the service cannot be reached from there")]
+    TargetUnreachable,
+    /// The ticket was for a time that is over.
+    #[error("the ticket has expired; ask for a new one")]
+    TicketExpired,
+    /// The ticket was for one use.
+    #[error("the ticket was for one use and has been used; ask for a new one")]
+    TicketUsed,
+    /// The ticket was taken back.
+    #[error("the ticket was revoked")]
+    TicketRevoked,
 }
 
 /// One way to a peer, and why it failed.

@@ -9,7 +9,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    error::{CloseCause, UpgradeFailure},
+    error::{CloseCause, Refusal, UpgradeFailure},
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
     stream::StreamId,
@@ -160,6 +160,29 @@ pub enum Event {
         /// Bytes of payload received through relays.
         received_relayed_bytes: u64,
     },
+    /// A stream was turned away: ours by the peer, or a peer's because nobody serves it here. What a
+    /// program refuses after a request of its own, it reports itself.
+    StreamRefused {
+        /// The other end.
+        peer: PeerId,
+        /// What was asked for.
+        service: Service,
+        /// What the refused end is told.
+        reason: Refusal,
+        /// Who asked: outbound is us.
+        direction: Direction,
+    },
+    /// A peer that a connection is to be kept to cannot be reached; the node tries again by itself.
+    PeerUnreachable {
+        /// Who.
+        peer: PeerId,
+        /// Each way that was tried, with its failure.
+        reason: String,
+        /// How often in a row.
+        failures: u32,
+        /// Milliseconds until the next attempt.
+        retry_in_ms: u64,
+    },
     /// A peer asked for more than a limit allows and was turned away.
     Refused {
         /// Who, if it is known already.
@@ -249,6 +272,8 @@ pub enum Asked {
     StreamOfPeer,
     /// Our own program: to use one more relay.
     Relay,
+    /// Our own program: to keep a connection to one more peer.
+    Hold,
     /// A reservation at this relay.
     Reservation,
     /// A circuit through this relay.

@@ -33,7 +33,7 @@ pub use self::{
     config::Config,
     endpoint::{Endpoint, Events},
     event::Event,
-    incoming::Incoming,
+    incoming::{Incoming, Request, Requests},
     path::Path,
     service::{SERVICE_NAME_BYTES_MAX, Service, ServiceError},
     stream::{Stream, StreamFacts, StreamId},

@@ -11,6 +11,13 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub(crate) libp2p::swarm::ConnectionId);
 
+impl ConnectionId {
+    /// What a stream over a pipe that is no connection says; no connection of a swarm has it.
+    pub(crate) fn none() -> Self {
+        Self(libp2p::swarm::ConnectionId::new_unchecked(usize::MAX))
+    }
+}
+
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

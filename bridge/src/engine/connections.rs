@@ -24,6 +24,8 @@ pub(crate) struct Connection {
     users: usize,
     unused_since: Instant,
     closing: Option<CloseCause>,
+    /// When the peer last answered on it.
+    pub(crate) answered: Instant,
     /// A stream on it met silence; taken last until a ping is answered.
     suspect: bool,
 }
@@ -35,6 +37,16 @@ pub(crate) struct Connections {
     by_peer: HashMap<PeerId, Vec<ConnectionId>>,
     transports: [Transport; 2],
     opened: u64,
+}
+
+/// What keeps a peer's connections although no stream uses them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    None,
+    /// All direct ones: it is a relay that we want to be reached through.
+    Direct,
+    /// The best one.
+    Best,
 }
 
 /// How long a connection without users is kept.
@@ -60,6 +72,7 @@ impl Connections {
             users: 0,
             unused_since: now,
             closing: None,
+            answered: now,
             suspect: false,
         };
         self.all.insert(opened.connection, connection);
@@ -98,6 +111,21 @@ impl Connections {
                 (connection.suspect, !connection.path.is_direct(), rank, connection.order)
             })
             .map(|(id, _)| id)
+    }
+
+    /// The newest connection to a peer, if it is newer than `than` and nothing speaks against it.
+    pub(crate) fn newer(&self, peer: PeerId, than: ConnectionId) -> Option<ConnectionId> {
+        self.of(peer)
+            .filter(|(id, found)| *id > than && found.closing.is_none() && !found.suspect)
+            .map(|(id, _)| id)
+            .max()
+    }
+
+    /// The peer answered on it.
+    pub(crate) fn answered(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(connection) = self.all.get_mut(&id) {
+            connection.answered = now;
+        }
     }
 
     pub(crate) fn has_direct(&self, peer: PeerId) -> bool {
@@ -161,32 +189,36 @@ impl Connections {
     }
 
     /// Connections without users whose grace is over. A link to a relay is in use while a relayed
-    /// connection runs over it or `needed` says so.
+    /// connection runs over it or `needs` says so.
     pub(crate) fn expired(
         &self,
         grace: Grace,
-        needed: impl Fn(PeerId) -> bool,
+        needs: impl Fn(PeerId) -> Need,
         now: Instant,
     ) -> Vec<ConnectionId> {
-        self.unused(grace, needed).filter(|(_, at)| *at <= now).map(|(id, _)| id).collect()
+        self.unused(grace, needs).filter(|(_, at)| *at <= now).map(|(id, _)| id).collect()
     }
 
     /// When the next grace is over.
-    pub(crate) fn next_expiry(&self, grace: Grace, needed: impl Fn(PeerId) -> bool) -> Option<Instant> {
-        self.unused(grace, needed).map(|(_, at)| at).min()
+    pub(crate) fn next_expiry(&self, grace: Grace, needs: impl Fn(PeerId) -> Need) -> Option<Instant> {
+        self.unused(grace, needs).map(|(_, at)| at).min()
     }
 
     fn unused(
         &self,
         grace: Grace,
-        needed: impl Fn(PeerId) -> bool,
+        needs: impl Fn(PeerId) -> Need,
     ) -> impl Iterator<Item = (ConnectionId, Instant)> {
         let in_use: std::collections::HashSet<PeerId> =
             self.all.values().filter_map(|connection| connection.path.relay()).collect();
         self.all.iter().filter_map(move |(id, connection)| {
-            let carries = connection.path.is_direct()
-                && (in_use.contains(&connection.peer) || needed(connection.peer));
-            let kept = connection.users > 0 || connection.closing.is_some() || carries;
+            let carries = connection.path.is_direct() && in_use.contains(&connection.peer);
+            let needed = match needs(connection.peer) {
+                Need::None => false,
+                Need::Direct => connection.path.is_direct(),
+                Need::Best => self.best(connection.peer, &[]) == Some(*id),
+            };
+            let kept = connection.users > 0 || connection.closing.is_some() || carries || needed;
             let grace = if connection.path.is_direct() { grace.direct } else { grace.relayed };
             (!kept).then_some((*id, connection.unused_since + grace))
         })

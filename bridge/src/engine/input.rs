@@ -46,8 +46,13 @@ pub(crate) struct CircuitLimit {
 /// Whether a service's queue has a place for one more stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Queue {
-    Free,
-    Full { limit: usize },
+    /// A place is taken. `ask`: the program decides on each stream.
+    Free {
+        ask: bool,
+    },
+    Full {
+        limit: usize,
+    },
     NotServed,
 }
 
@@ -66,6 +71,9 @@ pub(crate) enum Input {
         open: OpenId,
         peer: PeerId,
         service: Service,
+    },
+    Hold {
+        peer: PeerId,
     },
     Learn {
         peer: PeerId,
@@ -135,6 +143,12 @@ pub(crate) enum Input {
         service: Service,
         queue: Queue,
     },
+    /// The program took a stream that it was asked about.
+    RequestAccepted {
+        connection: ConnectionId,
+        stream: StreamId,
+        service: Service,
+    },
     /// A stream of ours left a connection, or never took to it.
     LegEnded {
         connection: ConnectionId,
@@ -147,8 +161,11 @@ pub(crate) enum Input {
         key: StreamKey,
         to: ConnectionId,
     },
+    /// A connection did not take the stream. `silent`: it said nothing at all.
     MoveFailed {
         key: StreamKey,
+        connection: ConnectionId,
+        silent: bool,
     },
     /// No connection carries the stream any more. `silent`: the last one said nothing at all.
     StreamDetached {
@@ -197,6 +214,10 @@ pub(crate) enum Action {
         error: OpenFailure,
     },
     Accept {
+        inbound: InboundId,
+    },
+    /// Let the program decide.
+    Ask {
         inbound: InboundId,
     },
     Refuse {

@@ -51,6 +51,8 @@ impl Engine {
         for open in self.opens.connecting_to(peer) {
             self.advance(open, now);
         }
+        self.holds.connected(peer);
+        self.absences.connected(peer);
         self.moves.hope(peer);
         self.orphans.connected(peer, now);
         self.place_all(peer, now);
@@ -66,12 +68,18 @@ impl Engine {
             self.link_lost(lost, &cause, now);
         }
         let (peer, path) = (connection.peer, connection.path);
+        if path.is_direct() && cause == CloseCause::Peer {
+            self.absences.departed(peer, id, connection.answered, now);
+        }
         if let Some(relay) = path.relay() {
             self.connections.touch(relay, now);
         }
         if self.connections.of(peer).next().is_none() {
             self.upgrades.disconnected(peer);
             self.orphans.disconnected(peer);
+            if self.holds.contains(peer) {
+                self.hold(peer, now);
+            }
         }
         self.events.push_back(Event::ConnectionClosed { peer, connection: id, path, cause });
         self.moves.spare(peer);

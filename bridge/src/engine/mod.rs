@@ -13,13 +13,17 @@
 //! - [`candidates`]: how the outside sees us;
 //! - [`upgrades`]: who is reached only through a relay;
 //! - [`moves`]: which of our streams should run elsewhere;
-//! - [`orphans`]: which streams of peers nobody will move any more.
+//! - [`orphans`]: which streams of peers nobody will move any more;
+//! - [`absences`]: which peers are gone for good;
+//! - [`holds`]: to whom a connection is kept.
 //!
 //! What needs several of them at once is told in [`streams`], [`placing`], [`reaching`] and [`links`].
 
+mod absences;
 mod candidates;
 mod connections;
 mod dials;
+mod holds;
 pub(crate) mod input;
 mod links;
 mod moves;
@@ -38,9 +42,11 @@ use std::{collections::VecDeque, time::Instant};
 use libp2p::PeerId;
 
 use self::{
+    absences::Absences,
     candidates::Candidates,
-    connections::{Connections, Grace},
+    connections::{Connections, Grace, Need},
     dials::Dials,
+    holds::Holds,
     input::{Action, Input},
     moves::Moves,
     opens::Opens,
@@ -66,6 +72,8 @@ pub(crate) struct Engine {
     upgrades: Upgrades,
     moves: Moves,
     orphans: Orphans,
+    absences: Absences,
+    holds: Holds,
     stopping: Option<Instant>,
     stopped: bool,
     next_dial: u64,
@@ -91,6 +99,8 @@ impl Engine {
             upgrades: Upgrades::default(),
             moves: Moves::default(),
             orphans: Orphans::default(),
+            absences: Absences::new(config.deadlines.absence),
+            holds: Holds::new(limits.holds, config.deadlines.hold_backoff),
             stopping: None,
             stopped: false,
             next_dial: 0,
@@ -103,6 +113,7 @@ impl Engine {
     pub(crate) fn handle(&mut self, input: Input, now: Instant) {
         match input {
             Input::Open { open, peer, service } => self.open(open, peer, service, now),
+            Input::Hold { peer } => self.hold(peer, now),
             Input::Learn { peer, addresses } => self.dials.learn(peer, addresses),
             Input::Reserve { relay } => self.reserve(&relay, now),
             Input::Close { connection } => self.close(connection, CloseCause::Asked),
@@ -148,15 +159,21 @@ impl Engine {
             Input::InboundStream { inbound, connection, stream, service, queue } => {
                 self.inbound_stream(inbound, connection, stream, service, queue);
             }
+            Input::RequestAccepted { connection, stream, service } => {
+                self.stream_accepted(connection, stream, service);
+            }
             Input::LegEnded { connection } => self.connections.remove_user(connection, now),
             Input::LegAttached { connection } => self.connections.add_user(connection),
             Input::StreamMoved { key, to } => self.stream_moved(key, to, now),
-            Input::MoveFailed { key } => self.move_failed(key, now),
+            Input::MoveFailed { key, connection, silent } => {
+                self.move_failed(key, connection, silent, now);
+            }
             Input::StreamDetached { key, connection, silent } => {
                 self.stream_detached(key, connection, silent, now);
             }
             Input::StreamClosed { key } => {
                 self.moves.closed(key);
+                self.absences.settled(key);
                 self.orphans.attached(key);
             }
             Input::Responsive { connection } => self.responsive(connection, now),
@@ -175,15 +192,16 @@ impl Engine {
         for (peer, step) in self.relays.poll(now) {
             self.relay_step(peer, step, now);
         }
-        for key in self.orphans.take_due(now) {
+        for key in self.orphans.take_due(now).into_iter().chain(self.absences.take_due(now)) {
             self.actions.push_back(Action::Forsake { key });
+        }
+        for peer in self.holds.take_due(now) {
+            self.hold(peer, now);
         }
         for key in self.moves.take_due(now) {
             self.place(key, now);
         }
-        let grace = self.grace();
-        let relays = &self.relays;
-        for id in self.connections.expired(grace, |peer| relays.needs_link(peer), now) {
+        for id in self.connections.expired(self.grace(), self.needs(), now) {
             self.close(id, CloseCause::Unused);
         }
         if self.stopping.is_some_and(|at| at <= now || self.connections.is_empty()) && !self.stopped {
@@ -201,11 +219,13 @@ impl Engine {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let unused = self.connections.next_expiry(self.grace(), |peer| self.relays.needs_link(peer));
+        let unused = self.connections.next_expiry(self.grace(), self.needs());
         let (opens, dials) = (self.opens.next_deadline(), self.dials.next_deadline());
         let (relays, moves) = (self.relays.next_deadline(), self.moves.next_deadline());
-        let orphans = self.orphans.next_deadline();
-        [opens, dials, relays, moves, orphans, unused, self.stopping].into_iter().flatten().min()
+        let (orphans, absences) = (self.orphans.next_deadline(), self.absences.next_deadline());
+        let holds = self.holds.next_deadline();
+        let all = [opens, dials, relays, moves, orphans, absences, holds, unused, self.stopping];
+        all.into_iter().flatten().min()
     }
 
     /// Whether a shutdown is under way.
@@ -218,9 +238,23 @@ impl Engine {
         self.stopped
     }
 
+    /// The connection that a stream of ours is moving to.
+    pub(crate) fn moves_to(&self, key: crate::stream::StreamKey) -> Option<ConnectionId> {
+        self.moves.target(key)
+    }
+
     /// A connection's facts, for whoever builds a stream on it.
     pub(crate) fn path(&self, connection: ConnectionId) -> Option<crate::path::Path> {
         Some(self.connections.get(connection)?.path)
+    }
+
+    /// What keeps a connection that no stream uses.
+    fn needs(&self) -> impl Fn(PeerId) -> Need {
+        |peer| match (self.relays.needs_link(peer), self.holds.contains(peer)) {
+            (true, _) => Need::Direct,
+            (false, true) => Need::Best,
+            (false, false) => Need::None,
+        }
     }
 
     fn grace(&self) -> Grace {

@@ -42,6 +42,8 @@ pub(crate) struct Moves {
 pub(crate) enum Standing {
     On(ConnectionId),
     Detached,
+    /// Without a path, and on its way to one.
+    Seeking(ConnectionId),
     /// On its way, or waiting for its backoff.
     Busy,
 }
@@ -67,10 +69,12 @@ impl Moves {
     pub(crate) fn standing(&self, key: StreamKey, now: Instant) -> Option<Standing> {
         let carried = self.all.get(&key)?;
         let waits = carried.retry.is_some_and(|retry| retry > now);
-        Some(match carried.on {
-            _ if carried.moving.is_some() || waits => Standing::Busy,
-            Some(on) => Standing::On(on),
-            None => Standing::Detached,
+        Some(match (carried.on, carried.moving) {
+            (None, Some(to)) => Standing::Seeking(to),
+            (_, Some(_)) => Standing::Busy,
+            _ if waits => Standing::Busy,
+            (Some(on), None) => Standing::On(on),
+            (None, None) => Standing::Detached,
         })
     }
 

@@ -10,15 +10,27 @@ use crate::{path::ConnectionId, stream::StreamKey};
 impl Engine {
     pub(super) fn stream_moved(&mut self, key: StreamKey, to: ConnectionId, now: Instant) {
         self.orphans.attached(key);
+        self.absences.settled(key);
         self.moves.moved(key, to);
         self.place(key, now);
     }
 
-    /// A connection did not take the stream; perhaps because it is gone itself.
-    pub(super) fn move_failed(&mut self, key: StreamKey, now: Instant) {
-        let gone = self.moves.target(key).is_some_and(|to| self.connections.get(to).is_none());
+    /// A connection did not take the stream; perhaps because it is gone itself, or as good as gone.
+    pub(super) fn move_failed(
+        &mut self,
+        key: StreamKey,
+        connection: ConnectionId,
+        silent: bool,
+        now: Instant,
+    ) {
+        if self.moves.target(key) != Some(connection) {
+            return;
+        }
+        if silent {
+            self.connections.suspect(connection, true);
+        }
         self.moves.failed(key, now);
-        if gone {
+        if silent || self.connections.get(connection).is_none() {
             self.moves.spare(key.peer);
             self.place(key, now);
         }
@@ -32,12 +44,19 @@ impl Engine {
         silent: bool,
         now: Instant,
     ) {
+        if let Some(connection) = lost {
+            self.absences.detached(key, connection);
+        }
         if let Some(connection) = lost.filter(|_| silent) {
             self.connections.suspect(connection, true);
         }
         if self.moves.contains(key) {
             self.moves.detached(key);
             self.place(key, now);
+            if silent && self.stopping.is_none() {
+                // What is left may be just as dead and not known to be: a new connection shows.
+                self.reach(key.peer, now);
+            }
         } else {
             // An older connection may be just as dead and not known to be; a newer one shows that the
             // peer came back.
@@ -49,6 +68,7 @@ impl Engine {
 
     /// The peer answered on a connection; if it was suspect, it may be the best again.
     pub(super) fn responsive(&mut self, connection: ConnectionId, now: Instant) {
+        self.connections.answered(connection, now);
         if let Some(peer) = self.connections.suspect(connection, false) {
             self.place_all(peer, now);
         }
@@ -69,11 +89,20 @@ impl Engine {
         let best = self.connections.best(key.peer, &[]);
         let best = best.filter(|best| !self.connections.is_suspect(*best));
         let direct = |id: ConnectionId| self.path(id).is_some_and(|path| path.is_direct());
-        match (standing, best) {
-            (Standing::On(on), Some(best)) if !direct(on) && direct(best) => self.move_to(key, best),
-            (Standing::Detached, Some(best)) => self.move_to(key, best),
-            (Standing::Detached, None) if !self.reach(key.peer, now) => self.moves.failed(key, now),
-            _ => {}
+        let to = match standing {
+            Standing::On(on) => best.filter(|best| !direct(on) && direct(*best)),
+            Standing::Detached => best,
+            // What came after the loss is the surer way; the one before it is let go.
+            Standing::Seeking(on) => {
+                let newer = self.connections.newer(key.peer, on);
+                newer.filter(|newer| direct(*newer) || !direct(on))
+            }
+            Standing::Busy => None,
+        };
+        if let Some(to) = to {
+            self.move_to(key, to);
+        } else if standing == Standing::Detached && !self.reach(key.peer, now) {
+            self.moves.failed(key, now);
         }
     }
 

@@ -7,14 +7,44 @@ use libp2p::{Multiaddr, PeerId};
 use super::{
     Engine,
     dials::Way,
+    holds::Missed,
     input::{Action, DialId},
 };
 use crate::{
     addr::RelayAddr,
     error::{DialFailure, DialFailureReason, OpenError},
+    event::{Asked, Event},
 };
 
 impl Engine {
+    /// Keeps a connection to a peer: reaches for it if there is none.
+    pub(super) fn hold(&mut self, peer: PeerId, now: Instant) {
+        if self.stopping.is_some() {
+            return;
+        }
+        if !self.holds.add(peer) {
+            let limit = self.config.limits.holds as u64;
+            return self.refused(Some(peer), Asked::Hold, limit);
+        }
+        let connected = self.connections.best(peer, &[]).is_some();
+        if !connected && !self.reach(peer, now) {
+            self.missed(peer, OpenError::NoAddress { peer }.to_string(), now);
+        }
+    }
+
+    fn missed(&mut self, peer: PeerId, reason: String, now: Instant) {
+        if let Some(Missed { failures, retry_in }) = self.holds.missed(peer, now) {
+            let retry_in_ms = retry_in.as_millis() as u64;
+            self.events.push_back(Event::PeerUnreachable { peer, reason, failures, retry_in_ms });
+        }
+    }
+
+    /// Whether somebody still looks for any connection to a peer.
+    fn is_wanted(&self, peer: PeerId) -> bool {
+        let held = self.holds.contains(peer) && self.connections.of(peer).next().is_none();
+        held || self.moves.awaits(peer) || !self.opens.connecting_to(peer).is_empty()
+    }
+
     /// Dials the peer by every way that is known. False if none is.
     pub(super) fn reach(&mut self, peer: PeerId, now: Instant) -> bool {
         if self.dials.is_reaching(peer) {
@@ -82,10 +112,10 @@ impl Engine {
 
     /// Dials a circuit again if somebody still waits for the peer.
     pub(super) fn retry(&mut self, peer: PeerId, relay: RelayAddr, now: Instant) {
-        if self.opens.connecting_to(peer).is_empty() && !self.moves.awaits(peer) {
-            self.dials.skip(peer);
-        } else {
+        if self.is_wanted(peer) {
             self.take(peer, Way::Circuit(relay), now);
+        } else {
+            self.dials.skip(peer);
         }
     }
 
@@ -100,6 +130,10 @@ impl Engine {
     pub(super) fn unreachable(&mut self, ended: Option<(PeerId, Vec<DialFailure>)>, now: Instant) {
         let Some((peer, causes)) = ended else { return };
         self.moves.unreachable(peer, now);
+        if self.connections.of(peer).next().is_none() {
+            let reasons: Vec<String> = causes.iter().map(ToString::to_string).collect();
+            self.missed(peer, reasons.join("; "), now);
+        }
         for open in self.opens.connecting_to(peer) {
             let causes = causes.clone();
             self.fail(open, OpenError::Unreachable { peer, causes }, now);

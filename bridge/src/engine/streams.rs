@@ -95,7 +95,12 @@ impl Engine {
         }
         let tried = self.opens.get_mut(open).map_or(0, |pending| pending.tried.len());
         let error = match failure {
-            SubstreamFailure::Refused(reason) => OpenError::Refused { peer, service, reason },
+            SubstreamFailure::Refused(reason) => {
+                let (asked, direction) = (service.clone(), Direction::Outbound);
+                let refused = Event::StreamRefused { peer, service: asked, reason, direction };
+                self.events.push_back(refused);
+                OpenError::Refused { peer, service, reason }
+            }
             SubstreamFailure::Unsupported => OpenError::Unsupported { peer, protocol: PROTOCOL_NAME },
             _ if tried < CONNECTIONS_TRIED_MAX => return self.advance(open, now),
             SubstreamFailure::Deadline => OpenError::Deadline {
@@ -123,21 +128,38 @@ impl Engine {
             _ if self.stopping.is_some() => Some((Refusal::Shutdown, None)),
             (_, Queue::NotServed) => Some((Refusal::NotServed, None)),
             (_, Queue::Full { limit }) => Some((Refusal::Busy, Some((Asked::Stream, limit)))),
-            (Some((peer, _)), Queue::Free) if self.connections.users_of(peer) >= per_peer => {
+            (Some((peer, _)), Queue::Free { .. }) if self.connections.users_of(peer) >= per_peer => {
                 Some((Refusal::Busy, Some((Asked::StreamOfPeer, per_peer))))
             }
             _ => None,
         };
-        if let Some((refusal, counted)) = refusal {
+        if let Some((reason, counted)) = refusal {
             if let Some((what, limit)) = counted {
                 self.refused(facts.map(|(peer, _)| peer), what, limit as u64);
+            } else if let Some((peer, _)) = facts {
+                let direction = Direction::Inbound;
+                self.events.push_back(Event::StreamRefused { peer, service, reason, direction });
             }
-            self.actions.push_back(Action::Refuse { inbound, refusal });
-        } else if let Some((peer, path)) = facts {
-            self.connections.add_user(connection);
-            let direction = Direction::Inbound;
-            self.events.push_back(Event::StreamOpened { peer, stream, service, path, direction });
+            self.actions.push_back(Action::Refuse { inbound, refusal: reason });
+            return;
+        }
+        self.connections.add_user(connection);
+        if matches!(queue, Queue::Free { ask: true }) {
+            self.actions.push_back(Action::Ask { inbound });
+        } else {
+            self.stream_accepted(connection, stream, service);
             self.actions.push_back(Action::Accept { inbound });
         }
+    }
+
+    pub(super) fn stream_accepted(
+        &mut self,
+        connection: ConnectionId,
+        stream: StreamId,
+        service: Service,
+    ) {
+        let Some(found) = self.connections.get(connection) else { return };
+        let (peer, path, direction) = (found.peer, found.path, Direction::Inbound);
+        self.events.push_back(Event::StreamOpened { peer, stream, service, path, direction });
     }
 }

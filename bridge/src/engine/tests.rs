@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod connections;
+mod holds;
 mod moves;
 mod opens;
 mod relays;

@@ -94,6 +94,19 @@ fn examples() -> Vec<Event> {
             received_direct_bytes: 745,
             received_relayed_bytes: 395,
         },
+        Event::StreamRefused {
+            peer: peer(),
+            service: "kaspad".parse().unwrap(),
+            reason: Refusal::NotServed,
+            direction: Direction::Outbound,
+        },
+        Event::PeerUnreachable {
+            peer: peer(),
+            reason: "through relay /ip4/203.0.113.7/tcp/4001: the relay holds no reservation of it"
+                .to_owned(),
+            failures: 1,
+            retry_in_ms: 500,
+        },
         Event::Refused { peer: Some(peer()), what: Asked::Stream, limit: 256 },
         Event::ReservationAccepted { peer: peer(), renewed: false },
         Event::ReservationEnded { peer: peer() },
@@ -118,13 +131,15 @@ fn position(event: &Event) -> usize {
         Event::StreamOpened { .. } => 9,
         Event::StreamMoved { .. } => 10,
         Event::StreamClosed { .. } => 11,
-        Event::Refused { .. } => 12,
-        Event::ReservationAccepted { .. } => 13,
-        Event::ReservationEnded { .. } => 14,
-        Event::CircuitOpened { .. } => 15,
-        Event::CircuitClosed { .. } => 16,
-        Event::RelayTraffic { .. } => 17,
-        Event::Stopped {} => 18,
+        Event::StreamRefused { .. } => 12,
+        Event::PeerUnreachable { .. } => 13,
+        Event::Refused { .. } => 14,
+        Event::ReservationAccepted { .. } => 15,
+        Event::ReservationEnded { .. } => 16,
+        Event::CircuitOpened { .. } => 17,
+        Event::CircuitClosed { .. } => 18,
+        Event::RelayTraffic { .. } => 19,
+        Event::Stopped {} => 20,
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) enum Note {
     /// The stream lives on another connection now.
     Moved { to: ConnectionId, record: MoveRecord },
     /// Opener: a connection did not take the stream.
-    MoveFailed,
+    MoveFailed { connection: ConnectionId, cause: LossCause },
     /// No connection carries the stream any more.
     Detached { connection: Option<ConnectionId>, cause: LossCause },
     /// A leg is gone; its connection has one user less.
@@ -348,7 +348,11 @@ impl Inner {
                 }
                 machine::Event::Writable | machine::Event::Delivered => wake(&mut self.writer),
                 machine::Event::Moved(moved) => self.moved(&moved),
-                machine::Event::MoveFailed { .. } => self.note(Note::MoveFailed),
+                machine::Event::MoveFailed { leg, cause } => {
+                    if let Some(leg) = self.legs.iter().find(|found| found.id == leg) {
+                        self.note(Note::MoveFailed { connection: leg.on.connection, cause });
+                    }
+                }
                 machine::Event::NeedPath { cause, .. } => {
                     let connection = Some(self.facts.carrying().connection);
                     self.note(Note::Detached { connection, cause });

@@ -4,7 +4,8 @@
 //! `design/wire.md` specifies what is said on them. [`frame`] is what the words look like, [`machine`]
 //! who says them when, and [`budget`] what bounds the memory: these three do no I/O, read no clock and
 //! draw no random number. `carrier` moves frames between a machine and its legs, `leg` is the I/O of
-//! one leg, [`facts`](StreamFacts) what is known of a stream while it lives.
+//! one leg, [`facts`](StreamFacts) what is known of a stream while it lives. [`over`] makes a stream of
+//! any byte pipe.
 
 pub mod budget;
 pub(crate) mod carrier;
@@ -13,6 +14,7 @@ pub mod frame;
 mod id;
 pub(crate) mod leg;
 pub mod machine;
+pub mod over;
 
 use std::{
     fmt, io,
@@ -74,6 +76,12 @@ impl Stream {
     /// The other end.
     pub fn peer(&self) -> PeerId {
         self.facts().peer
+    }
+
+    /// Ends it at once in both directions; the peer is told the code. Works while the halves of the
+    /// stream are in use elsewhere: their reads and writes fail.
+    pub fn reset(&self, code: frame::Code) {
+        self.shared.reset(code);
     }
 
     /// The path that carries it now.

@@ -15,6 +15,7 @@ use crate::{
     engine::input::{InboundId, Input, OpenId, Queue, SubstreamFailure},
     error::{OpenError, Refusal},
     event::Event,
+    incoming::{Arrival, Decision, Request},
     path::{ConnectionId, Direction},
     service::Service,
     stream::{
@@ -35,10 +36,10 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 pub(super) struct Waiting {
     hello: Box<Hello>,
     peer: PeerId,
-    connection: ConnectionId,
+    pub(super) connection: ConnectionId,
     io: libp2p::Stream,
     decoder: Decoder,
-    place: Option<mpsc::OwnedPermit<Stream>>,
+    place: Option<mpsc::OwnedPermit<Arrival>>,
 }
 
 pub(super) type Reply = oneshot::Sender<Result<Stream, OpenError>>;
@@ -46,7 +47,7 @@ pub(super) type Reply = oneshot::Sender<Result<Stream, OpenError>>;
 /// What a substream was asked for.
 pub(super) enum Purpose {
     Open { service: Service },
-    Move { key: StreamKey },
+    Move { key: StreamKey, connection: ConnectionId },
 }
 
 impl Driver {
@@ -58,12 +59,15 @@ impl Driver {
                         self.greet(open, peer, service, connection, io);
                         None
                     }
-                    Purpose::Move { key } => self.begin_move(key, connection, io),
+                    Purpose::Move { key, .. } => self.begin_move(key, connection, io),
                 }
             }
             substream::Event::Failed { open, failure } => match self.asked.remove(&open)? {
                 Purpose::Open { .. } => Some(Input::SubstreamFailed { open, failure }),
-                Purpose::Move { key } => Some(Input::MoveFailed { key }),
+                Purpose::Move { key, connection } => {
+                    self.engine.handle(Input::LegEnded { connection }, Instant::now());
+                    Some(Input::MoveFailed { key, connection, silent: false })
+                }
             },
             substream::Event::Inbound { peer, connection, first, io, decoder } => {
                 self.heard_first(peer, connection, first, io, decoder)
@@ -88,7 +92,8 @@ impl Driver {
         let facts = StreamFacts::new(stream, peer, service.clone(), Direction::Outbound, on);
         let (leg, config) = (self.leg(), self.stream_config.clone());
         let now = Instant::now();
-        let ticket = bytes::Bytes::new();
+        // Whoever asked may have gone; then nothing is presented, and the stream ends soon.
+        let ticket = self.opens.get(&open).map(|opening| opening.ticket.clone()).unwrap_or_default();
         let machine = Machine::open(stream, service, ticket, config, &self.budget, leg, now);
         let notes = self.notes.0.clone();
         let shared = Shared::start(machine, facts.into(), leg, Box::new(io), Decoder::new(), notes);
@@ -104,14 +109,15 @@ impl Driver {
         io: libp2p::Stream,
     ) -> Option<Input> {
         let leg = self.leg();
-        let on = self.carrying(connection);
+        // Meanwhile a better connection may have come.
+        let on = self.carrying(connection).filter(|_| self.engine.moves_to(key) == Some(connection));
         let live = self.streams.get_mut(key).zip(on);
         let begun = live.is_some_and(|(live, on)| live.shared.begin_move(leg, on, Box::new(io)).is_ok());
         if begun {
             return None;
         }
         self.engine.handle(Input::LegEnded { connection }, Instant::now());
-        Some(Input::MoveFailed { key })
+        Some(Input::MoveFailed { key, connection, silent: false })
     }
 
     fn heard_first(
@@ -172,14 +178,15 @@ impl Driver {
         let inbound = InboundId(self.id());
         let stream = hello.stream;
         let service = hello.service.clone();
-        let queue = self.services.get(&service);
-        let (queue, place) = match queue.map(|queue| (queue, queue.clone().try_reserve_owned())) {
-            Some((_, Ok(place))) => (Queue::Free, Some(place)),
-            Some((queue, Err(mpsc::error::TrySendError::Full(_)))) => {
-                (Queue::Full { limit: queue.max_capacity() }, None)
-            }
-            Some((_, Err(mpsc::error::TrySendError::Closed(_)))) | None => (Queue::NotServed, None),
-        };
+        let served = self.services.get(&service);
+        let (queue, place) =
+            match served.map(|served| (served, served.queue.clone().try_reserve_owned())) {
+                Some((served, Ok(place))) => (Queue::Free { ask: served.ask }, Some(place)),
+                Some((served, Err(mpsc::error::TrySendError::Full(_)))) => {
+                    (Queue::Full { limit: served.queue.max_capacity() }, None)
+                }
+                Some((_, Err(mpsc::error::TrySendError::Closed(_)))) | None => (Queue::NotServed, None),
+            };
         self.inbound.insert(inbound, Waiting { hello, peer, connection, io, decoder, place });
         Input::InboundStream { inbound, connection, stream, service, queue }
     }
@@ -205,18 +212,16 @@ impl Driver {
                 });
                 Some(Input::StreamMoved { key, to })
             }
-            Note::MoveFailed => Some(Input::MoveFailed { key }),
+            Note::MoveFailed { connection, cause } => {
+                Some(Input::MoveFailed { key, connection, silent: is_silent(cause) })
+            }
             Note::Detached { .. } if self.greeting.contains_key(&key) => {
                 // It never was the program's: another connection gets a stream of its own.
                 self.streams.get_mut(key)?.shared.reset(Code::Cancelled);
                 None
             }
             Note::Detached { connection, cause } => {
-                let silent = matches!(
-                    cause,
-                    machine::LossCause::Silent { .. } | machine::LossCause::Unanswered { .. }
-                );
-                Some(Input::StreamDetached { key, connection, silent })
+                Some(Input::StreamDetached { key, connection, silent: is_silent(cause) })
             }
             Note::LegEnded { connection } => Some(Input::LegEnded { connection }),
             Note::Failed(error) => {
@@ -235,7 +240,7 @@ impl Driver {
         let connection = stream.facts().carrying().connection;
         match self.opens.remove(&open) {
             // Whoever asked may have gone; the stream then ends by being dropped.
-            Some(reply) => drop(reply.send(Ok(stream))),
+            Some(opening) => drop(opening.reply.send(Ok(stream))),
             None => drop(stream),
         }
         Some(Input::SubstreamOpened { open, connection, stream: key.stream })
@@ -269,9 +274,60 @@ impl Driver {
     }
 
     pub(super) fn accept(&mut self, inbound: InboundId) {
-        let Some(waiting) = self.inbound.remove(&inbound) else { return };
-        let Waiting { hello, peer, connection, io, decoder, place } = waiting;
-        let Some(on) = self.carrying(connection) else { return };
+        let Some(mut waiting) = self.inbound.remove(&inbound) else { return };
+        let place = waiting.place.take();
+        let Some(stream) = self.take(waiting) else { return };
+        match place {
+            Some(place) => drop(place.send(Arrival::Stream(stream))),
+            None => drop(stream),
+        }
+    }
+
+    /// The program decides.
+    pub(super) fn ask(&mut self, inbound: InboundId) {
+        let Some(waiting) = self.inbound.get_mut(&inbound) else { return };
+        let (Some(place), Some(path)) = (waiting.place.take(), self.engine.path(waiting.connection))
+        else {
+            return;
+        };
+        let request = Request {
+            inbound,
+            peer: waiting.peer,
+            path,
+            service: waiting.hello.service.clone(),
+            ticket: waiting.hello.ticket.clone(),
+            decisions: Some(self.decisions.0.clone()),
+        };
+        place.send(Arrival::Request(Box::new(request)));
+    }
+
+    pub(super) fn decided(&mut self, inbound: InboundId, decision: Decision) -> Option<Input> {
+        let waiting = self.inbound.get(&inbound)?;
+        let (peer, connection) = (waiting.peer, waiting.connection);
+        let (stream, service) = (waiting.hello.stream, waiting.hello.service.clone());
+        let twin = self.streams.get_mut(StreamKey { peer, stream }).is_some();
+        match decision {
+            Decision::Accept(reply) if !twin => {
+                let taken = self.inbound.remove(&inbound).and_then(|waiting| self.take(waiting))?;
+                // Whoever decided may have gone; the stream then ends by being dropped.
+                drop(reply.send(taken));
+                Some(Input::RequestAccepted { connection, stream, service })
+            }
+            Decision::Accept(_) => {
+                self.refuse(inbound, Refusal::NotServed);
+                Some(Input::LegEnded { connection })
+            }
+            Decision::Refuse(refusal) => {
+                self.refuse(inbound, refusal);
+                Some(Input::LegEnded { connection })
+            }
+        }
+    }
+
+    /// Answers the peer: from now on there is a stream.
+    fn take(&mut self, waiting: Waiting) -> Option<Stream> {
+        let Waiting { hello, peer, connection, io, decoder, .. } = waiting;
+        let on = self.carrying(connection)?;
         let leg = self.leg();
         let (config, now) = (self.stream_config.clone(), Instant::now());
         let machine = Machine::accept(&hello, config, &self.budget, leg, now);
@@ -280,11 +336,7 @@ impl Driver {
         let notes = self.notes.0.clone();
         let shared = Shared::start(machine, facts.into(), leg, Box::new(io), decoder, notes);
         self.streams.insert(StreamKey { peer, stream }, shared.clone(), true);
-        let stream = Stream::new(shared);
-        match place {
-            Some(place) => drop(place.send(stream)),
-            None => drop(stream),
-        }
+        Some(Stream::new(shared))
     }
 
     pub(super) fn refuse(&mut self, inbound: InboundId, refusal: Refusal) {
@@ -293,6 +345,11 @@ impl Driver {
             Refusal::NotServed => Code::Refused,
             Refusal::Busy => Code::Busy,
             Refusal::Shutdown => Code::Shutdown,
+            Refusal::TargetRefused => Code::TargetRefused,
+            Refusal::TargetUnreachable => Code::TargetUnreachable,
+            Refusal::TicketExpired => Code::TicketExpired,
+            Refusal::TicketUsed => Code::TicketUsed,
+            Refusal::TicketRevoked => Code::TicketRevoked,
         };
         self.answer(io, Farewell::Reset(code));
     }
@@ -334,11 +391,20 @@ impl Driver {
     }
 }
 
+fn is_silent(cause: machine::LossCause) -> bool {
+    matches!(cause, machine::LossCause::Silent { .. } | machine::LossCause::Unanswered { .. })
+}
+
 fn refusal(code: Code) -> SubstreamFailure {
-    match code {
-        Code::Refused => SubstreamFailure::Refused(Refusal::NotServed),
-        Code::Busy => SubstreamFailure::Refused(Refusal::Busy),
-        Code::Shutdown => SubstreamFailure::Refused(Refusal::Shutdown),
-        other => SubstreamFailure::Lost(format!("the peer answered {other:?}")),
-    }
+    SubstreamFailure::Refused(match code {
+        Code::Refused => Refusal::NotServed,
+        Code::Busy => Refusal::Busy,
+        Code::Shutdown => Refusal::Shutdown,
+        Code::TargetRefused => Refusal::TargetRefused,
+        Code::TargetUnreachable => Refusal::TargetUnreachable,
+        Code::TicketExpired => Refusal::TicketExpired,
+        Code::TicketUsed => Refusal::TicketUsed,
+        Code::TicketRevoked => Refusal::TicketRevoked,
+        other => return SubstreamFailure::Lost(format!("the peer answered {other:?}")),
+    })
 }

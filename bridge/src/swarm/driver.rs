@@ -8,6 +8,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use bytes::Bytes;
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
@@ -36,6 +37,7 @@ use crate::{
     },
     error::{OpenError, ServeError},
     event::Event,
+    incoming::{Arrival, Decision, Decisions},
     path::ConnectionId,
     service::Service,
     stream::{
@@ -57,7 +59,11 @@ pub(crate) enum Command {
     Open {
         peer: PeerId,
         service: Service,
+        ticket: Bytes,
         reply: oneshot::Sender<Result<Stream, OpenError>>,
+    },
+    Hold {
+        peer: PeerId,
     },
     Learn {
         peer: PeerId,
@@ -71,10 +77,23 @@ pub(crate) enum Command {
     },
     Serve {
         service: Service,
-        queue: mpsc::Sender<Stream>,
+        served: Served,
         reply: oneshot::Sender<Result<(), ServeError>>,
     },
     Shutdown,
+}
+
+/// A service that this node answers for.
+pub(crate) struct Served {
+    pub(crate) queue: mpsc::Sender<Arrival>,
+    /// Whether the program decides on each stream.
+    pub(crate) ask: bool,
+}
+
+/// Who waits for an open.
+pub(super) struct Opening {
+    pub(super) reply: Reply,
+    pub(super) ticket: Bytes,
 }
 
 pub(crate) struct Driver {
@@ -82,8 +101,8 @@ pub(crate) struct Driver {
     pub(super) engine: Engine,
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<Event>,
-    pub(super) services: HashMap<Service, mpsc::Sender<Stream>>,
-    pub(super) opens: HashMap<OpenId, Reply>,
+    pub(super) services: HashMap<Service, Served>,
+    pub(super) opens: HashMap<OpenId, Opening>,
     pub(super) asked: HashMap<OpenId, Purpose>,
     /// Streams whose HELLO is not answered yet.
     pub(super) greeting: HashMap<StreamKey, OpenId>,
@@ -97,6 +116,7 @@ pub(crate) struct Driver {
     pub(super) answers: JoinSet<()>,
     // Unbounded, yet bounded by what streams may say: see `Note`.
     pub(super) notes: (Notes, mpsc::UnboundedReceiver<(StreamKey, Note)>),
+    pub(super) decisions: (Decisions, mpsc::UnboundedReceiver<(InboundId, Decision)>),
     next_id: u64,
 }
 
@@ -126,6 +146,7 @@ impl Driver {
             reserved: HashMap::new(),
             answers: JoinSet::new(),
             notes: mpsc::unbounded_channel(),
+            decisions: mpsc::unbounded_channel(),
             next_id: 0,
         }
     }
@@ -147,6 +168,7 @@ impl Driver {
                     self.command(command.unwrap_or(Command::Shutdown))
                 }
                 Some((key, note)) = self.notes.1.recv() => self.note(key, note),
+                Some((inbound, decision)) = self.decisions.1.recv() => self.decided(inbound, decision),
                 Some(_) = self.answers.join_next() => None,
                 () = sleep_until(timeout) => None,
             };
@@ -177,16 +199,17 @@ impl Driver {
 
     fn command(&mut self, command: Command) -> Option<Input> {
         match command {
-            Command::Open { peer, service, reply } => {
+            Command::Open { peer, service, ticket, reply } => {
                 let open = OpenId(self.id());
-                self.opens.insert(open, reply);
+                self.opens.insert(open, Opening { reply, ticket });
                 Some(Input::Open { open, peer, service })
             }
+            Command::Hold { peer } => Some(Input::Hold { peer }),
             Command::Learn { peer, addresses } => Some(Input::Learn { peer, addresses }),
             Command::Reserve { relay } => Some(Input::Reserve { relay }),
             Command::Close { connection } => Some(Input::Close { connection }),
-            Command::Serve { service, queue, reply } => {
-                let _ = reply.send(self.serve(service, queue));
+            Command::Serve { service, served, reply } => {
+                let _ = reply.send(self.serve(service, served));
                 None
             }
             Command::Shutdown => {
@@ -199,12 +222,12 @@ impl Driver {
         }
     }
 
-    fn serve(&mut self, service: Service, queue: mpsc::Sender<Stream>) -> Result<(), ServeError> {
-        self.services.retain(|_, queue| !queue.is_closed());
+    fn serve(&mut self, service: Service, served: Served) -> Result<(), ServeError> {
+        self.services.retain(|_, served| !served.queue.is_closed());
         if self.services.contains_key(&service) {
             return Err(ServeError::Taken { service });
         }
-        self.services.insert(service, queue);
+        self.services.insert(service, served);
         Ok(())
     }
 
@@ -217,6 +240,7 @@ impl Driver {
                     }
                     Input::ConnectionClosed { connection, .. } => {
                         self.addresses.remove(connection);
+                        self.inbound.retain(|_, waiting| waiting.connection != *connection);
                         for live in self.streams.all() {
                             live.shared.connection_closed(*connection);
                         }
@@ -243,16 +267,17 @@ impl Driver {
             }
             Action::MoveStream { key, connection } => {
                 let open = OpenId(self.id());
-                self.asked.insert(open, Purpose::Move { key });
+                self.asked.insert(open, Purpose::Move { key, connection });
                 self.swarm.behaviour_mut().substream.open(open, key.peer, connection);
             }
             Action::Forsake { key } => self.forsake(key),
             Action::FailOpen { open, error } => {
-                if let Some(reply) = self.opens.remove(&open) {
-                    let _ = reply.send(Err(error.0));
+                if let Some(opening) = self.opens.remove(&open) {
+                    let _ = opening.reply.send(Err(error.0));
                 }
             }
             Action::Accept { inbound } => self.accept(inbound),
+            Action::Ask { inbound } => self.ask(inbound),
             Action::Refuse { inbound, refusal } => self.refuse(inbound, refusal),
             Action::CloseConnection { connection } => {
                 self.swarm.close_connection(connection.0);

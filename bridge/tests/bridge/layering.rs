@@ -6,11 +6,12 @@ use std::{
 };
 
 /// The rooms and files of `bridge/src`, lowest first; those of one row may name each other.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["path", "addr", "service", "config", "error", "event", "stream"],
     &["engine"],
+    &["incoming"],
     &["swarm"],
-    &["incoming", "endpoint", "relay"],
+    &["endpoint", "relay"],
     &["grpc"],
     &["lib"],
 ];

@@ -11,6 +11,7 @@ mod layering;
 mod moves;
 mod open;
 mod relay;
+mod requests;
 mod stream;
 mod upgrade;
 mod world;

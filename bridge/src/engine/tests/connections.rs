@@ -37,7 +37,7 @@ fn the_grace_starts_when_the_last_stream_ends() {
 fn an_inbound_stream_keeps_its_connection() {
     let mut world = World::new();
     let connection = world.connected(peer(1), Path::Direct, Transport::Tcp);
-    world.inbound(connection, Queue::Free);
+    world.inbound(connection, Queue::Free { ask: false });
     assert_eq!(closes(&world.pass(HOUR)), []);
 }
 
@@ -93,7 +93,7 @@ fn shutdown_fails_the_opens_closes_the_connections_and_ends_with_the_last_one() 
     let (_, actions) = world.open(peer(1));
     assert!(matches!(failures(&actions)[..], [(_, OpenError::Shutdown)]));
     assert!(matches!(
-        world.inbound(connection, Queue::Free)[..],
+        world.inbound(connection, Queue::Free { ask: false })[..],
         [Action::Refuse { refusal: Refusal::Shutdown, .. }]
     ));
     assert!(!world.engine.is_stopped());

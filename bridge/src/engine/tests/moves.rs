@@ -29,6 +29,10 @@ impl World {
         self.connected(peer(1), relayed(&relay(9)), Transport::Tcp)
     }
 
+    fn move_failed(&mut self, connection: ConnectionId, silent: bool) -> Vec<Action> {
+        self.tell(Input::MoveFailed { key: key(), connection, silent })
+    }
+
     fn detached(&mut self, connection: ConnectionId, silent: bool) -> Vec<Action> {
         self.tell(Input::StreamDetached { key: key(), connection: Some(connection), silent })
     }
@@ -136,10 +140,10 @@ fn a_move_that_fails_is_tried_again_after_a_while_and_a_new_connection_ends_the_
     let circuit = world.relayed();
     world.stream_on(circuit, peer(1));
     let (direct, _) = world.direct(Transport::Quic);
-    assert_eq!(moves(&world.tell(Input::MoveFailed { key: key() })), []);
+    assert_eq!(moves(&world.move_failed(direct, false)), []);
     assert_eq!(moves(&world.pass(249 * MS)), []);
     assert_eq!(moves(&world.pass(MS)), [direct]);
-    assert_eq!(moves(&world.tell(Input::MoveFailed { key: key() })), []);
+    assert_eq!(moves(&world.move_failed(direct, false)), []);
     let (better, actions) = world.direct(Transport::Tcp);
     assert_eq!(moves(&actions), [better]);
 }
@@ -153,20 +157,72 @@ fn a_stream_that_tried_a_dying_connection_does_not_wait_but_once_only() {
         world.stream_on(dying, peer(1));
         assert_eq!(moves(&world.detached(dying, false)), [dying], "nobody knows yet");
         let mut actions = Vec::new();
-        let failed = Input::MoveFailed { key: key() };
+        let failed = |connection| Input::MoveFailed { key: key(), connection, silent: false };
         if closed_first {
             actions.extend(world.closed(dying));
-            actions.extend(world.tell(failed.clone()));
+            actions.extend(world.tell(failed(dying)));
         } else {
-            actions.extend(world.tell(failed.clone()));
+            actions.extend(world.tell(failed(dying)));
             actions.extend(world.closed(dying));
         }
         let (next, actions) = world.dialled(peer(1), dials(&actions)[0].0);
         assert_eq!(moves(&actions), [next]);
         world.closed(next);
-        assert_eq!(dials(&world.tell(failed)), []);
+        assert_eq!(dials(&world.tell(failed(next))), []);
         assert_eq!(dials(&world.pass(249 * MS)), []);
         assert_ne!(dials(&world.pass(500 * MS)), []);
+    }
+}
+
+#[test]
+fn a_connection_that_does_not_answer_a_move_is_not_tried_again_while_another_is_there() {
+    let mut world = World::new();
+    world.learn(peer(1), &[direct(1)]);
+    let circuit = world.relayed();
+    let (lost, _) = world.direct(Transport::Tcp);
+    world.stream_on(lost, peer(1));
+    let actions = world.detached(lost, true);
+    assert_eq!(moves(&actions), [circuit]);
+    assert_eq!(dials(&actions).len(), 1, "what is left may be dead too: a new connection shows");
+    assert_eq!(moves(&world.move_failed(circuit, true)), [], "both are suspect");
+    let (back, actions) = world.dialled(peer(1), dials(&actions)[0].0);
+    assert_eq!(moves(&actions), [back]);
+}
+
+#[test]
+fn a_newer_connection_supersedes_the_move_of_a_stream_without_a_path() {
+    let mut world = World::new();
+    let circuit = world.relayed();
+    let (lost, _) = world.direct(Transport::Tcp);
+    world.stream_on(lost, peer(1));
+    assert_eq!(moves(&world.detached(lost, true)), [circuit]);
+    let newer = world.connected(peer(1), relayed(&relay(8)), Transport::Tcp);
+    assert_eq!(world.engine.moves_to(key()), Some(newer));
+    let (direct, actions) = world.direct(Transport::Quic);
+    assert_eq!(moves(&actions), [direct]);
+    world.connected(peer(1), relayed(&relay(7)), Transport::Tcp);
+    assert_eq!(world.engine.moves_to(key()), Some(direct), "not from a direct one to a relay");
+    assert_eq!(moves(&world.move_failed(newer, true)), [], "nobody waits for that one any more");
+    assert_eq!(world.engine.moves_to(key()), Some(direct));
+}
+
+#[test]
+fn a_stream_whose_peer_closed_the_connection_and_is_not_back_soon_is_given_up() {
+    for silent in [false, true] {
+        let mut world = World::new();
+        world.learn(peer(1), &[direct(1)]);
+        let (lost, _) = world.direct(Transport::Tcp);
+        world.stream_on(lost, peer(1));
+        if silent {
+            world.detached(lost, true);
+            world.pass(Duration::from_secs(10));
+        } else {
+            world.detached(lost, false);
+        }
+        world.closed(lost);
+        let actions = world.pass(Duration::from_millis(1500));
+        let given_up = actions.contains(&Action::Forsake { key: key() });
+        assert_eq!(given_up, !silent, "a connection that had gone silent proves nothing");
     }
 }
 
@@ -175,7 +231,7 @@ fn a_stream_that_the_peer_opened_is_not_ours_to_move() {
     let mut world = World::new();
     world.learn(peer(1), &[direct(1)]);
     let circuit = world.relayed();
-    world.inbound(circuit, Queue::Free);
+    world.inbound(circuit, Queue::Free { ask: false });
     let (_, actions) = world.direct(Transport::Tcp);
     assert_eq!(moves(&actions), []);
     let stream = StreamId::from_bytes([2; 16]);
@@ -199,7 +255,7 @@ fn a_peers_stream_waits_while_only_older_connections_are_up() {
     let mut world = World::new();
     world.relayed();
     let (lost, _) = world.direct(Transport::Tcp);
-    world.inbound(lost, Queue::Free);
+    world.inbound(lost, Queue::Free { ask: false });
     assert!(!forsaken(&mut world, lost));
 }
 
@@ -207,7 +263,7 @@ fn a_peers_stream_waits_while_only_older_connections_are_up() {
 fn a_peers_stream_is_given_up_when_the_peer_came_back_and_did_not_move_it() {
     let mut world = World::new();
     let lost = world.relayed();
-    world.inbound(lost, Queue::Free);
+    world.inbound(lost, Queue::Free { ask: false });
     world.direct(Transport::Tcp);
     assert!(forsaken(&mut world, lost));
 }

@@ -25,6 +25,20 @@ pub enum Code {
     Shutdown,
     /// 11: no path came back within that end's patience.
     Patience,
+    /// 12: the program behind the service refused the connection.
+    TargetRefused,
+    /// 13: the program behind the service cannot be reached from that end.
+    TargetUnreachable,
+    /// 14: the ticket has expired.
+    TicketExpired,
+    /// 15: the ticket was for one use and has been used.
+    TicketUsed,
+    /// 16: the ticket was taken back.
+    TicketRevoked,
+    /// 17: the right to use the service was taken back while the stream was open.
+    Revoked,
+    /// 18: the program that the stream leads to reset its connection.
+    TargetReset,
     /// A value that this version has no name for.
     Other(u16),
 }
@@ -43,6 +57,13 @@ impl From<u16> for Code {
             9 => Self::FinalSize,
             10 => Self::Shutdown,
             11 => Self::Patience,
+            12 => Self::TargetRefused,
+            13 => Self::TargetUnreachable,
+            14 => Self::TicketExpired,
+            15 => Self::TicketUsed,
+            16 => Self::TicketRevoked,
+            17 => Self::Revoked,
+            18 => Self::TargetReset,
             other => Self::Other(other),
         }
     }
@@ -62,6 +83,13 @@ impl From<Code> for u16 {
             Code::FinalSize => 9,
             Code::Shutdown => 10,
             Code::Patience => 11,
+            Code::TargetRefused => 12,
+            Code::TargetUnreachable => 13,
+            Code::TicketExpired => 14,
+            Code::TicketUsed => 15,
+            Code::TicketRevoked => 16,
+            Code::Revoked => 17,
+            Code::TargetReset => 18,
             Code::Other(other) => other,
         }
     }

@@ -105,8 +105,9 @@ impl Machine {
 
     /// A leg is given up here.
     pub(super) fn lose(&mut self, leg: LegId, cause: LossCause, now: Instant) {
-        self.drop_leg(leg, LegEnd::Abort);
+        // What came of the leg is said while its driver still knows it.
         self.remove(leg, cause, now);
+        self.drop_leg(leg, LegEnd::Abort);
     }
 
     fn remove(&mut self, leg: LegId, cause: LossCause, now: Instant) {

@@ -1,0 +1,125 @@
+//! Peers whose process is gone, as far as one can tell.
+//!
+//! A path that goes silent may come back, and a stream waits for that with patience. A direct connection
+//! that answered a moment ago and was then closed *in order* is another matter: networks and NATs drop
+//! or reset, only the peer's system closes in order, and it does so when the process is killed. A peer
+//! that lives is back within a few round trips; one that is not is gone, and whoever talks to it should
+//! know soon.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use libp2p::PeerId;
+
+use crate::{path::ConnectionId, stream::StreamKey};
+
+/// An answer is fresh for this long: two intervals between pings.
+const FRESH: Duration = Duration::from_secs(4);
+
+#[derive(Debug)]
+struct Departure {
+    peer: PeerId,
+    until: Instant,
+}
+
+/// Connections that their peers closed, and the streams without a path.
+#[derive(Debug)]
+pub(crate) struct Absences {
+    departures: HashMap<ConnectionId, Departure>,
+    lost: HashMap<StreamKey, ConnectionId>,
+    grace: Duration,
+}
+
+impl Absences {
+    pub(crate) fn new(grace: Duration) -> Self {
+        Self { departures: HashMap::new(), lost: HashMap::new(), grace }
+    }
+
+    /// A stream lost its last path, which was this connection.
+    pub(crate) fn detached(&mut self, key: StreamKey, connection: ConnectionId) {
+        self.lost.insert(key, connection);
+    }
+
+    /// A stream has a path again, or has ended.
+    pub(crate) fn settled(&mut self, key: StreamKey) {
+        self.lost.remove(&key);
+    }
+
+    /// The peer closed a direct connection in order; it had last answered at `answered`.
+    pub(crate) fn departed(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        answered: Instant,
+        now: Instant,
+    ) {
+        if now.saturating_duration_since(answered) <= FRESH {
+            self.departures.insert(connection, Departure { peer, until: now + self.grace });
+        }
+    }
+
+    /// The peer is back.
+    pub(crate) fn connected(&mut self, peer: PeerId) {
+        self.departures.retain(|_, departure| departure.peer != peer);
+    }
+
+    /// The streams to give up; each is said once.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<StreamKey> {
+        let mut due = Vec::new();
+        let over = self.departures.extract_if(|_, departure| departure.until <= now);
+        for (connection, _) in over {
+            due.extend(self.lost.extract_if(|_, lost| *lost == connection).map(|(key, _)| key));
+        }
+        due
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.departures.values().map(|departure| departure.until).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::StreamId;
+
+    const GRACE: Duration = Duration::from_millis(1500);
+
+    fn world() -> (Absences, StreamKey, ConnectionId, Instant) {
+        let key = StreamKey { peer: PeerId::random(), stream: StreamId::from_bytes([1; 16]) };
+        let connection = ConnectionId(libp2p::swarm::ConnectionId::new_unchecked(1));
+        (Absences::new(GRACE), key, connection, Instant::now())
+    }
+
+    #[test]
+    fn streams_of_a_connection_that_its_peer_closed_are_given_up_unless_they_have_a_path() {
+        let (mut absences, key, connection, now) = world();
+        let other = StreamKey { stream: StreamId::from_bytes([2; 16]), ..key };
+        absences.detached(key, connection);
+        absences.detached(other, connection);
+        absences.departed(key.peer, connection, now, now);
+        absences.settled(other);
+        assert_eq!(absences.take_due(now + GRACE / 2), []);
+        assert_eq!(absences.take_due(now + GRACE), [key]);
+        assert_eq!(absences.take_due(now + GRACE), []);
+    }
+
+    #[test]
+    fn a_peer_that_is_back_is_not_absent() {
+        let (mut absences, key, connection, now) = world();
+        absences.departed(key.peer, connection, now, now);
+        absences.detached(key, connection);
+        absences.connected(key.peer);
+        assert_eq!(absences.next_deadline(), None);
+    }
+
+    #[test]
+    fn the_end_of_a_connection_that_had_gone_silent_proves_nothing() {
+        let (mut absences, key, connection, now) = world();
+        absences.detached(key, connection);
+        absences.departed(key.peer, connection, now, now + FRESH + GRACE);
+        assert_eq!(absences.next_deadline(), None);
+    }
+}
