@@ -153,7 +153,7 @@ impl Engine {
                 }
             }
             Input::SubstreamOpened { open, connection, stream } => {
-                self.substream_opened(open, connection, stream);
+                self.substream_opened(open, connection, stream, now);
             }
             Input::SubstreamFailed { open, failure } => self.substream_failed(open, failure, now),
             Input::InboundStream { inbound, connection, stream, service, queue } => {

@@ -71,11 +71,20 @@ impl Engine {
         self.fail(open, OpenError::Deadline { peer, deadline, stage }, now);
     }
 
-    /// The stream takes over the place that the open had on the connection.
-    pub(super) fn substream_opened(&mut self, open: OpenId, connection: ConnectionId, stream: StreamId) {
+    /// The stream takes over the place that the open had on the connection. A better connection may
+    /// have come while the peer was asked.
+    pub(super) fn substream_opened(
+        &mut self,
+        open: OpenId,
+        connection: ConnectionId,
+        stream: StreamId,
+        now: Instant,
+    ) {
         let Some(pending) = self.opens.remove(open) else { return };
         let Some(path) = self.path(connection) else { return };
-        self.moves.opened(StreamKey { peer: pending.peer, stream }, connection);
+        let key = StreamKey { peer: pending.peer, stream };
+        self.moves.opened(key, connection);
+        self.place(key, now);
         self.events.push_back(Event::StreamOpened {
             peer: pending.peer,
             stream,

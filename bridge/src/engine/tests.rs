@@ -138,9 +138,9 @@ impl World {
         self.tell(Input::Identified { connection, observed, reservation: Some(HOUR) })
     }
 
-    fn substream_opened(&mut self, open: OpenId, connection: ConnectionId) {
+    fn substream_opened(&mut self, open: OpenId, connection: ConnectionId) -> Vec<Action> {
         let stream = StreamId::from_bytes([1; 16]);
-        self.tell(Input::SubstreamOpened { open, connection, stream });
+        self.tell(Input::SubstreamOpened { open, connection, stream })
     }
 
     fn lost(&mut self, open: OpenId) -> Vec<Action> {

@@ -124,8 +124,7 @@ impl Shared {
     ) -> Result<(), MoveError> {
         let mut inner = self.lock();
         inner.machine.begin_move(leg, Instant::now())?;
-        inner.legs.push(Leg::new(leg, on, io, Decoder::new()));
-        inner.act();
+        inner.adopt(Leg::new(leg, on, io, Decoder::new()));
         Ok(())
     }
 
@@ -148,8 +147,7 @@ impl Shared {
             inner.act();
             return Err((farewell, io));
         }
-        inner.legs.push(Leg::new(leg, on, io, decoder));
-        inner.act();
+        inner.adopt(Leg::new(leg, on, io, decoder));
         Ok(())
     }
 
@@ -195,44 +193,55 @@ pub(crate) enum Ask {
 }
 
 impl Inner {
-    /// Drives the legs on behalf of whoever holds the lock.
+    /// Sends what follows from what was done, on behalf of whoever holds the lock. What arrives is for
+    /// the carrier, which every leg's reading side wakes.
     pub(super) fn act(&mut self) {
-        let Some(carrier) = self.carrier.clone() else { return };
-        let finished = self.drive(&mut Context::from_waker(&carrier), Instant::now());
+        let Some(carrier) = self.carrier.take() else { return };
+        let finished = self.send(&mut Context::from_waker(&carrier), Instant::now());
         let due = self.deadline();
         let earlier = due.is_some_and(|due| self.armed.is_none_or(|armed| due < armed));
         if !finished || earlier || self.closed {
-            carrier.wake();
+            carrier.wake_by_ref();
+        }
+        self.carrier = Some(carrier);
+    }
+
+    /// Takes a leg that the machine knows.
+    fn adopt(&mut self, leg: Leg) {
+        self.legs.push(leg);
+        self.act();
+        if let Some(carrier) = &self.carrier {
+            carrier.wake_by_ref();
         }
     }
 
     /// Moves frames until nothing moves. False if it stopped for the sake of others.
     fn drive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        for _ in 0..TURNS_MAX {
-            let read = self.read(cx, now);
+        let read = self.read(cx, now);
+        let sent = self.send(cx, now);
+        read && sent
+    }
+
+    /// Takes what arrived. False if there may be more.
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let (mut all, mut at) = (true, 0);
+        while let Some(leg) = self.legs.get(at) {
+            let (id, reads) = (leg.id, !leg.is_leaving());
+            all &= !reads || (0..READS_MAX).any(|_| !self.read_one(id, cx, now));
+            // It may be gone, and another in its place.
+            at += usize::from(self.legs.get(at).is_some_and(|leg| leg.id == id));
+        }
+        all
+    }
+
+    /// Sends what is to be sent. False if it stopped for the sake of others.
+    fn send(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        (0..TURNS_MAX).any(|_| {
             let written = self.write(cx, now);
             let happened = self.events(now);
             self.forget_left(cx, now);
-            if !read && !written && !happened {
-                return true;
-            }
-        }
-        false
-    }
-
-    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let mut progress = false;
-        let legs: Vec<LegId> =
-            self.legs.iter().filter(|leg| !leg.is_leaving()).map(|leg| leg.id).collect();
-        for id in legs {
-            for _ in 0..READS_MAX {
-                if !self.read_one(id, cx, now) {
-                    break;
-                }
-                progress = true;
-            }
-        }
-        progress
+            !written && !happened
+        })
     }
 
     fn read_one(&mut self, id: LegId, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -443,15 +452,20 @@ impl Future for Carrier {
             if inner.closed && inner.legs.is_empty() {
                 return Poll::Ready(());
             }
-            inner.armed = inner.deadline();
-            let Some(due) = inner.armed else { return Poll::Pending };
-            if due > now {
-                this.timer.as_mut().reset(due.into());
-                if this.timer.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
+            let Some(due) = inner.deadline() else { return Poll::Pending };
+            if due <= now {
+                inner.machine.handle_timeout(now);
+                continue;
             }
-            inner.machine.handle_timeout(Instant::now());
+            // A timer that is set to something earlier finds out then: deadlines move with every frame.
+            if inner.armed.is_some_and(|armed| now < armed && armed <= due) {
+                return Poll::Pending;
+            }
+            inner.armed = Some(due);
+            this.timer.as_mut().reset(due.into());
+            if this.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
         }
     }
 }

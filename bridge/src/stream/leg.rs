@@ -1,6 +1,7 @@
 //! A leg's I/O: frames in and out of one substream.
 
 use std::{
+    cell::Cell,
     io,
     pin::Pin,
     task::{Context, Poll},
@@ -19,6 +20,18 @@ use super::{
 /// Encoded frames that wait for the substream: four of Yamux's frames, so that it is never idle while
 /// there is more, and acknowledgements never wait behind much payload.
 const OUT_BYTES_MAX: usize = 64 << 10;
+
+/// A payload of this size is not alone: room for more of its kind is made at once.
+const LARGE_BYTES: usize = 16 << 10;
+
+/// What one read asks for: no more calls than a program makes that reads the substream itself.
+const READ_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// Where substreams are read into: one for each thread instead of one for each leg, so that an idle
+    /// leg holds nothing.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// For a leg that was left to take its last frames. What it does not take by then, another leg has.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
@@ -75,6 +88,12 @@ impl Leg {
     }
 
     pub(super) fn put(&mut self, frame: &Frame) {
+        if let Frame::Data { payload, .. } = frame
+            && self.out.capacity() < self.out.len() + payload.len()
+        {
+            let more = if payload.len() < LARGE_BYTES { 0 } else { OUT_BYTES_MAX };
+            self.out.reserve(payload.len() + more);
+        }
         frame.encode(&mut self.out);
     }
 
@@ -85,19 +104,22 @@ impl Leg {
             Ok(None) => {}
             Err(error) => return Read::Malformed(error),
         }
-        match Pin::new(&mut self.io).poll_read(cx, self.decoder.space()) {
+        let mut scratch = SCRATCH.take();
+        scratch.resize(READ_BYTES, 0);
+        let read = match Pin::new(&mut self.io).poll_read(cx, &mut scratch) {
             Poll::Ready(Ok(0)) => Read::Ended,
             Poll::Ready(Ok(read)) => {
-                self.decoder.filled(read);
+                self.decoder.feed(&scratch[..read]);
                 Read::Bytes
             }
             Poll::Ready(Err(error)) => Read::Failed(error.kind()),
             Poll::Pending => {
-                self.decoder.filled(0);
                 self.decoder.park();
                 Read::Nothing
             }
-        }
+        };
+        SCRATCH.set(scratch);
+        read
     }
 
     /// Writes what waits. True if something was written.

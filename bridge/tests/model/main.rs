@@ -1,7 +1,11 @@
 //! The two machines in a small world: what must hold whatever happens to the legs.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod corpus;
 mod exhaustive;
+#[allow(unreachable_pub)]
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzz;
 mod moments;
 mod random;
 mod refusals;

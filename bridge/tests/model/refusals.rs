@@ -1,10 +1,12 @@
 //! What an end answers to a peer that is late, strange or wrong.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use punchline_bridge::stream::{
     StreamId,
     frame::{Attached, Code, Frame, FrameError, Hello, Move},
-    machine::{Farewell, LegId, LossCause, MoveError, StreamError, Violation},
+    machine::{Event, Farewell, LegId, LossCause, MoveError, StreamError, Violation},
 };
 
 use crate::{
@@ -160,4 +162,16 @@ fn frames_of_a_leg_that_was_dropped_are_ignored() {
     let now = world.now;
     assert_eq!(world.machine(OPENER).handle_frame(LegId(99), Frame::Done, now), Ok(()));
     assert_eq!(world.machine(OPENER).poll_transmit(LegId(99), now), None);
+}
+
+#[test]
+fn nothing_is_said_after_the_last_word_when_the_leg_of_a_reset_stream_dies() {
+    let mut world = attached(calm());
+    let now = world.now;
+    let machine = world.machine(ACCEPTOR);
+    machine.reset(Code::Cancelled, now);
+    // The leg takes no RESET and brings nothing.
+    machine.handle_timeout(now + Duration::from_secs(3));
+    let events: Vec<_> = std::iter::from_fn(|| machine.poll_event()).collect();
+    assert!(matches!(events[..], [.., Event::DropLeg { leg: FIRST, .. }, Event::Closed]), "{events:?}");
 }

@@ -62,6 +62,7 @@ pub(crate) fn tiny() -> Config {
         window_initial: 2,
         window_max: 8,
         ack_every_bytes: 2,
+        ack_pause: Duration::ZERO,
         ..Config::default()
     }
 }

@@ -51,6 +51,16 @@ fn a_stream_on_a_relay_moves_as_soon_as_there_is_a_direct_connection() {
 }
 
 #[test]
+fn a_stream_moves_to_a_direct_connection_that_came_while_it_was_being_opened() {
+    let mut world = World::new();
+    let circuit = world.relayed();
+    let (open, _) = world.open(peer(1));
+    let (direct, actions) = world.direct(Transport::Tcp);
+    assert_eq!(moves(&actions), [], "there is no stream yet");
+    assert_eq!(moves(&world.substream_opened(open, circuit)), [direct]);
+}
+
+#[test]
 fn a_stream_on_a_direct_connection_stays_there() {
     let mut world = World::new();
     let (direct, _) = world.direct(Transport::Quic);

@@ -2,18 +2,12 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{
-    super::StreamId, Attached, Code, DATA_BYTES_MAX, Frame, Hello, Kind, Move, TICKET_BYTES_MAX, VERSION,
-};
+use super::{super::StreamId, Attached, Code, Frame, Hello, Kind, Move, TICKET_BYTES_MAX, VERSION};
 use crate::service::{SERVICE_NAME_BYTES_MAX, Service};
 
-/// Least room offered to a read: an idle leg that waits for bytes holds this much and no more.
-const READ_BYTES_MIN: usize = 1 << 10;
-
-/// Most bytes held by one leg: one DATA frame of the largest size. The buffer may be allocated up
-/// to twice as large, and the machine keeps a slice of it only from half of this on, so unread
-/// payload pins at most four times its size.
-const READ_BYTES_MAX: usize = DATA_BYTES_MAX + DATA_HEAD_BYTES;
+/// Room offered to a caller without a buffer of its own: the first words of a stream, and early data of
+/// a small message.
+const SPACE_BYTES: usize = 1 << 10;
 
 const HELLO_BYTES: usize = 33;
 const MOVE_BYTES: usize = 38;
@@ -45,41 +39,47 @@ pub enum FrameError {
 
 /// Cuts frames out of what was read from one leg.
 ///
-/// Read into [`Decoder::space`], say how much came with [`Decoder::filled`], then call
-/// [`Decoder::decode`] until it has no more; call [`Decoder::park`] when a read would block.
+/// Say what was read with [`Decoder::feed`], or read into [`Decoder::space`] and say how much came with
+/// [`Decoder::filled`]; then call [`Decoder::decode`] until it has no more. Call [`Decoder::park`] when a
+/// read would block.
+///
+/// Holds what it was fed and did not decode: if all is decoded before more is fed, one frame that is not
+/// yet whole.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// Read bytes, then zeroes offered to the next read.
+    /// What was read, then zeroes offered to the next read.
     buffer: BytesMut,
     filled: usize,
-    offered: usize,
-    step: usize,
 }
 
 impl Decoder {
     /// A decoder at the start of a leg.
     pub fn new() -> Self {
-        Self { step: READ_BYTES_MIN, ..Self::default() }
+        Self::default()
     }
 
-    /// Room for the next read: never empty, at most 64 KiB plus a header.
+    /// These bytes came.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.truncate(self.filled);
+        if self.buffer.capacity() < self.filled + bytes.len() {
+            // No larger than what is there or is sure to come: payload is handed out as slices of it.
+            let mut larger = BytesMut::with_capacity(self.filled + bytes.len().max(self.missing()));
+            larger.extend_from_slice(&self.buffer);
+            self.buffer = larger;
+        }
+        self.buffer.extend_from_slice(bytes);
+        self.filled = self.buffer.len();
+    }
+
+    /// Room for a small read: 1 KiB.
     pub fn space(&mut self) -> &mut [u8] {
-        let room = READ_BYTES_MAX.saturating_sub(self.filled).max(READ_BYTES_MIN);
-        self.offered = self.step.max(READ_BYTES_MIN).min(room).max(self.missing());
-        self.buffer.resize(self.filled + self.offered, 0);
+        self.buffer.resize(self.filled + SPACE_BYTES, 0);
         &mut self.buffer[self.filled..]
     }
 
     /// `bytes` of the last [`Decoder::space`] were read.
     pub fn filled(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.offered);
-        self.filled += bytes;
-        if bytes == self.offered {
-            self.step = (self.step * 2).min(READ_BYTES_MAX);
-        } else if bytes < self.offered / 4 {
-            self.step = (self.step / 2).max(READ_BYTES_MIN);
-        }
-        self.offered = 0;
+        self.filled = (self.filled + bytes).min(self.buffer.len());
     }
 
     /// A read would block: gives the memory back unless part of a frame is in it.
@@ -217,7 +217,7 @@ fn parse_hello(mut bytes: Bytes) -> Result<Frame, FrameError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use super::{super::DATA_BYTES_MAX, *};
 
     fn samples() -> Vec<Frame> {
         let stream = StreamId::from_bytes([7; 16]);
@@ -316,17 +316,36 @@ mod tests {
     }
 
     #[test]
-    fn a_parked_decoder_holds_nothing_and_a_busy_one_offers_more() {
-        let mut decoder = Decoder::new();
-        assert_eq!(decoder.space().len(), READ_BYTES_MIN);
-        decoder.park();
-        assert_eq!(decoder.buffer.capacity(), 0);
+    fn a_decoder_holds_one_unfinished_frame_and_a_parked_one_nothing() {
         let mut bytes = BytesMut::new();
-        (0..100).for_each(|_| samples()[4].encode(&mut bytes));
-        feed(&mut decoder, &bytes, usize::MAX);
-        assert!(decoder.space().len() >= READ_BYTES_MAX);
-        decoder.park();
-        assert_eq!(decoder.buffer.capacity(), 0);
+        (0..3).for_each(|_| samples()[4].encode(&mut bytes));
+        let (mut decoder, mut frames) = (Decoder::new(), 0);
+        for piece in bytes.chunks(1000) {
+            decoder.feed(piece);
+            while decoder.decode().unwrap().is_some() {
+                frames += 1;
+            }
+            assert!(decoder.buffer.capacity() <= DATA_HEAD_BYTES + DATA_BYTES_MAX + piece.len());
+            decoder.park();
+        }
+        assert_eq!((frames, decoder.is_partial(), decoder.buffer.capacity()), (3, false, 0));
+    }
+
+    #[test]
+    fn feeding_is_the_same_as_reading_into_the_space() {
+        let mut bytes = BytesMut::new();
+        samples().iter().for_each(|frame| frame.encode(&mut bytes));
+        for step in [1, 3, 5000, 1 << 20] {
+            let (mut decoder, mut frames) = (Decoder::new(), Vec::new());
+            for piece in bytes.chunks(step) {
+                decoder.space();
+                decoder.feed(piece);
+                while let Some(frame) = decoder.decode().unwrap() {
+                    frames.push(frame);
+                }
+            }
+            assert_eq!(frames, samples(), "step {step}");
+        }
     }
 
     #[test]

@@ -21,9 +21,13 @@ pub struct Config {
     /// Receive window and send buffer at most; default 16 MiB: fills 1 Gbit/s × 100 ms with a
     /// third to spare.
     pub window_max: u64,
-    /// Payload after which an ACK is due at once; default 64 KiB: a quarter of the initial
-    /// window, so that a sender is never stopped by an acknowledgement that waits.
+    /// Payload after which an ACK is due, at once unless the last was said less than `ack_pause`
+    /// ago; default 64 KiB: a quarter of the initial window, so that a sender is never stopped by
+    /// an acknowledgement that waits.
     pub ack_every_bytes: u64,
+    /// Pause between two such ACKs; default 1 ms: a fast stream would say thousands a second, each
+    /// a packet. Far below the round trip of any path on which waiting for it would be felt.
+    pub ack_pause: Duration,
     /// Longest an acknowledgement waits; default 25 ms: far below `silence_max`, long enough
     /// that a conversation of small messages is not doubled in frames.
     pub ack_delay: Duration,
@@ -56,6 +60,7 @@ impl Default for Config {
             window_initial: 256 << 10,
             window_max: 16 << 20,
             ack_every_bytes: 64 << 10,
+            ack_pause: Duration::from_millis(1),
             ack_delay: Duration::from_millis(25),
             silence_max: Duration::from_millis(2500),
             answer_max: Duration::from_millis(2500),

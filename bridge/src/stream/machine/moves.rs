@@ -99,23 +99,29 @@ impl Machine {
 
     /// A leg ended, failed, or its connection did. That is never the end of the stream.
     pub fn leg_lost(&mut self, leg: LegId, cause: LossCause, now: Instant) {
-        self.remove(leg, cause, now);
+        if self.strike_out(leg, cause, now) {
+            self.mourn();
+        }
         self.settle(now);
     }
 
     /// A leg is given up here.
     pub(super) fn lose(&mut self, leg: LegId, cause: LossCause, now: Instant) {
         // What came of the leg is said while its driver still knows it.
-        self.remove(leg, cause, now);
+        let carried = self.strike_out(leg, cause, now);
         self.drop_leg(leg, LegEnd::Abort);
+        if carried {
+            self.mourn();
+        }
     }
 
-    fn remove(&mut self, leg: LegId, cause: LossCause, now: Instant) {
+    /// Strikes a leg out of the books. True if it carried the stream or was to.
+    fn strike_out(&mut self, leg: LegId, cause: LossCause, now: Instant) -> bool {
         match self.legs.place(leg) {
-            None => return,
+            None => return false,
             Some(Place::Draining) => {
                 self.legs.draining = None;
-                return;
+                return false;
             }
             Some(Place::Joining) => {
                 self.legs.joining = None;
@@ -129,6 +135,11 @@ impl Machine {
                 }
             }
         }
+        true
+    }
+
+    /// A leg that carried the stream, or was to, is gone.
+    fn mourn(&mut self) {
         if !self.is_opener() && self.phase != Phase::Open {
             // The tombstone says the rest.
             return self.close();

@@ -49,6 +49,7 @@ pub(super) struct Receiver {
     /// A reader found nothing and waits.
     starved: bool,
     unacknowledged: u64,
+    acknowledged_at: Option<Instant>,
     ack_due: Option<Instant>,
     ack_now: bool,
     fin_ack_owed: bool,
@@ -68,6 +69,7 @@ impl Receiver {
             size: None,
             starved: true,
             unacknowledged: 0,
+            acknowledged_at: None,
             ack_due: None,
             ack_now: false,
             fin_ack_owed: false,
@@ -114,11 +116,21 @@ impl Receiver {
         if end > self.received {
             payload.advance((self.received - offset) as usize);
             self.unacknowledged += payload.len() as u64;
-            self.ack_now |= self.unacknowledged >= config.ack_every_bytes;
+            if self.unacknowledged >= config.ack_every_bytes {
+                self.acknowledge_after_pause(now, config);
+            }
             self.received = end;
             self.store(payload);
         }
         Ok(())
+    }
+
+    /// Much has come: acknowledges it, but not so often that the sender has more work with that than
+    /// with sending.
+    fn acknowledge_after_pause(&mut self, now: Instant, config: &Config) {
+        let due = self.acknowledged_at.map_or(now, |at| at + config.ack_pause);
+        self.ack_now |= due <= now;
+        self.ack_due = Some(self.ack_due.map_or(due, |before| before.min(due)));
     }
 
     fn store(&mut self, payload: Bytes) {
@@ -214,15 +226,16 @@ impl Receiver {
     }
 
     /// The ACK that is due, as `(received, limit)`.
-    pub(super) fn next_ack(&mut self) -> Option<(u64, u64)> {
+    pub(super) fn next_ack(&mut self, now: Instant) -> Option<(u64, u64)> {
         let grown = self.allowed() - self.limit;
         let credit = self.size.is_none() && grown >= (self.window / CREDIT_STEPS).max(1);
-        (self.ack_now || credit).then(|| self.announce())
+        (self.ack_now || credit).then(|| self.announce(now))
     }
 
     /// What this end has and allows, for a frame on the current leg.
-    pub(super) fn announce(&mut self) -> (u64, u64) {
+    pub(super) fn announce(&mut self, now: Instant) -> (u64, u64) {
         self.unacknowledged = 0;
+        self.acknowledged_at = Some(now);
         self.ack_now = false;
         self.ack_due = None;
         self.position()

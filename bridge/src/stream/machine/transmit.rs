@@ -16,7 +16,7 @@ impl Machine {
     pub fn poll_transmit(&mut self, leg: LegId, now: Instant) -> Option<Frame> {
         let frame = match self.legs.place(leg)? {
             Place::Current => self.next_on_current(now),
-            Place::Joining => self.next_on_joining(),
+            Place::Joining => self.next_on_joining(now),
             Place::Draining => None,
         }?;
         self.settle(now);
@@ -24,11 +24,11 @@ impl Machine {
     }
 
     /// MOVE, and the RESET that must reach the peer, if there is one; no more before the answer.
-    fn next_on_joining(&mut self) -> Option<Frame> {
+    fn next_on_joining(&mut self, now: Instant) -> Option<Frame> {
         let leg = self.legs.joining.as_mut()?;
         if !std::mem::replace(&mut leg.greeted, true) {
             let epoch = leg.epoch;
-            return Some(self.greeting(epoch));
+            return Some(self.greeting(epoch, now));
         }
         tell(leg, self.phase)
     }
@@ -42,7 +42,7 @@ impl Machine {
             return frame;
         }
         if !std::mem::replace(&mut leg.greeted, true) {
-            return Some(self.greeting(epoch));
+            return Some(self.greeting(epoch, now));
         }
         if let Phase::Telling { .. } = self.phase {
             return tell(leg, self.phase);
@@ -50,16 +50,16 @@ impl Machine {
         if !answered {
             return self.next_payload(now);
         }
-        self.next_acknowledgement().or_else(|| self.next_payload(now))
+        self.next_acknowledgement(now).or_else(|| self.next_payload(now))
     }
 
     /// The first frame of this end on a leg.
-    fn greeting(&mut self, epoch: u32) -> Frame {
+    fn greeting(&mut self, epoch: u32, now: Instant) -> Frame {
         let stream = self.id;
         let telling = matches!(self.phase, Phase::Telling { .. });
         match &self.role {
             Role::Acceptor => {
-                let (received, limit) = self.receiver.announce();
+                let (received, limit) = self.receiver.announce(now);
                 Frame::Attached(Attached { epoch, received, limit })
             }
             // A stream that is over must not be created by the attempt to say so.
@@ -75,8 +75,8 @@ impl Machine {
         }
     }
 
-    fn next_acknowledgement(&mut self) -> Option<Frame> {
-        if let Some((received, limit)) = self.receiver.next_ack() {
+    fn next_acknowledgement(&mut self, now: Instant) -> Option<Frame> {
+        if let Some((received, limit)) = self.receiver.next_ack(now) {
             return Some(Frame::Ack { received, limit });
         }
         if let Some(offset) = self.receiver.next_fin_ack() {
