@@ -1,5 +1,8 @@
 //! The command line: the one place where strings and the environment are read.
 
+mod gateway;
+pub mod ticket;
+
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
@@ -15,6 +18,10 @@ use ipnet::IpNet;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{RelayAddr, addr};
 use punchline_protocol::Network;
+
+pub use self::gateway::{
+    Access, Allowed, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
+};
 
 /// gRPC between two private peers: no port forwarding, no VPN, no server in the middle.
 #[derive(Debug, Parser)]
@@ -73,6 +80,14 @@ pub enum Command {
     Server(Server),
     /// Dial a server, shake hands, keep the session.
     Client(Client),
+    /// Make an unmodified TCP or gRPC program reachable to the peers that are allowed.
+    Expose(Expose),
+    /// A peer's service on a local port or Unix socket.
+    Forward(Box<Forward>),
+    /// Everything that the [[expose]] and [[forward]] tables of the settings file ask for, in one process.
+    Run(Run),
+    /// Strings that let whoever has one use a service of this node: make, show and revoke them.
+    Ticket(ticket::Ticket),
     /// Print this node's peer id; make its identity if there is none.
     Id,
 }
@@ -181,6 +196,10 @@ pub struct Client {
     /// Start the load only when the session's path is direct.
     #[arg(long, env = "PUNCHLINE_LOAD_AFTER_DIRECT", value_parser = BoolishValueParser::new())]
     pub load_after_direct: bool,
+    /// Start the load at once, and let it go on until the MiB of --load-mib went over the direct path. If
+    /// the path does not become direct, the load ends after 256 MiB more.
+    #[arg(long, env = "PUNCHLINE_LOAD_UNTIL_DIRECT", value_parser = BoolishValueParser::new())]
+    pub load_until_direct: bool,
     /// Give up after this many failed attempts before the first session; 0: never. Once a session was
     /// ready, it is dialled again for ever.
     #[arg(long, env = "PUNCHLINE_DIAL_ATTEMPTS", default_value_t = 5)]
@@ -303,7 +322,9 @@ mod tests {
 
     #[test]
     fn every_flag_has_its_environment_variable() {
-        for command in Cli::command().get_subcommands() {
+        let mut commands: Vec<clap::Command> = Cli::command().get_subcommands().cloned().collect();
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
             for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
                 let name = flag.get_id().as_str();
                 if matches!(name, "help" | "version") {

@@ -1,5 +1,7 @@
 //! `punchline client`: dials a server, shakes hands, keeps the session.
 
+mod load;
+
 use std::{sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
@@ -10,9 +12,10 @@ use punchline_bridge::{
     error::OpenError,
     grpc,
 };
-use punchline_protocol::{DialError, LoadReport, NodeConfig, Remote, Session, load};
+use punchline_protocol::{DialError, LoadReport, NodeConfig, Remote, Session};
 use tonic::transport::Channel;
 
+use self::load::Load;
 use crate::{
     Context, Unusable, cli,
     node::{KASPA_SERVICE, Node, Places},
@@ -29,6 +32,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 /// If the settings make no sense, the peer refuses, or it cannot be reached.
 pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> {
     let addresses = addresses(&settings, context.keypair.public().to_peer_id())?;
+    let load = Load::of(&settings)?;
     if context.check {
         return crate::usable();
     }
@@ -44,9 +48,7 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
         endpoint: node.endpoint.clone(),
         kaspa: kaspa.clone(),
         reporter: context.reporter.clone(),
-        load: settings
-            .load_mib
-            .map(|mebibytes| Load { mebibytes, after_direct: settings.load_after_direct }),
+        load,
         attempts_max: settings.dial_attempts,
     };
     let outcome = tokio::select! {
@@ -82,11 +84,6 @@ fn addresses(settings: &cli::Client, myself: PeerId) -> Result<Vec<Multiaddr>, U
         return Err(Unusable(remedy.to_owned()));
     }
     Ok(addresses)
-}
-
-struct Load {
-    mebibytes: u64,
-    after_direct: bool,
 }
 
 struct Caller {
@@ -197,14 +194,10 @@ impl Caller {
     }
 
     fn start_load(&mut self, session: &Session, facts: &Arc<StreamFacts>) -> Option<Loading> {
-        let Load { mebibytes, after_direct } = self.load.take()?;
-        let (handle, mut carrying) = (session.handle(), facts.watch());
+        let load = self.load.take()?;
+        let (handle, facts) = (session.handle(), facts.clone());
         Some(tokio::spawn(async move {
-            if after_direct {
-                // The watch ends with the stream, and then the load says so.
-                let _ = carrying.wait_for(|now| now.path.is_direct()).await;
-            }
-            let sent = load::send(&handle, mebibytes, rand::random()).await;
+            let sent = load.send(&handle, &facts).await;
             sent.inspect_err(|error| tracing::warn!(%error, "the load did not arrive")).ok()
         }))
     }

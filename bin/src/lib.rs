@@ -1,14 +1,16 @@
 //! The `punchline` command: relay, server, client, demo.
 //!
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts
-//! what server and client have in common; [`relay`], [`server`], [`client`], [`demo`] are the commands;
-//! [`report`] says what happened; [`identity`] keeps the key.
+//! what they have in common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and
+//! [`demo`] are the commands; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the key.
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod cli;
 pub mod client;
 pub mod demo;
+pub mod gateway;
 pub mod identity;
 pub mod node;
 pub mod relay;
@@ -17,11 +19,12 @@ pub mod server;
 mod session;
 pub mod settings;
 mod stop;
+pub mod ticket;
 
 use std::{
     ffi::OsString,
     io::{IsTerminal as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -115,11 +118,15 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
     match command {
         Command::Id if common.check => context().and_then(|_| usable()),
         Command::Id => print_line(&identity(&common)?.public().to_peer_id().to_string()),
+        Command::Ticket(ticket) => ticket::run(ticket.command, &common),
         Command::Demo(_) if common.check => usable(),
         Command::Demo(demo) => demo::run(demo.json).await,
         Command::Relay(relay) => relay::run(relay, context()?).await,
         Command::Server(server) => server::run(server, context()?).await,
         Command::Client(client) => client::run(client, context()?).await,
+        Command::Expose(expose) => gateway::expose(expose, context()?).await,
+        Command::Forward(forward) => gateway::forward(*forward, context()?).await,
+        Command::Run(run) => gateway::run(run, context()?).await,
     }
 }
 
@@ -137,6 +144,8 @@ fn print_line(line: &str) -> anyhow::Result<()> {
 pub struct Context {
     /// Who we are.
     pub keypair: Keypair,
+    /// The ledger of our tickets, beside the identity.
+    pub ledger: PathBuf,
     /// Where events go.
     pub reporter: Reporter,
     /// Only check the settings.
@@ -157,20 +166,32 @@ impl Context {
             Some(path) => Reporter::open(path),
             None => Ok(Reporter::none()),
         };
-        Ok(Self { keypair, reporter: reporter.map_err(unwritable)?, check: common.check })
+        let ledger = ledger(common)?;
+        Ok(Self { keypair, ledger, reporter: reporter.map_err(unwritable)?, check: common.check })
     }
+}
+
+fn identity_path(common: &Common) -> Result<PathBuf, Unusable> {
+    let path = common.identity.clone().map_or_else(identity::default_path, Ok);
+    path.map_err(|error| Unusable(error.to_string()))
+}
+
+/// Where the tickets of the identity are kept.
+fn ledger(common: &Common) -> Result<PathBuf, Unusable> {
+    let path = identity_path(common)?;
+    // By whatever links an identity is named, it has one ledger.
+    let mut path = path.canonicalize().unwrap_or(path).into_os_string();
+    path.push(".tickets");
+    Ok(path.into())
 }
 
 /// The identity that the settings name. With `--check`, one that is not there yet is not made either:
 /// a passing one stands in.
 fn identity(common: &Common) -> Result<Keypair, Unusable> {
-    let path = match &common.identity {
-        Some(path) => Ok(path.clone()),
-        None => identity::default_path(),
-    };
-    let identity = path.and_then(|path| match common.check {
-        true => Ok(identity::load(&path)?.unwrap_or_else(Keypair::generate_ed25519)),
+    let path = identity_path(common)?;
+    let identity = match common.check {
+        true => identity::load(&path).map(|found| found.unwrap_or_else(Keypair::generate_ed25519)),
         false => identity::load_or_create(&path),
-    });
+    };
     identity.map_err(|error| Unusable(error.to_string()))
 }

@@ -12,6 +12,8 @@ use punchline_bridge::Path as NetPath;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::gateway::event::GatewayEvent;
+
 /// Everything a program of ours reports: what its node did, and what its sessions did.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
@@ -20,6 +22,8 @@ pub enum Event {
     Bridge(punchline_bridge::Event),
     /// From the Kaspa sessions.
     Session(SessionEvent),
+    /// From expose and forward.
+    Gateway(GatewayEvent),
 }
 
 /// What happened to a Kaspa session.
@@ -139,6 +143,12 @@ impl Reporter {
 impl From<punchline_bridge::Event> for Event {
     fn from(event: punchline_bridge::Event) -> Self {
         Self::Bridge(event)
+    }
+}
+
+impl From<GatewayEvent> for Event {
+    fn from(event: GatewayEvent) -> Self {
+        Self::Gateway(event)
     }
 }
 

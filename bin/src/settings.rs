@@ -10,15 +10,18 @@ use std::{
 };
 
 use clap::{
-    Arg, ArgMatches, CommandFactory as _, FromArgMatches as _,
+    Arg, ArgMatches, Args as _, CommandFactory as _, FromArgMatches,
     error::{ContextKind, ContextValue},
 };
 use toml::{Table, Value};
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Command, ExposeTable, ForwardTable};
 
 /// A settings file is a page or two; more is the wrong file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Most tables of one name: each forward keeps a connection, and a node keeps no more of them.
+const TABLES_MAX: usize = 256;
 
 /// `LIBP2P_*` variables, and the flags of `server` and `client` that they mean.
 const FOREIGN: [(&str, &str); 4] = [
@@ -64,6 +67,26 @@ pub enum SettingsError {
         table: Option<String>,
         /// The key.
         key: String,
+    },
+    /// A table of a list of tables cannot be used.
+    #[error("{}: {table}: {cause}", path.display())]
+    Table {
+        /// Which file.
+        path: PathBuf,
+        /// Which table.
+        table: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// More tables than are taken.
+    #[error("{}: {count} tables [[{key}]]; at most {TABLES_MAX} are taken, use several processes", path.display())]
+    TooManyTables {
+        /// Which file.
+        path: PathBuf,
+        /// Their name.
+        key: String,
+        /// How many.
+        count: usize,
     },
     /// A value of a kind that no flag takes.
     #[error("{}: `{key}` must be a string, a number, true or false, or a list of strings", path.display())]
@@ -118,10 +141,16 @@ pub fn read(
         root = root.mut_subcommand(name, |command| with_defaults(command, &found));
     }
     let matches: Result<ArgMatches, clap::Error> = root.try_get_matches_from(&arguments);
-    matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches)).map_err(|error| {
+    let cli = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let mut cli = cli.map_err(|error| {
         let origin = origin(&error, &arguments, &environment, file.as_ref());
         SettingsError::Arguments { error, origin }
-    })
+    })?;
+    if let (Command::Run(run), Some((table, path))) = (&mut cli.command, &file) {
+        run.expose = tables::<ExposeTable>(table, "expose", path)?;
+        run.forward = tables::<ForwardTable>(table, "forward", path)?;
+    }
+    Ok(cli)
 }
 
 /// Where the value stands that clap complains of: it takes all for arguments.
@@ -192,18 +221,22 @@ fn check_keys(
         let key = key.replace('_', "-");
         key != "config" && command.get_arguments().any(|flag| flag.get_long() == Some(&key))
     };
+    // The table of `ticket` is that of `ticket new` and its sisters too.
+    let takes = |command: &clap::Command, key: &str| {
+        has(command, key) || command.get_subcommands().any(|own| has(own, key))
+    };
     let unknown = |table: Option<&str>, key: &str| SettingsError::UnknownKey {
         path: path.to_owned(),
         table: table.map(str::to_owned),
         key: key.to_owned(),
     };
     let known_anywhere =
-        |key: &str| has(root, key) || root.get_subcommands().any(|command| has(command, key));
+        |key: &str| has(root, key) || root.get_subcommands().any(|command| takes(command, key));
     for (key, value) in table {
         match value {
             Value::Table(own) if commands.contains(key) => {
                 let command = root.find_subcommand(key);
-                let known = |key: &str| has(root, key) || command.is_some_and(|c| has(c, key));
+                let known = |key: &str| has(root, key) || command.is_some_and(|c| takes(c, key));
                 if let Some((other, _)) = own.iter().find(|(other, _)| !known(other)) {
                     return Err(unknown(Some(key), other));
                 }
@@ -211,6 +244,20 @@ fn check_keys(
                     return Err(SettingsError::Kind { path: path.to_owned(), key: other.clone() });
                 }
             }
+            Value::Array(tables) if is_list_of_tables(value) => match table_command(key) {
+                None => return Err(unknown(None, key)),
+                Some(_) if tables.len() > TABLES_MAX => {
+                    let (path, key, count) = (path.to_owned(), key.clone(), tables.len());
+                    return Err(SettingsError::TooManyTables { path, key, count });
+                }
+                Some(command) => {
+                    for (at, own) in tables.iter().filter_map(Value::as_table).enumerate() {
+                        if let Some((other, _)) = own.iter().find(|(other, _)| !has(&command, other)) {
+                            return Err(unknown(Some(&place(key, at)), other));
+                        }
+                    }
+                }
+            },
             Value::Table(_) if !known_anywhere(key) => return Err(unknown(None, key)),
             Value::Table(_) => {
                 return Err(SettingsError::Kind { path: path.to_owned(), key: key.clone() });
@@ -222,9 +269,59 @@ fn check_keys(
     Ok(())
 }
 
+fn is_list_of_tables(value: &Value) -> bool {
+    value.as_array().is_some_and(|values| !values.is_empty() && values.iter().all(Value::is_table))
+}
+
+/// The keys of the tables that a file may list under this name, as the flags of a command.
+fn table_command(key: &str) -> Option<clap::Command> {
+    let command = clap::Command::new(key.to_owned()).no_binary_name(true);
+    let command = match key {
+        "expose" => ExposeTable::augment_args(command),
+        "forward" => ForwardTable::augment_args(command),
+        _ => return None,
+    };
+    // A variable cannot say which of several tables it means.
+    Some(command.mut_args(|flag| flag.env(None::<&'static str>)))
+}
+
+fn place(key: &str, at: usize) -> String {
+    format!("[[{key}]] number {}", at + 1)
+}
+
+/// The tables that the file lists under this name, each read as if its keys were flags.
+fn tables<T: FromArgMatches>(file: &Table, key: &str, path: &Path) -> Result<Vec<T>, SettingsError> {
+    let Some(value) = file.get(key).filter(|value| is_list_of_tables(value)) else {
+        return Ok(Vec::new());
+    };
+    let tables = value.as_array().into_iter().flatten().filter_map(Value::as_table);
+    let Some(command) = table_command(key) else { return Ok(Vec::new()) };
+    let tables = tables.enumerate().map(|(at, table)| {
+        if let Some((key, _)) = table.iter().find(|(_, value)| value.is_table()) {
+            return Err(SettingsError::Kind { path: path.to_owned(), key: key.clone() });
+        }
+        let command = with_defaults(command.clone(), &defaults(table, path)?);
+        let parsed = command.try_get_matches_from(std::iter::empty::<OsString>());
+        parsed.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| SettingsError::Table {
+            path: path.to_owned(),
+            table: place(key, at),
+            cause: first_paragraph(&error),
+        })
+    });
+    tables.collect()
+}
+
+/// What clap says, without its advice on the command line.
+fn first_paragraph(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let first = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    first.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
 fn defaults(table: &Table, path: &Path) -> Result<Defaults, SettingsError> {
     let mut found = Defaults::new();
-    for (key, value) in table.iter().filter(|(_, value)| !value.is_table()) {
+    for (key, value) in table.iter().filter(|(_, value)| !value.is_table() && !is_list_of_tables(value))
+    {
         let texts = texts(value)
             .ok_or_else(|| SettingsError::Kind { path: path.to_owned(), key: key.clone() })?;
         found.insert(key.replace('-', "_"), texts);
@@ -259,5 +356,7 @@ fn with_defaults(mut command: clap::Command, defaults: &Defaults) -> clap::Comma
             flag.required(false).default_values(values.iter().cloned().map(OsString::from))
         });
     }
-    command
+    let own: Vec<String> = command.get_subcommands().map(|own| own.get_name().to_owned()).collect();
+    own.iter()
+        .fold(command, |command, name| command.mut_subcommand(name, |own| with_defaults(own, defaults)))
 }

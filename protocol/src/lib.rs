@@ -49,7 +49,7 @@ pub use flows::{ADDRESSES_ACCEPTED_MAX, ADDRESSES_GIVEN_MAX, ANSWER_TIMEOUT, PIN
 pub use handshake::HandshakeError;
 pub use identity::{Direction, Remote, kaspa_id};
 pub use link::{ANSWERS_MAX, BULK_MAX, CLOSE_LINGER, TransportError};
-pub use load::{LoadError, LoadReport};
+pub use load::{LoadError, LoadReport, LoadSender};
 pub use network::{Network, ParseNetworkError};
 pub use node::{CALL_TIMEOUT, DialError, Node, NodeConfig, NodeLimits};
 pub use reject::{REASON_BYTES_MAX, RejectReason};

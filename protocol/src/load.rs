@@ -33,8 +33,11 @@ const ID_BYTES: usize = 32;
 /// well below the protocol's 131,072.
 const IDS_PER_MESSAGE: usize = 1024;
 
+/// Bytes of ids in one message of a load.
+pub const MESSAGE_BYTES: u64 = (ID_BYTES * IDS_PER_MESSAGE) as u64;
+
 /// Messages of a load that make one mebibyte of ids.
-const MESSAGES_PER_MEBIBYTE: u64 = 1024 * 1024 / (ID_BYTES * IDS_PER_MESSAGE) as u64;
+const MESSAGES_PER_MEBIBYTE: u64 = 1024 * 1024 / MESSAGE_BYTES;
 
 /// The bit of a Ping's nonce that says: a load ends here.
 const LOAD_MARK: u64 = 1 << 63;
@@ -91,16 +94,71 @@ pub enum LoadError {
 /// # Cancellation
 /// Stops sending; the peer counts what arrived into its next load.
 pub async fn send(session: &SessionHandle, mebibytes: u64, seed: u64) -> Result<LoadReport, LoadError> {
-    let mut ids = StdRng::seed_from_u64(seed);
-    let mut count = LoadCount::default();
-    let started = now();
-    for _ in 0..mebibytes * MESSAGES_PER_MEBIBYTE {
-        let message = announcement(&mut ids);
-        count.add(&message.ids, started);
-        session.send(Payload::InvTransactions(message)).await?;
+    let mut load = LoadSender::new(session, seed);
+    load.send_mebibytes(mebibytes).await?;
+    load.finish().await
+}
+
+/// A load under way, for senders who decide as they go when it is enough.
+///
+/// # Drop
+/// Without [`finish`](Self::finish) the peer counts what was sent into its next load.
+#[derive(Debug)]
+pub struct LoadSender<'a> {
+    session: &'a SessionHandle,
+    ids: StdRng,
+    count: LoadCount,
+    started: Instant,
+}
+
+impl<'a> LoadSender<'a> {
+    /// A load of ids drawn from `seed`; its time begins now.
+    pub fn new(session: &'a SessionHandle, seed: u64) -> Self {
+        let ids = StdRng::seed_from_u64(seed);
+        Self { session, ids, count: LoadCount::default(), started: now() }
     }
-    session.ping_with(rand::random::<u64>() | LOAD_MARK).await?;
-    Ok(count.report(now() - started))
+
+    /// Bytes of ids so far, sent or on their way.
+    pub fn bytes(&self) -> u64 {
+        self.count.bytes
+    }
+
+    /// Sends `mebibytes` MiB more.
+    ///
+    /// # Errors
+    /// [`LoadError::Send`] if the session ends first.
+    ///
+    /// # Cancellation
+    /// The message that was waiting is counted but not sent: drop the load then.
+    pub async fn send_mebibytes(&mut self, mebibytes: u64) -> Result<(), LoadError> {
+        for _ in 0..mebibytes * MESSAGES_PER_MEBIBYTE {
+            self.send_message().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends one message of [`MESSAGE_BYTES`] bytes of ids. Returns when it is on its way, which
+    /// a peer that reads slowly may delay.
+    ///
+    /// # Errors
+    /// [`LoadError::Send`] if the session ends first.
+    ///
+    /// # Cancellation
+    /// As for [`send_mebibytes`](Self::send_mebibytes).
+    pub async fn send_message(&mut self) -> Result<(), LoadError> {
+        let message = announcement(&mut self.ids);
+        self.count.add(&message.ids, self.started);
+        Ok(self.session.send(Payload::InvTransactions(message)).await?)
+    }
+
+    /// Ends the load and waits until the peer has processed all of it.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the session ends first or the end mark is not answered in time.
+    pub async fn finish(self) -> Result<LoadReport, LoadError> {
+        self.session.ping_with(rand::random::<u64>() | LOAD_MARK).await?;
+        Ok(self.count.report(now() - self.started))
+    }
 }
 
 fn announcement(ids: &mut StdRng) -> InvTransactionsMessage {

@@ -9,9 +9,9 @@ use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 use bytes::Bytes;
 use punchline_protocol::{
     ADDRESSES_GIVEN_MAX, ADDRESSES_KEPT_MAX, AdmissionLimit, DialError, Direction, EVENTS_MAX, EndCause,
-    HandshakeError, Inbound, KaspadMessage, LoadError, Network, Node, NodeConfig, NodeLimits, PINGS_MAX,
-    Payload, PayloadKind, PingError, ProtocolError, ProtocolVersion, RejectReason, SendError,
-    SessionEvent, kaspa_id, load,
+    HandshakeError, Inbound, KaspadMessage, LoadError, LoadSender, Network, Node, NodeConfig,
+    NodeLimits, PINGS_MAX, Payload, PayloadKind, PingError, ProtocolError, ProtocolVersion,
+    RejectReason, SendError, SessionEvent, kaspa_id, load,
     transport::channel,
     wire::proto::{
         BlockMessage, InvRelayBlockMessage, PingMessage, RequestRelayBlocksMessage, TransactionMessage,
@@ -230,6 +230,22 @@ async fn both_ends_of_a_load_report_the_same_bytes_and_hash() {
         panic!("no load came back");
     };
     assert_eq!(back.sha256, arrived.sha256);
+}
+
+#[tokio::test]
+async fn a_load_may_go_on_in_steps_and_arrives_as_one() {
+    let (_host, dialled, mut accepted) = pair().await;
+    let handle = dialled.handle();
+    let mut load = LoadSender::new(&handle, 1);
+    soon(load.send_message()).await.unwrap();
+    assert_eq!(load.bytes(), load::MESSAGE_BYTES);
+    soon(load.send_mebibytes(1)).await.unwrap();
+    let sent = soon(load.finish()).await.unwrap();
+    let Some(SessionEvent::Load(arrived)) = next_event(&mut accepted).await else {
+        panic!("no load arrived");
+    };
+    assert_eq!(sent.bytes, 1024 * 1024 + load::MESSAGE_BYTES);
+    assert_eq!((sent.bytes, sent.sha256), (arrived.bytes, arrived.sha256));
 }
 
 #[tokio::test]

@@ -13,6 +13,9 @@ use super::{
 /// What the relay may carry beyond the session's own bytes: introducing two peers takes about 20 KiB.
 const INTRODUCTION_BYTES_MAX: u64 = 128 * 1024;
 
+/// What headers and encryption may add to the session's bytes on the relay. About half a percent.
+const ENVELOPE_PERCENT_MAX: u64 = 2;
+
 /// What must happen, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scene {
@@ -140,12 +143,15 @@ impl Story {
         let hash =
             |seen: Option<&Seen>| seen.map(|seen| seen.text("sha256").to_owned()).unwrap_or_default();
         let same = hash(sent) == hash(received) && !hash(sent).is_empty();
-        let whole = sent.is_some_and(|seen| seen.number("bytes") == load_bytes)
-            && received.is_some_and(|seen| seen.number("bytes") == load_bytes);
+        let arrived = |seen: Option<&Seen>| seen.map_or(0, |seen| seen.number("bytes"));
+        let whole = arrived(sent) == arrived(received) && arrived(sent) >= load_bytes;
         let direct = self.stream_bytes("sent_direct_bytes");
         let relayed = self.stream_bytes("sent_relayed_bytes");
         let before = relayed + self.stream_bytes("received_relayed_bytes");
         let relay = self.relay_bytes();
+        // In and out.
+        let carried_max =
+            2 * (before + before * ENVELOPE_PERCENT_MAX / 100 + INTRODUCTION_BYTES_MAX / 2);
         let clean = self.exits.len() == 3 && self.exits.iter().all(|(_, clean)| *clean);
         vec![
             Claim {
@@ -164,10 +170,9 @@ impl Story {
             Claim {
                 text: "the live session moved, load and all",
                 measured: format!(
-                    "{} session, gap {:.1} ms, {} bytes of it on the relay before",
+                    "{} session, gap {:.1} ms, {relayed} bytes of it on the relay",
                     self.sessions(),
                     self.gap_ms(),
-                    self.stream_bytes("sent_relayed_bytes")
                 ),
                 holds: self.sessions() == 1
                     && self.find(Scene::Moved).is_some_and(|seen| seen.text("to") == "direct"),
@@ -175,23 +180,25 @@ impl Story {
             Claim {
                 text: "every byte of the load arrived, unchanged",
                 measured: format!(
-                    "SHA-256 {} at the client, {} at the server",
+                    "{} bytes, SHA-256 {} at the client; {}, {} at the server",
+                    arrived(sent),
                     short(&hash(sent)),
+                    arrived(received),
                     short(&hash(received))
                 ),
                 holds: same && whole,
             },
             Claim {
-                text: "most of the load went directly",
-                measured: format!("{direct} bytes sent on the direct path, {relayed} on the relayed"),
-                holds: direct >= load_bytes / 10 * 9,
+                text: "the load went over the direct path",
+                measured: format!("{direct} bytes sent on it, {relayed} on the relayed"),
+                holds: direct >= load_bytes,
             },
             Claim {
-                text: "the relay carried nothing after the move",
+                text: "the relay saw none of the direct bytes",
                 measured: format!(
-                    "{relay} bytes in all, in and out: the introduction and {before} before it"
+                    "{relay} bytes in all, in and out: the introduction and {before} of the session"
                 ),
-                holds: relay > 0 && relay < 2 * before + INTRODUCTION_BYTES_MAX,
+                holds: relay > 0 && relay < carried_max,
             },
             Claim {
                 text: "all three ended cleanly when told to",

@@ -28,6 +28,18 @@ const UNUSABLE: &[(&[&str], &[&str])] = &[
     (&["client", "--peer", NO_PEER, "--addr", NO_RELAY], &["leads to", NO_PEER]),
     (&["client", "--peer", NO_PEER, "--relay", NO_RELAY, "--load-mib", "0"], &["--load-mib"]),
     (&["client", "--peer", NO_PEER, "--load-mib", "18446744073709551615"], &["1048576"]),
+    (
+        &[
+            "client",
+            "--peer",
+            NO_PEER,
+            "--relay",
+            NO_RELAY,
+            "--load-after-direct",
+            "--load-until-direct",
+        ],
+        &["--load-after-direct cannot be combined with --load-until-direct"],
+    ),
     (&["client", "--peer", NO_PEER, "--dial-attempts", "4294967296"], &["--dial-attempts"]),
     (&["relay"], &["--external auto"]),
     (&["relay", "--listen", "/ip4/0.0.0.0/tcp/0"], &["--external auto"]),

@@ -11,4 +11,5 @@ mod identity;
 mod sessions;
 mod settings;
 mod stopping;
+mod tickets;
 mod world;

@@ -120,6 +120,23 @@ async fn a_load_that_does_not_wait_for_the_direct_path_arrives_whole() -> Result
 }
 
 #[tokio::test]
+async fn a_load_until_direct_sends_its_share_on_the_direct_path() -> Result<()> {
+    let world = World::new()?;
+    let (_relay, relay) = world.relay(&[]).await?;
+    let server = world.server(&relay, &[]).await?;
+    let mut client = world.client(&relay, &["--load-mib", "2", "--load-until-direct"]).await?;
+    let sent = client.wait_for("load_done", |event| event.has("path", "direct"), SOON).await?;
+    let arrived = server.wait_for("load_done", |event| event.has("path", "direct"), SOON).await?;
+    assert!(sent.number("bytes") >= Some(2 << 20), "{sent}");
+    assert_eq!(sent.number("bytes"), arrived.number("bytes"));
+    assert_eq!(sent.text("sha256"), arrived.text("sha256"));
+    assert!(client.terminate(STOP).await?.success());
+    let closed = client.wait_for("stream_closed", |_| true, SOON).await?;
+    assert!(closed.number("sent_direct_bytes") >= Some(2 << 20), "{closed}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_relay_that_is_full_reports_whom_it_refused() -> Result<()> {
     let world = World::new()?;
     let (relay, address) = world.relay(&["--max-reservations", "1"]).await?;

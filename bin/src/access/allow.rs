@@ -1,0 +1,177 @@
+//! Allow files: one peer id a line, `#` begins a comment.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::{self, Read as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use libp2p::{PeerId, identity::ParseError};
+
+/// Most peers in an allow file: all of them are kept in memory.
+pub const ALLOW_MAX: usize = 10_000;
+
+/// Largest allow file in bytes: as many peers, with a comment each.
+pub const ALLOW_FILE_BYTES_MAX: u64 = 2 << 20;
+
+/// Characters of a wrong line that are shown.
+const SHOWN_MAX: usize = 60;
+
+/// Why an allow file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AllowError {
+    /// It is a directory or a device.
+    #[error("the allow file {} is not a file; name one with a peer id a line", path.display())]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// Anybody on this machine could let peers in.
+    #[error("anybody may write to {} (mode {mode:03o}), and so let peers in; run: chmod o-w {}", path.display(), path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It is too large.
+    #[error("the allow file {} has more than {ALLOW_FILE_BYTES_MAX} bytes; is it the right file?", path.display())]
+    Oversized {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It has too many peers.
+    #[error("the allow file {} has more than {ALLOW_MAX} peers; use tickets, or several nodes", path.display())]
+    TooMany {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line is no peer id.
+    #[error("{}, line {line}: `{text}` is not a peer id ({cause}); write one a line, as `punchline id` prints it", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Which line; the first is 1.
+        line: usize,
+        /// What it says, shortened.
+        text: String,
+        /// What the parser said.
+        cause: ParseError,
+    },
+    /// The system refused.
+    #[error("cannot read the allow file {}: {cause}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// The peers in the file.
+pub(super) fn read(path: &Path) -> Result<HashSet<PeerId>, AllowError> {
+    let failed = |cause| AllowError::Io { path: path.to_owned(), cause };
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(AllowError::NotAFile { path: path.to_owned() });
+    }
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o002 != 0 {
+        return Err(AllowError::Exposed { path: path.to_owned(), mode });
+    }
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(ALLOW_FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > ALLOW_FILE_BYTES_MAX {
+        return Err(AllowError::Oversized { path: path.to_owned() });
+    }
+    parse(&String::from_utf8_lossy(&text), path)
+}
+
+fn parse(text: &str, path: &Path) -> Result<HashSet<PeerId>, AllowError> {
+    let mut peers = HashSet::new();
+    for (number, line) in text.lines().enumerate() {
+        let id = line.split('#').next().unwrap_or_default().trim();
+        if id.is_empty() {
+            continue;
+        }
+        let peer = id.parse().map_err(|cause| AllowError::Line {
+            path: path.to_owned(),
+            line: number + 1,
+            text: id.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect(),
+            cause,
+        })?;
+        peers.insert(peer);
+        if peers.len() > ALLOW_MAX {
+            return Err(AllowError::TooMany { path: path.to_owned() });
+        }
+    }
+    Ok(peers)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs::Permissions;
+
+    use super::*;
+
+    const A: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+    const B: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+
+    fn parsed(text: &str) -> Result<HashSet<PeerId>, AllowError> {
+        parse(text, Path::new("allowed"))
+    }
+
+    #[test]
+    fn ids_comments_blank_lines_and_repetitions_are_read() {
+        let text = format!("# friends\n\n{A} # Ada\r\n\t {B}\n{A}\n#{B}#\n");
+        assert_eq!(parsed(&text).unwrap(), HashSet::from([A.parse().unwrap(), B.parse().unwrap()]));
+        assert!(parsed("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_wrong_line_is_named_by_its_number_and_shown_in_part() {
+        for (text, line, shown) in [
+            (format!("{A}\n\n{B}x\n"), 3, &B[..20]),
+            (format!("{A} {B}"), 1, &A[..20]),
+            ("#\nAda\u{1b}[31m".to_owned(), 2, "Ada\\u{1b}[31m"),
+            ("y".repeat(5000), 1, "yyyy"),
+        ] {
+            let error = parsed(&text).unwrap_err().to_string();
+            assert!(error.contains(&format!("allowed, line {line}: `{shown}")), "{error}");
+            assert!(error.len() < 400, "{error}");
+        }
+    }
+
+    #[test]
+    fn there_is_a_most_of_peers() {
+        let peers = |count| (0..count).map(|_| format!("{}\n", PeerId::random())).collect::<String>();
+        assert_eq!(parsed(&peers(ALLOW_MAX)).unwrap().len(), ALLOW_MAX);
+        let error = parsed(&peers(ALLOW_MAX + 1)).unwrap_err();
+        assert!(matches!(error, AllowError::TooMany { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_none_or_anybody_s_or_huge_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("allowed");
+        assert!(matches!(read(&path), Err(AllowError::Io { .. })));
+        assert!(matches!(read(directory.path()), Err(AllowError::NotAFile { .. })));
+        fs::write(&path, format!("{A}\n\u{0}\u{ff}")).unwrap();
+        assert!(matches!(read(&path), Err(AllowError::Line { line: 2, .. })));
+        fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert!(matches!(read(&path), Err(AllowError::Line { line: 1, .. })));
+        fs::write(&path, A).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o664)).unwrap();
+        assert_eq!(read(&path).unwrap().len(), 1);
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("chmod o-w {}", path.display())), "{error}");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "#".repeat(ALLOW_FILE_BYTES_MAX as usize + 1)).unwrap();
+        assert!(matches!(read(&path), Err(AllowError::Oversized { .. })));
+    }
+}

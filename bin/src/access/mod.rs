@@ -1,0 +1,27 @@
+//! Who may use an exposed service: allow lists and tickets. The format is in `design/tickets.md`.
+//!
+//! Reading order: [`Gate`] decides on each stream; [`Ticket`] is the string that people pass on, and
+//! [`Capability`] what of it the gate sees; [`Ledger`] is the file that remembers which tickets were
+//! issued, used and revoked, and [`Book`] what stands in it. No clock is read here, except by
+//! [`Gate::stands`], and by the wait for the ledger's lock.
+
+mod allow;
+mod book;
+mod capability;
+mod gate;
+mod ledger;
+mod ticket;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    allow::{ALLOW_FILE_BYTES_MAX, ALLOW_MAX, AllowError},
+    book::{Book, BookError, ENTRIES_MAX, Entry, Standing, Use, UseId},
+    capability::{Capability, CapabilityError, Terms, TicketId, TicketIdError},
+    gate::{AccessError, Denial, Gate, Pass, Rules},
+    ledger::{Ledger, LedgerError},
+    ticket::{AddressFault, IssueError, Routes, Ticket, TicketError},
+};
+
+pub(crate) use self::capability::unix_seconds;

@@ -1,0 +1,278 @@
+//! What `expose`, `forward` and `run` are told, as flags and as tables of the settings file.
+
+use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
+
+use clap::{
+    Args,
+    builder::{BoolishValueParser, RangedU64ValueParser},
+};
+use libp2p::{Multiaddr, PeerId};
+use punchline_bridge::{RelayAddr, Service};
+
+use super::{Many, Node, peer_id};
+use crate::access::Ticket;
+
+/// `punchline expose`.
+#[derive(Args, Debug)]
+pub struct Expose {
+    /// Its node.
+    #[command(flatten)]
+    pub node: Node,
+    /// What to make reachable: a name, and where the program behind it listens, as
+    /// `kaspad=127.0.0.1:16111` or `grpc=unix:/run/app.sock`.
+    #[arg(long, env = "PUNCHLINE_SERVICE", value_name = "NAME=TARGET", required = true)]
+    pub service: Vec<Many<NamedTarget>>,
+    /// For whom.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// Who may use an exposed service, and how much of it. Nobody may unless one of the first four says so.
+#[derive(Args, Clone, Debug)]
+pub struct Access {
+    /// Let this peer in; its `punchline id` prints the id.
+    #[arg(long, env = "PUNCHLINE_ALLOW", value_name = "ID")]
+    pub allow: Vec<Many<Allowed>>,
+    /// Let the peers of this file in, one id a line, `#` for comments. Read again on SIGHUP; whoever
+    /// is no longer listed is cut off.
+    #[arg(long, env = "PUNCHLINE_ALLOW_FILE", value_name = "FILE")]
+    pub allow_file: Option<PathBuf>,
+    /// Let every peer in: whoever learns this node's id and a relay of it may use the service.
+    #[arg(long, env = "PUNCHLINE_ALLOW_ANY", value_parser = BoolishValueParser::new())]
+    pub allow_any: bool,
+    /// Let holders of a ticket in and nobody else. Tickets are also taken beside --allow and --allow-file.
+    #[arg(long, env = "PUNCHLINE_TICKETS", value_parser = BoolishValueParser::new())]
+    pub tickets: bool,
+    /// Most connections to a service at once.
+    #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS", default_value = "256")]
+    pub max_connections: NonZeroUsize,
+    /// Most connections of one peer to a service at once.
+    #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS_PER_PEER", default_value = "128")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=STREAMS_PER_PEER_MAX))]
+    pub max_connections_per_peer: usize,
+}
+
+/// The bridge carries no more streams of one peer.
+const STREAMS_PER_PEER_MAX: u64 = 128;
+
+/// One `[[expose]]` table of the settings file.
+#[derive(Args, Debug)]
+pub struct ExposeTable {
+    /// The name of the service.
+    #[arg(long, value_name = "NAME")]
+    pub service: Service,
+    /// Where the program behind it listens.
+    #[arg(long, value_name = "HOST:PORT|unix:PATH", value_parser = target)]
+    pub target: SocketName,
+    /// For whom.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// `punchline forward`.
+#[derive(Args, Debug)]
+pub struct Forward {
+    /// Its node.
+    #[command(flatten)]
+    pub node: Node,
+    /// Whereto.
+    #[command(flatten)]
+    pub way: Way,
+}
+
+/// Where a forward listens and leads.
+#[derive(Args, Clone, Debug)]
+pub struct Way {
+    /// The peer that exposes the service; not needed with --ticket.
+    #[arg(long, env = "PUNCHLINE_PEER", value_name = "ID", value_parser = peer_id)]
+    pub peer: Option<PeerId>,
+    /// The name of the service there; not needed with --ticket.
+    #[arg(long, env = "PUNCHLINE_SERVICE", value_name = "NAME")]
+    pub service: Option<Service>,
+    /// Listen here for the programs that use the service; port 0 is any free one.
+    #[arg(long, env = "PUNCHLINE_LOCAL", value_name = "HOST:PORT|unix:PATH")]
+    pub local: SocketName,
+    /// Where the peer may be reached, besides through the relays.
+    #[arg(long, env = "PUNCHLINE_ADDR", value_name = "ADDR")]
+    pub addr: Vec<Many<Multiaddr>>,
+    /// What the peer's `punchline ticket new` printed: it says peer, service, relays and addresses.
+    #[arg(long, env = "PUNCHLINE_TICKET", value_name = "TICKET")]
+    pub ticket: Option<Ticket>,
+    /// Most local connections at once.
+    #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS", default_value = "128")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=STREAMS_PER_PEER_MAX))]
+    pub max_connections: usize,
+}
+
+/// One `[[forward]]` table of the settings file.
+#[derive(Args, Debug)]
+pub struct ForwardTable {
+    /// Relays that lead to the peer, besides those at the top of the file.
+    #[arg(long, value_name = "ADDR")]
+    pub relay: Vec<Many<RelayAddr>>,
+    /// Whereto.
+    #[command(flatten)]
+    pub way: Way,
+}
+
+/// `punchline run`.
+#[derive(Args, Debug)]
+pub struct Run {
+    /// Its node.
+    #[command(flatten)]
+    pub node: Node,
+    /// The `[[expose]]` tables of the settings file.
+    #[arg(skip)]
+    pub expose: Vec<ExposeTable>,
+    /// The `[[forward]]` tables of the settings file.
+    #[arg(skip)]
+    pub forward: Vec<ForwardTable>,
+}
+
+/// A peer on an allow list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed(pub PeerId);
+
+impl FromStr for Allowed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        peer_id(text).map(Self)
+    }
+}
+
+/// A service and where the program behind it listens: `NAME=TARGET`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedTarget {
+    /// What peers ask for.
+    pub service: Service,
+    /// Where their connections lead.
+    pub target: SocketName,
+}
+
+impl FromStr for NamedTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let form = "say NAME=HOST:PORT or NAME=unix:PATH";
+        let (service, place) = text.split_once('=').ok_or(form)?;
+        let service = service.parse().map_err(|error| format!("{error}; {form}"))?;
+        Ok(Self { service, target: target(place)? })
+    }
+}
+
+/// The name of a socket on this machine, or for TCP in its neighbourhood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketName {
+    /// `HOST:PORT`.
+    Tcp {
+        /// An IP address or a name, without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// `unix:PATH`.
+    Unix(PathBuf),
+}
+
+/// The longest path of a Unix socket: `sun_path` has 108 bytes, and ends with a zero.
+const UNIX_PATH_BYTES_MAX: usize = 107;
+
+impl FromStr for SocketName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path.len() {
+                0 => Err(format!("the path is empty; {SOCKET_FORM}")),
+                1..=UNIX_PATH_BYTES_MAX => Ok(Self::Unix(path.into())),
+                length => Err(format!(
+                    "the path of a Unix socket has at most {UNIX_PATH_BYTES_MAX} bytes, this one has {length}"
+                )),
+            };
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(SOCKET_FORM)?;
+        let port = port.parse().map_err(|_| format!("`{port}` is no port; {SOCKET_FORM}"))?;
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(ip) => ip,
+            None if host.contains(':') => return Err(format!("put [ and ] around {host}")),
+            None => host,
+        };
+        match host {
+            "" => Err(format!("there is no host; {SOCKET_FORM}")),
+            host => Ok(Self::Tcp { host: host.to_owned(), port }),
+        }
+    }
+}
+
+const SOCKET_FORM: &str = "say HOST:PORT or unix:PATH";
+
+/// A socket that can be connected to.
+fn target(text: &str) -> Result<SocketName, String> {
+    match text.parse()? {
+        SocketName::Tcp { port: 0, .. } => Err("nothing listens on port 0".to_owned()),
+        target => Ok(target),
+    }
+}
+
+impl fmt::Display for SocketName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_socket_is_written_as_it_was_read() {
+        for text in ["127.0.0.1:16111", "node.local:80", "[::1]:0", "unix:/run/app.sock", "unix:a:b"] {
+            assert_eq!(text.parse::<SocketName>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_socket_is_refused_with_the_form() {
+        for (text, hint) in [
+            ("16111", "HOST:PORT or unix:PATH"),
+            (":80", "no host"),
+            ("a:", "`` is no port"),
+            ("a:70000", "`70000` is no port"),
+            ("::1:80", "put [ and ]"),
+            ("unix:", "empty"),
+        ] {
+            let error = text.parse::<SocketName>().unwrap_err();
+            assert!(error.contains(hint), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_unix_path_of_the_longest_length_is_taken_and_one_byte_more_is_not() {
+        let longest = format!("unix:{}", "a".repeat(UNIX_PATH_BYTES_MAX));
+        assert!(longest.parse::<SocketName>().is_ok());
+        let error = format!("{longest}a").parse::<SocketName>().unwrap_err();
+        assert!(error.contains("at most 107"), "{error}");
+    }
+
+    #[test]
+    fn a_target_has_a_name_and_a_port() {
+        let named: NamedTarget = "kaspad=127.0.0.1:16111".parse().unwrap();
+        assert_eq!(named.service.as_str(), "kaspad");
+        assert_eq!(named.target.to_string(), "127.0.0.1:16111");
+        for (text, hint) in [
+            ("127.0.0.1:16111", "NAME=HOST:PORT"),
+            ("=a:1", "1 to 64 bytes"),
+            ("a=b:0", "port 0"),
+            ("a b=c:1", "not allowed in a service name"),
+        ] {
+            let error = text.parse::<NamedTarget>().unwrap_err();
+            assert!(error.contains(hint), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Serving peers: who is let in, and what is between them and the target.
+
+use std::{path::Path, sync::Arc, time::SystemTime};
+
+use libp2p::PeerId;
+use punchline_bridge::{RelayAddr, Request, Requests, Service, error::Refusal, stream::frame::Code};
+use tokio::task::{JoinSet, block_in_place};
+
+use super::{
+    Closing,
+    event::{Counted, GatewayEvent},
+    seats::{Full, Seat, Seats},
+    splice::{End, splice},
+    target,
+};
+use crate::{
+    Unusable,
+    access::{Gate, Pass, Rules},
+    cli::{self, SocketName},
+    report::Reporter,
+    stop,
+};
+
+/// A service that is to be exposed.
+#[derive(Clone, Debug)]
+pub(super) struct Exposure {
+    pub(super) service: Service,
+    target: SocketName,
+    rules: Rules,
+    max_connections: usize,
+    max_connections_per_peer: usize,
+}
+
+impl Exposure {
+    /// Every service that the flags of `expose` name.
+    pub(super) fn of_flags(flags: &cli::Expose) -> Result<Vec<Self>, Unusable> {
+        let services = cli::all(&flags.service).into_iter();
+        services.map(|named| Self::new(named.service, named.target, &flags.access)).collect()
+    }
+
+    /// The service of one table.
+    pub(super) fn of_table(table: &cli::ExposeTable) -> Result<Self, Unusable> {
+        Self::new(table.service.clone(), table.target.clone(), &table.access)
+    }
+
+    fn new(service: Service, target: SocketName, access: &cli::Access) -> Result<Self, Unusable> {
+        Ok(Self {
+            rules: rules(&service, access)?,
+            service,
+            target,
+            max_connections: access.max_connections.get(),
+            max_connections_per_peer: access.max_connections_per_peer,
+        })
+    }
+
+    /// The gate in front of it. Reads the allow file.
+    pub(super) fn gate(&self, issuer: PeerId, ledger: &Path) -> Result<Gate, Unusable> {
+        Gate::open(self.rules.clone(), issuer, ledger.to_owned())
+            .map_err(|error| Unusable(error.to_string()))
+    }
+
+    /// What is to be run elsewhere, ready to copy.
+    pub(super) fn invitation(&self, peer: PeerId, relays: &[RelayAddr]) -> String {
+        let Self { service, target, rules, .. } = self;
+        let ways = match relays {
+            [] => " --addr <an address of this node>".to_owned(),
+            relays => relays.iter().map(|relay| format!(" --relay {relay}")).collect(),
+        };
+        let port = match target {
+            SocketName::Tcp { port, .. } => port.checked_add(PORT_STEP).unwrap_or(*port),
+            SocketName::Unix(_) => 0,
+        };
+        let local = format!("--local 127.0.0.1:{port}");
+        if rules.allow.is_empty() && rules.allow_file.is_none() && !rules.allow_any {
+            return format!(
+                "for a ticket to `{service}` run: punchline ticket new --service {service}{ways}; its holder runs: punchline forward --ticket <TICKET> {local}"
+            );
+        }
+        format!("peers use: punchline forward --peer {peer} --service {service}{ways} {local}")
+    }
+}
+
+/// From the port of a target to the one proposed for the other side: 16111 becomes 26111, which is
+/// free there even if the same program runs there too.
+const PORT_STEP: u16 = 10_000;
+
+fn rules(service: &Service, access: &cli::Access) -> Result<Rules, Unusable> {
+    let cli::Access { allow_file, allow_any, tickets, .. } = access;
+    let allow: Vec<PeerId> = cli::all(&access.allow).into_iter().map(|allowed| allowed.0).collect();
+    let listed = !allow.is_empty() || allow_file.is_some();
+    if *allow_any && listed {
+        return Err(Unusable(format!(
+            "`{service}`: --allow-any lets every peer in, so --allow and --allow-file mean nothing beside it; leave one of the two out"
+        )));
+    }
+    if !listed && !allow_any && !tickets {
+        return Err(Unusable(format!(
+            "nobody may use `{service}`: name peers with --allow <ID> (their `punchline id` prints it) or --allow-file, or let \
+             holders of a ticket in with --tickets. --allow-any lets in every peer that learns this node's id and a relay of it: \
+             the program behind the service is then as open as on a public port"
+        )));
+    }
+    // A ticket that this node issued is taken unless everybody is let in anyway.
+    Ok(Rules { allow, allow_file: allow_file.clone(), allow_any: *allow_any, tickets: !allow_any })
+}
+
+/// An exposed service.
+pub(super) struct Exposed {
+    exposure: Exposure,
+    gate: Gate,
+    seats: Seats,
+    reporter: Reporter,
+    closing: Closing,
+}
+
+/// A stream that may be carried.
+struct Admitted {
+    request: Request,
+    pass: Pass,
+    seat: Seat,
+}
+
+impl Exposed {
+    pub(super) fn new(exposure: Exposure, gate: Gate, reporter: Reporter, closing: Closing) -> Self {
+        let seats = Seats::new(exposure.max_connections, exposure.max_connections_per_peer);
+        Self { exposure, gate, seats, reporter, closing }
+    }
+
+    /// What it is called.
+    pub(super) fn service(&self) -> &Service {
+        &self.exposure.service
+    }
+
+    /// Reads the allow list again.
+    pub(super) fn reload(&self) {
+        let error = block_in_place(|| self.gate.reload()).err().map(|error| error.to_string());
+        let service = self.exposure.service.clone();
+        self.reporter.report(GatewayEvent::AccessReloaded { service, error });
+    }
+
+    /// Serves peers until the process is told to stop, and then those that it serves already.
+    pub(super) async fn serve(self: Arc<Self>, mut requests: Requests) {
+        let mut connections = JoinSet::new();
+        let mut stopping = false;
+        while !stopping || !connections.is_empty() {
+            tokio::select! {
+                request = requests.next() => match request {
+                    Some(request) if stopping => request.refuse(Refusal::Shutdown),
+                    Some(request) => {
+                        if let Some(admitted) = self.admit(request).await {
+                            connections.spawn(self.clone().carry(admitted));
+                        }
+                    }
+                    None => break,
+                },
+                Some(_) = connections.join_next() => {}
+                () = stop::told(), if !stopping => stopping = true,
+            }
+        }
+        while connections.join_next().await.is_some() {}
+    }
+
+    /// Decides before anything else is done for the peer. One at a time, so that a crowd of strangers
+    /// costs no more than their queue.
+    async fn admit(&self, request: Request) -> Option<Admitted> {
+        let (peer, service) = (request.peer(), self.exposure.service.clone());
+        // It may look into files.
+        let admitted =
+            block_in_place(|| self.gate.admit(peer, &service, request.ticket(), SystemTime::now()));
+        match admitted {
+            Err(denial) => {
+                let reason = denial.to_string();
+                self.reporter.report(GatewayEvent::AccessRefused { peer, service, reason });
+                request.refuse(denial.refusal());
+                None
+            }
+            Ok(pass) => match self.seats.take(peer) {
+                Ok(seat) => Some(Admitted { request, pass, seat }),
+                Err(full) => {
+                    self.put_back(&pass);
+                    let (what, limit) = match full {
+                        Full::Service { limit } => (Counted::ServiceConnection, limit),
+                        Full::Peer { limit } => (Counted::ServiceConnectionOfPeer, limit),
+                    };
+                    self.reporter.report(GatewayEvent::Refused { peer, what, limit });
+                    request.refuse(Refusal::Busy);
+                    None
+                }
+            },
+        }
+    }
+
+    /// One connection, from the target's answer to its end.
+    async fn carry(self: Arc<Self>, admitted: Admitted) {
+        let Admitted { request, pass, seat: _seat } = admitted;
+        let peer = request.peer();
+        let reached = tokio::select! {
+            reached = target::connect(&self.exposure.target, peer) => reached,
+            () = self.closing.closed() => {
+                self.put_back(&pass);
+                return request.refuse(Refusal::Shutdown);
+            }
+        };
+        let mut socket = match reached {
+            Ok(socket) => socket,
+            Err(error) => {
+                self.put_back(&pass);
+                self.target_failed(peer, error.to_string());
+                return request.refuse(error.refusal());
+            }
+        };
+        let Some(mut stream) = request.accept().await else { return self.put_back(&pass) };
+        let end = tokio::select! {
+            end = splice(&mut socket, &mut stream, || self.gate.stands(&pass)) => end,
+            () = self.closing.closed() => return stream.reset(Code::Shutdown),
+        };
+        match end {
+            End::Finished => socket.settle(),
+            End::Near(error) => {
+                tracing::debug!(%peer, %error, "the target broke its connection");
+                stream.reset(Code::TargetReset);
+            }
+            End::Far(error) => tracing::debug!(%peer, %error, "the peer's stream broke"),
+            End::Cut => {
+                stream.reset(Code::Revoked);
+                let service = self.exposure.service.clone();
+                self.reporter.report(GatewayEvent::AccessRevoked { peer, service });
+            }
+        }
+    }
+
+    /// A ticket for one use that came to nothing is not used up.
+    fn put_back(&self, pass: &Pass) {
+        block_in_place(|| self.gate.put_back(pass));
+    }
+
+    fn target_failed(&self, peer: PeerId, reason: String) {
+        let Exposure { service, target, .. } = &self.exposure;
+        let (service, target) = (service.clone(), target.to_string());
+        self.reporter.report(GatewayEvent::TargetFailed { peer, service, target, reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+
+    const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
+    fn exposures(args: &[&str]) -> Result<Vec<Exposure>, Unusable> {
+        let command = cli::Expose::augment_args(clap::Command::new("expose"));
+        let command = command.mut_args(|flag| flag.env(None::<&'static str>));
+        let args = ["expose", "--service", "kaspad=127.0.0.1:16111"].iter().chain(args);
+        let matches = command.try_get_matches_from(args).unwrap();
+        Exposure::of_flags(&cli::Expose::from_arg_matches(&matches).unwrap())
+    }
+
+    #[test]
+    fn without_a_rule_nobody_is_served_and_the_price_of_allow_any_is_named() {
+        let error = exposures(&[]).unwrap_err().to_string();
+        for hint in ["--allow <ID>", "--allow-file", "--tickets", "--allow-any", "public port"] {
+            assert!(error.contains(hint), "{hint}: {error}");
+        }
+        for rule in [&["--allow", PEER][..], &["--allow-file=x"], &["--allow-any"], &["--tickets"]] {
+            assert_eq!(exposures(rule).unwrap().len(), 1, "{rule:?}");
+        }
+        let error = exposures(&["--allow-any", "--allow", PEER]).unwrap_err().to_string();
+        assert!(error.contains("leave one of the two out"), "{error}");
+    }
+
+    #[test]
+    fn tickets_are_taken_beside_a_list() {
+        assert!(exposures(&["--allow", PEER]).unwrap()[0].rules.tickets);
+        assert!(!exposures(&["--allow-any"]).unwrap()[0].rules.tickets);
+    }
+
+    #[test]
+    fn the_invitation_is_a_whole_command() {
+        let relay: RelayAddr = format!("/ip4/203.0.113.7/tcp/4001/p2p/{PEER}").parse().unwrap();
+        let peer = PeerId::random();
+        let relays = [relay.clone()];
+        let invitation = |rule| exposures(&[rule]).unwrap()[0].invitation(peer, &relays);
+        let wanted = format!(
+            "punchline forward --peer {peer} --service kaspad --relay {relay} --local 127.0.0.1:26111"
+        );
+        assert_eq!(invitation("--allow-any"), format!("peers use: {wanted}"));
+        let ticket = invitation("--tickets");
+        assert!(
+            ticket.contains(&format!("punchline ticket new --service kaspad --relay {relay};")),
+            "{ticket}"
+        );
+        assert!(
+            ticket.contains("punchline forward --ticket <TICKET> --local 127.0.0.1:26111"),
+            "{ticket}"
+        );
+    }
+}

@@ -1,0 +1,266 @@
+//! Standing in for a peer's service: every local connection is one stream to it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+use punchline_bridge::{Endpoint, RelayAddr, Service, addr, stream::frame::Code};
+use tokio::{task::JoinSet, time::timeout};
+
+use super::{
+    Closing,
+    event::{Counted, GatewayEvent},
+    local::Listener,
+    socket::Socket,
+    splice::{End, splice},
+};
+use crate::{
+    Unusable,
+    cli::{self, SocketName},
+    report::Reporter,
+    stop,
+};
+
+/// From a local connection to its stream. 8 s: kaspad gives up on a peer after 10 s without an answer
+/// and stays away for 30 s and more, so it is told before.
+const OPEN_DEADLINE: Duration = Duration::from_secs(8);
+
+/// After a failure to accept, such as having no file descriptor left: what ends meanwhile frees some.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A service that is to be forwarded.
+#[derive(Clone, Debug)]
+pub(super) struct Forwarding {
+    pub(super) peer: PeerId,
+    pub(super) service: Service,
+    pub(super) local: SocketName,
+    /// Where the peer may be found.
+    pub(super) addresses: Vec<Multiaddr>,
+    /// What to present; empty for nothing.
+    proof: Bytes,
+    max_connections: usize,
+}
+
+impl Forwarding {
+    /// What the flags or a table of `forward` ask for. A ticket says what they leave out, and adds to
+    /// the ways that they name.
+    pub(super) fn of(way: &cli::Way, relays: &[RelayAddr], myself: PeerId) -> Result<Self, Unusable> {
+        let ticket = way.ticket.as_ref();
+        let peer = one("peer", way.peer, ticket.map(|ticket| ticket.peer()))?;
+        let service = ticket.map(|ticket| ticket.service().clone());
+        let service = one("service", way.service.clone(), service)?;
+        if peer == myself {
+            let remedy = "is this node's own id; give the id of another node, or another --identity";
+            return Err(Unusable(format!("--peer {peer} {remedy}")));
+        }
+        let mut addresses = cli::all(&way.addr);
+        for address in &addresses {
+            if let Some(other) = addr::peer_of(address).filter(|other| *other != peer) {
+                return Err(Unusable(format!(
+                    "--addr {address} leads to {other}, not to --peer {peer}"
+                )));
+            }
+        }
+        let (mut relays, mut proof) = (relays.to_vec(), Bytes::new());
+        if let Some(ticket) = ticket {
+            addresses.extend(ticket.addrs().iter().cloned());
+            relays.extend(ticket.relays().iter().cloned());
+            proof = Bytes::copy_from_slice(ticket.proof());
+        }
+        addresses.extend(relays.iter().map(|relay| relay.circuit_to(peer)));
+        if addresses.is_empty() {
+            let remedy = "say where the peer is: --relay <the relay it has a reservation with>, --addr, or --ticket";
+            return Err(Unusable(remedy.to_owned()));
+        }
+        let (local, max_connections) = (way.local.clone(), way.max_connections);
+        Ok(Self { peer, service, local, addresses, proof, max_connections })
+    }
+}
+
+/// What a flag or a ticket says; both must agree.
+fn one<T: PartialEq + std::fmt::Display>(
+    flag: &str,
+    said: Option<T>,
+    written: Option<T>,
+) -> Result<T, Unusable> {
+    match (said, written) {
+        (Some(said), Some(written)) if said != written => Err(Unusable(format!(
+            "--{flag} says {said} and the ticket {written}; leave --{flag} out, or use the right ticket"
+        ))),
+        (Some(one), _) | (None, Some(one)) => Ok(one),
+        (None, None) => Err(Unusable(format!(
+            "--{flag} is missing: say it, or use --ticket with what `punchline ticket new` printed there"
+        ))),
+    }
+}
+
+/// A forwarded service.
+pub(super) struct Forward {
+    forwarding: Forwarding,
+    endpoint: Endpoint,
+    reporter: Reporter,
+    closing: Closing,
+}
+
+impl Forward {
+    pub(super) fn new(
+        forwarding: Forwarding,
+        endpoint: Endpoint,
+        reporter: Reporter,
+        closing: Closing,
+    ) -> Self {
+        Self { forwarding, endpoint, reporter, closing }
+    }
+
+    /// Keeps a connection to the peer, and carries local ones until the process is told to stop; then
+    /// those that are there already.
+    pub(super) async fn serve(self: Arc<Self>, listener: Listener) {
+        let Forwarding { peer, addresses, max_connections, .. } = &self.forwarding;
+        self.endpoint.add_addresses(*peer, addresses.clone()).await;
+        self.endpoint.hold(*peer).await;
+        self.announce(&listener);
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop::told() => break,
+                // Before the next is accepted, so that those that have ended do not count.
+                Some(_) = connections.join_next() => {}
+                accepted = listener.accept() => match accepted {
+                    Ok(_) if connections.len() >= *max_connections => {
+                        let (what, limit) = (Counted::LocalConnection, *max_connections);
+                        self.reporter.report(GatewayEvent::Refused { peer: *peer, what, limit });
+                    }
+                    Ok(socket) => {
+                        connections.spawn(self.clone().carry(socket));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a local connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }
+        drop(listener);
+        while connections.join_next().await.is_some() {}
+    }
+
+    fn announce(&self, listener: &Listener) {
+        let Forwarding { peer, service, local, .. } = &self.forwarding;
+        let local = listener.name().unwrap_or_else(|_| local.clone());
+        tracing::info!("{}", next_step(service, &local));
+        if let SocketName::Tcp { host, .. } = &local
+            && !host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+        {
+            tracing::warn!("everybody who reaches {local} can use `{service}` in this node's name");
+        }
+        let (peer, service, local) = (*peer, service.clone(), local.to_string());
+        self.reporter.report(GatewayEvent::ForwardListening { peer, service, local });
+    }
+
+    /// One connection, from the stream to its end.
+    async fn carry(self: Arc<Self>, mut socket: Socket) {
+        let Forwarding { peer, service, proof, .. } = &self.forwarding;
+        let opening = self.endpoint.open_with(*peer, service.clone(), proof.clone());
+        let opened = tokio::select! {
+            opened = timeout(OPEN_DEADLINE, opening) => opened,
+            () = self.closing.closed() => return,
+        };
+        let mut stream = match opened {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return self.failed(error.to_string()),
+            Err(_) => return self.failed(late()),
+        };
+        let end = tokio::select! {
+            end = splice(&mut socket, &mut stream, || true) => end,
+            () = self.closing.closed() => return stream.reset(Code::Shutdown),
+        };
+        match end {
+            End::Finished => socket.settle(),
+            End::Near(error) => {
+                tracing::debug!(%error, "the local program broke its connection");
+                stream.reset(Code::Cancelled);
+            }
+            End::Far(error) => tracing::debug!(%peer, %error, "the peer's stream broke"),
+            End::Cut => {}
+        }
+    }
+
+    fn failed(&self, reason: String) {
+        let Forwarding { peer, service, .. } = &self.forwarding;
+        let (peer, service) = (*peer, service.clone());
+        self.reporter.report(GatewayEvent::ForwardFailed { peer, service, reason });
+    }
+}
+
+fn late() -> String {
+    format!(
+        "no stream within {} s; `peer_unreachable` says what is in the way, or the peer is slow to answer",
+        OPEN_DEADLINE.as_secs()
+    )
+}
+
+/// What to do with a forward, ready to copy.
+fn next_step(service: &Service, local: &SocketName) -> String {
+    match (service.as_str(), local) {
+        ("kaspad" | "kaspa-p2p", SocketName::Tcp { .. }) => format!("run: kaspad --addpeer={local}"),
+        ("grpc", SocketName::Tcp { .. }) => format!("run: grpcurl -plaintext {local} list"),
+        ("grpc", SocketName::Unix(path)) => {
+            format!("run: grpcurl -plaintext -unix {} list", path.display())
+        }
+        _ => format!("`{service}` is at {local}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+
+    const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+    const OTHER: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+
+    fn forwarding(args: &[&str]) -> Result<Forwarding, Unusable> {
+        let command = cli::Forward::augment_args(clap::Command::new("forward"));
+        let command = command.mut_args(|flag| flag.env(None::<&'static str>));
+        let args = ["forward", "--local", "127.0.0.1:0"].iter().chain(args);
+        let matches = command.try_get_matches_from(args).unwrap();
+        let forward = cli::Forward::from_arg_matches(&matches).unwrap();
+        Forwarding::of(&forward.way, &cli::all(&forward.node.relay), OTHER.parse().unwrap())
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let relay = format!("/ip4/203.0.113.7/tcp/4001/p2p/{OTHER}");
+        let astray = format!("/ip4/203.0.113.7/tcp/1/p2p/{OTHER}");
+        for (args, hint) in [
+            (&["--service", "kaspad", "--relay", &relay][..], "--peer is missing"),
+            (&["--peer", PEER, "--relay", &relay], "--service is missing"),
+            (&["--peer", PEER, "--service", "kaspad"], "say where the peer is"),
+            (&["--peer", OTHER, "--service", "kaspad", "--relay", &relay], "this node's own id"),
+            (&["--peer", PEER, "--service", "kaspad", "--addr", &astray], "leads to"),
+        ] {
+            let error = forwarding(args).unwrap_err().to_string();
+            assert!(error.contains(hint), "{args:?}: {error}");
+        }
+        let whole = forwarding(&["--peer", PEER, "--service", "kaspad", "--relay", &relay]).unwrap();
+        let circuit = relay.parse::<RelayAddr>().unwrap().circuit_to(PEER.parse().unwrap());
+        assert_eq!(whole.addresses, [circuit]);
+        assert!(whole.proof.is_empty());
+    }
+
+    #[test]
+    fn the_next_step_suits_the_service() {
+        for (service, local, wanted) in [
+            ("kaspad", "127.0.0.1:26111", "run: kaspad --addpeer=127.0.0.1:26111"),
+            ("kaspa-p2p", "[::1]:26111", "run: kaspad --addpeer=[::1]:26111"),
+            ("grpc", "127.0.0.1:50051", "run: grpcurl -plaintext 127.0.0.1:50051 list"),
+            ("grpc", "unix:/run/g", "run: grpcurl -plaintext -unix /run/g list"),
+            ("ssh", "127.0.0.1:2222", "`ssh` is at 127.0.0.1:2222"),
+        ] {
+            assert_eq!(next_step(&service.parse().unwrap(), &local.parse().unwrap()), wanted);
+        }
+    }
+}

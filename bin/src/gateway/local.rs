@@ -1,0 +1,216 @@
+//! Where a forward listens: a TCP port, or a Unix socket that is its owner's alone.
+
+use std::{
+    fs::{self, Metadata, Permissions},
+    io,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use tokio::net::{TcpListener, UnixListener, UnixSocket, UnixStream};
+
+use super::socket::Socket;
+use crate::cli::SocketName;
+
+/// Mode of a Unix socket: whoever can connect uses a service in this node's name.
+const MODE: u32 = 0o600;
+
+/// Connections that wait to be accepted: a burst as large as the limit of connections.
+const BACKLOG: u32 = 256;
+
+/// Accepts local connections.
+///
+/// # Drop
+/// Removes the file of a Unix socket.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// Why nothing listens.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LocalError {
+    /// Somebody answers there.
+    #[error("another program listens on {name}; stop it, or name another place with --local")]
+    InUse {
+        /// Where.
+        name: SocketName,
+    },
+    /// Something else lies there.
+    #[error("{} is there already and is no socket; move it away, or name another place with --local", path.display())]
+    NotASocket {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("cannot listen on {name}: {cause}; name another place with --local")]
+    Io {
+        /// Where.
+        name: SocketName,
+        /// What it said.
+        cause: io::Error,
+    },
+}
+
+impl Listener {
+    /// Listens. A socket file that nobody answers on any more makes place.
+    ///
+    /// # Errors
+    /// If somebody else listens there, or the system refuses. Must be called on a tokio runtime.
+    pub(super) async fn bind(name: &SocketName) -> Result<Self, LocalError> {
+        let failed = |cause: io::Error| match cause.kind() {
+            io::ErrorKind::AddrInUse => LocalError::InUse { name: name.clone() },
+            _ => LocalError::Io { name: name.clone(), cause },
+        };
+        match name {
+            SocketName::Tcp { host, port } => {
+                TcpListener::bind((host.as_str(), *port)).await.map(Self::Tcp).map_err(failed)
+            }
+            SocketName::Unix(path) => {
+                if !remove_stale(path).await.map_err(failed)? {
+                    return Err(LocalError::NotASocket { path: path.clone() });
+                }
+                let (listener, file) = bind_unix(path).map_err(failed)?;
+                Ok(Self::Unix(listener, file))
+            }
+        }
+    }
+
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(socket, _)| socket.into()),
+            Self::Unix(listener, _) => listener.accept().await.map(|(socket, _)| socket.into()),
+        }
+    }
+
+    /// Where it listens, with the real port.
+    ///
+    /// # Errors
+    /// If the system does not know.
+    pub(super) fn name(&self) -> io::Result<SocketName> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let address = listener.local_addr()?;
+                SocketName::Tcp { host: address.ip().to_string(), port: address.port() }
+            }
+            Self::Unix(_, file) => SocketName::Unix(file.path.clone()),
+        })
+    }
+}
+
+/// Removes a socket that nobody answers on. False if something else lies there.
+async fn remove_stale(path: &Path) -> io::Result<bool> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    if !found.file_type().is_socket() {
+        return Ok(false);
+    }
+    match UnixStream::connect(path).await {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map(|()| true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Nobody can connect before `listen`, and by then the mode is set.
+fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    let file = SocketFile::new(path)?;
+    fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    Ok((socket.listen(BACKLOG)?, file))
+}
+
+/// Our socket in the file system.
+///
+/// # Drop
+/// Removes it, unless another program has put its own in its place.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), inode: inode(&fs::symlink_metadata(path)?) })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| inode(&found) == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn inode(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn unix(path: &Path) -> SocketName {
+        SocketName::Unix(path.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_its_owners_alone_and_is_removed_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = Listener::bind(&unix(&path)).await.unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(listener.name().unwrap(), unix(&path));
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_stale_socket_makes_place_and_a_live_one_or_a_file_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        drop(UnixListener::bind(&path).unwrap());
+        let live = Listener::bind(&unix(&path)).await.unwrap();
+        let error = Listener::bind(&unix(&path)).await.unwrap_err();
+        assert!(matches!(error, LocalError::InUse { .. }), "{error}");
+        assert!(UnixStream::connect(&path).await.is_ok(), "the live one is untouched");
+        drop(live);
+        fs::write(&path, "precious").unwrap();
+        let error = Listener::bind(&unix(&path)).await.unwrap_err();
+        assert!(matches!(error, LocalError::NotASocket { .. }), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[tokio::test]
+    async fn a_successors_socket_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = Listener::bind(&unix(&path)).await.unwrap();
+        fs::rename(&path, directory.path().join("moved")).unwrap();
+        let successor = Listener::bind(&unix(&path)).await.unwrap();
+        drop(listener);
+        assert!(path.exists());
+        drop(successor);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn port_0_becomes_a_real_one_and_a_taken_one_is_said_to_be_taken() {
+        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let name = listener.name().unwrap();
+        assert!(matches!(name, SocketName::Tcp { port: 1.., .. }), "{name}");
+        let error = Listener::bind(&name).await.unwrap_err().to_string();
+        assert!(error.contains("another program listens") && error.contains("--local"), "{error}");
+    }
+}

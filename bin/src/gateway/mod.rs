@@ -1,0 +1,190 @@
+//! Unmodified programs, reached from afar: `punchline expose`, `punchline forward` and `punchline run`.
+//!
+//! Reading order: here a process with any number of both is put together; [`expose`] lets peers in to a
+//! [`target`], [`forward`] stands in for a peer's service at a [`local`] address, and [`splice`] joins
+//! what comes from one side to the other. [`socket`] is a local connection, [`seats`] counts those of a
+//! service, [`event`] says what happened.
+
+pub mod event;
+mod expose;
+mod forward;
+mod local;
+mod seats;
+mod socket;
+mod splice;
+mod target;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+    time::timeout,
+};
+
+use self::{
+    expose::{Exposed, Exposure},
+    forward::{Forward, Forwarding},
+    local::Listener,
+};
+use crate::{
+    Context, Unusable,
+    access::Gate,
+    cli,
+    node::{Node, Places},
+    report::Reporter,
+    stop,
+};
+
+/// After the signal to stop, live connections may end by themselves for this long; then they are reset.
+/// 1.5 s: an answer that is under way arrives, and the rest fits into the deadline of the stop.
+const GRACE: Duration = Duration::from_millis(1_500);
+
+/// `punchline expose`: makes programs reachable to peers until the process is told to stop.
+///
+/// # Errors
+/// If the settings make no sense, or an address cannot be listened on.
+pub async fn expose(settings: cli::Expose, context: Context) -> anyhow::Result<()> {
+    let exposures = Exposure::of_flags(&settings)?;
+    run_plan(Plan { node: settings.node, exposures, forwardings: Vec::new() }, context).await
+}
+
+/// `punchline forward`: a peer's service on a local port, until the process is told to stop.
+///
+/// # Errors
+/// If the settings make no sense, or an address cannot be listened on.
+pub async fn forward(settings: cli::Forward, context: Context) -> anyhow::Result<()> {
+    let (relays, myself) = (Places::of(&settings.node).relays, context.keypair.public().to_peer_id());
+    let forwardings = vec![Forwarding::of(&settings.way, &relays, myself)?];
+    run_plan(Plan { node: settings.node, exposures: Vec::new(), forwardings }, context).await
+}
+
+/// `punchline run`: all that the tables of the settings file ask for, in one process.
+///
+/// # Errors
+/// If the settings make no sense, or an address cannot be listened on.
+pub async fn run(settings: cli::Run, context: Context) -> anyhow::Result<()> {
+    let (relays, myself) = (Places::of(&settings.node).relays, context.keypair.public().to_peer_id());
+    let exposures = settings.expose.iter().map(Exposure::of_table).collect::<Result<_, _>>()?;
+    let forwardings = settings.forward.iter().map(|table| {
+        let relays = [cli::all(&table.relay), relays.clone()].concat();
+        Forwarding::of(&table.way, &relays, myself)
+    });
+    let forwardings = forwardings.collect::<Result<_, _>>()?;
+    run_plan(Plan { node: settings.node, exposures, forwardings }, context).await
+}
+
+/// What a process is to do.
+struct Plan {
+    node: cli::Node,
+    exposures: Vec<Exposure>,
+    forwardings: Vec<Forwarding>,
+}
+
+impl Plan {
+    /// What no single part can know.
+    fn check(&self) -> Result<(), Unusable> {
+        if self.exposures.is_empty() && self.forwardings.is_empty() {
+            let remedy = "there is nothing to run: name a file with [[expose]] or [[forward]] tables with --config";
+            return Err(Unusable(remedy.to_owned()));
+        }
+        let mut seen = HashSet::new();
+        match self.exposures.iter().find(|exposure| !seen.insert(&exposure.service)) {
+            Some(twice) => {
+                let service = &twice.service;
+                Err(Unusable(format!("`{service}` is exposed twice; give one of the two another name")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether the grace after the signal to stop is over.
+#[derive(Clone)]
+struct Closing(watch::Receiver<bool>);
+
+impl Closing {
+    /// Returns when it is.
+    async fn closed(&self) {
+        // The sender lives as long as anybody waits here.
+        let _ = self.0.clone().wait_for(|closed| *closed).await;
+    }
+}
+
+async fn run_plan(plan: Plan, context: Context) -> anyhow::Result<()> {
+    plan.check()?;
+    let issuer = context.keypair.public().to_peer_id();
+    let gates = plan.exposures.iter().map(|exposure| exposure.gate(issuer, &context.ledger));
+    let gates = gates.collect::<Result<Vec<Gate>, _>>()?;
+    if context.check {
+        return crate::usable();
+    }
+    let hangups = signal(SignalKind::hangup())?;
+    // What is wrong on this machine is said before any peer is bothered.
+    let mut listeners = Vec::new();
+    for forwarding in &plan.forwardings {
+        listeners.push(Listener::bind(&forwarding.local).await?);
+    }
+    let node = Node::start(&plan.node, &context).await?;
+    let (close, closing) = watch::channel(false);
+    let closing = Closing(closing);
+    let mut serving = JoinSet::new();
+    let exposed = start_exposing(plan.exposures, gates, &node, &context.reporter, &closing);
+    for exposed in &exposed {
+        let requests = node.endpoint.requests(exposed.service().clone()).await?;
+        serving.spawn(exposed.clone().serve(requests));
+    }
+    if !exposed.is_empty() {
+        for relay in node.relays.clone() {
+            node.endpoint.reserve(relay).await;
+        }
+    }
+    for (forwarding, listener) in plan.forwardings.into_iter().zip(listeners) {
+        let (endpoint, reporter) = (node.endpoint.clone(), context.reporter.clone());
+        let forward = Forward::new(forwarding, endpoint, reporter, closing.clone());
+        serving.spawn(Arc::new(forward).serve(listener));
+    }
+    tokio::select! {
+        () = heed(hangups, &exposed) => {}
+        () = stop::told() => {}
+    }
+    stop::drain(async {
+        if timeout(GRACE, all(&mut serving)).await.is_err() {
+            close.send_replace(true);
+            all(&mut serving).await;
+        }
+        drop(exposed);
+        node.shutdown().await;
+    })
+    .await;
+    Ok(())
+}
+
+fn start_exposing(
+    exposures: Vec<Exposure>,
+    gates: Vec<Gate>,
+    node: &Node,
+    reporter: &Reporter,
+    closing: &Closing,
+) -> Vec<Arc<Exposed>> {
+    let exposed = exposures.into_iter().zip(gates).map(|(exposure, gate)| {
+        let invitation = exposure.invitation(node.endpoint.peer_id(), &node.relays);
+        tracing::info!("{invitation}");
+        Arc::new(Exposed::new(exposure, gate, reporter.clone(), closing.clone()))
+    });
+    exposed.collect()
+}
+
+/// Reads the allow lists again at every SIGHUP.
+async fn heed(mut hangups: Signal, exposed: &[Arc<Exposed>]) {
+    while hangups.recv().await.is_some() {
+        for exposed in exposed {
+            exposed.reload();
+        }
+    }
+}
+
+async fn all(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
+}
