@@ -1,4 +1,4 @@
-//! Compiles the tests' own service in Rust: no protoc.
+//! Compiles the tests' own service, and what they say to a kaspad, in Rust: no protoc.
 
 use std::{error::Error, fs, path::PathBuf};
 
@@ -9,5 +9,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptor = PathBuf::from(std::env::var("OUT_DIR")?).join("punchline_test_descriptor.bin");
     fs::write(descriptor, compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;
+    // On its own: the tests' server reflects only what it serves.
+    let kaspad = protox::compile(["kaspad.proto"], ["proto"])?;
+    tonic_prost_build::configure().build_server(false).compile_fds(kaspad)?;
     Ok(())
 }

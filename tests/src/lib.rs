@@ -5,13 +5,15 @@
 //! - [`lab`]: a small internet of network namespaces, with a relay host and NAT routers.
 //! - [`process`]: starts the shipped programs, on the host or in the lab, and waits for their events.
 //! - [`scene`]: a relay, a server and a client in a lab, as most scenarios want them.
-//! - [`trial`]: runs tests that need the lab, and says loudly when they cannot run.
+//! - [`kaspad`]: stock Kaspa nodes, started like those, and asked over their RPC.
+//! - [`trial`]: runs tests that need the lab or a stock node, and says loudly when they cannot run.
 //!
 //! The tests themselves are in `tests/`: `lab.rs` proves the lab, `process.rs` the process
 //! harness, and only then `nat.rs` uses both to prove the product.
 
 #![forbid(unsafe_code)]
 
+pub mod kaspad;
 pub mod lab;
 pub mod process;
 pub mod scene;

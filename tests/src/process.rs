@@ -223,6 +223,11 @@ impl Program {
         self.log.borrow().events().to_vec()
     }
 
+    /// Its process id; none once it was waited for.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// All that the program printed so far, for a person.
     pub fn report(&self) -> String {
         format!("{}:\n{}", self.label, self.log.borrow().report())

@@ -1,12 +1,14 @@
-//! Tests that need the lab: run by `libtest-mimic`, because the built-in harness cannot say at
-//! run time that a test was skipped.
+//! Tests that need the lab, or a stock node: run by `libtest-mimic`, because the built-in harness
+//! cannot say at run time that a test was skipped.
 //!
 //! A test target of such tests has `harness = false` and a `main` like
 //! `trial::run(vec![lab_trial("a_claim", a_claim)])`. Where there can be no lab the trials count
 //! as ignored, each with the reason, and where a lab is required (`CI=true` or
-//! `PUNCHLINE_REQUIRE_LAB=1`) as failed.
+//! `PUNCHLINE_REQUIRE_LAB=1`) as failed. So do those of [`kaspad_trial`] where there is no kaspad;
+//! when that is a failure says [`kaspad::required`].
 
 use std::env;
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime;
 use tokio::time::timeout;
 
-use crate::lab;
+use crate::{kaspad, lab};
 
 /// A test that runs in the lab: an async function on a tokio runtime of its own, for at most
 /// [`TRIAL_DEADLINE`].
@@ -23,11 +25,25 @@ where
     Body: FnOnce() -> Running + Send + 'static,
     Running: Future<Output = anyhow::Result<()>>,
 {
-    let skipped = name.to_owned();
-    Trial::ignorable_test(name, move || match lab::capability() {
-        Ok(()) => complete(body()).map(|()| Completion::Completed),
-        Err(missing) => skip(&skipped, missing, lab_required()),
-    })
+    with(name, &[the_lab], body)
+}
+
+/// Like [`lab_trial`], for a test that needs a stock kaspad and no lab.
+pub fn kaspad_trial<Body, Running>(name: &str, body: Body) -> Trial
+where
+    Body: FnOnce() -> Running + Send + 'static,
+    Running: Future<Output = anyhow::Result<()>>,
+{
+    with(name, &[a_kaspad], body)
+}
+
+/// Like [`lab_trial`], for a test that needs a stock kaspad as well.
+pub fn kaspad_lab_trial<Body, Running>(name: &str, body: Body) -> Trial
+where
+    Body: FnOnce() -> Running + Send + 'static,
+    Running: Future<Output = anyhow::Result<()>>,
+{
+    with(name, &[a_kaspad, the_lab], body)
 }
 
 /// A test that needs no lab, run beside those that do.
@@ -50,6 +66,30 @@ pub fn lab_required() -> bool {
     is("CI", "true") || is("PUNCHLINE_REQUIRE_LAB", "1")
 }
 
+/// Something that not every machine has. `Err` carries the verdict on a trial that needs it.
+type Need = fn(&str) -> Result<(), Result<Completion, Failed>>;
+
+fn with<Body, Running>(name: &str, needs: &'static [Need], body: Body) -> Trial
+where
+    Body: FnOnce() -> Running + Send + 'static,
+    Running: Future<Output = anyhow::Result<()>>,
+{
+    let claim = name.to_owned();
+    Trial::ignorable_test(name, move || match needs.iter().try_for_each(|need| need(&claim)) {
+        Ok(()) => complete(body()).map(|()| Completion::Completed),
+        Err(verdict) => verdict,
+    })
+}
+
+fn the_lab(name: &str) -> Result<(), Result<Completion, Failed>> {
+    lab::capability().map_err(|missing| skip(name, missing, lab_required()))
+}
+
+fn a_kaspad(name: &str) -> Result<(), Result<Completion, Failed>> {
+    let skip = |missing| skip(name, &missing, kaspad::required(&missing));
+    kaspad::binary().map(drop).map_err(skip)
+}
+
 fn complete(running: impl Future<Output = anyhow::Result<()>>) -> Result<(), Failed> {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(async { timeout(TRIAL_DEADLINE, running).await });
@@ -63,9 +103,9 @@ fn complete(running: impl Future<Output = anyhow::Result<()>>) -> Result<(), Fai
 }
 
 #[expect(clippy::print_stderr, reason = "whoever reads the run must see what it did not show")]
-fn skip(name: &str, missing: &lab::Missing, required: bool) -> Result<Completion, Failed> {
+fn skip(name: &str, missing: impl Display, required: bool) -> Result<Completion, Failed> {
     if required {
-        return Err(format!("the lab is required, but {missing}").into());
+        return Err(format!("required, but {missing}").into());
     }
     eprintln!("SKIPPED {name}: {missing}");
     Ok(Completion::ignored_with(format!("skipped, {missing}")))
@@ -81,11 +121,11 @@ mod tests {
 
     #[test]
     fn a_missing_lab_is_ignored_or_failed_but_never_passed() {
-        let ignored = skip("a_claim", &lab::Missing::Root, false);
+        let ignored = skip("a_claim", lab::Missing::Root, false);
         assert!(
             matches!(ignored, Ok(Completion::Ignored { reason: Some(reason) }) if reason.contains("root"))
         );
-        assert!(skip("a_claim", &lab::Missing::Root, true).is_err());
+        assert!(skip("a_claim", lab::Missing::Root, true).is_err());
     }
 
     #[test]

@@ -1,0 +1,95 @@
+//! What the far side says when it cannot serve, and what limits say.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::world::{ANY, NO_PEER, SOON, World, echoes, is_reset, listener, tcp_echo};
+
+#[tokio::test]
+async fn a_dead_target_is_reported_as_refused_by_the_target_and_at_once() -> Result<()> {
+    let world = World::new()?;
+    let (target, address) = listener().await?;
+    drop(target);
+    let missing = world.text("none.sock");
+    let services = format!("dead={address};missing=unix:{missing}");
+    let exposing = world.expose("exposer", &["--service", &services, "--allow-any"]).await?;
+    for (service, place, reason) in [
+        ("dead", address.clone(), "connection refused by the target"),
+        ("missing", format!("unix:{missing}"), "the target behind the service cannot be reached"),
+    ] {
+        let forward = world.forward(&exposing, service, ANY).await?;
+        forward.program.wait_for("connection_opened", |_| true, SOON).await?;
+        let before = Instant::now();
+        is_reset(&mut TcpStream::connect(&forward.local).await?, SOON).await?;
+        assert!(before.elapsed() < Duration::from_secs(2), "no timeout: {:?}", before.elapsed());
+        let failed = forward.program.wait_for("forward_failed", |_| true, SOON).await?;
+        assert!(failed.text("reason").is_some_and(|said| said.contains(reason)), "{failed}");
+        let at = |event: &punchline_tests::process::Event| event.has("target", &place);
+        let failed = exposing.program.wait_for("target_failed", at, SOON).await?;
+        assert!(failed.has("service", service), "{failed}");
+        assert!(failed.has("peer", &world.peer_id("forwarder").await?), "{failed}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unreachable_peer_is_tried_again_and_again_and_the_reason_is_said() -> Result<()> {
+    let world = World::new()?;
+    let args =
+        ["--peer", NO_PEER, "--addr", "/ip4/127.0.0.1/tcp/1", "--service", "echo", "--local", ANY];
+    let forward = world.forward_with("forwarder", &args).await?;
+    let again = |event: &punchline_tests::process::Event| event.number("failures") >= Some(2);
+    let unreachable = forward.program.wait_for("peer_unreachable", again, SOON).await?;
+    assert!(unreachable.number("retry_in_ms").is_some(), "{unreachable}");
+    let reason = unreachable.text("reason").unwrap_or_default();
+    assert!(reason.contains("/ip4/127.0.0.1/tcp/1"), "{reason}");
+    is_reset(&mut TcpStream::connect(&forward.local).await?, SOON).await?;
+    let failed = forward.program.wait_for("forward_failed", |_| true, SOON).await?;
+    assert!(
+        failed.text("reason").is_some_and(|reason| reason.contains("cannot be reached")),
+        "{failed}"
+    );
+    Ok(())
+}
+
+/// A connection through the forward that is certainly being carried.
+async fn carried(local: &str) -> Result<TcpStream> {
+    let mut client = TcpStream::connect(local).await?;
+    client.write_all(b"!").await?;
+    assert_eq!(client.read_u8().await?, b'!');
+    Ok(client)
+}
+
+#[tokio::test]
+async fn connections_beyond_a_limit_are_refused_and_said_until_one_ends() -> Result<()> {
+    let world = World::new()?;
+    let service = format!("echo={}", tcp_echo().await?);
+    for (at_expose, at_forward, what) in [
+        (&["--max-connections", "2"][..], &[][..], "service_connection"),
+        (&["--max-connections-per-peer", "2"], &[], "service_connection_of_peer"),
+        (&[], &["--max-connections", "2"], "local_connection"),
+    ] {
+        let args = [&["--service", &service, "--allow-any"], at_expose].concat();
+        let exposing = world.expose("exposer", &args).await?;
+        let way =
+            ["--peer", &exposing.peer, "--addr", &exposing.address, "--service", "echo", "--local", ANY];
+        let forward = world.forward_with("forwarder", &[&way[..], at_forward].concat()).await?;
+        let _first = carried(&forward.local).await?;
+        let mut second = carried(&forward.local).await?;
+        is_reset(&mut TcpStream::connect(&forward.local).await?, SOON).await?;
+        let sayer = if at_forward.is_empty() { &exposing.program } else { &forward.program };
+        let refused = sayer.wait_for("refused", |event| event.has("what", what), SOON).await?;
+        assert_eq!(refused.number("limit"), Some(2), "{refused}");
+        second.shutdown().await?;
+        assert_eq!(second.read(&mut [0]).await?, 0);
+        forward.program.wait_for("stream_closed", |_| true, SOON).await?;
+        exposing.program.wait_for("stream_closed", |_| true, SOON).await?;
+        echoes(&forward.local).await?;
+    }
+    Ok(())
+}
