@@ -51,9 +51,9 @@ pub struct Deadlines {
     /// First and longest wait before a peer that a connection is kept to is reached for again; it
     /// doubles in between. 500 ms to 4 s: a peer that was restarted is found within 5 s.
     pub hold_backoff: (Duration, Duration),
-    /// A stream whose connection the peer's system closed, and that nobody brought a path since, is
-    /// given up after this: the peer's process is gone, and whoever waits should know. 1.5 s: many
-    /// round trips through a relay. A path that merely went silent has the stream's whole patience.
+    /// A stream whose connection the peer's system closed, or whose circuit a relay of ours did, and
+    /// that nobody brought a path since, is given up after this: the peer's process is gone, and whoever
+    /// waits should know. 1.5 s: many round trips through a relay. A path that merely went silent has the stream's whole patience.
     pub absence: Duration,
     /// For connections to close on shutdown. 2 s.
     pub shutdown: Duration,

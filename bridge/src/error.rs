@@ -256,6 +256,8 @@ pub enum CloseCause {
     Shutdown,
     /// This node closed it because the peer stopped answering.
     Unresponsive,
+    /// This host does not have the address any more that the connection left from.
+    AddressGone,
     /// The peer closed it, in order or not: libp2p cannot tell.
     Peer,
     /// The transport failed.
@@ -272,6 +274,7 @@ impl fmt::Display for CloseCause {
             Self::Asked => f.write_str("asked"),
             Self::Shutdown => f.write_str("shutdown"),
             Self::Unresponsive => f.write_str("unresponsive"),
+            Self::AddressGone => f.write_str("this host lost the address that it left from"),
             Self::Peer => f.write_str("closed by the peer"),
             Self::Network { cause } => f.write_str(cause),
         }

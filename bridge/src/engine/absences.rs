@@ -4,7 +4,8 @@
 //! that answered a moment ago and was then closed *in order* is another matter: networks and NATs drop
 //! or reset, only the peer's system closes in order, and it does so when the process is killed. A peer
 //! that lives is back within a few round trips; one that is not is gone, and whoever talks to it should
-//! know soon.
+//! know soon. The same is said by a circuit that ends while our link to its relay stands, if the
+//! relay is one of ours: it has no other reason.
 
 use std::{
     collections::HashMap,
@@ -22,6 +23,8 @@ const FRESH: Duration = Duration::from_secs(4);
 struct Departure {
     peer: PeerId,
     until: Instant,
+    /// The link to the relay, if it was a circuit. Without it the departure proves nothing.
+    link: Option<ConnectionId>,
 }
 
 /// Connections that their peers closed, and the streams without a path.
@@ -47,17 +50,24 @@ impl Absences {
         self.lost.remove(&key);
     }
 
-    /// The peer closed a direct connection in order; it had last answered at `answered`.
+    /// A connection ended in a way that only the peer's end explains, unless it was a circuit and
+    /// `link` ends too. The peer had last answered at `answered`.
     pub(crate) fn departed(
         &mut self,
         peer: PeerId,
         connection: ConnectionId,
+        link: Option<ConnectionId>,
         answered: Instant,
         now: Instant,
     ) {
         if now.saturating_duration_since(answered) <= FRESH {
-            self.departures.insert(connection, Departure { peer, until: now + self.grace });
+            self.departures.insert(connection, Departure { peer, until: now + self.grace, link });
         }
+    }
+
+    /// A connection is gone, and with it what circuits over it seemed to prove.
+    pub(crate) fn closed(&mut self, connection: ConnectionId) {
+        self.departures.retain(|_, departure| departure.link != Some(connection));
     }
 
     /// The peer is back.
@@ -99,7 +109,7 @@ mod tests {
         let other = StreamKey { stream: StreamId::from_bytes([2; 16]), ..key };
         absences.detached(key, connection);
         absences.detached(other, connection);
-        absences.departed(key.peer, connection, now, now);
+        absences.departed(key.peer, connection, None, now, now);
         absences.settled(other);
         assert_eq!(absences.take_due(now + GRACE / 2), []);
         assert_eq!(absences.take_due(now + GRACE), [key]);
@@ -109,7 +119,7 @@ mod tests {
     #[test]
     fn a_peer_that_is_back_is_not_absent() {
         let (mut absences, key, connection, now) = world();
-        absences.departed(key.peer, connection, now, now);
+        absences.departed(key.peer, connection, None, now, now);
         absences.detached(key, connection);
         absences.connected(key.peer);
         assert_eq!(absences.next_deadline(), None);
@@ -119,7 +129,17 @@ mod tests {
     fn the_end_of_a_connection_that_had_gone_silent_proves_nothing() {
         let (mut absences, key, connection, now) = world();
         absences.detached(key, connection);
-        absences.departed(key.peer, connection, now, now + FRESH + GRACE);
+        absences.departed(key.peer, connection, None, now, now + FRESH + GRACE);
         assert_eq!(absences.next_deadline(), None);
+    }
+
+    #[test]
+    fn the_end_of_a_circuit_proves_nothing_if_the_link_to_its_relay_ends_too() {
+        let (mut absences, key, connection, now) = world();
+        let link = ConnectionId(libp2p::swarm::ConnectionId::new_unchecked(2));
+        absences.detached(key, connection);
+        absences.departed(key.peer, connection, Some(link), now, now);
+        absences.closed(link);
+        assert_eq!(absences.take_due(now + GRACE), []);
     }
 }

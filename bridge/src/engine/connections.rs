@@ -30,6 +30,12 @@ pub(crate) struct Connection {
     suspect: bool,
 }
 
+impl Connection {
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+}
+
 /// All live connections, by id and by peer.
 #[derive(Debug)]
 pub(crate) struct Connections {

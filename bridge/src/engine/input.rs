@@ -118,6 +118,10 @@ pub(crate) enum Input {
     Unresponsive {
         connection: ConnectionId,
     },
+    /// The address that a connection leaves from is no longer ours.
+    AddressGone {
+        connection: ConnectionId,
+    },
     ReservationAccepted {
         relay: PeerId,
         limit: CircuitLimit,
@@ -224,8 +228,10 @@ pub(crate) enum Action {
         inbound: InboundId,
         refusal: Refusal,
     },
+    /// `dead`: nothing said on it arrives.
     CloseConnection {
         connection: ConnectionId,
+        dead: bool,
     },
 }
 

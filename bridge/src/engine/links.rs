@@ -6,6 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::{
     Engine,
+    connections::Connection,
     input::{Action, CircuitLimit, Opened},
     relays::{Lost, Step},
 };
@@ -63,13 +64,18 @@ impl Engine {
 
     pub(super) fn connection_closed(&mut self, id: ConnectionId, cause: CloseCause, now: Instant) {
         let Some((connection, ours)) = self.connections.closed(id) else { return };
+        let asked = ours.is_some();
         let cause = ours.unwrap_or(cause);
         if let Some(lost) = self.relays.connection_closed(id, now) {
             self.link_lost(lost, &cause, now);
         }
         let (peer, path) = (connection.peer, connection.path);
-        if path.is_direct() && cause == CloseCause::Peer {
-            self.absences.departed(peer, id, connection.answered, now);
+        self.absences.closed(id);
+        let link = path.relay().and_then(|relay| self.relays.link_of_ours(relay));
+        let departed =
+            if path.is_direct() { cause == CloseCause::Peer } else { link.is_some() && !asked };
+        if departed {
+            self.absences.departed(peer, id, link, connection.answered, now);
         }
         if let Some(relay) = path.relay() {
             self.connections.touch(relay, now);
@@ -144,7 +150,8 @@ impl Engine {
     }
 
     pub(super) fn dial_relay(&mut self, peer: PeerId, relays: &[RelayAddr], now: Instant) {
-        let live = self.connections.of(peer).find(|(_, found)| found.path.is_direct());
+        let fit = |found: &Connection| found.path.is_direct() && !found.is_closing();
+        let live = self.connections.of(peer).find(|(_, found)| fit(found));
         if let Some((connection, _)) = live {
             self.relays.connection_opened(peer, connection, now);
             return;

@@ -142,6 +142,7 @@ impl Engine {
                 self.identified(connection, &observed, reservation, now);
             }
             Input::Unresponsive { connection } => self.close(connection, CloseCause::Unresponsive),
+            Input::AddressGone { connection } => self.close(connection, CloseCause::AddressGone),
             Input::ReservationAccepted { relay, limit, at } => {
                 self.reservation_accepted(relay, limit, at);
             }
@@ -257,6 +258,11 @@ impl Engine {
         }
     }
 
+    /// Who is at the other end of a connection.
+    pub(crate) fn peer(&self, connection: ConnectionId) -> Option<PeerId> {
+        Some(self.connections.get(connection)?.peer)
+    }
+
     fn grace(&self) -> Grace {
         let deadlines = &self.config.deadlines;
         Grace { relayed: deadlines.relayed_grace, direct: deadlines.direct_grace }
@@ -267,8 +273,9 @@ impl Engine {
     }
 
     fn close(&mut self, connection: ConnectionId, cause: CloseCause) {
+        let dead = matches!(cause, CloseCause::Unresponsive | CloseCause::AddressGone);
         if self.connections.begin_close(connection, cause) {
-            self.actions.push_back(Action::CloseConnection { connection });
+            self.actions.push_back(Action::CloseConnection { connection, dead });
         }
     }
 

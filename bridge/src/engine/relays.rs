@@ -122,6 +122,15 @@ impl Relays {
         self.all.get(&peer)?.addresses.first()
     }
 
+    /// The link to a relay, if it stands and the relay is one of ours.
+    pub(crate) fn link_of_ours(&self, peer: PeerId) -> Option<ConnectionId> {
+        let relay = self.all.get(&peer).filter(|relay| relay.announced.is_some())?;
+        match relay.link {
+            Link::Ready { connection } => Some(connection),
+            _ => None,
+        }
+    }
+
     /// How long the relay said its reservations last.
     pub(crate) fn announced(&self, peer: PeerId) -> Option<Duration> {
         self.all.get(&peer)?.announced

@@ -223,7 +223,7 @@ fn opens_on(actions: &[Action]) -> Vec<ConnectionId> {
 /// The connections to be closed.
 fn closes(actions: &[Action]) -> Vec<ConnectionId> {
     let pick = |action: &Action| match action {
-        Action::CloseConnection { connection } => Some(*connection),
+        Action::CloseConnection { connection, .. } => Some(*connection),
         _ => None,
     };
     actions.iter().filter_map(pick).collect()

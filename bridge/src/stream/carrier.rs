@@ -7,10 +7,9 @@
 
 use std::{
     future::Future,
-    io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    task::{Context, Poll, Waker, ready},
     time::Instant,
 };
 
@@ -25,11 +24,11 @@ use super::{
 };
 use crate::path::ConnectionId;
 
-/// Turns of the loop before the carrier lets others run.
-const TURNS_MAX: usize = 64;
+/// Turns of sending before others get the lock, each a leg's buffer full.
+const TURNS_MAX: usize = 4;
 
-/// Frames and reads of one leg before the others have their turn.
-const READS_MAX: usize = 64;
+/// Frames and reads of one leg before the others have their turn and the lock is free: two reads' worth.
+const READS_MAX: usize = 8;
 
 /// Payload that is thrown away after the program let go of a stream: a GOAWAY and the like.
 const DISCARDED_BYTES_MAX: usize = 64 << 10;
@@ -162,6 +161,12 @@ impl Shared {
         inner.act();
     }
 
+    /// Whether the peer was heard since then on a leg that `runs` where is asked for.
+    pub(crate) fn heard_since(&self, since: Instant, runs: impl Fn(&Carrying) -> bool) -> bool {
+        let inner = self.lock();
+        inner.legs.iter().any(|leg| runs(&leg.on) && inner.machine.heard_since(leg.id, since))
+    }
+
     /// Ends the stream in both directions.
     pub(crate) fn reset(&self, code: Code) {
         let mut inner = self.lock();
@@ -179,6 +184,19 @@ impl Shared {
         }
         inner.close();
         wake(&mut inner.carrier.clone());
+    }
+
+    /// For whoever can come again at once: a thread that waits here runs no other task, and one that
+    /// carries much holds the lock for long.
+    pub(super) fn try_lock(&self, cx: &Context<'_>) -> Poll<MutexGuard<'_, Inner>> {
+        match self.inner.try_lock() {
+            Ok(inner) => Poll::Ready(inner),
+            Err(TryLockError::Poisoned(poisoned)) => Poll::Ready(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -298,15 +316,19 @@ impl Inner {
         let mut progress = false;
         let mut lost = Vec::new();
         for leg in &mut self.legs {
-            while leg.takes_more() {
-                let Some(frame) = self.machine.poll_transmit(leg.id, now) else { break };
+            let mut more = !leg.is_leaving();
+            while more && leg.takes_more() {
+                let Some(frame) = self.machine.poll_transmit(leg.id, now) else {
+                    more = false;
+                    break;
+                };
                 if let Frame::Data { payload, .. } = &frame {
                     self.facts.count_sent(leg.on.path, payload.len());
                 }
                 leg.put(&frame);
                 progress = true;
             }
-            match leg.poll_write(cx) {
+            match leg.poll_write(cx, more) {
                 Ok(written) => progress |= written,
                 Err(_) if leg.is_leaving() => {}
                 Err(error) => lost.push((leg.id, LossCause::Io(error.kind()))),
@@ -439,7 +461,7 @@ impl Future for Carrier {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let mut inner = this.shared.lock();
+        let mut inner = ready!(this.shared.try_lock(cx));
         if !inner.carrier.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             inner.carrier = Some(cx.waker().clone());
         }
@@ -468,17 +490,4 @@ impl Future for Carrier {
             }
         }
     }
-}
-
-/// One conversion, in one place.
-pub(super) fn io_error(error: StreamError) -> io::Error {
-    let kind = match error {
-        StreamError::Refused { .. } => io::ErrorKind::ConnectionRefused,
-        StreamError::PeerReset { .. } => io::ErrorKind::ConnectionReset,
-        StreamError::Reset { .. } => io::ErrorKind::ConnectionAborted,
-        StreamError::Violation(_) => io::ErrorKind::InvalidData,
-        StreamError::NoPath { .. } => io::ErrorKind::TimedOut,
-        StreamError::Finished => io::ErrorKind::BrokenPipe,
-    };
-    io::Error::new(kind, error)
 }

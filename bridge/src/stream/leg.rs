@@ -33,6 +33,10 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// What Yamux puts into one frame, and then into one packet. While there is more, only whole ones are
+/// written: a header's worth at the end of every 64 KiB would cost a fifth packet.
+const BLOCK_BYTES: usize = 16 << 10;
+
 /// For a leg that was left to take its last frames. What it does not take by then, another leg has.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -115,6 +119,9 @@ impl Leg {
             Poll::Ready(Err(error)) => Read::Failed(error.kind()),
             Poll::Pending => {
                 self.decoder.park();
+                if self.out.is_empty() {
+                    self.out = BytesMut::new();
+                }
                 Read::Nothing
             }
         };
@@ -122,11 +129,12 @@ impl Leg {
         read
     }
 
-    /// Writes what waits. True if something was written.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+    /// Writes what waits; if there is `more`, whole blocks of it. True if something was written.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, more: bool) -> io::Result<bool> {
         let mut progress = false;
-        while !self.out.is_empty() {
-            match Pin::new(&mut self.io).poll_write(cx, &self.out) {
+        while self.out.len() >= BLOCK_BYTES || !(more || self.out.is_empty()) {
+            let whole = if more { self.out.len() / BLOCK_BYTES * BLOCK_BYTES } else { self.out.len() };
+            match Pin::new(&mut self.io).poll_write(cx, &self.out[..whole]) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(written)) => {
                     self.out.advance(written);
@@ -137,7 +145,6 @@ impl Leg {
                 Poll::Pending => return Ok(progress),
             }
         }
-        self.out = BytesMut::new();
         if self.unflushed && Pin::new(&mut self.io).poll_flush(cx)?.is_ready() {
             self.unflushed = false;
         }
@@ -147,7 +154,7 @@ impl Leg {
     /// Whether a leg that was left has nothing more to do.
     pub(super) fn poll_left(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(deadline) = self.leaving else { return false };
-        if deadline <= now || self.poll_write(cx).is_err() {
+        if deadline <= now || self.poll_write(cx, false).is_err() {
             return true;
         }
         self.out.is_empty() && Pin::new(&mut self.io).poll_close(cx).is_ready()

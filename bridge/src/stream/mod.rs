@@ -20,13 +20,13 @@ use std::{
     fmt, io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use libp2p::PeerId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::carrier::{Shared, io_error};
+use self::{carrier::Shared, machine::StreamError};
 use crate::path::Path;
 
 pub use self::{
@@ -102,7 +102,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut inner = self.shared.lock();
+        let mut inner = ready!(self.shared.try_lock(cx));
         match inner.machine.read(buf.initialize_unfilled()) {
             Ok(Some(read)) => {
                 buf.advance(read);
@@ -120,7 +120,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let mut inner = self.shared.lock();
+        let mut inner = ready!(self.shared.try_lock(cx));
         match inner.machine.write(buf) {
             Ok(0) if !buf.is_empty() => {
                 inner.writer = Some(cx.waker().clone());
@@ -158,4 +158,17 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.shared.lock().let_go();
     }
+}
+
+/// One conversion, in one place.
+fn io_error(error: StreamError) -> io::Error {
+    let kind = match error {
+        StreamError::Refused { .. } => io::ErrorKind::ConnectionRefused,
+        StreamError::PeerReset { .. } => io::ErrorKind::ConnectionReset,
+        StreamError::Reset { .. } => io::ErrorKind::ConnectionAborted,
+        StreamError::Violation(_) => io::ErrorKind::InvalidData,
+        StreamError::NoPath { .. } => io::ErrorKind::TimedOut,
+        StreamError::Finished => io::ErrorKind::BrokenPipe,
+    };
+    io::Error::new(kind, error)
 }

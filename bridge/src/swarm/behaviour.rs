@@ -35,7 +35,7 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(config: &Config, keypair: &Keypair, relay: relay::client::Behaviour) -> Self {
         let limits = &config.limits;
-        let agent = format!("punchline/{}", env!("CARGO_PKG_VERSION"));
+        let agent = format!("{}{}", super::tenants::AGENT, env!("CARGO_PKG_VERSION"));
         Self {
             limits: connection_limits::Behaviour::new(
                 ConnectionLimits::default()

@@ -5,11 +5,12 @@ use std::{net::Ipv4Addr, time::Duration};
 use futures::{FutureExt, StreamExt};
 use libp2p::{
     Multiaddr, Swarm, SwarmBuilder, core::transport::ListenerId, identity::Keypair, multiaddr::Protocol,
-    noise, swarm::SwarmEvent, tcp, yamux,
+    noise, swarm::SwarmEvent, tcp,
 };
 
 use super::{
     behaviour::{Node, Relay},
+    hangup,
     traffic::Traffic,
 };
 use crate::{config::Config, error::StartError, relay::RelayConfig};
@@ -27,8 +28,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 const QUIC_IDLE_MS: u32 = 3_000;
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
-type TcpUpgrade = (fn(&Keypair) -> Result<noise::Config, noise::Error>, fn() -> yamux::Config);
-const UPGRADE: TcpUpgrade = (noise::Config::new, yamux::Config::default);
+type TcpUpgrade = (fn(&Keypair) -> Result<noise::Config, noise::Error>, fn() -> hangup::Config);
+const UPGRADE: TcpUpgrade = (noise::Config::new, hangup::Config::default);
 
 /// A swarm for a server or client, not yet listening.
 pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, StartError> {

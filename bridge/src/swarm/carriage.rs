@@ -193,7 +193,7 @@ impl Driver {
 
     fn carrying(&self, connection: ConnectionId) -> Option<Carrying> {
         let path = self.engine.path(connection)?;
-        let address = self.addresses.get(&connection)?.clone();
+        let address = self.ends.get(&connection)?.address.clone();
         Some(Carrying { connection, path, address })
     }
 

@@ -5,7 +5,8 @@
 
 use std::{
     collections::HashMap,
-    time::{Instant, SystemTime},
+    net::IpAddr,
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use tokio::{
 use super::{
     behaviour::Node,
     carriage::{Purpose, Reply, Waiting},
+    local::source_towards,
     streams::Streams,
     translate::{Translated, dial_failure, translate},
 };
@@ -38,16 +40,19 @@ use crate::{
     error::{OpenError, ServeError},
     event::Event,
     incoming::{Arrival, Decision, Decisions},
-    path::ConnectionId,
+    path::{ConnectionId, Path},
     service::Service,
     stream::{
-        Stream, StreamKey,
+        Carrying, Stream, StreamKey,
         budget::{BUDGET_BYTES_DEFAULT, Budget},
         carrier::{Note, Notes},
         frame::Code,
         machine,
     },
 };
+
+/// What a stream heard within this is worth more than a ping that was not answered: a timeout of one.
+const HEARD_FRESH: Duration = Duration::from_secs(5);
 
 /// Dials that were asked for, by the connection they will become.
 pub(crate) type Dialled = HashMap<swarm::ConnectionId, DialId>;
@@ -90,6 +95,14 @@ pub(crate) struct Served {
     pub(crate) ask: bool,
 }
 
+/// Where a connection runs.
+pub(super) struct Ends {
+    /// The peer's, or the way to it.
+    pub(super) address: Multiaddr,
+    /// Ours, for a direct connection.
+    source: Option<IpAddr>,
+}
+
 /// Who waits for an open.
 pub(super) struct Opening {
     pub(super) reply: Reply,
@@ -110,7 +123,7 @@ pub(crate) struct Driver {
     pub(super) stream_config: std::sync::Arc<machine::Config>,
     pub(super) budget: std::sync::Arc<Budget>,
     pub(super) inbound: HashMap<InboundId, Waiting>,
-    pub(super) addresses: HashMap<ConnectionId, Multiaddr>,
+    pub(super) ends: HashMap<ConnectionId, Ends>,
     dialled: Dialled,
     reserved: Reserved,
     pub(super) answers: JoinSet<()>,
@@ -141,7 +154,7 @@ impl Driver {
             stream_config,
             budget: Budget::new(BUDGET_BYTES_DEFAULT),
             inbound: HashMap::new(),
-            addresses: HashMap::new(),
+            ends: HashMap::new(),
             dialled: HashMap::new(),
             reserved: HashMap::new(),
             answers: JoinSet::new(),
@@ -236,22 +249,47 @@ impl Driver {
             Translated::Input(input) => {
                 match &input {
                     Input::ConnectionOpened(opened) => {
-                        self.addresses.insert(opened.connection, opened.address.clone());
+                        let address = opened.address.clone();
+                        let source = opened.path.is_direct().then(|| source_towards(&address)).flatten();
+                        self.ends.insert(opened.connection, Ends { address, source });
                     }
                     Input::ConnectionClosed { connection, .. } => {
-                        self.addresses.remove(connection);
+                        self.ends.remove(connection);
                         self.inbound.retain(|_, waiting| waiting.connection != *connection);
-                        for live in self.streams.all() {
-                            live.shared.connection_closed(*connection);
-                        }
+                        self.leave(*connection);
                     }
+                    // Its pings wait behind what its streams send.
+                    Input::Unresponsive { connection } if self.is_heard(*connection) => return None,
                     _ => {}
                 }
                 Some(input)
             }
             Translated::Substream(event) => self.substream_event(event),
+            Translated::AddressGone(ip) => {
+                let left = |ends: &Ends| ends.source == Some(ip);
+                let lost = self.ends.iter().filter(|(_, ends)| left(ends)).map(|(id, _)| *id);
+                for connection in lost.collect::<Vec<_>>() {
+                    self.engine.handle(Input::AddressGone { connection }, Instant::now());
+                }
+                None
+            }
             Translated::Nothing => None,
         }
+    }
+
+    /// Streams on this connection look for another.
+    fn leave(&self, connection: ConnectionId) {
+        for live in self.streams.all() {
+            live.shared.connection_closed(connection);
+        }
+    }
+
+    /// Whether a stream has heard of the peer on this connection, or through this relay, just now.
+    fn is_heard(&self, connection: ConnectionId) -> bool {
+        let relay = self.engine.peer(connection).map(|relay| Path::Relayed { relay });
+        let runs = |on: &Carrying| on.connection == connection || Some(on.path) == relay;
+        let since = Instant::now().checked_sub(HEARD_FRESH);
+        self.streams.all().any(|live| since.is_some_and(|since| live.shared.heard_since(since, runs)))
     }
 
     fn act(&mut self, action: Action) {
@@ -279,7 +317,10 @@ impl Driver {
             Action::Accept { inbound } => self.accept(inbound),
             Action::Ask { inbound } => self.ask(inbound),
             Action::Refuse { inbound, refusal } => self.refuse(inbound, refusal),
-            Action::CloseConnection { connection } => {
+            Action::CloseConnection { connection, dead } => {
+                if dead {
+                    self.leave(connection);
+                }
                 self.swarm.close_connection(connection.0);
             }
         }
@@ -300,6 +341,10 @@ impl Driver {
     }
 
     fn listen_on_circuit(&mut self, relay: &RelayAddr) {
+        // A listener that went with its connection must not end the new one when libp2p notices.
+        for (listener, _) in self.reserved.extract_if(|_, peer| *peer == relay.peer()) {
+            self.swarm.remove_listener(listener);
+        }
         match self.swarm.listen_on(relay.circuit()) {
             Ok(listener) => {
                 self.reserved.insert(listener, relay.peer());

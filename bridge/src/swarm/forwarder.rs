@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, connection_limits, identify,
+    Multiaddr, PeerId, Swarm, connection_limits, identify, ping,
     relay::{self, StatusCode},
     swarm::{ListenError, SwarmEvent},
 };
@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{
     behaviour::{Relay, RelayEvent},
+    tenants::Tenants,
     traffic::{Carried, Traffic},
 };
 use crate::{
@@ -34,6 +35,7 @@ pub(crate) struct Forwarder {
     /// libp2p reports the end of a reservation for every connection that closes, so the real ones
     /// are kept here. Bounded by the limit of reservations.
     reserved: HashSet<PeerId>,
+    tenants: Tenants,
 }
 
 impl Forwarder {
@@ -49,7 +51,15 @@ impl Forwarder {
                 swarm.add_external_address(address.clone());
             }
         }
-        Self { swarm, config, traffic, events, stop, reserved: HashSet::new() }
+        Self {
+            swarm,
+            config,
+            traffic,
+            events,
+            stop,
+            reserved: HashSet::new(),
+            tenants: Tenants::default(),
+        }
     }
 
     pub(crate) async fn run(mut self, listening: Vec<Multiaddr>) {
@@ -66,18 +76,48 @@ impl Forwarder {
                 }
                 _ = self.stop.recv() => break,
             };
-            if let SwarmEvent::Behaviour(RelayEvent::Identify(identify::Event::Received {
-                info, ..
-            })) = &event
-            {
-                self.observed(&info.observed_addr);
-            }
+            self.keep_books(&event);
             if let Some(event) = self.translate(event) {
                 self.publish(event);
             }
         }
         self.report_traffic();
         self.publish(Event::Stopped {});
+    }
+
+    fn keep_books(&mut self, event: &SwarmEvent<RelayEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
+                self.tenants.connected(*peer_id, *connection_id);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
+                self.tenants.disconnected(*peer_id, *connection_id);
+            }
+            SwarmEvent::Behaviour(RelayEvent::Identify(identify::Event::Received {
+                peer_id,
+                connection_id,
+                info,
+            })) => {
+                self.tenants.identified(*peer_id, *connection_id, &info.agent_version);
+                self.observed(&info.observed_addr);
+            }
+            SwarmEvent::Behaviour(RelayEvent::Relay(relay::Event::ReservationReqAccepted {
+                src_peer_id,
+                renewed: false,
+            })) => {
+                for connection in self.tenants.reserved(*src_peer_id) {
+                    self.swarm.close_connection(connection);
+                }
+            }
+            SwarmEvent::Behaviour(RelayEvent::Ping(ping::Event {
+                connection,
+                result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
+                ..
+            })) => {
+                self.swarm.close_connection(*connection);
+            }
+            _ => {}
+        }
     }
 
     fn report_traffic(&mut self) {

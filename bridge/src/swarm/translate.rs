@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     io,
+    net::IpAddr,
     time::{Duration, SystemTime},
 };
 
@@ -17,6 +18,7 @@ use libp2p::{
 use super::{
     behaviour::NodeEvent,
     driver::{Dialled, Reserved},
+    local::ip_of,
     substream,
 };
 use crate::{
@@ -47,6 +49,8 @@ fn announced_reservation(agent: &str) -> Option<Duration> {
 pub(crate) enum Translated {
     Input(Input),
     Substream(substream::Event),
+    /// This host has lost an address.
+    AddressGone(IpAddr),
     Nothing,
 }
 
@@ -62,6 +66,9 @@ pub(crate) fn translate(
         SwarmEvent::Behaviour(event) => return behaviour(event, now),
         SwarmEvent::NewListenAddr { address, .. } if !is_circuit(&address) => {
             Input::Listening { address }
+        }
+        SwarmEvent::ExpiredListenAddr { address, .. } if !is_circuit(&address) => {
+            return ip_of(&address).map_or(Translated::Nothing, Translated::AddressGone);
         }
         SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
             let dial = dialled.remove(&connection_id);

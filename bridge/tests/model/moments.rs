@@ -55,7 +55,7 @@ fn a_black_hole_is_noticed_within_three_seconds_while_data_is_in_flight() {
         world.advance(Duration::from_secs(100));
         world.write(end, 10);
         let took = wait(&mut world, 3000 * MILLISECOND, |w| w.ends[end].need_path.is_some());
-        assert_eq!(took, 2500 * MILLISECOND);
+        assert_eq!(took, 1500 * MILLISECOND);
         let cause = LossCause::Silent { waited: took };
         assert!(matches!(
             world.ends[end].events[..],
@@ -100,8 +100,8 @@ fn silence_is_judged_more_slowly_each_time_until_something_is_acknowledged() {
     let mut world = attached(calm());
     world.write(OPENER, 10);
     world.black_hole(FIRST);
-    for expected in [2500, 5000, 10_000, 20_000, 20_000] {
-        let took = wait(&mut world, 21_000 * MILLISECOND, |w| w.ends[OPENER].wants_path());
+    for expected in [1500, 3000, 6000, 12_000, 12_000] {
+        let took = wait(&mut world, 25_000 * MILLISECOND, |w| w.ends[OPENER].wants_path());
         assert_eq!(took, expected * MILLISECOND);
         let leg = world.open_leg();
         world.black_hole(leg);
@@ -113,7 +113,7 @@ fn silence_is_judged_more_slowly_each_time_until_something_is_acknowledged() {
     world.write(OPENER, 10);
     world.live_legs().into_iter().for_each(|leg| world.black_hole(leg));
     let took = wait(&mut world, 3000 * MILLISECOND, |w| w.ends[OPENER].wants_path());
-    assert_eq!(took, 2500 * MILLISECOND);
+    assert_eq!(took, 1500 * MILLISECOND);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn the_gap_after_a_black_hole_counts_from_the_last_that_was_heard() {
     world.advance(100 * MILLISECOND);
     world.open_leg();
     arrive(&mut world);
-    assert_eq!(world.ends[OPENER].moved[0].gap, 2600 * MILLISECOND);
+    assert_eq!(world.ends[OPENER].moved[0].gap, 1600 * MILLISECOND);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn a_move_that_is_never_answered_leaves_the_stream_where_it_lives() {
     wait(&mut world, 3000 * MILLISECOND, |w| !w.ends[OPENER].move_failed.is_empty());
     assert_eq!(world.machine(OPENER).leg(), Some(FIRST));
     assert_eq!(world.ends[OPENER].need_path, None);
-    let waited = 2500 * MILLISECOND;
+    let waited = 1500 * MILLISECOND;
     assert_eq!(world.ends[OPENER].move_failed, [LossCause::Unanswered { waited }]);
 }
 

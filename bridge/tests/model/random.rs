@@ -19,7 +19,7 @@ fn script(rng: &mut Rng) -> Script {
         window_initial,
         window_max: window_initial << rng.u64(0..4),
         ack_every_bytes: rng.u64(1..4096),
-        ack_pause: Duration::from_millis(rng.u64(0..3)),
+        ack_pause: Duration::from_millis(u64::from(window_initial.trailing_zeros() % 3)),
         // Chance is slow; patience has tests of its own.
         patience: Duration::from_secs(3600),
         ..tiny()

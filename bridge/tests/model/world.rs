@@ -348,7 +348,14 @@ impl World {
                 return self.pump();
             }
             if self.ends[OPENER].wants_path() {
-                self.open_leg();
+                // A liar may have made every epoch stale; nobody asks again and again at once.
+                if matches!(self.ends[OPENER].move_failed.last(), Some(LossCause::Refused { .. })) {
+                    self.advance(Duration::from_secs(60));
+                }
+                if self.ends[OPENER].wants_path() {
+                    self.open_leg();
+                }
+                continue;
             }
             let Some(&step) = self.steps().first() else {
                 if self.ends[ACCEPTOR].machine.is_none() {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     Machine, Phase,
     error::StreamError,
-    event::{Event, LegEnd},
+    event::{Event, LegEnd, LegId},
     legs::Leg,
 };
 
@@ -45,6 +45,12 @@ impl Machine {
             _ => {}
         }
         self.settle(now);
+    }
+
+    /// Whether anything came on a leg since then, or it is not older than that.
+    pub fn heard_since(&self, leg: LegId, since: Instant) -> bool {
+        let legs = [&self.legs.current, &self.legs.joining];
+        legs.into_iter().flatten().any(|found| found.id == leg && found.heard_since(since))
     }
 
     fn drop_silent_legs(&mut self, now: Instant) {

@@ -32,13 +32,14 @@ pub struct Config {
     /// that a conversation of small messages is not doubled in frames.
     pub ack_delay: Duration,
     /// Silence on a leg, with something unacknowledged on it, after which the leg is lost;
-    /// default 2.5 s: death is noticed within 3 s, and two losses on a slow path survive.
+    /// default 1.5 s: death is noticed and a way around it found within 3 s, and a loss or two on a
+    /// slow path survive.
     pub silence_max: Duration,
     /// Silence on a fresh leg, with HELLO or MOVE unanswered, after which it is lost; default
-    /// 2.5 s, for the same reason.
+    /// 1.5 s, for the same reason.
     pub answer_max: Duration,
     /// Bound on how often the two above double when legs die of silence with no acknowledgement
-    /// between them; default 3 (to 20 s): a path with seconds of queue is slow, not dead, and
+    /// between them; default 3 (to 12 s): a path with seconds of queue is slow, not dead, and
     /// must not be moved away from for ever.
     pub silence_doublings_max: u32,
     /// How long an acceptor reads on from the leg that was moved away from; default 2.5 s: what
@@ -62,8 +63,8 @@ impl Default for Config {
             ack_every_bytes: 64 << 10,
             ack_pause: Duration::from_millis(1),
             ack_delay: Duration::from_millis(25),
-            silence_max: Duration::from_millis(2500),
-            answer_max: Duration::from_millis(2500),
+            silence_max: Duration::from_millis(1500),
+            answer_max: Duration::from_millis(1500),
             silence_doublings_max: 3,
             drain_max: Duration::from_millis(2500),
             patience: Duration::from_secs(60),

@@ -90,6 +90,11 @@ impl Leg {
         }
     }
 
+    /// Whether anything came since then.
+    pub(super) fn heard_since(&self, since: Instant) -> bool {
+        self.heard >= since
+    }
+
     /// Since when the leg is silent although the peer owes us something.
     fn silent_since(&self) -> Option<Instant> {
         self.waiting.map(|waiting| waiting.max(self.heard))

@@ -29,8 +29,9 @@ const CHUNKS_MIN: u64 = 16;
 const IDLE_CHUNKS_MAX: usize = 8;
 
 /// A round trip this far above twice the shortest is queueing, not distance: a larger window
-/// would lengthen the queue. Twice the acknowledgement delay of the peer.
-const QUEUEING_SLACK: Duration = Duration::from_millis(50);
+/// would lengthen the queue. The pause between the acknowledgements of the peer, and what it takes to
+/// be scheduled; more, and a fast path of no length gets windows that no cache holds.
+const QUEUEING_SLACK: Duration = Duration::from_millis(5);
 
 /// The sending half: retains what was written until it is acknowledged.
 ///
@@ -44,6 +45,8 @@ pub(super) struct Sender {
     chunks: VecDeque<Chunk>,
     /// Gathers small writes; never sent from, only frozen into a chunk.
     tail: BytesMut,
+    /// Memory of acknowledged chunks, for the next tails; counts as retained.
+    spares: Vec<BytesMut>,
     tail_start: u64,
     acked: u64,
     cursor: u64,
@@ -96,6 +99,7 @@ impl Sender {
         Self {
             chunks: VecDeque::new(),
             tail: BytesMut::new(),
+            spares: Vec::new(),
             tail_start: 0,
             acked: 0,
             cursor: 0,
@@ -174,8 +178,9 @@ impl Sender {
             if room == 0 {
                 let unsent = (self.written() - self.cursor) as usize;
                 self.freeze_tail();
-                let size = bytes.len().max(unsent).max(TAIL_BYTES_MIN);
-                self.tail = BytesMut::with_capacity(size.min(config.data_bytes()));
+                let size = bytes.len().max(unsent).max(TAIL_BYTES_MIN).min(config.data_bytes());
+                let spare = self.spares.pop().filter(|spare| spare.capacity() >= size);
+                self.tail = spare.unwrap_or_else(|| BytesMut::with_capacity(size));
                 continue;
             }
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -268,7 +273,8 @@ impl Sender {
                 chunk.start = received;
                 break;
             }
-            self.chunks.pop_front();
+            let chunk = self.chunks.pop_front();
+            self.spare(chunk, config);
             if self.chunks.front().is_none_or(|next| next.start >= received) {
                 break;
             }
@@ -277,6 +283,17 @@ impl Sender {
             self.release(config);
         }
         Ok(true)
+    }
+
+    /// Keeps the memory of a full chunk, within what may be retained.
+    fn spare(&mut self, chunk: Option<Chunk>, config: &Config) {
+        let full = config.data_bytes();
+        let room = (self.spares.len() + 1) * full <= (self.capacity - self.retained()) as usize;
+        let bytes = chunk.map(|chunk| chunk.bytes).filter(|bytes| room && bytes.len() == full);
+        if let Some(Ok(mut spare)) = bytes.map(Bytes::try_into_mut) {
+            spare.clear();
+            self.spares.push(spare);
+        }
     }
 
     /// The peer has everything up to the FIN at `offset`. True if that is news.
@@ -340,6 +357,7 @@ impl Sender {
     fn release(&mut self, config: &Config) {
         self.tail_start = self.acked;
         self.tail = BytesMut::new();
+        self.spares = Vec::new();
         self.chunks.clear();
         self.chunks.shrink_to(IDLE_CHUNKS_MAX);
         self.grant.release();

@@ -1,0 +1,150 @@
+//! Connections that close in bounded time.
+//!
+//! libp2p reports a connection as closed when everything that waits to be sent has left. On a dead path
+//! that is never, and until then circuits are dialled and reservations made over the dead connection.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{AsyncRead, AsyncWrite, FutureExt as _, future::BoxFuture};
+use libp2p::{
+    core::{
+        UpgradeInfo,
+        muxing::{StreamMuxer, StreamMuxerEvent},
+        upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade},
+    },
+    yamux,
+};
+
+/// For last words to leave: several round trips of a living path.
+const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Yamux, whose connections close in bounded time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Config(yamux::Config);
+
+/// A connection that is dropped when it has not closed in time.
+pub(super) struct Bounded<M> {
+    inner: M,
+    deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl UpgradeInfo for Config {
+    type Info = <yamux::Config as UpgradeInfo>::Info;
+    type InfoIter = <yamux::Config as UpgradeInfo>::InfoIter;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.protocol_info()
+    }
+}
+
+impl<C> InboundConnectionUpgrade<C> for Config
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Output = Bounded<yamux::Muxer<C>>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Self::Output>>;
+
+    fn upgrade_inbound(self, io: C, protocol: Self::Info) -> Self::Future {
+        self.0.upgrade_inbound(io, protocol).map(|muxer| Ok(Bounded::new(muxer?))).boxed()
+    }
+}
+
+impl<C> OutboundConnectionUpgrade<C> for Config
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Output = Bounded<yamux::Muxer<C>>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Self::Output>>;
+
+    fn upgrade_outbound(self, io: C, protocol: Self::Info) -> Self::Future {
+        self.0.upgrade_outbound(io, protocol).map(|muxer| Ok(Bounded::new(muxer?))).boxed()
+    }
+}
+
+impl<M> Bounded<M> {
+    fn new(inner: M) -> Self {
+        Self { inner, deadline: None }
+    }
+}
+
+impl<M: StreamMuxer + Unpin> StreamMuxer for Bounded<M> {
+    type Substream = M::Substream;
+    type Error = M::Error;
+
+    fn poll_inbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Self::Error>> {
+        Pin::new(&mut self.inner).poll_inbound(cx)
+    }
+
+    fn poll_outbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Self::Error>> {
+        Pin::new(&mut self.inner).poll_outbound(cx)
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
+        Pin::new(&mut self.inner).poll(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if let Poll::Ready(closed) = Pin::new(&mut self.inner).poll_close(cx) {
+            return Poll::Ready(closed);
+        }
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(CLOSE_DEADLINE)));
+        deadline.as_mut().poll(cx).map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Sends nothing and never will.
+    struct Stuck;
+
+    impl StreamMuxer for Stuck {
+        type Substream = futures::io::Cursor<Vec<u8>>;
+        type Error = io::Error;
+
+        fn poll_inbound(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<Self::Substream>> {
+            Poll::Pending
+        }
+
+        fn poll_outbound(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<io::Result<Self::Substream>> {
+            Poll::Pending
+        }
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+            Poll::Pending
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_whose_last_words_cannot_leave_is_dropped_in_time() {
+        let mut stuck = Bounded::new(Stuck);
+        let began = tokio::time::Instant::now();
+        std::future::poll_fn(|cx| Pin::new(&mut stuck).poll_close(cx)).await.unwrap();
+        assert_eq!(began.elapsed().as_millis(), CLOSE_DEADLINE.as_millis());
+    }
+}
