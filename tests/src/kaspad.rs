@@ -280,6 +280,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_log_is_kept_up_to_its_limit_and_then_counts_as_ended() {
+        let log = Arc::new(watch::Sender::new(Log::default()));
+        let printed = "a line\n".repeat(LINES_MAX + 1);
+        read(printed.as_bytes(), Arc::clone(&log)).await;
+        assert_eq!((log.borrow().lines.len(), log.borrow().ended), (LINES_MAX, true));
+        let sought = line(&log, &["another"], START_DEADLINE).await;
+        assert!(sought.is_err_and(|error| error.to_string().contains("another")));
+    }
+
+    #[tokio::test]
     async fn what_never_happens_is_an_error_that_says_what() {
         let never = eventually("the end of days", Duration::ZERO, async || Ok(None::<()>)).await;
         assert!(never.is_err_and(|error| error.to_string().contains("the end of days")));

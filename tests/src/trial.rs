@@ -55,6 +55,20 @@ where
     Trial::test(name, move || complete(body()))
 }
 
+/// Like [`trial`], for a test that needs programs which not every machine has; `missing` names those
+/// that are not there. Where nothing may be left out (`CI=true`), their absence is a failure.
+pub fn tool_trial<Body, Running>(name: &str, missing: fn() -> Option<String>, body: Body) -> Trial
+where
+    Body: FnOnce() -> Running + Send + 'static,
+    Running: Future<Output = anyhow::Result<()>>,
+{
+    let claim = name.to_owned();
+    Trial::ignorable_test(name, move || match missing() {
+        None => complete(body()).map(|()| Completion::Completed),
+        Some(missing) => skip(&claim, missing, lab_required()),
+    })
+}
+
 /// Runs the trials that the command line selects; takes the flags of the built-in harness.
 pub fn run(trials: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

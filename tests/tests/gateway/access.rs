@@ -13,7 +13,8 @@ use tokio::{
 };
 
 use crate::world::{
-    ANY, NO_PEER, SOON, World, echoes, is_reset, listener, send_signal, tcp_echo, unusable,
+    ANY, NO_PEER, SOON, World, connecting_is_reset, echoes, is_reset, listener, send_signal, tcp_echo,
+    unusable,
 };
 
 #[tokio::test]
@@ -28,7 +29,7 @@ async fn nobody_is_served_unless_somebody_is_named_or_everybody_is_meant() -> Re
 /// What a forward was told when it asked for the service, without the name of that.
 async fn told(world: &World, service: &str, args: &[&str]) -> Result<(Value, String)> {
     let forward = world.forward_with("forwarder", &[args, &["--service", service]].concat()).await?;
-    is_reset(&mut TcpStream::connect(&forward.local).await?, SOON).await?;
+    connecting_is_reset(&forward.local).await?;
     let failed = forward.program.wait_for("forward_failed", |_| true, SOON).await?;
     let refused = forward.program.wait_for("stream_refused", |_| true, SOON).await?;
     let mut refused = refused.fields().clone();
@@ -89,7 +90,7 @@ async fn a_peer_that_is_struck_off_the_list_is_cut_within_a_second_and_others_ar
     exposing.program.wait_for_after(mark, "access_reloaded", fine, SOON).await?;
     let cut = exposing.program.wait_for("access_revoked", |_| true, SOON).await?;
     assert!(cut.has("peer", &goes) && cut.has("service", "echo"), "{cut}");
-    is_reset(&mut TcpStream::connect(&clients[1].0.local).await?, SOON).await?;
+    connecting_is_reset(&clients[1].0.local).await?;
     exposing.program.wait_for("access_refused", |event| event.has("peer", &goes), SOON).await?;
     // The other never noticed.
     clients[0].1.write_all(b"?").await?;
@@ -105,7 +106,7 @@ async fn somebody_else_at_the_peers_address_is_found_out() -> Result<()> {
     let wanted = world.peer_id("exposer").await?;
     let args = ["--peer", &wanted, "--addr", &impostor.address, "--service", "echo", "--local", ANY];
     let forward = world.forward_with("forwarder", &args).await?;
-    is_reset(&mut TcpStream::connect(&forward.local).await?, SOON).await?;
+    connecting_is_reset(&forward.local).await?;
     let failed = forward.program.wait_for("forward_failed", |_| true, SOON).await?;
     let reason = failed.text("reason").unwrap_or_default();
     assert!(reason.contains(&format!("{} answered there instead", impostor.peer)), "{reason}");

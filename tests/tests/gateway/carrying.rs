@@ -1,6 +1,9 @@
 //! What programs notice of the gateway between them: nothing.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::{
@@ -10,7 +13,8 @@ use tokio::{
 };
 
 use crate::world::{
-    ANY, SOON, STOP, World, echoes, is_reset, listener, peak_memory_kib, speaks, tcp_echo, unix_echo,
+    ANY, LISTEN, NO_PEER, NO_RELAY, SOON, STOP, World, echoes, is_reset, listener, peak_memory_kib,
+    speaks, tcp_echo, unix_echo,
 };
 
 #[tokio::test]
@@ -148,7 +152,10 @@ async fn a_reader_that_stops_bounds_the_memory_of_both_ends() -> Result<()> {
     let mut arrived = 0;
     let mut into = vec![0; 1 << 20];
     loop {
-        match timeout(SOON, server.read(&mut into)).await?? {
+        let read = timeout(SOON, server.read(&mut into)).await;
+        match read.with_context(|| {
+            format!("stuck after {arrived} of {sent}\n{}", exposing.program.report())
+        })?? {
             0 => break,
             read => arrived += read as u64,
         }
@@ -182,6 +189,22 @@ async fn told_to_stop_both_ends_give_streams_their_end_and_exit() -> Result<()> 
         is_reset(&mut client, Duration::from_secs(2)).await.context(stops_first)?;
         second.wait_for("stream_closed", |_| true, Duration::from_secs(2)).await?;
         assert!(second.terminate(STOP).await?.success(), "{}", second.report());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn with_nothing_to_end_they_exit_at_once_whatever_they_wait_for() -> Result<()> {
+    let world = World::new()?;
+    let nobody = ["--peer", NO_PEER, "--addr", "/ip4/127.0.0.1/tcp/1", "--service", "x", "--local", ANY];
+    let somebody = ["--service", "x=127.0.0.1:1", "--allow-any", "--relay", NO_RELAY];
+    for (command, args) in [("forward", &nobody[..]), ("expose", &somebody)] {
+        let mut program = world.start(command, "node", &[&["--listen", LISTEN], args].concat())?;
+        program.wait_for("listening", |_| true, SOON).await?;
+        let before = Instant::now();
+        assert!(program.terminate(STOP).await?.success(), "{}", program.report());
+        assert!(before.elapsed() < Duration::from_secs(3), "{command}: {:?}", before.elapsed());
+        assert_eq!(program.events().last().context("events")?.name(), "stopped");
     }
     Ok(())
 }

@@ -5,7 +5,6 @@
 
 mod access;
 mod carrying;
-mod load;
 mod refusals;
 mod restarts;
 mod settings;

@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::world::{ANY, NO_PEER, SOON, World, echoes, is_reset, listener, tcp_echo};
+use crate::world::{ANY, NO_PEER, SOON, World, connecting_is_reset, echoes_until, listener, tcp_echo};
 
 #[tokio::test]
 async fn a_dead_target_is_reported_as_refused_by_the_target_and_at_once() -> Result<()> {
@@ -25,7 +25,7 @@ async fn a_dead_target_is_reported_as_refused_by_the_target_and_at_once() -> Res
         let forward = world.forward(&exposing, service, ANY).await?;
         forward.program.wait_for("connection_opened", |_| true, SOON).await?;
         let before = Instant::now();
-        is_reset(&mut TcpStream::connect(&forward.local).await?, SOON).await?;
+        connecting_is_reset(&forward.local).await?;
         assert!(before.elapsed() < Duration::from_secs(2), "no timeout: {:?}", before.elapsed());
         let failed = forward.program.wait_for("forward_failed", |_| true, SOON).await?;
         assert!(failed.text("reason").is_some_and(|said| said.contains(reason)), "{failed}");
@@ -48,7 +48,7 @@ async fn an_unreachable_peer_is_tried_again_and_again_and_the_reason_is_said() -
     assert!(unreachable.number("retry_in_ms").is_some(), "{unreachable}");
     let reason = unreachable.text("reason").unwrap_or_default();
     assert!(reason.contains("/ip4/127.0.0.1/tcp/1"), "{reason}");
-    is_reset(&mut TcpStream::connect(&forward.local).await?, SOON).await?;
+    connecting_is_reset(&forward.local).await?;
     let failed = forward.program.wait_for("forward_failed", |_| true, SOON).await?;
     assert!(
         failed.text("reason").is_some_and(|reason| reason.contains("cannot be reached")),
@@ -81,7 +81,7 @@ async fn connections_beyond_a_limit_are_refused_and_said_until_one_ends() -> Res
         let forward = world.forward_with("forwarder", &[&way[..], at_forward].concat()).await?;
         let _first = carried(&forward.local).await?;
         let mut second = carried(&forward.local).await?;
-        is_reset(&mut TcpStream::connect(&forward.local).await?, SOON).await?;
+        connecting_is_reset(&forward.local).await?;
         let sayer = if at_forward.is_empty() { &exposing.program } else { &forward.program };
         let refused = sayer.wait_for("refused", |event| event.has("what", what), SOON).await?;
         assert_eq!(refused.number("limit"), Some(2), "{refused}");
@@ -89,7 +89,7 @@ async fn connections_beyond_a_limit_are_refused_and_said_until_one_ends() -> Res
         assert_eq!(second.read(&mut [0]).await?, 0);
         forward.program.wait_for("stream_closed", |_| true, SOON).await?;
         exposing.program.wait_for("stream_closed", |_| true, SOON).await?;
-        echoes(&forward.local).await?;
+        echoes_until(&forward.local, Instant::now() + SOON).await?;
     }
     Ok(())
 }

@@ -10,33 +10,16 @@ use punchline_tests::process::Event;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{interval, timeout, timeout_at},
+    time::timeout,
 };
 
-use crate::world::{ANY, Exposing, Forwarding, SOON, World, echoes, is_reset, listener, tcp_echo};
+use crate::world::{ANY, Exposing, Forwarding, SOON, World, echoes_until, is_reset, listener, tcp_echo};
 
 /// The promise: a dead sidecar is noticed by then.
 const NOTICED: Duration = Duration::from_secs(2);
 
 /// The promise: after a restart new connections work by then.
 const BACK: Duration = Duration::from_secs(5);
-
-/// Pauses between attempts of a program that wants its connection back.
-const ATTEMPT_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Tries as a stubborn program does.
-async fn echoes_until(local: &str, deadline: Instant) -> Result<()> {
-    let mut pause = interval(ATTEMPT_INTERVAL);
-    let tried = timeout_at(deadline.into(), async {
-        loop {
-            pause.tick().await;
-            if echoes(local).await.is_ok() {
-                break;
-            }
-        }
-    });
-    tried.await.context("no connection works in time")
-}
 
 async fn exposing(world: &World, relay: &str, service: &str) -> Result<Exposing> {
     let args = ["--service", service, "--allow-any", "--relay", relay, "--assume-global", "127.0.0.0/8"];
@@ -94,6 +77,28 @@ async fn a_killed_forwarder_resets_the_targets_sockets_and_its_successor_serves(
     let second = world.forward_with("forwarder", &args).await?;
     assert_eq!(second.local, first.local, "the same place");
     echoes_until(&second.local, started + BACK).await.with_context(|| second.program.report())
+}
+
+#[tokio::test]
+#[ignore = "its system resets what it had not read, and a reset does not count as the end of a peer yet"]
+async fn an_exposer_killed_in_the_middle_of_a_transfer_resets_local_sockets_too() -> Result<()> {
+    let world = World::new()?;
+    let ((_relay, relay), service) = (world.relay().await?, format!("echo={}", tcp_echo().await?));
+    let mut first = exposing(&world, &relay, &service).await?;
+    let forward = forwarding(&world, &relay, "echo", ANY).await?;
+    let (mut read, mut write) = TcpStream::connect(&forward.local).await?.into_split();
+    let writing = tokio::spawn(async move {
+        let chunk = vec![7; 1 << 20];
+        while write.write_all(&chunk).await.is_ok() {}
+    });
+    // The transfer is well under way.
+    let mut into = vec![0; 8 << 20];
+    timeout(SOON, read.read_exact(&mut into)).await??;
+    first.program.kill().await?;
+    let over = async { while let Ok(1..) = read.read(&mut into).await {} };
+    timeout(NOTICED, over).await.with_context(|| forward.program.report())?;
+    timeout(NOTICED, writing).await??;
+    Ok(())
 }
 
 #[tokio::test]

@@ -16,7 +16,8 @@ use tokio::{
 };
 
 use crate::world::{
-    ANY, Exposing, Forwarding, LISTEN, SOON, World, echoes, is_reset, listener, tcp_echo, unusable,
+    ANY, Exposing, Forwarding, LISTEN, SOON, World, connecting_is_reset, echoes, is_reset, listener,
+    tcp_echo, unusable,
 };
 
 /// A node that takes tickets and nothing else, for these services.
@@ -30,14 +31,17 @@ async fn ticket(world: &World, at: &Exposing, args: &[&str]) -> Result<String> {
     world.printed("exposer", &[&new[..], args].concat()).await
 }
 
+/// Which is connected when this returns.
 async fn forward(world: &World, name: &str, ticket: &str) -> Result<Forwarding> {
-    world.forward_with(name, &["--ticket", ticket, "--local", ANY]).await
+    let forward = world.forward_with(name, &["--ticket", ticket, "--local", ANY]).await?;
+    forward.program.wait_for("connection_opened", |_| true, SOON).await?;
+    Ok(forward)
 }
 
 /// A new local connection is reset, and this is the reason.
 async fn refused(forward: &Forwarding, reason: &str) -> Result<()> {
     let mark = forward.program.mark();
-    is_reset(&mut TcpStream::connect(&forward.local).await?, SOON).await?;
+    connecting_is_reset(&forward.local).await?;
     let failed = forward.program.wait_for_after(mark, "forward_failed", |_| true, SOON).await?;
     assert!(failed.text("reason").is_some_and(|said| said.contains(reason)), "{failed}");
     Ok(())
@@ -65,6 +69,15 @@ async fn a_ticket_is_all_that_a_forward_needs() -> Result<()> {
     for _ in 0..3 {
         echoes(&forward.local).await?;
     }
+    // The same in a settings file, beside a service of its own.
+    let file = format!(
+        "events = \"-\"\nlisten = \"{LISTEN}\"\n[[forward]]\nticket = \"{ticket}\"\nlocal = \"{ANY}\"\n\
+         [[expose]]\nservice = \"own\"\ntarget = \"127.0.0.1:1\"\ntickets = true\n"
+    );
+    let file = world.write("settings.toml", &file)?;
+    let by_file = world.quiet("third", &["run", "--config", &file])?.spawn()?;
+    let listening = by_file.wait_for("forward_listening", |_| true, SOON).await?;
+    echoes(listening.text("local").context("a place")?).await?;
     // Without it nobody gets in.
     let args =
         ["--peer", &exposing.peer, "--addr", &exposing.address, "--service", "echo", "--local", ANY];

@@ -1,6 +1,11 @@
 //! A directory, identities in it, programs on loopback, and what is behind and before them.
 
-use std::{fmt::Display, path::PathBuf, process::Output, time::Duration};
+use std::{
+    fmt::Display,
+    path::PathBuf,
+    process::Output,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use punchline_tests::process::{Launch, Place, Program, binary};
@@ -9,7 +14,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy, split},
     net::{TcpListener, TcpStream, UnixListener},
-    time::timeout,
+    time::{interval, timeout, timeout_at},
 };
 
 /// For anything that a program does on a busy machine.
@@ -20,6 +25,10 @@ pub(crate) const STOP: Duration = Duration::from_secs(5);
 
 /// One transport, any port.
 pub(crate) const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
+
+/// A relay that nobody runs.
+pub(crate) const NO_RELAY: &str =
+    "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
 /// A peer that nobody is.
 pub(crate) const NO_PEER: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
@@ -176,21 +185,48 @@ async fn echo(socket: impl AsyncRead + AsyncWrite) {
 }
 
 /// Says something, ends, and hears all of it back, and the end.
-pub(crate) async fn speaks(mut socket: impl AsyncRead + AsyncWrite + Unpin, text: &[u8]) -> Result<()> {
-    let spoken = async {
-        socket.write_all(text).await?;
-        socket.shutdown().await?;
-        let mut heard = Vec::new();
-        socket.read_to_end(&mut heard).await?;
-        ensure!(heard == text, "heard {} bytes of {}", heard.len(), text.len());
-        Ok(())
+pub(crate) async fn speaks(socket: impl AsyncRead + AsyncWrite, text: &[u8]) -> Result<()> {
+    let (mut read, mut write) = split(socket);
+    let mut heard = Vec::new();
+    // Both at once: what is not heard holds up what is said.
+    let saying = async {
+        write.write_all(text).await?;
+        write.shutdown().await
     };
-    timeout(SOON, spoken).await?
+    let spoken = async { tokio::try_join!(saying, read.read_to_end(&mut heard)) };
+    timeout(SOON, spoken).await.context("no end of it")??;
+    ensure!(heard == text, "heard {} bytes of {}", heard.len(), text.len());
+    Ok(())
 }
 
 /// Connects to a forward and has what it says echoed.
 pub(crate) async fn echoes(local: &str) -> Result<()> {
     speaks(TcpStream::connect(local).await?, b"is there anybody?").await
+}
+
+/// Pauses between attempts of a program that wants its connection back.
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Tries as a stubborn program does.
+pub(crate) async fn echoes_until(local: &str, deadline: Instant) -> Result<()> {
+    let mut pause = interval(ATTEMPT_INTERVAL);
+    let tried = timeout_at(deadline.into(), async {
+        loop {
+            pause.tick().await;
+            if echoes(local).await.is_ok() {
+                break;
+            }
+        }
+    });
+    tried.await.context("no connection works in time")
+}
+
+/// A new connection is reset, perhaps before we know that there is one.
+pub(crate) async fn connecting_is_reset(local: &str) -> Result<()> {
+    match TcpStream::connect(local).await {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(()),
+        connected => is_reset(&mut connected?, SOON).await,
+    }
 }
 
 /// The connection is reset, within the deadline.
