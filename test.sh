@@ -1,7 +1,7 @@
 #!/bin/sh
 # Everything that must hold before a change lands: format, lints, documentation, tests.
-# The tests with real NATs need root and a few tools, those with a real Kaspa peer need protoc; as root
-# on Debian this script installs all of them.
+# The tests with real NATs need root and a few tools, those with a real Kaspa peer protoc, those with other
+# people's clients curl and Python's packages; as root on Debian this script installs all of them.
 set -eu
 cd "$(dirname "$0")"
 
@@ -12,6 +12,7 @@ kaspa_target="--target-dir=${CARGO_TARGET_DIR:-target}/kaspa"
 main() {
     lab_tools
     kaspa_tools
+    client_tools
     step cargo fmt --all --check
     step cargo fmt "$kaspa" --check
     step cargo clippy --workspace --all-targets -- -D warnings
@@ -51,7 +52,8 @@ missing_packages() {
 kaspa_tools() {
     has_protoc && return
     if [ "$(id -u)" -eq 0 ] && command -v apt-get > /dev/null; then
-        install protobuf-compiler && return
+        install protobuf-compiler || true
+        has_protoc && return
     fi
     loudly "no protoc: the tests with a real Kaspa peer (tests/kaspa) are LEFT OUT; install protobuf-compiler for them"
     # Where nobody reads what was left out, nothing may be.
@@ -60,6 +62,24 @@ kaspa_tools() {
 
 has_protoc() {
     command -v "${PROTOC:-protoc}" > /dev/null
+}
+
+# The tests with other people's clients (tests/tests/clients) say what they skip, or fail where CI=true.
+client_tools() {
+    missing=$(missing_clients)
+    [ -z "$missing" ] && return
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get > /dev/null; then
+        # shellcheck disable=SC2086 # one word a package
+        install $missing && return
+    fi
+    loudly "without $missing some tests with other people's clients are LEFT OUT; install it for them"
+}
+
+missing_clients() {
+    command -v curl > /dev/null || printf 'curl '
+    for pair in grpc:python3-grpcio websockets:python3-websockets; do
+        /usr/bin/python3 -c "import ${pair%%:*}" 2> /dev/null || printf '%s ' "${pair#*:}"
+    done
 }
 
 install() {

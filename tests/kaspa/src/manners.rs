@@ -60,6 +60,11 @@ impl Manners {
         }
     }
 
+    /// Says what a stock node says, and asks for nothing.
+    pub fn tolerant(network: &str) -> Self {
+        Self { demands: Demands::none(), ..Self::stock(network) }
+    }
+
     pub(crate) fn version(&self) -> VersionMessage {
         let version = Version::new(
             self.advertised.map(Into::into),

@@ -11,6 +11,7 @@ use kaspa_p2p_lib::{
     make_message,
     pb::{KaspadMessage, PongMessage, RequestAddressesMessage, kaspad_message::Payload},
 };
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -25,7 +26,7 @@ pub struct Peer {
     adaptor: Arc<Adaptor>,
     node: Arc<Node>,
     address: SocketAddr,
-    heard: mpsc::UnboundedReceiver<Heard>,
+    heard: mpsc::Receiver<Heard>,
 }
 
 /// A message that no flow of the peer took.
@@ -48,14 +49,11 @@ impl Peer {
         journal::open();
         // Upstream does not tell which port it was given, so it is told which one is free.
         let address = TcpListener::bind((ip, 0))?.local_addr()?;
-        let (told, heard) = mpsc::unbounded_channel();
+        let (told, heard) = mpsc::channel(HEARD_MAX);
         let hub = Hub::new();
         let node = Arc::new(Node { hub: hub.clone(), manners: Mutex::new(manners), told });
         let adaptor = Adaptor::bidirectional(address.into(), hub, node.clone(), Default::default())?;
-        // It listens a moment later, in a task of its own, and does not tell that either.
-        while tokio::net::TcpStream::connect(address).await.is_err() {
-            tokio::task::yield_now().await;
-        }
+        timeout(DEADLINE, listens(address)).await.map_err(std::io::Error::from)?;
         Ok(Self { adaptor, node, address, heard })
     }
 
@@ -124,11 +122,18 @@ impl Peer {
     }
 }
 
+/// Upstream begins to listen in a task of its own, and does not tell when.
+async fn listens(address: SocketAddr) {
+    while TcpStream::connect(address).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// What upstream asks for every new connection.
 struct Node {
     hub: Hub,
     manners: Mutex<Manners>,
-    told: mpsc::UnboundedSender<Heard>,
+    told: mpsc::Sender<Heard>,
 }
 
 #[tonic::async_trait]
@@ -184,10 +189,10 @@ async fn answer(router: Arc<Router>, mut questions: IncomingRoute, manners: Mann
 }
 
 /// Hands the rest to the test, until the session ends.
-async fn tell(from: PeerKey, mut messages: IncomingRoute, told: mpsc::UnboundedSender<Heard>) {
+async fn tell(from: PeerKey, mut messages: IncomingRoute, told: mpsc::Sender<Heard>) {
     let route = messages.id();
     while let Some(message) = messages.recv().await {
-        if told.send(Heard { from, route, message }).is_err() {
+        if told.send(Heard { from, route, message }).await.is_err() {
             return;
         }
     }
@@ -197,3 +202,7 @@ fn unix_now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as i64)
 }
+
+/// Messages that a test may leave unheard: then the peer reads no further, and upstream ends a session
+/// that has left as many again.
+const HEARD_MAX: usize = 256;

@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use kaspa_p2p_lib::{PeerKey, make_message, pb, pb::kaspad_message::Payload};
-use punchline_kaspa_tests::{Demands, Manners, Peer};
-use punchline_tests::process::{Launch, Place, Program, binary};
+use punchline_kaspa_tests::Peer;
+use punchline_tests::process::{Event, Launch, Place, Program, binary};
 use tempfile::TempDir;
 
-use crate::world::{NETWORK, SOON};
+use crate::world::SOON;
 
 /// A relay, and a directory for everybody's identities.
 struct World {
@@ -55,7 +55,7 @@ impl World {
         let forward = forward.args(["--peer", &server, "--service", "kaspa-p2p"]);
         let forward = forward.args(["--local", "127.0.0.1:0"]).spawn()?;
         let listening = forward.wait_for("forward_listening", |_| true, SOON).await?;
-        let there = |event: &punchline_tests::process::Event| event.has("peer", &server);
+        let there = |event: &Event| event.has("peer", &server);
         forward.wait_for("connection_opened", there, SOON).await?;
         let local = listening.text("local").context("no address")?.parse()?;
         Ok((forward, local))
@@ -71,11 +71,11 @@ impl World {
         Ok(expose)
     }
 
-    /// `punchline client` that dials what is exposed, once unless it succeeds.
+    /// `punchline client` that dials what is exposed, and gives up soon if the peer refuses it.
     async fn client(&self) -> Result<Program> {
         let expose = self.peer_id("expose").await?;
         let client = self.launch("client", "client")?.args(["--network", "simnet"]);
-        Ok(client.args(["--peer", &expose, "--dial-attempts", "1"]).spawn()?)
+        Ok(client.args(["--peer", &expose, "--dial-attempts", "3"]).spawn()?)
     }
 }
 
@@ -94,17 +94,7 @@ async fn peer_id(directory: &TempDir, name: &str) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
 }
 
-/// Asks nothing of us.
-fn tolerant() -> Manners {
-    Manners { demands: Demands::none(), ..Manners::stock(NETWORK) }
-}
-
-/// Asks one thing of us, which we do not have.
-fn demanding(demands: Demands) -> Manners {
-    Manners { demands, ..tolerant() }
-}
-
-/// A megabyte each way and a ping behind it, which is answered when all before it was read.
+/// A block of a megabyte and a ping behind it, which is answered when all before it was read.
 async fn talks(peer: &mut Peer, to: PeerKey) -> Result<()> {
     let transaction = pb::TransactionMessage { payload: vec![7; 1 << 20], ..Default::default() };
     let block = pb::BlockMessage { header: None, transactions: vec![transaction] };

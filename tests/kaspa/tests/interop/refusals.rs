@@ -11,11 +11,6 @@ use tonic::{Code, Streaming, codegen::tokio_stream, transport::Channel};
 
 use crate::world::{Dialler, EITHER, NETWORK, Ours, Place, soon};
 
-/// Asks nothing of us.
-fn tolerant() -> Manners {
-    Manners { demands: Demands::none(), ..Manners::stock(NETWORK) }
-}
-
 /// Our side refuses `theirs` for `reason`: both say so, and neither keeps anything.
 async fn we_refuse(place: Place, theirs: Manners, dialler: Dialler, reason: RejectReason) -> Result<()> {
     let mut ours = place.ours(place.config()).await?;
@@ -43,7 +38,7 @@ async fn they_refuse(
     (text, reason): (&str, RejectReason),
 ) -> Result<()> {
     let mut ours = place.ours(ours).await?;
-    let theirs = place.theirs(Manners { demands, ..tolerant() }).await?;
+    let theirs = place.theirs(Manners { demands, ..Manners::tolerant(NETWORK) }).await?;
     let rejected = ours.meet(&theirs, dialler).await?;
     assert_eq!(rejected.err(), Some(HandshakeError::Rejected(reason)), "{dialler:?}");
     they_said(&place, text).await?;
@@ -64,7 +59,7 @@ fn nobody_is_there(ours: &Ours, theirs: &Peer) {
 #[tokio::test]
 async fn we_refuse_a_peer_of_another_network_and_it_hears_which() -> Result<()> {
     for dialler in EITHER {
-        let theirs = Manners { network: "kaspa-testnet-10".into(), ..tolerant() };
+        let theirs = Manners { network: "kaspa-testnet-10".into(), ..Manners::tolerant(NETWORK) };
         let reason =
             RejectReason::WrongNetwork { local: NETWORK.into(), remote: theirs.network.clone() };
         we_refuse(Place::new(), theirs, dialler, reason).await?;
@@ -104,7 +99,7 @@ async fn honest_peers_of_two_networks_part_whoever_is_first_to_say_so() -> Resul
 #[tokio::test]
 async fn we_refuse_a_peer_of_protocol_9_and_it_hears_our_version() -> Result<()> {
     for dialler in EITHER {
-        let theirs = Manners { protocol_version: 9, ..tolerant() };
+        let theirs = Manners { protocol_version: 9, ..Manners::tolerant(NETWORK) };
         let reason = RejectReason::VersionMismatch { local: 11, remote: 9 };
         we_refuse(Place::new(), theirs, dialler, reason).await?;
     }
@@ -130,7 +125,7 @@ async fn a_peer_that_wants_a_newer_protocol_refuses_us_and_we_hear_which() -> Re
 async fn we_refuse_a_peer_that_has_our_own_id() -> Result<()> {
     for dialler in EITHER {
         let place = Place::new();
-        let theirs = Manners { id: place.kaspa_id(), ..tolerant() };
+        let theirs = Manners { id: place.kaspa_id(), ..Manners::tolerant(NETWORK) };
         we_refuse(place, theirs, dialler, RejectReason::Loopback).await?;
     }
     Ok(())
@@ -152,7 +147,7 @@ async fn we_refuse_a_second_connection_of_a_peer_and_keep_the_first() -> Result<
     for dialler in EITHER {
         let place = Place::new();
         let mut ours = place.ours(place.config()).await?;
-        let theirs = place.theirs(tolerant()).await?;
+        let theirs = place.theirs(Manners::tolerant(NETWORK)).await?;
         let first = ours.session(&theirs, dialler).await?;
         let second = ours.meet(&theirs, dialler).await?;
         let reason = RejectReason::Duplicate;
@@ -172,7 +167,7 @@ async fn a_peer_refuses_our_second_connection_and_keeps_the_first() -> Result<()
         let mut ours = place.ours(place.config()).await?;
         let mut again = place.ours(place.config()).await?;
         let demands = Demands { once: true, ..Demands::none() };
-        let theirs = place.theirs(Manners { demands, ..tolerant() }).await?;
+        let theirs = place.theirs(Manners { demands, ..Manners::tolerant(NETWORK) }).await?;
         let first = ours.session(&theirs, dialler).await?;
         let rejected = again.meet(&theirs, dialler).await?;
         let reason = RejectReason::Duplicate;

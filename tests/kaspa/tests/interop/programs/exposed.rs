@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Result, ensure};
 use punchline_kaspa_tests::{Demands, Manners, Peer, journal};
-use punchline_tests::process::Program;
+use punchline_tests::process::{Event, Program};
 
-use super::{World, demanding, talks, tolerant};
+use super::{World, talks};
 use crate::world::{NETWORK, Place, SOON};
 
 /// A peer, and the way to it.
@@ -31,7 +31,7 @@ impl Scene {
         Ok(client)
     }
 
-    /// What a client says of its one attempt, which fails: its event, and its last words.
+    /// What a client says that is refused: its event, and its last words.
     async fn parts(&self) -> Result<String> {
         let mut client = self.world.client().await?;
         let failed = client.wait_for("handshake_failed", |_| true, SOON).await?;
@@ -52,7 +52,7 @@ impl Scene {
 
     /// The peer refuses a client, saying `text`; the client understands `heard`.
     async fn refuses(&self, demands: Demands, text: &str, heard: &str, source: IpAddr) -> Result<()> {
-        self.peer.behave(demanding(demands));
+        self.peer.behave(Manners { demands, ..Manners::tolerant(NETWORK) });
         assert_eq!(self.parts().await?, format!("the peer rejected us: {heard}"));
         let failed = format!("handshake failed for inbound peer {source}:");
         journal::line(&[&failed, text]).await?;
@@ -76,7 +76,7 @@ async fn the_client_is_in_session_with_a_stock_peer_through_expose_and_comes_aga
         scene.peer.behave(Manners { protocol_version, ..Manners::stock(NETWORK) });
         scene.peer.leave(seen.key()).await;
         client.wait_for_after(mark, "session_ended", |_| true, SOON).await?;
-        let agreed = |event: &_| protocol_of(event) == Some(protocol_version.into());
+        let agreed = |event: &Event| event.number("protocol_version") == Some(protocol_version.into());
         client.wait_for_after(mark, "session_ready", agreed, SOON).await?;
     }
     // One address for one far peer, and not the one that programs of this machine come from.
@@ -85,31 +85,27 @@ async fn the_client_is_in_session_with_a_stock_peer_through_expose_and_comes_aga
     Ok(())
 }
 
-fn protocol_of(event: &punchline_tests::process::Event) -> Option<u64> {
-    event.number("protocol_version")
-}
-
 #[tokio::test]
 async fn the_client_refuses_a_stock_peer_through_expose_and_both_say_why() -> Result<()> {
-    let scene = Scene::start(tolerant()).await?;
+    let scene = Scene::start(Manners::tolerant(NETWORK)).await?;
     let mut first = scene.client().await?;
     let seen = scene.peer.one_active_peer().await?;
     let (client, source) = (seen.identity().0, seen.net_address().ip());
     first.terminate(SOON).await?;
 
-    let network = Manners { network: "kaspa-devnet".into(), ..tolerant() };
+    let network = Manners { network: "kaspa-devnet".into(), ..Manners::tolerant(NETWORK) };
     let text = "wrong network: ours is kaspa-simnet, yours is kaspa-devnet";
     scene.is_refused(network, text, source).await?;
-    let version = Manners { protocol_version: 9, ..tolerant() };
+    let version = Manners { protocol_version: 9, ..Manners::tolerant(NETWORK) };
     let text = "protocol version mismatch: ours is 11, yours is 9";
     scene.is_refused(version, text, source).await?;
-    let same = Manners { id: client, ..tolerant() };
+    let same = Manners { id: client, ..Manners::tolerant(NETWORK) };
     scene.is_refused(same, "LOOPBACK_CONNECTION", source).await
 }
 
 #[tokio::test]
 async fn a_stock_peer_refuses_the_client_through_expose_and_both_say_why() -> Result<()> {
-    let mut scene = Scene::start(tolerant()).await?;
+    let mut scene = Scene::start(Manners::tolerant(NETWORK)).await?;
     let first = scene.client().await?;
     let seen = scene.peer.one_active_peer().await?;
     let (client, source) = (seen.identity().0, seen.net_address().ip());

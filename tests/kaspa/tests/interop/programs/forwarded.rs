@@ -7,7 +7,7 @@ use kaspa_p2p_lib::ConnectionError;
 use punchline_kaspa_tests::{Demands, Manners, Peer, journal};
 use punchline_tests::process::{Event, Program};
 
-use super::{World, demanding, talks, tolerant};
+use super::{World, talks};
 use crate::world::{NETWORK, Place, SOON, soon};
 
 /// A server, the way to it, and a peer of it.
@@ -52,7 +52,7 @@ impl Scene {
 
     /// Dials with `demands`, which the server does not meet; `text` is upstream's, `heard` the server's.
     async fn refuses(&self, demands: Demands, text: &str, heard: &str) -> Result<()> {
-        self.peer.behave(demanding(demands));
+        self.peer.behave(Manners { demands, ..Manners::tolerant(NETWORK) });
         let (said, parted) = self.parts().await?;
         assert_eq!(said, format!("the peer rejected us: {heard}"));
         assert!(parted.contains(text), "{parted}");
@@ -89,18 +89,19 @@ async fn a_stock_peer_is_in_session_with_the_server_through_forward_and_may_come
 
 #[tokio::test]
 async fn the_server_refuses_a_stock_peer_through_forward_and_both_say_why() -> Result<()> {
-    let mut scene = Scene::start(tolerant()).await?;
+    let mut scene = Scene::start(Manners::tolerant(NETWORK)).await?;
     let first = soon(scene.peer.dial(scene.local)).await??;
     let server = scene.peer.one_active_peer().await?.identity().0;
-    scene.peer.behave(Manners { demands: Demands::none(), ..tolerant() });
 
-    let network = Manners { network: "kaspa-devnet".into(), ..tolerant() };
+    let network = Manners { network: "kaspa-devnet".into(), ..Manners::tolerant(NETWORK) };
     let text = "wrong network: ours is kaspa-simnet, yours is kaspa-devnet";
     scene.is_refused(network, text).await?;
-    let version = Manners { protocol_version: 9, ..tolerant() };
+    let version = Manners { protocol_version: 9, ..Manners::tolerant(NETWORK) };
     let text = "protocol version mismatch: ours is 11, yours is 9";
     scene.is_refused(version, text).await?;
-    scene.is_refused(Manners { id: server, ..tolerant() }, "LOOPBACK_CONNECTION").await?;
+    scene
+        .is_refused(Manners { id: server, ..Manners::tolerant(NETWORK) }, "LOOPBACK_CONNECTION")
+        .await?;
 
     // The first session is none the worse for it.
     talks(&mut scene.peer, first).await
@@ -108,7 +109,7 @@ async fn the_server_refuses_a_stock_peer_through_forward_and_both_say_why() -> R
 
 #[tokio::test]
 async fn the_server_refuses_a_second_session_through_forward_and_keeps_the_first() -> Result<()> {
-    let manners = tolerant();
+    let manners = Manners::tolerant(NETWORK);
     let mut scene = Scene::start(manners.clone()).await?;
     let first = soon(scene.peer.dial(scene.local)).await??;
     scene.peer.one_active_peer().await?;
@@ -118,7 +119,7 @@ async fn the_server_refuses_a_second_session_through_forward_and_keeps_the_first
 
 #[tokio::test]
 async fn a_stock_peer_refuses_the_server_through_forward_and_both_say_why() -> Result<()> {
-    let mut scene = Scene::start(tolerant()).await?;
+    let mut scene = Scene::start(Manners::tolerant(NETWORK)).await?;
     let first = soon(scene.peer.dial(scene.local)).await??;
     let server = scene.peer.one_active_peer().await?.identity().0;
 
