@@ -260,6 +260,8 @@ pub enum CloseCause {
     AddressGone,
     /// The peer closed it, in order or not: libp2p cannot tell.
     Peer,
+    /// The peer's system, or a router, reset it.
+    Reset,
     /// The transport failed.
     Network {
         /// What it said.
@@ -276,6 +278,7 @@ impl fmt::Display for CloseCause {
             Self::Unresponsive => f.write_str("unresponsive"),
             Self::AddressGone => f.write_str("this host lost the address that it left from"),
             Self::Peer => f.write_str("closed by the peer"),
+            Self::Reset => f.write_str("reset by the peer"),
             Self::Network { cause } => f.write_str(cause),
         }
     }

@@ -1,10 +1,10 @@
 //! Peers whose process is gone, as far as one can tell.
 //!
 //! A path that goes silent may come back, and a stream waits for that with patience. A direct connection
-//! that answered a moment ago and was then closed *in order* is another matter: networks and NATs drop
-//! or reset, only the peer's system closes in order, and it does so when the process is killed. A peer
-//! that lives is back within a few round trips; one that is not is gone, and whoever talks to it should
-//! know soon. The same is said by a circuit that ends while our link to its relay stands, if the
+//! that answered a moment ago and was then closed or reset is another matter: networks and NATs mostly drop
+//! what they do not know, the peer's system closes or resets, and it does so when the process is killed. A
+//! peer that lives is back within a few round trips; one that is not is gone, and whoever talks to it
+//! should know soon. The same is said by a circuit that ends while our link to its relay stands, if the
 //! relay is one of ours: it has no other reason.
 
 use std::{

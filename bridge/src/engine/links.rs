@@ -72,9 +72,8 @@ impl Engine {
         let (peer, path) = (connection.peer, connection.path);
         self.absences.closed(id);
         let link = path.relay().and_then(|relay| self.relays.link_of_ours(relay));
-        let departed =
-            if path.is_direct() { cause == CloseCause::Peer } else { link.is_some() && !asked };
-        if departed {
+        let left = matches!(cause, CloseCause::Peer | CloseCause::Reset);
+        if !asked && (link.is_some() || (path.is_direct() && left)) {
             self.absences.departed(peer, id, link, connection.answered, now);
         }
         if let Some(relay) = path.relay() {

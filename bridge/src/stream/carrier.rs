@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     task::{Context, Poll, Waker, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -29,6 +29,9 @@ const TURNS_MAX: usize = 4;
 
 /// Frames and reads of one leg before the others have their turn and the lock is free: two reads' worth.
 const READS_MAX: usize = 8;
+
+/// A timer that fires so much too late tells that this process was starved or asleep.
+const LATE: Duration = Duration::from_millis(250);
 
 /// Payload that is thrown away after the program let go of a stream: a GOAWAY and the like.
 const DISCARDED_BYTES_MAX: usize = 64 << 10;
@@ -215,9 +218,12 @@ impl Inner {
     /// the carrier, which every leg's reading side wakes.
     pub(super) fn act(&mut self) {
         let Some(carrier) = self.carrier.take() else { return };
-        let finished = self.send(&mut Context::from_waker(&carrier), Instant::now());
+        let now = Instant::now();
+        let finished = self.send(&mut Context::from_waker(&carrier), now);
         let due = self.deadline();
-        let earlier = due.is_some_and(|due| self.armed.is_none_or(|armed| due < armed));
+        // A timer that has fired is set to nothing any more.
+        let armed = self.armed.filter(|armed| *armed > now);
+        let earlier = due.is_some_and(|due| armed.is_none_or(|armed| due < armed));
         if !finished || earlier || self.closed {
             carrier.wake_by_ref();
         }
@@ -266,6 +272,7 @@ impl Inner {
         let Some(leg) = self.legs.iter_mut().find(|leg| leg.id == id) else { return false };
         match leg.poll_read(cx) {
             Read::Frame(frame) => {
+                leg.on.pulse.beat(now);
                 if let Frame::Data { payload, .. } = &frame {
                     self.facts.count_received(leg.on.path, payload.len());
                 }
@@ -276,6 +283,7 @@ impl Inner {
                 true
             }
             Read::Bytes => {
+                leg.on.pulse.beat(now);
                 self.machine.heard(id, now);
                 true
             }
@@ -438,6 +446,17 @@ impl Inner {
         wake(&mut self.writer);
     }
 
+    /// Before a leg is judged by its silence: it may have been heard beside it, and a process that did
+    /// not get to run for long has not listened.
+    fn look_around(&mut self, due: Instant, now: Instant) {
+        let starved = now.saturating_duration_since(due) > LATE;
+        for leg in &self.legs {
+            if let Some(at) = leg.on.pulse.last().max(starved.then_some(now)) {
+                self.machine.heard_beside(leg.id, at);
+            }
+        }
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let legs = self.legs.iter().filter_map(Leg::deadline).min();
         [self.machine.poll_timeout(), legs].into_iter().flatten().min()
@@ -476,6 +495,7 @@ impl Future for Carrier {
             }
             let Some(due) = inner.deadline() else { return Poll::Pending };
             if due <= now {
+                inner.look_around(due, now);
                 inner.machine.handle_timeout(now);
                 continue;
             }

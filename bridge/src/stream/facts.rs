@@ -12,7 +12,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::watch;
 
-use super::StreamId;
+use super::{StreamId, pulse::Pulse};
 use crate::{
     path::{ConnectionId, Direction, Path},
     service::Service,
@@ -30,6 +30,8 @@ pub struct Carrying {
     pub path: Path,
     /// The peer's address on it.
     pub address: Multiaddr,
+    /// When anything was heard on it.
+    pub(crate) pulse: Pulse,
 }
 
 /// One completed move.

@@ -75,6 +75,10 @@ pub enum Frame {
     },
     /// Acceptor: everything was received and acknowledged, both ways; the opener may forget.
     Done,
+    /// Is this leg alive?
+    Ping,
+    /// It is.
+    Pong,
 }
 
 /// The first words of a stream.
@@ -140,6 +144,10 @@ pub enum Kind {
     Reset = 9,
     /// DONE.
     Done = 10,
+    /// PING.
+    Ping = 11,
+    /// PONG.
+    Pong = 12,
 }
 
 impl Frame {
@@ -156,6 +164,8 @@ impl Frame {
             Self::FinAck { .. } => Kind::FinAck,
             Self::Reset { .. } => Kind::Reset,
             Self::Done => Kind::Done,
+            Self::Ping => Kind::Ping,
+            Self::Pong => Kind::Pong,
         }
     }
 
@@ -192,7 +202,7 @@ impl Frame {
                 out.put_u64(*offset);
             }
             Self::Reset { code } => out.put_u16((*code).into()),
-            Self::Done => {}
+            Self::Done | Self::Ping | Self::Pong => {}
         }
     }
 

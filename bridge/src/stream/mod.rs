@@ -15,6 +15,7 @@ mod id;
 pub(crate) mod leg;
 pub mod machine;
 pub mod over;
+pub(crate) mod pulse;
 
 use std::{
     fmt, io,

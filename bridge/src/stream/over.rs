@@ -17,6 +17,7 @@ use super::{
     carrier::Shared,
     frame::{Decoder, Frame, FrameError, Hello},
     machine::{Config, LegId, Machine},
+    pulse::Pulse,
 };
 use crate::{
     path::{ConnectionId, Direction, Path},
@@ -80,7 +81,8 @@ where
 }
 
 fn pipe() -> Carrying {
-    Carrying { connection: ConnectionId::none(), path: Path::Direct, address: Multiaddr::empty() }
+    let (connection, address) = (ConnectionId::none(), Multiaddr::empty());
+    Carrying { connection, path: Path::Direct, address, pulse: Pulse::default() }
 }
 
 async fn hello<P>(io: &mut P, decoder: &mut Decoder) -> Result<Box<Hello>, AcceptError>

@@ -193,8 +193,9 @@ impl Driver {
 
     fn carrying(&self, connection: ConnectionId) -> Option<Carrying> {
         let path = self.engine.path(connection)?;
-        let address = self.ends.get(&connection)?.address.clone();
-        Some(Carrying { connection, path, address })
+        let ends = self.ends.get(&connection)?;
+        let (address, pulse) = (ends.address.clone(), ends.pulse.clone());
+        Some(Carrying { connection, path, address, pulse })
     }
 
     /// A stream has something to say.

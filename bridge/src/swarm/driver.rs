@@ -29,7 +29,7 @@ use super::{
     carriage::{Purpose, Reply, Waiting},
     local::source_towards,
     streams::Streams,
-    translate::{Translated, dial_failure, translate},
+    translate::{Translated, dial_failure, is_port_in_use, translate},
 };
 use crate::{
     addr::RelayAddr,
@@ -48,14 +48,22 @@ use crate::{
         carrier::{Note, Notes},
         frame::Code,
         machine,
+        pulse::Pulse,
     },
 };
 
 /// What a stream heard within this is worth more than a ping that was not answered: a timeout of one.
 const HEARD_FRESH: Duration = Duration::from_secs(5);
 
+/// A dial that was asked for.
+pub(crate) struct Dialling {
+    pub(crate) dial: DialId,
+    peer: PeerId,
+    addresses: Vec<Multiaddr>,
+}
+
 /// Dials that were asked for, by the connection they will become.
-pub(crate) type Dialled = HashMap<swarm::ConnectionId, DialId>;
+pub(crate) type Dialled = HashMap<swarm::ConnectionId, Dialling>;
 /// Reservations that were asked for, by their listener.
 pub(crate) type Reserved = HashMap<ListenerId, PeerId>;
 
@@ -101,6 +109,7 @@ pub(super) struct Ends {
     pub(super) address: Multiaddr,
     /// Ours, for a direct connection.
     source: Option<IpAddr>,
+    pub(super) pulse: Pulse,
 }
 
 /// Who waits for an open.
@@ -245,18 +254,29 @@ impl Driver {
     }
 
     fn swarm_event(&mut self, event: swarm::SwarmEvent<super::behaviour::NodeEvent>) -> Option<Input> {
+        if self.redial_from_any_port(&event) {
+            return None;
+        }
         match translate(event, &mut self.dialled, &mut self.reserved, SystemTime::now()) {
             Translated::Input(input) => {
                 match &input {
                     Input::ConnectionOpened(opened) => {
                         let address = opened.address.clone();
                         let source = opened.path.is_direct().then(|| source_towards(&address)).flatten();
-                        self.ends.insert(opened.connection, Ends { address, source });
+                        self.ends.insert(
+                            opened.connection,
+                            Ends { address, source, pulse: Pulse::default() },
+                        );
                     }
                     Input::ConnectionClosed { connection, .. } => {
                         self.ends.remove(connection);
                         self.inbound.retain(|_, waiting| waiting.connection != *connection);
                         self.leave(*connection);
+                    }
+                    Input::Responsive { connection } => {
+                        if let Some(ends) = self.ends.get(connection) {
+                            ends.pulse.beat(Instant::now());
+                        }
                     }
                     // Its pings wait behind what its streams send.
                     Input::Unresponsive { connection } if self.is_heard(*connection) => return None,
@@ -326,12 +346,38 @@ impl Driver {
         }
     }
 
+    /// The system may refuse to dial from the port that we listen on, where another socket has it in
+    /// use; then any port is better than none. True if the dial is made once more.
+    fn redial_from_any_port(&mut self, event: &swarm::SwarmEvent<super::behaviour::NodeEvent>) -> bool {
+        let swarm::SwarmEvent::OutgoingConnectionError { connection_id, error, .. } = event else {
+            return false;
+        };
+        if !is_port_in_use(error) {
+            return false;
+        }
+        let Some(Dialling { dial, peer, addresses }) = self.dialled.remove(connection_id) else {
+            return false;
+        };
+        let opts = DialOpts::peer_id(peer).addresses(addresses.clone());
+        self.dial_with(
+            dial,
+            peer,
+            Vec::new(),
+            opts.allocate_new_port().condition(PeerCondition::Always).build(),
+        );
+        true
+    }
+
     fn dial(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>) {
-        let opts = DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::Always).build();
+        let opts = DialOpts::peer_id(peer).addresses(addresses.clone());
+        self.dial_with(dial, peer, addresses, opts.condition(PeerCondition::Always).build());
+    }
+
+    fn dial_with(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>, opts: DialOpts) {
         let connection = opts.connection_id();
         match self.swarm.dial(opts) {
             Ok(()) => {
-                self.dialled.insert(connection, dial);
+                self.dialled.insert(connection, Dialling { dial, peer, addresses });
             }
             Err(error) => {
                 let reason = dial_failure(&error);

@@ -71,7 +71,7 @@ pub(crate) fn translate(
             return ip_of(&address).map_or(Translated::Nothing, Translated::AddressGone);
         }
         SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-            let dial = dialled.remove(&connection_id);
+            let dial = dialled.remove(&connection_id).map(|dialling| dialling.dial);
             Input::ConnectionOpened(opened(peer_id, connection_id, dial, &endpoint))
         }
         SwarmEvent::ConnectionClosed { connection_id, cause, .. } => Input::ConnectionClosed {
@@ -80,7 +80,9 @@ pub(crate) fn translate(
         },
         SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
             match (dialled.remove(&connection_id), peer_id) {
-                (Some(dial), _) => Input::DialFailed { dial, reason: dial_failure(&error) },
+                (Some(dialling), _) => {
+                    Input::DialFailed { dial: dialling.dial, reason: dial_failure(&error) }
+                }
                 (None, Some(peer)) => Input::PunchFailed { peer },
                 (None, None) => return Translated::Nothing,
             }
@@ -172,12 +174,20 @@ fn close_cause(cause: Option<ConnectionError>) -> CloseCause {
     match cause {
         None => CloseCause::Peer,
         Some(ConnectionError::KeepAliveTimeout) => CloseCause::Unused,
+        Some(ConnectionError::IO(error)) if is_reset(&error) => CloseCause::Reset,
         Some(ConnectionError::IO(error)) => match error.kind() {
             io::ErrorKind::UnexpectedEof => CloseCause::Peer,
             io::ErrorKind::Other if root_cause(&error) == YAMUX_CLOSED => CloseCause::Peer,
             _ => CloseCause::Network { cause: root_cause(&error) },
         },
     }
+}
+
+/// Whether anything in a chain of causes is a reset, or a write after one.
+fn is_reset(error: &(dyn Error + 'static)) -> bool {
+    let errors = std::iter::successors(Some(error), |error| inner(*error));
+    let mut kinds = errors.filter_map(|error| Some(error.downcast_ref::<io::Error>()?.kind()));
+    kinds.any(|kind| matches!(kind, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe))
 }
 
 fn reservation_ended(
@@ -204,6 +214,17 @@ pub(super) fn dial_failure(error: &DialError) -> DialFailureReason {
         DialError::Transport(failures) => transport_failure(failures),
         other => DialFailureReason::Network { cause: root_cause(other) },
     }
+}
+
+/// Whether a dial failed only for the port that it was to leave from.
+pub(super) fn is_port_in_use(error: &DialError) -> bool {
+    let DialError::Transport(failures) = error else { return false };
+    let in_use = |error: &TransportError<io::Error>| {
+        let errors = std::iter::successors(Some(error as &(dyn Error + 'static)), |error| inner(*error));
+        let mut kinds = errors.filter_map(|error| Some(error.downcast_ref::<io::Error>()?.kind()));
+        kinds.any(|kind| matches!(kind, io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable))
+    };
+    !failures.is_empty() && failures.iter().all(|(_, error)| in_use(error))
 }
 
 /// What the relay answered, if one did; else what the network said at each address.

@@ -96,6 +96,28 @@ fn a_leg_is_not_silent_while_bytes_of_a_frame_trickle_in() {
 }
 
 #[test]
+fn an_opener_that_only_listens_notices_within_three_seconds_that_what_came_stopped_with_its_path() {
+    let mut world = attached(calm());
+    world.write(ACCEPTOR, 10);
+    arrive(&mut world);
+    world.black_hole(FIRST);
+    wait(&mut world, 3000 * MILLISECOND, |w| w.ends[OPENER].wants_path());
+}
+
+#[test]
+fn a_pause_on_a_living_path_is_asked_about_once_and_then_all_is_quiet() {
+    let mut world = attached(calm());
+    world.write(ACCEPTOR, 10);
+    arrive(&mut world);
+    while let Some(next) = world.next_deadline() {
+        assert!(next - world.now < Duration::from_secs(1));
+        world.advance(next - world.now);
+        arrive(&mut world);
+    }
+    assert!(!world.ends[OPENER].wants_path());
+}
+
+#[test]
 fn silence_is_judged_more_slowly_each_time_until_something_is_acknowledged() {
     let mut world = attached(calm());
     world.write(OPENER, 10);

@@ -137,7 +137,7 @@ fn frame_bytes(read: &[u8]) -> Result<Option<usize>, FrameError> {
         Kind::Ack => Some(ACK_BYTES),
         Kind::Blocked | Kind::Fin | Kind::FinAck => Some(OFFSET_BYTES),
         Kind::Reset => Some(RESET_BYTES),
-        Kind::Done => Some(1),
+        Kind::Done | Kind::Ping | Kind::Pong => Some(1),
     })
 }
 
@@ -168,6 +168,8 @@ fn kind(byte: u8) -> Result<Kind, FrameError> {
         8 => Kind::FinAck,
         9 => Kind::Reset,
         10 => Kind::Done,
+        11 => Kind::Ping,
+        12 => Kind::Pong,
         other => return Err(FrameError::Kind(other)),
     })
 }
@@ -197,6 +199,8 @@ fn parse(mut bytes: Bytes) -> Result<Frame, FrameError> {
         Kind::FinAck => Frame::FinAck { offset: bytes.get_u64() },
         Kind::Reset => Frame::Reset { code: Code::from(bytes.get_u16()) },
         Kind::Done => Frame::Done,
+        Kind::Ping => Frame::Ping,
+        Kind::Pong => Frame::Pong,
     })
 }
 
@@ -236,6 +240,8 @@ mod tests {
             Frame::Reset { code: Code::Stale },
             Frame::Reset { code: Code::Other(999) },
             Frame::Done,
+            Frame::Ping,
+            Frame::Pong,
         ]
     }
 
@@ -267,7 +273,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_an_error_at_its_first_byte() {
-        for kind in [0, 11, 255] {
+        for kind in [0, 13, 255] {
             let mut decoder = Decoder::new();
             decoder.space()[0] = kind;
             decoder.filled(1);

@@ -6,7 +6,7 @@ use super::{
     Machine, Phase,
     error::StreamError,
     event::{Event, LegEnd, LegId},
-    legs::Leg,
+    legs::{Asking, Leg},
 };
 
 impl Machine {
@@ -20,8 +20,10 @@ impl Machine {
             Phase::Parting { until } | Phase::Telling { until, .. } => Some(until),
         };
         let attached = self.legs.current.as_ref().filter(|leg| leg.answered);
+        let ask = attached.and_then(|leg| leg.ask).filter(|_| self.phase == Phase::Open);
         let deadlines = [
             over,
+            ask,
             self.legs.current.as_ref().and_then(silent),
             self.legs.joining.as_ref().and_then(silent),
             self.legs.draining.map(|draining| draining.until),
@@ -34,6 +36,12 @@ impl Machine {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.legs.current.as_ref().is_some_and(|leg| leg.answered) {
             self.receiver.handle_timeout(now);
+        }
+        if let Some(leg) = self.legs.current.as_mut().filter(|leg| leg.answered)
+            && leg.ask.take_if(|ask| *ask <= now).is_some()
+            && self.phase == Phase::Open
+        {
+            leg.asking = Some(Asking::Due);
         }
         self.drop_silent_legs(now);
         if let Some(old) = self.legs.draining.take_if(|draining| draining.until <= now) {
@@ -51,6 +59,14 @@ impl Machine {
     pub fn heard_since(&self, leg: LegId, since: Instant) -> bool {
         let legs = [&self.legs.current, &self.legs.joining];
         legs.into_iter().flatten().any(|found| found.id == leg && found.heard_since(since))
+    }
+
+    /// Something was heard at `at` on the connection under a leg, though not on the leg.
+    pub fn heard_beside(&mut self, leg: LegId, at: Instant) {
+        let legs = [&mut self.legs.current, &mut self.legs.joining];
+        if let Some(found) = legs.into_iter().flatten().find(|found| found.id == leg) {
+            found.heard_beside(at, &self.config);
+        }
     }
 
     fn drop_silent_legs(&mut self, now: Instant) {
@@ -102,7 +118,8 @@ impl Machine {
         let Some(leg) = self.legs.current.as_mut() else {
             return;
         };
-        let owed = !leg.answered || awaits_farewell || self.sender.in_flight();
+        let asked = leg.asking == Some(Asking::Asked);
+        let owed = !leg.answered || awaits_farewell || asked || self.sender.in_flight();
         leg.waiting = if owed { leg.waiting.or(Some(now)) } else { None };
     }
 }

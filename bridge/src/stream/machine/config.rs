@@ -38,7 +38,10 @@ pub struct Config {
     /// Silence on a fresh leg, with HELLO or MOVE unanswered, after which it is lost; default
     /// 1.5 s, for the same reason.
     pub answer_max: Duration,
-    /// Bound on how often the two above double when legs die of silence with no acknowledgement
+    /// After this pause in what comes, an opener asks whether the leg is alive; default 750 ms: with
+    /// `silence_max` it notices within 3 s that what was in flight to it stopped with its path.
+    pub ask_after: Duration,
+    /// Bound on how often `silence_max` and `answer_max` double when legs die of silence with no acknowledgement
     /// between them; default 3 (to 12 s): a path with seconds of queue is slow, not dead, and
     /// must not be moved away from for ever.
     pub silence_doublings_max: u32,
@@ -65,6 +68,7 @@ impl Default for Config {
             ack_delay: Duration::from_millis(25),
             silence_max: Duration::from_millis(1500),
             answer_max: Duration::from_millis(1500),
+            ask_after: Duration::from_millis(750),
             silence_doublings_max: 3,
             drain_max: Duration::from_millis(2500),
             patience: Duration::from_secs(60),

@@ -72,11 +72,24 @@ impl Machine {
             _ if !self.is_answered(place) => return Err(unexpected),
             Frame::Data { offset, payload } => {
                 self.receiver.data(offset, payload, now, &self.config)?;
+                if self.is_opener()
+                    && let Some(leg) = self.legs.current.as_mut()
+                {
+                    // Only the opener can move the stream, and it has to notice when what comes stops
+                    // coming because the path died.
+                    leg.ask = Some(now + self.config.ask_after);
+                }
             }
             Frame::Ack { received, limit } => self.ack_heard(received, limit, now)?,
             Frame::Blocked { limit } => self.receiver.blocked(limit, &self.config)?,
             Frame::Fin { offset } => self.receiver.fin(offset)?,
             Frame::FinAck { offset } => self.fin_ack_heard(offset, now)?,
+            Frame::Ping => {
+                let asked = self.legs.current.as_mut().filter(|_| place == Place::Current);
+                asked.into_iter().for_each(|leg| leg.pong_owed = true);
+            }
+            // That it came is all it says.
+            Frame::Pong => {}
         }
         Ok(())
     }

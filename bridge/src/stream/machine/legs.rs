@@ -8,6 +8,9 @@ use super::{
     event::{LegId, Moved},
 };
 
+/// How often `answer_max` goes by before a leg that is not answered is lost although its connection lives.
+const ANSWERS_BESIDE: u32 = 8;
+
 /// The legs of one end.
 ///
 /// ```text
@@ -43,9 +46,23 @@ pub(super) struct Leg {
     pub(super) reset_sent: bool,
     /// Since when the peer owes us something here.
     pub(super) waiting: Option<Instant>,
+    /// Opener: when to ask whether the leg is alive, unless something comes before.
+    pub(super) ask: Option<Instant>,
+    /// PING is to be sent, or was and nothing has come since.
+    pub(super) asking: Option<Asking>,
+    /// PONG is to be sent.
+    pub(super) pong_owed: bool,
+    opened: Instant,
     heard: Instant,
     /// Since when bytes have come without completing a frame.
     partial: Option<Instant>,
+}
+
+/// How far the question for life is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asking {
+    Due,
+    Asked,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +102,10 @@ impl Leg {
             answered,
             reset_sent: false,
             waiting: None,
+            ask: None,
+            asking: None,
+            pong_owed: false,
+            opened: now,
             heard: now,
             partial: None,
         }
@@ -120,6 +141,16 @@ impl Leg {
     fn heard_frame(&mut self, now: Instant) {
         self.heard = now;
         self.partial = None;
+        self.asking = None;
+    }
+
+    /// The connection under the leg is alive: something was heard on it beside the leg. An answer to
+    /// HELLO or MOVE is not waited for without end for that.
+    pub(super) fn heard_beside(&mut self, at: Instant, config: &Config) {
+        let patient = self.answered || at < self.opened + config.answer_max * ANSWERS_BESIDE;
+        if patient && at > self.heard {
+            self.heard = at;
+        }
     }
 
     /// Bytes came. True if they have come for long without completing a frame.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     Machine, Phase, Role,
     event::LegId,
-    legs::{Leg, Place},
+    legs::{Asking, Leg, Place},
 };
 use crate::stream::frame::{Attached, Frame, Hello, Move};
 
@@ -76,6 +76,15 @@ impl Machine {
     }
 
     fn next_acknowledgement(&mut self, now: Instant) -> Option<Frame> {
+        if let Some(leg) = self.legs.current.as_mut() {
+            if std::mem::take(&mut leg.pong_owed) {
+                return Some(Frame::Pong);
+            }
+            if leg.asking.take_if(|asking| *asking == Asking::Due).is_some() {
+                leg.asking = Some(Asking::Asked);
+                return Some(Frame::Ping);
+            }
+        }
         if let Some((received, limit)) = self.receiver.next_ack(now) {
             return Some(Frame::Ack { received, limit });
         }
