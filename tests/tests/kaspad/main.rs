@@ -31,7 +31,10 @@ fn main() -> ExitCode {
         kaspad_trial("nodes_without_a_tunnel_see_each_other_at_127_0_0_1", without_a_tunnel),
         kaspad_trial("two_nodes_on_loopback_shake_hands_and_exchange_blocks", on_loopback),
         kaspad_trial("two_far_nodes_come_from_two_addresses_that_they_keep", far_addresses),
-        kaspad_trial("a_permanent_peer_is_back_after_its_sidecar_was_killed", permanent_peer),
+        kaspad_trial(
+            "a_permanent_peer_is_back_after_its_sidecar_was_killed_and_started_again",
+            permanent_peer,
+        ),
     ];
     for transport in [Transport::Tcp, Transport::Quic] {
         for (miner, outage_max) in [(Side::Dialler, OUTAGE_MAX), (Side::Acceptor, NOTICED_MAX)] {
@@ -103,8 +106,8 @@ async fn far_addresses() -> Result<()> {
         try_join!(one.lives(), other.lives())?;
 
         to_first.program.kill().await?;
-        one.ends().await?;
         to_first = forward("first").await?;
+        one.ends().await?;
         let again = Session::dial(&first, to_first.local, &acceptor).await?;
         ensure!(again.source().ip() == at, "seen at {} after {at}", again.source());
         again.carries_blocks().await
@@ -128,8 +131,8 @@ async fn permanent_peer() -> Result<()> {
         let session = Session::between(dialler, forward.local, acceptor, DEADLINE).await?;
         session.carries_blocks().await?;
         expose.kill().await?;
-        session.ends().await?;
         *expose = world.expose(Place::Host, "acceptor", acceptor, &["dialler"]).await?;
+        session.ends().await?;
         let again = Session::between(dialler, forward.local, acceptor, RETRY_MAX).await?;
         again.carries_blocks().await
     };

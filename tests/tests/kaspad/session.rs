@@ -109,14 +109,14 @@ impl<'nodes> Session<'nodes> {
         self.dialler.peer.connected.min(self.acceptor.peer.connected)
     }
 
-    /// Waits until both nodes have noticed that it is over.
+    /// Waits until both nodes have noticed that it is over, one of its sidecars having been replaced.
     pub(crate) async fn ends(&self) -> Result<()> {
         for End { node, peer } in [&self.dialler, &self.acceptor] {
             let gone = async || {
                 let peers = node.rpc().peers().await?;
                 Ok(peers.iter().all(|other| other.address != peer.address).then_some(()))
             };
-            eventually(format!("the end at {}", node.p2p()), HANDSHAKE_DEADLINE, gone).await?;
+            eventually(format!("the end at {}", node.p2p()), END_DEADLINE, gone).await?;
         }
         Ok(())
     }
@@ -183,6 +183,9 @@ const LOSSES: [&str; 7] = [
 
 /// A node gives a handshake 4 s for the versions and 8 s to be ready.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A sidecar that was started again knows no old streams, and says so to whoever asks.
+const END_DEADLINE: Duration = Duration::from_secs(20);
 
 /// For a stream that first has to notice that its path is dead, which takes 20 s at most.
 const BLOCKS_DEADLINE: Duration = Duration::from_secs(30);

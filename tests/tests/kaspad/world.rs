@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use punchline_tests::kaspad::{Kaspad, own_address};
 use punchline_tests::lab::{Lab, LabSpec, Nat};
-use punchline_tests::process::{Launch, Place, Program, binary};
+use punchline_tests::process::{Event, Launch, Place, Program, binary};
 use punchline_tests::scene::Transport;
 use tempfile::TempDir;
 
@@ -19,7 +19,8 @@ pub(crate) struct World {
     transport: Transport,
 }
 
-/// `punchline forward`, ready: its connection to the other sidecar stands, so that a node may dial.
+/// `punchline forward`, ready: a node may dial. Its connection to the other sidecar stands; on this
+/// machine, where nothing is in the way, it is direct.
 pub(crate) struct Forward {
     pub(crate) program: Program,
     pub(crate) local: SocketAddr,
@@ -79,14 +80,18 @@ impl World {
         name: &str,
         to: &str,
     ) -> Result<Forward> {
+        let place = place.into();
+        let always_direct = matches!(place, Place::Host);
         let peer = self.peer_id(to).await?;
         let local = format!("{}:26111", own_address());
         let program = self
-            .sidecar(place.into(), "forward", name)?
+            .sidecar(place, "forward", name)?
             .args(["--peer", &peer, "--service", "kaspad", "--local", &local])
             .spawn()?;
         let listening = program.wait_for("forward_listening", |_| true, DEADLINE).await?;
-        program.wait_for("connection_opened", |event| event.has("peer", &peer), DEADLINE).await?;
+        let ready =
+            |event: &Event| event.has("peer", &peer) && (!always_direct || event.has("path", "direct"));
+        program.wait_for("connection_opened", ready, DEADLINE).await?;
         let local = listening.text("local").context("no local address")?.parse()?;
         Ok(Forward { program, local })
     }
