@@ -27,7 +27,6 @@ fn main() -> Result<()> {
     drop(stop);
     runtime.block_on(serving)?;
     runtime.block_on(node.shutdown());
-    println!("ended");
     Ok(())
 }
 

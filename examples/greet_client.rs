@@ -11,7 +11,9 @@ use tokio_stream::wrappers::LinesStream;
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [relay, peer, ranges @ ..] = arguments.as_slice() else {
-        bail!("usage: greet_client <relay's address> <server's peer id> [range that counts as public]...")
+        bail!(
+            "usage: greet_client <relay's address> <server's peer id> [range that counts as public]..."
+        )
     };
     let relay: RelayAddr = relay.parse()?;
     let peer: PeerId = peer.parse().with_context(|| format!("`{peer}` is not a peer id"))?;

@@ -20,7 +20,10 @@ impl Greeter for Polite {
         Ok(Response::new(greeting(request.get_ref(), caller.as_ref())))
     }
 
-    async fn chat(&self, request: Request<Streaming<Name>>) -> Result<Response<Self::ChatStream>, Status> {
+    async fn chat(
+        &self,
+        request: Request<Streaming<Name>>,
+    ) -> Result<Response<Self::ChatStream>, Status> {
         let caller = request.extensions().get::<grpc::ConnectInfo>().cloned();
         let names = request.into_inner();
         Ok(Response::new(names.map(move |name| Ok(greeting(&name?, caller.as_ref()))).boxed()))

@@ -12,8 +12,6 @@ mod story;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use self::{
     stage::{Actor, Stage},
     story::{Scene, Story},
@@ -29,7 +27,7 @@ const SCENE_DEADLINE: Duration = Duration::from_secs(30);
 /// For the load to arrive: what a build without optimisation needs when a dozen demos share a core.
 const LOAD_DEADLINE: Duration = Duration::from_secs(180);
 
-/// Runs the demo; with `json`, prints one JSON object at the end and nothing else.
+/// Runs the demo; with `json`, prints one JSON object at the end and nothing else, also if it fails.
 ///
 /// # Errors
 /// If a process cannot be run, something does not happen in time, or a claim does not hold.
@@ -37,14 +35,18 @@ pub async fn run(json: bool) -> anyhow::Result<()> {
     let mut show = show::Show::new(json);
     show.title();
     let mut stage = Stage::new()?;
+    let mut story = Story::default();
     let outcome = tokio::select! {
-        outcome = play(&mut stage, &mut show) => outcome,
+        outcome = play(&mut stage, &mut show, &mut story) => outcome,
         () = crate::stop::told() => Err(anyhow::anyhow!("interrupted; nothing was concluded")),
     };
-    if outcome.is_err() {
+    if let Err(error) = outcome {
         stage.kill().await;
+        let error = error.context(stage.complaints());
+        story.broke_off(format!("{error:#}"));
+        show.broken_off(&story)?;
+        return Err(error);
     }
-    let story = outcome.with_context(|| stage.complaints())?;
     show.verdict(&story)?;
     match story.claims().iter().find(|claim| !claim.holds) {
         None => Ok(()),
@@ -52,14 +54,13 @@ pub async fn run(json: bool) -> anyhow::Result<()> {
     }
 }
 
-async fn play(stage: &mut Stage, show: &mut show::Show) -> anyhow::Result<Story> {
-    let mut story = Story::default();
+async fn play(stage: &mut Stage, show: &mut show::Show, story: &mut Story) -> anyhow::Result<()> {
     let relay = stage.spawn(Actor::Relay, &["--external", "auto"])?;
-    let listening = until(stage, show, &mut story, Scene::RelayListening).await?;
+    let listening = until(stage, show, story, Scene::RelayListening).await?;
     let relay = format!("{}/p2p/{relay}", listening.text("address"));
 
     let server = stage.spawn(Actor::Server, &["--relay", &relay])?;
-    until(stage, show, &mut story, Scene::ReservationHeld).await?;
+    until(stage, show, story, Scene::ReservationHeld).await?;
 
     let load = LOAD_MIB.to_string();
     let client = ["--relay", &relay, "--peer", &server, "--load-mib", &load, "--load-until-direct"];
@@ -73,7 +74,7 @@ async fn play(stage: &mut Stage, show: &mut show::Show) -> anyhow::Result<Story>
         Scene::LoadSent,
         Scene::LoadReceived,
     ] {
-        until(stage, show, &mut story, scene).await?;
+        until(stage, show, story, scene).await?;
     }
     for actor in [Actor::Client, Actor::Server, Actor::Relay] {
         let status = stage.terminate(actor).await?;
@@ -83,7 +84,7 @@ async fn play(stage: &mut Stage, show: &mut show::Show) -> anyhow::Result<Story>
             story.add(seen);
         }
     }
-    Ok(story)
+    Ok(())
 }
 
 /// Lets the story go on until `scene` has happened.
@@ -100,7 +101,10 @@ async fn until(
             }
             let seen = stage.next().await?;
             show.event(&seen);
-            story.add(seen);
+            story.add(seen.clone());
+            if seen.name() == "session_ended" {
+                anyhow::bail!("the {}'s session ended: {}", seen.actor, seen.text("cause"));
+            }
         }
     };
     let deadline = if scene == Scene::LoadSent { LOAD_DEADLINE } else { SCENE_DEADLINE };

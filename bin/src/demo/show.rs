@@ -74,6 +74,14 @@ impl Show {
         Ok(())
     }
 
+    /// The story as far as it went, for machines; people have seen it.
+    pub(super) fn broken_off(&self, story: &Story) -> anyhow::Result<()> {
+        match self.json {
+            true => crate::print_line(&story.to_json().to_string()),
+            false => Ok(()),
+        }
+    }
+
     fn line(&self, text: &str) {
         if !self.json {
             // A reader that went away has seen enough; the exit code tells the rest.

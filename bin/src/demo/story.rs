@@ -76,6 +76,8 @@ pub(super) struct Claim {
 pub(super) struct Story {
     seen: Vec<Seen>,
     exits: Vec<(Actor, bool)>,
+    /// Why it did not come to its end.
+    failure: Option<String>,
 }
 
 impl Story {
@@ -85,6 +87,10 @@ impl Story {
 
     pub(super) fn exited(&mut self, actor: Actor, status: ExitStatus) {
         self.exits.push((actor, status.success()));
+    }
+
+    pub(super) fn broke_off(&mut self, reason: String) {
+        self.failure = Some(reason);
     }
 
     pub(super) fn find(&self, scene: Scene) -> Option<&Seen> {
@@ -216,7 +222,8 @@ impl Story {
         let claims = self.claims();
         let (load_bytes, load_took) = self.load();
         json!({
-            "ok": claims.iter().all(|claim| claim.holds),
+            "ok": self.failure.is_none() && claims.iter().all(|claim| claim.holds),
+            "failure": self.failure,
             "claims": claims,
             "time_to_session_ms": ms(self.time_to_session()),
             "time_to_direct_ms": ms(self.time_to_direct()),
@@ -240,4 +247,21 @@ impl Story {
 
 fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or("none")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_that_broke_off_is_not_ok_and_says_why() {
+        let mut story = Story::default();
+        assert_eq!(story.to_json()["failure"], Value::Null);
+        story.broke_off("the relay ended on its own".to_owned());
+        let told = story.to_json();
+        assert_eq!(
+            (&told["ok"], &told["failure"]),
+            (&json!(false), &json!("the relay ended on its own"))
+        );
+    }
 }

@@ -1,0 +1,36 @@
+//! Clients that nobody here wrote reach servers that nobody here wrote, through `punchline expose` and
+//! `punchline forward`: gRPC from Python, HTTP/1.1 from curl, a WebSocket, and a terminal's single bytes.
+//!
+//! The Python programs lie beside this file; they check what they get and fail if it is wrong.
+
+mod grpc;
+mod http;
+mod terminal;
+mod websocket;
+mod world;
+
+use std::process::ExitCode;
+
+use punchline_tests::trial::{run, tool_trial, trial};
+
+fn main() -> ExitCode {
+    run(vec![
+        tool_trial("grpc_from_python_works_in_every_shape_over_tcp", grpc::missing, grpc::over_tcp),
+        tool_trial("grpc_from_python_works_over_a_unix_socket", grpc::missing, grpc::over_unix),
+        tool_trial("http_from_curl_keeps_its_connection_alive", http::missing, http::keep_alive),
+        tool_trial("http_from_curl_loads_10_mib_whole_or_in_chunks", http::missing, http::downloads),
+        tool_trial("a_websocket_talks_and_closes_in_order", websocket::missing, websocket::talks),
+        trial("single_bytes_are_echoed_while_the_stream_moves", terminal::keystrokes),
+        trial("one_direction_ends_and_the_other_goes_on", terminal::half_close),
+    ])
+}
+
+/// What it takes to run one of the Python programs with these modules.
+fn python_without(modules: &str, packages: &str) -> Option<String> {
+    let run = std::process::Command::new(PYTHON).args(["-c", &format!("import {modules}")]).output();
+    let there = run.is_ok_and(|output| output.status.success());
+    (!there).then(|| format!("{PYTHON} has no {modules}: apt-get install {packages}"))
+}
+
+/// Debian's own, since its packages are for no other.
+const PYTHON: &str = "/usr/bin/python3";
