@@ -70,9 +70,11 @@ impl Absences {
         self.departures.retain(|_, departure| departure.link != Some(connection));
     }
 
-    /// The peer is back.
-    pub(crate) fn connected(&mut self, peer: PeerId) {
-        self.departures.retain(|_, departure| departure.peer != peer);
+    /// The peer is back, or its next process is: whichever it is shows soon.
+    pub(crate) fn connected(&mut self, peer: PeerId, now: Instant) {
+        for departure in self.departures.values_mut().filter(|departure| departure.peer == peer) {
+            departure.until = now + self.grace;
+        }
     }
 
     /// The streams to give up; each is said once.
@@ -117,12 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_back_is_not_absent() {
+    fn a_peer_that_is_back_has_the_time_again_to_carry_its_streams_on() {
         let (mut absences, key, connection, now) = world();
         absences.departed(key.peer, connection, None, now, now);
         absences.detached(key, connection);
-        absences.connected(key.peer);
-        assert_eq!(absences.next_deadline(), None);
+        absences.connected(key.peer, now + GRACE / 2);
+        assert_eq!(absences.take_due(now + GRACE), []);
+        assert_eq!(absences.take_due(now + GRACE / 2 + GRACE), [key]);
     }
 
     #[test]

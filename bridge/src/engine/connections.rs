@@ -1,7 +1,7 @@
 //! Which connections are up, which of a peer's is the best, and which nobody uses any more.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,7 @@ pub(crate) struct Connection {
     pub(crate) path: Path,
     pub(crate) transport: Transport,
     pub(crate) direction: crate::path::Direction,
+    opened: Instant,
     order: u64,
     users: usize,
     unused_since: Instant,
@@ -43,7 +44,12 @@ pub(crate) struct Connections {
     by_peer: HashMap<PeerId, Vec<ConnectionId>>,
     transports: [Transport; 2],
     opened: u64,
+    /// Closed lately, with the time of the last answer; the streams on them may learn of it later.
+    gone: VecDeque<(ConnectionId, Instant)>,
 }
+
+/// Closed connections that are remembered: those of one moment, when a network goes.
+const GONE_MAX: usize = 256;
 
 /// What keeps a peer's connections although no stream uses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +70,13 @@ pub(crate) struct Grace {
 
 impl Connections {
     pub(crate) fn new(transports: [Transport; 2]) -> Self {
-        Self { all: HashMap::new(), by_peer: HashMap::new(), transports, opened: 0 }
+        Self {
+            all: HashMap::new(),
+            by_peer: HashMap::new(),
+            transports,
+            opened: 0,
+            gone: VecDeque::new(),
+        }
     }
 
     pub(crate) fn opened(&mut self, opened: &Opened, now: Instant) {
@@ -74,6 +86,7 @@ impl Connections {
             path: opened.path,
             transport: opened.transport,
             direction: opened.direction,
+            opened: now,
             order: self.opened,
             users: 0,
             unused_since: now,
@@ -95,6 +108,8 @@ impl Connections {
             }
         }
         let cause = connection.closing.take();
+        self.gone.truncate(GONE_MAX - 1);
+        self.gone.push_front((id, connection.answered));
         Some((connection, cause))
     }
 
@@ -125,6 +140,14 @@ impl Connections {
             .filter(|(id, found)| *id > than && found.closing.is_none() && !found.suspect)
             .map(|(id, _)| id)
             .max()
+    }
+
+    /// Whether a peer has a connection that came up after this one had last answered.
+    pub(crate) fn came_after(&self, lost: ConnectionId, peer: PeerId) -> bool {
+        let live = self.all.get(&lost).map(|lost| lost.answered);
+        let gone = || self.gone.iter().find(|(id, _)| *id == lost).map(|(_, answered)| *answered);
+        let Some(answered) = live.or_else(gone) else { return false };
+        self.of(peer).any(|(id, found)| id > lost && found.opened > answered)
     }
 
     /// The peer answered on it.

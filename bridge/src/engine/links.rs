@@ -53,7 +53,7 @@ impl Engine {
             self.advance(open, now);
         }
         self.holds.connected(peer);
-        self.absences.connected(peer);
+        self.absences.connected(peer, now);
         self.moves.hope(peer);
         self.orphans.connected(peer, now);
         self.place_all(peer, now);

@@ -58,10 +58,9 @@ impl Engine {
                 self.reach(key.peer, now);
             }
         } else {
-            // An older connection may be just as dead and not known to be; a newer one shows that the
-            // peer came back.
-            let newer = |id: ConnectionId| lost.is_none_or(|lost| id > lost);
-            let back = self.connections.of(key.peer).any(|(id, _)| newer(id));
+            // An older connection may be just as dead and not known to be; one that came up after the
+            // lost one last answered shows that the peer came back.
+            let back = lost.is_some_and(|lost| self.connections.came_after(lost, key.peer));
             self.orphans.detached(key, back, now);
         }
     }

@@ -80,7 +80,6 @@ async fn a_killed_forwarder_resets_the_targets_sockets_and_its_successor_serves(
 }
 
 #[tokio::test]
-#[ignore = "its system resets what it had not read, and a reset does not count as the end of a peer yet"]
 async fn an_exposer_killed_in_the_middle_of_a_transfer_resets_local_sockets_too() -> Result<()> {
     let world = World::new()?;
     let ((_relay, relay), service) = (world.relay().await?, format!("echo={}", tcp_echo().await?));

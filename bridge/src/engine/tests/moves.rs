@@ -274,8 +274,22 @@ fn a_peers_stream_is_given_up_when_the_peer_came_back_and_did_not_move_it() {
     let mut world = World::new();
     let lost = world.relayed();
     world.inbound(lost, Queue::Free { ask: false });
+    world.pass(MS);
     world.direct(Transport::Tcp);
     assert!(forsaken(&mut world, lost));
+}
+
+#[test]
+fn a_newer_connection_that_was_there_while_the_lost_one_answered_proves_nothing() {
+    let mut world = World::new();
+    let lost = world.relayed();
+    world.inbound(lost, Queue::Free { ask: false });
+    world.pass(MS);
+    world.direct(Transport::Tcp);
+    world.pass(MS);
+    world.tell(Input::Responsive { connection: lost });
+    world.closed(lost);
+    assert!(!forsaken(&mut world, lost));
 }
 
 #[test]
