@@ -1,9 +1,9 @@
 //! Unmodified programs, reached from afar: `punchline expose`, `punchline forward` and `punchline run`.
 //!
-//! Reading order: here a process with any number of both is put together; [`expose`] lets peers in to a
-//! [`target`], [`forward`] stands in for a peer's service at a [`local`] address, and [`splice`] joins
-//! what comes from one side to the other. [`socket`] is a local connection, [`seats`] counts those of a
-//! service, [`event`] says what happened.
+//! Reading order: here a process with any number of both is put together; `expose` lets peers in to a
+//! `target`, `forward` stands in for a peer's service at a `local` address, and `splice` joins
+//! what comes from one side to the other. `socket` is a local connection, `seats` counts those of a
+//! service, `event` says what happened.
 
 pub mod event;
 mod expose;

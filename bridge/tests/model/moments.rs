@@ -105,6 +105,20 @@ fn an_opener_that_only_listens_notices_within_three_seconds_that_what_came_stopp
 }
 
 #[test]
+fn a_flood_of_questions_for_life_is_answered_with_one_word() {
+    let mut world = attached(calm());
+    let now = world.now;
+    for end in [OPENER, ACCEPTOR] {
+        let machine = world.machine(end);
+        for _ in 0..10_000 {
+            machine.handle_frame(FIRST, Frame::Ping, now).unwrap();
+        }
+        assert_eq!(machine.poll_transmit(FIRST, now), Some(Frame::Pong));
+        assert_eq!(machine.poll_transmit(FIRST, now), None);
+    }
+}
+
+#[test]
 fn a_pause_on_a_living_path_is_asked_about_once_and_then_all_is_quiet() {
     let mut world = attached(calm());
     world.write(ACCEPTOR, 10);
