@@ -84,7 +84,7 @@ pub enum Command {
     Expose(Expose),
     /// A peer's service on a local port or Unix socket.
     Forward(Box<Forward>),
-    /// Everything that the [[expose]] and [[forward]] tables of the settings file ask for, in one process.
+    /// Everything that the `[[expose]]` and `[[forward]]` tables of the settings file ask for, in one process.
     Run(Run),
     /// Strings that let whoever has one use a service of this node: make, show and revoke them.
     Ticket(ticket::Ticket),
