@@ -5,16 +5,17 @@
 //! short time, and never wait in it. Whoever acts drives the legs at once, with the carrier's waker, so
 //! that a write reaches the substream without another task being scheduled.
 
+mod task;
+
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
-    task::{Context, Poll, Waker, ready},
-    time::{Duration, Instant},
+    task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use tokio::sync::mpsc;
 
+use self::task::Carrier;
 use super::{
     StreamKey,
     facts::{Carrying, MoveRecord, StreamFacts},
@@ -29,9 +30,6 @@ const TURNS_MAX: usize = 4;
 
 /// Frames and reads of one leg before the others have their turn and the lock is free: two reads' worth.
 const READS_MAX: usize = 8;
-
-/// A timer that fires so much too late tells that this process was starved or asleep.
-const LATE: Duration = Duration::from_millis(250);
 
 /// Payload that is thrown away after the program let go of a stream: a GOAWAY and the like.
 const DISCARDED_BYTES_MAX: usize = 64 << 10;
@@ -106,10 +104,7 @@ impl Shared {
             unread: None,
         };
         let shared = Arc::new(Self { inner: Mutex::new(inner), facts });
-        tokio::spawn(Carrier {
-            shared: shared.clone(),
-            timer: Box::pin(tokio::time::sleep_until(tokio::time::Instant::now())),
-        });
+        tokio::spawn(Carrier::new(shared.clone()));
         shared
     }
 
@@ -446,17 +441,6 @@ impl Inner {
         wake(&mut self.writer);
     }
 
-    /// Before a leg is judged by its silence: it may have been heard beside it, and a process that did
-    /// not get to run for long has not listened.
-    fn look_around(&mut self, due: Instant, now: Instant) {
-        let starved = now.saturating_duration_since(due) > LATE;
-        for leg in &self.legs {
-            if let Some(at) = leg.on.pulse.last().max(starved.then_some(now)) {
-                self.machine.heard_beside(leg.id, at);
-            }
-        }
-    }
-
     fn deadline(&self) -> Option<Instant> {
         let legs = self.legs.iter().filter_map(Leg::deadline).min();
         [self.machine.poll_timeout(), legs].into_iter().flatten().min()
@@ -466,48 +450,5 @@ impl Inner {
 fn wake(waker: &mut Option<Waker>) {
     if let Some(waker) = waker.take() {
         waker.wake();
-    }
-}
-
-/// The task of one stream.
-pub(super) struct Carrier {
-    shared: Arc<Shared>,
-    timer: Pin<Box<tokio::time::Sleep>>,
-}
-
-impl Future for Carrier {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        let mut inner = ready!(this.shared.try_lock(cx));
-        if !inner.carrier.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            inner.carrier = Some(cx.waker().clone());
-        }
-        loop {
-            let now = Instant::now();
-            if !inner.drive(cx, now) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if inner.closed && inner.legs.is_empty() {
-                return Poll::Ready(());
-            }
-            let Some(due) = inner.deadline() else { return Poll::Pending };
-            if due <= now {
-                inner.look_around(due, now);
-                inner.machine.handle_timeout(now);
-                continue;
-            }
-            // A timer that is set to something earlier finds out then: deadlines move with every frame.
-            if inner.armed.is_some_and(|armed| now < armed && armed <= due) {
-                return Poll::Pending;
-            }
-            inner.armed = Some(due);
-            this.timer.as_mut().reset(due.into());
-            if this.timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-        }
     }
 }
