@@ -1,33 +1,36 @@
 //! Any bytes, cut anywhere: an error, or frames that say the same when encoded again.
 
-use bytes::BytesMut;
-use punchline_bridge::stream::frame::{DATA_BYTES_MAX, Decoder};
-
-/// One DATA frame of the largest size: more is never offered to a read.
-const SPACE_BYTES_MAX: usize = DATA_BYTES_MAX + 11;
+use bytes::Bytes;
+use punchline_bridge::stream::frame::{DATA_HEAD_BYTES, Decoder, Frame, Item};
 
 /// The first byte of the input says how many bytes less one come at a time; the rest are the bytes.
 pub fn run(input: &[u8]) {
-    let Some((cut, mut bytes)) = input.split_first() else { return };
-    let (mut decoder, mut said) = (Decoder::new(), BytesMut::new());
-    let all = bytes;
-    while !bytes.is_empty() {
-        let space = decoder.space();
-        assert!((1..=SPACE_BYTES_MAX).contains(&space.len()), "room for {} bytes", space.len());
-        let read = bytes.len().min(space.len()).min(usize::from(*cut) + 1);
-        space[..read].copy_from_slice(&bytes[..read]);
-        decoder.filled(read);
-        bytes = &bytes[read..];
+    let Some((cut, bytes)) = input.split_first() else { return };
+    let (mut decoder, mut said, mut goes_on) = (Decoder::new(), Vec::new(), false);
+    for mut piece in bytes.chunks(usize::from(*cut) + 1) {
         loop {
-            match decoder.decode() {
-                Ok(Some(frame)) => frame.encode(&mut said),
+            match decoder.decode(&mut piece) {
+                Ok(Some(Item::Frame(frame))) => frame.encode(&mut said),
+                Ok(Some(Item::Data { offset, payload })) => {
+                    if !goes_on {
+                        let rest = decoder.payload().map_or(0, |(_, left)| left);
+                        say_head(offset, payload.len() + rest, &mut said);
+                    }
+                    said.extend_from_slice(payload);
+                    goes_on = decoder.payload().is_some();
+                }
                 Ok(None) => break,
                 Err(_) => return,
             }
         }
-        if !decoder.is_partial() {
-            decoder.park();
-        }
+        assert!(piece.is_empty(), "bytes that were not taken are lost");
+        assert!(decoder.missing() > 0);
     }
-    assert!(all.starts_with(&said), "a frame says something else when encoded again");
+    assert!(bytes.starts_with(&said), "a frame says something else when encoded again");
+}
+
+fn say_head(offset: u64, length: usize, said: &mut Vec<u8>) {
+    let start = said.len();
+    Frame::Data { offset, payload: Bytes::from(vec![0; length]) }.encode(said);
+    said.truncate(start + DATA_HEAD_BYTES);
 }

@@ -15,7 +15,7 @@ use punchline_bridge::{
     stream::{
         StreamId,
         budget::Budget,
-        frame::{Code, Decoder, Frame, Hello},
+        frame::{Code, Decoder, Frame, Hello, Item},
         machine::{Config, Event, LegId, LossCause, Machine, Violation},
     },
 };
@@ -120,23 +120,27 @@ impl Attack {
     }
 
     fn receive(&mut self, slot: usize, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let decoder = &mut self.decoders[slot];
-            let space = decoder.space();
-            let read = bytes.len().min(space.len());
-            space[..read].copy_from_slice(&bytes[..read]);
-            decoder.filled(read);
-            bytes = &bytes[read..];
-            loop {
-                match self.decoders[slot].decode() {
-                    Ok(Some(frame)) => self.hear(slot, frame),
-                    Ok(None) => break,
-                    Err(error) => {
-                        self.decoders[slot] = Decoder::new();
-                        return self.machine.malformed(self.legs[slot], error, self.now);
-                    }
+        loop {
+            match self.decoders[slot].decode(&mut bytes) {
+                Ok(Some(Item::Frame(frame))) => self.hear(slot, frame),
+                Ok(Some(Item::Data { offset, payload })) => self.hear_payload(slot, offset, payload),
+                Ok(None) => return,
+                Err(error) => {
+                    self.decoders[slot] = Decoder::new();
+                    return self.machine.malformed(self.legs[slot], error, self.now);
                 }
             }
+        }
+    }
+
+    /// Up to half of what a reader waits for goes past the machine.
+    fn hear_payload(&mut self, slot: usize, offset: u64, payload: &[u8]) {
+        let (leg, now) = (self.legs[slot], self.now);
+        let was_over = self.machine.failure().is_some() || self.seen.finished;
+        let past = if self.machine.is_next(leg, offset) { payload.len() / 2 } else { 0 };
+        let taken = self.machine.handle_payload(leg, offset, payload, past, now);
+        if let (Err(violation), false) = (taken, was_over) {
+            self.is_failed_by(violation);
         }
     }
 

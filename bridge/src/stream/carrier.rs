@@ -2,37 +2,34 @@
 //!
 //! A [`Carrier`] is a task for each stream; it owns nothing but a share of [`Shared`], which the
 //! program's [`Stream`](super::Stream) and the driver hold too. All of them act under one lock, for a
-//! short time, and never wait in it. Whoever acts drives the legs at once, with the carrier's waker, so
-//! that a write reaches the substream without another task being scheduled.
+//! short time, and never wait in it.
+//!
+//! Whoever acts drives the legs at once (`drive`): a write reaches the substream, and what arrives
+//! reaches its reader, without another task being scheduled. As long as the program comes back to its
+//! stream (`program`), a leg that has something wakes the program; else it wakes the carrier (`nudge`).
 
+mod drive;
+mod nudge;
+mod program;
 mod task;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
-    task::{Context, Poll, Waker},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Waker},
     time::Instant,
 };
 
 use tokio::sync::mpsc;
 
-use self::task::Carrier;
+use self::{nudge::Nudge, program::Attendance, task::Carrier};
 use super::{
     StreamKey,
     facts::{Carrying, MoveRecord, StreamFacts},
-    frame::{Code, Decoder, Frame, Hello, Move},
-    leg::{Leg, Pipe, Read},
+    frame::{Code, Hello, Move},
+    leg::{Leg, Pipe},
     machine::{self, Farewell, LegId, LossCause, Machine, MoveError, StreamError},
 };
 use crate::path::ConnectionId;
-
-/// Turns of sending before others get the lock, each a leg's buffer full.
-const TURNS_MAX: usize = 4;
-
-/// Frames and reads of one leg before the others have their turn and the lock is free: two reads' worth.
-const READS_MAX: usize = 8;
-
-/// Payload that is thrown away after the program let go of a stream: a GOAWAY and the like.
-const DISCARDED_BYTES_MAX: usize = 64 << 10;
 
 /// What a stream tells the driver. Each note answers something the driver did, or ends a leg or the
 /// stream, so their number is bounded by those.
@@ -60,14 +57,20 @@ pub(crate) type Notes = mpsc::UnboundedSender<(StreamKey, Note)>;
 pub(crate) struct Shared {
     inner: Mutex<Inner>,
     facts: Arc<StreamFacts>,
+    /// What legs wake.
+    waker: Waker,
 }
 
-pub(super) struct Inner {
-    pub(super) machine: Machine,
+struct Inner {
+    machine: Machine,
     legs: Vec<Leg>,
-    pub(super) reader: Option<Waker>,
-    pub(super) writer: Option<Waker>,
-    carrier: Option<Waker>,
+    /// Which leg is read next.
+    next_leg: usize,
+    /// Waits without attending to the stream.
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    nudge: Arc<Nudge>,
+    attendance: Attendance,
     /// What the carrier's timer is set to.
     armed: Option<Instant>,
     closed: bool,
@@ -85,17 +88,20 @@ impl Shared {
         facts: Arc<StreamFacts>,
         leg: LegId,
         io: Box<dyn Pipe>,
-        decoder: Decoder,
         notes: Notes,
     ) -> Arc<Self> {
         let key = StreamKey { peer: facts.peer, stream: facts.stream };
-        let first = Leg::new(leg, facts.carrying(), io, decoder);
+        let first = Leg::new(leg, facts.carrying(), io);
+        let nudge = Arc::new(Nudge::default());
+        let waker = Waker::from(nudge.clone());
         let inner = Inner {
             machine,
             legs: vec![first],
+            next_leg: 0,
             reader: None,
             writer: None,
-            carrier: None,
+            nudge,
+            attendance: Attendance::default(),
             armed: None,
             closed: false,
             notes,
@@ -103,7 +109,7 @@ impl Shared {
             facts: facts.clone(),
             unread: None,
         };
-        let shared = Arc::new(Self { inner: Mutex::new(inner), facts });
+        let shared = Arc::new(Self { inner: Mutex::new(inner), facts, waker });
         tokio::spawn(Carrier::new(shared.clone()));
         shared
     }
@@ -121,7 +127,7 @@ impl Shared {
     ) -> Result<(), MoveError> {
         let mut inner = self.lock();
         inner.machine.begin_move(leg, Instant::now())?;
-        inner.adopt(Leg::new(leg, on, io, Decoder::new()));
+        inner.adopt(Leg::new(leg, on, io), &mut self.context());
         Ok(())
     }
 
@@ -132,7 +138,6 @@ impl Shared {
         ask: &Ask,
         on: Carrying,
         io: Box<dyn Pipe>,
-        decoder: Decoder,
     ) -> Result<(), (Farewell, Box<dyn Pipe>)> {
         let mut inner = self.lock();
         let now = Instant::now();
@@ -141,10 +146,10 @@ impl Shared {
             Ask::Hello(hello) => inner.machine.handle_hello(leg, hello, now),
         };
         if let Err(farewell) = taken {
-            inner.act();
+            inner.act(&mut self.context(), Instant::now());
             return Err((farewell, io));
         }
-        inner.adopt(Leg::new(leg, on, io, decoder));
+        inner.adopt(Leg::new(leg, on, io), &mut self.context());
         Ok(())
     }
 
@@ -156,7 +161,7 @@ impl Shared {
         for leg in lost {
             inner.lose(leg, LossCause::ConnectionClosed);
         }
-        inner.act();
+        inner.act(&mut self.context(), Instant::now());
     }
 
     /// Whether the peer was heard since then on a leg that `runs` where is asked for.
@@ -169,35 +174,26 @@ impl Shared {
     pub(crate) fn reset(&self, code: Code) {
         let mut inner = self.lock();
         inner.machine.reset(code, Instant::now());
-        inner.act();
+        inner.act(&mut self.context(), Instant::now());
     }
 
     /// The node is gone: nobody will bring a path any more.
     pub(crate) fn abandon(&self) {
         let mut inner = self.lock();
         inner.machine.reset(Code::Shutdown, Instant::now());
-        inner.act();
+        inner.act(&mut self.context(), Instant::now());
         for leg in inner.legs.iter().map(|leg| leg.id).collect::<Vec<_>>() {
             inner.remove(leg);
         }
         inner.close();
-        wake(&mut inner.carrier.clone());
+        inner.nudge.carrier();
     }
 
-    /// For whoever can come again at once: a thread that waits here runs no other task, and one that
-    /// carries much holds the lock for long.
-    pub(super) fn try_lock(&self, cx: &Context<'_>) -> Poll<MutexGuard<'_, Inner>> {
-        match self.inner.try_lock() {
-            Ok(inner) => Poll::Ready(inner),
-            Err(TryLockError::Poisoned(poisoned)) => Poll::Ready(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-        }
+    fn context(&self) -> Context<'_> {
+        Context::from_waker(&self.waker)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -209,145 +205,23 @@ pub(crate) enum Ask {
 }
 
 impl Inner {
-    /// Sends what follows from what was done, on behalf of whoever holds the lock. What arrives is for
-    /// the carrier, which every leg's reading side wakes.
-    pub(super) fn act(&mut self) {
-        let Some(carrier) = self.carrier.take() else { return };
-        let now = Instant::now();
-        let finished = self.send(&mut Context::from_waker(&carrier), now);
-        let due = self.deadline();
-        // A timer that has fired is set to nothing any more.
-        let armed = self.armed.filter(|armed| *armed > now);
-        let earlier = due.is_some_and(|due| armed.is_none_or(|armed| due < armed));
-        if !finished || earlier || self.closed {
-            carrier.wake_by_ref();
-        }
-        self.carrier = Some(carrier);
-    }
-
     /// Takes a leg that the machine knows.
-    fn adopt(&mut self, leg: Leg) {
+    fn adopt(&mut self, leg: Leg, cx: &mut Context<'_>) {
         self.legs.push(leg);
-        self.act();
-        if let Some(carrier) = &self.carrier {
-            carrier.wake_by_ref();
-        }
+        self.act(cx, Instant::now());
+        // Nobody has read from it yet.
+        self.nudge.carrier();
     }
 
-    /// Moves frames until nothing moves. False if it stopped for the sake of others.
-    fn drive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let read = self.read(cx, now);
-        let sent = self.send(cx, now);
-        read && sent
+    fn leg(&mut self, id: LegId) -> Option<&mut Leg> {
+        self.legs.iter_mut().find(|leg| leg.id == id)
     }
 
-    /// Takes what arrived. False if there may be more.
-    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let (mut all, mut at) = (true, 0);
-        while let Some(leg) = self.legs.get(at) {
-            let (id, reads) = (leg.id, !leg.is_leaving());
-            all &= !reads || (0..READS_MAX).any(|_| !self.read_one(id, cx, now));
-            // It may be gone, and another in its place.
-            at += usize::from(self.legs.get(at).is_some_and(|leg| leg.id == id));
-        }
-        all
-    }
-
-    /// Sends what is to be sent. False if it stopped for the sake of others.
-    fn send(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        (0..TURNS_MAX).any(|_| {
-            let written = self.write(cx, now);
-            let happened = self.events(now);
-            self.forget_left(cx, now);
-            !written && !happened
-        })
-    }
-
-    fn read_one(&mut self, id: LegId, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some(leg) = self.legs.iter_mut().find(|leg| leg.id == id) else { return false };
-        match leg.poll_read(cx) {
-            Read::Frame(frame) => {
-                leg.on.pulse.beat(now);
-                if let Frame::Data { payload, .. } = &frame {
-                    self.facts.count_received(leg.on.path, payload.len());
-                }
-                if let Err(violation) = self.machine.handle_frame(id, frame, now) {
-                    tracing::debug!(stream = %self.facts.stream, %violation, "a stream was reset");
-                }
-                self.discard();
-                true
-            }
-            Read::Bytes => {
-                leg.on.pulse.beat(now);
-                self.machine.heard(id, now);
-                true
-            }
-            Read::Malformed(error) => {
-                self.machine.malformed(id, error, now);
-                false
-            }
-            Read::Ended => self.lose(id, LossCause::Ended),
-            Read::Failed(kind) => self.lose(id, LossCause::Io(kind)),
-            Read::Nothing => false,
-        }
-    }
-
-    /// The program let go of its end: what it shut down is still delivered, all else is reset.
-    pub(super) fn let_go(&mut self) {
-        self.unread = Some(0);
-        if !self.machine.is_finished_here() {
-            self.machine.reset(Code::Cancelled, Instant::now());
-        }
-        self.act();
-    }
-
-    /// Nobody reads any more. A few last words must not stop the peer's FIN; more are a peer that
-    /// does not know, and is told.
-    fn discard(&mut self) {
-        let Some(mut discarded) = self.unread else { return };
-        let mut scratch = [0; 4096];
-        while let Ok(Some(read @ 1..)) = self.machine.read(&mut scratch) {
-            discarded += read;
-        }
-        self.unread = Some(discarded);
-        if discarded > DISCARDED_BYTES_MAX {
-            self.machine.reset(Code::Cancelled, Instant::now());
-        }
-    }
-
-    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let mut progress = false;
-        let mut lost = Vec::new();
-        for leg in &mut self.legs {
-            let mut more = !leg.is_leaving();
-            while more && leg.takes_more() {
-                let Some(frame) = self.machine.poll_transmit(leg.id, now) else {
-                    more = false;
-                    break;
-                };
-                if let Frame::Data { payload, .. } = &frame {
-                    self.facts.count_sent(leg.on.path, payload.len());
-                }
-                leg.put(&frame);
-                progress = true;
-            }
-            match leg.poll_write(cx, more) {
-                Ok(written) => progress |= written,
-                Err(_) if leg.is_leaving() => {}
-                Err(error) => lost.push((leg.id, LossCause::Io(error.kind()))),
-            }
-        }
-        for (leg, cause) in lost {
-            progress |= self.lose(leg, cause);
-        }
-        progress
-    }
-
-    fn lose(&mut self, id: LegId, cause: LossCause) -> bool {
-        self.machine.leg_lost(id, cause, Instant::now());
-        self.events(Instant::now());
+    fn lose(&mut self, id: LegId, cause: LossCause) {
+        let now = Instant::now();
+        self.machine.leg_lost(id, cause, now);
+        self.events(now);
         self.remove(id);
-        true
     }
 
     fn remove(&mut self, id: LegId) {
@@ -357,61 +231,8 @@ impl Inner {
         }
     }
 
-    fn forget_left(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let mut left = Vec::new();
-        for leg in &mut self.legs {
-            if leg.poll_left(cx, now) {
-                left.push(leg.id);
-            }
-        }
-        for leg in left {
-            self.remove(leg);
-        }
-    }
-
-    /// Acts on what the machine says. True if it said something.
-    fn events(&mut self, now: Instant) -> bool {
-        let mut some = false;
-        while let Some(event) = self.machine.poll_event() {
-            some = true;
-            match event {
-                machine::Event::Opened => self.note(Note::Opened),
-                machine::Event::Readable => {
-                    self.discard();
-                    wake(&mut self.reader);
-                }
-                machine::Event::Writable | machine::Event::Delivered => wake(&mut self.writer),
-                machine::Event::Moved(moved) => self.moved(&moved),
-                machine::Event::MoveFailed { leg, cause } => {
-                    if let Some(leg) = self.legs.iter().find(|found| found.id == leg) {
-                        self.note(Note::MoveFailed { connection: leg.on.connection, cause });
-                    }
-                }
-                machine::Event::NeedPath { cause, .. } => {
-                    let connection = Some(self.facts.carrying().connection);
-                    self.note(Note::Detached { connection, cause });
-                }
-                machine::Event::DropLeg { leg, end } => {
-                    let found = self.legs.iter_mut().find(|found| found.id == leg);
-                    if found.is_some_and(|found| found.leave(end, now)) {
-                        self.remove(leg);
-                    }
-                }
-                machine::Event::Finished => self.wake_all(),
-                machine::Event::Failed(error) => {
-                    self.note(Note::Failed(error));
-                    self.wake_all();
-                }
-                machine::Event::Closed => self.close(),
-            }
-        }
-        some
-    }
-
     fn moved(&mut self, moved: &machine::Moved) {
-        let Some(to) = self.legs.iter().find(|leg| leg.id == moved.to).map(|leg| leg.on.clone()) else {
-            return;
-        };
+        let Some(to) = self.leg(moved.to).map(|leg| leg.on.clone()) else { return };
         let record = MoveRecord {
             from: self.facts.path(),
             to: to.path,
@@ -436,14 +257,19 @@ impl Inner {
         let _ = self.notes.send((self.key, note));
     }
 
-    fn wake_all(&mut self) {
+    fn wake_reader(&mut self) {
+        self.nudge.program();
         wake(&mut self.reader);
+    }
+
+    fn wake_all(&mut self) {
+        self.wake_reader();
         wake(&mut self.writer);
     }
 
     fn deadline(&self) -> Option<Instant> {
         let legs = self.legs.iter().filter_map(Leg::deadline).min();
-        [self.machine.poll_timeout(), legs].into_iter().flatten().min()
+        [self.machine.poll_timeout(), legs, self.attendance.until].into_iter().flatten().min()
     }
 }
 

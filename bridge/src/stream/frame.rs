@@ -1,19 +1,19 @@
 //! The words of `/punchline/stream/1`: frames, their bytes, and a strict decoder.
 //!
 //! One byte of kind, then fields of fixed size, big-endian; `design/wire.md` has the table. The
-//! payload of DATA is never copied here: the encoder leaves it to the writer, the decoder hands
-//! out a slice of the read buffer.
+//! decoder never copies the payload of DATA; a frame that was built around its payload is not copied
+//! on its way out either (the sending half of a machine does that).
 
 mod code;
 mod decoder;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use super::StreamId;
 use crate::service::Service;
 
 pub use code::Code;
-pub use decoder::{Decoder, FrameError};
+pub use decoder::{Decoder, FrameError, Item};
 
 /// The version that this code speaks; it travels in HELLO and MOVE.
 pub const VERSION: u8 = 1;
@@ -21,6 +21,9 @@ pub const VERSION: u8 = 1;
 /// Largest payload of one DATA frame. Larger frames would delay the acknowledgements that share
 /// their direction and make a receiver hold more before it may deliver anything.
 pub const DATA_BYTES_MAX: usize = 64 << 10;
+
+/// What DATA has before its payload: kind, offset, length − 1.
+pub const DATA_HEAD_BYTES: usize = 11;
 
 /// Largest ticket in HELLO. It is read before the peer is known to be allowed anything.
 pub const TICKET_BYTES_MAX: usize = 1 << 10;
@@ -169,11 +172,15 @@ impl Frame {
         }
     }
 
-    /// Appends the frame to `out`, all but the payload of DATA, which the caller writes next.
+    /// Appends the frame to `out`.
     ///
     /// A DATA payload outside of 1 to [`DATA_BYTES_MAX`] bytes or a ticket over
     /// [`TICKET_BYTES_MAX`] cannot be said on the wire; the machine makes none.
-    pub fn encode_head(&self, out: &mut BytesMut) {
+    pub fn encode(&self, out: &mut impl BufMut) {
+        if let Self::Data { offset, payload } = self {
+            out.put_slice(&data_head(*offset, payload.len()));
+            return out.put_slice(payload);
+        }
         out.put_u8(self.kind() as u8);
         match self {
             Self::Hello(hello) => encode_hello(hello, out),
@@ -189,11 +196,6 @@ impl Frame {
                 out.put_u64(attached.received);
                 out.put_u64(attached.limit);
             }
-            Self::Data { offset, payload } => {
-                debug_assert!((1..=DATA_BYTES_MAX).contains(&payload.len()));
-                out.put_u64(*offset);
-                out.put_u16((payload.len() - 1) as u16);
-            }
             Self::Ack { received, limit } => {
                 out.put_u64(*received);
                 out.put_u64(*limit);
@@ -202,20 +204,21 @@ impl Frame {
                 out.put_u64(*offset);
             }
             Self::Reset { code } => out.put_u16((*code).into()),
-            Self::Done | Self::Ping | Self::Pong => {}
-        }
-    }
-
-    /// Appends the whole frame to `out`, copying the payload.
-    pub fn encode(&self, out: &mut BytesMut) {
-        self.encode_head(out);
-        if let Self::Data { payload, .. } = self {
-            out.put_slice(payload);
+            Self::Data { .. } | Self::Done | Self::Ping | Self::Pong => {}
         }
     }
 }
 
-fn encode_hello(hello: &Hello, out: &mut BytesMut) {
+/// The head of DATA with `length` bytes of payload.
+pub(super) fn data_head(offset: u64, length: usize) -> [u8; DATA_HEAD_BYTES] {
+    debug_assert!((1..=DATA_BYTES_MAX).contains(&length));
+    let mut head = [Kind::Data as u8; DATA_HEAD_BYTES];
+    head[1..9].copy_from_slice(&offset.to_be_bytes());
+    head[9..].copy_from_slice(&((length - 1) as u16).to_be_bytes());
+    head
+}
+
+fn encode_hello(hello: &Hello, out: &mut impl BufMut) {
     debug_assert!(hello.ticket.len() <= TICKET_BYTES_MAX);
     let name = hello.service.as_str().as_bytes();
     out.put_u8(VERSION);

@@ -10,6 +10,7 @@
 pub mod budget;
 pub(crate) mod carrier;
 mod facts;
+pub(crate) mod first;
 pub mod frame;
 mod id;
 pub(crate) mod leg;
@@ -21,13 +22,13 @@ use std::{
     fmt, io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use libp2p::PeerId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::{carrier::Shared, machine::StreamError};
+use self::carrier::Shared;
 use crate::path::Path;
 
 pub use self::{
@@ -103,36 +104,13 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut inner = ready!(self.shared.try_lock(cx));
-        match inner.machine.read(buf.initialize_unfilled()) {
-            Ok(Some(read)) => {
-                buf.advance(read);
-                inner.act();
-                Poll::Ready(Ok(()))
-            }
-            Ok(None) => {
-                inner.reader = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(io_error(error))),
-        }
+        self.shared.poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let mut inner = ready!(self.shared.try_lock(cx));
-        match inner.machine.write(buf) {
-            Ok(0) if !buf.is_empty() => {
-                inner.writer = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            Ok(written) => {
-                inner.act();
-                Poll::Ready(Ok(written))
-            }
-            Err(error) => Poll::Ready(Err(io_error(error))),
-        }
+        self.shared.poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -141,35 +119,12 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut inner = self.shared.lock();
-        inner.machine.finish();
-        inner.act();
-        if inner.machine.is_delivered() {
-            return Poll::Ready(Ok(()));
-        }
-        if let Some(error) = inner.machine.failure() {
-            return Poll::Ready(Err(io_error(error)));
-        }
-        inner.writer = Some(cx.waker().clone());
-        Poll::Pending
+        self.shared.poll_shutdown(cx)
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.shared.lock().let_go();
+        self.shared.let_go();
     }
-}
-
-/// One conversion, in one place.
-fn io_error(error: StreamError) -> io::Error {
-    let kind = match error {
-        StreamError::Refused { .. } => io::ErrorKind::ConnectionRefused,
-        StreamError::PeerReset { .. } => io::ErrorKind::ConnectionReset,
-        StreamError::Reset { .. } => io::ErrorKind::ConnectionAborted,
-        StreamError::Violation(_) => io::ErrorKind::InvalidData,
-        StreamError::NoPath { .. } => io::ErrorKind::TimedOut,
-        StreamError::Finished => io::ErrorKind::BrokenPipe,
-    };
-    io::Error::new(kind, error)
 }

@@ -7,7 +7,7 @@
 use std::{io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use futures::io::{AsyncRead, AsyncWrite};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
@@ -15,7 +15,8 @@ use super::{
     Carrying, Stream, StreamFacts, StreamId,
     budget::{BUDGET_BYTES_DEFAULT, Budget},
     carrier::Shared,
-    frame::{Decoder, Frame, FrameError, Hello},
+    first::{FirstError, first_frame},
+    frame::{Frame, FrameError, Hello, Kind},
     machine::{Config, LegId, Machine},
     pulse::Pulse,
 };
@@ -38,7 +39,7 @@ pub enum AcceptError {
     Malformed(#[from] FrameError),
     /// Another frame than HELLO.
     #[error("a pipe begins with HELLO, not with {0:?}")]
-    Unexpected(super::frame::Kind),
+    Unexpected(Kind),
 }
 
 /// The opener's end of a stream over `io`, for `service` at `peer` (as the facts shall tell; nothing
@@ -51,7 +52,7 @@ where
     let facts = StreamFacts::new(stream, peer, service.clone(), Direction::Outbound, pipe());
     let budget = Budget::new(BUDGET_BYTES_DEFAULT);
     let machine = Machine::open(stream, service, Bytes::new(), config, &budget, LEG, Instant::now());
-    start(machine, facts, io, Decoder::new())
+    start(machine, facts, io)
 }
 
 /// The acceptor's end: waits for HELLO and agrees to whatever service it names.
@@ -62,22 +63,21 @@ pub async fn accept<P>(mut io: P, peer: PeerId, config: Arc<Config>) -> Result<S
 where
     P: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let mut decoder = Decoder::new();
-    let hello = hello(&mut io, &mut decoder).await?;
+    let hello = hello(&mut io).await?;
     let service = hello.service.clone();
     let facts = StreamFacts::new(hello.stream, peer, service, Direction::Inbound, pipe());
     let budget = Budget::new(BUDGET_BYTES_DEFAULT);
     let machine = Machine::accept(&hello, config, &budget, LEG, Instant::now());
-    Ok(start(machine, facts, io, decoder))
+    Ok(start(machine, facts, io))
 }
 
-fn start<P>(machine: Machine, facts: StreamFacts, io: P, decoder: Decoder) -> Stream
+fn start<P>(machine: Machine, facts: StreamFacts, io: P) -> Stream
 where
     P: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     // Nobody listens: there is no driver to bring another path.
     let (notes, _) = mpsc::unbounded_channel();
-    Stream::new(Shared::start(machine, facts.into(), LEG, Box::new(io), decoder, notes))
+    Stream::new(Shared::start(machine, facts.into(), LEG, Box::new(io), notes))
 }
 
 fn pipe() -> Carrying {
@@ -85,19 +85,15 @@ fn pipe() -> Carrying {
     Carrying { connection, path: Path::Direct, address, pulse: Pulse::default() }
 }
 
-async fn hello<P>(io: &mut P, decoder: &mut Decoder) -> Result<Box<Hello>, AcceptError>
+async fn hello<P>(io: &mut P) -> Result<Box<Hello>, AcceptError>
 where
     P: AsyncRead + Unpin,
 {
-    loop {
-        match decoder.decode()? {
-            Some(Frame::Hello(hello)) => return Ok(hello),
-            Some(other) => return Err(AcceptError::Unexpected(other.kind())),
-            None => {}
-        }
-        match io.read(decoder.space()).await? {
-            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            read => decoder.filled(read),
-        }
+    match first_frame(io).await {
+        Ok(Frame::Hello(hello)) => Ok(hello),
+        Ok(other) => Err(AcceptError::Unexpected(other.kind())),
+        Err(FirstError::Data) => Err(AcceptError::Unexpected(Kind::Data)),
+        Err(FirstError::Io(error)) => Err(error.into()),
+        Err(FirstError::Malformed(error)) => Err(error.into()),
     }
 }

@@ -17,16 +17,19 @@ static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 pub(crate) struct Pulse(Arc<AtomicU64>);
 
 impl Pulse {
-    /// Something was heard now.
+    /// Something was heard now, to the millisecond.
     pub(crate) fn beat(&self, now: Instant) {
-        let micros = now.saturating_duration_since(*BEGAN).as_micros() as u64;
-        self.0.fetch_max(micros, Relaxed);
+        let since = now.saturating_duration_since(*BEGAN);
+        let millis = since.as_secs() * 1000 + u64::from(since.subsec_millis());
+        if millis > self.0.load(Relaxed) {
+            self.0.fetch_max(millis, Relaxed);
+        }
     }
 
     /// When something was last heard; none if never.
     pub(crate) fn last(&self) -> Option<Instant> {
-        let micros = self.0.load(Relaxed);
-        (micros > 0).then(|| *BEGAN + Duration::from_micros(micros))
+        let millis = self.0.load(Relaxed);
+        (millis > 0).then(|| *BEGAN + Duration::from_millis(millis))
     }
 }
 

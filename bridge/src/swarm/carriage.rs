@@ -21,7 +21,7 @@ use crate::{
     stream::{
         Carrying, Stream, StreamFacts, StreamId, StreamKey,
         carrier::{Ask, Note, Shared},
-        frame::{Code, Decoder, Hello},
+        frame::{Code, Hello},
         machine::{self, Farewell, LegId, Machine, StreamError},
     },
 };
@@ -38,7 +38,6 @@ pub(super) struct Waiting {
     peer: PeerId,
     pub(super) connection: ConnectionId,
     io: libp2p::Stream,
-    decoder: Decoder,
     place: Option<mpsc::OwnedPermit<Arrival>>,
 }
 
@@ -69,8 +68,8 @@ impl Driver {
                     Some(Input::MoveFailed { key, connection, silent: false })
                 }
             },
-            substream::Event::Inbound { peer, connection, first, io, decoder } => {
-                self.heard_first(peer, connection, first, io, decoder)
+            substream::Event::Inbound { peer, connection, first, io } => {
+                self.heard_first(peer, connection, first, io)
             }
         }
     }
@@ -96,7 +95,7 @@ impl Driver {
         let ticket = self.opens.get(&open).map(|opening| opening.ticket.clone()).unwrap_or_default();
         let machine = Machine::open(stream, service, ticket, config, &self.budget, leg, now);
         let notes = self.notes.0.clone();
-        let shared = Shared::start(machine, facts.into(), leg, Box::new(io), Decoder::new(), notes);
+        let shared = Shared::start(machine, facts.into(), leg, Box::new(io), notes);
         let key = StreamKey { peer, stream };
         self.streams.insert(key, shared, false);
         self.greeting.insert(key, open);
@@ -126,7 +125,6 @@ impl Driver {
         connection: ConnectionId,
         first: First,
         io: libp2p::Stream,
-        decoder: Decoder,
     ) -> Option<Input> {
         let key = StreamKey {
             peer,
@@ -142,12 +140,10 @@ impl Driver {
                     First::Hello(hello) => Ask::Hello(*hello),
                     First::Move(ask) => Ask::Move(ask),
                 };
-                self.carry_on(&shared, connection, &ask, io, decoder)
+                self.carry_on(&shared, connection, &ask, io)
             }
             (None, Some(farewell), _) => self.answer(io, farewell),
-            (None, None, First::Hello(hello)) => {
-                Some(self.inbound_stream(peer, connection, hello, io, decoder))
-            }
+            (None, None, First::Hello(hello)) => Some(self.inbound_stream(peer, connection, hello, io)),
             (None, None, First::Move(_)) => self.answer(io, Farewell::Reset(Code::Unknown)),
         }
     }
@@ -158,10 +154,9 @@ impl Driver {
         connection: ConnectionId,
         ask: &Ask,
         io: libp2p::Stream,
-        decoder: Decoder,
     ) -> Option<Input> {
         let on = self.carrying(connection)?;
-        match shared.handle_move(self.leg(), ask, on, Box::new(io), decoder) {
+        match shared.handle_move(self.leg(), ask, on, Box::new(io)) {
             Ok(()) => Some(Input::LegAttached { connection }),
             Err((farewell, io)) => self.answer(io, farewell),
         }
@@ -173,7 +168,6 @@ impl Driver {
         connection: ConnectionId,
         hello: Box<Hello>,
         io: libp2p::Stream,
-        decoder: Decoder,
     ) -> Input {
         let inbound = InboundId(self.id());
         let stream = hello.stream;
@@ -187,7 +181,7 @@ impl Driver {
                 }
                 Some((_, Err(mpsc::error::TrySendError::Closed(_)))) | None => (Queue::NotServed, None),
             };
-        self.inbound.insert(inbound, Waiting { hello, peer, connection, io, decoder, place });
+        self.inbound.insert(inbound, Waiting { hello, peer, connection, io, place });
         Input::InboundStream { inbound, connection, stream, service, queue }
     }
 
@@ -327,7 +321,7 @@ impl Driver {
 
     /// Answers the peer: from now on there is a stream.
     fn take(&mut self, waiting: Waiting) -> Option<Stream> {
-        let Waiting { hello, peer, connection, io, decoder, .. } = waiting;
+        let Waiting { hello, peer, connection, io, .. } = waiting;
         let on = self.carrying(connection)?;
         let leg = self.leg();
         let (config, now) = (self.stream_config.clone(), Instant::now());
@@ -335,7 +329,7 @@ impl Driver {
         let (stream, service) = (hello.stream, hello.service);
         let facts = StreamFacts::new(stream, peer, service, Direction::Inbound, on);
         let notes = self.notes.0.clone();
-        let shared = Shared::start(machine, facts.into(), leg, Box::new(io), decoder, notes);
+        let shared = Shared::start(machine, facts.into(), leg, Box::new(io), notes);
         self.streams.insert(StreamKey { peer, stream }, shared.clone(), true);
         Some(Stream::new(shared))
     }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, FutureExt, future::BoxFuture};
+use futures::{AsyncWrite, AsyncWriteExt as _, FutureExt, future::BoxFuture};
 use libp2p::{
     Multiaddr, PeerId, Stream,
     core::{
@@ -32,7 +32,8 @@ use crate::{
     path::ConnectionId,
     stream::{
         PROTOCOL,
-        frame::{Code, Decoder, Frame, FrameError, Hello, Move},
+        first::{FirstError, first_frame},
+        frame::{Code, Frame, FrameError, Hello, Move},
     },
 };
 
@@ -40,7 +41,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The peer opened one and said what for; it waits for our answer.
-    Inbound { peer: PeerId, connection: ConnectionId, first: First, io: Stream, decoder: Decoder },
+    Inbound { peer: PeerId, connection: ConnectionId, first: First, io: Stream },
     /// The one we asked for is there; nothing was said on it.
     Opened { open: OpenId, peer: PeerId, connection: ConnectionId, io: Stream },
     /// The one we asked for did not come about.
@@ -160,9 +161,7 @@ impl NetworkBehaviour for Behaviour {
     ) {
         let connection = ConnectionId(connection);
         let event = match report {
-            Report::Inbound(first, io, decoder) => {
-                Event::Inbound { peer, connection, first, io, decoder }
-            }
+            Report::Inbound(first, io) => Event::Inbound { peer, connection, first, io },
             Report::Opened(open, io) => Event::Opened { open, peer, connection, io },
             Report::Failed(open, failure) => Event::Failed { open, failure },
         };
@@ -195,7 +194,7 @@ pub(crate) struct Command {
 /// Handler to behaviour: what became of one.
 #[derive(Debug)]
 pub(crate) enum Report {
-    Inbound(First, Stream, Decoder),
+    Inbound(First, Stream),
     Opened(OpenId, Stream),
     Failed(OpenId, SubstreamFailure),
 }
@@ -246,9 +245,9 @@ impl ConnectionHandler for Handler {
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, Listen, Plain, (), OpenId>) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
-                protocol: (first, io, decoder),
+                protocol: (first, io),
                 ..
-            }) => self.reports.push_back(Report::Inbound(first, io, decoder)),
+            }) => self.reports.push_back(Report::Inbound(first, io)),
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: io,
                 info: open,
@@ -282,10 +281,10 @@ pub(crate) struct Listen;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
     #[error(transparent)]
-    Malformed(#[from] FrameError),
+    First(#[from] FirstError),
     #[error("a substream begins with HELLO or MOVE")]
     Unexpected,
-    #[error(transparent)]
+    #[error("the refusal could not be said: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -318,18 +317,19 @@ impl OutboundUpgrade<Stream> for Plain {
 }
 
 impl InboundUpgrade<Stream> for Listen {
-    type Output = (First, Stream, Decoder);
+    type Output = (First, Stream);
     type Error = ListenError;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_inbound(self, mut io: Stream, _: Self::Info) -> Self::Future {
         async move {
-            let mut decoder = Decoder::new();
-            match first(&mut io, &mut decoder).await {
-                Ok(first) => Ok((first, io, decoder)),
+            match first(&mut io).await {
+                Ok(first) => Ok((first, io)),
                 Err(error) => {
                     let code = match &error {
-                        ListenError::Malformed(FrameError::Version(_)) => Code::VersionUnsupported,
+                        ListenError::First(FirstError::Malformed(FrameError::Version(_))) => {
+                            Code::VersionUnsupported
+                        }
                         _ => Code::Protocol,
                     };
                     refuse(&mut io, Frame::Reset { code }).await?;
@@ -341,18 +341,11 @@ impl InboundUpgrade<Stream> for Listen {
     }
 }
 
-async fn first(io: &mut Stream, decoder: &mut Decoder) -> Result<First, ListenError> {
-    loop {
-        match decoder.decode()? {
-            Some(Frame::Hello(hello)) => return Ok(First::Hello(hello)),
-            Some(Frame::Move(ask)) => return Ok(First::Move(ask)),
-            Some(_) => return Err(ListenError::Unexpected),
-            None => {}
-        }
-        match io.read(decoder.space()).await? {
-            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            read => decoder.filled(read),
-        }
+async fn first(io: &mut Stream) -> Result<First, ListenError> {
+    match first_frame(io).await? {
+        Frame::Hello(hello) => Ok(First::Hello(hello)),
+        Frame::Move(ask) => Ok(First::Move(ask)),
+        _ => Err(ListenError::Unexpected),
     }
 }
 

@@ -10,6 +10,7 @@ mod candidates;
 mod layering;
 mod moves;
 mod open;
+mod pipe;
 mod relay;
 mod requests;
 mod stream;

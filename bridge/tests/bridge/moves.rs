@@ -15,7 +15,7 @@ use libp2p::identity::Keypair;
 use punchline_bridge::{
     Config, Endpoint, Event, Events, Incoming, Path, Stream, StreamFacts,
     event::StreamEnd,
-    stream::frame::{Code, Decoder, Frame, Move},
+    stream::frame::{Code, Decoder, Frame, Item, Move},
 };
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -366,14 +366,12 @@ async fn a_peer_that_was_restarted_does_not_know_the_stream_and_says_so_at_once(
 
 /// The first frame that comes.
 async fn frame(io: &mut libp2p::Stream) -> Frame {
-    let mut decoder = Decoder::new();
+    let (mut decoder, mut byte) = (Decoder::new(), [0]);
     loop {
-        if let Some(frame) = decoder.decode().unwrap() {
+        io.read_exact(&mut byte).await.unwrap();
+        if let Some(Item::Frame(frame)) = decoder.decode(&mut &byte[..]).unwrap() {
             return frame;
         }
-        let read = io.read(decoder.space()).await.unwrap();
-        assert_ne!(read, 0, "an end instead of a frame");
-        decoder.filled(read);
     }
 }
 

@@ -85,14 +85,33 @@ fn a_leg_is_not_silent_while_bytes_of_a_frame_trickle_in() {
         world.machine(OPENER).heard(FIRST, now);
     }
     assert_eq!(world.ends[OPENER].need_path, None);
-    // The end that bytes trickle into says so, for the sake of the other.
+}
+
+#[test]
+fn what_has_come_of_a_frame_is_acknowledged_before_the_rest_comes() {
+    let mut world = attached(calm());
+    let (now, late) = (world.now, world.now + 25 * MILLISECOND);
+    let machine = world.machine(ACCEPTOR);
+    machine.handle_payload(FIRST, 0, b"half", 0, now).unwrap();
+    assert_eq!(machine.poll_timeout(), Some(late));
+    machine.handle_timeout(late);
+    let frame = machine.poll_transmit(FIRST, late);
+    assert!(matches!(frame, Some(Frame::Ack { received: 4, .. })), "{frame:?}");
+}
+
+#[test]
+fn payload_that_goes_to_a_reader_at_once_counts_as_read() {
+    let mut world = attached(calm());
     let now = world.now;
-    world.machine(ACCEPTOR).heard(FIRST, now);
-    assert_eq!(world.machine(ACCEPTOR).poll_transmit(FIRST, now), None);
-    let later = now + 700 * MILLISECOND;
-    world.machine(ACCEPTOR).heard(FIRST, later);
-    let frame = world.machine(ACCEPTOR).poll_transmit(FIRST, later);
-    assert!(matches!(frame, Some(Frame::Ack { .. })));
+    let machine = world.machine(ACCEPTOR);
+    assert!(machine.is_next(FIRST, 0) && !machine.is_next(FIRST, 1) && !machine.is_next(LegId(99), 0));
+    machine.handle_payload(FIRST, 0, b"past kept", 5, now).unwrap();
+    assert_eq!(machine.buffered_bytes(), 4);
+    assert!(!machine.is_next(FIRST, 9), "what is kept comes first");
+    let mut rest = [0; 10];
+    assert_eq!(machine.read(&mut rest), Ok(Some(4)));
+    assert_eq!(&rest[..4], b"kept");
+    assert!(machine.is_next(FIRST, 9));
 }
 
 #[test]

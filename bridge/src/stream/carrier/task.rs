@@ -4,11 +4,11 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use super::{Inner, Shared};
+use super::{Inner, Leg, Shared};
 
 /// A timer that fires so much too late tells that this process was starved or asleep.
 const LATE: Duration = Duration::from_millis(250);
@@ -30,15 +30,18 @@ impl Future for Carrier {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let mut inner = ready!(this.shared.try_lock(cx));
-        if !inner.carrier.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            inner.carrier = Some(cx.waker().clone());
-        }
+        let mut inner = this.shared.lock();
+        inner.nudge.watch(cx.waker());
+        let legs = &mut this.shared.context();
         loop {
             let now = Instant::now();
-            if !inner.drive(cx, now) {
+            inner.check_attendance(now);
+            if !inner.drive(legs) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
+            }
+            if inner.attendance.until.is_none() {
+                inner.legs.iter_mut().for_each(Leg::release);
             }
             if inner.closed && inner.legs.is_empty() {
                 return Poll::Ready(());

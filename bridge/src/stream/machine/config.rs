@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::super::frame::{DATA_BYTES_MAX, EARLY_DATA_BYTES_MAX};
+use super::super::frame::{DATA_BYTES_MAX, DATA_HEAD_BYTES, EARLY_DATA_BYTES_MAX};
 
 /// Settings of one end of a stream. The ends need not agree on any of them. Durations are below a
 /// year, so that a deadline is always a moment that an `Instant` can say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Largest DATA payload sent, 1 to 65,536 bytes; default 32 KiB. Larger saves calls, smaller
-    /// lets acknowledgements pass sooner on a slow path.
+    /// Largest DATA payload sent, 1 to 65,536 bytes; default 64 KiB less a head, so that frames end where
+    /// Yamux's do. Larger saves calls, smaller lets acknowledgements pass sooner on a slow path.
     pub data_bytes: usize,
     /// Payload an opener sends before its HELLO is answered, at most 16 KiB (default): saves a
     /// round trip, is lost if the stream is refused.
@@ -25,8 +25,8 @@ pub struct Config {
     /// ago; default 64 KiB: a quarter of the initial window, so that a sender is never stopped by
     /// an acknowledgement that waits.
     pub ack_every_bytes: u64,
-    /// Pause between two such ACKs; default 1 ms: a fast stream would say thousands a second, each
-    /// a packet. Far below the round trip of any path on which waiting for it would be felt.
+    /// Pause between two such ACKs; default 8 ms: a fast stream would say thousands a second, and over
+    /// QUIC each of them wakes four tasks. Credit does not wait for it.
     pub ack_pause: Duration,
     /// Longest an acknowledgement waits; default 25 ms: far below `silence_max`, long enough
     /// that a conversation of small messages is not doubled in frames.
@@ -59,12 +59,12 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            data_bytes: 32 << 10,
+            data_bytes: DATA_BYTES_MAX - DATA_HEAD_BYTES,
             early_data_bytes: EARLY_DATA_BYTES_MAX,
             window_initial: 256 << 10,
             window_max: 16 << 20,
             ack_every_bytes: 64 << 10,
-            ack_pause: Duration::from_millis(1),
+            ack_pause: Duration::from_millis(8),
             ack_delay: Duration::from_millis(25),
             silence_max: Duration::from_millis(1500),
             answer_max: Duration::from_millis(1500),

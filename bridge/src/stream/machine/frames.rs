@@ -8,7 +8,7 @@ use super::{
     event::{Event, LegId},
     legs::Place,
 };
-use crate::stream::frame::{Code, Frame, FrameError};
+use crate::stream::frame::{Code, Frame, FrameError, Kind};
 
 impl Machine {
     /// Takes a frame from a leg. Frames of a leg that was dropped are ignored.
@@ -17,11 +17,46 @@ impl Machine {
     /// If the peer broke the protocol: the stream has then failed and the peer is told; the
     /// error is for the driver's records.
     pub fn handle_frame(&mut self, leg: LegId, frame: Frame, now: Instant) -> Result<(), Violation> {
+        self.take(leg, now, |this, place| this.dispatch(place, leg, frame, now))
+    }
+
+    /// Whether payload at `offset` that comes on `leg` is what a reader gets next. It may then go to the
+    /// reader's memory at once instead of the machine's.
+    pub fn is_next(&self, leg: LegId, offset: u64) -> bool {
+        let heard = |place| place != Place::Joining && self.is_answered(place);
+        self.phase == Phase::Open
+            && self.legs.place(leg).is_some_and(heard)
+            && self.receiver.is_next(offset)
+    }
+
+    /// Takes payload of a DATA frame, all or a piece of it. Its first `past` bytes, which must be the
+    /// [next](Machine::is_next), are for the reader: the machine counts them as read.
+    ///
+    /// # Errors
+    /// As [`Machine::handle_frame`]; then the reader must not have them.
+    pub fn handle_payload(
+        &mut self,
+        leg: LegId,
+        offset: u64,
+        payload: &[u8],
+        past: usize,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        self.take(leg, now, |this, place| this.payload_heard(place, offset, payload, past, now))
+    }
+
+    /// What is common to all that a leg brings.
+    fn take(
+        &mut self,
+        leg: LegId,
+        now: Instant,
+        dispatch: impl FnOnce(&mut Self, Place) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
         let Some(place) = self.legs.place(leg) else {
             return Ok(());
         };
         self.legs.heard_frame(place, now);
-        let taken = self.dispatch(place, leg, frame, now);
+        let taken = dispatch(self, place);
         if let Err(violation) = taken {
             self.fail(violation.into(), now);
         } else if place == Place::Current && !self.is_opener() {
@@ -32,13 +67,10 @@ impl Machine {
     }
 
     /// Bytes were read from a leg, perhaps not a whole frame: it is not silent.
-    pub fn heard(&mut self, leg: LegId, now: Instant) {
+    pub fn heard(&mut self, id: LegId, now: Instant) {
         let legs = [&mut self.legs.current, &mut self.legs.joining];
-        let Some(leg) = legs.into_iter().flatten().find(|l| l.id == leg) else {
-            return;
-        };
-        if leg.heard_bytes(now, &self.config) && leg.answered {
-            self.receiver.acknowledge_soon();
+        if let Some(leg) = legs.into_iter().flatten().find(|leg| leg.id == id) {
+            leg.heard_bytes(now);
         }
     }
 
@@ -69,17 +101,10 @@ impl Machine {
             Frame::Done => return self.done_heard(unexpected),
             Frame::Attached(attached) => return self.attached_heard(place, attached, now),
             Frame::Hello(_) | Frame::Move(_) => return Err(unexpected),
-            _ if !self.is_answered(place) => return Err(unexpected),
             Frame::Data { offset, payload } => {
-                self.receiver.data(offset, payload, now, &self.config)?;
-                if self.is_opener()
-                    && let Some(leg) = self.legs.current.as_mut()
-                {
-                    // Only the opener can move the stream, and it has to notice when what comes stops
-                    // coming because the path died.
-                    leg.ask = Some(now + self.config.ask_after);
-                }
+                return self.payload_heard(place, offset, &payload, 0, now);
             }
+            _ if !self.is_answered(place) => return Err(unexpected),
             Frame::Ack { received, limit } => self.ack_heard(received, limit, now)?,
             Frame::Blocked { limit } => self.receiver.blocked(limit, &self.config)?,
             Frame::Fin { offset } => self.receiver.fin(offset)?,
@@ -90,6 +115,31 @@ impl Machine {
             }
             // That it came is all it says.
             Frame::Pong => {}
+        }
+        Ok(())
+    }
+
+    fn payload_heard(
+        &mut self,
+        place: Place,
+        offset: u64,
+        payload: &[u8],
+        past: usize,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        if let Phase::Telling { .. } = self.phase {
+            return Ok(());
+        }
+        if !self.is_answered(place) {
+            return Err(Violation::Unexpected { kind: Kind::Data });
+        }
+        self.receiver.payload(offset, payload, past, now, &self.config)?;
+        if self.is_opener()
+            && let Some(leg) = self.legs.current.as_mut()
+        {
+            // Only the opener can move the stream, and it has to notice when what comes stops coming
+            // because the path died.
+            leg.ask = Some(now + self.config.ask_after);
         }
         Ok(())
     }

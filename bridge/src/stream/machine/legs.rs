@@ -54,8 +54,6 @@ pub(super) struct Leg {
     pub(super) pong_owed: bool,
     opened: Instant,
     heard: Instant,
-    /// Since when bytes have come without completing a frame.
-    partial: Option<Instant>,
 }
 
 /// How far the question for life is.
@@ -107,7 +105,6 @@ impl Leg {
             pong_owed: false,
             opened: now,
             heard: now,
-            partial: None,
         }
     }
 
@@ -140,7 +137,6 @@ impl Leg {
     /// A frame came.
     fn heard_frame(&mut self, now: Instant) {
         self.heard = now;
-        self.partial = None;
         self.asking = None;
     }
 
@@ -153,15 +149,9 @@ impl Leg {
         }
     }
 
-    /// Bytes came. True if they have come for long without completing a frame.
-    pub(super) fn heard_bytes(&mut self, now: Instant, config: &Config) -> bool {
+    /// Bytes came, perhaps not a whole frame.
+    pub(super) fn heard_bytes(&mut self, now: Instant) {
         self.heard = now;
-        let since = *self.partial.get_or_insert(now);
-        let long = now.saturating_duration_since(since) >= config.silence_max / 4;
-        if long {
-            self.partial = Some(now);
-        }
-        long
     }
 }
 

@@ -5,20 +5,13 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
-    super::{
-        budget::{Budget, Grant},
-        frame::DATA_BYTES_MAX,
-    },
+    super::budget::{Budget, Grant},
     config::Config,
     error::Violation,
 };
 
-/// A payload below this is copied rather than kept as a slice of the read buffer, which it would
-/// pin whole: half of what one read asks for.
-const SLICE_BYTES_MIN: usize = DATA_BYTES_MAX / 2;
-
-/// Copied payloads are gathered into pieces of this size, so that growing one copies little.
-const TAIL_BYTES_MAX: usize = DATA_BYTES_MAX;
+/// Payload is gathered into pieces of this size, so that growing one copies little.
+const TAIL_BYTES_MAX: usize = 64 << 10;
 
 /// Queue entries kept when nothing is buffered.
 const IDLE_ENTRIES_MAX: usize = 8;
@@ -26,7 +19,8 @@ const IDLE_ENTRIES_MAX: usize = 8;
 /// A limit is worth an ACK of its own when it grew by a window divided by this.
 const CREDIT_STEPS: u64 = 4;
 
-/// The receiving half: buffers in order what was not read, and decides on acknowledgements.
+/// The receiving half: buffers in order what was not read, and decides on acknowledgements. Payload
+/// that a reader waits for goes past it.
 ///
 /// ```text
 /// 0 ... read ... received ... limit ≤ read + largest window so far
@@ -35,7 +29,7 @@ const CREDIT_STEPS: u64 = 4;
 #[derive(Debug)]
 pub(super) struct Receiver {
     queue: VecDeque<Bytes>,
-    /// Small payloads, after everything in `queue`.
+    /// After everything in `queue`.
     tail: BytesMut,
     received: u64,
     read: u64,
@@ -94,17 +88,42 @@ impl Receiver {
         self.size == Some(self.read)
     }
 
-    /// Takes DATA: keeps what is new of it.
-    pub(super) fn data(
+    /// Whether a reader is owed the byte at `offset` next, and it has only now arrived.
+    pub(super) fn is_next(&self, offset: u64) -> bool {
+        offset == self.received && self.buffered() == 0
+    }
+
+    /// Takes payload: keeps what is new of it, but for its first `past` bytes. These are the
+    /// [next](Self::is_next), and a reader gets them from the leg.
+    pub(super) fn payload(
         &mut self,
         offset: u64,
-        mut payload: Bytes,
+        payload: &[u8],
+        past: usize,
         now: Instant,
         config: &Config,
     ) -> Result<(), Violation> {
-        let length = payload.len() as u64;
-        let end = offset.checked_add(length).filter(|end| *end <= self.limit);
-        let limit = self.limit;
+        debug_assert!(past == 0 || self.is_next(offset));
+        let new = self.admit(offset, payload.len(), now, config)?;
+        let kept = new.min(payload.len() - past);
+        self.store(&payload[payload.len() - kept..]);
+        if past > 0 {
+            self.read += past as u64;
+            self.starved = false;
+        }
+        Ok(())
+    }
+
+    /// Payload that arrives, without its bytes. Returns how much at its end is new.
+    fn admit(
+        &mut self,
+        offset: u64,
+        length: usize,
+        now: Instant,
+        config: &Config,
+    ) -> Result<usize, Violation> {
+        let (limit, length) = (self.limit, length as u64);
+        let end = offset.checked_add(length).filter(|end| *end <= limit);
         let end = end.ok_or(Violation::BeyondLimit { offset, length, limit })?;
         if let Some(size) = self.size.filter(|size| end > *size) {
             return Err(Violation::FinalSize { size, offset: end });
@@ -113,16 +132,13 @@ impl Receiver {
             return Err(Violation::Hole { offset, received: self.received });
         }
         self.ack_due.get_or_insert(now + config.ack_delay);
-        if end > self.received {
-            payload.advance((self.received - offset) as usize);
-            self.unacknowledged += payload.len() as u64;
-            if self.unacknowledged >= config.ack_every_bytes {
-                self.acknowledge_after_pause(now, config);
-            }
-            self.received = end;
-            self.store(payload);
+        let new = end.saturating_sub(self.received);
+        self.received += new;
+        self.unacknowledged += new;
+        if self.unacknowledged >= config.ack_every_bytes {
+            self.acknowledge_after_pause(now, config);
         }
-        Ok(())
+        Ok(new as usize)
     }
 
     /// Much has come: acknowledges it, but not so often that the sender has more work with that than
@@ -133,16 +149,16 @@ impl Receiver {
         self.ack_due = Some(self.ack_due.map_or(due, |before| before.min(due)));
     }
 
-    fn store(&mut self, payload: Bytes) {
-        if payload.len() >= SLICE_BYTES_MIN {
-            self.freeze_tail();
-            self.queue.push_back(payload);
-            return;
+    fn store(&mut self, mut payload: &[u8]) {
+        while !payload.is_empty() {
+            if self.tail.len() == TAIL_BYTES_MAX {
+                self.freeze_tail();
+            }
+            let room = TAIL_BYTES_MAX - self.tail.len();
+            let (now, later) = payload.split_at(room.min(payload.len()));
+            self.tail.extend_from_slice(now);
+            payload = later;
         }
-        if self.tail.len() + payload.len() > TAIL_BYTES_MAX {
-            self.freeze_tail();
-        }
-        self.tail.extend_from_slice(&payload);
     }
 
     fn freeze_tail(&mut self) {
@@ -220,7 +236,7 @@ impl Receiver {
         readable
     }
 
-    /// Bytes trickle in but no frame has been completed for long: say that they arrive.
+    /// The peer waits for word of what has arrived.
     pub(super) fn acknowledge_soon(&mut self) {
         self.ack_now = true;
     }

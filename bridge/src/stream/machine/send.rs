@@ -6,10 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::{
-    super::budget::{Budget, Grant},
+    super::{
+        budget::{Budget, Grant},
+        frame::{DATA_HEAD_BYTES, data_head},
+    },
     config::Config,
     error::Violation,
 };
@@ -30,8 +33,8 @@ const IDLE_CHUNKS_MAX: usize = 8;
 
 /// A round trip this far above twice the shortest is queueing, not distance: a larger window
 /// would lengthen the queue. The pause between the acknowledgements of the peer, and what it takes to
-/// be scheduled; more, and a fast path of no length gets windows that no cache holds.
-const QUEUEING_SLACK: Duration = Duration::from_millis(5);
+/// be scheduled.
+const QUEUEING_SLACK: Duration = Duration::from_millis(13);
 
 /// The sending half: retains what was written until it is acknowledged.
 ///
@@ -40,10 +43,13 @@ const QUEUEING_SLACK: Duration = Duration::from_millis(5);
 ///       |-- chunks ----------|-- tail ----|
 /// ```
 /// `cursor` is what is sent next on the current leg; a move sets it back.
+///
+/// Bytes are kept as the frame that they go out in, so that what is written is copied once.
 #[derive(Debug)]
 pub(super) struct Sender {
     chunks: VecDeque<Chunk>,
-    /// Gathers small writes; never sent from, only frozen into a chunk.
+    /// Gathers small writes; never sent from, only frozen into a chunk. Room for the head of its frame,
+    /// then payload; or empty.
     tail: BytesMut,
     /// Memory of acknowledged chunks, for the next tails; counts as retained.
     spares: Vec<BytesMut>,
@@ -66,10 +72,21 @@ pub(super) struct Sender {
     round_trip: RoundTrip,
 }
 
+/// A DATA frame as it goes over the wire.
 #[derive(Debug)]
 struct Chunk {
     start: u64,
-    bytes: Bytes,
+    image: Bytes,
+}
+
+impl Chunk {
+    fn payload(&self) -> &[u8] {
+        &self.image[DATA_HEAD_BYTES..]
+    }
+
+    fn end(&self) -> u64 {
+        self.start + self.payload().len() as u64
+    }
 }
 
 /// `Open → Wanted → Said → Acked`
@@ -116,7 +133,7 @@ impl Sender {
     }
 
     pub(super) fn written(&self) -> u64 {
-        self.tail_start + self.tail.len() as u64
+        self.tail_start + self.tail.len().saturating_sub(DATA_HEAD_BYTES) as u64
     }
 
     pub(super) fn retained(&self) -> u64 {
@@ -174,13 +191,16 @@ impl Sender {
 
     fn append(&mut self, mut bytes: &[u8], config: &Config) {
         while !bytes.is_empty() {
+            let worth = DATA_HEAD_BYTES + bytes.len().min(TAIL_BYTES_MIN).min(config.data_bytes());
+            if self.tail.is_empty() && self.tail.capacity() >= worth {
+                self.tail.extend_from_slice(&[0; DATA_HEAD_BYTES]);
+            }
             let room = self.tail.capacity() - self.tail.len();
-            if room == 0 {
+            if self.tail.is_empty() || room == 0 {
                 let unsent = (self.written() - self.cursor) as usize;
                 self.freeze_tail();
                 let size = bytes.len().max(unsent).max(TAIL_BYTES_MIN).min(config.data_bytes());
-                let spare = self.spares.pop().filter(|spare| spare.capacity() >= size);
-                self.tail = spare.unwrap_or_else(|| BytesMut::with_capacity(size));
+                self.tail = self.memory(size + DATA_HEAD_BYTES);
                 continue;
             }
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -189,11 +209,17 @@ impl Sender {
         }
     }
 
+    fn memory(&mut self, size: usize) -> BytesMut {
+        let spare = self.spares.pop().filter(|spare| spare.capacity() >= size);
+        spare.unwrap_or_else(|| BytesMut::with_capacity(size))
+    }
+
     fn freeze_tail(&mut self) {
-        if !self.tail.is_empty() {
-            let (start, bytes) = (self.tail_start, self.tail.split().freeze());
-            self.tail_start += bytes.len() as u64;
-            self.chunks.push_back(Chunk { start, bytes });
+        if let Some(payload @ 1..) = self.tail.len().checked_sub(DATA_HEAD_BYTES) {
+            let start = self.tail_start;
+            self.tail[..DATA_HEAD_BYTES].copy_from_slice(&data_head(start, payload));
+            self.tail_start += payload as u64;
+            self.chunks.push_back(Chunk { start, image: self.tail.split().freeze() });
         }
     }
 
@@ -213,19 +239,34 @@ impl Sender {
         if self.cursor == self.tail_start && (self.chunks.len() as u64) < chunks_max {
             self.freeze_tail();
         }
-        let after = self.chunks.partition_point(|chunk| chunk.start <= self.cursor);
-        let chunk = self.chunks.get(after.checked_sub(1)?)?;
-        let unsent = chunk.bytes.get((self.cursor - chunk.start) as usize..)?;
+        let chunk = &self.chunks[self.chunk_at(self.cursor)?];
+        let unsent = chunk.payload().get((self.cursor - chunk.start) as usize..)?;
         let length = unsent.len().min(room as usize);
         if length == 0 {
             return None;
         }
-        let payload = chunk.bytes.slice_ref(&unsent[..length]);
+        let payload = chunk.image.slice_ref(&unsent[..length]);
         let offset = self.cursor;
         self.cursor += length as u64;
         self.sent = self.sent.max(self.cursor);
         self.round_trip.sent(self.cursor, now);
         Some((offset, payload))
+    }
+
+    /// The bytes of a DATA frame with this payload, if it is kept in this form.
+    pub(super) fn image(&self, offset: u64, payload: &[u8]) -> Option<Bytes> {
+        let chunk = &self.chunks[self.chunk_at(offset)?];
+        let same = chunk.start == offset && std::ptr::eq(chunk.payload(), payload);
+        same.then(|| chunk.image.clone())
+    }
+
+    /// The chunk that begins last at or before an offset.
+    fn chunk_at(&self, offset: u64) -> Option<usize> {
+        // Mostly the last: a small message goes out as it is written.
+        if self.chunks.back().is_some_and(|last| last.start <= offset) {
+            return Some(self.chunks.len() - 1);
+        }
+        self.chunks.partition_point(|chunk| chunk.start <= offset).checked_sub(1)
     }
 
     /// FIN, if it is due on the current leg.
@@ -266,18 +307,9 @@ impl Sender {
         self.acked = received;
         self.cursor = self.cursor.max(received);
         self.round_trip.acknowledged(received, now);
-        while let Some(chunk) = self.chunks.front_mut() {
-            let done = received - chunk.start;
-            if done < chunk.bytes.len() as u64 {
-                chunk.bytes.advance(done as usize);
-                chunk.start = received;
-                break;
-            }
+        while self.chunks.front().is_some_and(|chunk| chunk.end() <= received) {
             let chunk = self.chunks.pop_front();
             self.spare(chunk, config);
-            if self.chunks.front().is_none_or(|next| next.start >= received) {
-                break;
-            }
         }
         if self.retained() == 0 {
             self.release(config);
@@ -287,9 +319,9 @@ impl Sender {
 
     /// Keeps the memory of a full chunk, within what may be retained.
     fn spare(&mut self, chunk: Option<Chunk>, config: &Config) {
-        let full = config.data_bytes();
+        let full = config.data_bytes() + DATA_HEAD_BYTES;
         let room = (self.spares.len() + 1) * full <= (self.capacity - self.retained()) as usize;
-        let bytes = chunk.map(|chunk| chunk.bytes).filter(|bytes| room && bytes.len() == full);
+        let bytes = chunk.map(|chunk| chunk.image).filter(|image| room && image.len() == full);
         if let Some(Ok(mut spare)) = bytes.map(Bytes::try_into_mut) {
             spare.clear();
             self.spares.push(spare);

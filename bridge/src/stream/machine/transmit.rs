@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::{
     Machine, Phase, Role,
     event::LegId,
@@ -21,6 +23,13 @@ impl Machine {
         }?;
         self.settle(now);
         Some(frame)
+    }
+
+    /// The bytes of a DATA frame that [`Machine::poll_transmit`] gave last, if they are at hand: saves
+    /// encoding it, which copies the payload.
+    pub fn image(&self, frame: &Frame) -> Option<Bytes> {
+        let Frame::Data { offset, payload } = frame else { return None };
+        self.sender.image(*offset, payload)
     }
 
     /// MOVE, and the RESET that must reach the peer, if there is one; no more before the answer.

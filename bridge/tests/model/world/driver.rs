@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use punchline_bridge::stream::{
-    frame::{Code, Decoder, Frame},
+    frame::{Code, Decoder, Frame, Item as Decoded},
     machine::{Event, Farewell, LegEnd, LegId, LossCause, Machine},
 };
 
@@ -183,18 +183,15 @@ impl World {
 }
 
 fn over_the_wire(frame: &Frame) -> Frame {
-    let mut bytes = BytesMut::new();
+    let mut bytes = Vec::new();
     frame.encode(&mut bytes);
-    let mut decoder = Decoder::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        let space = decoder.space();
-        let length = space.len().min(bytes.len() - at);
-        space[..length].copy_from_slice(&bytes[at..at + length]);
-        decoder.filled(length);
-        at += length;
-    }
-    let decoded = decoder.decode().expect("well-formed").expect("whole");
-    assert_eq!(&decoded, frame);
+    let (mut decoder, mut bytes) = (Decoder::new(), &bytes[..]);
+    let decoded = match decoder.decode(&mut bytes).expect("well-formed").expect("whole") {
+        Decoded::Frame(frame) => frame,
+        Decoded::Data { offset, payload } => {
+            Frame::Data { offset, payload: Bytes::copy_from_slice(payload) }
+        }
+    };
+    assert_eq!((&decoded, bytes), (frame, &[][..]));
     decoded
 }
