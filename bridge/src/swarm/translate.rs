@@ -167,8 +167,9 @@ fn opened(
     }
 }
 
-/// What Yamux says when the peer closed the connection in order; its error type is not ours to name.
-const YAMUX_CLOSED: &str = "connection is closed";
+/// What Yamux and QUIC say when the peer closed the connection in order; the types of their errors are
+/// not ours to name.
+const CLOSED: [&str; 2] = ["connection is closed", "closed by peer: 0"];
 
 fn close_cause(cause: Option<ConnectionError>) -> CloseCause {
     match cause {
@@ -177,7 +178,7 @@ fn close_cause(cause: Option<ConnectionError>) -> CloseCause {
         Some(ConnectionError::IO(error)) if is_reset(&error) => CloseCause::Reset,
         Some(ConnectionError::IO(error)) => match error.kind() {
             io::ErrorKind::UnexpectedEof => CloseCause::Peer,
-            io::ErrorKind::Other if root_cause(&error) == YAMUX_CLOSED => CloseCause::Peer,
+            io::ErrorKind::Other if CLOSED.contains(&root_cause(&error).as_str()) => CloseCause::Peer,
             _ => CloseCause::Network { cause: root_cause(&error) },
         },
     }
@@ -216,13 +217,15 @@ pub(super) fn dial_failure(error: &DialError) -> DialFailureReason {
     }
 }
 
-/// Whether a dial failed only for the port that it was to leave from.
+/// Whether a dial failed only for the port that it was to leave from. What libp2p wraps around the system's
+/// error passes over it when asked for a source, so that the kind is found only in the debug text.
 pub(super) fn is_port_in_use(error: &DialError) -> bool {
     let DialError::Transport(failures) = error else { return false };
+    let kinds = [io::ErrorKind::AddrInUse, io::ErrorKind::AddrNotAvailable];
+    let kinds = kinds.map(|kind| format!("kind: {kind:?}"));
     let in_use = |error: &TransportError<io::Error>| {
-        let errors = std::iter::successors(Some(error as &(dyn Error + 'static)), |error| inner(*error));
-        let mut kinds = errors.filter_map(|error| Some(error.downcast_ref::<io::Error>()?.kind()));
-        kinds.any(|kind| matches!(kind, io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable))
+        let details = format!("{error:?}");
+        kinds.iter().any(|kind| details.contains(kind))
     };
     !failures.is_empty() && failures.iter().all(|(_, error)| in_use(error))
 }

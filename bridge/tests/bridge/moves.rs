@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     attacker::{PROTOCOL, attacker},
-    world::{Node, RelayNode, TCP, config, relay_config, service, until, within},
+    world::{Node, QUIC, RelayNode, TCP, config, relay_config, service, until, within},
 };
 
 /// Two nodes and both ends of a stream, which the client opened.
@@ -333,6 +333,21 @@ async fn a_stream_without_any_path_fails_at_both_ends_when_patience_is_over() {
     assert!((2..6).contains(&lost.elapsed().as_secs()), "{:?}", lost.elapsed());
     assert_eq!(stream_end(&mut ends.client.events).await, StreamEnd::PathLost);
     assert_eq!(stream_end(&mut ends.server.events).await, StreamEnd::PathLost);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_shuts_down_in_order_ends_its_streams_at_once_over_tcp_and_quic() {
+    for listen in [TCP, QUIC] {
+        let Ends { mut near, server, far: _far, client: _client, .. } =
+            Ends::direct(config(listen)).await;
+        let began = Instant::now();
+        server.endpoint.shutdown().await;
+        let error = within("the end", near.read_to_end(&mut Vec::new())).await.unwrap_err();
+        // Its word, or, if the connection was gone before that, our own conclusion.
+        let told = [std::io::ErrorKind::ConnectionReset, std::io::ErrorKind::ConnectionAborted];
+        assert!(told.contains(&error.kind()), "{listen}: {error}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{listen}: {:?}", began.elapsed());
+    }
 }
 
 /// A server on a runtime of its own, which is dropped: sockets close, nobody says a word.

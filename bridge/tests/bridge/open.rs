@@ -33,6 +33,19 @@ fn only_reason(error: OpenError) -> DialFailureReason {
     }
 }
 
+/// A dial leaves from the listened port on whatever address, and another socket may have that port on one
+/// of them: another program's, or one that only waits out its minute after a connection.
+#[tokio::test]
+async fn a_dial_leaves_from_another_port_if_the_listened_one_is_taken_on_another_address() {
+    let elsewhere = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+    let port = elsewhere.local_addr().unwrap().port();
+    let client = Node::start(config(&format!("/ip4/127.0.0.1/tcp/{port}"))).await;
+    let server = Node::start(config(TCP)).await;
+    server.echo().await;
+    client.endpoint.add_addresses(server.id(), server.endpoint.listening().to_vec()).await;
+    exchange(client.open(server.id()).await, b"from any port").await;
+}
+
 #[tokio::test]
 async fn a_service_that_nobody_answers_for_is_refused() {
     let (server, client) = pair(TCP).await;

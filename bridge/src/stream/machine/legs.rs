@@ -196,10 +196,13 @@ impl Legs {
         self.moving.get_or_insert(moving).cause.get_or_insert(cause);
     }
 
-    /// The current leg is alive and left for another.
-    pub(super) fn leave_current(&mut self, now: Instant) -> Option<Leg> {
+    /// The current leg is left for another. It may have died unnoticed: what was owed on it for long did
+    /// not flow.
+    pub(super) fn leave_current(&mut self, now: Instant, config: &Config) -> Option<Leg> {
         let leg = self.current.take()?;
-        self.moving.get_or_insert(Moving { from: leg.id, since: now, cause: None });
+        let long = |since: &Instant| now.saturating_duration_since(*since) >= config.silence_max / 4;
+        let since = leg.silent_since().filter(long).unwrap_or(now);
+        self.moving.get_or_insert(Moving { from: leg.id, since, cause: None });
         Some(leg)
     }
 

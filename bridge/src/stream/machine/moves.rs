@@ -87,7 +87,7 @@ impl Machine {
         if let Some(old) = self.legs.draining.take() {
             self.drop_leg(old.id, LegEnd::Abort);
         }
-        if let Some(old) = self.legs.leave_current(now) {
+        if let Some(old) = self.legs.leave_current(now, &self.config) {
             let until = now + self.config.drain_max;
             self.legs.draining = Some(Draining { id: old.id, until });
         }
@@ -193,7 +193,7 @@ impl Machine {
         self.sender.allow(limit);
         if place == Place::Joining {
             self.sender.rewind(received, now, &self.config)?;
-            if let Some(old) = self.legs.leave_current(now) {
+            if let Some(old) = self.legs.leave_current(now, &self.config) {
                 self.drop_leg(old.id, LegEnd::Flush);
             }
             self.legs.current = self.legs.joining.take();
