@@ -242,8 +242,16 @@ mod tests {
         let stream = StreamId::from_bytes([7; 16]);
         let service = Service::new("grpc").unwrap();
         let ticket = Bytes::from(vec![9; TICKET_BYTES_MAX]);
+        let (shortest, none) = (Service::new("x").unwrap(), Bytes::new());
         vec![
             Frame::Hello(Box::new(Hello { stream, epoch: 3, limit: 4, service, ticket })),
+            Frame::Hello(Box::new(Hello {
+                stream,
+                epoch: 0,
+                limit: 0,
+                service: shortest,
+                ticket: none,
+            })),
             Frame::Move(Move { stream, epoch: 1, received: 2, limit: u64::MAX }),
             Frame::Attached(Attached { epoch: u32::MAX, received: 2, limit: 3 }),
             Frame::Data { offset: 5, payload: Bytes::from_static(b"x") },
@@ -311,6 +319,7 @@ mod tests {
             let mut read = 0;
             loop {
                 let mut piece = cut(&mut bytes, decoder.missing());
+                assert!(!piece.is_empty(), "it asks for more than there is");
                 read += piece.len();
                 let item = decoder.decode(&mut piece).unwrap();
                 if item.is_some() && !is_partial(&decoder) {
