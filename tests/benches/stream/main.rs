@@ -19,7 +19,7 @@ use self::{
 const BULK_ROUNDS: usize = 7;
 
 /// Turns in which the pings are sent.
-const PING_TURNS: usize = 20;
+const PING_TURNS: usize = 400;
 
 /// A figure of both, and stream ÷ raw, in pairs where there are pairs.
 struct Row {

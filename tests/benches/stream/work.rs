@@ -13,7 +13,7 @@ pub(crate) const BULK_BYTES: usize = 256 << 20;
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// Round trips in all.
-pub(crate) const PINGS: usize = 20_000;
+pub(crate) const PINGS: usize = 40_000;
 
 /// A small gRPC message.
 const PING_BYTES: usize = 128;
