@@ -137,8 +137,7 @@ impl Attack {
     fn hear_payload(&mut self, slot: usize, offset: u64, payload: &[u8]) {
         let (leg, now) = (self.legs[slot], self.now);
         let was_over = self.machine.failure().is_some() || self.seen.finished;
-        let past = if self.machine.is_next(leg, offset) { payload.len() / 2 } else { 0 };
-        let taken = self.machine.handle_payload(leg, offset, payload, past, now);
+        let taken = self.machine.handle_payload(leg, offset, payload, payload.len() / 2, now);
         if let (Err(violation), false) = (taken, was_over) {
             self.is_failed_by(violation);
         }
@@ -181,7 +180,10 @@ impl Attack {
         for leg in self.legs {
             for frames in 0.. {
                 assert!(frames < FRAMES_MAX, "frames without end");
-                let Some(frame) = self.machine.poll_transmit(leg, self.now) else { break };
+                let Some(frame) = self.machine.poll_transmit(leg, self.now).map(|sent| sent.to_frame())
+                else {
+                    break;
+                };
                 let telling = matches!(frame, Frame::Attached(_) | Frame::Move(_) | Frame::Reset { .. });
                 assert!(telling || self.machine.failure().is_none(), "{frame:?} of a failed stream");
             }

@@ -9,7 +9,7 @@ use punchline_bridge::{
         StreamId,
         budget::Budget,
         frame::Frame,
-        machine::{Config, LegId, Machine},
+        machine::{Config, LegId, Machine, Transmit},
     },
 };
 
@@ -26,7 +26,9 @@ pub fn talk(config: &Arc<Config>, budget: &Arc<Budget>, now: Instant) {
     let service = Service::new("grpc").expect("a valid name");
     let id = StreamId::from_bytes([8; 16]);
     let mut near = Machine::open(id, service, Bytes::new(), config.clone(), budget, LEG, now);
-    let Some(Frame::Hello(hello)) = near.poll_transmit(LEG, now) else { panic!("no HELLO") };
+    let Some(Transmit::Frame(Frame::Hello(hello))) = near.poll_transmit(LEG, now) else {
+        panic!("no HELLO")
+    };
     let mut far = Machine::accept(&hello, config.clone(), budget, LEG, now);
     let (mut unwritten, mut arrived, mut ended) = (BYTES, 0, false);
     for _ in 0..TURNS_MAX {
@@ -49,7 +51,7 @@ pub fn talk(config: &Arc<Config>, budget: &Arc<Budget>, now: Instant) {
 }
 
 fn carry(from: &mut Machine, to: &mut Machine, now: Instant) {
-    while let Some(frame) = from.poll_transmit(LEG, now) {
+    while let Some(frame) = from.poll_transmit(LEG, now).map(|sent| sent.to_frame()) {
         to.handle_frame(LEG, frame, now).expect("no violation");
     }
 }

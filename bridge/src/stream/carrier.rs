@@ -5,8 +5,8 @@
 //! short time, and never wait in it.
 //!
 //! Whoever acts drives the legs at once (`drive`): a write reaches the substream, and what arrives
-//! reaches its reader, without another task being scheduled. As long as the program comes back to its
-//! stream (`program`), a leg that has something wakes the program; else it wakes the carrier (`nudge`).
+//! reaches its reader, without another task being scheduled. A leg wakes whoever polled it last: the
+//! program, as long as it comes back to its stream (`program`), else the carrier.
 
 mod drive;
 mod nudge;
@@ -15,13 +15,17 @@ mod task;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Waker},
+    task::{Context, Wake as _, Waker},
     time::Instant,
 };
 
 use tokio::sync::mpsc;
 
-use self::{nudge::Nudge, program::Attendance, task::Carrier};
+use self::{
+    nudge::{Nudge, Waiting},
+    program::Attendance,
+    task::Carrier,
+};
 use super::{
     StreamKey,
     facts::{Carrying, MoveRecord, StreamFacts},
@@ -57,7 +61,7 @@ pub(crate) type Notes = mpsc::UnboundedSender<(StreamKey, Note)>;
 pub(crate) struct Shared {
     inner: Mutex<Inner>,
     facts: Arc<StreamFacts>,
-    /// What legs wake.
+    /// The carrier's.
     waker: Waker,
 }
 
@@ -66,11 +70,12 @@ struct Inner {
     legs: Vec<Leg>,
     /// Which leg is read next.
     next_leg: usize,
-    /// Waits without attending to the stream.
-    reader: Option<Waker>,
-    writer: Option<Waker>,
+    reader: Waiting,
+    writer: Waiting,
     nudge: Arc<Nudge>,
     attendance: Attendance,
+    /// Something was read that is no payload.
+    worded: bool,
     /// What the carrier's timer is set to.
     armed: Option<Instant>,
     closed: bool,
@@ -98,10 +103,11 @@ impl Shared {
             machine,
             legs: vec![first],
             next_leg: 0,
-            reader: None,
-            writer: None,
+            reader: Waiting::default(),
+            writer: Waiting::default(),
             nudge,
             attendance: Attendance::default(),
+            worded: false,
             armed: None,
             closed: false,
             notes,
@@ -186,7 +192,7 @@ impl Shared {
             inner.remove(leg);
         }
         inner.close();
-        inner.nudge.carrier();
+        inner.wake_carrier();
     }
 
     fn context(&self) -> Context<'_> {
@@ -210,7 +216,7 @@ impl Inner {
         self.legs.push(leg);
         self.act(cx, Instant::now());
         // Nobody has read from it yet.
-        self.nudge.carrier();
+        self.wake_carrier();
     }
 
     fn leg(&mut self, id: LegId) -> Option<&mut Leg> {
@@ -257,24 +263,17 @@ impl Inner {
         let _ = self.notes.send((self.key, note));
     }
 
-    fn wake_reader(&mut self) {
-        self.nudge.program();
-        wake(&mut self.reader);
+    fn wake_all(&mut self) {
+        self.reader.wake();
+        self.writer.wake();
     }
 
-    fn wake_all(&mut self) {
-        self.wake_reader();
-        wake(&mut self.writer);
+    fn wake_carrier(&self) {
+        self.nudge.wake_by_ref();
     }
 
     fn deadline(&self) -> Option<Instant> {
         let legs = self.legs.iter().filter_map(Leg::deadline).min();
         [self.machine.poll_timeout(), legs, self.attendance.until].into_iter().flatten().min()
-    }
-}
-
-fn wake(waker: &mut Option<Waker>) {
-    if let Some(waker) = waker.take() {
-        waker.wake();
     }
 }

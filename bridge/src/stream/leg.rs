@@ -12,8 +12,8 @@ use futures::io::{AsyncRead, AsyncWrite};
 
 use super::{
     facts::Carrying,
-    frame::{Decoder, Frame},
-    machine::{LegEnd, LegId},
+    frame::{Decoder, data_head},
+    machine::{LegEnd, LegId, Transmit},
 };
 
 /// Encoded frames that wait for the substream: four of Yamux's frames, so that it is never idle while
@@ -76,11 +76,15 @@ impl Leg {
         self.unwritten() > 0 || !self.image.is_empty() || self.unflushed || self.is_leaving()
     }
 
-    /// Takes a frame; nothing more until an `image` of it is written.
-    pub(super) fn put(&mut self, frame: &Frame, image: Option<Bytes>) {
-        match image {
-            Some(image) => self.image = image,
-            None => frame.encode(&mut self.out),
+    /// Takes a frame; nothing more until an image of it is written.
+    pub(super) fn put(&mut self, transmit: Transmit<'_>) {
+        match transmit {
+            Transmit::Frame(frame) => frame.encode(&mut self.out),
+            Transmit::Data { image: Some(image), .. } => self.image = image,
+            Transmit::Data { offset, payload, image: None } => {
+                self.out.extend_from_slice(&data_head(offset, payload.len()));
+                self.out.extend_from_slice(payload);
+            }
         }
     }
 

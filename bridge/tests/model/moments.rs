@@ -6,8 +6,8 @@ use bytes::Bytes;
 use punchline_bridge::stream::{
     StreamId,
     budget::Budget,
-    frame::{Code, Frame},
-    machine::{Config, Event, Farewell, LegId, LossCause, Machine, StreamError},
+    frame::{Attached, Code, Frame},
+    machine::{Config, Event, Farewell, LegId, LossCause, Machine, StreamError, Transmit},
 };
 
 use crate::world::{ACCEPTOR, OPENER, Script, Step, World, hello_service};
@@ -95,7 +95,7 @@ fn what_has_come_of_a_frame_is_acknowledged_before_the_rest_comes() {
     machine.handle_payload(FIRST, 0, b"half", 0, now).unwrap();
     assert_eq!(machine.poll_timeout(), Some(late));
     machine.handle_timeout(late);
-    let frame = machine.poll_transmit(FIRST, late);
+    let frame = machine.poll_transmit(FIRST, late).map(|sent| sent.to_frame());
     assert!(matches!(frame, Some(Frame::Ack { received: 4, .. })), "{frame:?}");
 }
 
@@ -104,14 +104,18 @@ fn payload_that_goes_to_a_reader_at_once_counts_as_read() {
     let mut world = attached(calm());
     let now = world.now;
     let machine = world.machine(ACCEPTOR);
-    assert!(machine.is_next(FIRST, 0) && !machine.is_next(FIRST, 1) && !machine.is_next(LegId(99), 0));
-    machine.handle_payload(FIRST, 0, b"past kept", 5, now).unwrap();
-    assert_eq!(machine.buffered_bytes(), 4);
-    assert!(!machine.is_next(FIRST, 9), "what is kept comes first");
-    let mut rest = [0; 10];
-    assert_eq!(machine.read(&mut rest), Ok(Some(4)));
-    assert_eq!(&rest[..4], b"kept");
-    assert!(machine.is_next(FIRST, 9));
+    let arrives = |machine: &mut Machine, leg, offset, bytes, room| {
+        machine.handle_payload(leg, offset, bytes, room, now)
+    };
+    assert_eq!(arrives(machine, FIRST, 0, &b"past kept"[..], 5), Ok(5));
+    assert_eq!(arrives(machine, LegId(99), 9, b"stranger's", 10), Ok(0), "of no leg");
+    assert_eq!(arrives(machine, FIRST, 9, b", too", 5), Ok(0), "what is kept comes first");
+    assert_eq!(machine.buffered_bytes(), 9);
+    let mut rest = [0; 20];
+    assert_eq!(machine.read(&mut rest), Ok(Some(9)));
+    assert_eq!(&rest[..9], b"kept, too");
+    assert_eq!(arrives(machine, FIRST, 0, b"past kept", 9), Ok(0), "it had that");
+    assert_eq!(arrives(machine, FIRST, 14, b"all of it", 20), Ok(9));
 }
 
 #[test]
@@ -132,7 +136,7 @@ fn a_flood_of_questions_for_life_is_answered_with_one_word() {
         for _ in 0..10_000 {
             machine.handle_frame(FIRST, Frame::Ping, now).unwrap();
         }
-        assert_eq!(machine.poll_transmit(FIRST, now), Some(Frame::Pong));
+        assert_eq!(machine.poll_transmit(FIRST, now), Some(Transmit::Frame(Frame::Pong)));
         assert_eq!(machine.poll_transmit(FIRST, now), None);
     }
 }
@@ -336,21 +340,27 @@ fn early_data_stops_at_its_limit_until_the_hello_is_answered() {
 }
 
 #[test]
-fn one_byte_messages_gather_when_too_many_are_in_flight() {
-    let budget = Budget::new(0);
+fn one_byte_messages_go_out_one_by_one_and_are_kept_and_repeated_together() {
+    const BYTES: usize = 256 << 10;
+    const SECOND: LegId = LegId(2);
     let mut world = attached(calm());
     let now = world.now;
     let machine = world.machine(OPENER);
-    let mut frames = 0;
-    while machine.write(&[1]).unwrap() > 0 {
-        while let Some(frame) = machine.poll_transmit(FIRST, now) {
-            frames += usize::from(matches!(frame, Frame::Data { .. }));
-        }
+    let sent = |machine: &mut Machine, leg| {
+        let frames = std::iter::from_fn(|| Some(machine.poll_transmit(leg, now)?.to_frame()));
+        frames.filter(|frame| matches!(frame, Frame::Data { .. })).count()
+    };
+    for _ in 0..BYTES {
+        assert_eq!(machine.write(&[1]), Ok(1));
+        assert_eq!(sent(machine, FIRST), 1);
     }
-    assert_eq!(machine.retained_bytes(), 256 << 10);
-    // Besides, a full buffer of gathered bytes is a frame, however many are in flight.
-    assert!(frames <= (256 << 10) / 64 + (256 << 10) / 2048, "{frames} frames");
-    assert_eq!(budget.used(), 0);
+    assert_eq!(machine.write(&[1]), Ok(0), "the buffer is full");
+    machine.begin_move(SECOND, now).unwrap();
+    assert_eq!(sent(machine, SECOND), 0, "not before it is attached");
+    let attached = Attached { epoch: 1, received: 0, limit: BYTES as u64 };
+    machine.handle_frame(SECOND, Frame::Attached(attached), now).unwrap();
+    let repeated = sent(machine, SECOND);
+    assert!(repeated <= BYTES / 2000, "{repeated} frames");
 }
 
 #[test]
@@ -370,6 +380,7 @@ fn a_stream_is_finished_here_and_written_to_no_more() {
     assert_eq!(machine.write(b"abc"), Ok(3));
     machine.finish();
     assert_eq!(machine.write(b"d"), Err(StreamError::Finished));
-    let frames: Vec<_> = std::iter::from_fn(|| machine.poll_transmit(FIRST, now)).collect();
+    let frames: Vec<_> =
+        std::iter::from_fn(|| Some(machine.poll_transmit(FIRST, now)?.to_frame())).collect();
     assert!(matches!(frames[..], [Frame::Hello(_), Frame::Data { .. }, Frame::Fin { offset: 3 }]));
 }

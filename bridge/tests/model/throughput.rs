@@ -11,7 +11,7 @@ use punchline_bridge::stream::{
     StreamId,
     budget::Budget,
     frame::Frame,
-    machine::{Config, LegId, Machine},
+    machine::{Config, LegId, Machine, Transmit},
 };
 
 use crate::world::hello_service;
@@ -89,7 +89,9 @@ fn transfer(
     let mut a = Machine::open(id, service, Bytes::new(), Arc::clone(&config), &budget, LEG, start);
     let rate = mbit_per_s * 1_000_000 / 8;
     let mut wires = [0, 1].map(|_| Wire::new(rate, round_trip / 2, start));
-    let Some(Frame::Hello(hello)) = a.poll_transmit(LEG, start) else { panic!("HELLO is first") };
+    let Some(Transmit::Frame(Frame::Hello(hello))) = a.poll_transmit(LEG, start) else {
+        panic!("HELLO is first")
+    };
     let mut now = start + round_trip / 2;
     let mut b = Machine::accept(&hello, config, &budget, LEG, now);
     let (chunk, mut out) = (vec![7; 64 << 10], vec![0; 64 << 10]);
@@ -113,7 +115,7 @@ fn transfer(
                 machine.handle_timeout(now);
             }
             while wires[wire].takes(now) {
-                let Some(frame) = machine.poll_transmit(LEG, now) else {
+                let Some(frame) = machine.poll_transmit(LEG, now).map(|sent| sent.to_frame()) else {
                     break;
                 };
                 wires[wire].send(frame, now);

@@ -2,17 +2,16 @@
 
 use std::{
     cell::Cell,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Instant,
 };
 
-use bytes::Bytes;
 use tokio::io::ReadBuf;
 
-use super::{Inner, Note, wake};
+use super::{Inner, Leg, Note};
 use crate::stream::{
-    frame::{Code, Frame, Item},
-    machine::{self, LossCause, Machine},
+    frame::{Code, Item},
+    machine::{self, LossCause, Transmit},
 };
 
 /// Turns of sending before others get the lock, each a leg's buffer or a large frame.
@@ -28,9 +27,6 @@ const READ_BYTES: usize = 64 << 10;
 /// heads and little payload would fit.
 const IN_PLACE_BYTES_MIN: usize = 1 << 10;
 
-/// A frame of this size is worth a write of its own; smaller ones are gathered.
-const IMAGE_BYTES_MIN: usize = 16 << 10;
-
 /// Payload that is thrown away after the program let go of a stream: a GOAWAY and the like.
 const DISCARDED_BYTES_MAX: usize = 64 << 10;
 
@@ -43,21 +39,43 @@ thread_local! {
 impl Inner {
     /// Sends what follows from what was done, on behalf of whoever holds the lock.
     pub(super) fn act(&mut self, cx: &mut Context<'_>, now: Instant) {
+        self.worded = false;
         let finished = self.send(cx, now);
-        let due = self.deadline();
-        // A timer that has fired is set to nothing any more.
-        let armed = self.armed.filter(|armed| *armed > now);
-        let earlier = due.is_some_and(|due| armed.is_none_or(|armed| due < armed));
-        if !finished || earlier || self.closed {
-            self.nudge.carrier();
+        if !finished || self.is_due_sooner() || self.closed {
+            self.wake_carrier();
         }
     }
 
-    /// Moves frames until nothing moves. False if it stopped for the sake of others.
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        let read = (0..READS_MAX).any(|_| !self.read_some(None, cx));
-        let sent = self.send(cx, Instant::now());
+    /// Whether reading led to more than bytes for the reader.
+    pub(super) fn has_to_act(&self) -> bool {
+        self.worded
+            || !self.machine.is_calm()
+            || self.is_due_sooner()
+            || self.legs.iter().any(Leg::has_to_write)
+    }
+
+    /// Whether the carrier's timer comes too late.
+    fn is_due_sooner(&self) -> bool {
+        // Who attends looks again so soon that nothing but an acknowledgement may be due before.
+        let attended = self.attendance.until.is_some();
+        let due = if attended { self.machine.ack_due() } else { self.deadline() };
+        due.is_some_and(|due| self.armed.is_none_or(|armed| due < armed))
+    }
+
+    /// Moves frames until nothing moves. False if it stopped for the sake of others. Legs wake the program
+    /// if it attends and waits, else the carrier.
+    pub(super) fn drive(&mut self, carrier: &Waker) -> bool {
+        let attended = self.attendance.until.is_some();
+        let [reader, writer] = [&self.reader, &self.writer]
+            .map(|program| program.waker().filter(|_| attended).unwrap_or(carrier).clone());
+        let read = self.read_all(&mut Context::from_waker(&reader));
+        let sent = self.send(&mut Context::from_waker(&writer), Instant::now());
         read && sent
+    }
+
+    /// Reads until nothing is there. False if it stopped for the sake of others.
+    pub(super) fn read_all(&mut self, cx: &mut Context<'_>) -> bool {
+        (0..READS_MAX).any(|_| !self.read_some(None, cx))
     }
 
     /// Sends what is to be sent. False if it stopped for the sake of others.
@@ -117,16 +135,18 @@ impl Inner {
         cx: &mut Context<'_>,
     ) -> (bool, usize) {
         let id = self.legs[at].id;
-        match self.legs[at].poll_read(cx, space) {
+        let cause = match self.legs[at].poll_read(cx, space) {
             Poll::Pending => return (false, 0),
-            Poll::Ready(Ok(0)) => self.lose(id, LossCause::Ended),
+            Poll::Ready(Ok(0)) => LossCause::Ended,
             Poll::Ready(Ok(read)) => {
                 let passed = self.take(at, &mut space[..read], most);
                 self.discard();
                 return (true, passed);
             }
-            Poll::Ready(Err(error)) => self.lose(id, LossCause::Io(error.kind())),
-        }
+            Poll::Ready(Err(error)) => LossCause::Io(error.kind()),
+        };
+        self.worded = true;
+        self.lose(id, cause);
         (true, 0)
     }
 
@@ -134,37 +154,42 @@ impl Inner {
     fn take(&mut self, at: usize, bytes: &mut [u8], most: usize) -> usize {
         let (leg, machine, now) = (&mut self.legs[at], &mut self.machine, Instant::now());
         leg.on.pulse.beat(now);
-        machine.heard(leg.id, now);
         let (mut end, mut passed) = (0, 0);
-        loop {
+        while end < bytes.len() {
             let mut rest = &bytes[end..];
             let item = match leg.decoder.decode(&mut rest) {
                 Ok(Some(item)) => item,
-                Ok(None) => return passed,
+                Ok(None) => {
+                    // Perhaps not a whole frame, but something.
+                    machine.heard(leg.id, now);
+                    return passed;
+                }
                 Err(error) => {
                     machine.malformed(leg.id, error, now);
+                    self.worded = true;
                     return passed;
                 }
             };
             end = bytes.len() - rest.len();
             let taken = match item {
-                Item::Frame(frame) => machine.handle_frame(leg.id, frame, now),
+                Item::Frame(frame) => {
+                    self.worded = true;
+                    machine.handle_frame(leg.id, frame, now)
+                }
                 Item::Data { offset, payload } => {
                     self.facts.count_received(leg.on.path, payload.len());
-                    let room = if machine.is_next(leg.id, offset) { most - passed } else { 0 };
-                    let (start, past) = (end - payload.len(), payload.len().min(room));
-                    let taken = machine.handle_payload(leg.id, offset, payload, past, now);
-                    if taken.is_ok() {
+                    let (start, room) = (end - payload.len(), most - passed);
+                    machine.handle_payload(leg.id, offset, payload, room, now).map(|past| {
                         bytes.copy_within(start..start + past, passed);
                         passed += past;
-                    }
-                    taken
+                    })
                 }
             };
             if let Err(violation) = taken {
                 tracing::debug!(stream = %self.facts.stream, %violation, "a stream was reset");
             }
         }
+        passed
     }
 
     /// Nobody reads any more. A few last words must not stop the peer's FIN; more are a peer that
@@ -187,14 +212,14 @@ impl Inner {
         for leg in &mut self.legs {
             let mut has_more = !leg.is_leaving();
             while has_more && leg.takes_more() {
-                let Some(frame) = self.machine.poll_transmit(leg.id, now) else {
+                let Some(transmit) = self.machine.poll_transmit(leg.id, now) else {
                     has_more = false;
                     break;
                 };
-                if let Frame::Data { payload, .. } = &frame {
+                if let Transmit::Data { payload, .. } = &transmit {
                     self.facts.count_sent(leg.on.path, payload.len());
                 }
-                leg.put(&frame, image(&self.machine, &frame));
+                leg.put(transmit);
             }
             match leg.poll_write(cx, has_more) {
                 Ok(written) => more |= written && has_more,
@@ -230,9 +255,9 @@ impl Inner {
                 machine::Event::Opened => self.note(Note::Opened),
                 machine::Event::Readable => {
                     self.discard();
-                    self.wake_reader();
+                    self.reader.wake();
                 }
-                machine::Event::Writable | machine::Event::Delivered => wake(&mut self.writer),
+                machine::Event::Writable | machine::Event::Delivered => self.writer.wake(),
                 machine::Event::Moved(moved) => self.moved(&moved),
                 machine::Event::MoveFailed { leg, cause } => {
                     if let Some(leg) = self.legs.iter().find(|found| found.id == leg) {
@@ -258,10 +283,4 @@ impl Inner {
         }
         some
     }
-}
-
-/// The bytes of a large frame where they are kept.
-fn image(machine: &Machine, frame: &Frame) -> Option<Bytes> {
-    let Frame::Data { payload, .. } = frame else { return None };
-    if payload.len() < IMAGE_BYTES_MIN { None } else { machine.image(frame) }
 }

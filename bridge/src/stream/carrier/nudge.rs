@@ -1,4 +1,4 @@
-//! Whom a leg wakes when it has something to read, or room to write.
+//! Whom a leg wakes when it has something to read, or room to write: whoever polled it last.
 
 use std::{
     sync::Arc,
@@ -7,50 +7,69 @@ use std::{
 
 use futures::task::AtomicWaker;
 
-/// The waker that legs are polled with, whoever polls them: wakes the program if it waits for the
-/// stream, else the carrier. One hop from a connection to a reader instead of two.
+/// The carrier's waker, for whoever does not wait for the stream himself: it can be had before the
+/// carrier runs, and outlives it.
 #[derive(Debug, Default)]
-pub(super) struct Nudge {
-    program: AtomicWaker,
-    carrier: AtomicWaker,
-}
+pub(super) struct Nudge(AtomicWaker);
 
 impl Nudge {
-    /// The program waits, and will see to the legs when it is woken.
-    pub(super) fn attend(&self, program: &Waker) {
-        self.program.register(program);
-    }
-
-    /// The program is not to be counted on. Who waited for it, unless it was woken since.
-    pub(super) fn dismiss(&self) -> Option<Waker> {
-        self.program.take()
-    }
-
-    /// Wakes the program, if it waits and was not woken since.
-    pub(super) fn program(&self) {
-        self.program.wake();
-    }
-
     /// To be said before the legs are looked at.
     pub(super) fn watch(&self, carrier: &Waker) {
-        self.carrier.register(carrier);
-    }
-
-    /// Wakes the carrier, whoever waits.
-    pub(super) fn carrier(&self) {
-        self.carrier.wake();
+        self.0.register(carrier);
     }
 }
 
 impl Wake for Nudge {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.0.wake();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        match self.program.take() {
-            Some(program) => program.wake(),
-            None => self.carrier.wake(),
+        self.0.wake();
+    }
+}
+
+/// A task of the program that waits for the stream, or did. Its waker is kept for the next time, which
+/// is mostly the same task's.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    waker: Option<Waker>,
+    waits: bool,
+}
+
+impl Waiting {
+    /// The task waits from now on.
+    pub(super) fn wait(&mut self, task: &Waker) {
+        self.waits = true;
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(task),
+            None => self.waker = Some(task.clone()),
         }
+    }
+
+    /// It got what it wanted.
+    pub(super) fn done(&mut self) {
+        self.waits = false;
+    }
+
+    /// Whether it is this task that waits.
+    pub(super) fn is(&self, task: &Waker) -> bool {
+        self.waker().is_some_and(|waker| waker.will_wake(task))
+    }
+
+    /// Whether it waits.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// What wakes it, if it waits.
+    pub(super) fn waker(&self) -> Option<&Waker> {
+        self.waker.as_ref().filter(|_| self.waits)
+    }
+
+    /// Wakes it, if it waits.
+    pub(super) fn wake(&mut self) {
+        self.waker().into_iter().for_each(Waker::wake_by_ref);
+        self.waits = false;
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::io::ReadBuf;
 
-use super::{Inner, Leg, Shared, drive::READS_MAX};
+use super::{Inner, Shared, drive::READS_MAX, nudge::Waiting};
 use crate::stream::{frame::Code, machine::StreamError};
 
 /// How long a program that has come to its stream is trusted to come again, at least; at most twice
@@ -22,8 +22,6 @@ pub(super) struct Attendance {
     pub(super) until: Option<Instant>,
     /// It has come since that was settled.
     came: bool,
-    /// Its reader is whom the legs wake.
-    reads: bool,
 }
 
 /// What reading for the program came to.
@@ -40,17 +38,18 @@ impl Shared {
         task: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let (mut inner, cx) = (self.lock(), &mut self.context());
+        let mut inner = self.lock();
         inner.attend();
-        let (reading, touched) = inner.read_for(out, cx);
-        inner.attendance.reads = matches!(reading, Reading::Nothing);
-        match reading {
-            Reading::Nothing => inner.nudge.attend(task.waker()),
-            Reading::Done(_) => drop(inner.nudge.dismiss()),
+        let reading = inner.read_for(out, task);
+        match &reading {
+            Reading::Nothing => inner.reader.wait(task.waker()),
+            Reading::Done(_) => inner.reader.done(),
             Reading::OthersTurn => task.waker().wake_by_ref(),
         }
-        if touched || inner.legs.iter().any(Leg::has_to_write) {
-            inner.act(cx, Instant::now());
+        if inner.has_to_act() {
+            let waits = matches!(reading, Reading::Nothing);
+            let waker = if waits { task.waker() } else { &self.waker };
+            inner.act(&mut Context::from_waker(waker), Instant::now());
         }
         match reading {
             Reading::Done(result) => Poll::Ready(result.map_err(io_error)),
@@ -63,22 +62,28 @@ impl Shared {
         task: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let (mut inner, cx) = (self.lock(), &mut self.context());
+        let mut inner = self.lock();
         let mut written = inner.machine.write(bytes).map_err(io_error)?;
         if written == 0 && !bytes.is_empty() {
             // Acknowledgements make room.
-            inner.attend_writer(task, cx);
+            inner.attend_writer(task, &mut self.context());
             written = inner.machine.write(bytes).map_err(io_error)?;
         }
-        inner.act(cx, Instant::now());
-        if written == 0 && !bytes.is_empty() { Poll::Pending } else { Poll::Ready(Ok(written)) }
+        let waits = written == 0 && !bytes.is_empty();
+        if !waits {
+            inner.writer.done();
+        }
+        let returns = waits || inner.reader.is(task.waker());
+        let waker = if returns { task.waker() } else { &self.waker };
+        inner.act(&mut Context::from_waker(waker), Instant::now());
+        if waits { Poll::Pending } else { Poll::Ready(Ok(written)) }
     }
 
     pub(in crate::stream) fn poll_shutdown(&self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (mut inner, cx) = (self.lock(), &mut self.context());
+        let mut inner = self.lock();
         inner.machine.finish();
-        inner.attend_writer(task, cx);
-        inner.act(cx, Instant::now());
+        inner.attend_writer(task, &mut self.context());
+        inner.act(task, Instant::now());
         match inner.machine.failure() {
             _ if inner.machine.is_delivered() => Poll::Ready(Ok(())),
             Some(error) => Poll::Ready(Err(io_error(error))),
@@ -94,52 +99,45 @@ impl Shared {
             inner.machine.reset(Code::Cancelled, now);
         }
         inner.act(&mut self.context(), now);
-        drop(inner.nudge.dismiss());
-        inner.nudge.carrier();
+        (inner.reader, inner.writer) = (Waiting::default(), Waiting::default());
+        inner.wake_carrier();
     }
 }
 
 impl Inner {
-    /// Reads into the program's memory, from the machine and past it. Whether that changed anything.
-    fn read_for(&mut self, out: &mut ReadBuf<'_>, cx: &mut Context<'_>) -> (Reading, bool) {
+    /// Reads into the program's memory, from the machine or past it.
+    fn read_for(&mut self, out: &mut ReadBuf<'_>, cx: &mut Context<'_>) -> Reading {
         let before = out.filled().len();
-        for turn in 0..READS_MAX {
+        for _ in 0..READS_MAX {
             if out.remaining() == 0 {
-                return (Reading::Done(Ok(())), true);
+                return Reading::Done(Ok(()));
             }
-            let wanted = out.remaining().min(self.machine.buffered_bytes() as usize);
-            let read = match wanted {
-                0 => self.machine.read(&mut [0]),
-                wanted => self.machine.read(out.initialize_unfilled_to(wanted)),
-            };
-            match read {
-                Ok(Some(0)) => return (Reading::Done(Ok(())), true),
-                Ok(Some(read)) => out.advance(read),
-                Ok(None) => {}
-                Err(error) => return (Reading::Done(Err(error)), true),
-            }
-            if out.filled().len() > before {
-                return (Reading::Done(Ok(())), true);
-            }
-            if !self.read_some(Some(out), cx) {
-                return (Reading::Nothing, turn > 0);
+            let kept = self.machine.buffered_bytes() > 0;
+            if kept || !self.read_some(Some(out), cx) {
+                let room = out.remaining().min(self.machine.buffered_bytes().max(1) as usize);
+                match self.machine.read(out.initialize_unfilled_to(room)) {
+                    Ok(Some(read)) => out.advance(read),
+                    Ok(None) => return Reading::Nothing,
+                    Err(error) => return Reading::Done(Err(error)),
+                }
+                return Reading::Done(Ok(()));
             }
             if out.filled().len() > before {
-                return (Reading::Done(Ok(())), true);
+                return Reading::Done(Ok(()));
             }
         }
-        (Reading::OthersTurn, true)
+        Reading::OthersTurn
     }
 
-    /// The program waits for room or for an acknowledgement.
-    fn attend_writer(&mut self, task: &Context<'_>, cx: &mut Context<'_>) {
-        self.writer = Some(task.waker().clone());
-        if !self.attendance.reads {
-            self.attend();
-            self.nudge.attend(task.waker());
-        }
-        if !self.drive(cx) {
-            self.nudge.carrier();
+    /// The program waits for room or for an acknowledgement. What arrives is for a reader that waits too,
+    /// or else for the carrier: a writer that a leg wakes has to write, and to look for more each time costs
+    /// a lock that the connection needs.
+    fn attend_writer(&mut self, task: &Context<'_>, carrier: &mut Context<'_>) {
+        let waited = self.writer.waits();
+        self.writer.wait(task.waker());
+        self.attend();
+        if !waited && !self.reader.waits() && !self.read_all(carrier) {
+            self.wake_carrier();
         }
     }
 
@@ -150,7 +148,7 @@ impl Inner {
             let until = Instant::now() + ATTENDED;
             self.attendance.until = Some(until);
             if self.armed.is_none_or(|armed| until < armed) {
-                self.nudge.carrier();
+                self.wake_carrier();
             }
         }
     }
@@ -162,12 +160,6 @@ impl Inner {
         }
         let came = std::mem::take(&mut self.attendance.came);
         self.attendance.until = came.then_some(now + ATTENDED);
-        if !came {
-            let waiting = self.nudge.dismiss();
-            if std::mem::take(&mut self.attendance.reads) {
-                self.reader = waiting;
-            }
-        }
     }
 }
 

@@ -32,11 +32,10 @@ impl Future for Carrier {
         let this = &mut *self;
         let mut inner = this.shared.lock();
         inner.nudge.watch(cx.waker());
-        let legs = &mut this.shared.context();
         loop {
             let now = Instant::now();
             inner.check_attendance(now);
-            if !inner.drive(legs) {
+            if !inner.drive(&this.shared.waker) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -46,7 +45,10 @@ impl Future for Carrier {
             if inner.closed && inner.legs.is_empty() {
                 return Poll::Ready(());
             }
-            let Some(due) = inner.deadline() else { return Poll::Pending };
+            let Some(due) = inner.deadline() else {
+                inner.armed = None;
+                return Poll::Pending;
+            };
             if due <= now {
                 inner.look_around(due, now);
                 inner.machine.handle_timeout(now);

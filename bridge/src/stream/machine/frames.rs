@@ -17,53 +17,42 @@ impl Machine {
     /// If the peer broke the protocol: the stream has then failed and the peer is told; the
     /// error is for the driver's records.
     pub fn handle_frame(&mut self, leg: LegId, frame: Frame, now: Instant) -> Result<(), Violation> {
-        self.take(leg, now, |this, place| this.dispatch(place, leg, frame, now))
+        let Some(place) = self.legs.place(leg) else { return Ok(()) };
+        self.legs.heard_frame(place, now);
+        let taken = self.dispatch(place, leg, frame, now);
+        self.conclude(place, taken.err(), now);
+        taken
     }
 
-    /// Whether payload at `offset` that comes on `leg` is what a reader gets next. It may then go to the
-    /// reader's memory at once instead of the machine's.
-    pub fn is_next(&self, leg: LegId, offset: u64) -> bool {
-        let heard = |place| place != Place::Joining && self.is_answered(place);
-        self.phase == Phase::Open
-            && self.legs.place(leg).is_some_and(heard)
-            && self.receiver.is_next(offset)
-    }
-
-    /// Takes payload of a DATA frame, all or a piece of it. Its first `past` bytes, which must be the
-    /// [next](Machine::is_next), are for the reader: the machine counts them as read.
+    /// Takes payload of a DATA frame, all or a piece of it, for a reader that has `room` for so many bytes
+    /// now. Returns how many bytes at its front go to the reader at once: the machine counts them as read,
+    /// and keeps the others. More than none only if they are what the reader gets next.
     ///
     /// # Errors
-    /// As [`Machine::handle_frame`]; then the reader must not have them.
+    /// As [`Machine::handle_frame`]; then the reader gets none.
     pub fn handle_payload(
         &mut self,
         leg: LegId,
         offset: u64,
         payload: &[u8],
-        past: usize,
+        room: usize,
         now: Instant,
-    ) -> Result<(), Violation> {
-        self.take(leg, now, |this, place| this.payload_heard(place, offset, payload, past, now))
+    ) -> Result<usize, Violation> {
+        let Some(place) = self.legs.place(leg) else { return Ok(0) };
+        self.legs.heard_frame(place, now);
+        let taken = self.payload_heard(place, offset, payload, room, now);
+        self.conclude(place, taken.err(), now);
+        taken
     }
 
     /// What is common to all that a leg brings.
-    fn take(
-        &mut self,
-        leg: LegId,
-        now: Instant,
-        dispatch: impl FnOnce(&mut Self, Place) -> Result<(), Violation>,
-    ) -> Result<(), Violation> {
-        let Some(place) = self.legs.place(leg) else {
-            return Ok(());
-        };
-        self.legs.heard_frame(place, now);
-        let taken = dispatch(self, place);
-        if let Err(violation) = taken {
+    fn conclude(&mut self, place: Place, broken: Option<Violation>, now: Instant) {
+        if let Some(violation) = broken {
             self.fail(violation.into(), now);
         } else if place == Place::Current && !self.is_opener() {
             self.events.extend(self.legs.arrive(now).map(Event::Moved));
         }
         self.settle(now);
-        taken
     }
 
     /// Bytes were read from a leg, perhaps not a whole frame: it is not silent.
@@ -102,7 +91,7 @@ impl Machine {
             Frame::Attached(attached) => return self.attached_heard(place, attached, now),
             Frame::Hello(_) | Frame::Move(_) => return Err(unexpected),
             Frame::Data { offset, payload } => {
-                return self.payload_heard(place, offset, &payload, 0, now);
+                self.payload_heard(place, offset, &payload, 0, now)?;
             }
             _ if !self.is_answered(place) => return Err(unexpected),
             Frame::Ack { received, limit } => self.ack_heard(received, limit, now)?,
@@ -124,15 +113,17 @@ impl Machine {
         place: Place,
         offset: u64,
         payload: &[u8],
-        past: usize,
+        room: usize,
         now: Instant,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
         if let Phase::Telling { .. } = self.phase {
-            return Ok(());
+            return Ok(0);
         }
         if !self.is_answered(place) {
             return Err(Violation::Unexpected { kind: Kind::Data });
         }
+        let next = self.phase == Phase::Open && self.receiver.is_next(offset);
+        let past = if next { payload.len().min(room) } else { 0 };
         self.receiver.payload(offset, payload, past, now, &self.config)?;
         if self.is_opener()
             && let Some(leg) = self.legs.current.as_mut()
@@ -141,7 +132,7 @@ impl Machine {
             // because the path died.
             leg.ask = Some(now + self.config.ask_after);
         }
-        Ok(())
+        Ok(past)
     }
 
     /// Whether the peer may say more than an answer on this leg.

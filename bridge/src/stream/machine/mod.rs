@@ -35,6 +35,7 @@ use crate::service::Service;
 pub use config::Config;
 pub use error::{LossCause, MoveError, StreamError, Violation};
 pub use event::{Event, Farewell, LegEnd, LegId, Moved};
+pub use transmit::Transmit;
 
 /// One end of a stream.
 ///
@@ -207,6 +208,12 @@ impl Machine {
             return None;
         };
         self.outcome.map(farewell)
+    }
+
+    /// Whether nothing is to be done for payload that came since everything was: no event waits, and the
+    /// peer is to be told of nothing.
+    pub fn is_calm(&self) -> bool {
+        self.events.is_empty() && !self.receiver.owes_word()
     }
 
     /// The stream's id.

@@ -204,6 +204,10 @@ impl Receiver {
 
     /// Copies out what fits into `out`; returns how much, 0 if nothing is there.
     pub(super) fn read(&mut self, out: &mut [u8]) -> usize {
+        if self.buffered() == 0 {
+            self.starved = true;
+            return 0;
+        }
         let mut copied = 0;
         while copied < out.len() {
             let room = &mut out[copied..];
@@ -222,7 +226,7 @@ impl Receiver {
             copied += taken;
         }
         self.read += copied as u64;
-        self.starved = copied == 0;
+        self.starved = false;
         if self.buffered() == 0 {
             self.release();
         }
@@ -241,11 +245,20 @@ impl Receiver {
         self.ack_now = true;
     }
 
+    /// Whether an ACK is due.
+    fn owes_ack(&self) -> bool {
+        let grown = self.allowed() - self.limit;
+        self.ack_now || (self.size.is_none() && grown >= (self.window / CREDIT_STEPS).max(1))
+    }
+
+    /// Whether the peer is to be told of something now.
+    pub(super) fn owes_word(&self) -> bool {
+        self.fin_ack_owed || self.owes_ack()
+    }
+
     /// The ACK that is due, as `(received, limit)`.
     pub(super) fn next_ack(&mut self, now: Instant) -> Option<(u64, u64)> {
-        let grown = self.allowed() - self.limit;
-        let credit = self.size.is_none() && grown >= (self.window / CREDIT_STEPS).max(1);
-        (self.ack_now || credit).then(|| self.announce(now))
+        self.owes_ack().then(|| self.announce(now))
     }
 
     /// What this end has and allows, for a frame on the current leg.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,16 +18,12 @@ use super::{
     error::Violation,
 };
 
-/// Smallest buffer for written bytes. Smaller, and small messages pay an allocation each.
+/// Smallest buffer for written bytes: holds many small messages.
 const TAIL_BYTES_MIN: usize = 2 << 10;
 
-/// A send buffer has at most one chunk for this many bytes of its capacity; beyond, new writes
-/// gather until an acknowledgement frees some. Keeps the bookkeeping of one-byte messages below
-/// the size of the buffer.
-const BYTES_PER_CHUNK_MIN: u64 = 64;
-
-/// Chunks always allowed, however small the buffer.
-const CHUNKS_MIN: u64 = 16;
+/// Payload of this size is worth a write of its own, from where it is kept; less is copied to what goes
+/// out with it.
+const IMAGE_BYTES_MIN: usize = 16 << 10;
 
 /// Queue entries kept when nothing is retained.
 const IDLE_CHUNKS_MAX: usize = 8;
@@ -44,12 +41,13 @@ const QUEUEING_SLACK: Duration = Duration::from_millis(13);
 /// ```
 /// `cursor` is what is sent next on the current leg; a move sets it back.
 ///
-/// Bytes are kept as the frame that they go out in, so that what is written is copied once.
+/// Much at a time is kept as the frame that it goes out in, so that it is copied once. Small messages are
+/// gathered in the tail, and sent from there.
 #[derive(Debug)]
 pub(super) struct Sender {
     chunks: VecDeque<Chunk>,
-    /// Gathers small writes; never sent from, only frozen into a chunk. Room for the head of its frame,
-    /// then payload; or empty.
+    /// Gathers what is written: room for the head of its frame, then payload; or empty. When it is full,
+    /// or much of it is to go out, it is frozen into a chunk.
     tail: BytesMut,
     /// Memory of acknowledged chunks, for the next tails; counts as retained.
     spares: Vec<BytesMut>,
@@ -229,44 +227,43 @@ impl Sender {
         self.refused = false;
     }
 
-    /// The next payload for the current leg, and its offset.
-    pub(super) fn next_data(&mut self, now: Instant, config: &Config) -> Option<(u64, Bytes)> {
-        let room = self.limit.saturating_sub(self.cursor).min(config.data_bytes() as u64);
-        if room == 0 {
+    /// Where the next payload for the current leg lies. It counts as sent.
+    pub(super) fn next_data(&mut self, now: Instant, config: &Config) -> Option<Range<u64>> {
+        let offset = self.cursor;
+        let room = self.limit.saturating_sub(offset).min(config.data_bytes() as u64);
+        if room == 0 || offset == self.written() {
             return None;
         }
-        let chunks_max = (self.capacity / BYTES_PER_CHUNK_MIN).max(CHUNKS_MIN);
-        if self.cursor == self.tail_start && (self.chunks.len() as u64) < chunks_max {
+        if offset == self.tail_start && self.tail.len() >= DATA_HEAD_BYTES + IMAGE_BYTES_MIN {
             self.freeze_tail();
         }
-        let chunk = &self.chunks[self.chunk_at(self.cursor)?];
-        let unsent = chunk.payload().get((self.cursor - chunk.start) as usize..)?;
-        let length = unsent.len().min(room as usize);
-        if length == 0 {
-            return None;
-        }
-        let payload = chunk.image.slice_ref(&unsent[..length]);
-        let offset = self.cursor;
-        self.cursor += length as u64;
+        let (_, unsent) = self.kept(offset)?;
+        self.cursor += room.min(unsent.len() as u64);
         self.sent = self.sent.max(self.cursor);
         self.round_trip.sent(self.cursor, now);
-        Some((offset, payload))
+        Some(offset..self.cursor)
     }
 
-    /// The bytes of a DATA frame with this payload, if it is kept in this form.
-    pub(super) fn image(&self, offset: u64, payload: &[u8]) -> Option<Bytes> {
-        let chunk = &self.chunks[self.chunk_at(offset)?];
-        let same = chunk.start == offset && std::ptr::eq(chunk.payload(), payload);
-        same.then(|| chunk.image.clone())
+    /// What [`Sender::next_data`] gave last, and the frame with it if it is kept and worth a write.
+    pub(super) fn data(&self, range: &Range<u64>) -> (&[u8], Option<Bytes>) {
+        let Some((chunk, kept)) = self.kept(range.start) else { return (&[], None) };
+        let payload = &kept[..(range.end - range.start) as usize];
+        let large = payload.len() >= IMAGE_BYTES_MIN;
+        let whole = |chunk: &&Chunk| large && std::ptr::eq(payload, chunk.payload());
+        (payload, chunk.filter(whole).map(|chunk| chunk.image.clone()))
     }
 
-    /// The chunk that begins last at or before an offset.
-    fn chunk_at(&self, offset: u64) -> Option<usize> {
-        // Mostly the last: a small message goes out as it is written.
-        if self.chunks.back().is_some_and(|last| last.start <= offset) {
-            return Some(self.chunks.len() - 1);
-        }
-        self.chunks.partition_point(|chunk| chunk.start <= offset).checked_sub(1)
+    /// What is kept from an offset on, in one piece; and the chunk, unless it is the tail.
+    fn kept(&self, offset: u64) -> Option<(Option<&Chunk>, &[u8])> {
+        let (chunk, start, payload) = match offset.checked_sub(self.tail_start) {
+            Some(_) => (None, self.tail_start, self.tail.get(DATA_HEAD_BYTES..)?),
+            None => {
+                let after = self.chunks.partition_point(|chunk| chunk.start <= offset);
+                let chunk = &self.chunks[after.checked_sub(1)?];
+                (Some(chunk), chunk.start, chunk.payload())
+            }
+        };
+        Some((chunk, payload.get((offset - start) as usize..)?))
     }
 
     /// FIN, if it is due on the current leg.

@@ -1,6 +1,6 @@
 //! What goes out on a leg.
 
-use std::time::Instant;
+use std::{ops::Range, time::Instant};
 
 use bytes::Bytes;
 
@@ -11,25 +11,58 @@ use super::{
 };
 use crate::stream::frame::{Attached, Frame, Hello, Move};
 
+/// What goes out on a leg.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Transmit<'a> {
+    /// A frame of any kind but DATA.
+    Frame(Frame),
+    /// A DATA frame.
+    Data {
+        /// Where the payload starts in the stream.
+        offset: u64,
+        /// At least one byte.
+        payload: &'a [u8],
+        /// The whole frame as it goes over the wire, if there is much of it: saves copying it.
+        image: Option<Bytes>,
+    },
+}
+
+/// What is sent next: a frame, or the payload that lies there.
+enum Next {
+    Frame(Frame),
+    Data(Range<u64>),
+}
+
+impl Transmit<'_> {
+    /// The frame, with a copy of the payload.
+    pub fn to_frame(&self) -> Frame {
+        match self {
+            Self::Frame(frame) => frame.clone(),
+            Self::Data { offset, payload, .. } => {
+                Frame::Data { offset: *offset, payload: Bytes::copy_from_slice(payload) }
+            }
+        }
+    }
+}
+
 impl Machine {
     /// The next frame to write on `leg`, or `None` if there is none now.
     ///
     /// To be asked only when the leg takes more: a frame that was taken counts as sent.
-    pub fn poll_transmit(&mut self, leg: LegId, now: Instant) -> Option<Frame> {
-        let frame = match self.legs.place(leg)? {
+    pub fn poll_transmit(&mut self, leg: LegId, now: Instant) -> Option<Transmit<'_>> {
+        let next = match self.legs.place(leg)? {
             Place::Current => self.next_on_current(now),
-            Place::Joining => self.next_on_joining(now),
+            Place::Joining => self.next_on_joining(now).map(Next::Frame),
             Place::Draining => None,
         }?;
         self.settle(now);
-        Some(frame)
-    }
-
-    /// The bytes of a DATA frame that [`Machine::poll_transmit`] gave last, if they are at hand: saves
-    /// encoding it, which copies the payload.
-    pub fn image(&self, frame: &Frame) -> Option<Bytes> {
-        let Frame::Data { offset, payload } = frame else { return None };
-        self.sender.image(*offset, payload)
+        Some(match next {
+            Next::Frame(frame) => Transmit::Frame(frame),
+            Next::Data(range) => {
+                let (payload, image) = self.sender.data(&range);
+                Transmit::Data { offset: range.start, payload, image }
+            }
+        })
     }
 
     /// MOVE, and the RESET that must reach the peer, if there is one; no more before the answer.
@@ -42,24 +75,22 @@ impl Machine {
         tell(leg, self.phase)
     }
 
-    fn next_on_current(&mut self, now: Instant) -> Option<Frame> {
+    fn next_on_current(&mut self, now: Instant) -> Option<Next> {
         let leg = self.legs.current.as_mut()?;
         let (epoch, answered) = (leg.epoch, leg.answered);
         if let (Phase::Telling { .. }, Role::Acceptor) = (self.phase, &self.role) {
             let frame = tell(leg, self.phase);
             self.close();
-            return frame;
+            return frame.map(Next::Frame);
         }
         if !std::mem::replace(&mut leg.greeted, true) {
-            return Some(self.greeting(epoch, now));
+            return Some(Next::Frame(self.greeting(epoch, now)));
         }
         if let Phase::Telling { .. } = self.phase {
-            return tell(leg, self.phase);
+            return tell(leg, self.phase).map(Next::Frame);
         }
-        if !answered {
-            return self.next_payload(now);
-        }
-        self.next_acknowledgement(now).or_else(|| self.next_payload(now))
+        let word = if answered { self.next_acknowledgement(now) } else { None };
+        word.map(Next::Frame).or_else(|| self.next_payload(now))
     }
 
     /// The first frame of this end on a leg.
@@ -107,15 +138,15 @@ impl Machine {
         None
     }
 
-    fn next_payload(&mut self, now: Instant) -> Option<Frame> {
-        if let Some((offset, payload)) = self.sender.next_data(now, &self.config) {
-            return Some(Frame::Data { offset, payload });
+    fn next_payload(&mut self, now: Instant) -> Option<Next> {
+        if let Some(range) = self.sender.next_data(now, &self.config) {
+            return Some(Next::Data(range));
         }
         if let Some(offset) = self.sender.next_fin() {
-            return Some(Frame::Fin { offset });
+            return Some(Next::Frame(Frame::Fin { offset }));
         }
         self.is_established().then_some(())?;
-        self.sender.next_blocked().map(|limit| Frame::Blocked { limit })
+        self.sender.next_blocked().map(|limit| Next::Frame(Frame::Blocked { limit }))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use punchline_bridge::stream::{
     frame::{Code, Decoder, Frame, Item as Decoded},
-    machine::{Event, Farewell, LegEnd, LegId, LossCause, Machine},
+    machine::{Event, Farewell, LegEnd, LegId, LossCause, Machine, Transmit},
 };
 
 use super::{ACCEPTOR, Item, World, bytes, note};
@@ -131,9 +131,13 @@ impl World {
         let mut active = false;
         for (&leg, link) in &mut self.links {
             while link.uses[end] && link.pipes[end].len() < self.script.queue {
-                let Some(frame) = machine.poll_transmit(leg, self.now) else {
+                let Some(sent) = machine.poll_transmit(leg, self.now) else {
                     break;
                 };
+                let frame = sent.to_frame();
+                if let Transmit::Data { image: Some(image), .. } = sent {
+                    assert_eq!(image, encoded(&frame));
+                }
                 if !link.cut && !link.black_hole {
                     link.pipes[end].push_back(Item::Frame(frame));
                 }
@@ -182,9 +186,14 @@ impl World {
     }
 }
 
-fn over_the_wire(frame: &Frame) -> Frame {
+fn encoded(frame: &Frame) -> Vec<u8> {
     let mut bytes = Vec::new();
     frame.encode(&mut bytes);
+    bytes
+}
+
+fn over_the_wire(frame: &Frame) -> Frame {
+    let bytes = encoded(frame);
     let (mut decoder, mut bytes) = (Decoder::new(), &bytes[..]);
     let decoded = match decoder.decode(&mut bytes).expect("well-formed").expect("whole") {
         Decoded::Frame(frame) => frame,
