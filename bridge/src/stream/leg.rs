@@ -1,5 +1,7 @@
 //! A leg's I/O: bytes in, frames out of one substream.
 
+mod gate;
+
 use std::{
     io,
     pin::Pin,
@@ -10,6 +12,7 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use futures::io::{AsyncRead, AsyncWrite};
 
+use self::gate::Gate;
 use super::{
     facts::Carrying,
     frame::{Decoder, data_head},
@@ -36,6 +39,8 @@ pub(super) struct Leg {
     pub(super) on: Carrying,
     pub(super) decoder: Decoder,
     io: Box<dyn Pipe>,
+    incoming: Gate,
+    outgoing: Gate,
     /// Encoded frames, from `written` on still to be written.
     out: Vec<u8>,
     written: usize,
@@ -49,7 +54,20 @@ pub(super) struct Leg {
 impl Leg {
     pub(super) fn new(id: LegId, on: Carrying, io: Box<dyn Pipe>) -> Self {
         let (decoder, out, image) = (Decoder::new(), Vec::new(), Bytes::new());
-        Self { id, on, decoder, io, out, written: 0, image, unflushed: false, leaving: None }
+        let (incoming, outgoing) = (Gate::new(), Gate::new());
+        Self {
+            id,
+            on,
+            decoder,
+            io,
+            incoming,
+            outgoing,
+            out,
+            written: 0,
+            image,
+            unflushed: false,
+            leaving: None,
+        }
     }
 
     pub(super) fn leave(&mut self, end: LegEnd, now: Instant) -> bool {
@@ -96,7 +114,8 @@ impl Leg {
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_read(cx, out)
+        let io = Pin::new(&mut self.io);
+        self.incoming.poll(cx, |cx| io.poll_read(cx, out))
     }
 
     /// Writes what waits; if there is `more`, whole blocks of it. True if something was written.
@@ -112,7 +131,8 @@ impl Leg {
             if bytes.is_empty() {
                 break;
             }
-            match Pin::new(&mut self.io).poll_write(cx, bytes) {
+            let io = Pin::new(&mut self.io);
+            match self.outgoing.poll(cx, |cx| io.poll_write(cx, bytes)) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(written)) => self.wrote(written),
                 Poll::Ready(Err(error)) => return Err(error),

@@ -15,7 +15,7 @@ use crate::stream::{
 };
 
 /// Turns of sending before others get the lock, each a leg's buffer or a large frame.
-const TURNS_MAX: usize = 8;
+const TURNS_MAX: usize = 32;
 
 /// Reads of one leg before the others have their turn and the lock is free.
 pub(super) const READS_MAX: usize = 8;
@@ -56,18 +56,19 @@ impl Inner {
 
     /// Whether the carrier's timer comes too late.
     fn is_due_sooner(&self) -> bool {
-        // Who attends looks again so soon that nothing but an acknowledgement may be due before.
+        // It is set to when the program's coming is checked, and all else has time until then.
         let attended = self.attendance.until.is_some();
-        let due = if attended { self.machine.ack_due() } else { self.deadline() };
-        due.is_some_and(|due| self.armed.is_none_or(|armed| due < armed))
+        !attended && self.deadline().is_some_and(|due| self.armed.is_none_or(|armed| due < armed))
     }
 
     /// Moves frames until nothing moves. False if it stopped for the sake of others. Legs wake the program
     /// if it attends and waits, else the carrier.
     pub(super) fn drive(&mut self, carrier: &Waker) -> bool {
         let attended = self.attendance.until.is_some();
-        let [reader, writer] = [&self.reader, &self.writer]
-            .map(|program| program.waker().filter(|_| attended).unwrap_or(carrier).clone());
+        let [reader, writer] =
+            [&self.reader, &self.writer].map(|task| task.waker().filter(|_| attended));
+        let reader = reader.or(writer).unwrap_or(carrier).clone();
+        let writer = writer.unwrap_or(carrier).clone();
         let read = self.read_all(&mut Context::from_waker(&reader));
         let sent = self.send(&mut Context::from_waker(&writer), Instant::now());
         read && sent

@@ -66,7 +66,7 @@ impl Shared {
         let mut written = inner.machine.write(bytes).map_err(io_error)?;
         if written == 0 && !bytes.is_empty() {
             // Acknowledgements make room.
-            inner.attend_writer(task, &mut self.context());
+            inner.attend_writer(task);
             written = inner.machine.write(bytes).map_err(io_error)?;
         }
         let waits = written == 0 && !bytes.is_empty();
@@ -82,7 +82,7 @@ impl Shared {
     pub(in crate::stream) fn poll_shutdown(&self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.lock();
         inner.machine.finish();
-        inner.attend_writer(task, &mut self.context());
+        inner.attend_writer(task);
         inner.act(task, Instant::now());
         match inner.machine.failure() {
             _ if inner.machine.is_delivered() => Poll::Ready(Ok(())),
@@ -129,14 +129,11 @@ impl Inner {
         Reading::OthersTurn
     }
 
-    /// The program waits for room or for an acknowledgement. What arrives is for a reader that waits too,
-    /// or else for the carrier: a writer that a leg wakes has to write, and to look for more each time costs
-    /// a lock that the connection needs.
-    fn attend_writer(&mut self, task: &Context<'_>, carrier: &mut Context<'_>) {
-        let waited = self.writer.waits();
+    /// The program waits for room or for an acknowledgement, and looks for it unless a reader does.
+    fn attend_writer(&mut self, task: &mut Context<'_>) {
         self.writer.wait(task.waker());
         self.attend();
-        if !waited && !self.reader.waits() && !self.read_all(carrier) {
+        if !self.reader.waits() && !self.read_all(task) {
             self.wake_carrier();
         }
     }

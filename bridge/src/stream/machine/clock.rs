@@ -27,15 +27,9 @@ impl Machine {
             self.legs.current.as_ref().and_then(silent),
             self.legs.joining.as_ref().and_then(silent),
             self.legs.draining.map(|draining| draining.until),
-            self.ack_due(),
+            attached.and_then(|_| self.receiver.ack_due()),
         ];
         deadlines.into_iter().flatten().min()
-    }
-
-    /// When an acknowledgement is due, which may be sooner than everything else.
-    pub fn ack_due(&self) -> Option<Instant> {
-        let attached = self.legs.current.as_ref().filter(|leg| leg.answered);
-        attached.and_then(|_| self.receiver.ack_due())
     }
 
     /// Time has passed: acts on every deadline up to `now`.

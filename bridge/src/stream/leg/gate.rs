@@ -1,0 +1,182 @@
+//! One direction of a substream.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use futures::task::AtomicWaker;
+
+/// Keeps from asking a substream that said "not now" again before it wakes us: under each question lies a
+/// lock that the whole connection needs.
+pub(super) struct Gate {
+    shut: Arc<Shut>,
+    /// `shut`, for the substream.
+    waker: Waker,
+}
+
+#[derive(Default)]
+struct Shut {
+    is: AtomicBool,
+    /// Who asked last.
+    waits: AtomicWaker,
+}
+
+impl Gate {
+    pub(super) fn new() -> Self {
+        let shut = Arc::new(Shut::default());
+        Self { waker: Waker::from(shut.clone()), shut }
+    }
+
+    /// Asks, unless there is no use. Whoever asked last is woken.
+    pub(super) fn poll<T>(
+        &self,
+        cx: &mut Context<'_>,
+        ask: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if self.shut.still(cx.waker()) {
+            return Poll::Pending;
+        }
+        self.shut.is.store(true, Relaxed);
+        let answer = ask(&mut Context::from_waker(&self.waker));
+        if answer.is_ready() {
+            self.shut.is.store(false, Relaxed);
+        } else if !self.shut.still(cx.waker()) {
+            // Later all the same: tokio refuses and wakes who has had his share.
+            cx.waker().wake_by_ref();
+        }
+        answer
+    }
+}
+
+impl Shut {
+    /// Whether it is; then `program` will be woken.
+    fn still(&self, program: &Waker) -> bool {
+        if self.is.load(Relaxed) {
+            self.waits.register(program);
+        }
+        // The substream may have woken whoever was there before.
+        self.is.load(Relaxed)
+    }
+}
+
+impl Wake for Shut {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is.store(false, Relaxed);
+        self.waits.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::{Mutex, atomic::AtomicUsize},
+        thread,
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A waker, and how often it was used.
+    fn waker() -> (Waker, Arc<Woken>) {
+        let woken = Arc::new(Woken::default());
+        (Waker::from(woken.clone()), woken)
+    }
+
+    #[test]
+    fn who_said_not_now_is_asked_again_only_after_a_wake() {
+        let ((waker, woken), gate) = (waker(), Gate::new());
+        let (mut asked, mut kept) = (0, None);
+        let mut ask = |gate: &Gate| {
+            gate.poll(&mut Context::from_waker(&waker), |cx| {
+                asked += 1;
+                kept = Some(cx.waker().clone());
+                if asked < 3 { Poll::Pending } else { Poll::Ready(asked) }
+            })
+        };
+        assert_eq!((ask(&gate), ask(&gate)), (Poll::Pending, Poll::Pending));
+        assert_eq!(asked, 1);
+        kept.iter().for_each(Waker::wake_by_ref);
+        assert_eq!(woken.0.load(Relaxed), 1);
+        let again = || gate.poll(&mut Context::from_waker(&waker), |_| Poll::Ready(()));
+        assert_eq!((again(), again()), (Poll::Ready(()), Poll::Ready(())), "an answer leaves it open");
+    }
+
+    #[test]
+    fn whoever_asked_last_is_woken_though_the_question_was_another_s() {
+        let (gate, mut kept) = (Gate::new(), None);
+        let ((first, first_woken), (last, last_woken)) = (waker(), waker());
+        for waker in [&first, &last] {
+            let polled = gate.poll(&mut Context::from_waker(waker), |cx| {
+                kept = Some(cx.waker().clone());
+                Poll::<()>::Pending
+            });
+            assert_eq!(polled, Poll::Pending);
+        }
+        kept.iter().for_each(Waker::wake_by_ref);
+        assert_eq!((first_woken.0.load(Relaxed), last_woken.0.load(Relaxed)), (0, 1));
+    }
+
+    #[test]
+    fn a_wake_while_it_answers_is_passed_on_and_nobody_asks_again_before() {
+        let ((waker, woken), gate) = (waker(), Gate::new());
+        let mut asked = 0;
+        let polled = gate.poll(&mut Context::from_waker(&waker), |cx| {
+            asked += 1;
+            cx.waker().wake_by_ref();
+            Poll::<()>::Pending
+        });
+        assert_eq!((polled, asked, woken.0.load(Relaxed)), (Poll::Pending, 1, 1));
+        assert!(gate.poll(&mut Context::from_waker(&waker), |_| Poll::Ready(())).is_ready());
+    }
+
+    /// One thread gives, one takes, and each wake counts: a lost one hangs the test.
+    #[test]
+    fn no_wake_is_lost_between_threads() {
+        const GIFTS: u32 = 20_000;
+        let slot: Arc<Mutex<(Option<u32>, Option<Waker>)>> = Arc::default();
+        let giver = thread::spawn({
+            let slot = slot.clone();
+            move || {
+                let mut next = 0;
+                while next < GIFTS {
+                    let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    if slot.0.is_none() {
+                        slot.0 = Some(next);
+                        next += 1;
+                        slot.1.take().into_iter().for_each(Waker::wake);
+                    }
+                }
+            }
+        });
+        let gate = Gate::new();
+        let take = pin!(futures::future::poll_fn(|cx| {
+            gate.poll(cx, |cx| {
+                let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                slot.1 = Some(cx.waker().clone());
+                slot.0.take().map_or(Poll::Pending, Poll::Ready)
+            })
+        }));
+        let mut take = take;
+        for expected in 0..GIFTS {
+            assert_eq!(futures::executor::block_on(&mut take), expected);
+        }
+        assert!(giver.join().is_ok());
+    }
+}
