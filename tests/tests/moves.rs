@@ -44,6 +44,9 @@ fn main() -> ExitCode {
             lab_trial(&name("a_load_goes_on_within_3_s_when_the_servers_nat_maps_anew"), move || {
                 story("server_nat_maps_anew", on, server_nat_maps_anew)
             }),
+            lab_trial(&name("an_idle_stream_leaves_a_dead_path_within_3_s"), move || {
+                leaves_while_idle(on)
+            }),
             lab_trial(&name("a_load_goes_on_when_the_client_gets_another_address"), move || {
                 story("client_renumbered", on, client_renumbered)
             }),
@@ -71,6 +74,23 @@ async fn story(
     let arrived = arrives(&cast).await;
     say(name, transport, &cast);
     cast.explain(arrived)
+}
+
+/// A session without anything to say on the only connection there is, whose path dies.
+async fn leaves_while_idle(transport: Transport) -> Result<()> {
+    let scene = Scene::prepare(&LabSpec::new([Nat::PortPreserving; 2]), transport).await?;
+    let cast = Cast::start(&scene, &[]).await?;
+    let left = dies_while_idle(&scene, &cast).await;
+    cast.explain(left)
+}
+
+async fn dies_while_idle(scene: &Scene, cast: &Cast) -> Result<()> {
+    cast.both("stream_moved", |event| event.has("to", "direct"), MOVE_DEADLINE).await?;
+    let circuit = |event: &Event| event.has("path", "relayed");
+    cast.both("connection_closed", circuit, MOVE_DEADLINE).await?;
+    let marks = (cast.server.mark(), cast.client.mark());
+    cut_direct(&scene.lab)?;
+    leaves_within_3_s(cast, marks).await
 }
 
 async fn begins_relayed(scene: &Scene, cast: &Cast) -> Result<()> {
