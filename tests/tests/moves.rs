@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use punchline_tests::lab::{Lab, LabError, LabSpec, Nat, RouterSpec};
-use punchline_tests::process::{Event, Program};
+use punchline_tests::process::{Event, Mark, Program};
 use punchline_tests::scene::{Cast, Scene, Transport, same_load};
 use punchline_tests::trial::{self, lab_trial};
 
@@ -38,8 +38,14 @@ fn main() -> ExitCode {
             lab_trial(&name("a_load_goes_on_when_both_nats_forget_their_mappings"), move || {
                 story("nats_forget", on, nats_forget)
             }),
-            lab_trial(&name("a_load_goes_on_when_a_nat_maps_anew"), move || {
-                story("nat_maps_anew", on, nat_maps_anew)
+            lab_trial(&name("a_load_goes_on_within_3_s_when_the_clients_nat_maps_anew"), move || {
+                story("client_nat_maps_anew", on, client_nat_maps_anew)
+            }),
+            lab_trial(&name("a_load_goes_on_within_3_s_when_the_servers_nat_maps_anew"), move || {
+                story("server_nat_maps_anew", on, server_nat_maps_anew)
+            }),
+            lab_trial(&name("an_idle_stream_leaves_a_dead_path_within_3_s"), move || {
+                leaves_while_idle(on)
             }),
             lab_trial(&name("a_load_goes_on_when_the_client_gets_another_address"), move || {
                 story("client_renumbered", on, client_renumbered)
@@ -68,6 +74,23 @@ async fn story(
     let arrived = arrives(&cast).await;
     say(name, transport, &cast);
     cast.explain(arrived)
+}
+
+/// A session without anything to say on the only connection there is, whose path dies.
+async fn leaves_while_idle(transport: Transport) -> Result<()> {
+    let scene = Scene::prepare(&LabSpec::new([Nat::PortPreserving; 2]), transport).await?;
+    let cast = Cast::start(&scene, &[]).await?;
+    let left = dies_while_idle(&scene, &cast).await;
+    cast.explain(left)
+}
+
+async fn dies_while_idle(scene: &Scene, cast: &Cast) -> Result<()> {
+    cast.both("stream_moved", |event| event.has("to", "direct"), MOVE_DEADLINE).await?;
+    let circuit = |event: &Event| event.has("path", "relayed");
+    cast.both("connection_closed", circuit, MOVE_DEADLINE).await?;
+    let marks = (cast.server.mark(), cast.client.mark());
+    cut_direct(&scene.lab)?;
+    leaves_within_3_s(cast, marks).await
 }
 
 async fn begins_relayed(scene: &Scene, cast: &Cast) -> Result<()> {
@@ -153,10 +176,34 @@ async fn nats_forget(scene: &Scene, cast: &mut Cast) -> Result<()> {
     Ok(())
 }
 
-async fn nat_maps_anew(scene: &Scene, cast: &mut Cast) -> Result<()> {
+async fn client_nat_maps_anew(scene: &Scene, cast: &mut Cast) -> Result<()> {
+    maps_anew(scene, cast, CLIENT).await
+}
+
+async fn server_nat_maps_anew(scene: &Scene, cast: &mut Cast) -> Result<()> {
+    maps_anew(scene, cast, SERVER).await
+}
+
+/// The direct path dies without a word, and over QUIC the link to the relay with it.
+async fn maps_anew(scene: &Scene, cast: &Cast, router: usize) -> Result<()> {
     goes_direct(scene, cast).await?;
-    scene.lab.set_router(CLIENT, &RouterSpec::new(Nat::PortChanging { port: 35_000 }))?;
-    scene.lab.flush_nat(CLIENT)?;
+    scene.lab.set_router(router, &RouterSpec::new(Nat::PortChanging { port: 35_000 }))?;
+    let marks = (cast.server.mark(), cast.client.mark());
+    scene.lab.flush_nat(router)?;
+    leaves_within_3_s(cast, marks).await
+}
+
+/// The path has just died. Gaps that the ends tell would not do: a stream that leaves without having
+/// noticed anything itself tells of none.
+async fn leaves_within_3_s(cast: &Cast, marks: (Mark, Mark)) -> Result<()> {
+    let died = Instant::now();
+    tokio::try_join!(
+        cast.server.wait_for_after(marks.0, "stream_moved", |_| true, MOVE_DEADLINE),
+        cast.client.wait_for_after(marks.1, "stream_moved", |_| true, MOVE_DEADLINE),
+    )?;
+    let took = died.elapsed();
+    tell(&format!("GAPS elsewhere after {} ms", took.as_millis()));
+    ensure!(took < DEATH_GAP, "the stream left a dead path after {took:?}");
     Ok(())
 }
 
@@ -204,7 +251,6 @@ fn gap_ms(moved: &Event) -> f64 {
     moved.fields()["gap_ms"].as_f64().unwrap_or(f64::INFINITY)
 }
 
-#[expect(clippy::print_stderr, reason = "gaps are what these trials measure")]
 fn say(name: &str, transport: Transport, cast: &Cast) {
     for (end, program) in [("server", &cast.server), ("client", &cast.client)] {
         let moves = moves(program);
@@ -214,8 +260,13 @@ fn say(name: &str, transport: Transport, cast: &Cast) {
             format!("{}->{} {} ms{cause}", path("from"), path("to"), gap_ms(moved))
         });
         let seen = seen.collect::<Vec<_>>().join(", ");
-        eprintln!("GAPS {name} {transport} {end}: {seen}");
+        tell(&format!("GAPS {name} {transport} {end}: {seen}"));
     }
+}
+
+#[expect(clippy::print_stderr, reason = "gaps are what these trials measure")]
+fn tell(gaps: &str) {
+    eprintln!("{gaps}");
 }
 
 /// Router and host.
@@ -227,6 +278,7 @@ const LOAD_MIB: u64 = 48;
 /// So many bytes on a path are a load and no handshake.
 const BEGUN_BYTES: u64 = 2 * 1024 * 1024;
 /// Promised: from a path's silent death to the stream's life on another.
+const DEATH_GAP: Duration = Duration::from_secs(3);
 const DEATH_GAP_MS: f64 = 3_000.0;
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);

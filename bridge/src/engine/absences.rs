@@ -16,7 +16,7 @@ use libp2p::PeerId;
 
 use crate::{path::ConnectionId, stream::StreamKey};
 
-/// An answer is fresh for this long: two intervals between pings.
+/// An answer is fresh for this long: more than two intervals between pings.
 const FRESH: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! Which connections are up, which of a peer's is the best, and which nobody uses any more.
 
+mod watch;
+
 use std::{
     collections::{HashMap, VecDeque},
     time::{Duration, Instant},
@@ -7,6 +9,7 @@ use std::{
 
 use libp2p::PeerId;
 
+pub(crate) use self::watch::PING_INTERVAL;
 use super::input::Opened;
 use crate::{
     error::CloseCause,
@@ -27,7 +30,11 @@ pub(crate) struct Connection {
     closing: Option<CloseCause>,
     /// When the peer last answered on it.
     pub(crate) answered: Instant,
-    /// A stream on it met silence; taken last until a ping is answered.
+    /// How long pings took lately. None before the first was answered.
+    took: Option<Duration>,
+    /// When somebody must have spoken on it. Not before the peer has answered once.
+    hear_by: Option<Instant>,
+    /// A stream on it met silence, or nobody spoke on it in time; taken last until a ping is answered.
     suspect: bool,
 }
 
@@ -92,6 +99,8 @@ impl Connections {
             unused_since: now,
             closing: None,
             answered: now,
+            took: None,
+            hear_by: None,
             suspect: false,
         };
         self.all.insert(opened.connection, connection);
@@ -150,13 +159,6 @@ impl Connections {
         self.of(peer).any(|(id, found)| id > lost && found.opened > answered)
     }
 
-    /// The peer answered on it.
-    pub(crate) fn answered(&mut self, id: ConnectionId, now: Instant) {
-        if let Some(connection) = self.all.get_mut(&id) {
-            connection.answered = now;
-        }
-    }
-
     pub(crate) fn has_direct(&self, peer: PeerId) -> bool {
         self.of(peer).any(|(_, connection)| connection.path.is_direct())
     }
@@ -186,16 +188,6 @@ impl Connections {
                 connection.unused_since = now;
             }
         }
-    }
-
-    pub(crate) fn suspect(&mut self, id: ConnectionId, suspect: bool) -> Option<PeerId> {
-        let connection = self.all.get_mut(&id)?;
-        let changed = std::mem::replace(&mut connection.suspect, suspect) != suspect;
-        changed.then_some(connection.peer)
-    }
-
-    pub(crate) fn is_suspect(&self, id: ConnectionId) -> bool {
-        self.all.get(&id).is_some_and(|connection| connection.suspect)
     }
 
     /// Marks a connection as closing, once; false if it is already or is gone.

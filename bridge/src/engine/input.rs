@@ -1,6 +1,6 @@
 //! What the engine is told and what it answers: ids and facts, no I/O object.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use libp2p::{Multiaddr, PeerId};
 
@@ -180,9 +180,14 @@ pub(crate) enum Input {
     StreamClosed {
         key: StreamKey,
     },
-    /// The peer answered on this connection.
+    /// The peer answered a ping on this connection.
     Responsive {
         connection: ConnectionId,
+    },
+    /// When anything was last heard on this connection; none if never.
+    Pulse {
+        connection: ConnectionId,
+        last: Option<Instant>,
     },
 }
 
@@ -207,6 +212,10 @@ pub(crate) enum Action {
     },
     MoveStream {
         key: StreamKey,
+        connection: ConnectionId,
+    },
+    /// Say when anything was last heard on this connection, by [`Input::Pulse`].
+    TakePulse {
         connection: ConnectionId,
     },
     /// Reset a peer's stream that the peer has forgotten.

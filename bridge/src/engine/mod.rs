@@ -6,7 +6,7 @@
 //! call [`Engine::handle_timeout`]. No clock, no channel, no I/O object: those wait in the driver
 //! under an id. One sub-machine per question:
 //!
-//! - [`connections`]: which are up, which is the best, which is unused;
+//! - [`connections`]: which are up, which is the best, which is unused, which went quiet;
 //! - [`opens`]: who waits for a stream;
 //! - [`dials`]: where is a peer, and what have we tried;
 //! - [`relays`]: links and reservations;
@@ -41,6 +41,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use libp2p::PeerId;
 
+pub(crate) use self::connections::PING_INTERVAL;
 use self::{
     absences::Absences,
     candidates::Candidates,
@@ -178,6 +179,7 @@ impl Engine {
                 self.orphans.attached(key);
             }
             Input::Responsive { connection } => self.responsive(connection, now),
+            Input::Pulse { connection, last } => self.pulse_taken(connection, last, now),
         }
         self.handle_timeout(now);
     }
@@ -202,6 +204,7 @@ impl Engine {
         for key in self.moves.take_due(now) {
             self.place(key, now);
         }
+        self.check_quiet(now);
         for id in self.connections.expired(self.grace(), self.needs(), now) {
             self.close(id, CloseCause::Unused);
         }
@@ -225,7 +228,8 @@ impl Engine {
         let (relays, moves) = (self.relays.next_deadline(), self.moves.next_deadline());
         let (orphans, absences) = (self.orphans.next_deadline(), self.absences.next_deadline());
         let holds = self.holds.next_deadline();
-        let all = [opens, dials, relays, moves, orphans, absences, holds, unused, self.stopping];
+        let quiet = self.connections.next_quiet();
+        let all = [opens, dials, relays, moves, orphans, absences, holds, quiet, unused, self.stopping];
         all.into_iter().flatten().min()
     }
 

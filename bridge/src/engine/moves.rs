@@ -6,6 +6,8 @@
 //!        |                          '--failed--> as before, again after a backoff
 //!        '--lost--> detached --any connection--> moving
 //! ```
+//! A connection that is suspect is as good as lost, but the stream stays on it until another has it.
+//!
 //! Only streams that this node opened are here: their openers move them.
 
 use std::{
@@ -66,6 +68,22 @@ impl Moves {
         self.all.keys().filter(|key| key.peer == peer).copied().collect()
     }
 
+    /// A connection is not to be trusted any more: the streams on it need not wait for another, and
+    /// those on their way to it have failed. Returns the former.
+    pub(crate) fn leave(&mut self, connection: ConnectionId, now: Instant) -> Vec<StreamKey> {
+        let mut left = Vec::new();
+        for (key, carried) in &mut self.all {
+            if carried.moving.take_if(|to| *to == connection).is_some() {
+                carried.back_off(now);
+            }
+            if carried.on == Some(connection) {
+                carried.retry = None;
+                left.push(*key);
+            }
+        }
+        left
+    }
+
     pub(crate) fn standing(&self, key: StreamKey, now: Instant) -> Option<Standing> {
         let carried = self.all.get(&key)?;
         let waits = carried.retry.is_some_and(|retry| retry > now);
@@ -105,13 +123,16 @@ impl Moves {
 
     /// A connection is gone. Streams often learn it first, and those that looked for a better place at
     /// once may have tried the dying one: they need not wait, but once only, or a peer that closes
-    /// every connection would be dialled without pause.
-    pub(crate) fn spare(&mut self, peer: PeerId) {
-        for (_, carried) in self.all.iter_mut().filter(|(key, _)| key.peer == peer) {
+    /// every connection would be dialled without pause. Whoever calls this looks at them again.
+    pub(crate) fn spare(&mut self, peer: PeerId) -> Vec<StreamKey> {
+        let mut spared = Vec::new();
+        for (key, carried) in self.all.iter_mut().filter(|(key, _)| key.peer == peer) {
             if carried.retry.is_some() && !std::mem::replace(&mut carried.spared, true) {
                 carried.retry = None;
+                spared.push(*key);
             }
         }
+        spared
     }
 
     pub(crate) fn detached(&mut self, key: StreamKey) {
@@ -122,13 +143,17 @@ impl Moves {
         }
     }
 
-    /// Nobody was found: look again later.
-    pub(crate) fn unreachable(&mut self, peer: PeerId, now: Instant) {
-        let detached = |(key, carried): &(&StreamKey, &mut Carried)| {
-            key.peer == peer && carried.on.is_none() && carried.moving.is_none()
-        };
-        for (_, carried) in self.all.iter_mut().filter(detached) {
-            carried.back_off(now);
+    /// Nobody was found: whatever has no path, or only a `suspect` one, looks again later.
+    pub(crate) fn unreachable(
+        &mut self,
+        peer: PeerId,
+        suspect: impl Fn(ConnectionId) -> bool,
+        now: Instant,
+    ) {
+        for (_, carried) in self.all.iter_mut().filter(|(key, _)| key.peer == peer) {
+            if carried.is_stranded(&suspect) {
+                carried.back_off(now);
+            }
         }
     }
 
@@ -147,10 +172,9 @@ impl Moves {
         self.all.iter_mut().filter_map(due).collect()
     }
 
-    /// Whether a stream of ours waits for any connection to `peer`.
-    pub(crate) fn awaits(&self, peer: PeerId) -> bool {
-        let detached = |carried: &Carried| carried.on.is_none() && carried.moving.is_none();
-        self.all.iter().any(|(key, carried)| key.peer == peer && detached(carried))
+    /// Whether a stream of ours waits for any connection to `peer` but a `suspect` one.
+    pub(crate) fn awaits(&self, peer: PeerId, suspect: impl Fn(ConnectionId) -> bool) -> bool {
+        self.all.iter().any(|(key, carried)| key.peer == peer && carried.is_stranded(&suspect))
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -159,6 +183,10 @@ impl Moves {
 }
 
 impl Carried {
+    fn is_stranded(&self, suspect: impl Fn(ConnectionId) -> bool) -> bool {
+        self.moving.is_none() && self.on.is_none_or(suspect)
+    }
+
     fn back_off(&mut self, now: Instant) {
         let wait = BACKOFF.0.saturating_mul(1 << self.failures.min(8)).min(BACKOFF.1);
         self.failures = self.failures.saturating_add(1);

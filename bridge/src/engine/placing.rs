@@ -26,13 +26,11 @@ impl Engine {
         if self.moves.target(key) != Some(connection) {
             return;
         }
-        if silent {
-            self.connections.suspect(connection, true);
-        }
         self.moves.failed(key, now);
-        if silent || self.connections.get(connection).is_none() {
-            self.moves.spare(key.peer);
-            self.place(key, now);
+        if silent {
+            self.suspect(key.peer, connection, now);
+        } else if self.connections.get(connection).is_none() {
+            self.spare(key.peer, now);
         }
     }
 
@@ -47,11 +45,11 @@ impl Engine {
         if let Some(connection) = lost {
             self.absences.detached(key, connection);
         }
+        self.moves.detached(key);
         if let Some(connection) = lost.filter(|_| silent) {
-            self.connections.suspect(connection, true);
+            self.suspect(key.peer, connection, now);
         }
         if self.moves.contains(key) {
-            self.moves.detached(key);
             self.place(key, now);
             if silent && self.stopping.is_none() {
                 // What is left may be just as dead and not known to be: a new connection shows.
@@ -67,9 +65,40 @@ impl Engine {
 
     /// The peer answered on a connection; if it was suspect, it may be the best again.
     pub(super) fn responsive(&mut self, connection: ConnectionId, now: Instant) {
-        self.connections.answered(connection, now);
-        if let Some(peer) = self.connections.suspect(connection, false) {
+        if self.connections.answered(connection, now)
+            && let Some(peer) = self.peer(connection)
+        {
             self.place_all(peer, now);
+        }
+    }
+
+    /// Where pings stopped, streams may have heard something all the same: their bytes go first.
+    pub(super) fn check_quiet(&mut self, now: Instant) {
+        for connection in self.connections.take_quiet(now) {
+            self.actions.push_back(Action::TakePulse { connection });
+        }
+    }
+
+    pub(super) fn pulse_taken(&mut self, connection: ConnectionId, last: Option<Instant>, now: Instant) {
+        if self.connections.is_silent(connection, last, now)
+            && let Some(peer) = self.peer(connection)
+        {
+            self.suspect(peer, connection, now);
+        }
+    }
+
+    /// A path is silent: our streams leave it, the idle ones too, and none goes there.
+    fn suspect(&mut self, peer: PeerId, connection: ConnectionId, now: Instant) {
+        self.connections.suspect(connection);
+        for key in self.moves.leave(connection, now) {
+            self.place(key, now);
+        }
+        self.spare(peer, now);
+    }
+
+    fn spare(&mut self, peer: PeerId, now: Instant) {
+        for key in self.moves.spare(peer) {
+            self.place(key, now);
         }
     }
 
@@ -79,7 +108,7 @@ impl Engine {
         }
     }
 
-    /// Moves a stream if there is reason to. From direct to direct there is none.
+    /// Moves a stream if there is reason to. From a direct connection that lives to another there is none.
     pub(super) fn place(&mut self, key: StreamKey, now: Instant) {
         let Some(standing) = self.moves.standing(key, now) else { return };
         if self.stopping.is_some() {
@@ -89,6 +118,7 @@ impl Engine {
         let best = best.filter(|best| !self.connections.is_suspect(*best));
         let direct = |id: ConnectionId| self.path(id).is_some_and(|path| path.is_direct());
         let to = match standing {
+            Standing::On(on) if self.connections.is_suspect(on) => best,
             Standing::On(on) => best.filter(|best| !direct(on) && direct(*best)),
             Standing::Detached => best,
             // What came after the loss is the surer way; the one before it is let go.
@@ -100,8 +130,17 @@ impl Engine {
         };
         if let Some(to) = to {
             self.move_to(key, to);
-        } else if standing == Standing::Detached && !self.reach(key.peer, now) {
+        } else if self.is_stranded(standing) && !self.reach(key.peer, now) {
             self.moves.failed(key, now);
+        }
+    }
+
+    /// Whether nothing carries a stream, as far as one can tell.
+    fn is_stranded(&self, standing: Standing) -> bool {
+        match standing {
+            Standing::On(on) => self.connections.is_suspect(on),
+            Standing::Detached => true,
+            Standing::Seeking(_) | Standing::Busy => false,
         }
     }
 

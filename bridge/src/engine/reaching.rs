@@ -42,7 +42,8 @@ impl Engine {
     /// Whether somebody still looks for any connection to a peer.
     fn is_wanted(&self, peer: PeerId) -> bool {
         let held = self.holds.contains(peer) && self.connections.of(peer).next().is_none();
-        held || self.moves.awaits(peer) || !self.opens.connecting_to(peer).is_empty()
+        let stranded = self.moves.awaits(peer, |on| self.connections.is_suspect(on));
+        held || stranded || !self.opens.connecting_to(peer).is_empty()
     }
 
     /// Dials the peer by every way that is known. False if none is.
@@ -129,7 +130,7 @@ impl Engine {
 
     pub(super) fn unreachable(&mut self, ended: Option<(PeerId, Vec<DialFailure>)>, now: Instant) {
         let Some((peer, causes)) = ended else { return };
-        self.moves.unreachable(peer, now);
+        self.moves.unreachable(peer, |on| self.connections.is_suspect(on), now);
         if self.connections.of(peer).next().is_none() {
             let reasons: Vec<String> = causes.iter().map(ToString::to_string).collect();
             self.missed(peer, reasons.join("; "), now);

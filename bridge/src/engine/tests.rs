@@ -6,6 +6,7 @@ mod connections;
 mod holds;
 mod moves;
 mod opens;
+mod quiet;
 mod relays;
 mod upgrades;
 

@@ -11,14 +11,14 @@ use libp2p::{
 };
 
 use super::substream;
-use crate::{config::Config, relay::RelayConfig};
+use crate::{config::Config, engine::PING_INTERVAL, relay::RelayConfig};
 
 /// Said in identify, so that one of ours can be told from others.
 const PROTOCOL_VERSION: &str = "/punchline/1";
 
 /// libp2p keeps the first failure to itself and then asks for a new substream, for which it waits
-/// 10 s. A dead connection is therefore noticed within two intervals, one timeout and 10 s: 19 s.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// 10 s. A dead connection is therefore closed within two intervals, one timeout and 10 s: 18 s. Streams
+/// leave it earlier: the engine misses the answers.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a server or client speaks. Limits come first: they must see a connection before the others.

@@ -328,6 +328,10 @@ impl Driver {
                 self.asked.insert(open, Purpose::Move { key, connection });
                 self.swarm.behaviour_mut().substream.open(open, key.peer, connection);
             }
+            Action::TakePulse { connection } => {
+                let last = self.ends.get(&connection).and_then(|ends| ends.pulse.last());
+                self.engine.handle(Input::Pulse { connection, last }, Instant::now());
+            }
             Action::Forsake { key } => self.forsake(key),
             Action::FailOpen { open, error } => {
                 if let Some(opening) = self.opens.remove(&open) {

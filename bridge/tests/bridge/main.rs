@@ -13,6 +13,7 @@ mod open;
 mod pipe;
 mod relay;
 mod requests;
+mod silence;
 mod stream;
 mod upgrade;
 mod world;

@@ -185,6 +185,23 @@ fn a_stream_that_tried_a_dying_connection_does_not_wait_but_once_only() {
 }
 
 #[test]
+fn when_one_stream_is_spared_its_wait_the_others_beside_it_are_too() {
+    let mut world = World::new();
+    let (dying, _) = world.direct(Transport::Tcp);
+    world.stream_on(dying, peer(1));
+    let (open, _) = world.open(peer(1));
+    let other = StreamKey { peer: peer(1), stream: StreamId::from_bytes([3; 16]) };
+    world.tell(Input::SubstreamOpened { open, connection: dying, stream: other.stream });
+    let circuit = world.relayed();
+    for key in [key(), other] {
+        world.tell(Input::StreamDetached { key, connection: Some(dying), silent: false });
+    }
+    world.move_failed(dying, false);
+    world.tell(Input::MoveFailed { key: other, connection: dying, silent: true });
+    assert_eq!([key(), other].map(|key| world.engine.moves_to(key)), [Some(circuit); 2]);
+}
+
+#[test]
 fn a_connection_that_does_not_answer_a_move_is_not_tried_again_while_another_is_there() {
     let mut world = World::new();
     world.learn(peer(1), &[direct(1)]);

@@ -1,0 +1,97 @@
+//! Connections that went quiet without anybody having said why.
+//!
+//! A path may die while nothing is under way on it. Transports say so late or never, and libp2p's pings
+//! give a connection up only after 18 s. So a connection that is in use and on which nothing was heard for
+//! longer than from one ping to the next is *suspect*: streams leave it, and new ones avoid it. Nothing is
+//! closed for that, and an answer that comes late makes good.
+
+use std::time::{Duration, Instant};
+
+use super::{Connection, Connections};
+use crate::path::ConnectionId;
+
+/// Pings of each connection come so often: with [`PATIENCE`] and the way to another connection, an idle
+/// stream leaves a dead path within 3 s.
+pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(1500);
+
+/// For an answer to a ping, beside twice what they took lately.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// More than this, an answer did not take: its peer, or we, were asleep.
+const TOOK_MAX: Duration = Duration::from_secs(4);
+
+/// A host that runs us so much after a deadline was too busy for us to have listened.
+const LATE: Duration = Duration::from_millis(250);
+
+impl Connections {
+    /// The peer answered a ping on it. True if it was suspect.
+    pub(crate) fn answered(&mut self, id: ConnectionId, now: Instant) -> bool {
+        let Some(connection) = self.all.get_mut(&id) else { return false };
+        let before = std::mem::replace(&mut connection.answered, now);
+        connection.note_answer(now.saturating_duration_since(before));
+        connection.hear_by = Some(now + PING_INTERVAL + connection.patience());
+        std::mem::take(&mut connection.suspect)
+    }
+
+    /// Those in use on which no ping was answered in time; each is said once. Where this is called late,
+    /// nobody has listened, and the wait starts anew.
+    pub(crate) fn take_quiet(&mut self, now: Instant) -> Vec<ConnectionId> {
+        let mut quiet = Vec::new();
+        for (id, connection) in self.all.iter_mut().filter(|(_, found)| found.is_watched()) {
+            let Some(due) = connection.hear_by.take_if(|due| *due <= now) else { continue };
+            if now.duration_since(due) > LATE {
+                connection.hear_by = Some(now + connection.patience());
+            } else {
+                quiet.push(*id);
+            }
+        }
+        quiet
+    }
+
+    /// When the next of them will have been quiet for long.
+    pub(crate) fn next_quiet(&self) -> Option<Instant> {
+        let watched = self.all.values().filter(|found| found.is_watched());
+        watched.filter_map(|found| found.hear_by).min()
+    }
+
+    /// Something was last heard on a quiet connection then. True if that is long ago.
+    pub(crate) fn is_silent(&mut self, id: ConnectionId, heard: Option<Instant>, now: Instant) -> bool {
+        let Some(connection) = self.all.get_mut(&id) else { return false };
+        let due = heard.map(|heard| heard + PING_INTERVAL + connection.patience());
+        connection.hear_by = due.filter(|due| *due > now && !connection.suspect);
+        connection.hear_by.is_none()
+    }
+
+    /// Something speaks against a connection.
+    pub(crate) fn suspect(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.all.get_mut(&id) {
+            connection.suspect = true;
+            connection.hear_by = None;
+        }
+    }
+
+    pub(crate) fn is_suspect(&self, id: ConnectionId) -> bool {
+        self.all.get(&id).is_some_and(|connection| connection.suspect)
+    }
+}
+
+impl Connection {
+    fn is_watched(&self) -> bool {
+        self.users > 0 && !self.is_closing()
+    }
+
+    /// A ping was answered so long after the one before, or, the first, after the connection opened. What
+    /// busy hosts add counts: with hundreds of connections at once it is more than the way. It is
+    /// forgotten slowly, half of it in three pings, since who is busy is so by fits and starts.
+    fn note_answer(&mut self, after: Duration) {
+        let (took, lately) = match self.took {
+            None => (after, Duration::ZERO),
+            Some(took) => (after.saturating_sub(PING_INTERVAL), took * 4 / 5),
+        };
+        self.took = Some(took.max(lately).min(TOOK_MAX));
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE + self.took.unwrap_or_default() * 2
+    }
+}
