@@ -124,7 +124,8 @@ impl Engine {
             // What came after the loss is the surer way; the one before it is let go.
             Standing::Seeking(on) => {
                 let newer = self.connections.newer(key.peer, on);
-                newer.filter(|newer| direct(*newer) || !direct(on))
+                newer
+                    .filter(|newer| direct(*newer) || !direct(on) || self.connections.is_dim(on, *newer))
             }
             Standing::Busy => None,
         };

@@ -234,6 +234,21 @@ fn a_newer_connection_supersedes_the_move_of_a_stream_without_a_path() {
 }
 
 #[test]
+fn a_relayed_connection_supersedes_the_move_to_a_direct_one_on_which_nobody_answered_lately() {
+    let mut world = World::new();
+    let (lost, _) = world.direct(Transport::Tcp);
+    world.stream_on(lost, peer(1));
+    let (twin, _) = world.direct(Transport::Tcp);
+    world.pass(S);
+    assert_eq!(moves(&world.detached(lost, true)), [twin]);
+    world.pass(S);
+    let circuit = world.relayed();
+    assert_eq!(world.engine.moves_to(key()), Some(circuit));
+    world.tell(Input::StreamMoved { key: key(), to: circuit });
+    assert_eq!(world.engine.moves_to(key()), Some(twin), "for it may live all the same");
+}
+
+#[test]
 fn a_stream_whose_peer_closed_the_connection_and_is_not_back_soon_is_given_up() {
     for silent in [false, true] {
         let mut world = World::new();
