@@ -17,9 +17,10 @@ use crate::{
 };
 
 /// One live connection.
-/// A direct connection that came up, or answered, so much before a relayed one is the better of both: more
-/// than dials by several ways at once lie apart, and less than a stream waits for an answer.
-const DIM: Duration = Duration::from_millis(500);
+/// If a direct connection neither came up nor answered for so long before a relayed one came, the relayed
+/// one is the surer: more than dials by several ways at once lie apart, and less than a stream waits for
+/// an answer.
+const UNANSWERED: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -156,9 +157,11 @@ impl Connections {
     }
 
     /// Whether nobody had answered on a connection for a while when the `newer` one came up.
-    pub(crate) fn is_dim(&self, id: ConnectionId, newer: ConnectionId) -> bool {
+    pub(crate) fn unanswered_before(&self, id: ConnectionId, newer: ConnectionId) -> bool {
         let known = self.all.get(&id).zip(self.all.get(&newer));
-        known.is_some_and(|(old, newer)| newer.opened.saturating_duration_since(old.answered) > DIM)
+        known.is_some_and(|(old, newer)| {
+            newer.opened.saturating_duration_since(old.answered) > UNANSWERED
+        })
     }
 
     /// Whether a peer has a connection that came up after this one had last answered.

@@ -124,8 +124,9 @@ impl Engine {
             // What came after the loss is the surer way; the one before it is let go.
             Standing::Seeking(on) => {
                 let newer = self.connections.newer(key.peer, on);
-                newer
-                    .filter(|newer| direct(*newer) || !direct(on) || self.connections.is_dim(on, *newer))
+                newer.filter(|newer| {
+                    direct(*newer) || !direct(on) || self.connections.unanswered_before(on, *newer)
+                })
             }
             Standing::Busy => None,
         };
