@@ -16,10 +16,13 @@ use self::{
 };
 
 /// Rounds of bulk, each one transfer on either; odd, so that the median is one of them.
-const BULK_ROUNDS: usize = 7;
+const BULK_ROUNDS: usize = 15;
 
 /// Turns in which the pings are sent.
 const PING_TURNS: usize = 400;
+
+/// What each round trip of a turn took: on raw, on stream.
+type Turn = (Vec<f64>, Vec<f64>);
 
 /// A figure of both, and stream ÷ raw, in pairs where there are pairs.
 struct Row {
@@ -84,18 +87,23 @@ async fn throughput(link: &Link) -> Row {
 }
 
 async fn latency(link: &Link) -> [Row; 2] {
-    let (mut raw, mut stream) = (Vec::new(), Vec::new());
+    let quantiles = [("p50", 0.5), ("p99", 0.99)];
+    let mut turns = Vec::new();
     for turn in 0..=PING_TURNS {
-        let (a, b) = both(link, turn, async |ends| pings(ends, PINGS / PING_TURNS).await).await;
+        let both = both(link, turn, async |ends| pings(ends, PINGS / PING_TURNS).await).await;
         if turn > 0 {
-            raw.extend(a);
-            stream.extend(b);
+            turns.push(both);
         }
     }
-    [("p50", 0.5), ("p99", 0.99)].map(|(name, quantile)| {
-        let (raw, stream) = (at(&mut raw, quantile), at(&mut stream, quantile));
+    quantiles.map(|(name, quantile)| {
+        let one = |took: &[f64]| at(&mut took.to_vec(), quantile);
+        let mut ratios: Vec<f64> = turns.iter().map(|(raw, stream)| one(stream) / one(raw)).collect();
+        let all = |side: fn(&Turn) -> &Vec<f64>| {
+            at(&mut turns.iter().flat_map(side).copied().collect::<Vec<_>>(), quantile)
+        };
+        let (raw, stream) = (all(|(raw, _)| raw), all(|(_, stream)| stream));
         let case = format!("{} ping {name}", link.transport);
-        Row { case, unit: "µs", raw, stream, ratio: stream / raw }
+        Row { case, unit: "µs", raw, stream, ratio: at(&mut ratios, 0.5) }
     })
 }
 

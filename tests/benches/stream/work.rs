@@ -6,8 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::link::{Ends, Pipe};
 
-/// One bulk transfer: seconds of work, so that starting and ending it do not count.
-pub(crate) const BULK_BYTES: usize = 256 << 20;
+/// One bulk transfer: a fraction of a second's work, so that starting and ending it hardly count, and the
+/// machine is about as fast during the next.
+pub(crate) const BULK_BYTES: usize = 128 << 20;
 
 /// What a program writes and reads at a time.
 const CHUNK_BYTES: usize = 64 << 10;
