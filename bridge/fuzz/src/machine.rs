@@ -104,6 +104,7 @@ impl Attack {
                 self.receive(slot, bytes);
                 return rest;
             }
+            4 if argument >= 128 => drop(self.machine.send(leg, &[argument; 200], || now)),
             4 => drop(self.machine.write(&[argument; 300])),
             5 => drop(self.machine.read(&mut [0; 500])),
             6 => self.machine.finish(),
@@ -133,11 +134,12 @@ impl Attack {
         }
     }
 
-    /// Up to half of what a reader waits for goes past the machine.
+    /// What a reader waits for goes past the machine, at even offsets all of it, else half.
     fn hear_payload(&mut self, slot: usize, offset: u64, payload: &[u8]) {
         let (leg, now) = (self.legs[slot], self.now);
         let was_over = self.machine.failure().is_some() || self.seen.finished;
-        let taken = self.machine.handle_payload(leg, offset, payload, payload.len() / 2, now);
+        let room = if offset.is_multiple_of(2) { payload.len() } else { payload.len() / 2 };
+        let taken = self.machine.handle_payload(leg, offset, payload, room, now);
         if let (Err(violation), false) = (taken, was_over) {
             self.is_failed_by(violation);
         }

@@ -4,13 +4,14 @@
 //! program's [`Stream`](super::Stream) and the driver hold too. All of them act under one lock, for a
 //! short time, and never wait in it.
 //!
-//! Whoever acts drives the legs at once (`drive`): a write reaches the substream, and what arrives
+//! Whoever acts drives the legs at once (`drive`, `read`): a write reaches the substream, and what arrives
 //! reaches its reader, without another task being scheduled. A leg wakes whoever polled it last: the
 //! program, as long as it comes back to its stream (`program`), else the carrier.
 
 mod drive;
 mod nudge;
 mod program;
+mod read;
 mod task;
 
 use std::{

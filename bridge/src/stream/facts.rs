@@ -155,12 +155,17 @@ impl StreamFacts {
 
     pub(super) fn count_sent(&self, path: Path, bytes: usize) {
         let counter = if path.is_direct() { &self.bytes.sent_direct } else { &self.bytes.sent_relayed };
-        counter.fetch_add(bytes as u64, Relaxed);
+        count(counter, bytes);
     }
 
     pub(super) fn count_received(&self, path: Path, bytes: usize) {
         let counter =
             if path.is_direct() { &self.bytes.received_direct } else { &self.bytes.received_relayed };
-        counter.fetch_add(bytes as u64, Relaxed);
+        count(counter, bytes);
     }
+}
+
+/// Counters are changed under the stream's lock alone; others read them.
+fn count(counter: &AtomicU64, bytes: usize) {
+    counter.store(counter.load(Relaxed) + bytes as u64, Relaxed);
 }

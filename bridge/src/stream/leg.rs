@@ -27,6 +27,9 @@ const OUT_BYTES_MAX: usize = 64 << 10;
 /// written: a header's worth at the end of every 64 KiB would cost a fifth packet.
 const BLOCK_BYTES: usize = 16 << 10;
 
+/// How exactly other streams of a connection are told when something was heard on it.
+const PULSE: Duration = Duration::from_millis(1);
+
 /// For a leg that was left to take its last frames. What it does not take by then, another leg has.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -47,6 +50,8 @@ pub(super) struct Leg {
     /// A frame that is written from where it is kept, after `out`.
     image: Bytes,
     unflushed: bool,
+    /// Until then, it was said on the connection that something was heard.
+    beaten: Option<Instant>,
     /// Left in order: write what is left, close, forget.
     leaving: Option<Instant>,
 }
@@ -66,6 +71,7 @@ impl Leg {
             written: 0,
             image,
             unflushed: false,
+            beaten: None,
             leaving: None,
         }
     }
@@ -75,6 +81,14 @@ impl Leg {
             self.leaving = Some(now + FLUSH_DEADLINE);
         }
         end == LegEnd::Abort
+    }
+
+    /// Something was heard.
+    pub(super) fn beat(&mut self, now: Instant) {
+        if self.beaten.is_none_or(|until| until <= now) {
+            self.on.pulse.beat(now);
+            self.beaten = Some(now + PULSE);
+        }
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -99,11 +113,14 @@ impl Leg {
         match transmit {
             Transmit::Frame(frame) => frame.encode(&mut self.out),
             Transmit::Data { image: Some(image), .. } => self.image = image,
-            Transmit::Data { offset, payload, image: None } => {
-                self.out.extend_from_slice(&data_head(offset, payload.len()));
-                self.out.extend_from_slice(payload);
-            }
+            Transmit::Data { offset, payload, image: None } => self.put_data(offset, payload),
         }
+    }
+
+    /// Takes a DATA frame.
+    pub(super) fn put_data(&mut self, offset: u64, payload: &[u8]) {
+        self.out.extend_from_slice(&data_head(offset, payload.len()));
+        self.out.extend_from_slice(payload);
     }
 
     /// Gives back memory that an idle leg has no use for.
@@ -114,8 +131,9 @@ impl Leg {
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
+        let most = self.decoder.stretch().map_or(out.len(), |most| most.min(out.len()));
         let io = Pin::new(&mut self.io);
-        self.incoming.poll(cx, |cx| io.poll_read(cx, out))
+        self.incoming.poll(cx, |cx| io.poll_read(cx, &mut out[..most]))
     }
 
     /// Writes what waits; if there is `more`, whole blocks of it. True if something was written.
@@ -139,6 +157,9 @@ impl Leg {
                 Poll::Pending => return Ok(progress),
             }
             progress = true;
+            if !more && self.unwritten() == 0 && self.image.is_empty() {
+                break;
+            }
         }
         if self.unflushed && Pin::new(&mut self.io).poll_flush(cx)?.is_ready() {
             self.unflushed = false;
@@ -157,7 +178,10 @@ impl Leg {
             return;
         }
         self.written += bytes;
-        if self.unwritten() == 0 || self.written >= OUT_BYTES_MAX {
+        if self.unwritten() == 0 {
+            self.out.clear();
+            self.written = 0;
+        } else if self.written >= OUT_BYTES_MAX {
             self.out.drain(..self.written);
             self.written = 0;
         }

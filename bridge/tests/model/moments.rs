@@ -364,6 +364,76 @@ fn one_byte_messages_go_out_one_by_one_and_are_kept_and_repeated_together() {
 }
 
 #[test]
+fn what_is_sent_at_once_is_what_would_have_been_written_and_sent() {
+    for end in [OPENER, ACCEPTOR] {
+        let (mut one, mut two) = (attached(calm()), attached(calm()));
+        for (offset, bytes) in [(0, &b"first"[..]), (5, b"second"), (11, &[7; 300]), (311, b"last")] {
+            let (now, then) = (one.now, two.now);
+            assert_eq!(one.machine(end).send(FIRST, bytes, || now), Some(offset));
+            let general = two.machine(end);
+            assert_eq!(general.write(bytes), Ok(bytes.len()));
+            let sent = general.poll_transmit(FIRST, then).map(|sent| sent.to_frame());
+            assert_eq!(sent, Some(Frame::Data { offset, payload: bytes.into() }));
+        }
+        let [one, two] = [(&mut one), (&mut two)].map(|world| {
+            let (now, start) = (world.now, world.start);
+            let machine = world.machine(end);
+            let due = machine.poll_timeout().map(|at| at - start);
+            assert_eq!(machine.poll_transmit(FIRST, now), None);
+            (machine.retained_bytes(), due)
+        });
+        assert_eq!(one, two);
+        assert!(one.1.is_some(), "nobody waits for the acknowledgement");
+    }
+}
+
+#[test]
+fn nothing_is_sent_at_once_before_or_beyond_what_may_be_sent() {
+    type Before = fn(&mut Machine, std::time::Instant);
+    let befores: [(&str, Before); 7] = [
+        ("an answer is owed", |m, now| m.handle_frame(FIRST, Frame::Ping, now).unwrap()),
+        ("payload waits", |m, _| assert_eq!(m.write(b"x"), Ok(1))),
+        ("a size is to be acknowledged", |m, now| {
+            m.handle_frame(FIRST, Frame::Fin { offset: 0 }, now).unwrap();
+        }),
+        ("it was finished", |m, _| m.finish()),
+        ("it was reset", |m, now| m.reset(Code::Cancelled, now)),
+        ("the leg is gone", |m, now| m.leg_lost(FIRST, LossCause::Ended, now)),
+        ("the peer does not allow it", |m, now| {
+            let window = Config::default().window_initial as usize;
+            let most = Config::default().data_bytes;
+            for bytes in std::iter::repeat_n(most, window / most).chain([window % most]) {
+                assert!(m.send(FIRST, &vec![0; bytes], || now).is_some());
+            }
+        }),
+    ];
+    for end in [OPENER, ACCEPTOR] {
+        for (why, before) in befores {
+            let mut world = attached(calm());
+            let now = world.now;
+            let machine = world.machine(end);
+            before(machine, now);
+            let kept = machine.retained_bytes();
+            assert_eq!(machine.send(FIRST, b"small", || now), None, "{why}");
+            assert_eq!(machine.retained_bytes(), kept, "{why}");
+        }
+        let mut world = attached(calm());
+        let now = world.now;
+        let more = vec![0; Config::default().data_bytes + 1];
+        assert_eq!(world.machine(end).send(FIRST, &more, || now), None, "more than a frame");
+        assert_eq!(world.machine(end).send(FIRST, b"", || now), None, "no empty frames");
+        assert_eq!(world.machine(end).send(LegId(99), b"x", || now), None, "another leg");
+    }
+    let budget = Budget::new(0);
+    let (now, id) = (std::time::Instant::now(), StreamId::from_bytes([1; 16]));
+    let config = Arc::new(Config::default());
+    let mut machine = Machine::open(id, hello_service(), Bytes::new(), config, &budget, FIRST, now);
+    assert_eq!(machine.send(FIRST, b"x", || now), None, "HELLO comes first");
+    while machine.poll_transmit(FIRST, now).is_some() {}
+    assert_eq!(machine.send(FIRST, b"x", || now), None, "HELLO is not answered");
+}
+
+#[test]
 fn an_idle_stream_is_small() {
     let bytes = size_of::<Machine>();
     println!("a machine has {bytes} bytes");

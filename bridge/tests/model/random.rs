@@ -32,6 +32,7 @@ fn script(rng: &mut Rng) -> Script {
         config,
         budget: if rng.bool() { 1 << 20 } else { rng.u64(0..8192) },
         answer_after_end: rng.u8(0..4) == 0,
+        room: if rng.bool() { rng.usize(0..5000) } else { 0 },
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Script {
     pub(crate) budget: u64,
     /// The acceptor finishes only after it saw the end of the other direction.
     pub(crate) answer_after_end: bool,
+    /// What a reader takes past its machine of one frame; unless 0, writes go out at once where they may.
+    pub(crate) room: usize,
 }
 
 impl Default for Script {
@@ -50,6 +52,7 @@ impl Default for Script {
             config: tiny(),
             budget: 1 << 20,
             answer_after_end: false,
+            room: 0,
         }
     }
 }

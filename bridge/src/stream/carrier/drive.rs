@@ -1,40 +1,18 @@
-//! Moving bytes between the machine and its legs.
+//! What follows from what was done: frames go out, events are acted on.
 
 use std::{
-    cell::Cell,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::Instant,
 };
 
-use tokio::io::ReadBuf;
-
 use super::{Inner, Leg, Note};
-use crate::stream::{
-    frame::{Code, Item},
-    machine::{self, LossCause, Transmit},
-};
+use crate::stream::machine::{self, LossCause, Transmit};
 
 /// Turns of sending before others get the lock, each a leg's buffer or a large frame.
 const TURNS_MAX: usize = 32;
 
-/// Reads of one leg before the others have their turn and the lock is free.
-pub(super) const READS_MAX: usize = 8;
-
-/// What one read asks for at most: no more calls than a program makes that reads the substream itself.
-const READ_BYTES: usize = 64 << 10;
-
-/// A reader's memory of this size is read into, and frames are cut out of it there. Into less, few
-/// heads and little payload would fit.
-const IN_PLACE_BYTES_MIN: usize = 1 << 10;
-
-/// Payload that is thrown away after the program let go of a stream: a GOAWAY and the like.
-const DISCARDED_BYTES_MAX: usize = 64 << 10;
-
-thread_local! {
-    /// Where substreams are read into: one for each thread instead of one for each leg, so that an idle
-    /// leg holds nothing.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
+/// A write of this size at most is copied to what goes out at once.
+const AT_ONCE_BYTES_MAX: usize = 4 << 10;
 
 impl Inner {
     /// Sends what follows from what was done, on behalf of whoever holds the lock.
@@ -74,11 +52,6 @@ impl Inner {
         read && sent
     }
 
-    /// Reads until nothing is there. False if it stopped for the sake of others.
-    pub(super) fn read_all(&mut self, cx: &mut Context<'_>) -> bool {
-        (0..READS_MAX).any(|_| !self.read_some(None, cx))
-    }
-
     /// Sends what is to be sent. False if it stopped for the sake of others.
     fn send(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         (0..TURNS_MAX).any(|_| {
@@ -89,122 +62,25 @@ impl Inner {
         })
     }
 
-    /// Reads from the next leg that has something, for a reader if one waits. False if none has: all
-    /// will wake.
-    pub(super) fn read_some(&mut self, mut out: Option<&mut ReadBuf<'_>>, cx: &mut Context<'_>) -> bool {
-        let legs = self.legs.len();
-        for turn in 0..legs {
-            let at = (self.next_leg + turn) % legs;
-            if !self.legs[at].is_leaving() && self.read_leg(at, out.as_deref_mut(), cx) {
-                self.next_leg = at + 1;
-                return true;
-            }
+    /// Sends a small message from where it is written, if it may go out at once and there is nothing else to
+    /// do. False if not; then nothing was done.
+    pub(super) fn send_at_once(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> bool {
+        let [leg] = &mut self.legs[..] else { return false };
+        if bytes.len() > AT_ONCE_BYTES_MAX || leg.has_to_write() {
+            return false;
         }
-        false
-    }
-
-    fn read_leg(&mut self, at: usize, out: Option<&mut ReadBuf<'_>>, cx: &mut Context<'_>) -> bool {
-        match out {
-            Some(out) if out.remaining() >= IN_PLACE_BYTES_MIN => {
-                let room = out.remaining().min(READ_BYTES);
-                let (some, passed) = self.read_into(at, out.initialize_unfilled_to(room), room, cx);
-                out.advance(passed);
-                some
-            }
-            out => {
-                let mut scratch = SCRATCH.take();
-                scratch.resize(READ_BYTES, 0);
-                let most = out.as_ref().map_or(0, |out| out.remaining());
-                let (some, passed) = self.read_into(at, &mut scratch, most, cx);
-                if let Some(out) = out {
-                    out.put_slice(&scratch[..passed]);
-                }
-                SCRATCH.set(scratch);
-                some
-            }
+        let Some(offset) = self.machine.send(leg.id, bytes, Instant::now) else { return false };
+        self.facts.count_sent(leg.on.path, bytes.len());
+        leg.put_data(offset, bytes);
+        let written = leg.poll_write(cx, false);
+        let (id, all) = (leg.id, written.is_ok() && !leg.has_to_write());
+        if let Err(error) = written {
+            self.lose(id, LossCause::Io(error.kind()));
         }
-    }
-
-    /// Reads a leg into `space` and takes the frames there. Payload that a reader waits for is left at
-    /// the front of `space`, up to `most` bytes of it; the machine has the rest. Whether anything came,
-    /// and how much is left there.
-    fn read_into(
-        &mut self,
-        at: usize,
-        space: &mut [u8],
-        most: usize,
-        cx: &mut Context<'_>,
-    ) -> (bool, usize) {
-        let id = self.legs[at].id;
-        let cause = match self.legs[at].poll_read(cx, space) {
-            Poll::Pending => return (false, 0),
-            Poll::Ready(Ok(0)) => LossCause::Ended,
-            Poll::Ready(Ok(read)) => {
-                let passed = self.take(at, &mut space[..read], most);
-                self.discard();
-                return (true, passed);
-            }
-            Poll::Ready(Err(error)) => LossCause::Io(error.kind()),
-        };
-        self.worded = true;
-        self.lose(id, cause);
-        (true, 0)
-    }
-
-    /// Takes the frames in `bytes`, which may end with a part of one.
-    fn take(&mut self, at: usize, bytes: &mut [u8], most: usize) -> usize {
-        let (leg, machine, now) = (&mut self.legs[at], &mut self.machine, Instant::now());
-        leg.on.pulse.beat(now);
-        let (mut end, mut passed) = (0, 0);
-        while end < bytes.len() {
-            let mut rest = &bytes[end..];
-            let item = match leg.decoder.decode(&mut rest) {
-                Ok(Some(item)) => item,
-                Ok(None) => {
-                    // Perhaps not a whole frame, but something.
-                    machine.heard(leg.id, now);
-                    return passed;
-                }
-                Err(error) => {
-                    machine.malformed(leg.id, error, now);
-                    self.worded = true;
-                    return passed;
-                }
-            };
-            end = bytes.len() - rest.len();
-            let taken = match item {
-                Item::Frame(frame) => {
-                    self.worded = true;
-                    machine.handle_frame(leg.id, frame, now)
-                }
-                Item::Data { offset, payload } => {
-                    self.facts.count_received(leg.on.path, payload.len());
-                    let (start, room) = (end - payload.len(), most - passed);
-                    machine.handle_payload(leg.id, offset, payload, room, now).map(|past| {
-                        bytes.copy_within(start..start + past, passed);
-                        passed += past;
-                    })
-                }
-            };
-            if let Err(violation) = taken {
-                tracing::debug!(stream = %self.facts.stream, %violation, "a stream was reset");
-            }
+        if !all || self.is_due_sooner() {
+            self.act(cx, Instant::now());
         }
-        passed
-    }
-
-    /// Nobody reads any more. A few last words must not stop the peer's FIN; more are a peer that
-    /// does not know, and is told.
-    fn discard(&mut self) {
-        let Some(mut discarded) = self.unread else { return };
-        let mut scratch = [0; 4096];
-        while let Ok(Some(read @ 1..)) = self.machine.read(&mut scratch) {
-            discarded += read;
-        }
-        self.unread = Some(discarded);
-        if discarded > DISCARDED_BYTES_MAX {
-            self.machine.reset(Code::Cancelled, Instant::now());
-        }
+        true
     }
 
     /// Gives frames to the legs. True if they may take more.

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::io::ReadBuf;
 
-use super::{Inner, Shared, drive::READS_MAX, nudge::Waiting};
+use super::{Inner, Shared, nudge::Waiting, read::READS_MAX};
 use crate::stream::{frame::Code, machine::StreamError};
 
 /// How long a program that has come to its stream is trusted to come again, at least; at most twice
@@ -63,6 +63,10 @@ impl Shared {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.lock();
+        if inner.send_at_once(bytes, &mut self.context()) {
+            inner.writer.done();
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let mut written = inner.machine.write(bytes).map_err(io_error)?;
         if written == 0 && !bytes.is_empty() {
             // Acknowledgements make room.

@@ -15,6 +15,9 @@ const ACK_BYTES: usize = 17;
 const OFFSET_BYTES: usize = 9;
 const RESET_BYTES: usize = 3;
 
+/// Of frames smaller than this, many are taken out of one read.
+const STRETCH_BYTES_MIN: usize = 4 << 10;
+
 /// Why bytes are not a frame. Nothing after them can be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -87,18 +90,25 @@ impl Decoder {
         self.payload
     }
 
+    /// To the end of the payload that has begun, and of the head after it, if that is far. Who reads so much
+    /// at most finds the next payload at the front of what he reads next, where it need not be moved.
+    pub fn stretch(&self) -> Option<usize> {
+        let left = self.payload.map(|(_, left)| left).filter(|left| *left >= STRETCH_BYTES_MIN);
+        left.map(|left| left + DATA_HEAD_BYTES)
+    }
+
     /// The next item at the front of `input`, which is cut off it; `None` if more must be read first:
     /// then all of `input` is taken.
     ///
     /// # Errors
     /// If the bytes are no frame. The leg cannot be read any further.
+    #[inline]
     pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Item<'a>>, FrameError> {
-        if self.payload.is_none() {
-            match self.word(input)? {
-                None => return Ok(None),
-                Some(Word::Frame(frame)) => return Ok(Some(Item::Frame(frame))),
-                Some(Word::Data { offset, length }) => self.payload = Some((offset, length)),
-            }
+        if self.payload.is_none()
+            && !self.begins_data(input)
+            && let Some(frame) = self.frame(input)?
+        {
+            return Ok(Some(Item::Frame(frame)));
         }
         let next = self.payload.filter(|_| !input.is_empty());
         Ok(next.map(|(offset, left)| {
@@ -107,6 +117,29 @@ impl Decoder {
             self.payload = (rest > 0).then(|| (offset.saturating_add(payload.len() as u64), rest));
             Item::Data { offset, payload }
         }))
+    }
+
+    /// Takes the head of a DATA frame, if one is at the front and whole: what mostly comes.
+    #[inline]
+    fn begins_data(&mut self, input: &mut &[u8]) -> bool {
+        let Some((head, rest)) = input.split_first_chunk::<DATA_HEAD_BYTES>() else { return false };
+        let begins = self.held.is_empty() && head[0] == Kind::Data as u8;
+        if begins {
+            (self.payload, *input) = (Some(parse_data(&head[1..])), rest);
+        }
+        begins
+    }
+
+    /// The next frame, unless it is DATA, which begins, or not whole.
+    fn frame(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        Ok(match self.word(input)? {
+            None => None,
+            Some(Word::Frame(frame)) => Some(frame),
+            Some(Word::Data { offset, length }) => {
+                self.payload = Some((offset, length));
+                None
+            }
+        })
     }
 
     fn word(&mut self, input: &mut &[u8]) -> Result<Option<Word>, FrameError> {
@@ -204,8 +237,8 @@ fn parse(mut bytes: &[u8]) -> Result<Word, FrameError> {
             Frame::Attached(Attached { epoch, received, limit: bytes.get_u64() })
         }
         Kind::Data => {
-            let offset = bytes.get_u64();
-            return Ok(Word::Data { offset, length: usize::from(bytes.get_u16()) + 1 });
+            let (offset, length) = parse_data(bytes);
+            return Ok(Word::Data { offset, length });
         }
         Kind::Ack => Frame::Ack { received: bytes.get_u64(), limit: bytes.get_u64() },
         Kind::Blocked => Frame::Blocked { limit: bytes.get_u64() },
@@ -216,6 +249,11 @@ fn parse(mut bytes: &[u8]) -> Result<Word, FrameError> {
         Kind::Ping => Frame::Ping,
         Kind::Pong => Frame::Pong,
     }))
+}
+
+/// Where the payload of DATA starts, and its length.
+fn parse_data(mut bytes: &[u8]) -> (u64, usize) {
+    (bytes.get_u64(), usize::from(bytes.get_u16()) + 1)
 }
 
 fn parse_hello(mut bytes: &[u8]) -> Result<Word, FrameError> {
@@ -342,6 +380,27 @@ mod tests {
         let item = decoder.decode(&mut rest).unwrap();
         assert_eq!(item, Some(Item::Data { offset: 70, payload: &[1; 70] }));
         assert_eq!(decoder.decode(&mut rest).unwrap(), Some(Item::Frame(Frame::Ping)));
+    }
+
+    #[test]
+    fn reads_of_a_stretch_have_the_payload_of_large_frames_at_their_front() {
+        let frame = |offset: u64, bytes| Frame::Data { offset, payload: vec![1; bytes].into() };
+        let large = STRETCH_BYTES_MIN + 100;
+        let (first, second) = (large as u64, 2 * large as u64);
+        let bytes = encoded(&[frame(0, large), frame(first, large), frame(second, 100), Frame::Ping]);
+        let (mut decoder, mut rest, mut reads) = (Decoder::new(), &bytes[..], Vec::new());
+        assert_eq!(decoder.stretch(), None);
+        let mut piece = cut(&mut rest, DATA_HEAD_BYTES + 60);
+        while let Some(most) = {
+            while decoder.decode(&mut piece).unwrap().is_some() {}
+            decoder.stretch()
+        } {
+            reads.push(most);
+            piece = cut(&mut rest, most);
+            assert_eq!(piece[0], 1, "payload comes first");
+        }
+        assert_eq!(reads, [large - 60 + DATA_HEAD_BYTES, large + DATA_HEAD_BYTES]);
+        assert_eq!(decoder.payload(), Some((second, 100)), "many small frames come in one read");
     }
 
     #[test]

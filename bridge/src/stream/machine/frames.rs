@@ -38,6 +38,9 @@ impl Machine {
         room: usize,
         now: Instant,
     ) -> Result<usize, Violation> {
+        if payload.len() <= room && self.passes(leg, offset, payload.len(), now) {
+            return Ok(payload.len());
+        }
         let Some(place) = self.legs.place(leg) else { return Ok(0) };
         self.legs.heard_frame(place, now);
         let taken = self.payload_heard(place, offset, payload, room, now);
@@ -49,8 +52,11 @@ impl Machine {
     fn conclude(&mut self, place: Place, broken: Option<Violation>, now: Instant) {
         if let Some(violation) = broken {
             self.fail(violation.into(), now);
-        } else if place == Place::Current && !self.is_opener() {
-            self.events.extend(self.legs.arrive(now).map(Event::Moved));
+        } else if place == Place::Current
+            && !self.is_opener()
+            && let Some(moved) = self.legs.arrive(now)
+        {
+            self.events.push_back(Event::Moved(moved));
         }
         self.settle(now);
     }

@@ -108,6 +108,11 @@ impl Leg {
         }
     }
 
+    /// Whether payload may come and go on it, and nothing else is owed.
+    pub(super) fn is_plain(&self) -> bool {
+        self.greeted && self.answered && !self.pong_owed && self.asking.is_none()
+    }
+
     /// Whether anything came since then.
     pub(super) fn heard_since(&self, since: Instant) -> bool {
         self.heard >= since

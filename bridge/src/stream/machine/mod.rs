@@ -2,8 +2,8 @@
 //!
 //! [`Machine`] has the program's verbs (write, read, finish, reset) here; `frames` takes what
 //! arrives on a leg, `transmit` gives what goes out, `moves` changes legs, `clock` keeps the
-//! deadlines. `send` and `receive` hold the bytes, `legs` the legs. `design/wire.md` is the
-//! specification.
+//! deadlines; `plain` is the short way of payload when nothing else is to be done. `send` and `receive`
+//! hold the bytes, `legs` the legs. `design/wire.md` is the specification.
 
 mod clock;
 mod config;
@@ -12,6 +12,7 @@ mod event;
 mod frames;
 mod legs;
 mod moves;
+mod plain;
 mod receive;
 mod send;
 mod transmit;

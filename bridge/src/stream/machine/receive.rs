@@ -131,14 +131,33 @@ impl Receiver {
         if offset > self.received {
             return Err(Violation::Hole { offset, received: self.received });
         }
-        self.ack_due.get_or_insert(now + config.ack_delay);
         let new = end.saturating_sub(self.received);
+        self.arrived(new, now, config);
+        Ok(new as usize)
+    }
+
+    /// Payload of which so many bytes are new.
+    fn arrived(&mut self, new: u64, now: Instant, config: &Config) {
+        self.ack_due.get_or_insert_with(|| now + config.ack_delay);
         self.received += new;
         self.unacknowledged += new;
         if self.unacknowledged >= config.ack_every_bytes {
             self.acknowledge_after_pause(now, config);
         }
-        Ok(new as usize)
+    }
+
+    /// Counts payload as received and read, if it is what a reader gets next, allowed, and not known to be
+    /// the last.
+    pub(super) fn pass(&mut self, offset: u64, length: usize, now: Instant, config: &Config) -> bool {
+        let length = length as u64;
+        let allowed = length <= self.limit - self.received && self.size.is_none();
+        let passes = allowed && self.is_next(offset);
+        if passes {
+            self.arrived(length, now, config);
+            self.read += length;
+            self.starved = false;
+        }
+        passes
     }
 
     /// Much has come: acknowledges it, but not so often that the sender has more work with that than

@@ -176,6 +176,35 @@ impl Sender {
         taken
     }
 
+    /// Takes all of `bytes` as sent, if they may go out at once and in one frame. Returns where they start.
+    pub(super) fn send(
+        &mut self,
+        bytes: &[u8],
+        now: impl Fn() -> Instant,
+        config: &Config,
+    ) -> Option<u64> {
+        let (offset, length) = (self.cursor, bytes.len() as u64);
+        let room = (self.capacity - self.retained()).min(self.limit.saturating_sub(offset));
+        let fits = length > 0 && length <= room.min(config.data_bytes() as u64);
+        if !fits || offset != self.written() || self.is_finished() {
+            return None;
+        }
+        let gathers = !self.tail.is_empty() && bytes.len() <= self.tail.capacity() - self.tail.len();
+        match gathers {
+            true => self.tail.extend_from_slice(bytes),
+            false => self.append(bytes, config),
+        }
+        self.refused = false;
+        self.advance(length, now);
+        Some(offset)
+    }
+
+    fn advance(&mut self, bytes: u64, now: impl Fn() -> Instant) {
+        self.cursor += bytes;
+        self.sent = self.sent.max(self.cursor);
+        self.round_trip.sent(self.cursor, now);
+    }
+
     /// Doubles the capacity if the peer's window, the settings and the budget allow it.
     fn grow(&mut self, config: &Config) -> bool {
         let target = self.capacity.saturating_mul(2).min(config.window_max);
@@ -237,10 +266,11 @@ impl Sender {
         if offset == self.tail_start && self.tail.len() >= DATA_HEAD_BYTES + IMAGE_BYTES_MIN {
             self.freeze_tail();
         }
-        let (_, unsent) = self.kept(offset)?;
-        self.cursor += room.min(unsent.len() as u64);
-        self.sent = self.sent.max(self.cursor);
-        self.round_trip.sent(self.cursor, now);
+        let unsent = match offset < self.tail_start {
+            true => self.kept(offset)?.1.len() as u64,
+            false => self.written() - offset,
+        };
+        self.advance(room.min(unsent), || now);
         Some(offset..self.cursor)
     }
 
@@ -399,8 +429,8 @@ impl Sender {
 }
 
 impl RoundTrip {
-    fn sent(&mut self, end: u64, now: Instant) {
-        self.probe.get_or_insert((end, now));
+    fn sent(&mut self, end: u64, now: impl Fn() -> Instant) {
+        self.probe.get_or_insert_with(|| (end, now()));
     }
 
     fn acknowledged(&mut self, received: u64, now: Instant) {

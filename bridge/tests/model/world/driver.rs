@@ -8,7 +8,7 @@ use punchline_bridge::stream::{
     machine::{Event, Farewell, LegEnd, LegId, LossCause, Machine, Transmit},
 };
 
-use super::{ACCEPTOR, Item, World, bytes, note};
+use super::{ACCEPTOR, Item, Link, World, bytes, note};
 
 impl World {
     pub(super) fn notice(&mut self, leg: LegId, at: usize, cause: LossCause) {
@@ -34,11 +34,27 @@ impl World {
                 let first = to == ACCEPTOR && !std::mem::replace(&mut link.greeted, true);
                 if first {
                     self.greet(leg, frame);
-                } else if let Some(machine) = &mut self.ends[to].machine {
-                    machine.heard(leg, self.now);
-                    let _ = machine.handle_frame(leg, frame, self.now);
+                } else {
+                    self.hear(leg, to, frame);
                 }
             }
+        }
+    }
+
+    fn hear(&mut self, leg: LegId, to: usize, frame: Frame) {
+        let (now, end) = (self.now, &mut self.ends[to]);
+        let Some(machine) = &mut end.machine else {
+            return;
+        };
+        machine.heard(leg, now);
+        let Frame::Data { offset, payload } = &frame else {
+            let _ = machine.handle_frame(leg, frame, now);
+            return;
+        };
+        let room = if end.paused || end.saw_end { 0 } else { self.script.room };
+        if let Ok(past) = machine.handle_payload(leg, *offset, payload, room, now) {
+            assert_eq!(&payload[..past], bytes(1 - to, end.read, past), "wrong at {}", end.read);
+            end.read += past as u64;
         }
     }
 
@@ -112,9 +128,21 @@ impl World {
         }
         while end.written < total {
             let length = (total - end.written).min(self.script.write_bytes as u64) as usize;
-            match machine.write(bytes(end_index, end.written, length)) {
-                Ok(taken) if taken > 0 => end.written += taken as u64,
-                _ => break,
+            let content = bytes(end_index, end.written, length);
+            let leg = machine.leg().filter(|_| self.script.room > 0);
+            let link = leg.and_then(|leg| Some((leg, self.links.get_mut(&leg)?)));
+            let link = link.filter(|(_, link)| link.takes(end_index, self.script.queue));
+            let sent =
+                link.and_then(|(leg, link)| Some((machine.send(leg, content, || self.now)?, link)));
+            if let Some((offset, link)) = sent {
+                assert_eq!(offset, end.written);
+                link.put(end_index, Frame::Data { offset, payload: content.into() });
+                end.written += length as u64;
+            } else {
+                match machine.write(content) {
+                    Ok(taken) if taken > 0 => end.written += taken as u64,
+                    _ => break,
+                }
             }
             active = true;
         }
@@ -130,7 +158,7 @@ impl World {
         };
         let mut active = false;
         for (&leg, link) in &mut self.links {
-            while link.uses[end] && link.pipes[end].len() < self.script.queue {
+            while link.takes(end, self.script.queue) {
                 let Some(sent) = machine.poll_transmit(leg, self.now) else {
                     break;
                 };
@@ -138,9 +166,7 @@ impl World {
                 if let Transmit::Data { image: Some(image), .. } = sent {
                     assert_eq!(image, encoded(&frame));
                 }
-                if !link.cut && !link.black_hole {
-                    link.pipes[end].push_back(Item::Frame(frame));
-                }
+                link.put(end, frame);
                 active = true;
             }
         }
@@ -182,6 +208,19 @@ impl World {
                 Event::Opened | Event::Readable | Event::Writable | Event::Delivered => {}
             }
             me.events.push(event);
+        }
+    }
+}
+
+impl Link {
+    /// Whether it takes a frame from an end now.
+    fn takes(&self, end: usize, queue: usize) -> bool {
+        self.uses[end] && self.pipes[end].len() < queue
+    }
+
+    fn put(&mut self, end: usize, frame: Frame) {
+        if !self.cut && !self.black_hole {
+            self.pipes[end].push_back(Item::Frame(frame));
         }
     }
 }

@@ -1,0 +1,39 @@
+//! What mostly happens: payload comes or goes, and nothing else is to be done.
+//!
+//! What is here does the same as the general verbs do then, in much less code: whoever comes back from
+//! a system call fetches all of it anew, and of a small message that is most of the cost.
+
+use std::time::Instant;
+
+use super::{Machine, Phase, event::LegId};
+
+impl Machine {
+    /// Takes all of `bytes` to be sent on `leg` now, as the payload of one DATA frame, if they may go out at
+    /// once and nothing is to be said before them. Returns where they start in the stream.
+    ///
+    /// `None`: nothing was done. Then [`Machine::write`] takes what there is room for.
+    ///
+    /// The time is mostly not needed, and asking for it costs as much as the rest of this.
+    pub fn send(&mut self, leg: LegId, bytes: &[u8], now: impl Fn() -> Instant) -> Option<u64> {
+        let plain = self.phase == Phase::Open && self.is_calm();
+        let on = self.legs.current.as_mut().filter(|on| plain && on.id == leg && on.is_plain())?;
+        let offset = self.sender.send(bytes, &now, &self.config)?;
+        on.waiting.get_or_insert_with(now);
+        Some(offset)
+    }
+
+    /// Counts payload as received and read, if it is what a reader gets next and changes nothing else.
+    pub(super) fn passes(&mut self, leg: LegId, offset: u64, length: usize, now: Instant) -> bool {
+        let opener = self.is_opener();
+        let plain = self.phase == Phase::Open && (opener || self.legs.moving.is_none());
+        let on = self.legs.current.as_mut().filter(|on| plain && on.id == leg && on.is_plain());
+        let Some(on) = on.filter(|_| self.receiver.pass(offset, length, now, &self.config)) else {
+            return false;
+        };
+        on.heard_bytes(now);
+        if opener {
+            on.ask = Some(now + self.config.ask_after);
+        }
+        true
+    }
+}
