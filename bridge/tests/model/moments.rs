@@ -7,7 +7,7 @@ use punchline_bridge::stream::{
     StreamId,
     budget::Budget,
     frame::{Attached, Code, Frame},
-    machine::{Config, Event, Farewell, LegId, LossCause, Machine, StreamError, Transmit},
+    machine::{Config, Event, Farewell, LegId, LossCause, Machine, StreamError, Transmit, Violation},
 };
 
 use crate::world::{ACCEPTOR, OPENER, Script, Step, World, hello_service};
@@ -116,6 +116,64 @@ fn payload_that_goes_to_a_reader_at_once_counts_as_read() {
     assert_eq!(&rest[..9], b"kept, too");
     assert_eq!(arrives(machine, FIRST, 0, b"past kept", 9), Ok(0), "it had that");
     assert_eq!(arrives(machine, FIRST, 14, b"all of it", 20), Ok(9));
+}
+
+#[test]
+fn payload_for_a_reader_who_waits_is_judged_all_the_same() {
+    let limit = Config::default().window_initial;
+    let most = Config::default().data_bytes;
+    for end in [OPENER, ACCEPTOR] {
+        let mut world = attached(calm());
+        let now = world.now;
+        let machine = world.machine(end);
+        assert_eq!(machine.handle_payload(FIRST, 0, b"first", 9, now), Ok(5));
+        let hole = machine.handle_payload(FIRST, 6, b"x", 9, now);
+        assert_eq!(hole, Err(Violation::Hole { offset: 6, received: 5 }));
+
+        let mut world = attached(calm());
+        let machine = world.machine(end);
+        // The limit grows only when the peer is told.
+        for offset in (0..limit).step_by(most) {
+            let bytes = vec![0; most.min((limit - offset) as usize)];
+            assert_eq!(machine.handle_payload(FIRST, offset, &bytes, most, now), Ok(bytes.len()));
+        }
+        let beyond = machine.handle_payload(FIRST, limit, b"x", 9, now);
+        assert_eq!(beyond, Err(Violation::BeyondLimit { offset: limit, length: 1, limit }));
+
+        let mut world = attached(calm());
+        let machine = world.machine(end);
+        machine.handle_frame(FIRST, Frame::Fin { offset: 0 }, now).unwrap();
+        let after = machine.handle_payload(FIRST, 0, b"x", 9, now);
+        assert_eq!(after, Err(Violation::FinalSize { size: 0, offset: 1 }));
+
+        let mut world = attached(calm());
+        let machine = world.machine(end);
+        machine.reset(Code::Cancelled, now);
+        assert_eq!(machine.handle_payload(FIRST, 0, b"x", 9, now), Ok(0), "nobody reads any more");
+    }
+}
+
+#[test]
+fn payload_for_a_reader_who_waits_shows_that_the_leg_lives_and_is_acknowledged() {
+    for end in [OPENER, ACCEPTOR] {
+        let (mut one, mut two) = (attached(calm()), attached(calm()));
+        let later = 700 * MILLISECOND;
+        let due = [(&mut one, 9), (&mut two, 0)].map(|(world, room)| {
+            let (start, now) = (world.start, world.now + later);
+            let machine = world.machine(end);
+            machine.handle_payload(FIRST, 0, b"payload", room, now).unwrap();
+            assert!(machine.heard_since(FIRST, now));
+            let due = std::iter::from_fn(|| {
+                let at = machine.poll_timeout()?;
+                machine.handle_timeout(at);
+                while machine.poll_transmit(FIRST, at).is_some() {}
+                Some(at - start)
+            });
+            due.take(3).collect::<Vec<_>>()
+        });
+        assert_eq!(due[0], due[1]);
+        assert!(!due[0].is_empty(), "no acknowledgement");
+    }
 }
 
 #[test]
