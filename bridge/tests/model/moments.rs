@@ -6,7 +6,7 @@ use bytes::Bytes;
 use punchline_bridge::stream::{
     StreamId,
     budget::Budget,
-    frame::{Attached, Code, Frame},
+    frame::{Attached, Code, Frame, Move},
     machine::{Config, Event, Farewell, LegId, LossCause, Machine, StreamError, Transmit, Violation},
 };
 
@@ -174,6 +174,25 @@ fn payload_for_a_reader_who_waits_shows_that_the_leg_lives_and_is_acknowledged()
         assert_eq!(due[0], due[1]);
         assert!(!due[0].is_empty(), "no acknowledgement");
     }
+}
+
+#[test]
+fn payload_for_a_reader_who_waits_completes_a_move() {
+    const SECOND: LegId = LegId(2);
+    let mut world = attached(calm());
+    let now = world.now;
+    let machine = world.machine(ACCEPTOR);
+    let limit = Config::default().window_initial;
+    let r#move = Move { stream: machine.id(), epoch: 1, received: 0, limit };
+    machine.handle_move(SECOND, &r#move, now).unwrap();
+    while machine.poll_transmit(SECOND, now).is_some() {}
+    assert_eq!(machine.handle_payload(SECOND, 0, b"here", 9, now + MILLISECOND), Ok(4));
+    let events = std::iter::from_fn(|| machine.poll_event());
+    let gaps = events.filter_map(|event| match event {
+        Event::Moved(moved) => Some(moved.gap),
+        _ => None,
+    });
+    assert_eq!(gaps.collect::<Vec<_>>(), [MILLISECOND]);
 }
 
 #[test]
@@ -448,7 +467,14 @@ fn what_is_sent_at_once_is_what_would_have_been_written_and_sent() {
 #[test]
 fn nothing_is_sent_at_once_before_or_beyond_what_may_be_sent() {
     type Before = fn(&mut Machine, std::time::Instant);
-    let befores: [(&str, Before); 7] = [
+    fn fill(machine: &mut Machine, now: std::time::Instant) {
+        let Config { window_initial, data_bytes, .. } = Config::default();
+        for offset in (0..window_initial).step_by(data_bytes) {
+            let bytes = vec![0; data_bytes.min((window_initial - offset) as usize)];
+            assert!(machine.send(FIRST, &bytes, || now).is_some());
+        }
+    }
+    let befores: [(&str, Before); 8] = [
         ("an answer is owed", |m, now| m.handle_frame(FIRST, Frame::Ping, now).unwrap()),
         ("payload waits", |m, _| assert_eq!(m.write(b"x"), Ok(1))),
         ("a size is to be acknowledged", |m, now| {
@@ -457,12 +483,11 @@ fn nothing_is_sent_at_once_before_or_beyond_what_may_be_sent() {
         ("it was finished", |m, _| m.finish()),
         ("it was reset", |m, now| m.reset(Code::Cancelled, now)),
         ("the leg is gone", |m, now| m.leg_lost(FIRST, LossCause::Ended, now)),
+        ("the buffer is full", fill),
         ("the peer does not allow it", |m, now| {
-            let window = Config::default().window_initial as usize;
-            let most = Config::default().data_bytes;
-            for bytes in std::iter::repeat_n(most, window / most).chain([window % most]) {
-                assert!(m.send(FIRST, &vec![0; bytes], || now).is_some());
-            }
+            fill(m, now);
+            let limit = Config::default().window_initial;
+            m.handle_frame(FIRST, Frame::Ack { received: limit, limit }, now).unwrap();
         }),
     ];
     for end in [OPENER, ACCEPTOR] {

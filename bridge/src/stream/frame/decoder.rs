@@ -404,6 +404,16 @@ mod tests {
     }
 
     #[test]
+    fn the_rest_of_a_frame_is_not_taken_for_the_head_of_data() {
+        let frame = Frame::Ack { received: (Kind::Data as u64) << 56, limit: u64::MAX };
+        let bytes = encoded(std::slice::from_ref(&frame));
+        let (mut first, mut rest) = bytes.split_at(1);
+        let mut decoder = Decoder::new();
+        assert_eq!(decoder.decode(&mut first).unwrap(), None);
+        assert_eq!(decoder.decode(&mut rest).unwrap(), Some(Item::Frame(frame)));
+    }
+
+    #[test]
     fn an_unknown_kind_is_an_error_at_its_first_byte() {
         for kind in [0, 13, 255] {
             let error = Err(FrameError::Kind(kind));
