@@ -24,7 +24,7 @@ const READ_BYTES: usize = 64 << 10;
 
 /// A reader's memory of this size is read into, and frames are cut out of it there. Into less, few
 /// heads and little payload would fit.
-const IN_PLACE_BYTES_MIN: usize = 512;
+const IN_PLACE_BYTES_MIN: usize = 256;
 
 /// Payload that is thrown away after the program let go of a stream: a GOAWAY and the like.
 const DISCARDED_BYTES_MAX: usize = 64 << 10;
