@@ -13,7 +13,7 @@ impl Machine {
     ///
     /// `None`: nothing was done. Then [`Machine::write`] takes what there is room for.
     ///
-    /// The time is mostly not needed, and asking for it costs as much as the rest of this.
+    /// `now` is asked only if it is needed, which it mostly is not.
     pub fn send(&mut self, leg: LegId, bytes: &[u8], now: impl Fn() -> Instant) -> Option<u64> {
         let plain = self.phase == Phase::Open && self.is_calm();
         let on = self.legs.current.as_mut().filter(|on| plain && on.id == leg && on.is_plain())?;
