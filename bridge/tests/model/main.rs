@@ -7,6 +7,7 @@ mod exhaustive;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
 mod moments;
+mod plain;
 mod random;
 mod refusals;
 mod throughput;
