@@ -16,12 +16,12 @@ use crate::{
     path::{ConnectionId, Path, Transport},
 };
 
-/// One live connection.
 /// If a direct connection neither came up nor answered for so long before a relayed one came, the relayed
 /// one is the surer: more than dials by several ways at once lie apart, and less than a stream waits for
 /// an answer.
 const UNANSWERED: Duration = Duration::from_millis(500);
 
+/// One live connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) peer: PeerId,
