@@ -26,19 +26,21 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// So that no deadline of the protocol is what makes something go on.
 const LONG: Duration = Duration::from_secs(60);
 
+fn patient() -> Config {
+    Config { ack_delay: LONG, silence_max: LONG, answer_max: LONG, ask_after: LONG, ..Config::default() }
+}
+
 /// Both ends; the pipe between them takes `room` bytes at a time.
 async fn ends(room: usize) -> (Stream, Stream) {
+    ends_with(room, patient(), patient()).await
+}
+
+async fn ends_with(room: usize, near_config: Config, far_config: Config) -> (Stream, Stream) {
     let (near, far) = tokio::io::duplex(room);
     let peer = PeerId::random();
-    let config = Arc::new(Config {
-        ack_delay: LONG,
-        silence_max: LONG,
-        answer_max: LONG,
-        ask_after: LONG,
-        ..Config::default()
-    });
-    let near = over::open(near.compat(), peer, Service::new("pipe").unwrap(), config.clone());
-    let far = timeout(DEADLINE, over::accept(far.compat(), peer, config)).await.unwrap().unwrap();
+    let near = over::open(near.compat(), peer, Service::new("pipe").unwrap(), Arc::new(near_config));
+    let far = over::accept(far.compat(), peer, Arc::new(far_config));
+    let far = timeout(DEADLINE, far).await.unwrap().unwrap();
     (near, far)
 }
 
@@ -180,4 +182,24 @@ async fn a_peer_is_answered_while_the_program_was_woken_and_does_not_come() {
     let mut waits = Box::pin(near.read(&mut piece));
     assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     is_told_that_all_arrived(far).await;
+}
+
+#[tokio::test]
+async fn silence_is_noticed_though_the_program_only_ever_writes_a_little() {
+    const SHORT: Duration = Duration::from_millis(100);
+    let near = Config { silence_max: SHORT, ..patient() };
+    // Acknowledges nothing; fails when its leg is gone.
+    let far = Config { patience: SHORT, ..patient() };
+    let (mut near, mut far) = ends_with(16 << 10, near, far).await;
+    far.write_all(b"we are connected").await.unwrap();
+    let connected = async {
+        while near.facts().received_bytes() < 16 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, connected).await.unwrap();
+    near.write_all(b"is anybody there").await.unwrap();
+    let mut all = Vec::new();
+    let ended = timeout(DEADLINE, far.read_to_end(&mut all)).await.expect("the leg is given up");
+    assert_eq!((ended.is_err(), &all[..]), (true, &b"is anybody there"[..]));
 }
