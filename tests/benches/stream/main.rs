@@ -16,7 +16,7 @@ use self::{
 };
 
 /// Rounds of bulk, each one transfer on either; odd, so that the median is one of them.
-const BULK_ROUNDS: usize = 15;
+const BULK_ROUNDS: usize = 45;
 
 /// Turns in which the pings are sent.
 const PING_TURNS: usize = 400;
