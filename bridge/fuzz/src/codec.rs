@@ -9,7 +9,14 @@ pub fn run(input: &[u8]) {
     let (mut decoder, mut said, mut goes_on) = (Decoder::new(), Vec::new(), false);
     for mut piece in bytes.chunks(usize::from(*cut) + 1) {
         loop {
-            match decoder.decode(&mut piece) {
+            let payload = piece.get(DATA_HEAD_BYTES..).unwrap_or_default();
+            let alone = decoder.data_alone(piece).map(|offset| Item::Data { offset, payload });
+            let item = decoder.decode(&mut piece);
+            if alone.is_some() {
+                assert_eq!(item, Ok(alone), "what is one frame is another");
+                assert_eq!((decoder.payload(), piece.len()), (None, 0), "it is not alone");
+            }
+            match item {
                 Ok(Some(Item::Frame(frame))) => frame.encode(&mut said),
                 Ok(Some(Item::Data { offset, payload })) => {
                     if !goes_on {

@@ -117,8 +117,30 @@ impl Leg {
         }
     }
 
+    /// Writes a DATA frame, to a leg that has nothing else to write.
+    pub(super) fn send_data(
+        &mut self,
+        offset: u64,
+        payload: &[u8],
+        cx: &mut Context<'_>,
+    ) -> io::Result<()> {
+        self.put_data(offset, payload);
+        let (io, out) = (Pin::new(&mut self.io), &self.out[..]);
+        match self.outgoing.poll(cx, |cx| io.poll_write(cx, out)) {
+            Poll::Ready(Ok(written)) if written == out.len() => self.out.clear(),
+            Poll::Ready(Ok(written)) => {
+                self.wrote(written);
+                return self.poll_write(cx, false).map(drop);
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => return Ok(()),
+        }
+        self.unflushed = Pin::new(&mut self.io).poll_flush(cx)?.is_pending();
+        Ok(())
+    }
+
     /// Takes a DATA frame.
-    pub(super) fn put_data(&mut self, offset: u64, payload: &[u8]) {
+    fn put_data(&mut self, offset: u64, payload: &[u8]) {
         self.out.extend_from_slice(&data_head(offset, payload.len()));
         self.out.extend_from_slice(payload);
     }
@@ -130,10 +152,20 @@ impl Leg {
         }
     }
 
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
+    /// Reads. Who `returns` when the substream has something, and hardly before, is woken by it himself.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut [u8],
+        returns: bool,
+    ) -> Poll<io::Result<usize>> {
         let most = self.decoder.stretch().map_or(out.len(), |most| most.min(out.len()));
-        let io = Pin::new(&mut self.io);
-        self.incoming.poll(cx, |cx| io.poll_read(cx, &mut out[..most]))
+        let (io, out) = (Pin::new(&mut self.io), &mut out[..most]);
+        if returns {
+            self.incoming.pass(|| io.poll_read(cx, out))
+        } else {
+            self.incoming.poll(cx, |cx| io.poll_read(cx, out))
+        }
     }
 
     /// Writes what waits; if there is `more`, whole blocks of it. True if something was written.

@@ -40,6 +40,26 @@ fn payload_that_goes_to_a_reader_at_once_counts_as_read() {
 }
 
 #[test]
+fn a_reader_is_told_in_short_that_nothing_is_there_only_if_more_may_come() {
+    let mut world = attached(calm());
+    let now = world.now;
+    let machine = world.machine(ACCEPTOR);
+    assert!(machine.starve());
+    assert_eq!(machine.handle_payload(FIRST, 0, b"kept", 0, now), Ok(0));
+    assert!(std::iter::from_fn(|| machine.poll_event()).any(|event| event == Event::Readable));
+    assert!(!machine.starve(), "something is there");
+    assert_eq!(machine.read(&mut [0; 9]), Ok(Some(4)));
+    assert!(machine.starve());
+    machine.handle_frame(FIRST, Frame::Fin { offset: 4 }, now).unwrap();
+    assert!(!machine.starve(), "the end is there");
+
+    let mut world = attached(calm());
+    let machine = world.machine(OPENER);
+    machine.reset(Code::Cancelled, now);
+    assert!(!machine.starve(), "an error is there");
+}
+
+#[test]
 fn payload_for_a_reader_who_waits_is_judged_all_the_same() {
     let limit = Config::default().window_initial;
     let most = Config::default().data_bytes;

@@ -24,12 +24,9 @@ impl Inner {
         }
     }
 
-    /// Whether reading led to more than bytes for the reader.
-    pub(super) fn has_to_act(&self) -> bool {
-        self.worded
-            || !self.machine.is_calm()
-            || self.is_due_sooner()
-            || self.legs.iter().any(Leg::has_to_write)
+    /// Whether reading for an attending program led to more than bytes for it, if it `got` any.
+    pub(super) fn has_to_act(&self, got: bool) -> bool {
+        self.worded || (got && !self.machine.is_calm()) || self.legs.iter().any(Leg::has_to_write)
     }
 
     /// Whether the carrier's timer comes too late.
@@ -71,8 +68,7 @@ impl Inner {
         }
         let Some(offset) = self.machine.send(leg.id, bytes, Instant::now) else { return false };
         self.facts.count_sent(leg.on.path, bytes.len());
-        leg.put_data(offset, bytes);
-        let written = leg.poll_write(cx, false);
+        let written = leg.send_data(offset, bytes, cx);
         let (id, all) = (leg.id, written.is_ok() && !leg.has_to_write());
         if let Err(error) = written {
             self.lose(id, LossCause::Io(error.kind()));

@@ -46,8 +46,8 @@ impl Shared {
             Reading::Done(_) => inner.reader.done(),
             Reading::OthersTurn => task.waker().wake_by_ref(),
         }
-        if inner.has_to_act() {
-            let waits = matches!(reading, Reading::Nothing);
+        let waits = matches!(reading, Reading::Nothing);
+        if inner.has_to_act(!waits) {
             let waker = if waits { task.waker() } else { &self.waker };
             inner.act(&mut Context::from_waker(waker), Instant::now());
         }
@@ -118,6 +118,9 @@ impl Inner {
             }
             let kept = self.machine.buffered_bytes() > 0;
             if kept || !self.read_some(Some(out), cx) {
+                if self.machine.starve() {
+                    return Reading::Nothing;
+                }
                 let room = out.remaining().min(self.machine.buffered_bytes().max(1) as usize);
                 match self.machine.read(out.initialize_unfilled_to(room)) {
                     Ok(Some(read)) => out.advance(read),

@@ -12,7 +12,7 @@ use tokio::io::ReadBuf;
 use super::Inner;
 use crate::stream::{
     facts::StreamFacts,
-    frame::{Code, Item},
+    frame::{Code, DATA_HEAD_BYTES, Item},
     machine::{LossCause, Violation},
 };
 
@@ -82,7 +82,8 @@ impl Inner {
     pub(super) fn read_some(&mut self, mut out: Option<&mut ReadBuf<'_>>, cx: &mut Context<'_>) -> bool {
         let legs = self.legs.len();
         let first = self.next_leg.min(legs);
-        for at in (first..legs).chain(0..first) {
+        for step in first..first + legs {
+            let at = if step < legs { step } else { step - legs };
             if !self.legs[at].is_leaving() && self.read_leg(at, out.as_deref_mut(), cx) {
                 self.next_leg = at + 1;
                 return true;
@@ -125,12 +126,16 @@ impl Inner {
         cx: &mut Context<'_>,
     ) -> bool {
         let id = self.legs[at].id;
-        let cause = match self.legs[at].poll_read(cx, space) {
+        // Where much is written, what reads comes along with each wake for that.
+        let returns = !matches!(goal, Goal::Machine) && !self.writer.waits();
+        let cause = match self.legs[at].poll_read(cx, space, returns) {
             Poll::Pending => return false,
             Poll::Ready(Ok(0)) => LossCause::Ended,
             Poll::Ready(Ok(read)) => {
                 self.take(at, &mut space[..read], goal);
-                self.discard();
+                if self.unread.is_some() {
+                    self.discard();
+                }
                 return true;
             }
             Poll::Ready(Err(error)) => LossCause::Io(error.kind()),
@@ -144,6 +149,13 @@ impl Inner {
     fn take(&mut self, at: usize, bytes: &mut [u8], goal: &mut Goal<'_, '_>) {
         let (leg, machine, now) = (&mut self.legs[at], &mut self.machine, Instant::now());
         leg.beat(now);
+        if let Some(offset) = leg.decoder.data_alone(bytes) {
+            let length = bytes.len() - DATA_HEAD_BYTES;
+            if length <= goal.room(bytes.len()) && machine.passes(leg.id, offset, length, now) {
+                self.facts.count_received(leg.on.path, length);
+                return goal.pass(bytes, DATA_HEAD_BYTES..bytes.len());
+            }
+        }
         let mut end = 0;
         while end < bytes.len() {
             let mut rest = &bytes[end..];
@@ -166,6 +178,7 @@ impl Inner {
                     self.facts.count_received(leg.on.path, payload.len());
                     let (start, room) = (end - payload.len(), goal.room(bytes.len()));
                     let past = machine.handle_payload(leg.id, offset, payload, room, now);
+                    self.worded |= past == Ok(0);
                     past.map(|past| goal.pass(bytes, start..start + past))
                 }
             };

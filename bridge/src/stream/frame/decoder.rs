@@ -119,6 +119,16 @@ impl Decoder {
         }))
     }
 
+    /// Where the payload of `input` starts in the stream, if `input` is one whole DATA frame and nothing else:
+    /// what mostly comes of small messages. Then there is nothing left to decode.
+    #[inline]
+    pub fn data_alone(&self, input: &[u8]) -> Option<u64> {
+        let (head, payload) = input.split_first_chunk::<DATA_HEAD_BYTES>()?;
+        let between = self.payload.is_none() && self.held.is_empty();
+        let (offset, length) = parse_data(&head[1..]);
+        (between && head[0] == Kind::Data as u8 && length == payload.len()).then_some(offset)
+    }
+
     /// Takes the head of a DATA frame, if one is at the front and whole: what mostly comes.
     #[inline]
     fn begins_data(&mut self, input: &mut &[u8]) -> bool {
@@ -411,6 +421,21 @@ mod tests {
         let mut decoder = Decoder::new();
         assert_eq!(decoder.decode(&mut first).unwrap(), None);
         assert_eq!(decoder.decode(&mut rest).unwrap(), Some(Item::Frame(frame)));
+    }
+
+    #[test]
+    fn only_a_whole_frame_of_data_between_frames_is_data_alone() {
+        let frame = encoded(&[Frame::Data { offset: 7, payload: vec![1; 4].into() }]);
+        let alone = |bytes: &[u8]| Decoder::new().data_alone(bytes);
+        assert_eq!(alone(&frame), Some(7));
+        assert_eq!(alone(&[&frame[..], b"x"].concat()), None, "something follows");
+        (0..frame.len()).for_each(|end| assert_eq!(alone(&frame[..end]), None, "{end} bytes of it"));
+        assert_eq!(alone(&[&[Kind::Ack as u8], &frame[1..]].concat()), None, "another kind");
+        for begun in [&frame[..DATA_HEAD_BYTES], &[Kind::Ack as u8]] {
+            let mut decoder = Decoder::new();
+            decoder.decode(&mut &begun[..]).unwrap();
+            assert_eq!(decoder.data_alone(&frame), None, "after {begun:?}");
+        }
     }
 
     #[test]

@@ -50,6 +50,12 @@ impl Gate {
         }
         answer
     }
+
+    /// Asks for somebody whom the substream is to wake itself: a reader, who asks once for each wake anyway.
+    pub(super) fn pass<T>(&self, ask: impl FnOnce() -> T) -> T {
+        self.shut.is.store(false, Relaxed);
+        ask()
+    }
 }
 
 impl Shut {
@@ -147,6 +153,21 @@ mod tests {
         });
         assert_eq!((polled, asked, woken.0.load(Relaxed)), (Poll::Pending, 1, 1));
         assert!(gate.poll(&mut Context::from_waker(&waker), |_| Poll::Ready(())).is_ready());
+    }
+
+    #[test]
+    fn who_is_woken_by_the_substream_asks_each_time_and_the_next_one_too() {
+        let (waker, _) = waker();
+        let (mut cx, gate, mut asked) = (Context::from_waker(&waker), Gate::new(), 0);
+        let mut ask = || {
+            asked += 1;
+            Poll::<()>::Pending
+        };
+        assert!(gate.poll(&mut cx, |_| ask()).is_pending());
+        assert!(gate.pass(&mut ask).is_pending() && gate.pass(&mut ask).is_pending());
+        // The substream no longer knows whom the gate would wake.
+        assert!(gate.poll(&mut cx, |_| ask()).is_pending());
+        assert_eq!(asked, 4);
     }
 
     /// One thread gives, one takes, and each wake counts.

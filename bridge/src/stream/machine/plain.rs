@@ -15,17 +15,23 @@ impl Machine {
     ///
     /// `now` is asked only if it is needed, which it mostly is not.
     pub fn send(&mut self, leg: LegId, bytes: &[u8], now: impl Fn() -> Instant) -> Option<u64> {
-        let plain = self.phase == Phase::Open && self.is_calm();
+        let plain = matches!(self.phase, Phase::Open) && self.is_calm();
         let on = self.legs.current.as_mut().filter(|on| plain && on.id == leg && on.is_plain())?;
         let offset = self.sender.send(bytes, &now, &self.config)?;
         on.waiting.get_or_insert_with(now);
         Some(offset)
     }
 
-    /// Counts payload as received and read, if it is what a reader gets next and changes nothing else.
-    pub(super) fn passes(&mut self, leg: LegId, offset: u64, length: usize, now: Instant) -> bool {
+    /// What [`Machine::read`] says to a reader for whom nothing is there: true if that is `None`.
+    pub fn starve(&mut self) -> bool {
+        self.outcome.is_none() && self.receiver.starve()
+    }
+
+    /// Counts payload as received and read, if it is what a reader gets next and changes nothing else. False:
+    /// nothing was done.
+    pub fn passes(&mut self, leg: LegId, offset: u64, length: usize, now: Instant) -> bool {
         let opener = self.is_opener();
-        let plain = self.phase == Phase::Open && (opener || self.legs.moving.is_none());
+        let plain = matches!(self.phase, Phase::Open) && (opener || self.legs.moving.is_none());
         let on = self.legs.current.as_mut().filter(|on| plain && on.id == leg && on.is_plain());
         let Some(on) = on.filter(|_| self.receiver.pass(offset, length, now, &self.config)) else {
             return false;

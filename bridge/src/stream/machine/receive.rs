@@ -221,6 +221,13 @@ impl Receiver {
         Ok(())
     }
 
+    /// A reader found nothing and waits, if nothing is there and more is to come.
+    pub(super) fn starve(&mut self) -> bool {
+        let starves = self.buffered() == 0 && self.size.is_none();
+        self.starved |= starves;
+        starves
+    }
+
     /// Copies out what fits into `out`; returns how much, 0 if nothing is there.
     pub(super) fn read(&mut self, out: &mut [u8]) -> usize {
         if self.buffered() == 0 {
@@ -266,8 +273,9 @@ impl Receiver {
 
     /// Whether an ACK is due.
     fn owes_ack(&self) -> bool {
-        let grown = self.allowed() - self.limit;
-        self.ack_now || (self.size.is_none() && grown >= (self.window / CREDIT_STEPS).max(1))
+        let step = (self.window / CREDIT_STEPS).max(1);
+        let grew = self.read.saturating_add(self.window) >= self.limit.saturating_add(step);
+        self.ack_now || (grew && self.size.is_none())
     }
 
     /// Whether the peer is to be told of something now.
