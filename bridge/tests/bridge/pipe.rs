@@ -203,3 +203,24 @@ async fn silence_is_noticed_though_the_program_only_ever_writes_a_little() {
     let ended = timeout(DEADLINE, far.read_to_end(&mut all)).await.expect("the leg is given up");
     assert_eq!((ended.is_err(), &all[..]), (true, &b"is anybody there"[..]));
 }
+
+/// Small messages take short ways of their own, on which bytes could be forgotten, or counted twice.
+#[tokio::test]
+async fn every_byte_of_small_messages_is_counted_once_at_both_ends() {
+    const ROUNDS: usize = 50;
+    let (mut near, mut far) = ends(1 << 16).await;
+    let talk = async {
+        for bytes in 1..=ROUNDS {
+            let mut message = vec![7; bytes];
+            near.write_all(&message).await.unwrap();
+            far.read_exact(&mut message).await.unwrap();
+            far.write_all(&message).await.unwrap();
+            near.read_exact(&mut message).await.unwrap();
+        }
+    };
+    timeout(DEADLINE, talk).await.unwrap();
+    let all = (ROUNDS * (ROUNDS + 1) / 2) as u64;
+    for end in [&near, &far] {
+        assert_eq!((end.facts().sent_bytes(), end.facts().received_bytes()), (all, all));
+    }
+}
