@@ -117,7 +117,8 @@ impl Leg {
         }
     }
 
-    /// Writes a DATA frame, to a leg that has nothing else to write.
+    /// Writes a DATA frame, to a leg that has nothing else to write. What the substream does not take at once
+    /// is left to [`Leg::poll_write`].
     pub(super) fn send_data(
         &mut self,
         offset: u64,
@@ -126,16 +127,12 @@ impl Leg {
     ) -> io::Result<()> {
         self.put_data(offset, payload);
         let (io, out) = (Pin::new(&mut self.io), &self.out[..]);
-        match self.outgoing.poll(cx, |cx| io.poll_write(cx, out)) {
-            Poll::Ready(Ok(written)) if written == out.len() => self.out.clear(),
-            Poll::Ready(Ok(written)) => {
-                self.wrote(written);
-                return self.poll_write(cx, false).map(drop);
+        if let Poll::Ready(written) = self.outgoing.poll(cx, |cx| io.poll_write(cx, out)) {
+            self.wrote(written?);
+            if self.unwritten() == 0 {
+                self.unflushed = Pin::new(&mut self.io).poll_flush(cx)?.is_pending();
             }
-            Poll::Ready(Err(error)) => return Err(error),
-            Poll::Pending => return Ok(()),
         }
-        self.unflushed = Pin::new(&mut self.io).poll_flush(cx)?.is_pending();
         Ok(())
     }
 
