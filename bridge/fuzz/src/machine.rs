@@ -55,6 +55,7 @@ pub fn run(input: &[u8]) {
         early_data_bytes: 1024,
         window_initial: 1024,
         window_max: 32 << 10,
+        buffer_near: 4 << 10,
         ..Config::default()
     });
     let budget = Budget::new(BUDGET_BYTES);

@@ -100,6 +100,38 @@ fn what_has_come_of_a_frame_is_acknowledged_before_the_rest_comes() {
 }
 
 #[test]
+fn an_acknowledgement_waits_for_its_pause_until_a_mebibyte_waits_for_it() {
+    const PIECE: usize = 64 << 10;
+    let config = Config { window_initial: 16 << 20, ..Config::default() };
+    let mut world = attached(Script { config, ..calm() });
+    let now = world.now;
+    let machine = world.machine(ACCEPTOR);
+    let acknowledged: Vec<u64> = (0..40)
+        .filter_map(|piece: u64| {
+            machine.handle_payload(FIRST, piece * PIECE as u64, &[7; PIECE], PIECE, now).unwrap();
+            match machine.poll_transmit(FIRST, now)? {
+                Transmit::Frame(Frame::Ack { received, .. }) => Some(received),
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    // No time passes; the pause begins with ATTACHED.
+    assert_eq!(acknowledged, [1 << 20, 2 << 20]);
+}
+
+#[test]
+fn a_path_without_distance_is_worth_two_mebibytes_and_asks_the_budget_for_no_more() {
+    let mut world = attached(Script { budget: 256 << 20, ..calm() });
+    let now = world.now;
+    let machine = world.machine(OPENER);
+    assert_eq!(machine.write(&[7]), Ok(1));
+    assert!(machine.poll_transmit(FIRST, now).is_some());
+    machine.handle_frame(FIRST, Frame::Ack { received: 1, limit: 16 << 20 }, now).unwrap();
+    assert_eq!(machine.write(&vec![7; 8 << 20]), Ok(2 << 20));
+    assert_eq!((machine.retained_bytes(), machine.send_buffer_bytes()), (2 << 20, 2 << 20));
+}
+
+#[test]
 fn an_opener_that_only_listens_notices_within_three_seconds_that_what_came_stopped_with_its_path() {
     let mut world = attached(calm());
     world.write(ACCEPTOR, 10);

@@ -18,7 +18,9 @@ fn script(rng: &mut Rng) -> Script {
         early_data_bytes: rng.u64(0..=window_initial),
         window_initial,
         window_max: window_initial << rng.u64(0..4),
+        buffer_near: rng.u64(0..4096),
         ack_every_bytes: rng.u64(1..4096),
+        unacknowledged_max: rng.u64(0..8192),
         ack_pause: Duration::from_millis(u64::from(window_initial.trailing_zeros() % 3)),
         // Chance is slow; patience has tests of its own.
         patience: Duration::from_secs(3600),

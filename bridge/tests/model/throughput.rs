@@ -11,20 +11,27 @@ use punchline_bridge::stream::{
     StreamId,
     budget::Budget,
     frame::Frame,
-    machine::{Config, LegId, Machine, Transmit},
+    machine::{Config, Event, LegId, Machine, Transmit},
 };
 
 use crate::world::hello_service;
 
 const LEG: LegId = LegId(1);
 
-/// What a transport takes in before it pushes back.
-const QUEUE_BYTES: u64 = 256 << 10;
+/// A link, the same in both directions.
+#[derive(Clone, Copy, Debug)]
+struct Path {
+    mbit_per_s: u64,
+    round_trip: Duration,
+    /// What its transport takes in before it pushes back.
+    queue: u64,
+}
 
-/// One direction of a link.
+/// One direction of it.
 struct Wire {
     bytes_per_s: u64,
     one_way: Duration,
+    queue: u64,
     free_at: Instant,
     under_way: VecDeque<(Instant, Frame)>,
 }
@@ -35,15 +42,33 @@ struct Transfer {
     bytes_per_s: f64,
     window: u64,
     send_buffer: u64,
+    /// Most that was retained at once.
+    retained: u64,
     granted: u64,
 }
 
 /// Reads up to `bytes_per_s`; `None`: as fast as it comes.
 type Reader = Option<u64>;
 
+impl Path {
+    fn new(mbit_per_s: u64, round_trip: Duration) -> Self {
+        Self { mbit_per_s, round_trip, queue: 256 << 10 }
+    }
+
+    fn bytes_per_s(&self) -> u64 {
+        self.mbit_per_s * 1_000_000 / 8
+    }
+}
+
 impl Wire {
-    fn new(bytes_per_s: u64, one_way: Duration, now: Instant) -> Self {
-        Self { bytes_per_s, one_way, free_at: now, under_way: VecDeque::new() }
+    fn new(path: Path, now: Instant) -> Self {
+        Self {
+            bytes_per_s: path.bytes_per_s(),
+            one_way: path.round_trip / 2,
+            queue: path.queue,
+            free_at: now,
+            under_way: VecDeque::new(),
+        }
     }
 
     fn duration(&self, bytes: u64) -> Duration {
@@ -51,7 +76,7 @@ impl Wire {
     }
 
     fn takes(&self, now: Instant) -> bool {
-        self.free_at.saturating_duration_since(now) < self.duration(QUEUE_BYTES)
+        self.free_at.saturating_duration_since(now) < self.duration(self.queue)
     }
 
     fn send(&mut self, frame: Frame, now: Instant) {
@@ -69,33 +94,25 @@ impl Wire {
     }
 
     fn next(&self, now: Instant) -> Option<Instant> {
-        let room = (!self.takes(now)).then(|| self.free_at - self.duration(QUEUE_BYTES) / 2);
+        let room = (!self.takes(now)).then(|| self.free_at - self.duration(self.queue) / 2);
         self.under_way.front().map(|(at, _)| *at).into_iter().chain(room).min()
     }
 }
 
-fn transfer(
-    mbit_per_s: u64,
-    round_trip: Duration,
-    reader: Reader,
-    budget: u64,
-    ramp: Duration,
-    measured: Duration,
-) -> Transfer {
+fn transfer(path: Path, reader: Reader, budget: u64, ramp: Duration, measured: Duration) -> Transfer {
     let start = Instant::now();
     let (config, budget) = (Arc::new(Config::default()), Budget::new(budget));
     let id = StreamId::from_bytes([1; 16]);
     let service = hello_service();
     let mut a = Machine::open(id, service, Bytes::new(), Arc::clone(&config), &budget, LEG, start);
-    let rate = mbit_per_s * 1_000_000 / 8;
-    let mut wires = [0, 1].map(|_| Wire::new(rate, round_trip / 2, start));
+    let mut wires = [0, 1].map(|_| Wire::new(path, start));
     let Some(Transmit::Frame(Frame::Hello(hello))) = a.poll_transmit(LEG, start) else {
         panic!("HELLO is first")
     };
-    let mut now = start + round_trip / 2;
+    let mut now = start + path.round_trip / 2;
     let mut b = Machine::accept(&hello, config, &budget, LEG, now);
     let (chunk, mut out) = (vec![7; 64 << 10], vec![0; 64 << 10]);
-    let (mut read, mut read_at_ramp) = (0u64, None);
+    let (mut read, mut read_at_ramp, mut retained) = (0u64, None, 0);
     while now < start + ramp + measured {
         while a.write(&chunk).unwrap() > 0 {}
         loop {
@@ -109,6 +126,7 @@ fn transfer(
         }
         if now >= start + ramp {
             read_at_ramp.get_or_insert((now, read));
+            retained = retained.max(a.retained_bytes());
         }
         for (machine, wire) in [(&mut a, 0), (&mut b, 1)] {
             if machine.poll_timeout().is_some_and(|at| at <= now) {
@@ -130,7 +148,10 @@ fn transfer(
             while let Some(frame) = wires[wire].arrived(now) {
                 machine.handle_frame(LEG, frame, now).unwrap();
             }
-            while machine.poll_event().is_some() {}
+            while let Some(event) = machine.poll_event() {
+                let room = event == Event::Writable;
+                assert!(!room || machine.write(&chunk).unwrap() > 0, "told of room where there is none");
+            }
         }
     }
     let (since, before) = read_at_ramp.expect("the ramp is over");
@@ -138,16 +159,17 @@ fn transfer(
         bytes_per_s: (read - before) as f64 / (now - since).as_secs_f64(),
         window: b.window_bytes(),
         send_buffer: a.send_buffer_bytes(),
+        retained,
         granted: budget.used(),
     }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+const FAR: Duration = Duration::from_millis(100);
 
 #[test]
 fn one_stream_fills_a_gigabit_over_a_hundred_milliseconds() {
-    let far = Duration::from_millis(100);
-    let run = transfer(1000, far, None, 256 << 20, 2 * SECOND, 2 * SECOND);
+    let run = transfer(Path::new(1000, FAR), None, 256 << 20, 2 * SECOND, 2 * SECOND);
     println!("{run:?}, {:.1} %", run.bytes_per_s / 1.25e6);
     assert!(run.bytes_per_s >= 0.9 * 125e6, "{run:?}");
     assert!(run.window <= 16 << 20);
@@ -156,26 +178,44 @@ fn one_stream_fills_a_gigabit_over_a_hundred_milliseconds() {
 #[test]
 fn a_slow_or_a_near_path_is_filled_by_a_small_window() {
     for (mbit_per_s, round_trip) in [(10, 20), (100, 10), (2, 100)] {
-        let round_trip = Duration::from_millis(round_trip);
-        let run = transfer(mbit_per_s, round_trip, None, 256 << 20, 4 * SECOND, 4 * SECOND);
-        println!("{mbit_per_s} Mbit/s, {round_trip:?}: {run:?}");
-        assert!(run.bytes_per_s >= 0.9 * mbit_per_s as f64 * 125e3, "{run:?}");
+        let path = Path::new(mbit_per_s, Duration::from_millis(round_trip));
+        let run = transfer(path, None, 256 << 20, 4 * SECOND, 4 * SECOND);
+        println!("{path:?}: {run:?}");
+        assert!(run.bytes_per_s >= 0.9 * path.bytes_per_s() as f64, "{run:?}");
         assert!(run.window <= 1 << 20, "{run:?}");
     }
 }
 
 #[test]
+fn a_fast_path_is_filled_and_no_more_is_kept_than_its_distance_is_worth() {
+    const RAMP: Duration = Duration::from_millis(300);
+    let cases = [
+        (2_500, 200, 3 << 20),
+        (10_000, 200, 3 << 20),
+        (10_000, 1_000, 4 << 20),
+        (10_000, 8_000, 13 << 20),
+    ];
+    for (mbit_per_s, round_trip, most) in cases {
+        // A transport that takes in all that it is given.
+        let path = Path { queue: 32 << 20, ..Path::new(mbit_per_s, Duration::from_micros(round_trip)) };
+        let run = transfer(path, None, 256 << 20, RAMP, RAMP);
+        println!("{path:?}: {run:?}");
+        assert!(run.bytes_per_s >= 0.9 * path.bytes_per_s() as f64, "{run:?}");
+        assert!(run.retained <= most, "{run:?}");
+        assert!(run.send_buffer < 2 * most, "no more is granted for it, {run:?}");
+    }
+}
+
+#[test]
 fn a_slow_reader_keeps_the_window_small() {
-    let far = Duration::from_millis(100);
-    let run = transfer(1000, far, Some(1 << 20), 256 << 20, 2 * SECOND, 4 * SECOND);
+    let run = transfer(Path::new(1000, FAR), Some(1 << 20), 256 << 20, 2 * SECOND, 4 * SECOND);
     println!("{run:?}");
     assert!(run.window <= 512 << 10, "{run:?}");
 }
 
 #[test]
 fn without_a_budget_the_window_stays_and_the_stream_runs() {
-    let far = Duration::from_millis(100);
-    let run = transfer(1000, far, None, 0, SECOND, SECOND);
+    let run = transfer(Path::new(1000, FAR), None, 0, SECOND, SECOND);
     println!("{run:?}");
     assert_eq!((run.window, run.send_buffer, run.granted), (256 << 10, 256 << 10, 0));
     assert!(run.bytes_per_s >= 0.8 * 2.6e6, "{run:?}");

@@ -21,14 +21,21 @@ pub struct Config {
     /// Receive window and send buffer at most; default 16 MiB: fills 1 Gbit/s × 100 ms with a
     /// third to spare.
     pub window_max: u64,
+    /// Send buffer at most on a path without distance, but never less than `window_initial`; default 2 MiB:
+    /// what a fast machine sends while it waits for an ACK. A path that has some may fill more, by what 10
+    /// Gbit/s carry in its shortest round trip. What is kept beyond that is sent no sooner, and has left the
+    /// processor's cache by then.
+    pub buffer_near: u64,
     /// Payload after which an ACK is due, at once unless the last was said less than `ack_pause`
     /// ago; default 64 KiB: a quarter of the initial window, so that a sender is never stopped by
     /// an acknowledgement that waits.
     pub ack_every_bytes: u64,
-    /// Pause between two such ACKs; default 2 ms: a fast stream would say thousands a second, and over
-    /// QUIC each of them wakes four tasks; after a longer pause, what waits for them is no longer in the
-    /// processor's cache when its memory is used again. Credit does not wait for it.
+    /// Pause between two such ACKs; default 3 ms: a fast stream would say thousands a second, and over
+    /// QUIC each of them wakes four tasks. Credit does not wait for it.
     pub ack_pause: Duration,
+    /// Payload after which an ACK does not wait for `ack_pause`; default 1 MiB: half of `buffer_near`, so that
+    /// the fastest sender has as much again to send until it hears.
+    pub unacknowledged_max: u64,
     /// Longest an acknowledgement waits; default 25 ms: far below `silence_max`, long enough
     /// that a conversation of small messages is not doubled in frames.
     pub ack_delay: Duration,
@@ -64,8 +71,10 @@ impl Default for Config {
             early_data_bytes: EARLY_DATA_BYTES_MAX,
             window_initial: 256 << 10,
             window_max: 16 << 20,
+            buffer_near: 2 << 20,
             ack_every_bytes: 64 << 10,
-            ack_pause: Duration::from_millis(2),
+            ack_pause: Duration::from_millis(3),
+            unacknowledged_max: 1 << 20,
             ack_delay: Duration::from_millis(25),
             silence_max: Duration::from_millis(1500),
             answer_max: Duration::from_millis(1500),

@@ -164,7 +164,7 @@ impl Receiver {
     /// with sending.
     fn acknowledge_after_pause(&mut self, now: Instant, config: &Config) {
         let due = self.acknowledged_at.map_or(now, |at| at + config.ack_pause);
-        self.ack_now |= due <= now;
+        self.ack_now |= due <= now || self.unacknowledged >= config.unacknowledged_max;
         self.ack_due = Some(self.ack_due.map_or(due, |before| before.min(due)));
     }
 

@@ -25,6 +25,9 @@ const TAIL_BYTES_MIN: usize = 2 << 10;
 /// out with it.
 const IMAGE_BYTES_MIN: usize = 16 << 10;
 
+/// What the fastest path carries, 10 Gbit/s: longer round trips are worth so much more in the buffer.
+const BYTES_PER_US_MAX: u64 = 1250;
+
 /// Queue entries kept when nothing is retained.
 const IDLE_CHUNKS_MAX: usize = 8;
 
@@ -169,8 +172,8 @@ impl Sender {
     /// Takes as much of `bytes` as fits; returns how much.
     pub(super) fn write(&mut self, bytes: &[u8], config: &Config) -> usize {
         let wanted = bytes.len() as u64;
-        while self.capacity - self.retained() < wanted && self.grow(config) {}
-        let taken = wanted.min(self.capacity - self.retained()) as usize;
+        while self.room(config) < wanted && self.grow(config) {}
+        let taken = wanted.min(self.room(config)) as usize;
         self.append(&bytes[..taken], config);
         self.refused = taken < bytes.len();
         taken
@@ -184,7 +187,7 @@ impl Sender {
         config: &Config,
     ) -> Option<u64> {
         let (offset, length) = (self.cursor, bytes.len() as u64);
-        let room = (self.capacity - self.retained()).min(self.limit.saturating_sub(offset));
+        let room = self.room(config).min(self.limit.saturating_sub(offset));
         let fits = length > 0 && length <= room.min(config.data_bytes() as u64);
         if !fits || offset != self.written() || self.is_finished() {
             return None;
@@ -205,10 +208,23 @@ impl Sender {
         self.round_trip.sent(self.cursor, now);
     }
 
-    /// Doubles the capacity if the peer's window, the settings and the budget allow it.
+    /// How much may be written.
+    fn room(&self, config: &Config) -> u64 {
+        self.capacity.min(self.worth(config)).saturating_sub(self.retained())
+    }
+
+    /// How much the path is worth to retain: more would only wait, in one buffer more.
+    fn worth(&self, config: &Config) -> u64 {
+        let distance = self.round_trip.shortest.map_or(u64::MAX, |shortest| shortest.as_micros() as u64);
+        let near = config.buffer_near.max(config.window_initial).max(1);
+        near.saturating_add(distance.saturating_mul(BYTES_PER_US_MAX))
+    }
+
+    /// Doubles the capacity if the path, the peer's window, the settings and the budget allow it.
     fn grow(&mut self, config: &Config) -> bool {
         let target = self.capacity.saturating_mul(2).min(config.window_max);
-        let useful = self.limit.saturating_sub(self.acked) > self.capacity;
+        let far = self.capacity < self.worth(config);
+        let useful = far && self.limit.saturating_sub(self.acked) > self.capacity;
         let grown = useful && target > self.capacity && self.grant.grow(target - self.capacity);
         if grown {
             self.capacity = target;
@@ -399,7 +415,7 @@ impl Sender {
 
     /// Whether a writer that was refused should try again; asked once for each refusal.
     pub(super) fn take_writable(&mut self, config: &Config) -> bool {
-        let writable = self.refused && (self.retained() < self.capacity || self.grow(config));
+        let writable = self.refused && (self.room(config) > 0 || self.grow(config));
         self.refused &= !writable;
         writable
     }
