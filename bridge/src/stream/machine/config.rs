@@ -33,8 +33,8 @@ pub struct Config {
     /// Pause between two such ACKs; default 3 ms: a fast stream would say thousands a second, and over
     /// QUIC each of them wakes four tasks. Credit does not wait for it.
     pub ack_pause: Duration,
-    /// Payload after which an ACK does not wait for `ack_pause`; default 1 MiB: half of `buffer_near`, so that
-    /// the fastest sender has as much again to send until it hears.
+    /// Payload after which an ACK does not wait for `ack_pause`; default 1.5 MiB: three quarters of
+    /// `buffer_near`, so that the fastest sender has the rest to send until it hears.
     pub unacknowledged_max: u64,
     /// Longest an acknowledgement waits; default 25 ms: far below `silence_max`, long enough
     /// that a conversation of small messages is not doubled in frames.
@@ -74,7 +74,7 @@ impl Default for Config {
             buffer_near: 2 << 20,
             ack_every_bytes: 64 << 10,
             ack_pause: Duration::from_millis(3),
-            unacknowledged_max: 1 << 20,
+            unacknowledged_max: 3 << 19,
             ack_delay: Duration::from_millis(25),
             silence_max: Duration::from_millis(1500),
             answer_max: Duration::from_millis(1500),

@@ -17,7 +17,7 @@ const TAIL_BYTES_MAX: usize = 64 << 10;
 const IDLE_ENTRIES_MAX: usize = 8;
 
 /// A limit is worth an ACK of its own when it grew by a window divided by this.
-const CREDIT_STEPS: u64 = 4;
+const CREDIT_STEPS: u64 = 2;
 
 /// The receiving half: buffers in order what was not read, and decides on acknowledgements. Payload
 /// that a reader waits for goes past it.
