@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use punchline_bridge::{
     PeerId, Service,
     stream::{Stream, machine::Config, over},
@@ -202,6 +203,26 @@ async fn silence_is_noticed_though_the_program_only_ever_writes_a_little() {
     let mut all = Vec::new();
     let ended = timeout(DEADLINE, far.read_to_end(&mut all)).await.expect("the leg is given up");
     assert_eq!((ended.is_err(), &all[..]), (true, &b"is anybody there"[..]));
+}
+
+/// No task but the programs' runs here: what a reader takes is acknowledged by his read, not some time later.
+#[tokio::test]
+async fn a_read_acknowledges_what_it_took_and_makes_room_for_the_writer() {
+    const MESSAGE: usize = 4 << 10;
+    let near =
+        Config { window_initial: 2 * MESSAGE as u64, window_max: 2 * MESSAGE as u64, ..patient() };
+    let far = Config { ack_every_bytes: 1, ack_pause: Duration::ZERO, ..patient() };
+    let (mut near, mut far) = ends_with(64 << 10, near, far).await;
+    far.write_all(b"!").await.unwrap();
+    timeout(DEADLINE, near.read_exact(&mut [0])).await.unwrap().unwrap();
+    assert_eq!(far.read(&mut [0; 9]).now_or_never().map(Result::ok), None, "nothing is there yet");
+    for round in 0..10 {
+        let mut message = [7; MESSAGE];
+        let wrote = near.write_all(&message).now_or_never();
+        assert!(wrote.is_some_and(|done| done.is_ok()), "no room in round {round}");
+        let read = far.read_exact(&mut message).now_or_never();
+        assert!(read.is_some_and(|done| done.is_ok()), "nothing to read in round {round}");
+    }
 }
 
 /// Small messages take short ways of their own, on which bytes could be forgotten, or counted twice.
