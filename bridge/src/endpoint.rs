@@ -14,13 +14,11 @@ use crate::{
     error::{OpenError, ServeError, StartError},
     event::Event,
     incoming::{Arrival, Incoming, Requests},
+    net::{listen, transports},
+    node::driver::{Command, Driver, Served},
     path::ConnectionId,
     service::Service,
     stream::{Stream, frame::TICKET_BYTES_MAX},
-    swarm::{
-        build,
-        driver::{Command, Driver, Served},
-    },
 };
 
 /// Requests to the driver that wait. It takes one per turn of its loop, so a full queue means that
@@ -50,8 +48,8 @@ impl Endpoint {
     /// If a transport cannot be set up or an address cannot be listened on.
     pub async fn start(config: Config, keypair: Keypair) -> Result<(Self, Events), StartError> {
         let peer = keypair.public().to_peer_id();
-        let mut swarm = build::node(&config, keypair)?;
-        let listening = build::listen(&mut swarm, &config.listen).await?;
+        let mut swarm = transports::node(&config, keypair)?;
+        let listening = listen::listen(&mut swarm, &config.listen).await?;
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
         let (events, subscription) = broadcast::channel(EVENTS_MAX);
         let unaccepted_max = config.limits.unaccepted_streams;

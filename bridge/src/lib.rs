@@ -9,7 +9,7 @@
 //! - [`Endpoint`]: the face of a node; [`Incoming`] and [`Stream`]: what it hands out;
 //! - [`config`], [`error`], [`event`]: every setting, every failure, everything that can happen;
 //! - [`path`], [`addr`], [`Service`]: the vocabulary;
-//! - `engine`: decides, and is pure; `swarm`: acts, and alone knows libp2p's swarm;
+//! - `engine`: decides, and is pure; `net`: knows libp2p; `node`: acts;
 //! - [`grpc`]: meets tonic; [`relay`]: the one that introduces peers to each other.
 
 #![forbid(unsafe_code)]
@@ -22,11 +22,12 @@ pub mod error;
 pub mod event;
 pub mod grpc;
 mod incoming;
+mod net;
+mod node;
 pub mod path;
 pub mod relay;
 mod service;
 pub mod stream;
-mod swarm;
 
 pub use self::{
     addr::RelayAddr,

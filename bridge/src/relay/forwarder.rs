@@ -11,14 +11,12 @@ use libp2p::{
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    behaviour::{Relay, RelayEvent},
+    External, RelayConfig,
+    behaviour::{Behaviour, BehaviourEvent},
     tenants::Tenants,
     traffic::{Carried, Traffic},
 };
-use crate::{
-    event::{Asked, Event},
-    relay::{External, RelayConfig},
-};
+use crate::event::{Asked, Event};
 
 /// How often growth of the traffic is looked at.
 const TRAFFIC_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,7 +25,7 @@ const TRAFFIC_INTERVAL: Duration = Duration::from_secs(1);
 const OBSERVED_MAX: usize = 4;
 
 pub(crate) struct Forwarder {
-    swarm: Swarm<Relay>,
+    swarm: Swarm<Behaviour>,
     config: RelayConfig,
     traffic: Traffic,
     events: broadcast::Sender<Event>,
@@ -40,7 +38,7 @@ pub(crate) struct Forwarder {
 
 impl Forwarder {
     pub(crate) fn new(
-        mut swarm: Swarm<Relay>,
+        mut swarm: Swarm<Behaviour>,
         config: RelayConfig,
         traffic: Traffic,
         events: broadcast::Sender<Event>,
@@ -85,7 +83,7 @@ impl Forwarder {
         self.publish(Event::Stopped {});
     }
 
-    fn keep_books(&mut self, event: &SwarmEvent<RelayEvent>) {
+    fn keep_books(&mut self, event: &SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
                 self.tenants.connected(*peer_id, *connection_id);
@@ -93,7 +91,7 @@ impl Forwarder {
             SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
                 self.tenants.disconnected(*peer_id, *connection_id);
             }
-            SwarmEvent::Behaviour(RelayEvent::Identify(identify::Event::Received {
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
                 peer_id,
                 connection_id,
                 info,
@@ -101,7 +99,7 @@ impl Forwarder {
                 self.tenants.identified(*peer_id, *connection_id, &info.agent_version);
                 self.observed(&info.observed_addr);
             }
-            SwarmEvent::Behaviour(RelayEvent::Relay(relay::Event::ReservationReqAccepted {
+            SwarmEvent::Behaviour(BehaviourEvent::Relay(relay::Event::ReservationReqAccepted {
                 src_peer_id,
                 renewed: false,
             })) => {
@@ -109,7 +107,7 @@ impl Forwarder {
                     self.swarm.close_connection(connection);
                 }
             }
-            SwarmEvent::Behaviour(RelayEvent::Ping(ping::Event {
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
                 connection,
                 result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
                 ..
@@ -141,9 +139,9 @@ impl Forwarder {
         }
     }
 
-    fn translate(&mut self, event: SwarmEvent<RelayEvent>) -> Option<Event> {
+    fn translate(&mut self, event: SwarmEvent<BehaviourEvent>) -> Option<Event> {
         match event {
-            SwarmEvent::Behaviour(RelayEvent::Relay(event)) => self.relay_event(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => self.relay_event(event),
             SwarmEvent::NewListenAddr { address, .. } => Some(Event::Listening { address }),
             SwarmEvent::IncomingConnectionError {
                 error: ListenError::Denied { cause },

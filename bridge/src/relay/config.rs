@@ -1,22 +1,14 @@
-//! A relay: introduces peers to each other and forwards until they have found a direct path.
-//!
-//! It decides by libp2p's circuit relay v2, within the limits given here; all of them are announced
-//! to its clients, enforced, and counted as events when they bite.
+//! Every setting of a relay: its effect, its default, its price.
 
 use std::{
     num::NonZeroU32,
     time::{Duration, Instant},
 };
 
-use libp2p::{Multiaddr, PeerId, identity::Keypair, relay};
-use tokio::sync::{broadcast, mpsc};
+use libp2p::{Multiaddr, PeerId, relay};
 
-use crate::{
-    addr::GlobalScope,
-    endpoint::{EVENTS_MAX, Events},
-    error::StartError,
-    swarm::{build, forwarder::Forwarder, pace::Pace, traffic::Traffic},
-};
+use super::pace::Pace;
+use crate::{addr::GlobalScope, error::StartError};
 
 /// Every setting of a relay. The defaults fit a small machine that serves a few hundred nodes.
 #[derive(Clone, Debug)]
@@ -159,54 +151,5 @@ impl RelayConfig {
             .reservation_rate_per_ip(ip.per_hour, ip.interval())
             .circuit_src_per_peer(peer.per_hour, peer.interval())
             .circuit_src_per_ip(ip.per_hour, ip.interval())
-    }
-}
-
-/// A running relay.
-pub struct Relay {
-    peer: PeerId,
-    listening: Vec<Multiaddr>,
-    events: broadcast::Sender<crate::Event>,
-    stop: mpsc::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Relay {
-    /// Starts to listen and serve. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// If a setting is out of range or an address cannot be listened on.
-    pub async fn start(config: RelayConfig, keypair: Keypair) -> Result<(Self, Events), StartError> {
-        config.check()?;
-        let peer = keypair.public().to_peer_id();
-        let mut traffic = Traffic::default();
-        let mut swarm = build::relay(&config, keypair, &mut traffic)?;
-        let listening = build::listen(&mut swarm, &config.listen).await?;
-        let (events, subscription) = broadcast::channel(EVENTS_MAX);
-        let (stop, stopped) = mpsc::channel(1);
-        let forwarder = Forwarder::new(swarm, config, traffic, events.clone(), stopped);
-        let task = tokio::spawn(forwarder.run(listening.clone()));
-        Ok((Self { peer, listening, events, stop, task }, Events::new(subscription)))
-    }
-
-    /// Its identity.
-    pub fn peer_id(&self) -> PeerId {
-        self.peer
-    }
-
-    /// Where it listens, with the real ports.
-    pub fn listening(&self) -> &[Multiaddr] {
-        &self.listening
-    }
-
-    /// What happens from now on.
-    pub fn events(&self) -> Events {
-        Events::new(self.events.subscribe())
-    }
-
-    /// Closes every connection and ends.
-    pub async fn shutdown(self) {
-        let _ = self.stop.send(()).await;
-        let _ = self.task.await;
     }
 }

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
-    core::transport::ListenerId,
     swarm::{
         self,
         dial_opts::{DialOpts, PeerCondition},
@@ -25,11 +24,8 @@ use tokio::{
 };
 
 use super::{
-    behaviour::Node,
-    carriage::{Purpose, Reply, Waiting},
-    local::source_towards,
+    legs::{Purpose, Reply, Waiting},
     streams::Streams,
-    translate::{Translated, dial_failure, is_port_in_use, translate},
 };
 use crate::{
     addr::RelayAddr,
@@ -40,6 +36,11 @@ use crate::{
     error::{OpenError, ServeError},
     event::Event,
     incoming::{Arrival, Decision, Decisions},
+    net::{
+        behaviour::{Node, NodeEvent},
+        local::source_towards,
+        translate::{Dialled, Dialling, Reserved, Translated, dial_failure, is_port_in_use, translate},
+    },
     path::{ConnectionId, Path},
     service::Service,
     stream::{
@@ -54,18 +55,6 @@ use crate::{
 
 /// What a stream heard within this is worth more than a ping that was not answered: a timeout of one.
 const HEARD_FRESH: Duration = Duration::from_secs(5);
-
-/// A dial that was asked for.
-pub(crate) struct Dialling {
-    pub(crate) dial: DialId,
-    peer: PeerId,
-    addresses: Vec<Multiaddr>,
-}
-
-/// Dials that were asked for, by the connection they will become.
-pub(crate) type Dialled = HashMap<swarm::ConnectionId, Dialling>;
-/// Reservations that were asked for, by their listener.
-pub(crate) type Reserved = HashMap<ListenerId, PeerId>;
 
 /// What an [`Endpoint`](crate::Endpoint) asks for.
 pub(crate) enum Command {
@@ -253,7 +242,7 @@ impl Driver {
         Ok(())
     }
 
-    fn swarm_event(&mut self, event: swarm::SwarmEvent<super::behaviour::NodeEvent>) -> Option<Input> {
+    fn swarm_event(&mut self, event: swarm::SwarmEvent<NodeEvent>) -> Option<Input> {
         if self.redial_from_any_port(&event) {
             return None;
         }
@@ -352,7 +341,7 @@ impl Driver {
 
     /// The system may refuse to dial from the port that we listen on, where another socket has it in
     /// use; then any port is better than none. True if the dial is made once more.
-    fn redial_from_any_port(&mut self, event: &swarm::SwarmEvent<super::behaviour::NodeEvent>) -> bool {
+    fn redial_from_any_port(&mut self, event: &swarm::SwarmEvent<NodeEvent>) -> bool {
         let swarm::SwarmEvent::OutgoingConnectionError { connection_id, error, .. } = event else {
             return false;
         };

@@ -9,8 +9,7 @@ use std::collections::HashMap;
 
 use libp2p::{PeerId, swarm::ConnectionId};
 
-/// What nodes of ours say in identify begins like this.
-pub(super) const AGENT: &str = "punchline/";
+use crate::net::behaviour::NODE_AGENT;
 
 #[derive(Debug)]
 struct Link {
@@ -43,7 +42,7 @@ impl Tenants {
     pub(super) fn identified(&mut self, peer: PeerId, connection: ConnectionId, agent: &str) {
         let links = self.all.get_mut(&peer).into_iter().flatten();
         for link in links.filter(|link| link.connection == connection) {
-            link.ours = agent.starts_with(AGENT);
+            link.ours = agent.starts_with(NODE_AGENT);
         }
     }
 

@@ -1,6 +1,7 @@
 //! From libp2p's events to the engine's inputs. Pure; the one place that matches them.
 
 use std::{
+    collections::HashMap,
     error::Error,
     io,
     net::IpAddr,
@@ -15,15 +16,10 @@ use libp2p::{
     swarm::{self, ConnectionError, DialError, ListenError, SwarmEvent},
 };
 
-use super::{
-    behaviour::NodeEvent,
-    driver::{Dialled, Reserved},
-    local::ip_of,
-    substream,
-};
+use super::{behaviour::NodeEvent, local::ip_of, substream};
 use crate::{
     addr::{is_circuit, path_of, transport_of},
-    engine::input::{CircuitLimit, Input, Opened},
+    engine::input::{CircuitLimit, DialId, Input, Opened},
     error::{CloseCause, DialFailureReason, UpgradeFailure},
     path::{ConnectionId, Direction},
 };
@@ -44,6 +40,18 @@ fn announced_reservation(agent: &str) -> Option<Duration> {
     let seconds = seconds.parse().ok().filter(|seconds| *seconds <= 366 * 24 * 3600)?;
     ours.then(|| Duration::from_secs(seconds))
 }
+
+/// A dial that was asked for.
+pub(crate) struct Dialling {
+    pub(crate) dial: DialId,
+    pub(crate) peer: PeerId,
+    pub(crate) addresses: Vec<Multiaddr>,
+}
+
+/// Dials that were asked for, by the connection they will become.
+pub(crate) type Dialled = HashMap<swarm::ConnectionId, Dialling>;
+/// Reservations that were asked for, by their listener.
+pub(crate) type Reserved = HashMap<ListenerId, PeerId>;
 
 /// What the driver must do about an event of the swarm.
 pub(crate) enum Translated {
@@ -146,7 +154,7 @@ fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
 fn opened(
     peer: PeerId,
     connection: swarm::ConnectionId,
-    dial: Option<crate::engine::input::DialId>,
+    dial: Option<DialId>,
     endpoint: &ConnectedPoint,
 ) -> Opened {
     // On the accepting side of a circuit only our own address names the relay.
@@ -208,7 +216,7 @@ fn exceeded(cause: &swarm::ConnectionDenied) -> Option<u64> {
     Some(cause.downcast_ref::<connection_limits::Exceeded>()?.limit().into())
 }
 
-pub(super) fn dial_failure(error: &DialError) -> DialFailureReason {
+pub(crate) fn dial_failure(error: &DialError) -> DialFailureReason {
     match error {
         DialError::WrongPeerId { obtained, .. } => DialFailureReason::WrongPeer { obtained: *obtained },
         DialError::Denied { cause } => DialFailureReason::Limit { limit: root_cause(cause) },
@@ -219,7 +227,7 @@ pub(super) fn dial_failure(error: &DialError) -> DialFailureReason {
 
 /// Whether a dial failed only for the port that it was to leave from. What libp2p wraps around the system's
 /// error passes over it when asked for a source, so that the kind is found only in the debug text.
-pub(super) fn is_port_in_use(error: &DialError) -> bool {
+pub(crate) fn is_port_in_use(error: &DialError) -> bool {
     let DialError::Transport(failures) = error else { return false };
     let kinds = [io::ErrorKind::AddrInUse, io::ErrorKind::AddrNotAvailable];
     let kinds = kinds.map(|kind| format!("kind: {kind:?}"));

@@ -1,4 +1,4 @@
-//! The libp2p protocols of a node, and those of a relay.
+//! The libp2p protocols of a node, and those that it shares with a relay.
 
 use std::time::Duration;
 
@@ -11,10 +11,13 @@ use libp2p::{
 };
 
 use super::substream;
-use crate::{config::Config, engine::PING_INTERVAL, relay::RelayConfig};
+use crate::{config::Config, engine::PING_INTERVAL};
 
 /// Said in identify, so that one of ours can be told from others.
 const PROTOCOL_VERSION: &str = "/punchline/1";
+
+/// What nodes of ours say in identify begins like this.
+pub(crate) const NODE_AGENT: &str = "punchline/";
 
 /// libp2p keeps the first failure to itself and then asks for a new substream, for which it waits
 /// 10 s. A dead connection is therefore closed within two intervals, one timeout and 10 s: 18 s. Streams
@@ -35,7 +38,7 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(config: &Config, keypair: &Keypair, relay: relay::client::Behaviour) -> Self {
         let limits = &config.limits;
-        let agent = format!("{}{}", super::tenants::AGENT, env!("CARGO_PKG_VERSION"));
+        let agent = format!("{}{}", NODE_AGENT, env!("CARGO_PKG_VERSION"));
         Self {
             limits: connection_limits::Behaviour::new(
                 ConnectionLimits::default()
@@ -52,33 +55,7 @@ impl Node {
     }
 }
 
-/// What a relay speaks.
-#[derive(NetworkBehaviour)]
-pub(crate) struct Relay {
-    limits: connection_limits::Behaviour,
-    identify: identify::Behaviour,
-    ping: ping::Behaviour,
-    pub(crate) relay: relay::Behaviour,
-}
-
-impl Relay {
-    pub(crate) fn new(config: &RelayConfig, keypair: &Keypair) -> Self {
-        let agent = super::translate::relay_agent(config.reservation_duration);
-        Self {
-            limits: connection_limits::Behaviour::new(
-                ConnectionLimits::default()
-                    .with_max_pending_incoming(Some(config.pending_inbound))
-                    .with_max_established(Some(config.connections))
-                    .with_max_established_per_peer(Some(config.connections_per_peer)),
-            ),
-            identify: identify_behaviour(keypair, agent),
-            ping: ping_behaviour(),
-            relay: relay::Behaviour::new(keypair.public().to_peer_id(), config.to_libp2p()),
-        }
-    }
-}
-
-fn identify_behaviour(keypair: &Keypair, agent: String) -> identify::Behaviour {
+pub(crate) fn identify_behaviour(keypair: &Keypair, agent: String) -> identify::Behaviour {
     identify::Behaviour::new(
         identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
             .with_agent_version(agent)
@@ -87,6 +64,6 @@ fn identify_behaviour(keypair: &Keypair, agent: String) -> identify::Behaviour {
     )
 }
 
-fn ping_behaviour() -> ping::Behaviour {
+pub(crate) fn ping_behaviour() -> ping::Behaviour {
     ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT))
 }

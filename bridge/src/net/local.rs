@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
 /// The IP address in front of a multiaddr.
-pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
         Protocol::Ip6(ip) => Some(ip.into()),
@@ -14,7 +14,7 @@ pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
 }
 
 /// The address of this host that the system routes from to the host of `remote`. Nothing is sent.
-pub(super) fn source_towards(remote: &Multiaddr) -> Option<IpAddr> {
+pub(crate) fn source_towards(remote: &Multiaddr) -> Option<IpAddr> {
     let remote = ip_of(remote)?;
     let any: IpAddr = match remote {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -6,16 +6,13 @@ use std::time::{Duration, Instant};
 use libp2p::PeerId;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    driver::Driver,
-    streams::end_of,
-    substream::{self, First, refuse},
-};
+use super::{driver::Driver, streams::end_of};
 use crate::{
     engine::input::{InboundId, Input, OpenId, Queue, SubstreamFailure},
     error::{OpenError, Refusal},
     event::Event,
     incoming::{Arrival, Decision, Request},
+    net::substream::{self, First, refuse},
     path::{ConnectionId, Direction},
     service::Service,
     stream::{

@@ -1,0 +1,10 @@
+//! The net room knows libp2p: [`transports`] makes swarms and [`listen`] lets them listen, [`behaviour`] says
+//! what a node speaks, [`substream`] opens our substreams, [`translate`] reads the swarm's events.
+
+pub(crate) mod behaviour;
+mod hangup;
+pub(crate) mod listen;
+pub(crate) mod local;
+pub(crate) mod substream;
+pub(crate) mod translate;
+pub(crate) mod transports;

@@ -1,0 +1,74 @@
+//! A relay: introduces peers to each other and forwards until they have found a direct path.
+//!
+//! It decides by libp2p's circuit relay v2, within the limits of [`RelayConfig`]; all of them are announced
+//! to its clients, enforced, and counted as events when they bite. `forwarder` runs it, `behaviour` says what
+//! it speaks, `pace` and `tenants` keep crowds and old connections in order, `traffic` counts.
+
+mod behaviour;
+mod config;
+mod forwarder;
+mod pace;
+mod tenants;
+mod traffic;
+
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use tokio::sync::{broadcast, mpsc};
+
+use self::{behaviour::Behaviour, forwarder::Forwarder, traffic::Traffic};
+use crate::{
+    endpoint::{EVENTS_MAX, Events},
+    error::StartError,
+    net::{listen, transports},
+};
+
+pub use self::config::{External, Rate, RelayConfig};
+
+/// A running relay.
+pub struct Relay {
+    peer: PeerId,
+    listening: Vec<Multiaddr>,
+    events: broadcast::Sender<crate::Event>,
+    stop: mpsc::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Relay {
+    /// Starts to listen and serve. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If a setting is out of range or an address cannot be listened on.
+    pub async fn start(config: RelayConfig, keypair: Keypair) -> Result<(Self, Events), StartError> {
+        config.check()?;
+        let peer = keypair.public().to_peer_id();
+        let mut traffic = Traffic::default();
+        let mut swarm =
+            transports::relay(keypair, traffic.registry(), |keypair| Behaviour::new(&config, keypair))?;
+        let listening = listen::listen(&mut swarm, &config.listen).await?;
+        let (events, subscription) = broadcast::channel(EVENTS_MAX);
+        let (stop, stopped) = mpsc::channel(1);
+        let forwarder = Forwarder::new(swarm, config, traffic, events.clone(), stopped);
+        let task = tokio::spawn(forwarder.run(listening.clone()));
+        Ok((Self { peer, listening, events, stop, task }, Events::new(subscription)))
+    }
+
+    /// Its identity.
+    pub fn peer_id(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Where it listens, with the real ports.
+    pub fn listening(&self) -> &[Multiaddr] {
+        &self.listening
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> Events {
+        Events::new(self.events.subscribe())
+    }
+
+    /// Closes every connection and ends.
+    pub async fn shutdown(self) {
+        let _ = self.stop.send(()).await;
+        let _ = self.task.await;
+    }
+}
