@@ -2,6 +2,8 @@
 //! what a node speaks, [`substream`] opens our substreams, [`translate`] reads the swarm's events.
 
 pub(crate) mod behaviour;
+pub(crate) mod circuit;
+pub(crate) mod delimited;
 mod hangup;
 pub(crate) mod listen;
 pub(crate) mod local;
