@@ -3,6 +3,7 @@
 
 pub(crate) mod behaviour;
 pub(crate) mod circuit;
+pub(crate) mod control;
 pub(crate) mod delimited;
 mod hangup;
 pub(crate) mod listen;

@@ -1,0 +1,142 @@
+//! What is said on a control substream.
+
+use std::time::Duration;
+
+use libp2p::PeerId;
+use prost::Message;
+
+/// The protocol: its substreams go one way, from whoever opened one.
+pub(crate) const CONTROL_PROTOCOL: libp2p::StreamProtocol =
+    libp2p::StreamProtocol::new("/punchline/control/1");
+
+/// Peers that one [`Word::Watch`] names at most; it fits into a message.
+pub(crate) const WATCHED_MAX: usize = 64;
+
+/// One thing that a node or a relay tells the other end of a connection. Every word is a wish or a claim of
+/// the one who says it; `design/control.md` says what the other end does about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// Keep this connection although nothing uses it, or no longer.
+    Hold(bool),
+    /// A relay ends its circuits within this time: make other ones.
+    Leaving { within: Duration },
+    /// To a relay: tell me when one of these peers reserves a place. Replaces what was said before.
+    Watch(Vec<PeerId>),
+    /// From a relay: this peer has a place here.
+    Present(PeerId),
+    /// From a relay: this peer's link to it is gone.
+    Absent {
+        peer: PeerId,
+        /// Its system closed or reset the link, as it does when a process ends; otherwise it went silent.
+        closed: bool,
+    },
+}
+
+/// A word as it travels. Exactly one field is set; a message with none is a word of a later version.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Sentence {
+    #[prost(bool, optional, tag = "1")]
+    hold: Option<bool>,
+    #[prost(uint32, optional, tag = "2")]
+    leaving_seconds: Option<u32>,
+    #[prost(message, optional, tag = "3")]
+    watch: Option<Peers>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    present: Option<Vec<u8>>,
+    #[prost(message, optional, tag = "5")]
+    absent: Option<Absence>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Peers {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    ids: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Absence {
+    #[prost(bytes = "vec", required, tag = "1")]
+    id: Vec<u8>,
+    #[prost(bool, required, tag = "2")]
+    closed: bool,
+}
+
+impl From<&Word> for Sentence {
+    fn from(word: &Word) -> Self {
+        let mut sentence = Self::default();
+        match word {
+            Word::Hold(held) => sentence.hold = Some(*held),
+            Word::Leaving { within } => {
+                sentence.leaving_seconds = Some(u32::try_from(within.as_secs()).unwrap_or(u32::MAX));
+            }
+            Word::Watch(peers) => {
+                let ids = peers.iter().take(WATCHED_MAX).map(|peer| peer.to_bytes()).collect();
+                sentence.watch = Some(Peers { ids });
+            }
+            Word::Present(peer) => sentence.present = Some(peer.to_bytes()),
+            Word::Absent { peer, closed } => {
+                sentence.absent = Some(Absence { id: peer.to_bytes(), closed: *closed });
+            }
+        }
+        sentence
+    }
+}
+
+impl Sentence {
+    /// The word, if it is one that we know and it makes sense.
+    pub(super) fn word(self) -> Option<Word> {
+        if let Some(held) = self.hold {
+            return Some(Word::Hold(held));
+        }
+        if let Some(seconds) = self.leaving_seconds {
+            return Some(Word::Leaving { within: Duration::from_secs(seconds.into()) });
+        }
+        if let Some(Peers { ids }) = self.watch {
+            let peers = ids.iter().take(WATCHED_MAX).filter_map(|id| PeerId::from_bytes(id).ok());
+            return Some(Word::Watch(peers.collect()));
+        }
+        if let Some(id) = self.present {
+            return Some(Word::Present(PeerId::from_bytes(&id).ok()?));
+        }
+        let Absence { id, closed } = self.absent?;
+        Some(Word::Absent { peer: PeerId::from_bytes(&id).ok()?, closed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::delimited::MESSAGE_BYTES_MAX;
+
+    #[test]
+    fn every_word_is_read_back() {
+        let peer = PeerId::random();
+        for word in [
+            Word::Hold(true),
+            Word::Hold(false),
+            Word::Leaving { within: Duration::from_secs(20) },
+            Word::Watch(vec![peer, PeerId::random()]),
+            Word::Watch(Vec::new()),
+            Word::Present(peer),
+            Word::Absent { peer, closed: true },
+            Word::Absent { peer, closed: false },
+        ] {
+            assert_eq!(Sentence::from(&word).word(), Some(word));
+        }
+    }
+
+    #[test]
+    fn the_longest_word_fits_and_longer_ones_are_cut() {
+        let peers: Vec<PeerId> = (0..WATCHED_MAX + 1).map(|_| PeerId::random()).collect();
+        let sentence = Sentence::from(&Word::Watch(peers.clone()));
+        assert!(sentence.encoded_len() <= MESSAGE_BYTES_MAX);
+        assert_eq!(sentence.word(), Some(Word::Watch(peers[..WATCHED_MAX].to_vec())));
+    }
+
+    #[test]
+    fn a_word_of_a_later_version_and_one_without_sense_are_skipped() {
+        assert_eq!(Sentence::default().word(), None);
+        let nobody = Sentence { present: Some(vec![1, 2, 3]), ..Sentence::default() };
+        assert_eq!(nobody.word(), None);
+    }
+}
