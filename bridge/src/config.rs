@@ -20,10 +20,23 @@ pub struct Config {
     pub transports: [Transport; 2],
     /// How streams are carried: windows, acknowledgements, patience.
     pub streams: crate::stream::machine::Config,
+    /// What becomes of the node when the program drops its last [`Endpoint`](crate::Endpoint). Default: it
+    /// shuts down.
+    pub when_dropped: WhenDropped,
     /// The deadlines.
     pub deadlines: Deadlines,
     /// The bounds.
     pub limits: Limits,
+}
+
+/// When a node ends whose last handle was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenDropped {
+    /// At once: streams that still live are reset at both ends.
+    ShutDown,
+    /// When its last stream has ended. Until then it moves and carries streams, and takes no new ones for
+    /// services that nobody answers for any more.
+    LastStreamEnds,
 }
 
 /// How long to wait for what.
@@ -49,11 +62,16 @@ pub struct Deadlines {
     /// 250 ms to 2 s: a restarted relay is found within 5 s, at one small packet per wait.
     pub reserve_backoff: (Duration, Duration),
     /// First and longest wait before a peer that a connection is kept to is reached for again; it
-    /// doubles in between. 500 ms to 4 s: a peer that was restarted is found within 5 s.
+    /// doubles in between. 500 ms to 5 min: a peer that was restarted is found at once, one that is gone for
+    /// hours costs a dozen attempts an hour. An open does not wait for it.
     pub hold_backoff: (Duration, Duration),
-    /// A stream whose connection the peer's system closed, or whose circuit a relay of ours did, and
-    /// that nobody brought a path since, is given up after this: the peer's process is gone, and whoever
-    /// waits should know. 1.5 s: many round trips through a relay. A path that merely went silent has the stream's whole patience.
+    /// Between two attempts for any of the missing peers that a connection is kept to, on average, once each has
+    /// been looked for a few times. 30 s: what one peer may ask of a relay in an hour is enough for all.
+    pub hold_pace: Duration,
+    /// A stream whose peer's system closed the connection, or its link to a relay of ours as that relay says, and
+    /// that nobody brought a path since, is given up after this: the peer's process is gone, and whoever waits
+    /// should know. 1.5 s: many round trips through a relay. A path that merely went silent, or a circuit that
+    /// ended, has the stream's whole patience.
     pub absence: Duration,
     /// For connections to close on shutdown. 2 s.
     pub shutdown: Duration,
@@ -69,7 +87,8 @@ impl Default for Deadlines {
             relayed_grace: Duration::from_secs(10),
             direct_grace: Duration::from_secs(60),
             reserve_backoff: (Duration::from_millis(250), Duration::from_secs(2)),
-            hold_backoff: (Duration::from_millis(500), Duration::from_secs(4)),
+            hold_backoff: (Duration::from_millis(500), Duration::from_secs(300)),
+            hold_pace: Duration::from_secs(30),
             absence: Duration::from_millis(1500),
             shutdown: Duration::from_secs(2),
         }
@@ -88,8 +107,9 @@ pub struct Limits {
     pub pending_inbound: u32,
     /// Inbound streams of one service that nobody has accepted yet; the next one is refused.
     pub unaccepted_streams: usize,
-    /// Live streams of one peer, both directions. Below Yamux's 512 and QUIC's 256 per connection, at
-    /// which the whole connection would end.
+    /// Live streams of one peer, both directions. An open beyond it waits for one of them to end; a peer's is
+    /// refused. Where this node answers for several services, each has an equal share for certain. Below Yamux's
+    /// 512 and QUIC's 256 per connection, at which the whole connection would end.
     pub streams_per_peer: usize,
     /// Opens under way at once.
     pub opens: usize,
@@ -97,6 +117,8 @@ pub struct Limits {
     pub relays: usize,
     /// Peers that a connection is kept to.
     pub holds: usize,
+    /// Connections that peers may ask us to keep although nothing uses them, one a peer.
+    pub held_by_peers: usize,
     /// Peers whose addresses are remembered.
     pub known_peers: usize,
     /// Addresses remembered per peer.
@@ -114,6 +136,7 @@ impl Default for Limits {
             opens: 1024,
             relays: 16,
             holds: 256,
+            held_by_peers: 1024,
             known_peers: 4096,
             addresses_per_peer: 16,
         }
@@ -127,6 +150,7 @@ impl Default for Config {
             global: GlobalScope::default(),
             transports: [Transport::Tcp, Transport::Quic],
             streams: crate::stream::machine::Config::default(),
+            when_dropped: WhenDropped::ShutDown,
             deadlines: Deadlines::default(),
             limits: Limits::default(),
         }

@@ -1,5 +1,7 @@
 //! The public face of a node: open streams to peers, take streams from them, hold reservations.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use tokio::{
@@ -15,7 +17,10 @@ use crate::{
     event::Event,
     incoming::{Arrival, Incoming, Requests},
     net::{listen, transports},
-    node::driver::{Command, Driver, Served},
+    node::{
+        driver::{Command, Driver},
+        requests::Served,
+    },
     path::ConnectionId,
     service::Service,
     stream::{Stream, frame::TICKET_BYTES_MAX},
@@ -28,7 +33,22 @@ const COMMANDS_MAX: usize = 1024;
 /// Events that a subscriber may lag behind before it loses the oldest.
 pub(crate) const EVENTS_MAX: usize = 8192;
 
+/// How a stream is opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Presented to the peer: bytes that mean something to its program, read before it answers. At most
+    /// [`TICKET_BYTES_MAX`] of them; empty for nothing.
+    pub ticket: Bytes,
+    /// How long the stream waits for a path, below a year; none: as
+    /// [`Config::streams`](crate::Config::streams) says.
+    pub patience: Option<Duration>,
+}
+
 /// A node on the network. Cheap to clone; all clones are the same node.
+///
+/// # Drop
+/// With the last clone the node ends, as [`Config::when_dropped`](crate::Config::when_dropped) says: by default
+/// at once, and streams that still live are reset at both ends.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     peer: PeerId,
@@ -53,10 +73,11 @@ impl Endpoint {
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
         let (events, subscription) = broadcast::channel(EVENTS_MAX);
         let unaccepted_max = config.limits.unaccepted_streams;
+        let when_dropped = config.when_dropped;
         let streams = std::sync::Arc::new(config.streams.clone());
         let engine = Engine::new(peer, config, rand::random());
         let told = events.downgrade();
-        let driver = Driver::new(swarm, engine, requests, events, streams);
+        let driver = Driver::new(swarm, engine, requests, events, streams, when_dropped);
         let task = tokio::spawn(driver.run(listening.clone()));
         let endpoint = Self {
             peer,
@@ -95,11 +116,10 @@ impl Endpoint {
     /// # Cancellation
     /// Dropping the future lets go of the stream; a connection made for it stays for its grace.
     pub async fn open(&self, peer: PeerId, service: Service) -> Result<Stream, OpenError> {
-        self.open_with(peer, service, Bytes::new()).await
+        self.open_with(peer, service, OpenOptions::default()).await
     }
 
-    /// As [`open`](Self::open), and presents a ticket to the peer: bytes that mean something to its
-    /// program, read before it answers. At most [`TICKET_BYTES_MAX`] of them.
+    /// As [`open`](Self::open), with [`OpenOptions`].
     ///
     /// # Errors
     /// As [`open`](Self::open), and [`OpenError::Ticket`] if the ticket is too long.
@@ -110,14 +130,15 @@ impl Endpoint {
         &self,
         peer: PeerId,
         service: Service,
-        ticket: Bytes,
+        options: OpenOptions,
     ) -> Result<Stream, OpenError> {
+        let OpenOptions { ticket, patience } = options;
         let (length, limit) = (ticket.len(), TICKET_BYTES_MAX);
         if length > limit {
             return Err(OpenError::Ticket { length, limit });
         }
         let (reply, answer) = oneshot::channel();
-        let command = Command::Open { peer, service, ticket, reply };
+        let command = Command::Open { peer, service, ticket, patience, reply };
         self.commands.send(command).await.map_err(|_| OpenError::Shutdown)?;
         answer.await.unwrap_or(Err(OpenError::Shutdown))
     }
@@ -135,7 +156,7 @@ impl Endpoint {
     /// # Errors
     /// If somebody in this process answers for it already, or the node is shut down.
     pub async fn incoming(&self, service: Service) -> Result<Incoming, ServeError> {
-        Ok(Incoming::new(self.serve(service, false).await?))
+        Ok(Incoming::new(self.serve(service, false, None).await?))
     }
 
     /// As [`incoming`](Self::incoming), but the program decides on each stream before the peer is
@@ -144,13 +165,31 @@ impl Endpoint {
     /// # Errors
     /// As [`incoming`](Self::incoming).
     pub async fn requests(&self, service: Service) -> Result<Requests, ServeError> {
-        Ok(Requests::new(self.serve(service, true).await?))
+        self.requests_with(service, None).await
     }
 
-    async fn serve(&self, service: Service, ask: bool) -> Result<mpsc::Receiver<Arrival>, ServeError> {
+    /// As [`requests`](Self::requests); the streams of this service wait for a path for as long as `patience`
+    /// says, below a year; none: as [`Config::streams`](crate::Config::streams) says.
+    ///
+    /// # Errors
+    /// As [`incoming`](Self::incoming).
+    pub async fn requests_with(
+        &self,
+        service: Service,
+        patience: Option<Duration>,
+    ) -> Result<Requests, ServeError> {
+        Ok(Requests::new(self.serve(service, true, patience).await?))
+    }
+
+    async fn serve(
+        &self,
+        service: Service,
+        ask: bool,
+        patience: Option<Duration>,
+    ) -> Result<mpsc::Receiver<Arrival>, ServeError> {
         let (queue, arrivals) = mpsc::channel(self.unaccepted_max.max(1));
         let (reply, answer) = oneshot::channel();
-        let command = Command::Serve { service, served: Served { queue, ask }, reply };
+        let command = Command::Serve { service, served: Served { queue, ask, patience }, reply };
         self.commands.send(command).await.map_err(|_| ServeError::Shutdown)?;
         answer.await.unwrap_or(Err(ServeError::Shutdown))?;
         Ok(arrivals)

@@ -28,11 +28,12 @@ pub mod path;
 pub mod relay;
 mod service;
 pub mod stream;
+mod word;
 
 pub use self::{
     addr::RelayAddr,
     config::Config,
-    endpoint::{Endpoint, Events},
+    endpoint::{Endpoint, Events, OpenOptions},
     event::Event,
     incoming::{Incoming, Request, Requests},
     path::Path,

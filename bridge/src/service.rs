@@ -11,7 +11,7 @@ pub const SERVICE_NAME_BYTES_MAX: usize = 64;
 /// The name of a service: `kaspa-p2p`, `grpc`, or one that an operator chose.
 ///
 /// 1 to 64 bytes of ASCII letters, digits, `-`, `_`, `.` or `/`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Service(Arc<str>);
 
 /// Why a string is not the name of a service.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use punchline_bridge::{Endpoint, RelayAddr, Service, addr, stream::frame::Code};
+use punchline_bridge::{Endpoint, OpenOptions, RelayAddr, Service, addr, stream::frame::Code};
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{
@@ -161,7 +161,8 @@ impl Forward {
     /// One connection, from the stream to its end.
     async fn carry(self: Arc<Self>, mut socket: Socket) {
         let Forwarding { peer, service, proof, .. } = &self.forwarding;
-        let opening = self.endpoint.open_with(*peer, service.clone(), proof.clone());
+        let options = OpenOptions { ticket: proof.clone(), ..OpenOptions::default() };
+        let opening = self.endpoint.open_with(*peer, service.clone(), options);
         let opened = tokio::select! {
             opened = timeout(OPEN_DEADLINE, opening) => opened,
             () = self.closing.closed() => return,

@@ -1,25 +1,41 @@
-//! Which connections are up, which of a peer's is the best, and which nobody uses any more.
+//! Which connections are up, which of a peer's is the best, who uses them, and which nobody uses any more.
 
+mod demotion;
+mod rank;
 mod watch;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
 use libp2p::PeerId;
 
-pub(crate) use self::watch::PING_INTERVAL;
-use super::input::Opened;
+use self::demotion::Demotions;
+use super::input::{InboundId, OpenId, Opened};
 use crate::{
     error::CloseCause,
     path::{ConnectionId, Path, Transport},
+    stream::{StreamKey, machine::LegId},
 };
 
 /// If a direct connection neither came up nor answered for so long before a relayed one came, the relayed
 /// one is the surer: more than dials by several ways at once lie apart, and less than a stream waits for
 /// an answer.
 const UNANSWERED: Duration = Duration::from_millis(500);
+
+/// Who uses a connection. Each user is named, so that one that leaves twice is counted once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum User {
+    /// An open that negotiates on it.
+    Open(OpenId),
+    /// A peer's stream that nobody has decided on.
+    Request(InboundId),
+    /// A stream of ours that is to move to it.
+    Move(StreamKey),
+    /// A stream's leg.
+    Leg(LegId),
+}
 
 /// One live connection.
 #[derive(Debug)]
@@ -30,8 +46,10 @@ pub(crate) struct Connection {
     pub(crate) direction: crate::path::Direction,
     opened: Instant,
     order: u64,
-    users: usize,
+    users: BTreeSet<User>,
     unused_since: Instant,
+    /// The peer asked us to keep it.
+    held: bool,
     closing: Option<CloseCause>,
     /// When the peer last answered on it.
     pub(crate) answered: Instant,
@@ -41,23 +59,33 @@ pub(crate) struct Connection {
     hear_by: Option<Instant>,
     /// A stream on it met silence, or nobody spoke on it in time; taken last until a ping is answered.
     suspect: bool,
+    /// When its relay will soon end it.
+    spent_at: Option<Instant>,
+    spent: bool,
 }
 
 impl Connection {
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_some()
     }
+
+    pub(crate) fn is_used(&self) -> bool {
+        !self.users.is_empty()
+    }
 }
 
 /// All live connections, by id and by peer.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    all: HashMap<ConnectionId, Connection>,
-    by_peer: HashMap<PeerId, Vec<ConnectionId>>,
+    all: BTreeMap<ConnectionId, Connection>,
+    by_peer: BTreeMap<PeerId, Vec<ConnectionId>>,
     transports: [Transport; 2],
     opened: u64,
     /// Closed lately, with the time of the last answer; the streams on them may learn of it later.
     gone: VecDeque<(ConnectionId, Instant)>,
+    held: usize,
+    held_max: usize,
+    demotions: Demotions,
 }
 
 /// Closed connections that are remembered: those of one moment, when a network goes.
@@ -81,18 +109,23 @@ pub(crate) struct Grace {
 }
 
 impl Connections {
-    pub(crate) fn new(transports: [Transport; 2]) -> Self {
+    /// `held_max`: connections that peers may ask us to keep.
+    pub(crate) fn new(transports: [Transport; 2], held_max: usize) -> Self {
         Self {
-            all: HashMap::new(),
-            by_peer: HashMap::new(),
+            all: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
             transports,
             opened: 0,
             gone: VecDeque::new(),
+            held: 0,
+            held_max,
+            demotions: Demotions::default(),
         }
     }
 
     pub(crate) fn opened(&mut self, opened: &Opened, now: Instant) {
         self.opened += 1;
+        let lifetime = opened.limit.and_then(|limit| limit.duration);
         let connection = Connection {
             peer: opened.peer,
             path: opened.path,
@@ -100,13 +133,16 @@ impl Connections {
             direction: opened.direction,
             opened: now,
             order: self.opened,
-            users: 0,
+            users: BTreeSet::new(),
             unused_since: now,
+            held: false,
             closing: None,
             answered: now,
             took: None,
             hear_by: None,
             suspect: false,
+            spent_at: lifetime.map(|lifetime| now + lifetime - spare(lifetime)),
+            spent: false,
         };
         self.all.insert(opened.connection, connection);
         self.by_peer.entry(opened.peer).or_default().push(opened.connection);
@@ -122,6 +158,7 @@ impl Connections {
             }
         }
         let cause = connection.closing.take();
+        self.held -= usize::from(connection.held);
         self.gone.truncate(GONE_MAX - 1);
         self.gone.push_front((id, connection.answered));
         Some((connection, cause))
@@ -136,61 +173,49 @@ impl Connections {
         ids.iter().filter_map(|id| Some((*id, self.all.get(id)?)))
     }
 
-    /// The best connection to a peer: direct before relayed, then the configured transport, then the
-    /// older one. Those in `except` have failed already.
-    pub(crate) fn best(&self, peer: PeerId, except: &[ConnectionId]) -> Option<ConnectionId> {
-        self.of(peer)
-            .filter(|(id, connection)| connection.closing.is_none() && !except.contains(id))
-            .min_by_key(|(_, connection)| {
-                let rank = self.transports.iter().position(|t| *t == connection.transport);
-                (connection.suspect, !connection.path.is_direct(), rank, connection.order)
-            })
-            .map(|(id, _)| id)
-    }
-
-    /// The newest connection to a peer, if it is newer than `than` and nothing speaks against it.
-    pub(crate) fn newer(&self, peer: PeerId, than: ConnectionId) -> Option<ConnectionId> {
-        self.of(peer)
-            .filter(|(id, found)| *id > than && found.closing.is_none() && !found.suspect)
-            .map(|(id, _)| id)
-            .max()
-    }
-
-    /// Whether nobody had answered on a connection for a while when the `newer` one came up.
-    pub(crate) fn unanswered_before(&self, id: ConnectionId, newer: ConnectionId) -> bool {
-        let known = self.all.get(&id).zip(self.all.get(&newer));
-        known.is_some_and(|(old, newer)| {
-            newer.opened.saturating_duration_since(old.answered) > UNANSWERED
-        })
-    }
-
-    /// Whether a peer has a connection that came up after this one had last answered.
-    pub(crate) fn came_after(&self, lost: ConnectionId, peer: PeerId) -> bool {
-        let live = self.all.get(&lost).map(|lost| lost.answered);
-        let gone = || self.gone.iter().find(|(id, _)| *id == lost).map(|(_, answered)| *answered);
-        let Some(answered) = live.or_else(gone) else { return false };
-        self.of(peer).any(|(id, found)| id > lost && found.opened > answered)
+    /// The connections that run through this relay.
+    pub(crate) fn through(&self, relay: PeerId) -> Vec<ConnectionId> {
+        let through = Path::Relayed { relay };
+        self.all.iter().filter(|(_, found)| found.path == through).map(|(id, _)| *id).collect()
     }
 
     pub(crate) fn has_direct(&self, peer: PeerId) -> bool {
         self.of(peer).any(|(_, connection)| connection.path.is_direct())
     }
 
-    /// Users of all of a peer's connections: streams, and opens under way.
-    pub(crate) fn users_of(&self, peer: PeerId) -> usize {
-        self.of(peer).map(|(_, connection)| connection.users).sum()
-    }
-
-    pub(crate) fn add_user(&mut self, id: ConnectionId) {
+    pub(crate) fn add_user(&mut self, id: ConnectionId, user: User) {
         if let Some(connection) = self.all.get_mut(&id) {
-            connection.users += 1;
+            connection.users.insert(user);
         }
     }
 
-    pub(crate) fn remove_user(&mut self, id: ConnectionId, now: Instant) {
-        if let Some(connection) = self.all.get_mut(&id) {
-            connection.users = connection.users.saturating_sub(1);
+    pub(crate) fn remove_user(&mut self, id: ConnectionId, user: User, now: Instant) {
+        if let Some(connection) = self.all.get_mut(&id)
+            && connection.users.remove(&user)
+        {
             connection.unused_since = now;
+        }
+    }
+
+    /// The peer asks us to keep a connection, or no longer. Of one peer only the last one it named is kept,
+    /// and of all peers together no more than there may be.
+    pub(crate) fn held_by_peer(&mut self, id: ConnectionId, held: bool, now: Instant) {
+        let Some(peer) = self.all.get(&id).map(|connection| connection.peer) else { return };
+        for other in self.by_peer.get(&peer).into_iter().flatten() {
+            if let Some(connection) = self.all.get_mut(other).filter(|found| found.held)
+                && (held || *other == id)
+            {
+                connection.held = false;
+                connection.unused_since = now;
+                self.held -= 1;
+            }
+        }
+        if held
+            && self.held < self.held_max
+            && let Some(connection) = self.all.get_mut(&id)
+        {
+            connection.held = true;
+            self.held += 1;
         }
     }
 
@@ -243,7 +268,7 @@ impl Connections {
         grace: Grace,
         needs: impl Fn(PeerId) -> Need,
     ) -> impl Iterator<Item = (ConnectionId, Instant)> {
-        let in_use: std::collections::HashSet<PeerId> =
+        let in_use: BTreeSet<PeerId> =
             self.all.values().filter_map(|connection| connection.path.relay()).collect();
         self.all.iter().filter_map(move |(id, connection)| {
             let carries = connection.path.is_direct() && in_use.contains(&connection.peer);
@@ -252,9 +277,34 @@ impl Connections {
                 Need::Direct => connection.path.is_direct(),
                 Need::Best => self.best(connection.peer, &[]) == Some(*id),
             };
-            let kept = connection.users > 0 || connection.closing.is_some() || carries || needed;
+            let kept = connection.is_used() || connection.is_closing() || connection.held;
             let grace = if connection.path.is_direct() { grace.direct } else { grace.relayed };
-            (!kept).then_some((*id, connection.unused_since + grace))
+            (!kept && !carries && !needed).then_some((*id, connection.unused_since + grace))
         })
+    }
+}
+
+/// How long before its end the next circuit is made: a quarter of a short life, and time enough for a dozen
+/// attempts in a long one.
+fn spare(lifetime: Duration) -> Duration {
+    (lifetime / 4).min(SPARE_MAX)
+}
+
+const SPARE_MAX: Duration = Duration::from_secs(120);
+
+/// What the engine's invariants ask about connections.
+#[cfg(any(test, debug_assertions))]
+impl Connections {
+    pub(crate) fn users(&self) -> impl Iterator<Item = (ConnectionId, User)> {
+        self.all.iter().flat_map(|(id, found)| found.users.iter().map(|user| (*id, *user)))
+    }
+
+    pub(crate) fn is_user(&self, id: ConnectionId, user: User) -> bool {
+        self.all.get(&id).is_some_and(|found| found.users.contains(&user))
+    }
+
+    pub(crate) fn is_consistent(&self) -> bool {
+        let held = self.all.values().filter(|found| found.held).count();
+        held == self.held && self.by_peer.values().map(Vec::len).sum::<usize>() == self.all.len()
     }
 }

@@ -1,16 +1,31 @@
 //! Peers that the program wants a connection to at all times, and when to look for a lost one again.
+//!
+//! A hold is known at both ends: the peer is told on the connection that is kept, so that it does not close it
+//! as unused. A peer that is not found costs ever less: attempts grow rare, and all missing peers together
+//! share one pace. What ends the wait is a sign of life: its own dial, a relay that says it is there, or a
+//! program that wants a stream now.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
 use libp2p::PeerId;
 
+use crate::path::ConnectionId;
+
+/// A connection that lasted so long shows that the peer is there; one that ends before counts as a failure.
+const LASTED: Duration = Duration::from_secs(300);
+
 #[derive(Debug, Default)]
 struct Hold {
     retry: Option<Instant>,
     failures: u32,
+    connected: Option<Instant>,
+    /// Where the peer was told.
+    told: Option<ConnectionId>,
+    /// When somebody last said that the peer is there.
+    hinted: Option<Instant>,
 }
 
 /// A reach that found nobody.
@@ -23,14 +38,17 @@ pub(crate) struct Missed {
 /// By peer.
 #[derive(Debug)]
 pub(crate) struct Holds {
-    all: HashMap<PeerId, Hold>,
+    all: BTreeMap<PeerId, Hold>,
     max: usize,
     backoff: (Duration, Duration),
+    pace: Duration,
 }
 
 impl Holds {
-    pub(crate) fn new(max: usize, backoff: (Duration, Duration)) -> Self {
-        Self { all: HashMap::new(), max, backoff }
+    /// `backoff`: the first and the longest wait of one peer. `pace`: between two attempts for any of those
+    /// that are missing, on average.
+    pub(crate) fn new(max: usize, backoff: (Duration, Duration), pace: Duration) -> Self {
+        Self { all: BTreeMap::new(), max, backoff, pace }
     }
 
     /// Takes a peer in; false if there are as many as may be.
@@ -47,20 +65,73 @@ impl Holds {
     }
 
     /// There is a connection again.
-    pub(crate) fn connected(&mut self, peer: PeerId) {
+    pub(crate) fn connected(&mut self, peer: PeerId, now: Instant) {
         if let Some(hold) = self.all.get_mut(&peer) {
-            *hold = Hold::default();
+            hold.retry = None;
+            hold.connected.get_or_insert(now);
         }
+    }
+
+    /// The last connection is gone. If it had lasted, the peer is looked for at once; else after a wait,
+    /// which is returned.
+    pub(crate) fn disconnected(&mut self, peer: PeerId, now: Instant) -> Option<Missed> {
+        let hold = self.all.get_mut(&peer)?;
+        hold.told = None;
+        let since = hold.connected.take()?;
+        if now.saturating_duration_since(since) >= LASTED {
+            hold.failures = 0;
+        }
+        // The first one is forgiven: a process that was restarted is found at once.
+        if hold.failures == 0 {
+            hold.failures = 1;
+            hold.retry = Some(now);
+            return None;
+        }
+        self.missed(peer, now)
     }
 
     /// Nobody was found: look again later.
     pub(crate) fn missed(&mut self, peer: PeerId, now: Instant) -> Option<Missed> {
         let (first, longest) = self.backoff;
+        let missing = self.all.values().filter(|hold| hold.connected.is_none()).count();
         let hold = self.all.get_mut(&peer)?;
-        let retry_in = first.saturating_mul(1 << hold.failures.min(16)).min(longest);
+        let backoff = first.saturating_mul(1 << hold.failures.min(16)).min(longest);
+        // Few missing peers wait for their own backoff, many for their turn, but nobody beyond the longest wait
+        // and its turn.
+        let turn = self.pace.saturating_mul(u32::try_from(missing).unwrap_or(u32::MAX));
+        let retry_in = if hold.failures < EAGER { backoff } else { backoff.max(turn) };
         hold.failures = hold.failures.saturating_add(1);
         hold.retry = Some(now + retry_in);
         Some(Missed { failures: hold.failures, retry_in })
+    }
+
+    /// Somebody says that the peer is there: it is looked for at once. Who says so again and again without its
+    /// being true is not listened to.
+    pub(crate) fn heard_of(&mut self, peer: PeerId, now: Instant) {
+        let Some(hold) = self.all.get_mut(&peer).filter(|hold| hold.connected.is_none()) else { return };
+        let again = hold.hinted.is_some_and(|at| now.saturating_duration_since(at) < HINT_INTERVAL);
+        if !again && hold.retry.is_some() {
+            hold.hinted = Some(now);
+            hold.retry = Some(now);
+        }
+    }
+
+    /// Where the peer is to be told that a connection is kept, if that is the `best`: the one that it was told
+    /// on before, to take back; and the one to tell on.
+    pub(crate) fn tell(
+        &mut self,
+        peer: PeerId,
+        best: Option<ConnectionId>,
+    ) -> Option<(Option<ConnectionId>, ConnectionId)> {
+        let hold = self.all.get_mut(&peer)?;
+        let best = best.filter(|best| hold.told != Some(*best))?;
+        Some((hold.told.replace(best), best))
+    }
+
+    /// Those that were looked for and not found.
+    pub(crate) fn missing(&self) -> Vec<PeerId> {
+        let missing = self.all.iter().filter(|(_, hold)| hold.connected.is_none() && hold.failures > 0);
+        missing.map(|(peer, _)| *peer).collect()
     }
 
     /// Those to look for now.
@@ -75,3 +146,9 @@ impl Holds {
         self.all.values().filter_map(|hold| hold.retry).min()
     }
 }
+
+/// Hints about one peer count so often.
+const HINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// So many attempts for a peer that was just lost do not wait for the turn of others: it is mostly back soon.
+const EAGER: u32 = 5;

@@ -9,7 +9,8 @@ use crate::{
     error::{CloseCause, DialFailureReason, OpenError, Refusal, UpgradeFailure},
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
-    stream::{StreamId, StreamKey},
+    stream::{StreamId, StreamKey, machine::LegId},
+    word::Word,
 };
 
 /// One call of `open` that has not been answered.
@@ -34,6 +35,8 @@ pub(crate) struct Opened {
     pub(crate) direction: Direction,
     pub(crate) transport: Transport,
     pub(crate) address: Multiaddr,
+    /// What the relay lets a circuit carry; none on a direct connection, or if it sets no limit.
+    pub(crate) limit: Option<CircuitLimit>,
 }
 
 /// What a relay promised with a reservation.
@@ -46,9 +49,11 @@ pub(crate) struct CircuitLimit {
 /// Whether a service's queue has a place for one more stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Queue {
-    /// A place is taken. `ask`: the program decides on each stream.
+    /// A place is taken. `ask`: the program decides on each stream. `services`: how many this node answers
+    /// for.
     Free {
         ask: bool,
+        services: usize,
     },
     Full {
         limit: usize,
@@ -131,10 +136,12 @@ pub(crate) enum Input {
         relay: PeerId,
         cause: String,
     },
-    SubstreamOpened {
+    /// The peer accepted a stream of ours; the program has it.
+    StreamOpened {
         open: OpenId,
+        key: StreamKey,
         connection: ConnectionId,
-        stream: StreamId,
+        path: Path,
     },
     SubstreamFailed {
         open: OpenId,
@@ -147,19 +154,27 @@ pub(crate) enum Input {
         service: Service,
         queue: Queue,
     },
-    /// The program took a stream that it was asked about.
-    RequestAccepted {
-        connection: ConnectionId,
-        stream: StreamId,
+    /// A peer's stream was accepted; the program has it.
+    StreamAccepted {
+        inbound: InboundId,
+        key: StreamKey,
         service: Service,
+        path: Path,
     },
-    /// A stream of ours left a connection, or never took to it.
+    /// A peer's stream was refused by the program, or nothing is left of it.
+    RequestEnded {
+        inbound: InboundId,
+    },
+    /// A connection carries a stream, or is to.
+    LegStarted {
+        key: StreamKey,
+        connection: ConnectionId,
+        leg: LegId,
+    },
+    /// A connection does not carry a stream any more.
     LegEnded {
         connection: ConnectionId,
-    },
-    /// The peer moved its stream to this connection.
-    LegAttached {
-        connection: ConnectionId,
+        leg: LegId,
     },
     StreamMoved {
         key: StreamKey,
@@ -182,6 +197,15 @@ pub(crate) enum Input {
     },
     /// The peer answered a ping on this connection.
     Responsive {
+        connection: ConnectionId,
+    },
+    /// The other end of a connection said something.
+    Heard {
+        connection: ConnectionId,
+        word: Word,
+    },
+    /// Not much is left of what a relay lets this connection carry.
+    NearlySpent {
         connection: ConnectionId,
     },
     /// When anything was last heard on this connection; none if never.
@@ -218,7 +242,13 @@ pub(crate) enum Action {
     TakePulse {
         connection: ConnectionId,
     },
-    /// Reset a peer's stream that the peer has forgotten.
+    /// Tell the other end of a connection.
+    Say {
+        peer: PeerId,
+        connection: ConnectionId,
+        word: Word,
+    },
+    /// Reset a stream that nobody will give a path any more.
     Forsake {
         key: StreamKey,
     },
@@ -228,6 +258,7 @@ pub(crate) enum Action {
     },
     Accept {
         inbound: InboundId,
+        key: StreamKey,
     },
     /// Let the program decide.
     Ask {

@@ -52,11 +52,12 @@ impl Engine {
         for open in self.opens.connecting_to(peer) {
             self.advance(open, now);
         }
-        self.holds.connected(peer);
-        self.absences.connected(peer, now);
-        self.moves.hope(peer);
-        self.orphans.connected(peer, now);
+        self.holds.connected(peer, now);
+        self.departures.connected(peer, now);
+        self.moves.end_waits(peer);
+        self.guests.connected(peer, now);
         self.place_all(peer, now);
+        self.tell_of_hold(peer);
         if self.stopping.is_some() {
             self.close(connection, CloseCause::Shutdown);
         }
@@ -70,25 +71,23 @@ impl Engine {
             self.link_lost(lost, &cause, now);
         }
         let (peer, path) = (connection.peer, connection.path);
-        self.absences.closed(id);
-        let link = path.relay().and_then(|relay| self.relays.link_of_ours(relay));
+        self.requests.closed(id);
         let left = matches!(cause, CloseCause::Peer | CloseCause::Reset);
-        if !asked && (link.is_some() || (path.is_direct() && left)) {
-            self.absences.departed(peer, id, link, connection.answered, now);
+        if !asked && path.is_direct() && left {
+            self.departures.closed(peer, id, connection.answered, now);
         }
         if let Some(relay) = path.relay() {
             self.connections.touch(relay, now);
         }
         if self.connections.of(peer).next().is_none() {
             self.upgrades.disconnected(peer);
-            self.orphans.disconnected(peer);
-            if self.holds.contains(peer) {
-                self.hold(peer, now);
-            }
+            self.guests.disconnected(peer);
+            self.hold_lost(peer, now);
         }
         self.events.push_back(Event::ConnectionClosed { peer, connection: id, path, cause });
-        self.moves.spare(peer);
+        self.moves.waive_waits(peer);
         self.place_all(peer, now);
+        self.tell_of_hold(peer);
     }
 
     pub(super) fn link_lost(&mut self, lost: Lost, cause: &CloseCause, now: Instant) {
@@ -128,6 +127,10 @@ impl Engine {
     }
 
     pub(super) fn relay_ready(&mut self, relay: PeerId, now: Instant) {
+        let link = self.relays.ready().into_iter().find(|(peer, _)| *peer == relay);
+        if let Some((_, connection)) = link.filter(|_| !self.watched.is_empty()) {
+            self.say_watch(relay, connection);
+        }
         for (peer, address) in self.dials.take_awaiting(relay) {
             self.dial_circuit(peer, address, now);
         }

@@ -6,32 +6,37 @@
 //! call [`Engine::handle_timeout`]. No clock, no channel, no I/O object: those wait in the driver
 //! under an id. One sub-machine per question:
 //!
-//! - [`connections`]: which are up, which is the best, which is unused, which went quiet;
-//! - [`opens`]: who waits for a stream;
+//! - [`connections`]: which are up, which is the best, who uses them, which went quiet;
+//! - [`opens`]: who waits for a stream; [`requests`]: which streams of peers nobody has decided on;
 //! - [`dials`]: where is a peer, and what have we tried;
 //! - [`relays`]: links and reservations;
 //! - [`candidates`]: how the outside sees us;
 //! - [`upgrades`]: who is reached only through a relay;
-//! - [`moves`]: which of our streams should run elsewhere;
-//! - [`orphans`]: which streams of peers nobody will move any more;
-//! - [`absences`]: which peers are gone for good;
+//! - [`moves`]: our streams, and which of them should run elsewhere;
+//! - [`guests`]: the streams of peers, and which of them nobody will move any more;
+//! - [`departures`]: which peers are gone for good;
 //! - [`holds`]: to whom a connection is kept.
 //!
-//! What needs several of them at once is told in [`streams`], [`placing`], [`reaching`] and [`links`].
+//! What needs several of them at once is told in [`streams`], [`placing`], [`reaching`] and [`links`];
+//! [`liveness`] is the table of what speaks for and against the life of a path.
 
-mod absences;
 mod candidates;
 mod connections;
+mod departures;
 mod dials;
+mod guests;
 mod holds;
 pub(crate) mod input;
+#[cfg(any(test, debug_assertions))]
+mod invariants;
 mod links;
+mod liveness;
 mod moves;
 mod opens;
-mod orphans;
 mod placing;
 mod reaching;
 mod relays;
+mod requests;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -41,18 +46,19 @@ use std::{collections::VecDeque, time::Instant};
 
 use libp2p::PeerId;
 
-pub(crate) use self::connections::PING_INTERVAL;
+pub(crate) use self::liveness::PING_INTERVAL;
 use self::{
-    absences::Absences,
     candidates::Candidates,
-    connections::{Connections, Grace, Need},
+    connections::{Connections, Grace, Need, User},
+    departures::Departures,
     dials::Dials,
+    guests::Guests,
     holds::Holds,
     input::{Action, Input},
     moves::Moves,
     opens::Opens,
-    orphans::Orphans,
     relays::Relays,
+    requests::Requests,
     upgrades::Upgrades,
 };
 use crate::{
@@ -72,9 +78,12 @@ pub(crate) struct Engine {
     candidates: Candidates,
     upgrades: Upgrades,
     moves: Moves,
-    orphans: Orphans,
-    absences: Absences,
+    guests: Guests,
+    requests: Requests,
+    departures: Departures,
     holds: Holds,
+    /// The missing peers that relays were asked to tell of.
+    watched: Vec<PeerId>,
     stopping: Option<Instant>,
     stopped: bool,
     next_dial: u64,
@@ -87,7 +96,7 @@ impl Engine {
         let limits = &config.limits;
         Self {
             local,
-            connections: Connections::new(config.transports),
+            connections: Connections::new(config.transports, limits.held_by_peers),
             opens: Opens::default(),
             dials: Dials::new(limits.known_peers, limits.addresses_per_peer, seed),
             relays: Relays::new(
@@ -99,9 +108,11 @@ impl Engine {
             candidates: Candidates::new(config.global.clone()),
             upgrades: Upgrades::default(),
             moves: Moves::default(),
-            orphans: Orphans::default(),
-            absences: Absences::new(config.deadlines.absence),
-            holds: Holds::new(limits.holds, config.deadlines.hold_backoff),
+            guests: Guests::default(),
+            requests: Requests::default(),
+            departures: Departures::new(config.deadlines.absence),
+            holds: Holds::new(limits.holds, config.deadlines.hold_backoff, config.deadlines.hold_pace),
+            watched: Vec::new(),
             stopping: None,
             stopped: false,
             next_dial: 0,
@@ -154,18 +165,21 @@ impl Engine {
                     self.reservation_failed(relay, cause);
                 }
             }
-            Input::SubstreamOpened { open, connection, stream } => {
-                self.substream_opened(open, connection, stream, now);
+            Input::StreamOpened { open, key, connection, path } => {
+                self.stream_opened(open, key, connection, path, now);
             }
             Input::SubstreamFailed { open, failure } => self.substream_failed(open, failure, now),
             Input::InboundStream { inbound, connection, stream, service, queue } => {
-                self.inbound_stream(inbound, connection, stream, service, queue);
+                self.inbound_stream(inbound, connection, stream, service, queue, now);
             }
-            Input::RequestAccepted { connection, stream, service } => {
-                self.stream_accepted(connection, stream, service);
+            Input::StreamAccepted { inbound, key, service, path } => {
+                self.stream_accepted(inbound, key, service, path, now);
             }
-            Input::LegEnded { connection } => self.connections.remove_user(connection, now),
-            Input::LegAttached { connection } => self.connections.add_user(connection),
+            Input::RequestEnded { inbound } => self.request_ended(inbound, now),
+            Input::LegStarted { key, connection, leg } => self.leg_started(key, connection, leg, now),
+            Input::LegEnded { connection, leg } => {
+                self.connections.remove_user(connection, User::Leg(leg), now);
+            }
             Input::StreamMoved { key, to } => self.stream_moved(key, to, now),
             Input::MoveFailed { key, connection, silent } => {
                 self.move_failed(key, connection, silent, now);
@@ -173,15 +187,15 @@ impl Engine {
             Input::StreamDetached { key, connection, silent } => {
                 self.stream_detached(key, connection, silent, now);
             }
-            Input::StreamClosed { key } => {
-                self.moves.closed(key);
-                self.absences.settled(key);
-                self.orphans.attached(key);
-            }
+            Input::StreamClosed { key } => self.stream_closed(key, now),
+            Input::Heard { connection, word } => self.heard(connection, word, now),
+            Input::NearlySpent { connection } => self.nearly_spent(connection, now),
             Input::Responsive { connection } => self.responsive(connection, now),
             Input::Pulse { connection, last } => self.pulse_taken(connection, last, now),
         }
         self.handle_timeout(now);
+        #[cfg(any(test, debug_assertions))]
+        assert_eq!(self.broken_invariant(), None, "an invariant is broken");
     }
 
     /// Does everything that is due at `now`.
@@ -195,7 +209,10 @@ impl Engine {
         for (peer, step) in self.relays.poll(now) {
             self.relay_step(peer, step, now);
         }
-        for key in self.orphans.take_due(now).into_iter().chain(self.absences.take_due(now)) {
+        for inbound in self.requests.overdue(now) {
+            self.request_overdue(inbound, now);
+        }
+        for key in self.guests.take_due(now).into_iter().chain(self.departures.take_due(now)) {
             self.actions.push_back(Action::Forsake { key });
         }
         for peer in self.holds.take_due(now) {
@@ -204,6 +221,13 @@ impl Engine {
         for key in self.moves.take_due(now) {
             self.place(key, now);
         }
+        for connection in self.connections.take_spent(now) {
+            self.nearly_spent(connection, now);
+        }
+        for peer in self.connections.take_promoted(now) {
+            self.place_all(peer, now);
+        }
+        self.watch_missing();
         self.check_quiet(now);
         for id in self.connections.expired(self.grace(), self.needs(), now) {
             self.close(id, CloseCause::Unused);
@@ -223,13 +247,21 @@ impl Engine {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let unused = self.connections.next_expiry(self.grace(), self.needs());
-        let (opens, dials) = (self.opens.next_deadline(), self.dials.next_deadline());
-        let (relays, moves) = (self.relays.next_deadline(), self.moves.next_deadline());
-        let (orphans, absences) = (self.orphans.next_deadline(), self.absences.next_deadline());
-        let holds = self.holds.next_deadline();
-        let quiet = self.connections.next_quiet();
-        let all = [opens, dials, relays, moves, orphans, absences, holds, quiet, unused, self.stopping];
+        let all = [
+            self.connections.next_expiry(self.grace(), self.needs()),
+            self.connections.next_quiet(),
+            self.connections.next_spent(),
+            self.connections.next_promotion(),
+            self.opens.next_deadline(),
+            self.requests.next_deadline(),
+            self.dials.next_deadline(),
+            self.relays.next_deadline(),
+            self.moves.next_deadline(),
+            self.guests.next_deadline(),
+            self.departures.next_deadline(),
+            self.holds.next_deadline(),
+            self.stopping,
+        ];
         all.into_iter().flatten().min()
     }
 
@@ -255,7 +287,8 @@ impl Engine {
 
     /// What keeps a connection that no stream uses.
     fn needs(&self) -> impl Fn(PeerId) -> Need {
-        |peer| match (self.relays.needs_link(peer), self.holds.contains(peer)) {
+        let watching = |peer| !self.watched.is_empty() && self.relays.contains(peer);
+        move |peer| match (self.relays.needs_link(peer) || watching(peer), self.holds.contains(peer)) {
             (true, _) => Need::Direct,
             (false, true) => Need::Best,
             (false, false) => Need::None,

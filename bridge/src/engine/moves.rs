@@ -1,9 +1,9 @@
 //! Which of our streams should run elsewhere: away from a relay as soon as there is a direct path, and
-//! away from a path that died.
+//! away from a path that died or soon will.
 //!
 //! ```text
-//! on a connection --better one--> moving --attached--> on the better one
-//!        |                          '--failed--> as before, again after a backoff
+//! on a connection --clearly better one--> moving --attached--> on the better one
+//!        |                                  '--failed--> as before, again after a backoff
 //!        '--lost--> detached --any connection--> moving
 //! ```
 //! A connection that is suspect is as good as lost, but the stream stays on it until another has it.
@@ -11,32 +11,48 @@
 //! Only streams that this node opened are here: their openers move them.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
 use libp2p::PeerId;
 
-use crate::{path::ConnectionId, stream::StreamKey};
+use super::guests;
+use crate::{path::ConnectionId, service::Service, stream::StreamKey};
 
 /// First and longest wait after a move that failed, or a reach that found nobody: a stream without a
-/// path must notice within a second or two that there is one again, and not flood a dead network.
+/// path must notice within a second or two that there is one again, and not flood a dead network. The longest
+/// holds for the first [`EAGER`] failures; a stream with the patience of hours then waits longer.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 
-#[derive(Debug, Default)]
-struct Carried {
-    on: Option<ConnectionId>,
+/// Failures until the waits grow beyond the longest: about two minutes of them.
+const EAGER: u32 = 30;
+
+/// The longest wait of a stream that has failed to find its peer for minutes.
+const BACKOFF_PATIENT: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+struct Ours {
+    service: Service,
+    on: Option<On>,
     moving: Option<ConnectionId>,
     retry: Option<Instant>,
     failures: u32,
-    /// It was spared the wait after a failure once: the connection that failed it was dying.
-    spared: bool,
+    /// The wait after a failure was waived once: the connection that failed the stream was dying.
+    waived: bool,
+}
+
+/// Where a stream runs, and since when.
+#[derive(Clone, Copy, Debug)]
+struct On {
+    connection: ConnectionId,
+    since: Instant,
 }
 
 /// Our streams, by key.
 #[derive(Debug, Default)]
 pub(crate) struct Moves {
-    all: HashMap<StreamKey, Carried>,
+    all: BTreeMap<StreamKey, Ours>,
 }
 
 /// Where a stream stands.
@@ -51,8 +67,17 @@ pub(crate) enum Standing {
 }
 
 impl Moves {
-    pub(crate) fn opened(&mut self, key: StreamKey, on: ConnectionId) {
-        self.all.insert(key, Carried { on: Some(on), ..Carried::default() });
+    /// A stream is the program's from now on. `on`: none if its connection is gone already.
+    pub(crate) fn opened(
+        &mut self,
+        key: StreamKey,
+        service: Service,
+        on: Option<ConnectionId>,
+        now: Instant,
+    ) {
+        let on = on.map(|connection| On { connection, since: now });
+        let fresh = Ours { service, on, moving: None, retry: None, failures: 0, waived: false };
+        self.all.insert(key, fresh);
     }
 
     pub(crate) fn closed(&mut self, key: StreamKey) {
@@ -65,54 +90,67 @@ impl Moves {
     }
 
     pub(crate) fn of(&self, peer: PeerId) -> Vec<StreamKey> {
-        self.all.keys().filter(|key| key.peer == peer).copied().collect()
+        self.all.range(guests::of(peer)).map(|(key, _)| *key).collect()
+    }
+
+    /// The services of our streams to a peer, one entry a stream.
+    pub(crate) fn services_of(&self, peer: PeerId) -> impl Iterator<Item = &Service> {
+        self.all.range(guests::of(peer)).map(|(_, ours)| &ours.service)
     }
 
     /// A connection is not to be trusted any more: the streams on it need not wait for another, and
     /// those on their way to it have failed. Returns the former.
     pub(crate) fn leave(&mut self, connection: ConnectionId, now: Instant) -> Vec<StreamKey> {
         let mut left = Vec::new();
-        for (key, carried) in &mut self.all {
-            if carried.moving.take_if(|to| *to == connection).is_some() {
-                carried.back_off(now);
+        for (key, ours) in &mut self.all {
+            if ours.moving.take_if(|to| *to == connection).is_some() {
+                ours.back_off(now);
             }
-            if carried.on == Some(connection) {
-                carried.retry = None;
+            if ours.runs_on(connection) {
+                ours.retry = None;
                 left.push(*key);
             }
         }
         left
     }
 
+    /// Since when a stream has been where it is, if it is on this connection.
+    pub(crate) fn came(&self, key: StreamKey, connection: ConnectionId) -> Option<Instant> {
+        let on = self.all.get(&key)?.on.filter(|on| on.connection == connection)?;
+        Some(on.since)
+    }
+
     pub(crate) fn standing(&self, key: StreamKey, now: Instant) -> Option<Standing> {
-        let carried = self.all.get(&key)?;
-        let waits = carried.retry.is_some_and(|retry| retry > now);
-        Some(match (carried.on, carried.moving) {
+        let ours = self.all.get(&key)?;
+        let waits = ours.retry.is_some_and(|retry| retry > now);
+        Some(match (ours.on, ours.moving) {
             (None, Some(to)) => Standing::Seeking(to),
             (_, Some(_)) => Standing::Busy,
             _ if waits => Standing::Busy,
-            (Some(on), None) => Standing::On(on),
+            (Some(on), None) => Standing::On(on.connection),
             (None, None) => Standing::Detached,
         })
     }
 
     pub(crate) fn moving(&mut self, key: StreamKey, to: ConnectionId) {
-        if let Some(carried) = self.all.get_mut(&key) {
-            carried.moving = Some(to);
-            carried.retry = None;
+        if let Some(ours) = self.all.get_mut(&key) {
+            ours.moving = Some(to);
+            ours.retry = None;
         }
     }
 
-    pub(crate) fn moved(&mut self, key: StreamKey, to: ConnectionId) {
-        if let Some(carried) = self.all.get_mut(&key) {
-            *carried = Carried { on: Some(to), ..Carried::default() };
+    pub(crate) fn moved(&mut self, key: StreamKey, connection: ConnectionId, now: Instant) {
+        if let Some(ours) = self.all.get_mut(&key) {
+            ours.on = Some(On { connection, since: now });
+            (ours.moving, ours.retry) = (None, None);
+            (ours.failures, ours.waived) = (0, false);
         }
     }
 
     pub(crate) fn failed(&mut self, key: StreamKey, now: Instant) {
-        if let Some(carried) = self.all.get_mut(&key) {
-            carried.moving = None;
-            carried.back_off(now);
+        if let Some(ours) = self.all.get_mut(&key) {
+            ours.moving = None;
+            ours.back_off(now);
         }
     }
 
@@ -124,71 +162,74 @@ impl Moves {
     /// A connection is gone. Streams often learn it first, and those that looked for a better place at
     /// once may have tried the dying one: they need not wait, but once only, or a peer that closes
     /// every connection would be dialled without pause. Whoever calls this looks at them again.
-    pub(crate) fn spare(&mut self, peer: PeerId) -> Vec<StreamKey> {
-        let mut spared = Vec::new();
-        for (key, carried) in self.all.iter_mut().filter(|(key, _)| key.peer == peer) {
-            if carried.retry.is_some() && !std::mem::replace(&mut carried.spared, true) {
-                carried.retry = None;
-                spared.push(*key);
+    pub(crate) fn waive_waits(&mut self, peer: PeerId) -> Vec<StreamKey> {
+        let mut waived = Vec::new();
+        for (key, ours) in self.all.range_mut(guests::of(peer)) {
+            if ours.retry.is_some() && !std::mem::replace(&mut ours.waived, true) {
+                ours.retry = None;
+                waived.push(*key);
             }
         }
-        spared
+        waived
     }
 
     pub(crate) fn detached(&mut self, key: StreamKey) {
-        if let Some(carried) = self.all.get_mut(&key) {
-            carried.on = None;
-            carried.moving = None;
-            carried.retry = None;
+        if let Some(ours) = self.all.get_mut(&key) {
+            (ours.on, ours.moving, ours.retry) = (None, None, None);
         }
     }
 
-    /// Nobody was found: whatever has no path, or only a `suspect` one, looks again later.
+    /// Nobody was found: whatever has no path, or only a `shaky` one, looks again later.
     pub(crate) fn unreachable(
         &mut self,
         peer: PeerId,
-        suspect: impl Fn(ConnectionId) -> bool,
+        shaky: impl Fn(ConnectionId) -> bool,
         now: Instant,
     ) {
-        for (_, carried) in self.all.iter_mut().filter(|(key, _)| key.peer == peer) {
-            if carried.is_stranded(&suspect) {
-                carried.back_off(now);
+        for (_, ours) in self.all.range_mut(guests::of(peer)) {
+            if ours.needs_path(&shaky) {
+                ours.back_off(now);
             }
         }
     }
 
     /// A connection has come: waiting is over.
-    pub(crate) fn hope(&mut self, peer: PeerId) {
-        for (_, carried) in self.all.iter_mut().filter(|(key, _)| key.peer == peer) {
-            carried.retry = None;
+    pub(crate) fn end_waits(&mut self, peer: PeerId) {
+        for (_, ours) in self.all.range_mut(guests::of(peer)) {
+            ours.retry = None;
         }
     }
 
     /// The streams whose backoff is over; whoever calls this looks at them again.
     pub(crate) fn take_due(&mut self, now: Instant) -> Vec<StreamKey> {
-        let due = |(key, carried): (&StreamKey, &mut Carried)| {
-            carried.retry.take_if(|retry| *retry <= now).map(|_| *key)
+        let due = |(key, ours): (&StreamKey, &mut Ours)| {
+            ours.retry.take_if(|retry| *retry <= now).map(|_| *key)
         };
         self.all.iter_mut().filter_map(due).collect()
     }
 
-    /// Whether a stream of ours waits for any connection to `peer` but a `suspect` one.
-    pub(crate) fn awaits(&self, peer: PeerId, suspect: impl Fn(ConnectionId) -> bool) -> bool {
-        self.all.iter().any(|(key, carried)| key.peer == peer && carried.is_stranded(&suspect))
+    /// Whether a stream of ours waits for any connection to `peer` but a `shaky` one.
+    pub(crate) fn needs_path(&self, peer: PeerId, shaky: impl Fn(ConnectionId) -> bool) -> bool {
+        self.all.range(guests::of(peer)).any(|(_, ours)| ours.needs_path(&shaky))
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.all.values().filter_map(|carried| carried.retry).min()
+        self.all.values().filter_map(|ours| ours.retry).min()
     }
 }
 
-impl Carried {
-    fn is_stranded(&self, suspect: impl Fn(ConnectionId) -> bool) -> bool {
-        self.moving.is_none() && self.on.is_none_or(suspect)
+impl Ours {
+    fn runs_on(&self, connection: ConnectionId) -> bool {
+        self.on.is_some_and(|on| on.connection == connection)
+    }
+
+    fn needs_path(&self, shaky: impl Fn(ConnectionId) -> bool) -> bool {
+        self.moving.is_none() && self.on.is_none_or(|on| shaky(on.connection))
     }
 
     fn back_off(&mut self, now: Instant) {
-        let wait = BACKOFF.0.saturating_mul(1 << self.failures.min(8)).min(BACKOFF.1);
+        let longest = if self.failures < EAGER { BACKOFF.1 } else { BACKOFF_PATIENT };
+        let wait = BACKOFF.0.saturating_mul(1 << self.failures.min(8)).min(longest);
         self.failures = self.failures.saturating_add(1);
         self.retry = Some(now + wait);
     }

@@ -44,15 +44,36 @@ impl Opens {
         self.all.insert(open, pending);
     }
 
-    pub(crate) fn get_mut(&mut self, open: OpenId) -> Option<&mut PendingOpen> {
-        self.all.get_mut(&open)
+    pub(crate) fn get(&self, open: OpenId) -> Option<&PendingOpen> {
+        self.all.get(&open)
+    }
+
+    /// It negotiates on a connection.
+    pub(crate) fn begin(&mut self, open: OpenId, on: ConnectionId) {
+        if let Some(pending) = self.all.get_mut(&open) {
+            pending.on = Some(on);
+        }
+    }
+
+    /// It came to nothing on its connection, and does not try that one again.
+    pub(crate) fn give_up(&mut self, open: OpenId) -> Option<(&PendingOpen, ConnectionId)> {
+        let pending = self.all.get_mut(&open)?;
+        let connection = pending.on.take()?;
+        pending.tried.push(connection);
+        Some((pending, connection))
+    }
+
+    /// How many negotiate with a peer.
+    pub(crate) fn negotiating_with(&self, peer: PeerId) -> usize {
+        let negotiates = |pending: &&PendingOpen| pending.peer == peer && pending.on.is_some();
+        self.all.values().filter(negotiates).count()
     }
 
     pub(crate) fn remove(&mut self, open: OpenId) -> Option<PendingOpen> {
         self.all.remove(&open)
     }
 
-    /// Those that wait for any connection to `peer`.
+    /// Those that wait for any connection to `peer`, or for one of its streams to end.
     pub(crate) fn connecting_to(&self, peer: PeerId) -> Vec<OpenId> {
         let waits = |pending: &PendingOpen| pending.peer == peer && pending.on.is_none();
         self.all.iter().filter(|(_, pending)| waits(pending)).map(|(open, _)| *open).collect()
@@ -64,6 +85,12 @@ impl Opens {
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.all.values().map(|pending| pending.deadline).min()
+    }
+
+    /// Those that negotiate, and where.
+    #[cfg(any(test, debug_assertions))]
+    pub(crate) fn negotiating(&self) -> impl Iterator<Item = (OpenId, ConnectionId)> {
+        self.all.iter().filter_map(|(open, pending)| Some((*open, pending.on?)))
     }
 
     pub(crate) fn ids(&self) -> Vec<OpenId> {

@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use libp2p::PeerId;
 
-use super::{Engine, input::Action, moves::Standing};
+use super::{Engine, connections::User, input::Action, moves::Standing};
 use crate::{path::ConnectionId, stream::StreamKey};
 
 impl Engine {
     pub(super) fn stream_moved(&mut self, key: StreamKey, to: ConnectionId, now: Instant) {
-        self.orphans.attached(key);
-        self.absences.settled(key);
-        self.moves.moved(key, to);
+        self.guests.attached(key);
+        self.departures.settled(key);
+        self.moves.moved(key, to, now);
         self.place(key, now);
     }
 
@@ -23,6 +23,7 @@ impl Engine {
         silent: bool,
         now: Instant,
     ) {
+        self.connections.remove_user(connection, User::Move(key), now);
         if self.moves.target(key) != Some(connection) {
             return;
         }
@@ -30,7 +31,7 @@ impl Engine {
         if silent {
             self.suspect(key.peer, connection, now);
         } else if self.connections.get(connection).is_none() {
-            self.spare(key.peer, now);
+            self.waive_waits(key.peer, now);
         }
     }
 
@@ -43,7 +44,11 @@ impl Engine {
         now: Instant,
     ) {
         if let Some(connection) = lost {
-            self.absences.detached(key, connection);
+            let relayed = self.path(connection).is_none_or(|path| !path.is_direct());
+            self.departures.detached(key, connection, silent || relayed, now);
+            if let Some(came) = self.moves.came(key, connection).filter(|_| silent) {
+                self.connections.met_silence(connection, came, now);
+            }
         }
         self.moves.detached(key);
         if let Some(connection) = lost.filter(|_| silent) {
@@ -59,7 +64,7 @@ impl Engine {
             // An older connection may be just as dead and not known to be; one that came up after the
             // lost one last answered shows that the peer came back.
             let back = lost.is_some_and(|lost| self.connections.came_after(lost, key.peer));
-            self.orphans.detached(key, back, now);
+            self.guests.detached(key, back, now);
         }
     }
 
@@ -93,11 +98,25 @@ impl Engine {
         for key in self.moves.leave(connection, now) {
             self.place(key, now);
         }
-        self.spare(peer, now);
+        self.waive_waits(peer, now);
     }
 
-    fn spare(&mut self, peer: PeerId, now: Instant) {
-        for key in self.moves.spare(peer) {
+    /// A relay will end this connection soon: whoever of us uses it makes another one before.
+    pub(super) fn nearly_spent(&mut self, connection: ConnectionId, now: Instant) {
+        self.connections.spend(connection);
+        let Some(peer) = self.peer(connection) else { return };
+        self.place_all(peer, now);
+        if self.holds.contains(peer) && self.best_is_shaky(peer) {
+            self.reach(peer, now);
+        }
+    }
+
+    pub(super) fn best_is_shaky(&self, peer: PeerId) -> bool {
+        self.connections.best(peer, &[]).is_none_or(|best| self.connections.is_shaky(best))
+    }
+
+    pub(super) fn waive_waits(&mut self, peer: PeerId, now: Instant) {
+        for key in self.moves.waive_waits(peer) {
             self.place(key, now);
         }
     }
@@ -108,7 +127,7 @@ impl Engine {
         }
     }
 
-    /// Moves a stream if there is reason to. From a direct connection that lives to another there is none.
+    /// Moves a stream if there is reason to.
     pub(super) fn place(&mut self, key: StreamKey, now: Instant) {
         let Some(standing) = self.moves.standing(key, now) else { return };
         if self.stopping.is_some() {
@@ -116,13 +135,12 @@ impl Engine {
         }
         let best = self.connections.best(key.peer, &[]);
         let best = best.filter(|best| !self.connections.is_suspect(*best));
-        let direct = |id: ConnectionId| self.path(id).is_some_and(|path| path.is_direct());
         let to = match standing {
-            Standing::On(on) if self.connections.is_suspect(on) => best,
-            Standing::On(on) => best.filter(|best| !direct(on) && direct(*best)),
+            Standing::On(on) => best.filter(|best| self.is_clearly_better(*best, on)),
             Standing::Detached => best,
             // What came after the loss is the surer way; the one before it is let go.
             Standing::Seeking(on) => {
+                let direct = |id| self.path(id).is_some_and(|path| path.is_direct());
                 let newer = self.connections.newer(key.peer, on);
                 newer.filter(|newer| {
                     direct(*newer) || !direct(on) || self.connections.unanswered_before(on, *newer)
@@ -132,15 +150,22 @@ impl Engine {
         };
         if let Some(to) = to {
             self.move_to(key, to);
-        } else if self.is_stranded(standing) && !self.reach(key.peer, now) {
+        } else if self.needs_path(standing) && !self.reach(key.peer, now) {
             self.moves.failed(key, now);
         }
     }
 
-    /// Whether nothing carries a stream, as far as one can tell.
-    fn is_stranded(&self, standing: Standing) -> bool {
+    fn is_clearly_better(&self, best: ConnectionId, than: ConnectionId) -> bool {
+        match (self.connections.rank(best), self.connections.rank(than)) {
+            (Some(best), Some(than)) => best.is_clearly_better_than(&than),
+            (best, _) => best.is_some(),
+        }
+    }
+
+    /// Whether nothing carries a stream, as far as one can tell, or soon will.
+    fn needs_path(&self, standing: Standing) -> bool {
         match standing {
-            Standing::On(on) => self.connections.is_suspect(on),
+            Standing::On(on) => self.connections.is_shaky(on),
             Standing::Detached => true,
             Standing::Seeking(_) | Standing::Busy => false,
         }
@@ -148,7 +173,7 @@ impl Engine {
 
     fn move_to(&mut self, key: StreamKey, connection: ConnectionId) {
         self.moves.moving(key, connection);
-        self.connections.add_user(connection);
+        self.connections.add_user(connection, User::Move(key));
         self.actions.push_back(Action::MoveStream { key, connection });
     }
 }

@@ -14,10 +14,12 @@ use crate::{
     addr::RelayAddr,
     error::{DialFailure, DialFailureReason, OpenError},
     event::{Asked, Event},
+    path::ConnectionId,
+    word::{WATCHED_MAX, Word},
 };
 
 impl Engine {
-    /// Keeps a connection to a peer: reaches for it if there is none.
+    /// Keeps a connection to a peer: reaches for it if there is none, or none that will last.
     pub(super) fn hold(&mut self, peer: PeerId, now: Instant) {
         if self.stopping.is_some() {
             return;
@@ -26,10 +28,65 @@ impl Engine {
             let limit = self.config.limits.holds as u64;
             return self.refused(Some(peer), Asked::Hold, limit);
         }
-        let connected = self.connections.best(peer, &[]).is_some();
-        if !connected && !self.reach(peer, now) {
+        if self.connections.of(peer).next().is_some() {
+            self.holds.connected(peer, now);
+        }
+        if self.best_is_shaky(peer) && !self.reach(peer, now) {
             self.missed(peer, OpenError::NoAddress { peer }.to_string(), now);
         }
+        self.tell_of_hold(peer);
+    }
+
+    /// The last connection to a peer is gone.
+    pub(super) fn hold_lost(&mut self, peer: PeerId, now: Instant) {
+        self.holds.disconnected(peer, now);
+    }
+
+    /// Tells the peer which connection is kept, so that its end keeps it too.
+    pub(super) fn tell_of_hold(&mut self, peer: PeerId) {
+        let best = self.connections.best(peer, &[]);
+        let Some((before, best)) = self.holds.tell(peer, best) else { return };
+        for (connection, held) in [(before, false), (Some(best), true)] {
+            if let Some(connection) = connection.filter(|id| self.connections.get(*id).is_some()) {
+                self.actions.push_back(Action::Say { peer, connection, word: Word::Hold(held) });
+            }
+        }
+    }
+
+    /// The other end of a connection said something. It is believed as far as `design/control.md` says.
+    pub(super) fn heard(&mut self, connection: ConnectionId, word: Word, now: Instant) {
+        let Some(sender) = self.peer(connection) else { return };
+        match word {
+            Word::Hold(held) => self.connections.held_by_peer(connection, held, now),
+            Word::Leaving { .. } if self.relays.contains(sender) => {
+                for circuit in self.connections.through(sender) {
+                    self.nearly_spent(circuit, now);
+                }
+            }
+            Word::Present(peer) if self.relays.contains(sender) => self.holds.heard_of(peer, now),
+            Word::Absent { peer, closed: true } if self.relays.contains(sender) => {
+                self.departures.told(peer, now);
+            }
+            // Only relays are asked to watch, and only relays may tell.
+            Word::Leaving { .. } | Word::Watch(_) | Word::Present(_) | Word::Absent { .. } => {}
+        }
+    }
+
+    /// Asks every relay in use to tell when a missing peer is there.
+    pub(super) fn watch_missing(&mut self) {
+        let mut missing = self.holds.missing();
+        missing.truncate(WATCHED_MAX);
+        if missing != self.watched {
+            self.watched = missing;
+            for (relay, connection) in self.relays.ready() {
+                self.say_watch(relay, connection);
+            }
+        }
+    }
+
+    pub(super) fn say_watch(&mut self, relay: PeerId, connection: ConnectionId) {
+        let word = Word::Watch(self.watched.clone());
+        self.actions.push_back(Action::Say { peer: relay, connection, word });
     }
 
     fn missed(&mut self, peer: PeerId, reason: String, now: Instant) {
@@ -41,9 +98,9 @@ impl Engine {
 
     /// Whether somebody still looks for any connection to a peer.
     fn is_wanted(&self, peer: PeerId) -> bool {
-        let held = self.holds.contains(peer) && self.connections.of(peer).next().is_none();
-        let stranded = self.moves.awaits(peer, |on| self.connections.is_suspect(on));
-        held || stranded || !self.opens.connecting_to(peer).is_empty()
+        let shaky = |on| self.connections.is_shaky(on);
+        let held = self.holds.contains(peer) && self.best_is_shaky(peer);
+        held || self.moves.needs_path(peer, shaky) || !self.opens.connecting_to(peer).is_empty()
     }
 
     /// Dials the peer by every way that is known. False if none is.
@@ -130,7 +187,7 @@ impl Engine {
 
     pub(super) fn unreachable(&mut self, ended: Option<(PeerId, Vec<DialFailure>)>, now: Instant) {
         let Some((peer, causes)) = ended else { return };
-        self.moves.unreachable(peer, |on| self.connections.is_suspect(on), now);
+        self.moves.unreachable(peer, |on| self.connections.is_shaky(on), now);
         if self.connections.of(peer).next().is_none() {
             let reasons: Vec<String> = causes.iter().map(ToString::to_string).collect();
             self.missed(peer, reasons.join("; "), now);

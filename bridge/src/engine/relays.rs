@@ -122,13 +122,13 @@ impl Relays {
         self.all.get(&peer)?.addresses.first()
     }
 
-    /// The link to a relay, if it stands and the relay is one of ours.
-    pub(crate) fn link_of_ours(&self, peer: PeerId) -> Option<ConnectionId> {
-        let relay = self.all.get(&peer).filter(|relay| relay.announced.is_some())?;
-        match relay.link {
-            Link::Ready { connection } => Some(connection),
+    /// The links that carry circuits.
+    pub(crate) fn ready(&self) -> Vec<(PeerId, ConnectionId)> {
+        let ready = |(peer, relay): (&PeerId, &Relay)| match relay.link {
+            Link::Ready { connection } => Some((*peer, connection)),
             _ => None,
-        }
+        };
+        self.all.iter().filter_map(ready).collect()
     }
 
     /// How long the relay said its reservations last.

@@ -6,15 +6,16 @@ use libp2p::PeerId;
 
 use super::{
     Engine,
+    connections::User,
     input::{Action, InboundId, OpenFailure, OpenId, Queue, SubstreamFailure},
     opens::{CONNECTIONS_TRIED_MAX, PendingOpen},
 };
 use crate::{
     error::{OpenError, OpenStage, Refusal},
     event::{Asked, Event},
-    path::{ConnectionId, Direction},
+    path::{ConnectionId, Direction, Path},
     service::Service,
-    stream::{PROTOCOL_NAME, StreamId, StreamKey},
+    stream::{PROTOCOL_NAME, StreamId, StreamKey, machine::LegId},
 };
 
 impl Engine {
@@ -39,70 +40,88 @@ impl Engine {
         self.advance(open, now);
     }
 
-    /// Opens on the best connection, or reaches for one.
+    /// Opens on the best connection, or reaches for one. Where the peer has as many streams as it may, the open
+    /// waits for one of them to end.
     pub(super) fn advance(&mut self, open: OpenId, now: Instant) {
-        let Some(pending) = self.opens.get_mut(open) else { return };
-        let peer = pending.peer;
-        let limit = self.config.limits.streams_per_peer;
-        if self.connections.users_of(peer) >= limit {
-            self.fail(open, OpenError::StreamsOfPeer { peer, limit }, now);
-        } else if let Some(connection) = self.connections.best(peer, &pending.tried) {
-            pending.on = Some(connection);
-            let service = pending.service.clone();
-            self.connections.add_user(connection);
+        let Some(pending) = self.opens.get(open) else { return };
+        let (peer, service) = (pending.peer, pending.service.clone());
+        if let Some(connection) = self.connections.best(peer, &pending.tried) {
+            if self.streams_of(peer) >= self.config.limits.streams_per_peer {
+                return;
+            }
+            self.opens.begin(open, connection);
+            self.connections.add_user(connection, User::Open(open));
             self.actions.push_back(Action::OpenSubstream { open, peer, connection, service });
         } else if !self.reach(peer, now) {
             self.fail(open, OpenError::NoAddress { peer }, now);
         }
     }
 
+    /// A stream of the peer has ended: an open that waited for that goes on.
+    fn admit_waiting(&mut self, peer: PeerId, now: Instant) {
+        for open in self.opens.connecting_to(peer) {
+            self.advance(open, now);
+        }
+    }
+
+    /// Streams of a peer, both directions: live, being opened, and asked for.
+    pub(super) fn streams_of(&self, peer: PeerId) -> usize {
+        self.moves.services_of(peer).count()
+            + self.guests.services_of(peer).count()
+            + self.requests.services_of(peer).count()
+            + self.opens.negotiating_with(peer)
+    }
+
     pub(super) fn fail(&mut self, open: OpenId, error: OpenError, now: Instant) {
         let Some(pending) = self.opens.remove(open) else { return };
         if let Some(connection) = pending.on {
-            self.connections.remove_user(connection, now);
+            self.connections.remove_user(connection, User::Open(open), now);
+            self.admit_waiting(pending.peer, now);
         }
         self.actions.push_back(Action::FailOpen { open, error: OpenFailure(error) });
     }
 
     pub(super) fn open_overdue(&mut self, open: OpenId, now: Instant) {
-        let Some(pending) = self.opens.get_mut(open) else { return };
+        let Some(pending) = self.opens.get(open) else { return };
         let (peer, stage) = (pending.peer, pending.stage());
-        let deadline = self.config.deadlines.open;
-        self.fail(open, OpenError::Deadline { peer, deadline, stage }, now);
+        let connected = self.connections.best(peer, &pending.tried).is_some();
+        let error = if stage == OpenStage::Connecting && connected {
+            OpenError::StreamsOfPeer { peer, limit: self.config.limits.streams_per_peer }
+        } else {
+            OpenError::Deadline { peer, deadline: self.config.deadlines.open, stage }
+        };
+        self.fail(open, error, now);
     }
 
-    /// The stream takes over the place that the open had on the connection. A better connection may
-    /// have come while the peer was asked.
-    pub(super) fn substream_opened(
+    /// The peer accepted. Its connection may be gone by now, and a better one may have come.
+    pub(super) fn stream_opened(
         &mut self,
         open: OpenId,
+        key: StreamKey,
         connection: ConnectionId,
-        stream: StreamId,
+        path: Path,
         now: Instant,
     ) {
         let Some(pending) = self.opens.remove(open) else { return };
-        let Some(path) = self.path(connection) else { return };
-        let key = StreamKey { peer: pending.peer, stream };
-        self.moves.opened(key, connection);
-        self.place(key, now);
+        let (peer, service) = (pending.peer, pending.service);
+        self.connections.remove_user(connection, User::Open(open), now);
+        let live = self.connections.get(connection).is_some();
+        self.moves.opened(key, service.clone(), live.then_some(connection), now);
         self.events.push_back(Event::StreamOpened {
-            peer: pending.peer,
-            stream,
-            service: pending.service,
+            peer,
+            stream: key.stream,
+            service,
             path,
             direction: Direction::Outbound,
         });
+        self.place(key, now);
     }
 
     pub(super) fn substream_failed(&mut self, open: OpenId, failure: SubstreamFailure, now: Instant) {
-        let Some(pending) = self.opens.get_mut(open) else { return };
-        let peer = pending.peer;
-        let service = pending.service.clone();
-        if let Some(connection) = pending.on.take() {
-            pending.tried.push(connection);
-            self.connections.remove_user(connection, now);
-        }
-        let tried = self.opens.get_mut(open).map_or(0, |pending| pending.tried.len());
+        let Some((pending, connection)) = self.opens.give_up(open) else { return };
+        let (peer, service) = (pending.peer, pending.service.clone());
+        let tried = pending.tried.len();
+        self.connections.remove_user(connection, User::Open(open), now);
         let error = match failure {
             SubstreamFailure::Refused(reason) => {
                 let (asked, direction) = (service.clone(), Direction::Outbound);
@@ -120,6 +139,7 @@ impl Engine {
             SubstreamFailure::Lost(cause) => OpenError::ConnectionLost { peer, cause },
         };
         self.fail(open, error, now);
+        self.admit_waiting(peer, now);
     }
 
     pub(super) fn inbound_stream(
@@ -129,46 +149,127 @@ impl Engine {
         stream: StreamId,
         service: Service,
         queue: Queue,
+        now: Instant,
     ) {
-        let facts = self.connections.get(connection).map(|found| (found.peer, found.path));
-        let per_peer = self.config.limits.streams_per_peer;
-        let refusal = match (facts, queue) {
-            (None, _) => Some((Refusal::Shutdown, None)),
-            _ if self.stopping.is_some() => Some((Refusal::Shutdown, None)),
-            (_, Queue::NotServed) => Some((Refusal::NotServed, None)),
-            (_, Queue::Full { limit }) => Some((Refusal::Busy, Some((Asked::Stream, limit)))),
-            (Some((peer, _)), Queue::Free { .. }) if self.connections.users_of(peer) >= per_peer => {
-                Some((Refusal::Busy, Some((Asked::StreamOfPeer, per_peer))))
+        let peer = self.peer(connection);
+        match self.refusal(peer, &service, queue) {
+            Some(Turned { reason, counted }) => {
+                if let Some((what, limit)) = counted {
+                    self.refused(peer, what, limit as u64);
+                } else if let Some(peer) = peer {
+                    let direction = Direction::Inbound;
+                    self.events.push_back(Event::StreamRefused { peer, service, reason, direction });
+                }
+                self.actions.push_back(Action::Refuse { inbound, refusal: reason });
             }
-            _ => None,
+            None => {
+                let Some(peer) = peer else { return };
+                let deadline = now + self.config.deadlines.negotiate;
+                self.requests.insert(inbound, peer, connection, service, deadline);
+                self.connections.add_user(connection, User::Request(inbound));
+                let ask = matches!(queue, Queue::Free { ask: true, .. });
+                let key = StreamKey { peer, stream };
+                self.actions.push_back(if ask {
+                    Action::Ask { inbound }
+                } else {
+                    Action::Accept { inbound, key }
+                });
+            }
+        }
+    }
+
+    /// Why a peer's stream is turned away at once, if it is.
+    fn refusal(&self, peer: Option<PeerId>, service: &Service, queue: Queue) -> Option<Turned> {
+        let (Some(peer), None) = (peer, self.stopping) else {
+            return Some(Turned { reason: Refusal::Shutdown, counted: None });
         };
-        if let Some((reason, counted)) = refusal {
-            if let Some((what, limit)) = counted {
-                self.refused(facts.map(|(peer, _)| peer), what, limit as u64);
-            } else if let Some((peer, _)) = facts {
-                let direction = Direction::Inbound;
-                self.events.push_back(Event::StreamRefused { peer, service, reason, direction });
+        match queue {
+            Queue::NotServed => Some(Turned { reason: Refusal::NotServed, counted: None }),
+            Queue::Full { limit } => {
+                Some(Turned { reason: Refusal::Busy, counted: Some((Asked::Stream, limit)) })
             }
-            self.actions.push_back(Action::Refuse { inbound, refusal: reason });
-            return;
+            Queue::Free { services, .. } if !self.has_room(peer, service, services) => {
+                let limit = self.config.limits.streams_per_peer;
+                Some(Turned { reason: Refusal::Busy, counted: Some((Asked::StreamOfPeer, limit)) })
+            }
+            Queue::Free { .. } => None,
         }
-        self.connections.add_user(connection);
-        if matches!(queue, Queue::Free { ask: true }) {
-            self.actions.push_back(Action::Ask { inbound });
-        } else {
-            self.stream_accepted(connection, stream, service);
-            self.actions.push_back(Action::Accept { inbound });
+    }
+
+    /// Whether a peer may have one more stream of a service, of which this node has so many. Each has an equal
+    /// share for certain, and what no other service's share needs.
+    fn has_room(&self, peer: PeerId, service: &Service, services: usize) -> bool {
+        let limit = self.config.limits.streams_per_peer;
+        let total = self.streams_of(peer);
+        if total >= limit {
+            return false;
         }
+        let share = limit / services.max(1);
+        let mut counts = std::collections::BTreeMap::new();
+        let inbound = self.guests.services_of(peer).chain(self.requests.services_of(peer));
+        for used in inbound {
+            *counts.entry(used).or_insert(0_usize) += 1;
+        }
+        if counts.get(service).copied().unwrap_or_default() < share {
+            return true;
+        }
+        let others = counts.iter().filter(|(other, _)| **other != service);
+        let used_of_shares: usize = others.map(|(_, count)| (*count).min(share)).sum();
+        let kept_free = (share * services.saturating_sub(1)).saturating_sub(used_of_shares);
+        total + kept_free < limit
     }
 
     pub(super) fn stream_accepted(
         &mut self,
-        connection: ConnectionId,
-        stream: StreamId,
+        inbound: InboundId,
+        key: StreamKey,
         service: Service,
+        path: Path,
+        now: Instant,
     ) {
-        let Some(found) = self.connections.get(connection) else { return };
-        let (peer, path, direction) = (found.peer, found.path, Direction::Inbound);
+        self.request_ended(inbound, now);
+        self.guests.accepted(key, service.clone());
+        let (peer, stream, direction) = (key.peer, key.stream, Direction::Inbound);
         self.events.push_back(Event::StreamOpened { peer, stream, service, path, direction });
     }
+
+    /// Nobody waits for a decision any more.
+    pub(super) fn request_ended(&mut self, inbound: InboundId, now: Instant) {
+        if let Some(asked) = self.requests.remove(inbound) {
+            self.connections.remove_user(asked.connection, User::Request(inbound), now);
+            self.admit_waiting(asked.peer, now);
+        }
+    }
+
+    pub(super) fn request_overdue(&mut self, inbound: InboundId, now: Instant) {
+        self.request_ended(inbound, now);
+        self.actions.push_back(Action::Refuse { inbound, refusal: Refusal::Busy });
+    }
+
+    pub(super) fn leg_started(
+        &mut self,
+        key: StreamKey,
+        connection: ConnectionId,
+        leg: LegId,
+        now: Instant,
+    ) {
+        self.connections.add_user(connection, User::Leg(leg));
+        self.connections.remove_user(connection, User::Move(key), now);
+    }
+
+    pub(super) fn stream_closed(&mut self, key: StreamKey, now: Instant) {
+        if let Some(connection) = self.moves.target(key) {
+            self.connections.remove_user(connection, User::Move(key), now);
+        }
+        self.moves.closed(key);
+        self.guests.closed(key);
+        self.departures.settled(key);
+        self.admit_waiting(key.peer, now);
+    }
+}
+
+/// Why a stream is turned away, and the limit that it would exceed.
+struct Turned {
+    reason: Refusal,
+    counted: Option<(Asked, usize)>,
 }

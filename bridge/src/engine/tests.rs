@@ -6,6 +6,7 @@ mod connections;
 mod holds;
 mod moves;
 mod opens;
+mod paths;
 mod quiet;
 mod relays;
 mod upgrades;
@@ -28,7 +29,8 @@ use crate::{
     event::Event,
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
-    stream::StreamId,
+    stream::{StreamId, StreamKey, machine::LegId},
+    word::Word,
 };
 
 /// One engine, its virtual clock, and what it asked for so far.
@@ -36,6 +38,7 @@ struct World {
     engine: Engine,
     now: Instant,
     ids: u64,
+    legs: Vec<(ConnectionId, LegId)>,
 }
 
 impl World {
@@ -46,7 +49,7 @@ impl World {
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         change(&mut config);
-        Self { engine: Engine::new(peer(0), config, 7), now: Instant::now(), ids: 0 }
+        Self { engine: Engine::new(peer(0), config, 7), now: Instant::now(), ids: 0, legs: Vec::new() }
     }
 
     fn id(&mut self) -> u64 {
@@ -113,8 +116,31 @@ impl World {
     ) -> (ConnectionId, Vec<Action>) {
         let connection = ConnectionId(libp2p::swarm::ConnectionId::new_unchecked(self.id() as usize));
         let address = direct(9);
-        let opened = Opened { connection, dial, peer, path, direction, transport, address };
+        let limit = None;
+        let opened = Opened { connection, dial, peer, path, direction, transport, address, limit };
         (connection, self.tell(Input::ConnectionOpened(opened)))
+    }
+
+    /// A circuit that its relay ends within `lifetime`.
+    fn circuit_for(
+        &mut self,
+        peer: PeerId,
+        relay: &RelayAddr,
+        lifetime: Duration,
+        dial: Option<DialId>,
+    ) -> ConnectionId {
+        let connection = ConnectionId(libp2p::swarm::ConnectionId::new_unchecked(self.id() as usize));
+        self.tell(Input::ConnectionOpened(Opened {
+            connection,
+            dial,
+            peer,
+            path: relayed(relay),
+            direction: Direction::Outbound,
+            transport: Transport::Tcp,
+            address: direct(9),
+            limit: Some(CircuitLimit { bytes: None, duration: Some(lifetime) }),
+        }));
+        connection
     }
 
     /// The dial becomes a direct connection over TCP.
@@ -139,9 +165,32 @@ impl World {
         self.tell(Input::Identified { connection, observed, reservation: Some(HOUR) })
     }
 
+    /// The peer answers: as drivers say it, first the leg and then the stream.
     fn substream_opened(&mut self, open: OpenId, connection: ConnectionId) -> Vec<Action> {
-        let stream = StreamId::from_bytes([1; 16]);
-        self.tell(Input::SubstreamOpened { open, connection, stream })
+        self.stream_opened_as(open, connection, StreamId::from_bytes([1; 16]))
+    }
+
+    fn stream_opened_as(
+        &mut self,
+        open: OpenId,
+        connection: ConnectionId,
+        stream: StreamId,
+    ) -> Vec<Action> {
+        let pending = self.engine.opens.get(open).map(|pending| pending.peer);
+        let key = StreamKey { peer: pending.unwrap_or(peer(1)), stream };
+        let path = self.engine.path(connection).unwrap_or(Path::Direct);
+        let leg = LegId(self.id());
+        self.legs.push((connection, leg));
+        let mut actions = self.tell(Input::LegStarted { key, connection, leg });
+        actions.extend(self.tell(Input::StreamOpened { open, key, connection, path }));
+        actions
+    }
+
+    /// The last leg on a connection ends.
+    fn leg_ended(&mut self, connection: ConnectionId) -> Vec<Action> {
+        let at = self.legs.iter().rposition(|(on, _)| *on == connection).unwrap();
+        let (_, leg) = self.legs.remove(at);
+        self.tell(Input::LegEnded { connection, leg })
     }
 
     fn lost(&mut self, open: OpenId) -> Vec<Action> {
@@ -156,11 +205,36 @@ impl World {
         self.substream_opened(open, connection);
     }
 
+    /// A peer asks for a stream, and has it if the engine says so.
     fn inbound(&mut self, connection: ConnectionId, queue: Queue) -> Vec<Action> {
         let inbound = InboundId(self.id());
-        let stream = StreamId::from_bytes([2; 16]);
+        let stream = StreamId::from_bytes([self.ids as u8; 16]);
+        self.inbound_as(inbound, connection, stream, queue)
+    }
+
+    fn inbound_as(
+        &mut self,
+        inbound: InboundId,
+        connection: ConnectionId,
+        stream: StreamId,
+        queue: Queue,
+    ) -> Vec<Action> {
         let service = service();
-        self.tell(Input::InboundStream { inbound, connection, stream, service, queue })
+        let mut actions =
+            self.tell(Input::InboundStream { inbound, connection, stream, service, queue });
+        if actions.iter().any(|action| matches!(action, Action::Accept { .. })) {
+            actions.extend(self.accept(inbound, connection, stream));
+        }
+        actions
+    }
+
+    fn accept(&mut self, inbound: InboundId, connection: ConnectionId, stream: StreamId) -> Vec<Action> {
+        let key = StreamKey { peer: self.engine.peer(connection).unwrap_or(peer(1)), stream };
+        let path = self.engine.path(connection).unwrap_or(Path::Direct);
+        let leg = LegId(self.id());
+        self.legs.push((connection, leg));
+        self.tell(Input::LegStarted { key, connection, leg });
+        self.tell(Input::StreamAccepted { inbound, key, service: service(), path })
     }
 
     fn accepted(&mut self, relay: PeerId) {
@@ -234,6 +308,18 @@ fn closes(actions: &[Action]) -> Vec<ConnectionId> {
 fn failures(actions: &[Action]) -> Vec<(OpenId, &OpenError)> {
     let pick = |action| match action {
         &Action::FailOpen { open, error: OpenFailure(ref error) } => Some((open, error)),
+        _ => None,
+    };
+    actions.iter().filter_map(pick).collect()
+}
+
+/// A place that the program need not decide on.
+const FREE: Queue = Queue::Free { ask: false, services: 1 };
+
+/// What is to be said, and where.
+fn said(actions: &[Action]) -> Vec<(ConnectionId, Word)> {
+    let pick = |action: &Action| match action {
+        Action::Say { connection, word, .. } => Some((*connection, word.clone())),
         _ => None,
     };
     actions.iter().filter_map(pick).collect()

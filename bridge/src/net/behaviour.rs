@@ -10,7 +10,7 @@ use libp2p::{
     swarm::NetworkBehaviour,
 };
 
-use super::substream;
+use super::{control, substream};
 use crate::{config::Config, engine::PING_INTERVAL};
 
 /// Said in identify, so that one of ours can be told from others.
@@ -33,6 +33,7 @@ pub(crate) struct Node {
     relay: relay::client::Behaviour,
     dcutr: dcutr::Behaviour,
     pub(crate) substream: substream::Behaviour,
+    pub(crate) control: control::Behaviour,
 }
 
 impl Node {
@@ -51,6 +52,7 @@ impl Node {
             relay,
             dcutr: dcutr::Behaviour::new(keypair.public().to_peer_id()),
             substream: substream::Behaviour::new(config.deadlines.negotiate),
+            control: control::Behaviour::default(),
         }
     }
 }

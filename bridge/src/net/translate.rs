@@ -16,7 +16,7 @@ use libp2p::{
     swarm::{self, ConnectionError, DialError, ListenError, SwarmEvent},
 };
 
-use super::{behaviour::NodeEvent, local::ip_of, substream};
+use super::{behaviour::NodeEvent, control, local::ip_of, substream};
 use crate::{
     addr::{is_circuit, path_of, transport_of},
     engine::input::{CircuitLimit, DialId, Input, Opened},
@@ -115,6 +115,7 @@ pub(crate) fn translate(
 fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
     let input = match event {
         NodeEvent::Substream(event) => return Translated::Substream(event),
+        NodeEvent::Control(control::Heard { connection, word, .. }) => Input::Heard { connection, word },
         NodeEvent::Identify(identify::Event::Received { connection_id, info, .. }) => {
             Input::Identified {
                 connection: ConnectionId(connection_id),
@@ -172,6 +173,7 @@ fn opened(
         direction,
         transport: transport_of(path_address),
         address: address.clone(),
+        limit: None,
     }
 }
 

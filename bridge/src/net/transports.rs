@@ -9,9 +9,9 @@ use libp2p::{
 use super::{behaviour::Node, hangup};
 use crate::{config::Config, error::StartError};
 
-/// The engine decides when a connection is unused; libp2p's own idle timeout only catches what the
-/// engine cannot see.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// The engine alone decides when a connection is unused, also of one that is kept for months: libp2p's own idle
+/// timeout never comes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// A silent QUIC peer is given up after this, in milliseconds, counted from our last keep-alive that it
 /// answered or the first it did not: after 2.4 s at most. A NAT that maps anew breaks the direct path and

@@ -4,7 +4,7 @@
 //! Nothing in the `select!` awaits, and no payload byte comes by here.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::IpAddr,
     time::{Duration, Instant, SystemTime},
 };
@@ -18,24 +18,21 @@ use libp2p::{
         dial_opts::{DialOpts, PeerCondition},
     },
 };
-use tokio::{
-    sync::{broadcast, mpsc, oneshot},
-    task::JoinSet,
-};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
-    legs::{Purpose, Reply, Waiting},
-    streams::Streams,
+    legs::{Ends, Legs, Opening, Purpose, Reply},
+    requests::Served,
 };
 use crate::{
     addr::RelayAddr,
+    config::WhenDropped,
     engine::{
         Engine,
-        input::{Action, DialId, InboundId, Input, OpenId},
+        input::{Action, DialId, Input, OpenId},
     },
-    error::{OpenError, ServeError},
+    error::ServeError,
     event::Event,
-    incoming::{Arrival, Decision, Decisions},
     net::{
         behaviour::{Node, NodeEvent},
         local::source_towards,
@@ -43,14 +40,7 @@ use crate::{
     },
     path::{ConnectionId, Path},
     service::Service,
-    stream::{
-        Carrying, Stream, StreamKey,
-        budget::{BUDGET_BYTES_DEFAULT, Budget},
-        carrier::{Note, Notes},
-        frame::Code,
-        machine,
-        pulse::Pulse,
-    },
+    stream::{Carrying, frame::Code, machine, pulse::Pulse},
 };
 
 /// What a stream heard within this is worth more than a ping that was not answered: a timeout of one.
@@ -58,77 +48,28 @@ const HEARD_FRESH: Duration = Duration::from_secs(5);
 
 /// What an [`Endpoint`](crate::Endpoint) asks for.
 pub(crate) enum Command {
-    Open {
-        peer: PeerId,
-        service: Service,
-        ticket: Bytes,
-        reply: oneshot::Sender<Result<Stream, OpenError>>,
-    },
-    Hold {
-        peer: PeerId,
-    },
-    Learn {
-        peer: PeerId,
-        addresses: Vec<Multiaddr>,
-    },
-    Reserve {
-        relay: RelayAddr,
-    },
-    Close {
-        connection: ConnectionId,
-    },
-    Serve {
-        service: Service,
-        served: Served,
-        reply: oneshot::Sender<Result<(), ServeError>>,
-    },
+    Open { peer: PeerId, service: Service, ticket: Bytes, patience: Option<Duration>, reply: Reply },
+    Hold { peer: PeerId },
+    Learn { peer: PeerId, addresses: Vec<Multiaddr> },
+    Reserve { relay: RelayAddr },
+    Close { connection: ConnectionId },
+    Serve { service: Service, served: Served, reply: oneshot::Sender<Result<(), ServeError>> },
     Shutdown,
 }
 
-/// A service that this node answers for.
-pub(crate) struct Served {
-    pub(crate) queue: mpsc::Sender<Arrival>,
-    /// Whether the program decides on each stream.
-    pub(crate) ask: bool,
-}
-
-/// Where a connection runs.
-pub(super) struct Ends {
-    /// The peer's, or the way to it.
-    pub(super) address: Multiaddr,
-    /// Ours, for a direct connection.
-    source: Option<IpAddr>,
-    pub(super) pulse: Pulse,
-}
-
-/// Who waits for an open.
-pub(super) struct Opening {
-    pub(super) reply: Reply,
-    pub(super) ticket: Bytes,
-}
-
 pub(crate) struct Driver {
-    pub(super) swarm: Swarm<Node>,
-    pub(super) engine: Engine,
+    swarm: Swarm<Node>,
+    engine: Engine,
     commands: mpsc::Receiver<Command>,
+    /// Every program's handle is gone, and the node lives for its streams.
+    lingers: bool,
+    when_dropped: WhenDropped,
     events: broadcast::Sender<Event>,
-    pub(super) services: HashMap<Service, Served>,
-    pub(super) opens: HashMap<OpenId, Opening>,
-    pub(super) asked: HashMap<OpenId, Purpose>,
-    /// Streams whose HELLO is not answered yet.
-    pub(super) greeting: HashMap<StreamKey, OpenId>,
-    pub(super) streams: Streams,
-    pub(super) stream_config: std::sync::Arc<machine::Config>,
-    pub(super) budget: std::sync::Arc<Budget>,
-    pub(super) inbound: HashMap<InboundId, Waiting>,
-    pub(super) ends: HashMap<ConnectionId, Ends>,
+    legs: Legs,
     dialled: Dialled,
     reserved: Reserved,
-    pub(super) answers: JoinSet<()>,
-    // Unbounded, yet bounded by what streams may say: see `Note`.
-    pub(super) notes: (Notes, mpsc::UnboundedReceiver<(StreamKey, Note)>),
-    pub(super) decisions: (Decisions, mpsc::UnboundedReceiver<(InboundId, Decision)>),
-    next_id: u64,
+    /// The address of ours that each direct connection leaves from.
+    sources: HashMap<ConnectionId, IpAddr>,
 }
 
 impl Driver {
@@ -138,33 +79,25 @@ impl Driver {
         commands: mpsc::Receiver<Command>,
         events: broadcast::Sender<Event>,
         stream_config: std::sync::Arc<machine::Config>,
+        when_dropped: WhenDropped,
     ) -> Self {
         Self {
             swarm,
             engine,
             commands,
+            lingers: false,
+            when_dropped,
             events,
-            services: HashMap::new(),
-            opens: HashMap::new(),
-            asked: HashMap::new(),
-            greeting: HashMap::new(),
-            streams: Streams::default(),
-            stream_config,
-            budget: Budget::new(BUDGET_BYTES_DEFAULT),
-            inbound: HashMap::new(),
-            ends: HashMap::new(),
+            legs: Legs::new(stream_config),
             dialled: HashMap::new(),
             reserved: HashMap::new(),
-            answers: JoinSet::new(),
-            notes: mpsc::unbounded_channel(),
-            decisions: mpsc::unbounded_channel(),
-            next_id: 0,
+            sources: HashMap::new(),
         }
     }
 
     pub(crate) async fn run(mut self, listening: Vec<Multiaddr>) {
         for address in listening {
-            self.engine.handle(Input::Listening { address }, Instant::now());
+            self.legs.tell(Input::Listening { address });
         }
         loop {
             self.drain();
@@ -172,124 +105,131 @@ impl Driver {
                 return;
             }
             let timeout = self.engine.poll_timeout();
-            let input = tokio::select! {
+            tokio::select! {
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 // When the last endpoint is gone this is ready for ever, so it is asked only until then.
-                command = self.commands.recv(), if !self.engine.is_stopping() => {
-                    self.command(command.unwrap_or(Command::Shutdown))
+                command = self.commands.recv(), if !self.engine.is_stopping() && !self.lingers => {
+                    self.command(command);
                 }
-                Some((key, note)) = self.notes.1.recv() => self.note(key, note),
-                Some((inbound, decision)) = self.decisions.1.recv() => self.decided(inbound, decision),
-                Some(_) = self.answers.join_next() => None,
-                () = sleep_until(timeout) => None,
-            };
-            match input {
-                Some(input) => self.engine.handle(input, Instant::now()),
-                None => self.engine.handle_timeout(Instant::now()),
+                Some((key, note)) = self.legs.notes.1.recv() => self.legs.note(key, note),
+                Some((inbound, decision)) = self.legs.decisions.1.recv() => {
+                    self.legs.decided(inbound, decision);
+                }
+                () = self.legs.requests.answered() => {}
+                () = sleep_until(timeout) => self.engine.handle_timeout(Instant::now()),
             }
         }
     }
 
+    /// Tells the engine what happened and does what it wants, until nothing is left of either.
     fn drain(&mut self) {
-        while let Some(action) = self.engine.poll_action() {
-            self.act(action);
+        if self.lingers && self.legs.books.is_empty() {
+            self.legs.tell(Input::Shutdown);
+        }
+        loop {
+            while let Some(input) = self.legs.inputs.pop_front() {
+                self.engine.handle(input, Instant::now());
+            }
+            self.publish();
+            match self.engine.poll_action() {
+                Some(action) => self.act(action),
+                None if self.legs.inputs.is_empty() => break,
+                None => {}
+            }
         }
         if self.engine.is_stopped() {
-            self.end_streams();
-        }
-        while let Some(event) = self.engine.poll_event() {
-            self.publish(event);
+            self.legs.end_streams();
+            self.publish();
         }
     }
 
-    pub(super) fn publish(&self, event: Event) {
-        tracing::debug!(?event);
-        // Without a subscriber there is nobody to tell.
-        let _ = self.events.send(event);
+    fn publish(&mut self) {
+        let engine = std::iter::from_fn(|| self.engine.poll_event());
+        for event in engine.chain(std::mem::take::<VecDeque<Event>>(&mut self.legs.events)) {
+            tracing::debug!(?event);
+            // Without a subscriber there is nobody to tell.
+            let _ = self.events.send(event);
+        }
     }
 
-    fn command(&mut self, command: Command) -> Option<Input> {
-        match command {
-            Command::Open { peer, service, ticket, reply } => {
-                let open = OpenId(self.id());
-                self.opens.insert(open, Opening { reply, ticket });
-                Some(Input::Open { open, peer, service })
+    fn command(&mut self, command: Option<Command>) {
+        let input = match command {
+            Some(Command::Open { peer, service, ticket, patience, reply }) => {
+                let open = OpenId(self.legs.id());
+                self.legs.opens.insert(open, Opening { reply, ticket, patience });
+                Input::Open { open, peer, service }
             }
-            Command::Hold { peer } => Some(Input::Hold { peer }),
-            Command::Learn { peer, addresses } => Some(Input::Learn { peer, addresses }),
-            Command::Reserve { relay } => Some(Input::Reserve { relay }),
-            Command::Close { connection } => Some(Input::Close { connection }),
-            Command::Serve { service, served, reply } => {
-                let _ = reply.send(self.serve(service, served));
-                None
+            Some(Command::Hold { peer }) => Input::Hold { peer },
+            Some(Command::Learn { peer, addresses }) => Input::Learn { peer, addresses },
+            Some(Command::Reserve { relay }) => Input::Reserve { relay },
+            Some(Command::Close { connection }) => Input::Close { connection },
+            Some(Command::Serve { service, served, reply }) => {
+                let _ = reply.send(self.legs.requests.serve(service, served));
+                return;
             }
-            Command::Shutdown => {
+            None if self.when_dropped == WhenDropped::LastStreamEnds => {
+                self.lingers = true;
+                return;
+            }
+            Some(Command::Shutdown) | None => {
                 // The peers should not wait for a path that nobody brings.
-                for live in self.streams.all() {
+                for live in self.legs.books.all() {
                     live.shared.reset(Code::Shutdown);
                 }
-                Some(Input::Shutdown)
+                Input::Shutdown
             }
-        }
+        };
+        self.legs.tell(input);
     }
 
-    fn serve(&mut self, service: Service, served: Served) -> Result<(), ServeError> {
-        self.services.retain(|_, served| !served.queue.is_closed());
-        if self.services.contains_key(&service) {
-            return Err(ServeError::Taken { service });
-        }
-        self.services.insert(service, served);
-        Ok(())
-    }
-
-    fn swarm_event(&mut self, event: swarm::SwarmEvent<NodeEvent>) -> Option<Input> {
+    fn swarm_event(&mut self, event: swarm::SwarmEvent<NodeEvent>) {
         if self.redial_from_any_port(&event) {
-            return None;
+            return;
         }
         match translate(event, &mut self.dialled, &mut self.reserved, SystemTime::now()) {
             Translated::Input(input) => {
-                match &input {
-                    Input::ConnectionOpened(opened) => {
-                        let address = opened.address.clone();
-                        let source = opened.path.is_direct().then(|| source_towards(&address)).flatten();
-                        self.ends.insert(
-                            opened.connection,
-                            Ends { address, source, pulse: Pulse::default() },
-                        );
-                    }
-                    Input::ConnectionClosed { connection, .. } => {
-                        self.ends.remove(connection);
-                        self.inbound.retain(|_, waiting| waiting.connection != *connection);
-                        self.leave(*connection);
-                    }
-                    Input::Responsive { connection } => {
-                        if let Some(ends) = self.ends.get(connection) {
-                            ends.pulse.beat(Instant::now());
-                        }
-                    }
-                    // Its pings wait behind what its streams send.
-                    Input::Unresponsive { connection } if self.is_heard(*connection) => return None,
-                    _ => {}
+                self.note_connection(&input);
+                // Its pings wait behind what its streams send.
+                let wrong = matches!(&input, Input::Unresponsive { connection }
+                    if self.is_heard(*connection));
+                if !wrong {
+                    self.legs.tell(input);
                 }
-                Some(input)
             }
-            Translated::Substream(event) => self.substream_event(event),
+            Translated::Substream(event) => {
+                self.legs.substream_event(event, |key| self.engine.moves_to(key));
+            }
             Translated::AddressGone(ip) => {
-                let left = |ends: &Ends| ends.source == Some(ip);
-                let lost = self.ends.iter().filter(|(_, ends)| left(ends)).map(|(id, _)| *id);
-                for connection in lost.collect::<Vec<_>>() {
-                    self.engine.handle(Input::AddressGone { connection }, Instant::now());
+                let lost = self.sources.iter().filter(|(_, source)| **source == ip);
+                for connection in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    self.legs.tell(Input::AddressGone { connection });
                 }
-                None
             }
-            Translated::Nothing => None,
+            Translated::Nothing => {}
         }
     }
 
-    /// Streams on this connection look for another.
-    fn leave(&self, connection: ConnectionId) {
-        for live in self.streams.all() {
-            live.shared.connection_closed(connection);
+    /// Keeps what is known of live connections.
+    fn note_connection(&mut self, input: &Input) {
+        match input {
+            Input::ConnectionOpened(opened) => {
+                let (address, path) = (opened.address.clone(), opened.path);
+                if let Some(source) = path.is_direct().then(|| source_towards(&address)).flatten() {
+                    self.sources.insert(opened.connection, source);
+                }
+                let ends = Ends { path, address, pulse: Pulse::default() };
+                self.legs.ends.insert(opened.connection, ends);
+            }
+            Input::ConnectionClosed { connection, .. } => {
+                self.sources.remove(connection);
+                self.legs.connection_closed(*connection);
+            }
+            Input::Responsive { connection } => {
+                if let Some(ends) = self.legs.ends.get(connection) {
+                    ends.pulse.beat(Instant::now());
+                }
+            }
+            _ => {}
         }
     }
 
@@ -298,7 +238,7 @@ impl Driver {
         let relay = self.engine.peer(connection).map(|relay| Path::Relayed { relay });
         let runs = |on: &Carrying| on.connection == connection || Some(on.path) == relay;
         let since = Instant::now().checked_sub(HEARD_FRESH);
-        self.streams.all().any(|live| since.is_some_and(|since| live.shared.heard_since(since, runs)))
+        since.is_some_and(|since| self.legs.is_heard(since, runs))
     }
 
     fn act(&mut self, action: Action) {
@@ -309,30 +249,33 @@ impl Driver {
                 self.swarm.behaviour_mut().substream.add_candidate(address);
             }
             Action::OpenSubstream { open, peer, connection, service } => {
-                self.asked.insert(open, Purpose::Open { service });
+                self.legs.purposes.insert(open, Purpose::Open { service });
                 self.swarm.behaviour_mut().substream.open(open, peer, connection);
             }
             Action::MoveStream { key, connection } => {
-                let open = OpenId(self.id());
-                self.asked.insert(open, Purpose::Move { key, connection });
+                let open = OpenId(self.legs.id());
+                self.legs.purposes.insert(open, Purpose::Move { key, connection });
                 self.swarm.behaviour_mut().substream.open(open, key.peer, connection);
             }
             Action::TakePulse { connection } => {
-                let last = self.ends.get(&connection).and_then(|ends| ends.pulse.last());
-                self.engine.handle(Input::Pulse { connection, last }, Instant::now());
+                let last = self.legs.ends.get(&connection).and_then(|ends| ends.pulse.last());
+                self.legs.tell(Input::Pulse { connection, last });
             }
-            Action::Forsake { key } => self.forsake(key),
+            Action::Say { peer, connection, word } => {
+                self.swarm.behaviour_mut().control.say(peer, connection, word);
+            }
+            Action::Forsake { key } => self.legs.forsake(key),
             Action::FailOpen { open, error } => {
-                if let Some(opening) = self.opens.remove(&open) {
+                if let Some(opening) = self.legs.opens.remove(&open) {
                     let _ = opening.reply.send(Err(error.0));
                 }
             }
-            Action::Accept { inbound } => self.accept(inbound),
-            Action::Ask { inbound } => self.ask(inbound),
-            Action::Refuse { inbound, refusal } => self.refuse(inbound, refusal),
+            Action::Accept { inbound, .. } => self.legs.accept(inbound),
+            Action::Ask { inbound } => self.legs.ask(inbound),
+            Action::Refuse { inbound, refusal } => self.legs.requests.refuse(inbound, refusal),
             Action::CloseConnection { connection, dead } => {
                 if dead {
-                    self.leave(connection);
+                    self.legs.leave(connection);
                 }
                 self.swarm.close_connection(connection.0);
             }
@@ -374,7 +317,7 @@ impl Driver {
             }
             Err(error) => {
                 let reason = dial_failure(&error);
-                self.engine.handle(Input::DialFailed { dial, reason }, Instant::now());
+                self.legs.tell(Input::DialFailed { dial, reason });
             }
         }
     }
@@ -390,22 +333,8 @@ impl Driver {
             }
             Err(error) => {
                 let (relay, cause) = (relay.peer(), error.to_string());
-                self.engine.handle(Input::ReservationEnded { relay, cause }, Instant::now());
+                self.legs.tell(Input::ReservationEnded { relay, cause });
             }
-        }
-    }
-
-    pub(super) fn id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
-    }
-}
-
-/// Streams would wait for a path that nobody brings any more.
-impl Drop for Driver {
-    fn drop(&mut self) {
-        for live in self.streams.all() {
-            live.shared.abandon();
         }
     }
 }

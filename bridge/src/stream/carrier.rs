@@ -49,7 +49,7 @@ pub(crate) enum Note {
     /// No connection carries the stream any more.
     Detached { connection: Option<ConnectionId>, cause: LossCause },
     /// A leg is gone; its connection has one user less.
-    LegEnded { connection: ConnectionId },
+    LegEnded { connection: ConnectionId, leg: LegId },
     /// The stream failed.
     Failed(StreamError),
     /// Nothing more will be said. Comes once, last.
@@ -234,7 +234,7 @@ impl Inner {
     fn remove(&mut self, id: LegId) {
         if let Some(at) = self.legs.iter().position(|leg| leg.id == id) {
             let leg = self.legs.swap_remove(at);
-            self.note(Note::LegEnded { connection: leg.on.connection });
+            self.note(Note::LegEnded { connection: leg.on.connection, leg: leg.id });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use punchline_bridge::{
-    Endpoint, Event, Request, Requests, Service,
+    Endpoint, Event, OpenOptions, Request, Requests, Service,
     error::{OpenError, Refusal},
     path::Direction,
     stream::frame::{Code, TICKET_BYTES_MAX},
@@ -10,6 +10,10 @@ use punchline_bridge::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{Node, PATIENCE, QUIC, TCP, config, pair, until, within};
+
+fn presenting(ticket: Bytes) -> OpenOptions {
+    OpenOptions { ticket, ..OpenOptions::default() }
+}
 
 fn guarded() -> Service {
     "guarded".parse().unwrap()
@@ -26,7 +30,9 @@ fn opening(
     ticket: &'static [u8],
 ) -> tokio::task::JoinHandle<Result<punchline_bridge::Stream, OpenError>> {
     let (endpoint, peer): (Endpoint, _) = (client.endpoint.clone(), server.id());
-    tokio::spawn(async move { endpoint.open_with(peer, guarded(), Bytes::from_static(ticket)).await })
+    tokio::spawn(async move {
+        endpoint.open_with(peer, guarded(), presenting(Bytes::from_static(ticket))).await
+    })
 }
 
 #[tokio::test]
@@ -101,7 +107,7 @@ async fn a_request_whose_peer_has_gone_gives_no_stream() {
 async fn a_ticket_that_is_too_long_is_not_sent() {
     let (server, client) = pair(TCP).await;
     let ticket = Bytes::from(vec![0; TICKET_BYTES_MAX + 1]);
-    let error = client.endpoint.open_with(server.id(), guarded(), ticket).await.unwrap_err();
+    let error = client.endpoint.open_with(server.id(), guarded(), presenting(ticket)).await.unwrap_err();
     assert!(matches!(error, OpenError::Ticket { length, limit } if length > limit));
 }
 

@@ -8,20 +8,10 @@
 use std::time::{Duration, Instant};
 
 use super::{Connection, Connections};
-use crate::path::ConnectionId;
-
-/// Pings of each connection come so often: with [`PATIENCE`] and the way to another connection, an idle
-/// stream leaves a dead path within 3 s.
-pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(1500);
-
-/// For an answer to a ping, beside twice what they took lately.
-const PATIENCE: Duration = Duration::from_millis(800);
-
-/// More than this, an answer did not take: its peer, or we, were asleep.
-const TOOK_MAX: Duration = Duration::from_secs(4);
-
-/// A host that runs us so much after a deadline was too busy for us to have listened.
-const LATE: Duration = Duration::from_millis(250);
+use crate::{
+    engine::liveness::{LATE, PING_INTERVAL, PING_PATIENCE, TOOK_MAX},
+    path::ConnectionId,
+};
 
 impl Connections {
     /// The peer answered a ping on it. True if it was suspect.
@@ -77,7 +67,7 @@ impl Connections {
 
 impl Connection {
     fn is_watched(&self) -> bool {
-        self.users > 0 && !self.is_closing()
+        self.is_used() && !self.is_closing()
     }
 
     /// A ping was answered so long after the one before, or, the first, after the connection opened. What
@@ -92,6 +82,6 @@ impl Connection {
     }
 
     fn patience(&self) -> Duration {
-        PATIENCE + self.took.unwrap_or_default() * 2
+        PING_PATIENCE + self.took.unwrap_or_default() * 2
     }
 }

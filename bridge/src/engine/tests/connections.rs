@@ -26,9 +26,9 @@ fn the_grace_starts_when_the_last_stream_ends() {
     world.stream_on(circuit, peer(1));
     world.stream_on(circuit, peer(1));
     assert_eq!(closes(&world.pass(HOUR)), []);
-    world.tell(Input::LegEnded { connection: circuit });
+    world.leg_ended(circuit);
     assert_eq!(closes(&world.pass(HOUR)), [], "one stream is left");
-    world.tell(Input::LegEnded { connection: circuit });
+    world.leg_ended(circuit);
     assert_eq!(closes(&world.pass(grace().0 - MS)), []);
     assert_eq!(closes(&world.pass(MS)), [circuit]);
 }
@@ -37,7 +37,7 @@ fn the_grace_starts_when_the_last_stream_ends() {
 fn an_inbound_stream_keeps_its_connection() {
     let mut world = World::new();
     let connection = world.connected(peer(1), Path::Direct, Transport::Tcp);
-    world.inbound(connection, Queue::Free { ask: false });
+    world.inbound(connection, FREE);
     assert_eq!(closes(&world.pass(HOUR)), []);
 }
 
@@ -93,7 +93,7 @@ fn shutdown_fails_the_opens_closes_the_connections_and_ends_with_the_last_one() 
     let (_, actions) = world.open(peer(1));
     assert!(matches!(failures(&actions)[..], [(_, OpenError::Shutdown)]));
     assert!(matches!(
-        world.inbound(connection, Queue::Free { ask: false })[..],
+        world.inbound(connection, FREE)[..],
         [Action::Refuse { refusal: Refusal::Shutdown, .. }]
     ));
     assert!(!world.engine.is_stopped());

@@ -16,7 +16,8 @@ fn a_held_peer_is_reached_for_again_and_again_with_backoff() {
     let mut world = World::new();
     world.learn(peer(1), &[direct(1)]);
     let mut actions = world.tell(Input::Hold { peer: peer(1) });
-    for (failures, wait) in [(1, 500), (2, 1000), (3, 2000), (4, 4000), (5, 4000)] {
+    let waits = [500, 1_000, 2_000, 4_000, 8_000, 30_000, 32_000, 64_000, 128_000, 256_000, 300_000];
+    for (failures, wait) in (1..).zip(waits) {
         world.dial_failed(dials(&actions)[0].0);
         assert_eq!(unreachable(&world.events()), [(failures, wait)]);
         assert_eq!(dials(&world.pass(Duration::from_millis(wait) - MS)), []);
@@ -58,16 +59,133 @@ fn a_request_counts_as_a_stream_of_its_peer_and_is_said_to_be_open_when_it_is_ac
     let mut world = World::with(|config| config.limits.streams_per_peer = 1);
     let connection = world.connected(peer(1), Path::Direct, Transport::Tcp);
     world.events();
-    assert!(matches!(world.inbound(connection, Queue::Free { ask: true })[..], [Action::Ask { .. }]));
+    let ask = Queue::Free { ask: true, services: 1 };
+    let (inbound, stream) = (InboundId(100), StreamId::from_bytes([2; 16]));
+    let actions = world.inbound_as(inbound, connection, stream, ask);
+    assert!(matches!(actions[..], [Action::Ask { .. }]));
     assert!(matches!(
-        world.inbound(connection, Queue::Free { ask: true })[..],
+        world.inbound(connection, ask)[..],
         [Action::Refuse { refusal: crate::error::Refusal::Busy, .. }]
     ));
     let opened = |event: &Event| matches!(event, Event::StreamOpened { .. });
     assert!(!world.events().iter().any(opened));
-    let stream = StreamId::from_bytes([2; 16]);
-    world.tell(Input::RequestAccepted { connection, stream, service: service() });
+    world.accept(inbound, connection, stream);
     assert!(world.events().iter().any(opened));
-    world.tell(Input::LegEnded { connection });
-    assert!(matches!(world.inbound(connection, Queue::Free { ask: true })[..], [Action::Ask { .. }]));
+    world.leg_ended(connection);
+    world.tell(Input::StreamClosed { key: StreamKey { peer: peer(1), stream } });
+    assert!(matches!(world.inbound(connection, ask)[..], [Action::Ask { .. }]));
+}
+
+#[test]
+fn a_kept_connection_is_known_to_the_peer_and_moves_with_the_best_one() {
+    let mut world = World::new();
+    world.learn(peer(1), &[direct(1)]);
+    let actions = world.tell(Input::Hold { peer: peer(1) });
+    let dial = dials(&actions)[0].0;
+    let path = relayed(&relay(9));
+    let (circuit, actions) = world.established(peer(1), path, Transport::Tcp, None, Direction::Outbound);
+    assert_eq!(said(&actions), [(circuit, Word::Hold(true))]);
+    let (direct, actions) = world.dialled(peer(1), dial);
+    assert_eq!(said(&actions), [(circuit, Word::Hold(false)), (direct, Word::Hold(true))]);
+    assert_eq!(said(&world.closed(direct)), [(circuit, Word::Hold(true))]);
+}
+
+#[test]
+fn a_connection_that_the_peer_asks_us_to_keep_is_kept_until_it_says_otherwise() {
+    let mut world = World::new();
+    let connection = world.connected(peer(1), relayed(&relay(9)), Transport::Tcp);
+    world.tell(Input::Heard { connection, word: Word::Hold(true) });
+    assert_eq!(closes(&world.pass(100 * HOUR)), []);
+    world.tell(Input::Heard { connection, word: Word::Hold(false) });
+    assert_eq!(closes(&world.pass(10 * S)), [connection]);
+}
+
+#[test]
+fn a_peer_has_one_connection_kept_and_all_peers_together_no_more_than_the_limit() {
+    let mut world = World::with(|config| config.limits.held_by_peers = 2);
+    let all: Vec<_> =
+        [1, 1, 2, 3].map(|seed| world.connected(peer(seed), Path::Direct, Transport::Tcp)).into();
+    for connection in &all {
+        world.tell(Input::Heard { connection: *connection, word: Word::Hold(true) });
+    }
+    assert_eq!(closes(&world.pass(HOUR)), [all[0], all[3]]);
+    world.closed(all[1]);
+    let late = world.connected(peer(4), Path::Direct, Transport::Tcp);
+    world.tell(Input::Heard { connection: late, word: Word::Hold(true) });
+    assert_eq!(closes(&world.pass(HOUR)), [], "the place of one that is gone is free");
+}
+
+#[test]
+fn a_peer_that_closes_what_is_kept_again_and_again_costs_ever_less() {
+    let mut world = World::new();
+    world.learn(peer(1), &[direct(1)]);
+    let mut actions = world.tell(Input::Hold { peer: peer(1) });
+    let mut made = 0;
+    let end = world.now + HOUR;
+    while world.now < end {
+        for (dial, _, _) in dials(&actions) {
+            made += 1;
+            let (connection, _) = world.dialled(peer(1), dial);
+            world.pass(60 * S);
+            actions = world.closed(connection);
+        }
+        if dials(&actions).is_empty() {
+            actions = world.pass(S);
+        }
+    }
+    assert!(made <= 20, "{made} connections in an hour");
+}
+
+#[test]
+fn a_relay_that_says_that_a_missing_peer_is_there_ends_the_wait_but_not_again_and_again() {
+    let mut world = World::new();
+    let link = world.reserved(&relay(9));
+    world.learn(peer(1), &[relay(9).circuit_to(peer(1))]);
+    let actions = world.tell(Input::Hold { peer: peer(1) });
+    let failed = |dial| Input::DialFailed { dial, reason: DialFailureReason::NoReservation };
+    let actions = world.tell(failed(dials(&actions)[0].0));
+    assert_eq!(said(&actions), [(link, Word::Watch(vec![peer(1)]))]);
+    let mut pending = None;
+    for _ in 0..12 {
+        let actions = world.pass(1000 * S);
+        for (dial, _, _) in dials(&actions) {
+            pending = world.tell(failed(dial)).pop();
+        }
+    }
+    assert_eq!(pending, None);
+    let here = Input::Heard { connection: link, word: Word::Present(peer(1)) };
+    let actions = world.tell(here.clone());
+    let [(dial, ..)] = dials(&actions)[..] else { panic!("{actions:?}") };
+    world.tell(failed(dial));
+    assert_eq!(dials(&world.tell(here.clone())), [], "once is enough for a while");
+    let stranger = world.connected(peer(5), Path::Direct, Transport::Tcp);
+    world.pass(20 * S);
+    let lie = Input::Heard { connection: stranger, word: Word::Present(peer(1)) };
+    assert_eq!(dials(&world.tell(lie)), [], "only relays in use are heard");
+    let (dial, _, _) = dials(&world.tell(here))[0];
+    let path = relayed(&relay(9));
+    let (_, actions) = world.established(peer(1), path, Transport::Tcp, Some(dial), Direction::Outbound);
+    assert!(said(&actions).contains(&(link, Word::Watch(Vec::new()))), "{actions:?}");
+}
+
+#[test]
+fn many_dead_peers_share_what_one_may_ask() {
+    let mut world = World::new();
+    world.reserved(&relay(9));
+    let peers: Vec<PeerId> = (10..60).map(peer).collect();
+    let mut actions = Vec::new();
+    for dead in &peers {
+        world.learn(*dead, &[relay(9).circuit_to(*dead)]);
+        actions.extend(world.tell(Input::Hold { peer: *dead }));
+    }
+    let mut last_hour = 0;
+    for second in 0..4 * 3600 {
+        for (dial, _, _) in dials(&actions) {
+            last_hour += u32::from(second > 3 * 3600);
+            let reason = DialFailureReason::NoReservation;
+            world.tell(Input::DialFailed { dial, reason });
+        }
+        actions = world.pass(S);
+    }
+    assert!((60..=150).contains(&last_hour), "{last_hour} dials in an hour for fifty dead peers");
 }

@@ -33,6 +33,12 @@ impl World {
         self.tell(Input::MoveFailed { key: key(), connection, silent })
     }
 
+    /// A stream that the peer opened.
+    fn guest(&mut self, connection: ConnectionId) {
+        let inbound = InboundId(self.id());
+        self.inbound_as(inbound, connection, StreamId::from_bytes([2; 16]), FREE);
+    }
+
     fn detached(&mut self, connection: ConnectionId, silent: bool) -> Vec<Action> {
         self.tell(Input::StreamDetached { key: key(), connection: Some(connection), silent })
     }
@@ -97,9 +103,8 @@ fn a_stream_without_a_path_reaches_for_its_peer_and_takes_what_comes() {
     world.learn(peer(1), &[direct(1)]);
     let (lost, _) = world.direct(Transport::Tcp);
     world.stream_on(lost, peer(1));
-    world.closed(lost);
-    let actions = world.detached(lost, false);
-    assert_eq!(moves(&actions), []);
+    let actions = world.closed(lost);
+    assert_eq!(moves(&world.detached(lost, false)), []);
     let dial = dials(&actions)[0].0;
     let (found, actions) = world.dialled(peer(1), dial);
     assert_eq!(moves(&actions), [found]);
@@ -111,8 +116,8 @@ fn a_peer_that_is_not_found_is_looked_for_again_ever_more_rarely() {
     world.learn(peer(1), &[direct(1)]);
     let (lost, _) = world.direct(Transport::Tcp);
     world.stream_on(lost, peer(1));
-    world.closed(lost);
-    let mut dial = dials(&world.detached(lost, false))[0].0;
+    let mut dial = dials(&world.closed(lost))[0].0;
+    world.detached(lost, false);
     for wait in [250, 500, 1000, 2000, 4000, 4000] {
         assert_eq!(dials(&world.dial_failed(dial)), []);
         assert_eq!(dials(&world.pass(wait * MS - MS)), []);
@@ -185,13 +190,13 @@ fn a_stream_that_tried_a_dying_connection_does_not_wait_but_once_only() {
 }
 
 #[test]
-fn when_one_stream_is_spared_its_wait_the_others_beside_it_are_too() {
+fn when_the_wait_of_one_stream_is_waived_those_of_the_others_are_too() {
     let mut world = World::new();
     let (dying, _) = world.direct(Transport::Tcp);
     world.stream_on(dying, peer(1));
     let (open, _) = world.open(peer(1));
     let other = StreamKey { peer: peer(1), stream: StreamId::from_bytes([3; 16]) };
-    world.tell(Input::SubstreamOpened { open, connection: dying, stream: other.stream });
+    world.stream_opened_as(open, dying, other.stream);
     let circuit = world.relayed();
     for key in [key(), other] {
         world.tell(Input::StreamDetached { key, connection: Some(dying), silent: false });
@@ -273,7 +278,7 @@ fn a_stream_that_the_peer_opened_is_not_ours_to_move() {
     let mut world = World::new();
     world.learn(peer(1), &[direct(1)]);
     let circuit = world.relayed();
-    world.inbound(circuit, Queue::Free { ask: false });
+    world.guest(circuit);
     let (_, actions) = world.direct(Transport::Tcp);
     assert_eq!(moves(&actions), []);
     let stream = StreamId::from_bytes([2; 16]);
@@ -297,7 +302,7 @@ fn a_peers_stream_waits_while_only_older_connections_are_up() {
     let mut world = World::new();
     world.relayed();
     let (lost, _) = world.direct(Transport::Tcp);
-    world.inbound(lost, Queue::Free { ask: false });
+    world.guest(lost);
     assert!(!forsaken(&mut world, lost));
 }
 
@@ -305,7 +310,7 @@ fn a_peers_stream_waits_while_only_older_connections_are_up() {
 fn a_peers_stream_is_given_up_when_the_peer_came_back_and_did_not_move_it() {
     let mut world = World::new();
     let lost = world.relayed();
-    world.inbound(lost, Queue::Free { ask: false });
+    world.guest(lost);
     world.pass(MS);
     world.direct(Transport::Tcp);
     assert!(forsaken(&mut world, lost));
@@ -315,7 +320,7 @@ fn a_peers_stream_is_given_up_when_the_peer_came_back_and_did_not_move_it() {
 fn a_newer_connection_that_was_there_while_the_lost_one_answered_proves_nothing() {
     let mut world = World::new();
     let lost = world.relayed();
-    world.inbound(lost, Queue::Free { ask: false });
+    world.guest(lost);
     world.pass(MS);
     world.direct(Transport::Tcp);
     world.pass(MS);

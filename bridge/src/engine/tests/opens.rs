@@ -238,6 +238,7 @@ fn a_substream_that_opens_after_the_deadline_leaves_nothing_behind() {
     world.pass(Config::default().deadlines.open);
     world.events();
     world.substream_opened(open, connection);
+    world.leg_ended(connection);
     assert!(world.events().is_empty());
     assert_eq!(closes(&world.pass(Config::default().deadlines.direct_grace)), [connection]);
 }
@@ -252,24 +253,31 @@ fn one_open_more_than_the_limit_is_refused() {
 }
 
 #[test]
-fn one_stream_more_than_a_peer_may_have_is_refused_in_both_directions() {
+fn of_one_stream_more_than_a_peer_may_have_ours_waits_and_the_peers_is_refused() {
     let mut world = World::with(|config| config.limits.streams_per_peer = 2);
     let connection = world.connected(peer(1), Path::Direct, Transport::Tcp);
     world.stream_on(connection, peer(1));
-    assert!(matches!(
-        world.inbound(connection, Queue::Free { ask: false })[..],
-        [Action::Accept { .. }]
-    ));
+    assert!(matches!(world.inbound(connection, FREE)[..], [Action::Accept { .. }]));
     world.events();
     assert!(matches!(
-        world.inbound(connection, Queue::Free { ask: false })[..],
+        world.inbound(connection, FREE)[..],
         [Action::Refuse { refusal: Refusal::Busy, .. }]
     ));
     assert!(matches!(world.events()[..], [Event::Refused { what: Asked::StreamOfPeer, limit: 2, .. }]));
     let (_, actions) = world.open(peer(1));
-    assert!(matches!(failures(&actions)[..], [(_, OpenError::StreamsOfPeer { limit: 2, .. })]));
-    world.tell(Input::LegEnded { connection });
-    assert_eq!(opens_on(&world.open(peer(1)).1), [connection]);
+    assert_eq!(actions, []);
+    let key = StreamKey { peer: peer(1), stream: StreamId::from_bytes([1; 16]) };
+    assert_eq!(opens_on(&world.tell(Input::StreamClosed { key })), [connection]);
+}
+
+#[test]
+fn an_open_that_waits_for_another_stream_to_end_says_so_at_its_deadline() {
+    let mut world = World::with(|config| config.limits.streams_per_peer = 1);
+    let connection = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    world.stream_on(connection, peer(1));
+    world.open(peer(1));
+    let actions = world.pass(Config::default().deadlines.open);
+    assert!(matches!(failures(&actions)[..], [(_, OpenError::StreamsOfPeer { limit: 1, .. })]));
 }
 
 #[test]

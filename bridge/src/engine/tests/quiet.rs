@@ -13,7 +13,11 @@ fn key() -> StreamKey {
 
 /// A stream of ours on a direct connection whose peer answered a ping just now.
 fn world() -> (World, ConnectionId) {
-    let mut world = World::new();
+    world_with(|_| {})
+}
+
+fn world_with(change: impl FnOnce(&mut Config)) -> (World, ConnectionId) {
+    let mut world = World::with(change);
     world.learn(peer(1), &[direct(1)]);
     let (on, _) = world.established(peer(1), Path::Direct, Transport::Tcp, None, Direction::Inbound);
     world.stream_on(on, peer(1));
@@ -50,7 +54,7 @@ impl World {
     fn another_stream(&mut self, connection: ConnectionId, stream: u8) {
         let (open, _) = self.open(peer(1));
         let stream = StreamId::from_bytes([stream; 16]);
-        self.tell(Input::SubstreamOpened { open, connection, stream });
+        self.stream_opened_as(open, connection, stream);
     }
 }
 
@@ -231,13 +235,14 @@ fn who_was_too_busy_to_listen_waits_anew() {
 
 #[test]
 fn a_thousand_idle_streams_take_one_pulse() {
-    let (mut world, on) = world();
+    let (mut world, on) = world_with(|config| config.limits.streams_per_peer = 1001);
     for stream in 1_u16..=1000 {
         let (open, _) = world.open(peer(1));
         let mut id = [9; 16];
         id[..2].copy_from_slice(&stream.to_be_bytes());
-        world.tell(Input::SubstreamOpened { open, connection: on, stream: StreamId::from_bytes(id) });
+        world.stream_opened_as(open, on, StreamId::from_bytes(id));
     }
+    assert_eq!(world.engine.streams_of(peer(1)), 1001);
     assert_eq!(pulses(&world.pass(60 * S)), [on]);
 }
 

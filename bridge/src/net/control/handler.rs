@@ -18,8 +18,8 @@ use libp2p::{
     },
 };
 
-use super::word::{CONTROL_PROTOCOL, Sentence, Word};
-use crate::net::delimited;
+use super::word::{CONTROL_PROTOCOL, Sentence};
+use crate::{net::delimited, word::Word};
 
 /// Words that wait to be said on one connection. A peer that does not read them misses the oldest.
 const WORDS_MAX: usize = 64;

@@ -21,9 +21,7 @@ use libp2p::{
 };
 
 use self::handler::Handler;
-use crate::path::ConnectionId;
-
-pub(crate) use self::word::{WATCHED_MAX, Word};
+use crate::{path::ConnectionId, word::Word};
 
 /// The other end of a connection said something.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The driver's books of streams: who they are, what they said, how those that ended went.
+//! The books of streams: who they are, what they said, how those that ended went.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Streams that ended and whose peer may not know. The oldest is forgotten first; its peer then hears
+/// Books that ended and whose peer may not know. The oldest is forgotten first; its peer then hears
 /// that the stream is unknown, and takes a finished one for lost.
 const TOMBSTONES_MAX: usize = 4096;
 
@@ -36,12 +36,12 @@ struct Tombstone {
 
 /// All streams of this node. Bounded by the engine's limit of streams per peer and of connections.
 #[derive(Default)]
-pub(super) struct Streams {
+pub(super) struct Books {
     live: HashMap<StreamKey, Live>,
     tombstones: VecDeque<Tombstone>,
 }
 
-impl Streams {
+impl Books {
     pub(super) fn insert(&mut self, key: StreamKey, shared: Arc<Shared>, announced: bool) {
         self.live.insert(key, Live { shared, failure: None, announced });
     }
@@ -72,6 +72,11 @@ impl Streams {
     /// What to answer a peer that asks for a stream which is not live.
     pub(super) fn farewell(&self, key: StreamKey) -> Option<Farewell> {
         self.tombstones.iter().rev().find(|stone| stone.key == key).map(|stone| stone.farewell)
+    }
+
+    /// Whether no stream lives.
+    pub(super) fn is_empty(&self) -> bool {
+        self.live.is_empty()
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Live> {

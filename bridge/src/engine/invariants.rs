@@ -1,0 +1,31 @@
+//! What must hold after every input, whatever drivers and peers do. Checked in tests and debug builds.
+
+use super::{Engine, connections::User};
+
+impl Engine {
+    /// The first rule that does not hold.
+    pub(crate) fn broken_invariant(&self) -> Option<String> {
+        if !self.connections.is_consistent() {
+            return Some("the books of connections contradict each other".to_owned());
+        }
+        for (connection, user) in self.connections.users() {
+            let known = match user {
+                User::Open(open) => self.opens.get(open).is_some_and(|open| open.on == Some(connection)),
+                User::Request(inbound) => self.requests.contains(inbound),
+                // The driver answers each move and ends each leg.
+                User::Move(_) | User::Leg(_) => true,
+            };
+            if !known {
+                return Some(format!("connection {connection} is used by {user:?}, which is not there"));
+            }
+        }
+        self.opens
+            .negotiating()
+            .find(|(open, on)| {
+                self.connections
+                    .get(*on)
+                    .is_some_and(|_| !self.connections.is_user(*on, User::Open(*open)))
+            })
+            .map(|(open, on)| format!("{open:?} negotiates on connection {on} and does not keep it"))
+    }
+}

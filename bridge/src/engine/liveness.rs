@@ -1,0 +1,39 @@
+//! What speaks for and against the life of a path, and of a peer; how long each is waited for.
+//!
+//! | evidence | wait | verdict | what follows |
+//! |---|---|---|---|
+//! | a ping is not answered, nothing else is heard | [`PING_INTERVAL`] + [`PING_PATIENCE`] + twice what pings took | the connection is *suspect* | our streams leave it; the peer is dialled by every way |
+//! | a stream meets silence (its own patience: `stream`, `silence_max`) | none | suspect | the same |
+//! | a stream meets silence twice, soon after it came | none | connections of this kind are *demoted* | others are taken, for a while |
+//! | anything is heard on a suspect connection | none | it lives | streams may come back |
+//! | the peer's system closed or reset a direct connection that had answered within [`FRESH`] | `Deadlines::absence` for any new connection | the peer's process is gone | its streams without a path end |
+//! | a relay says that the peer's system closed its link | the same | the same | the same, for streams whose path is lost |
+//! | a circuit ends | none | nothing: limits, the relay's restart and the peer's death look alike | the peer is dialled |
+//! | a peer is back and does not move its stream | [`ORPHANED`] | it was restarted | the stream ends |
+//! | no path | the stream's patience | the peer is away | the stream ends |
+//! | libp2p's ping fails | 18 s in all | the connection is dead | it is closed |
+//!
+//! Our process may have slept, or its host may have been too busy to run it: a verdict that comes more than
+//! [`LATE`] after its time is put off.
+
+use std::time::Duration;
+
+/// Each connection is pinged so often, by both ends. The other durations follow from it.
+pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(1500);
+
+/// For an answer to a ping, beside twice what they took lately: with the interval and the way to another
+/// connection, an idle stream leaves a dead path within 3 s.
+pub(crate) const PING_PATIENCE: Duration = Duration::from_millis(800);
+
+/// More than this, an answer did not take: its peer, or we, were asleep.
+pub(crate) const TOOK_MAX: Duration = Duration::from_secs(4);
+
+/// A host that runs us so much after a deadline was too busy for us to have listened.
+pub(crate) const LATE: Duration = Duration::from_millis(250);
+
+/// An answer is fresh for two intervals and a second.
+pub(crate) const FRESH: Duration =
+    PING_INTERVAL.saturating_mul(2).saturating_add(Duration::from_secs(1));
+
+/// For an opener that is connected to move its stream: a failed move or two included, on a busy machine.
+pub(crate) const ORPHANED: Duration = PING_INTERVAL.saturating_mul(4);
