@@ -2,8 +2,11 @@
 
 use futures::{AsyncWriteExt, StreamExt};
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, SwarmBuilder, identity::Keypair, noise,
-    swarm::dial_opts::DialOpts, tcp, yamux,
+    Multiaddr, PeerId, StreamProtocol, SwarmBuilder,
+    identity::Keypair,
+    noise,
+    swarm::{SwarmEvent, dial_opts::DialOpts},
+    tcp, yamux,
 };
 use libp2p_stream as stream;
 
@@ -11,8 +14,9 @@ use crate::world::{QUIC, TCP, config, exchange, pair_with, within};
 
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/punchline/stream/1");
 
-/// A swarm that opens substreams of our protocol and then does as it likes.
-pub(crate) fn attacker(peer: PeerId, address: Multiaddr) -> stream::Control {
+/// A swarm that opens substreams of our protocol and then does as it likes. It is connected: libp2p-stream loses
+/// an open that comes while another dial is under way.
+pub(crate) async fn attacker(peer: PeerId, address: Multiaddr) -> stream::Control {
     let mut swarm = SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
@@ -23,6 +27,10 @@ pub(crate) fn attacker(peer: PeerId, address: Multiaddr) -> stream::Control {
         .build();
     let control = swarm.behaviour().new_control();
     swarm.dial(DialOpts::peer_id(peer).addresses(vec![address]).build()).unwrap();
+    within("the attacker's connection", async {
+        while !matches!(swarm.next().await, Some(SwarmEvent::ConnectionEstablished { .. })) {}
+    })
+    .await;
     tokio::spawn(async move { while swarm.next().await.is_some() {} });
     control
 }
@@ -32,7 +40,7 @@ const SILENT: usize = 150;
 
 async fn silence_neither_stalls_nor_kills_the_node(listen: &str) {
     let (server, client) = pair_with(config(listen), config(listen)).await;
-    let mut attacker = attacker(server.id(), server.endpoint.listening()[0].clone());
+    let mut attacker = attacker(server.id(), server.endpoint.listening()[0].clone()).await;
     let mut held = Vec::new();
     for _ in 0..SILENT {
         // Past what the victim negotiates at once an open waits; one that does is proof enough.
@@ -59,7 +67,7 @@ async fn silent_substreams_neither_stall_nor_kill_the_node_over_quic() {
 #[tokio::test]
 async fn garbage_neither_stalls_nor_kills_the_node() {
     let (server, client) = pair_with(config(TCP), config(TCP)).await;
-    let mut attacker = attacker(server.id(), server.endpoint.listening()[0].clone());
+    let mut attacker = attacker(server.id(), server.endpoint.listening()[0].clone()).await;
     for length in [1, 17, 18, 19, 100, 65_536] {
         for _ in 0..10 {
             let opened = attacker.open_stream(server.id(), PROTOCOL);

@@ -395,7 +395,7 @@ async fn a_stranger_who_knows_the_id_of_a_stream_is_told_that_there_is_none() {
     let mut ends = Ends::direct(config(TCP)).await;
     let stream = ends.near.facts().stream;
     for victim in [&ends.server, &ends.client] {
-        let mut stranger = attacker(victim.id(), victim.endpoint.listening()[0].clone());
+        let mut stranger = attacker(victim.id(), victim.endpoint.listening()[0].clone()).await;
         let mut io = within("a leg", stranger.open_stream(victim.id(), PROTOCOL)).await.unwrap();
         let mut out = BytesMut::new();
         Frame::Move(Move { stream, epoch: 7, received: 0, limit: 1 << 20 }).encode(&mut out);
