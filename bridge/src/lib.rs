@@ -26,7 +26,6 @@ mod net;
 mod node;
 pub mod path;
 pub mod relay;
-mod service;
 pub mod stream;
 mod word;
 
@@ -37,7 +36,9 @@ pub use self::{
     event::Event,
     incoming::{Incoming, Request, Requests},
     path::Path,
-    service::{SERVICE_NAME_BYTES_MAX, Service, ServiceError},
     stream::{Stream, StreamFacts, StreamId},
 };
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
+pub use punchline_stream::{SERVICE_NAME_BYTES_MAX, Service, ServiceError};
+
+pub(crate) use punchline_stream::service;

@@ -7,16 +7,11 @@ use std::fmt;
 use libp2p::PeerId;
 use serde::{Serialize, Serializer};
 
+pub use punchline_stream::Direction;
+
 /// One secured, multiplexed libp2p link of this node. Unique within the process, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub(crate) libp2p::swarm::ConnectionId);
-
-impl ConnectionId {
-    /// What a stream over a pipe that is no connection says; no connection of a swarm has it.
-    pub(crate) fn none() -> Self {
-        Self(libp2p::swarm::ConnectionId::new_unchecked(usize::MAX))
-    }
-}
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,14 +84,4 @@ impl fmt::Display for Transport {
             Self::Quic => "quic",
         })
     }
-}
-
-/// Who started a connection or a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// This node did.
-    Outbound,
-    /// The peer did.
-    Inbound,
 }

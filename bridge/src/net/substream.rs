@@ -31,8 +31,7 @@ use crate::{
     engine::input::{OpenId, SubstreamFailure},
     path::ConnectionId,
     stream::{
-        PROTOCOL,
-        first::{FirstError, first_frame},
+        FirstError, PROTOCOL, first_frame,
         frame::{Code, Frame, FrameError, Hello, Move},
     },
 };

@@ -2,15 +2,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
     event::StreamEnd,
     stream::{
-        StreamKey,
-        carrier::Shared,
+        Handle, StreamKey,
         frame::Code,
         machine::{Farewell, StreamError},
     },
@@ -22,7 +20,7 @@ const TOMBSTONES_MAX: usize = 4096;
 
 /// A live stream.
 pub(super) struct Live {
-    pub(super) shared: Arc<Shared>,
+    pub(super) handle: Handle,
     pub(super) failure: Option<StreamError>,
     /// Whether the program has it: opened and accepted.
     pub(super) announced: bool,
@@ -42,8 +40,8 @@ pub(super) struct Books {
 }
 
 impl Books {
-    pub(super) fn insert(&mut self, key: StreamKey, shared: Arc<Shared>, announced: bool) {
-        self.live.insert(key, Live { shared, failure: None, announced });
+    pub(super) fn insert(&mut self, key: StreamKey, handle: Handle, announced: bool) {
+        self.live.insert(key, Live { handle, failure: None, announced });
     }
 
     pub(super) fn get_mut(&mut self, key: StreamKey) -> Option<&mut Live> {

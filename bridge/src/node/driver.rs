@@ -40,7 +40,7 @@ use crate::{
     },
     path::{ConnectionId, Path},
     service::Service,
-    stream::{Carrying, frame::Code, machine, pulse::Pulse},
+    stream::{Carrying, Meter, Pulse, frame::Code, machine},
 };
 
 /// What a stream heard within this is worth more than a ping that was not answered: a timeout of one.
@@ -115,6 +115,9 @@ impl Driver {
                 Some((inbound, decision)) = self.legs.decisions.1.recv() => {
                     self.legs.decided(inbound, decision);
                 }
+                Some(connection) = self.legs.nearly_spent.1.recv() => {
+                    self.legs.tell(Input::NearlySpent { connection });
+                }
                 () = self.legs.requests.answered() => {}
                 () = sleep_until(timeout) => self.engine.handle_timeout(Instant::now()),
             }
@@ -174,7 +177,7 @@ impl Driver {
             Some(Command::Shutdown) | None => {
                 // The peers should not wait for a path that nobody brings.
                 for live in self.legs.books.all() {
-                    live.shared.reset(Code::Shutdown);
+                    live.handle.reset(Code::Shutdown);
                 }
                 Input::Shutdown
             }
@@ -217,7 +220,10 @@ impl Driver {
                 if let Some(source) = path.is_direct().then(|| source_towards(&address)).flatten() {
                     self.sources.insert(opened.connection, source);
                 }
-                let ends = Ends { path, address, pulse: Pulse::default() };
+                let limit = opened.limit.and_then(|limit| limit.bytes);
+                let tell = &self.legs.nearly_spent.0;
+                let meter = limit.map(|limit| Meter::new(opened.connection, limit, tell.clone()));
+                let ends = Ends { path, address, pulse: Pulse::default(), meter };
                 self.legs.ends.insert(opened.connection, ends);
             }
             Input::ConnectionClosed { connection, .. } => {

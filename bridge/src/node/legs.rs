@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
+use punchline_stream::{Facts, Notes};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -23,16 +24,17 @@ use crate::{
     path::{ConnectionId, Direction, Path},
     service::Service,
     stream::{
-        Carrying, Stream, StreamFacts, StreamId, StreamKey,
+        Ask, Carrying, Handle, Meter, NearlySpent, Note, Pulse, Stream, StreamId, StreamKey,
         budget::{BUDGET_BYTES_DEFAULT, Budget},
-        carrier::{Ask, Note, Notes, Shared},
         frame::Code,
         machine::{self, Farewell, LegId, Machine, StreamError},
-        pulse::Pulse,
     },
 };
 
 pub(super) type Reply = oneshot::Sender<Result<Stream, OpenError>>;
+
+/// Where the streams of this node say what became of them.
+type NoteSender = mpsc::UnboundedSender<(StreamKey, Note)>;
 
 /// Who waits for an open.
 pub(super) struct Opening {
@@ -54,6 +56,8 @@ pub(super) struct Ends {
     pub(super) address: Multiaddr,
     /// When anything was heard on it.
     pub(super) pulse: Pulse,
+    /// What it has carried, if a relay limits that.
+    pub(super) meter: Option<Meter>,
 }
 
 /// The streams of a node and all that is under way about them. What is to be told to the engine and to the
@@ -71,8 +75,9 @@ pub(super) struct Legs {
     pub(super) stream_config: Arc<machine::Config>,
     pub(super) budget: Arc<Budget>,
     // Unbounded, yet bounded by what streams may say: see `Note`.
-    pub(super) notes: (Notes, mpsc::UnboundedReceiver<(StreamKey, Note)>),
+    pub(super) notes: (NoteSender, mpsc::UnboundedReceiver<(StreamKey, Note)>),
     pub(super) decisions: (Decisions, mpsc::UnboundedReceiver<(InboundId, Decision)>),
+    pub(super) nearly_spent: (NearlySpent, mpsc::UnboundedReceiver<ConnectionId>),
     next_id: u64,
 }
 
@@ -91,6 +96,7 @@ impl Legs {
             budget: Budget::new(BUDGET_BYTES_DEFAULT),
             notes: mpsc::unbounded_channel(),
             decisions: mpsc::unbounded_channel(),
+            nearly_spent: mpsc::unbounded_channel(),
             next_id: 0,
         }
     }
@@ -139,16 +145,15 @@ impl Legs {
         };
         let stream = StreamId::random();
         let key = StreamKey { peer, stream };
-        let facts = StreamFacts::new(stream, peer, service.clone(), Direction::Outbound, on);
+        let facts = Facts::new(stream, service.clone(), Direction::Outbound, on);
         // Whoever asked may have gone; then nothing is presented, and the stream ends soon.
         let opening = self.opens.get(&open);
         let ticket = opening.map(|opening| opening.ticket.clone()).unwrap_or_default();
         let config = self.config(opening.and_then(|opening| opening.patience));
         let (leg, now) = (self.leg(), Instant::now());
         let machine = Machine::open(stream, service, ticket, config, &self.budget, leg, now);
-        let notes = self.notes.0.clone();
-        let shared = Shared::start(machine, facts.into(), leg, Box::new(io), notes);
-        self.books.insert(key, shared, false);
+        let handle = Handle::start(machine, facts.into(), leg, Box::new(io), self.notes_of(key));
+        self.books.insert(key, handle, false);
         self.greeting.insert(key, open);
         self.tell(Input::LegStarted { key, connection, leg });
     }
@@ -157,7 +162,7 @@ impl Legs {
         let leg = self.leg();
         let on = self.carrying(connection);
         let live = self.books.get_mut(key).zip(on);
-        if live.is_some_and(|(live, on)| live.shared.begin_move(leg, on, Box::new(io)).is_ok()) {
+        if live.is_some_and(|(live, on)| live.handle.begin_move(leg, on, Box::new(io)).is_ok()) {
             self.tell(Input::LegStarted { key, connection, leg });
         } else {
             self.move_failed(key, connection);
@@ -174,13 +179,13 @@ impl Legs {
             First::Move(ask) => ask.stream,
         };
         let key = StreamKey { peer, stream };
-        let known = self.books.get_mut(key).map(|live| live.shared.clone());
+        let known = self.books.get_mut(key).map(|live| live.handle.clone());
         match (known, self.books.farewell(key), first) {
-            (Some(shared), _, First::Hello(hello)) => {
-                self.attach(key, &shared, connection, &Ask::Hello(*hello), io);
+            (Some(handle), _, First::Hello(hello)) => {
+                self.attach(key, &handle, connection, &Ask::Hello(hello), io);
             }
-            (Some(shared), _, First::Move(ask)) => {
-                self.attach(key, &shared, connection, &Ask::Move(ask), io);
+            (Some(handle), _, First::Move(ask)) => {
+                self.attach(key, &handle, connection, &Ask::Move(ask), io);
             }
             (None, Some(farewell), _) => self.requests.answer(io, farewell),
             (None, None, First::Hello(hello)) => self.asked(peer, connection, hello, io),
@@ -194,52 +199,58 @@ impl Legs {
     fn attach(
         &mut self,
         key: StreamKey,
-        shared: &Shared,
+        handle: &Handle,
         connection: ConnectionId,
         ask: &Ask,
         io: libp2p::Stream,
     ) {
         let Some(on) = self.carrying(connection) else { return };
         let leg = self.leg();
-        match shared.handle_move(leg, ask, on, Box::new(io)) {
+        match handle.handle_move(leg, ask, on, Box::new(io)) {
             Ok(()) => self.tell(Input::LegStarted { key, connection, leg }),
             Err((farewell, io)) => self.requests.answer(io, farewell),
         }
     }
 
     pub(super) fn carrying(&self, connection: ConnectionId) -> Option<Carrying> {
-        let Ends { path, address, pulse } = self.ends.get(&connection)?;
-        Some(Carrying { connection, path: *path, address: address.clone(), pulse: pulse.clone() })
+        let Ends { path, address, pulse, meter } = self.ends.get(&connection)?;
+        let (address, pulse, meter) = (address.clone(), pulse.clone(), meter.clone());
+        Some(Carrying { connection, path: *path, address, pulse, meter })
     }
 
     /// A stream has something to say.
     pub(super) fn note(&mut self, key: StreamKey, note: Note) {
         match note {
             Note::Opened => self.opened(key),
-            Note::Moved { to, record } => {
+            Note::Moved(record) => {
+                let to = record.to.connection;
                 self.events.push_back(Event::StreamMoved {
                     peer: key.peer,
                     stream: key.stream,
-                    from: record.from,
-                    to: record.to,
+                    from: record.from.path,
+                    to: record.to.path,
                     gap_ms: record.gap.as_micros() as f64 / 1000.0,
-                    cause: record.cause,
+                    cause: record.cause.map(|cause| cause.to_string()),
                 });
                 self.tell(Input::StreamMoved { key, to });
             }
-            Note::MoveFailed { connection, cause } => {
+            Note::MoveFailed { route, cause } => {
+                let connection = route.connection;
                 self.tell(Input::MoveFailed { key, connection, silent: is_silent(cause) });
             }
             Note::Detached { .. } if self.greeting.contains_key(&key) => {
                 // It never was the program's: another connection gets a stream of its own.
                 if let Some(live) = self.books.get_mut(key) {
-                    live.shared.reset(Code::Cancelled);
+                    live.handle.reset(Code::Cancelled);
                 }
             }
-            Note::Detached { connection, cause } => {
+            Note::Detached { route, cause } => {
+                let connection = Some(route.connection);
                 self.tell(Input::StreamDetached { key, connection, silent: is_silent(cause) });
             }
-            Note::LegEnded { connection, leg } => self.tell(Input::LegEnded { connection, leg }),
+            Note::LegEnded { route, leg } => {
+                self.tell(Input::LegEnded { connection: route.connection, leg });
+            }
             Note::Failed(error) => {
                 if let Some(live) = self.books.get_mut(key) {
                     live.failure = Some(error);
@@ -253,7 +264,7 @@ impl Legs {
         let Some(open) = self.greeting.remove(&key) else { return };
         let Some(live) = self.books.get_mut(key) else { return };
         live.announced = true;
-        let stream = Stream::new(live.shared.clone());
+        let stream = Stream::new(&live.handle, key.peer);
         let Carrying { connection, path, .. } = stream.facts().carrying();
         self.tell(Input::StreamOpened { open, key, connection, path });
         match self.opens.remove(&open) {
@@ -274,7 +285,7 @@ impl Legs {
             };
             return self.tell(Input::SubstreamFailed { open, failure });
         }
-        let facts = live.shared.facts();
+        let facts = live.handle.facts();
         if live.announced {
             self.events.push_back(Event::StreamClosed {
                 peer: key.peer,
@@ -293,15 +304,15 @@ impl Legs {
     /// Nobody will bring this stream a path any more.
     pub(super) fn forsake(&mut self, key: StreamKey) {
         if let Some(live) = self.books.get_mut(key) {
-            live.shared.reset(Code::Unknown);
-            live.shared.abandon();
+            live.handle.reset(Code::Unknown);
+            live.handle.abandon();
         }
     }
 
     /// Streams on this connection look for another.
     pub(super) fn leave(&self, connection: ConnectionId) {
         for live in self.books.all() {
-            live.shared.connection_closed(connection);
+            live.handle.connection_closed(|on| on.connection == connection);
         }
     }
 
@@ -314,13 +325,13 @@ impl Legs {
 
     /// Whether a stream has heard of the peer since then where it is asked for.
     pub(super) fn is_heard(&self, since: Instant, runs: impl Fn(&Carrying) -> bool) -> bool {
-        self.books.all().any(|live| live.shared.heard_since(since, &runs))
+        self.books.all().any(|live| live.handle.heard_since(since, &runs))
     }
 
     /// The node is gone: its streams end, and say so before it does.
     pub(super) fn end_streams(&mut self) {
         for live in self.books.all() {
-            live.shared.abandon();
+            live.handle.abandon();
         }
         while let Ok((key, note)) = self.notes.1.try_recv() {
             self.note(key, note);
@@ -333,6 +344,13 @@ impl Legs {
             None => self.stream_config.clone(),
             Some(patience) => Arc::new(machine::Config { patience, ..(*self.stream_config).clone() }),
         }
+    }
+
+    /// Where the notes of a stream go.
+    pub(super) fn notes_of(&self, key: StreamKey) -> Notes<Carrying> {
+        let notes = self.notes.0.clone();
+        // The driver is gone only when the node is, and then nobody keeps books.
+        Box::new(move |note| drop(notes.send((key, note))))
     }
 
     pub(super) fn tell(&mut self, input: Input) {
@@ -353,7 +371,7 @@ impl Legs {
 impl Drop for Legs {
     fn drop(&mut self) {
         for live in self.books.all() {
-            live.shared.abandon();
+            live.handle.abandon();
         }
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use libp2p::PeerId;
+use punchline_stream::Facts;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -20,8 +21,7 @@ use crate::{
     path::{ConnectionId, Direction},
     service::Service,
     stream::{
-        Stream, StreamFacts, StreamKey,
-        carrier::Shared,
+        Handle, Stream, StreamKey,
         frame::{Code, Hello},
         machine::{Farewell, Machine},
     },
@@ -199,13 +199,13 @@ impl Legs {
         let (leg, config, path) = (self.leg(), self.config(patience), on.path);
         let machine = Machine::accept(&hello, config, &self.budget, leg, Instant::now());
         let service = hello.service.clone();
-        let facts = StreamFacts::new(hello.stream, peer, hello.service, Direction::Inbound, on);
-        let notes = self.notes.0.clone();
-        let shared = Shared::start(machine, facts.into(), leg, Box::new(io), notes);
-        self.books.insert(key, shared.clone(), true);
+        let facts = Facts::new(hello.stream, hello.service, Direction::Inbound, on);
+        let handle = Handle::start(machine, facts.into(), leg, Box::new(io), self.notes_of(key));
+        let stream = Stream::new(&handle, peer);
+        self.books.insert(key, handle, true);
         self.tell(Input::LegStarted { key, connection, leg });
         self.tell(Input::StreamAccepted { inbound, key, service, path });
-        Some(Stream::new(shared))
+        Some(stream)
     }
 }
 

@@ -1,25 +1,16 @@
-//! What is known of a stream while it lives: where it runs, what it carried, how it moved.
+//! Who is at the other end of a stream, and the connections that carry it.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
+use punchline_stream::{Facts, Pulse, Route};
 use tokio::sync::watch;
 
-use super::{StreamId, pulse::Pulse};
+use super::{StreamId, meter::Meter};
 use crate::{
     path::{ConnectionId, Direction, Path},
     service::Service,
 };
-
-/// Moves that are remembered per stream; older ones are forgotten.
-pub const MOVES_REMEMBERED_MAX: usize = 64;
 
 /// The connection that carries a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +23,24 @@ pub struct Carrying {
     pub address: Multiaddr,
     /// When anything was heard on it.
     pub(crate) pulse: Pulse,
+    /// What it has carried, if a relay limits that.
+    pub(crate) meter: Option<Meter>,
+}
+
+impl Route for Carrying {
+    fn is_direct(&self) -> bool {
+        self.path.is_direct()
+    }
+
+    fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    fn relayed(&self, bytes: usize) {
+        if let Some(meter) = &self.meter {
+            meter.add(bytes);
+        }
+    }
 }
 
 /// One completed move.
@@ -60,112 +69,79 @@ pub struct StreamFacts {
     pub direction: Direction,
     /// The path it began on.
     pub path_at_open: Path,
-    now: watch::Sender<Carrying>,
-    moves: Mutex<VecDeque<MoveRecord>>,
-    bytes: Bytes,
+    facts: Arc<Facts<Carrying>>,
 }
 
-/// Payload by direction and path. What is sent again after a move counts again.
-#[derive(Debug, Default)]
-struct Bytes {
-    sent_direct: AtomicU64,
-    sent_relayed: AtomicU64,
-    received_direct: AtomicU64,
-    received_relayed: AtomicU64,
+impl From<punchline_stream::MoveRecord<Carrying>> for MoveRecord {
+    fn from(record: punchline_stream::MoveRecord<Carrying>) -> Self {
+        Self {
+            from: record.from.path,
+            to: record.to.path,
+            gap: record.gap,
+            cause: record.cause.map(|cause| cause.to_string()),
+        }
+    }
 }
 
 impl StreamFacts {
-    pub(crate) fn new(
-        stream: StreamId,
-        peer: PeerId,
-        service: Service,
-        direction: Direction,
-        on: Carrying,
-    ) -> Self {
+    pub(crate) fn new(peer: PeerId, facts: Arc<Facts<Carrying>>) -> Self {
         Self {
-            stream,
+            stream: facts.stream,
             peer,
-            service,
-            direction,
-            path_at_open: on.path,
-            now: watch::Sender::new(on),
-            moves: Mutex::default(),
-            bytes: Bytes::default(),
+            service: facts.service.clone(),
+            direction: facts.direction,
+            path_at_open: facts.first_route.path,
+            facts,
         }
     }
 
     /// The path that carries it now; while it waits for one, the last.
     pub fn path(&self) -> Path {
-        self.now.borrow().path
+        self.facts.route().path
     }
 
     /// The connection that carries it now; while it waits for one, the last.
     pub fn carrying(&self) -> Carrying {
-        self.now.borrow().clone()
+        self.facts.route()
     }
 
     /// Tells of every change of the connection that carries it.
     pub fn watch(&self) -> watch::Receiver<Carrying> {
-        self.now.subscribe()
+        self.facts.watch()
     }
 
-    /// Its moves, oldest first; the last [`MOVES_REMEMBERED_MAX`] of them.
+    /// Its moves, oldest first; the last [`MOVES_REMEMBERED_MAX`](super::MOVES_REMEMBERED_MAX) of them.
     pub fn moves(&self) -> Vec<MoveRecord> {
-        self.moves.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.facts.moves().into_iter().map(MoveRecord::from).collect()
     }
 
     /// Bytes of payload sent directly; what a move sends again counts again.
     pub fn sent_direct_bytes(&self) -> u64 {
-        self.bytes.sent_direct.load(Relaxed)
+        self.facts.sent_direct_bytes()
     }
 
     /// Bytes of payload sent through relays.
     pub fn sent_relayed_bytes(&self) -> u64 {
-        self.bytes.sent_relayed.load(Relaxed)
+        self.facts.sent_relayed_bytes()
     }
 
     /// Bytes of payload received directly; what a move delivers again counts again.
     pub fn received_direct_bytes(&self) -> u64 {
-        self.bytes.received_direct.load(Relaxed)
+        self.facts.received_direct_bytes()
     }
 
     /// Bytes of payload received through relays.
     pub fn received_relayed_bytes(&self) -> u64 {
-        self.bytes.received_relayed.load(Relaxed)
+        self.facts.received_relayed_bytes()
     }
 
     /// Bytes of payload sent on all paths.
     pub fn sent_bytes(&self) -> u64 {
-        self.sent_direct_bytes() + self.sent_relayed_bytes()
+        self.facts.sent_bytes()
     }
 
     /// Bytes of payload received on all paths.
     pub fn received_bytes(&self) -> u64 {
-        self.received_direct_bytes() + self.received_relayed_bytes()
+        self.facts.received_bytes()
     }
-
-    pub(super) fn moved(&self, to: Carrying, record: MoveRecord) {
-        self.now.send_replace(to);
-        let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
-        if moves.len() == MOVES_REMEMBERED_MAX {
-            moves.pop_front();
-        }
-        moves.push_back(record);
-    }
-
-    pub(super) fn count_sent(&self, path: Path, bytes: usize) {
-        let counter = if path.is_direct() { &self.bytes.sent_direct } else { &self.bytes.sent_relayed };
-        count(counter, bytes);
-    }
-
-    pub(super) fn count_received(&self, path: Path, bytes: usize) {
-        let counter =
-            if path.is_direct() { &self.bytes.received_direct } else { &self.bytes.received_relayed };
-        count(counter, bytes);
-    }
-}
-
-/// Counters are changed under the stream's lock alone; others read them.
-fn count(counter: &AtomicU64, bytes: usize) {
-    counter.store(counter.load(Relaxed) + bytes as u64, Relaxed);
 }

@@ -149,6 +149,19 @@ fn only_three_rooms_know_the_swarm_and_only_the_grpc_room_knows_tonic() {
 }
 
 #[test]
+fn the_stream_crate_knows_neither_libp2p_nor_the_bridge() {
+    let folder = workspace().join("stream");
+    let mut texts = sources(&folder.join("src"));
+    let manifest = folder.join("Cargo.toml");
+    texts.push((manifest.clone(), fs::read_to_string(manifest).unwrap()));
+    for (path, text) in texts {
+        for other in ["libp2p", "punchline_bridge", "punchline-bridge"] {
+            assert!(!text.contains(other), "{} names {other}", path.display());
+        }
+    }
+}
+
+#[test]
 fn bridge_and_protocol_do_not_know_each_other() {
     for (package, other) in [("bridge", "punchline_protocol"), ("protocol", "punchline_bridge")] {
         for (path, text) in sources(&workspace().join(package).join("src")) {
@@ -160,7 +173,7 @@ fn bridge_and_protocol_do_not_know_each_other() {
 #[test]
 fn no_file_is_longer_than_five_hundred_lines_and_no_library_prints() {
     let mut wrong = Vec::new();
-    for package in ["bridge", "protocol"] {
+    for package in ["stream", "bridge", "protocol"] {
         for (path, text) in sources(&workspace().join(package).join("src")) {
             let lines = text.lines().count();
             if lines > 500 {

@@ -10,7 +10,6 @@ mod candidates;
 mod layering;
 mod moves;
 mod open;
-mod pipe;
 mod relay;
 mod requests;
 mod silence;

@@ -9,10 +9,7 @@ use libp2p::{
     swarm::{SwarmEvent, dial_opts::DialOpts},
     tcp, yamux,
 };
-use punchline_bridge::{
-    Service,
-    stream::{machine::Config, over},
-};
+use punchline_stream::{Service, machine::Config, over};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Mutex, oneshot},
@@ -68,7 +65,7 @@ impl Ends {
 impl Link {
     pub(crate) async fn new(transport: Transport) -> Self {
         let (mut server, mut client) = (swarm(), swarm());
-        let (server_id, client_id) = (*server.local_peer_id(), *client.local_peer_id());
+        let server_id = *server.local_peer_id();
         let (mut serves, mut asks) =
             (server.behaviour().new_control(), client.behaviour().new_control());
         let (mut raw, mut ours) = (serves.accept(RAW).unwrap(), serves.accept(OURS).unwrap());
@@ -84,8 +81,8 @@ impl Link {
         let near = asks.open_stream(server_id, OURS).await.unwrap();
         let (_, far) = ours.next().await.unwrap();
         let config = Arc::new(Config::default());
-        let near = over::open(near, server_id, Service::new("bench").unwrap(), config.clone());
-        let far = over::accept(far, client_id, config).await.unwrap();
+        let near = over::open(near, Service::new("bench").unwrap(), config.clone());
+        let far = over::accept(far, config).await.unwrap();
         Self { transport, raw, stream: Ends::new(near, far) }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use libp2p::{Multiaddr, identity::Keypair};
 use punchline_bridge::{
-    Config, Endpoint,
+    Config, Endpoint, OpenOptions,
     error::{OpenError, Refusal},
 };
 use punchline_tests::process::Program;
@@ -224,7 +224,11 @@ async fn a_ticket_for_something_else_or_a_forged_one_is_told_nothing() -> Result
     endpoint.add_addresses(peer, vec![address]).await;
     let open = async |service: &str, ticket: &[u8]| {
         endpoint
-            .open_with(peer, service.parse()?, ticket.to_vec().into())
+            .open_with(
+                peer,
+                service.parse()?,
+                OpenOptions { ticket: ticket.to_vec().into(), ..OpenOptions::default() },
+            )
             .await
             .map_err(anyhow::Error::from)
     };

@@ -1,4 +1,0 @@
-//! Any bytes, cut anywhere.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|input: &[u8]| punchline_bridge_fuzz::codec::run(input));
