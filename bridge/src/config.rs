@@ -18,6 +18,8 @@ pub struct Config {
     /// The order of preference among direct connections. Default: TCP, then QUIC, since bulk goes
     /// about twice as fast over TCP where both are clean.
     pub transports: [Transport; 2],
+    /// When a relayed connection is to become direct. Default: at once.
+    pub upgrades: Upgrades,
     /// How streams are carried: windows, acknowledgements, patience.
     pub streams: crate::stream::machine::Config,
     /// What becomes of the node when the program drops its last [`Endpoint`](crate::Endpoint). Default: it
@@ -37,6 +39,15 @@ pub enum WhenDropped {
     /// When its last stream has ended. Until then it moves and carries streams, and takes no new ones for
     /// services that nobody answers for any more.
     LastStreamEnds,
+}
+
+/// When hole punches may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrades {
+    /// As soon as a relayed connection is up.
+    AtOnce,
+    /// Neither begun nor answered until [`Endpoint::allow_upgrades`](crate::Endpoint::allow_upgrades) says so.
+    WhenTold,
 }
 
 /// How long to wait for what.
@@ -73,6 +84,9 @@ pub struct Deadlines {
     /// should know. 1.5 s: many round trips through a relay. A path that merely went silent, or a circuit that
     /// ended, has the stream's whole patience.
     pub absence: Duration,
+    /// After the last hole punch to a peer that stays relayed failed, another one is tried after this. 15 min:
+    /// networks change, and each attempt costs the peer's routers some packets.
+    pub upgrade_again: Duration,
     /// For connections to close on shutdown. 2 s.
     pub shutdown: Duration,
 }
@@ -90,6 +104,7 @@ impl Default for Deadlines {
             hold_backoff: (Duration::from_millis(500), Duration::from_secs(300)),
             hold_pace: Duration::from_secs(30),
             absence: Duration::from_millis(1500),
+            upgrade_again: Duration::from_secs(15 * 60),
             shutdown: Duration::from_secs(2),
         }
     }
@@ -123,6 +138,31 @@ pub struct Limits {
     pub known_peers: usize,
     /// Addresses remembered per peer.
     pub addresses_per_peer: usize,
+    /// Peers remembered as familiar because our program used them or let them in; and, apart from these,
+    /// peers that services announce they would let in. Only to such peers private addresses are shown.
+    pub familiar_peers: usize,
+    /// Addresses that peers named and that are dialled, in an hour.
+    pub dials: DialLimits,
+}
+
+/// How many addresses that peers named are dialled in an hour. What strangers use up is not taken from
+/// familiar peers: our program uses those, or a service lets them in.
+#[derive(Clone, Debug)]
+pub struct DialLimits {
+    /// Of one stranger. 64: two upgrades that fail with eight addresses each.
+    pub of_stranger: u32,
+    /// Of all strangers together. 4,096: a public service is found by as many new peers with one address.
+    pub of_strangers: u32,
+    /// Of one familiar peer. 256.
+    pub of_familiar: u32,
+    /// Of all familiar peers together. 16,384.
+    pub of_familiars: u32,
+}
+
+impl Default for DialLimits {
+    fn default() -> Self {
+        Self { of_stranger: 64, of_strangers: 4096, of_familiar: 256, of_familiars: 16_384 }
+    }
 }
 
 impl Default for Limits {
@@ -139,6 +179,8 @@ impl Default for Limits {
             held_by_peers: 1024,
             known_peers: 4096,
             addresses_per_peer: 16,
+            familiar_peers: 16_384,
+            dials: DialLimits::default(),
         }
     }
 }
@@ -149,6 +191,7 @@ impl Default for Config {
             listen: Vec::new(),
             global: GlobalScope::default(),
             transports: [Transport::Tcp, Transport::Quic],
+            upgrades: Upgrades::AtOnce,
             streams: crate::stream::machine::Config::default(),
             when_dropped: WhenDropped::ShutDown,
             deadlines: Deadlines::default(),

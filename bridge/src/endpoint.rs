@@ -100,10 +100,33 @@ impl Endpoint {
         &self.listening
     }
 
-    /// Remembers where a peer may be found: direct addresses, or circuit addresses of the form
-    /// `<relay>/p2p/<relay id>/p2p-circuit`. Bounded by [`Limits`](crate::config::Limits).
+    /// Remembers where a peer may be found, on the operator's word: direct addresses, or circuit addresses
+    /// of the form `<relay>/p2p/<relay id>/p2p-circuit`. All of them are dialled, private ones too. Bounded
+    /// by [`Limits`](crate::config::Limits).
     pub async fn add_addresses(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
         let _ = self.commands.send(Command::Learn { peer, addresses }).await;
+    }
+
+    /// As [`add_addresses`](Self::add_addresses), but on the peer's own word, as a ticket carries it: private
+    /// ones are dialled only if they are in a network of this host, and all of them only so often.
+    pub async fn add_addresses_of_peer(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let _ = self.commands.send(Command::Hear { peer, addresses }).await;
+    }
+
+    /// Says which peers a service would let in, in place of those said before. Private addresses of this
+    /// host are named to such a peer for hole punching, and its own are dialled if it is in the same
+    /// network. Peers whose streams were accepted need not be named. Bounded by
+    /// [`Limits::familiar_peers`](crate::config::Limits::familiar_peers); more are refused, and told as an
+    /// event.
+    pub async fn welcome(&self, service: Service, peers: Vec<PeerId>) {
+        let _ = self.commands.send(Command::Welcome { service, peers }).await;
+    }
+
+    /// Lets hole punches be made, or not any more. What is under way goes on. Where
+    /// [`Config::upgrades`](crate::Config::upgrades) says so, none is made before this is called; connections
+    /// that are relayed then are upgraded now.
+    pub async fn allow_upgrades(&self, allowed: bool) {
+        let _ = self.commands.send(Command::AllowUpgrades { allowed }).await;
     }
 
     /// Opens a stream to a peer's service on the best connection there is; if there is none, reaches

@@ -9,6 +9,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Serialize, Serializer};
 
 use crate::{
+    addr::RefusedAddresses,
     error::{CloseCause, Refusal, UpgradeFailure},
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
@@ -112,6 +113,15 @@ pub enum Event {
         reason: UpgradeFailure,
         /// Hole punches that failed, as far as this end saw them.
         attempts: u32,
+    },
+    /// A peer named addresses that this node does not dial.
+    CandidatesRefused {
+        /// Who named them.
+        peer: PeerId,
+        /// How many may be dialled.
+        allowed: u32,
+        /// How many may not, by reason.
+        refused: RefusedAddresses,
     },
     /// A stream is ready for bytes.
     StreamOpened {
@@ -274,6 +284,10 @@ pub enum Asked {
     Relay,
     /// Our own program: to keep a connection to one more peer.
     Hold,
+    /// To remember where one more peer is.
+    KnownPeer,
+    /// Our own program: to let in one more peer.
+    WelcomedPeer,
     /// A reservation at this relay.
     Reservation,
     /// A circuit through this relay.

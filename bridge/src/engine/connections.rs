@@ -72,6 +72,11 @@ impl Connection {
     pub(crate) fn is_used(&self) -> bool {
         !self.users.is_empty()
     }
+
+    /// How long pings took lately.
+    pub(crate) fn took(&self) -> Option<Duration> {
+        self.took
+    }
 }
 
 /// All live connections, by id and by peer.
@@ -181,6 +186,11 @@ impl Connections {
 
     pub(crate) fn has_direct(&self, peer: PeerId) -> bool {
         self.of(peer).any(|(_, connection)| connection.path.is_direct())
+    }
+
+    /// Whether a peer is reached, and only through relays.
+    pub(crate) fn is_only_relayed(&self, peer: PeerId) -> bool {
+        !self.has_direct(peer) && self.of(peer).next().is_some()
     }
 
     pub(crate) fn add_user(&mut self, id: ConnectionId, user: User) {

@@ -1,7 +1,10 @@
 //! Where peers may be found, and the dials under way to find them.
 //!
 //! A *reach* is one attempt to get any connection to a peer: its direct addresses in one dial, and one
-//! circuit through each relay it is known behind. It ends when the last of them has failed.
+//! circuit through each relay it is known behind. It ends when the last of them has failed. [`addresses`]
+//! keeps where peers may be found.
+
+pub(crate) mod addresses;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,9 +14,13 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
+use self::addresses::{Addresses, Known, Place};
 use super::input::DialId;
 use crate::{
-    addr::{RelayAddr, split_circuit},
+    addr::{
+        RelayAddr,
+        policy::{Source, without_peer},
+    },
     error::{DialFailure, DialFailureReason},
 };
 
@@ -25,13 +32,6 @@ pub(crate) const CIRCUIT_RETRIES_MAX: u32 = 12;
 /// The first and the longest wait before one of them.
 pub(crate) const CIRCUIT_RETRY: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_millis(1600));
-
-/// Where a peer may be found.
-#[derive(Clone, Debug, Default)]
-struct Known {
-    direct: Vec<Multiaddr>,
-    relays: Vec<RelayAddr>,
-}
 
 /// A dial that may be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,61 +54,66 @@ struct Reach {
 /// The addresses we know and the reaches under way.
 #[derive(Debug)]
 pub(crate) struct Dials {
-    known: HashMap<PeerId, Known>,
+    addresses: Addresses,
     reaches: HashMap<PeerId, Reach>,
     owners: HashMap<DialId, PeerId>,
-    peers_max: usize,
-    addresses_max: usize,
     jitter: StdRng,
 }
 
 impl Dials {
     pub(crate) fn new(peers_max: usize, addresses_max: usize, seed: u64) -> Self {
         Self {
-            known: HashMap::new(),
+            addresses: Addresses::new(peers_max, addresses_max),
             reaches: HashMap::new(),
             owners: HashMap::new(),
-            peers_max,
-            addresses_max,
             jitter: StdRng::seed_from_u64(seed),
         }
     }
 
-    /// Remembers addresses of a peer, up to the limits; a circuit address names a relay it is behind.
-    pub(crate) fn learn(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        if !self.known.contains_key(&peer) && self.known.len() >= self.peers_max {
-            // A peer that nobody is reaching for makes room: its addresses can be learnt again.
-            let idle = self.known.keys().find(|peer| !self.reaches.contains_key(peer)).copied();
-            let Some(idle) = idle else { return };
-            self.known.remove(&idle);
-        }
-        let known = self.known.entry(peer).or_default();
-        for address in addresses {
-            if known.direct.len() + known.relays.len() >= self.addresses_max {
-                break;
-            }
-            match split_circuit(&address) {
-                Ok(Some((relay, _))) if !known.relays.contains(&relay) => known.relays.push(relay),
-                Ok(None) if !known.direct.contains(&address) => known.direct.push(address),
-                _ => {}
-            }
-        }
+    /// Remembers addresses of a peer, up to the limits; a circuit address names a relay it is behind. Of
+    /// the other peers, those `kept` or reached for are not forgotten for it. False if there is no room.
+    pub(crate) fn learn(
+        &mut self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        source: Source,
+        kept: impl Fn(PeerId) -> bool,
+        now: Instant,
+    ) -> bool {
+        let Self { addresses: all, reaches, .. } = self;
+        all.learn(peer, addresses, source, |other| reaches.contains_key(&other) || kept(other), now)
+    }
+
+    /// What is known of a peer, best first.
+    pub(crate) fn known(&self, peer: PeerId) -> Vec<Known> {
+        self.addresses.of(peer)
     }
 
     pub(crate) fn is_reaching(&self, peer: PeerId) -> bool {
         self.reaches.contains_key(&peer)
     }
 
-    /// Starts a reach: the ways to take. Empty if nothing is known of the peer.
-    pub(crate) fn begin(&mut self, peer: PeerId) -> Vec<Way> {
-        let Some(known) = self.known.get(&peer) else { return Vec::new() };
-        let mut ways: Vec<Way> = known.relays.iter().cloned().map(Way::Circuit).collect();
-        if !known.direct.is_empty() {
-            ways.push(Way::Direct(known.direct.clone()));
+    /// Starts a reach by these addresses: the ways to take. `failures` are of those that may not be
+    /// dialled. Empty if there is none.
+    pub(crate) fn begin(
+        &mut self,
+        peer: PeerId,
+        places: Vec<Place>,
+        failures: Vec<DialFailure>,
+    ) -> Vec<Way> {
+        let (mut ways, mut direct) = (Vec::new(), Vec::new());
+        for place in places {
+            match place {
+                Place::Circuit(relay) => ways.push(Way::Circuit(relay)),
+                Place::Direct(address) => direct.push(address),
+            }
+        }
+        if !direct.is_empty() {
+            ways.push(Way::Direct(direct));
         }
         if !ways.is_empty() {
             let untaken = ways.len();
-            self.reaches.insert(peer, Reach { untaken, ..Reach::default() });
+            self.reaches.insert(peer, Reach { untaken, failures, ..Reach::default() });
         }
         ways
     }
@@ -153,13 +158,18 @@ impl Dials {
         self.reaches.iter_mut().filter_map(take).collect()
     }
 
-    /// A dial became a connection, or nobody needs it any more.
-    pub(crate) fn succeeded(&mut self, dial: DialId) {
+    /// A dial became a connection at this address.
+    pub(crate) fn succeeded(&mut self, dial: DialId, address: &Multiaddr, now: Instant) {
         if let Some(peer) = self.owners.remove(&dial)
             && let Some(reach) = self.reaches.get_mut(&peer)
         {
-            reach.dialling.remove(&dial);
+            let way = reach.dialling.remove(&dial);
             self.finish(peer);
+            let place = match way {
+                Some(Way::Circuit(relay)) => Place::Circuit(relay),
+                Some(Way::Direct(_)) | None => Place::Direct(without_peer(address)),
+            };
+            self.addresses.succeeded(peer, &place, now);
         }
     }
 
@@ -209,6 +219,14 @@ impl Dials {
     ) -> Option<(PeerId, Vec<DialFailure>)> {
         let reach = self.reaches.get_mut(&peer)?;
         reach.untaken = reach.untaken.saturating_sub(1);
+        match way {
+            Way::Direct(direct) => {
+                for address in direct {
+                    self.addresses.failed(peer, &Place::Direct(address.clone()));
+                }
+            }
+            Way::Circuit(relay) => self.addresses.failed(peer, &Place::Circuit(relay.clone())),
+        }
         reach.failures.push(DialFailure { way: way.to_string(), reason });
         self.finish(peer).map(|failures| (peer, failures))
     }

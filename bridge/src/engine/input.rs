@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     addr::RelayAddr,
-    error::{CloseCause, DialFailureReason, OpenError, Refusal, UpgradeFailure},
+    error::{CloseCause, DialFailureReason, DialFailures, OpenError, Refusal, UpgradeFailure},
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
     stream::{StreamId, StreamKey, machine::LegId},
@@ -37,6 +37,15 @@ pub(crate) struct Opened {
     pub(crate) address: Multiaddr,
     /// What the relay lets a circuit carry; none on a direct connection, or if it sets no limit.
     pub(crate) limit: Option<CircuitLimit>,
+}
+
+/// Who speaks first on a connection that both ends dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// This end.
+    Dialer,
+    /// The peer, although this end dials too.
+    Listener,
 }
 
 /// What a relay promised with a reservation.
@@ -84,6 +93,11 @@ pub(crate) enum Input {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
     },
+    /// As [`Input::Learn`], by the peer's own word.
+    Hear {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
     Reserve {
         relay: RelayAddr,
     },
@@ -92,6 +106,9 @@ pub(crate) enum Input {
     },
     Shutdown,
     Listening {
+        address: Multiaddr,
+    },
+    ListeningEnded {
         address: Multiaddr,
     },
     ConnectionOpened(Opened),
@@ -107,13 +124,41 @@ pub(crate) enum Input {
         dial: DialId,
         reason: DialFailureReason,
     },
-    /// A dial that somebody else in this process made: the hole puncher.
+    /// The dial of a punch failed, at every address.
     PunchFailed {
-        peer: PeerId,
+        dial: DialId,
+        failures: DialFailures,
     },
-    UpgradeFailed {
-        peer: PeerId,
+    /// The peer answered [`Action::AskPunch`]. `same_host`: it proved to run on this one.
+    PunchAnswered {
+        connection: ConnectionId,
+        candidates: Vec<Multiaddr>,
+        same_host: bool,
+        round_trip: Duration,
+    },
+    /// The peer asks for our addresses, and names its own.
+    PunchOffered {
+        connection: ConnectionId,
+        candidates: Vec<Multiaddr>,
+        same_host: bool,
+    },
+    /// The peer says: dial now.
+    PunchSync {
+        connection: ConnectionId,
+    },
+    /// The exchange about a punch came to nothing.
+    PunchExchangeFailed {
+        connection: ConnectionId,
         reason: UpgradeFailure,
+    },
+    /// Punches may be made, or not any more.
+    AllowUpgrades {
+        allowed: bool,
+    },
+    /// A service would let these peers in, and no others any more.
+    Welcome {
+        service: Service,
+        peers: Vec<PeerId>,
     },
     Identified {
         connection: ConnectionId,
@@ -225,8 +270,35 @@ pub(crate) enum Action {
     ListenOnCircuit {
         relay: RelayAddr,
     },
-    AddCandidate {
-        address: Multiaddr,
+    /// Name our addresses to the peer, and ask for its own; answered by [`Input::PunchAnswered`].
+    AskPunch {
+        connection: ConnectionId,
+        peer: PeerId,
+        candidates: Vec<Multiaddr>,
+    },
+    /// Answer [`Input::PunchOffered`]; followed by [`Input::PunchSync`].
+    AnswerPunch {
+        connection: ConnectionId,
+        peer: PeerId,
+        candidates: Vec<Multiaddr>,
+    },
+    /// Tell the peer to dial.
+    SyncPunch {
+        connection: ConnectionId,
+        peer: PeerId,
+    },
+    /// Let go of the exchange.
+    EndPunch {
+        connection: ConnectionId,
+        peer: PeerId,
+    },
+    /// Dial as the other end of a punch does at the same moment; answered as a dial is, or by
+    /// [`Input::PunchFailed`].
+    Punch {
+        dial: DialId,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        role: Role,
     },
     OpenSubstream {
         open: OpenId,

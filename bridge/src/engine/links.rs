@@ -31,7 +31,7 @@ impl Engine {
             address: address.clone(),
         });
         if let Some(dial) = opened.dial {
-            self.dials.succeeded(dial);
+            self.dials.succeeded(dial, &opened.address, now);
         }
         if path.is_direct() {
             self.relays.connection_opened(peer, connection, now);
@@ -47,7 +47,7 @@ impl Engine {
                 });
             }
         } else if !self.connections.has_direct(peer) {
-            self.upgrades.relayed(peer, now);
+            self.relayed(peer, now);
         }
         for open in self.opens.connecting_to(peer) {
             self.advance(open, now);
@@ -79,6 +79,10 @@ impl Engine {
         if let Some(relay) = path.relay() {
             self.connections.touch(relay, now);
         }
+        if path.is_direct() && self.connections.is_only_relayed(peer) {
+            self.relayed(peer, now);
+        }
+        self.upgrades.circuit_closed(peer, id, now);
         if self.connections.of(peer).next().is_none() {
             self.upgrades.disconnected(peer);
             self.guests.disconnected(peer);
@@ -116,10 +120,10 @@ impl Engine {
         if !self.relays.contains(relay) {
             return;
         }
-        if dialled && let Some(address) = self.candidates.observed(relay, observed) {
+        if dialled && let Some(address) = self.candidates.observed(relay, observed, now) {
             let source = CandidateSource::Relay { relay };
-            self.events.push_back(Event::CandidateFound { address: address.clone(), source });
-            self.actions.push_back(Action::AddCandidate { address });
+            self.events.push_back(Event::CandidateFound { address, source });
+            self.upgrades.all_improved(now);
         }
         if self.relays.identified(relay, id, reservation) {
             self.relay_ready(relay, now);

@@ -10,20 +10,24 @@
 //! - [`opens`]: who waits for a stream; [`requests`]: which streams of peers nobody has decided on;
 //! - [`dials`]: where is a peer, and what have we tried;
 //! - [`relays`]: links and reservations;
-//! - [`candidates`]: how the outside sees us;
-//! - [`upgrades`]: who is reached only through a relay;
+//! - [`candidates`]: where we may be reached;
+//! - [`upgrades`]: who is reached only through a relay, and when to punch;
+//! - [`familiar`]: whom we know;
+//! - [`allowance`]: how many addresses that others named may be dialled;
 //! - [`moves`]: our streams, and which of them should run elsewhere;
 //! - [`guests`]: the streams of peers, and which of them nobody will move any more;
 //! - [`departures`]: which peers are gone for good;
 //! - [`holds`]: to whom a connection is kept.
 //!
-//! What needs several of them at once is told in [`streams`], [`placing`], [`reaching`] and [`links`];
-//! [`liveness`] is the table of what speaks for and against the life of a path.
+//! What needs several of them at once is told in [`streams`], [`placing`], [`reaching`], [`punching`] and
+//! [`links`]; [`liveness`] is the table of what speaks for and against the life of a path.
 
+mod allowance;
 mod candidates;
 mod connections;
 mod departures;
 mod dials;
+mod familiar;
 mod guests;
 mod holds;
 pub(crate) mod input;
@@ -34,6 +38,7 @@ mod liveness;
 mod moves;
 mod opens;
 mod placing;
+mod punching;
 mod reaching;
 mod relays;
 mod requests;
@@ -44,14 +49,16 @@ mod upgrades;
 
 use std::{collections::VecDeque, time::Instant};
 
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 
 pub(crate) use self::liveness::PING_INTERVAL;
 use self::{
+    allowance::Allowance,
     candidates::Candidates,
     connections::{Connections, Grace, Need, User},
     departures::Departures,
     dials::Dials,
+    familiar::Familiar,
     guests::Guests,
     holds::Holds,
     input::{Action, Input},
@@ -62,6 +69,7 @@ use self::{
     upgrades::Upgrades,
 };
 use crate::{
+    addr::policy::Source,
     config::Config,
     error::{CloseCause, OpenError},
     event::{Asked, Event},
@@ -77,6 +85,8 @@ pub(crate) struct Engine {
     relays: Relays,
     candidates: Candidates,
     upgrades: Upgrades,
+    familiar: Familiar,
+    allowance: Allowance,
     moves: Moves,
     guests: Guests,
     requests: Requests,
@@ -106,7 +116,12 @@ impl Engine {
                 seed,
             ),
             candidates: Candidates::new(config.global.clone()),
-            upgrades: Upgrades::default(),
+            upgrades: Upgrades::new(
+                config.upgrades == crate::config::Upgrades::AtOnce,
+                config.deadlines.upgrade_again,
+            ),
+            familiar: Familiar::new(limits.familiar_peers),
+            allowance: Allowance::new(limits.dials.clone()),
             moves: Moves::default(),
             guests: Guests::default(),
             requests: Requests::default(),
@@ -126,11 +141,13 @@ impl Engine {
         match input {
             Input::Open { open, peer, service } => self.open(open, peer, service, now),
             Input::Hold { peer } => self.hold(peer, now),
-            Input::Learn { peer, addresses } => self.dials.learn(peer, addresses),
+            Input::Learn { peer, addresses } => self.learn(peer, addresses, Source::Operator, now),
+            Input::Hear { peer, addresses } => self.learn(peer, addresses, Source::Peer, now),
             Input::Reserve { relay } => self.reserve(&relay, now),
             Input::Close { connection } => self.close(connection, CloseCause::Asked),
             Input::Shutdown => self.shutdown(now),
-            Input::Listening { address } => self.events.push_back(Event::Listening { address }),
+            Input::Listening { address } => self.listening(address, now),
+            Input::ListeningEnded { address } => self.candidates.listening_ended(&address),
             Input::ConnectionOpened(opened) => self.connection_opened(opened, now),
             Input::ConnectionClosed { connection, cause } => {
                 self.connection_closed(connection, cause, now);
@@ -139,17 +156,19 @@ impl Engine {
                 self.refused(peer, Asked::Connection, limit);
             }
             Input::DialFailed { dial, reason } => self.dial_failed(dial, reason, now),
-            Input::PunchFailed { peer } => {
-                if let Some(attempts) = self.upgrades.punch_failed(peer) {
-                    let reason = crate::error::UpgradeFailure::PunchFailed;
-                    self.events.push_back(Event::UpgradeFailed { peer, reason, attempts });
-                }
+            Input::PunchFailed { dial, failures } => self.punch_failed(dial, failures, now),
+            Input::PunchAnswered { connection, candidates, same_host, round_trip } => {
+                self.punch_answered(connection, &candidates, same_host, round_trip, now);
             }
-            Input::UpgradeFailed { peer, reason } => {
-                if let Some(attempts) = self.upgrades.failed(peer) {
-                    self.events.push_back(Event::UpgradeFailed { peer, reason, attempts });
-                }
+            Input::PunchOffered { connection, candidates, same_host } => {
+                self.punch_offered(connection, &candidates, same_host, now);
             }
+            Input::PunchSync { connection } => self.punch_sync(connection, now),
+            Input::PunchExchangeFailed { connection, reason } => {
+                self.punch_exchange_failed(connection, reason, now);
+            }
+            Input::AllowUpgrades { allowed } => self.allow_upgrades(allowed),
+            Input::Welcome { service, peers } => self.welcome(service, peers, now),
             Input::Identified { connection, observed, reservation } => {
                 self.identified(connection, &observed, reservation, now);
             }
@@ -229,6 +248,7 @@ impl Engine {
         }
         self.watch_missing();
         self.check_quiet(now);
+        self.upgrades_due(now);
         for id in self.connections.expired(self.grace(), self.needs(), now) {
             self.close(id, CloseCause::Unused);
         }
@@ -260,6 +280,7 @@ impl Engine {
             self.guests.next_deadline(),
             self.departures.next_deadline(),
             self.holds.next_deadline(),
+            self.upgrades.next_deadline(),
             self.stopping,
         ];
         all.into_iter().flatten().min()
@@ -303,6 +324,12 @@ impl Engine {
     fn grace(&self) -> Grace {
         let deadlines = &self.config.deadlines;
         Grace { relayed: deadlines.relayed_grace, direct: deadlines.direct_grace }
+    }
+
+    fn listening(&mut self, address: Multiaddr, now: Instant) {
+        self.candidates.listening(&address, now);
+        self.upgrades.all_improved(now);
+        self.events.push_back(Event::Listening { address });
     }
 
     fn refused(&mut self, peer: Option<PeerId>, what: Asked, limit: u64) {

@@ -79,6 +79,11 @@ impl Opens {
         self.all.iter().filter(|(_, pending)| waits(pending)).map(|(open, _)| *open).collect()
     }
 
+    /// Whether anybody waits for a stream to `peer`.
+    pub(crate) fn is_wanted(&self, peer: PeerId) -> bool {
+        self.all.values().any(|pending| pending.peer == peer)
+    }
+
     pub(crate) fn overdue(&self, now: Instant) -> Vec<OpenId> {
         self.all.iter().filter(|(_, pending)| pending.deadline <= now).map(|(open, _)| *open).collect()
     }

@@ -6,12 +6,18 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::{
     Engine,
-    dials::Way,
+    dials::{
+        Way,
+        addresses::{Known, Place},
+    },
     holds::Missed,
     input::{Action, DialId},
 };
 use crate::{
-    addr::RelayAddr,
+    addr::{
+        RefusedAddresses, RelayAddr,
+        policy::{Acquaintance, Source},
+    },
     error::{DialFailure, DialFailureReason, OpenError},
     event::{Asked, Event},
     path::ConnectionId,
@@ -28,6 +34,7 @@ impl Engine {
             let limit = self.config.limits.holds as u64;
             return self.refused(Some(peer), Asked::Hold, limit);
         }
+        self.meet(peer, now);
         if self.connections.of(peer).next().is_some() {
             self.holds.connected(peer, now);
         }
@@ -108,12 +115,69 @@ impl Engine {
         if self.dials.is_reaching(peer) {
             return true;
         }
-        let ways = self.dials.begin(peer);
-        let known = !ways.is_empty();
+        let (places, refused) = self.allowed(peer, now);
+        let failures: Vec<DialFailure> = refused.into_iter().collect();
+        let ways = self.dials.begin(peer, places, failures.clone());
+        if ways.is_empty() {
+            let known = !failures.is_empty();
+            self.unreachable(known.then_some((peer, failures)), now);
+            return known;
+        }
         for way in ways {
             self.take(peer, way, now);
         }
-        known
+        true
+    }
+
+    /// Remembers where a peer may be found.
+    pub(super) fn learn(
+        &mut self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        source: Source,
+        now: Instant,
+    ) {
+        let Self { holds, connections, opens, moves, .. } = self;
+        let kept = |other: PeerId| {
+            let streams = || connections.of(other).any(|(_, found)| found.is_used()) || !moves.of(other).is_empty();
+            holds.contains(other) || streams() || opens.is_wanted(other)
+        };
+        if !self.dials.learn(peer, addresses, source, kept, now) {
+            let limit = self.config.limits.known_peers as u64;
+            self.refused(Some(peer), Asked::KnownPeer, limit);
+        }
+    }
+
+    /// Where a peer may be sought, best first. What others said is judged, and dialled only so often.
+    fn allowed(&mut self, peer: PeerId, now: Instant) -> (Vec<Place>, Option<DialFailure>) {
+        let known = self.dials.known(peer);
+        let familiar = self.familiar.contains(peer);
+        let acquaintance = Acquaintance { familiar, same_host: false };
+        let (policy, here) = (self.candidates.policy(), self.candidates.here());
+        let said: Vec<Multiaddr> =
+            known.iter().filter_map(|known| known.place.direct().cloned()).collect();
+        let same_router = policy.is_behind_our_router(&said, here);
+        let (mut places, mut heard, mut refused) = (Vec::new(), Vec::new(), RefusedAddresses::default());
+        for Known { place, source, .. } in known {
+            if source == Source::Operator {
+                places.push(place);
+                continue;
+            }
+            let judged = match &place {
+                Place::Direct(address) => policy.judge(address, peer, acquaintance, same_router, here),
+                Place::Circuit(relay) => policy.judge_relay(relay, acquaintance, here),
+            };
+            match judged {
+                Ok(_) => heard.push(place),
+                Err(reason) => refused.count(reason),
+            }
+        }
+        let granted = self.allowance.take(peer, familiar, heard.len(), now);
+        refused.surplus = (heard.len() - granted) as u32;
+        places.extend(heard.into_iter().take(granted));
+        let reason = DialFailureReason::NotAllowed { refused };
+        let way = "addresses that the peer named".to_owned();
+        (places, (refused.total() > 0).then_some(DialFailure { way, reason }))
     }
 
     pub(super) fn take(&mut self, peer: PeerId, way: Way, now: Instant) {

@@ -34,6 +34,7 @@ impl Engine {
             self.actions.push_back(Action::FailOpen { open, error: OpenFailure(error) });
             return;
         }
+        self.meet(peer, now);
         let deadline = now + self.config.deadlines.open;
         let tried = Vec::new();
         self.opens.insert(open, PendingOpen { peer, service, deadline, on: None, tried });
@@ -230,6 +231,7 @@ impl Engine {
         self.request_ended(inbound, now);
         self.guests.accepted(key, service.clone());
         let (peer, stream, direction) = (key.peer, key.stream, Direction::Inbound);
+        self.meet(peer, now);
         self.events.push_back(Event::StreamOpened { peer, stream, service, path, direction });
     }
 

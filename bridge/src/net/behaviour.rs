@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use libp2p::{
     connection_limits::{self, ConnectionLimits},
-    dcutr, identify,
+    identify,
     identity::Keypair,
     ping, relay,
     swarm::NetworkBehaviour,
 };
 
-use super::{control, substream};
+use super::{control, dcutr, substream};
 use crate::{config::Config, engine::PING_INTERVAL};
 
 /// Said in identify, so that one of ours can be told from others.
@@ -31,7 +31,7 @@ pub(crate) struct Node {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     relay: relay::client::Behaviour,
-    dcutr: dcutr::Behaviour,
+    pub(crate) dcutr: dcutr::Behaviour,
     pub(crate) substream: substream::Behaviour,
     pub(crate) control: control::Behaviour,
 }
@@ -47,7 +47,10 @@ impl Node {
                     .with_max_established(Some(limits.connections))
                     .with_max_established_per_peer(Some(limits.connections_per_peer)),
             ),
-            identify: identify_behaviour(keypair, agent),
+            // Strangers are not told our addresses: those that may be offered, the engine offers.
+            identify: identify::Behaviour::new(
+                identify_config(keypair, agent).with_hide_listen_addrs(true),
+            ),
             ping: ping_behaviour(),
             relay,
             dcutr: dcutr::Behaviour::new(keypair.public().to_peer_id()),
@@ -58,12 +61,14 @@ impl Node {
 }
 
 pub(crate) fn identify_behaviour(keypair: &Keypair, agent: String) -> identify::Behaviour {
-    identify::Behaviour::new(
-        identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
-            .with_agent_version(agent)
-            // Each new listen address would be pushed to every peer; nobody here reads them.
-            .with_push_listen_addr_updates(false),
-    )
+    identify::Behaviour::new(identify_config(keypair, agent))
+}
+
+fn identify_config(keypair: &Keypair, agent: String) -> identify::Config {
+    identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
+        .with_agent_version(agent)
+        // Each new listen address would be pushed to every peer; nobody here reads them.
+        .with_push_listen_addr_updates(false)
 }
 
 pub(crate) fn ping_behaviour() -> ping::Behaviour {

@@ -1,9 +1,11 @@
 //! The net room knows libp2p: [`transports`] makes swarms and [`listen`] lets them listen, [`behaviour`] says
-//! what a node speaks, [`substream`] opens our substreams, [`translate`] reads the swarm's events.
+//! what a node speaks, [`substream`] opens our substreams, [`dcutr`] speaks about hole punches, [`translate`]
+//! reads the swarm's events.
 
 pub(crate) mod behaviour;
 pub(crate) mod circuit;
 pub(crate) mod control;
+pub(crate) mod dcutr;
 pub(crate) mod delimited;
 mod hangup;
 pub(crate) mod listen;

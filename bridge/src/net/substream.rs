@@ -2,7 +2,6 @@
 //!
 //! libp2p's own stream behaviour opens on a random connection of the peer and hides the connection of
 //! inbound ones; with a relayed and a direct one alive, that leaves half of the traffic on the relay.
-//! This behaviour also offers the address candidates that the engine found to the hole puncher.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -89,11 +88,6 @@ impl Behaviour {
             handler: NotifyHandler::One(connection.0),
             event: Command { open },
         });
-    }
-
-    /// Offers an address under which we may be reachable to the other behaviours.
-    pub(crate) fn add_candidate(&mut self, address: Multiaddr) {
-        self.push(ToSwarm::NewExternalAddrCandidate(address));
     }
 
     fn push(&mut self, action: ToSwarm<Event, Command>) {

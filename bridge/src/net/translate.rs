@@ -11,16 +11,16 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId, TransportError, connection_limits,
     core::{ConnectedPoint, transport::ListenerId},
-    dcutr, identify, ping,
+    identify, ping,
     relay::{self, outbound::hop::ConnectError},
     swarm::{self, ConnectionError, DialError, ListenError, SwarmEvent},
 };
 
-use super::{behaviour::NodeEvent, control, local::ip_of, substream};
+use super::{behaviour::NodeEvent, control, dcutr, local::ip_of, substream};
 use crate::{
     addr::{is_circuit, path_of, transport_of},
     engine::input::{CircuitLimit, DialId, Input, Opened},
-    error::{CloseCause, DialFailureReason, UpgradeFailure},
+    error::{CloseCause, DialFailureReason, DialFailures},
     path::{ConnectionId, Direction},
 };
 
@@ -46,6 +46,8 @@ pub(crate) struct Dialling {
     pub(crate) dial: DialId,
     pub(crate) peer: PeerId,
     pub(crate) addresses: Vec<Multiaddr>,
+    /// Whether it is one of the two dials of a hole punch.
+    pub(crate) punch: bool,
 }
 
 /// Dials that were asked for, by the connection they will become.
@@ -58,7 +60,10 @@ pub(crate) enum Translated {
     Input(Input),
     Substream(substream::Event),
     /// This host has lost an address.
-    AddressGone(IpAddr),
+    AddressGone {
+        ip: Option<IpAddr>,
+        address: Multiaddr,
+    },
     Nothing,
 }
 
@@ -76,7 +81,7 @@ pub(crate) fn translate(
             Input::Listening { address }
         }
         SwarmEvent::ExpiredListenAddr { address, .. } if !is_circuit(&address) => {
-            return ip_of(&address).map_or(Translated::Nothing, Translated::AddressGone);
+            return Translated::AddressGone { ip: ip_of(&address), address };
         }
         SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
             let dial = dialled.remove(&connection_id).map(|dialling| dialling.dial);
@@ -86,13 +91,13 @@ pub(crate) fn translate(
             connection: ConnectionId(connection_id),
             cause: close_cause(cause),
         },
-        SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
-            match (dialled.remove(&connection_id), peer_id) {
-                (Some(dialling), _) => {
-                    Input::DialFailed { dial: dialling.dial, reason: dial_failure(&error) }
-                }
-                (None, Some(peer)) => Input::PunchFailed { peer },
-                (None, None) => return Translated::Nothing,
+        SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+            let Some(Dialling { dial, punch, .. }) = dialled.remove(&connection_id) else {
+                return Translated::Nothing;
+            };
+            match punch {
+                true => Input::PunchFailed { dial, failures: dial_failures(&error) },
+                false => Input::DialFailed { dial, reason: dial_failure(&error) },
             }
         }
         SwarmEvent::IncomingConnectionError {
@@ -141,12 +146,16 @@ fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
             }),
             at: now,
         },
-        NodeEvent::Dcutr(dcutr::Event { remote_peer_id: peer, result: Err(error) }) => {
-            match upgrade_failure(&error) {
-                Some(reason) => Input::UpgradeFailed { peer, reason },
-                None => return Translated::Nothing,
+        NodeEvent::Dcutr(dcutr::Event { connection, said }) => match said {
+            dcutr::Said::Answered { candidates, same_host, round_trip } => {
+                Input::PunchAnswered { connection, candidates, same_host, round_trip }
             }
-        }
+            dcutr::Said::Offered { candidates, same_host } => {
+                Input::PunchOffered { connection, candidates, same_host }
+            }
+            dcutr::Said::Sync => Input::PunchSync { connection },
+            dcutr::Said::Failed(reason) => Input::PunchExchangeFailed { connection, reason },
+        },
         _ => return Translated::Nothing,
     };
     Translated::Input(input)
@@ -261,17 +270,33 @@ fn transport_failure(failures: &[(Multiaddr, TransportError<io::Error>)]) -> Dia
     }
 }
 
-/// libp2p keeps the cause private and shows it only as debug text.
-fn upgrade_failure(error: &dcutr::Error) -> Option<UpgradeFailure> {
-    let details = format!("{error:?}");
-    // The engine counts the punches itself, at both ends; libp2p tells only one.
-    if details.contains("AttemptsExceeded") {
-        return None;
+/// How each address of a dial failed.
+pub(crate) fn dial_failures(error: &DialError) -> DialFailures {
+    let mut failures = DialFailures::default();
+    match error {
+        DialError::Transport(all) => {
+            for (_, error) in all {
+                *counter(&mut failures, &format!("{error:?}")) += 1;
+            }
+        }
+        _ => failures.other += 1,
     }
-    if details.contains("NoAddresses") {
-        return Some(UpgradeFailure::NoCandidate);
+    failures
+}
+
+/// What libp2p wraps around the system's error passes over it when asked for a source, so that the kind is
+/// found only in the debug text.
+fn counter<'a>(failures: &'a mut DialFailures, details: &str) -> &'a mut u32 {
+    let any = |words: &[&str]| words.iter().any(|word| details.contains(word));
+    if any(&["TimedOut", "Timeout"]) {
+        &mut failures.timed_out
+    } else if any(&["ConnectionRefused", "ConnectionReset"]) {
+        &mut failures.refused
+    } else if any(&["HostUnreachable", "NetworkUnreachable"]) {
+        &mut failures.unreachable
+    } else {
+        &mut failures.other
     }
-    Some(UpgradeFailure::Exchange { cause: error.to_string() })
 }
 
 /// The first error of this type in a chain of causes.

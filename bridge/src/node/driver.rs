@@ -29,14 +29,18 @@ use crate::{
     config::WhenDropped,
     engine::{
         Engine,
-        input::{Action, DialId, Input, OpenId},
+        input::{Action, DialId, Input, OpenId, Role},
     },
     error::ServeError,
     event::Event,
     net::{
         behaviour::{Node, NodeEvent},
+        dcutr,
         local::source_towards,
-        translate::{Dialled, Dialling, Reserved, Translated, dial_failure, is_port_in_use, translate},
+        translate::{
+            Dialled, Dialling, Reserved, Translated, dial_failure, dial_failures, is_port_in_use,
+            translate,
+        },
     },
     path::{ConnectionId, Path},
     service::Service,
@@ -48,12 +52,43 @@ const HEARD_FRESH: Duration = Duration::from_secs(5);
 
 /// What an [`Endpoint`](crate::Endpoint) asks for.
 pub(crate) enum Command {
-    Open { peer: PeerId, service: Service, ticket: Bytes, patience: Option<Duration>, reply: Reply },
-    Hold { peer: PeerId },
-    Learn { peer: PeerId, addresses: Vec<Multiaddr> },
-    Reserve { relay: RelayAddr },
-    Close { connection: ConnectionId },
-    Serve { service: Service, served: Served, reply: oneshot::Sender<Result<(), ServeError>> },
+    Open {
+        peer: PeerId,
+        service: Service,
+        ticket: Bytes,
+        patience: Option<Duration>,
+        reply: Reply,
+    },
+    Hold {
+        peer: PeerId,
+    },
+    Learn {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
+    /// As `Learn`, by the peer's own word.
+    Hear {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
+    Welcome {
+        service: Service,
+        peers: Vec<PeerId>,
+    },
+    AllowUpgrades {
+        allowed: bool,
+    },
+    Reserve {
+        relay: RelayAddr,
+    },
+    Close {
+        connection: ConnectionId,
+    },
+    Serve {
+        service: Service,
+        served: Served,
+        reply: oneshot::Sender<Result<(), ServeError>>,
+    },
     Shutdown,
 }
 
@@ -164,6 +199,9 @@ impl Driver {
             }
             Some(Command::Hold { peer }) => Input::Hold { peer },
             Some(Command::Learn { peer, addresses }) => Input::Learn { peer, addresses },
+            Some(Command::Hear { peer, addresses }) => Input::Hear { peer, addresses },
+            Some(Command::Welcome { service, peers }) => Input::Welcome { service, peers },
+            Some(Command::AllowUpgrades { allowed }) => Input::AllowUpgrades { allowed },
             Some(Command::Reserve { relay }) => Input::Reserve { relay },
             Some(Command::Close { connection }) => Input::Close { connection },
             Some(Command::Serve { service, served, reply }) => {
@@ -202,11 +240,12 @@ impl Driver {
             Translated::Substream(event) => {
                 self.legs.substream_event(event, |key| self.engine.moves_to(key));
             }
-            Translated::AddressGone(ip) => {
-                let lost = self.sources.iter().filter(|(_, source)| **source == ip);
+            Translated::AddressGone { ip, address } => {
+                let lost = self.sources.iter().filter(|(_, source)| Some(**source) == ip);
                 for connection in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
                     self.legs.tell(Input::AddressGone { connection });
                 }
+                self.legs.tell(Input::ListeningEnded { address });
             }
             Translated::Nothing => {}
         }
@@ -251,9 +290,15 @@ impl Driver {
         match action {
             Action::Dial { dial, peer, addresses } => self.dial(dial, peer, addresses),
             Action::ListenOnCircuit { relay } => self.listen_on_circuit(&relay),
-            Action::AddCandidate { address } => {
-                self.swarm.behaviour_mut().substream.add_candidate(address);
+            Action::AskPunch { connection, peer, candidates } => {
+                self.say(peer, connection, dcutr::Command::Ask(candidates));
             }
+            Action::AnswerPunch { connection, peer, candidates } => {
+                self.say(peer, connection, dcutr::Command::Answer(candidates));
+            }
+            Action::SyncPunch { connection, peer } => self.say(peer, connection, dcutr::Command::Sync),
+            Action::EndPunch { connection, peer } => self.say(peer, connection, dcutr::Command::End),
+            Action::Punch { dial, peer, addresses, role } => self.punch(dial, peer, addresses, role),
             Action::OpenSubstream { open, peer, connection, service } => {
                 self.legs.purposes.insert(open, Purpose::Open { service });
                 self.swarm.behaviour_mut().substream.open(open, peer, connection);
@@ -297,35 +342,55 @@ impl Driver {
         if !is_port_in_use(error) {
             return false;
         }
-        let Some(Dialling { dial, peer, addresses }) = self.dialled.remove(connection_id) else {
+        // A punch leaves from the port that the peer was told, or is none.
+        let again = |dialling: &Dialling| !dialling.punch;
+        if !self.dialled.get(connection_id).is_some_and(again) {
+            return false;
+        }
+        let Some(Dialling { dial, peer, addresses, .. }) = self.dialled.remove(connection_id) else {
             return false;
         };
-        let opts = DialOpts::peer_id(peer).addresses(addresses.clone());
-        self.dial_with(
-            dial,
-            peer,
-            Vec::new(),
-            opts.allocate_new_port().condition(PeerCondition::Always).build(),
-        );
+        let opts = DialOpts::peer_id(peer).addresses(addresses).allocate_new_port();
+        let dialling = Dialling { dial, peer, addresses: Vec::new(), punch: false };
+        self.dial_with(dialling, opts.condition(PeerCondition::Always).build());
         true
     }
 
     fn dial(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>) {
         let opts = DialOpts::peer_id(peer).addresses(addresses.clone());
-        self.dial_with(dial, peer, addresses, opts.condition(PeerCondition::Always).build());
+        let dialling = Dialling { dial, peer, addresses, punch: false };
+        self.dial_with(dialling, opts.condition(PeerCondition::Always).build());
     }
 
-    fn dial_with(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>, opts: DialOpts) {
+    fn punch(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>, role: Role) {
+        let opts = DialOpts::peer_id(peer).addresses(addresses.clone());
+        let opts = opts.condition(PeerCondition::Always);
+        let opts = match role {
+            Role::Dialer => opts,
+            Role::Listener => opts.override_role(),
+        };
+        self.dial_with(Dialling { dial, peer, addresses, punch: true }, opts.build());
+    }
+
+    fn dial_with(&mut self, dialling: Dialling, opts: DialOpts) {
         let connection = opts.connection_id();
         match self.swarm.dial(opts) {
             Ok(()) => {
-                self.dialled.insert(connection, Dialling { dial, peer, addresses });
+                self.dialled.insert(connection, dialling);
             }
             Err(error) => {
-                let reason = dial_failure(&error);
-                self.legs.tell(Input::DialFailed { dial, reason });
+                let Dialling { dial, punch, .. } = dialling;
+                let failed = match punch {
+                    true => Input::PunchFailed { dial, failures: dial_failures(&error) },
+                    false => Input::DialFailed { dial, reason: dial_failure(&error) },
+                };
+                self.legs.tell(failed);
             }
         }
+    }
+
+    fn say(&mut self, peer: PeerId, connection: ConnectionId, command: dcutr::Command) {
+        self.swarm.behaviour_mut().dcutr.say(peer, connection, command);
     }
 
     fn listen_on_circuit(&mut self, relay: &RelayAddr) {

@@ -1,0 +1,297 @@
+//! The one policy for addresses that did not come from our own operator, whatever brought them: a hole
+//! punch's exchange, a ticket, identify, later a discovery.
+//!
+//! A peer that names an address wishes that we dial it. Public ones we dial for anybody. Private ones
+//! would let strangers look around in our network, so they are dialled only for a *familiar* peer (our
+//! program uses it, or a service lets it in) that seems to be in the same network; those of this very host
+//! only for one that proved to run here. What is refused is counted.
+
+use std::{
+    cmp::Reverse,
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use serde::Serialize;
+
+use super::{GlobalScope, RelayAddr, is_circuit, peer_of, scope::Scope, socket_of, transport_of};
+use crate::path::Transport;
+
+/// Addresses of one peer that are dialled, or of ours that are offered, for one punch: as many as libp2p
+/// dials at once, so that none waits for another.
+pub(crate) const CANDIDATES_MAX: usize = 8;
+
+/// Addresses whose first bits are these are taken for one network. The system does not tell us how its
+/// networks are cut; homes and offices rarely have smaller ones.
+const PREFIX_V4_BITS: u32 = 24;
+const PREFIX_V6_BITS: u32 = 64;
+
+/// Who named an address. Declared best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// Our own operator, by flags or through the program. Not judged.
+    Operator,
+    /// A relay that sees our packets come from there.
+    Relay,
+    /// Our own system: this host has it.
+    Interface,
+    /// The peer itself, in an exchange with it or in a ticket that it signed.
+    Peer,
+}
+
+/// How near an address is, judged from here. Declared best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Nearness {
+    /// On this host.
+    ThisHost,
+    /// In a network of this host.
+    ThisNetwork,
+    /// Somewhere in the internet.
+    Public,
+    /// In another network behind our own public address.
+    SameRouter,
+}
+
+/// An address under which this node or a peer may be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) address: Multiaddr,
+    pub(crate) source: Source,
+    pub(crate) nearness: Nearness,
+    /// When it was last named.
+    pub(crate) seen: Instant,
+}
+
+/// The order of candidates; the least is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Score {
+    nearness: Nearness,
+    source: Source,
+    age: Reverse<Instant>,
+}
+
+impl Candidate {
+    pub(crate) fn score(&self) -> Score {
+        let Self { nearness, source, seen, .. } = *self;
+        Score { nearness, source, age: Reverse(seen) }
+    }
+}
+
+/// Why an address is not dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// Not of the form `/ip…/…/tcp/…` or `/ip…/…/udp/…/quic-v1`, a circuit, or of another peer.
+    #[error("not a plain TCP or QUIC address of the peer")]
+    Unusable,
+    /// Nobody's, or one under which clouds hand out credentials.
+    #[error("an address that is never dialled")]
+    Forbidden,
+    /// Of a private network or of this host, for a peer that has no business there.
+    #[error("a private address that does not seem to be in our network, or of a peer we do not know")]
+    Private,
+}
+
+/// Addresses that a peer named and that are not dialled, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RefusedAddresses {
+    /// Not plain TCP or QUIC addresses of this peer.
+    pub unusable: u32,
+    /// Addresses that are never dialled: link-local, cloud metadata, multicast, reserved.
+    pub forbidden: u32,
+    /// Private addresses: not in our network, or of a peer that neither we nor a service of ours knows.
+    pub private: u32,
+    /// More than are dialled of one peer.
+    pub surplus: u32,
+}
+
+impl RefusedAddresses {
+    /// All of them together.
+    pub fn total(&self) -> u32 {
+        self.unusable + self.forbidden + self.private + self.surplus
+    }
+
+    pub(crate) fn count(&mut self, refused: Refused) {
+        match refused {
+            Refused::Unusable => self.unusable += 1,
+            Refused::Forbidden => self.forbidden += 1,
+            Refused::Private => self.private += 1,
+        }
+    }
+}
+
+impl std::fmt::Display for RefusedAddresses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { unusable, forbidden, private, surplus } = self;
+        write!(
+            f,
+            "{} refused ({private} private, {forbidden} forbidden, {unusable} unusable, {surplus} too many)",
+            self.total()
+        )
+    }
+}
+
+/// What this node knows of a peer when it judges its addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Acquaintance {
+    /// Our program uses it, or a service of ours lets it in.
+    pub(crate) familiar: bool,
+    /// It proved to run on this host.
+    pub(crate) same_host: bool,
+}
+
+/// Where this node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Here {
+    /// The addresses of this host that it listens on.
+    pub(crate) interfaces: Vec<IpAddr>,
+    /// The public addresses that relays see us behind.
+    pub(crate) public: Vec<IpAddr>,
+}
+
+/// What may be dialled of the addresses that a peer named, best first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Selection {
+    pub(crate) chosen: Vec<Candidate>,
+    pub(crate) refused: RefusedAddresses,
+}
+
+/// Decides which addresses that others named may be dialled.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    global: GlobalScope,
+}
+
+impl Policy {
+    pub(crate) fn new(global: GlobalScope) -> Self {
+        Self { global }
+    }
+
+    pub(crate) fn scope(&self, ip: IpAddr) -> Scope {
+        self.global.scope(ip)
+    }
+
+    /// Which of a peer's `addresses` may be dialled: at most [`CANDIDATES_MAX`], the best ones.
+    pub(crate) fn select(
+        &self,
+        addresses: &[Multiaddr],
+        peer: PeerId,
+        known: Acquaintance,
+        here: &Here,
+        now: Instant,
+    ) -> Selection {
+        let same_router = self.is_behind_our_router(addresses, here);
+        let mut selection = Selection::default();
+        for address in addresses {
+            match self.judge(address, peer, known, same_router, here) {
+                Ok((address, nearness)) => {
+                    let candidate = Candidate { address, source: Source::Peer, nearness, seen: now };
+                    if !selection.chosen.iter().any(|other| other.address == candidate.address) {
+                        selection.chosen.push(candidate);
+                    }
+                }
+                Err(refused) => selection.refused.count(refused),
+            }
+        }
+        // Stable: among equals the peer's own order holds.
+        selection.chosen.sort_by_key(Candidate::score);
+        let surplus = selection.chosen.len().saturating_sub(CANDIDATES_MAX);
+        selection.chosen.truncate(CANDIDATES_MAX);
+        selection.refused.surplus = surplus as u32;
+        selection
+    }
+
+    /// Whether a peer that names these addresses seems to share our public address.
+    pub(crate) fn is_behind_our_router(&self, addresses: &[Multiaddr], here: &Here) -> bool {
+        addresses.iter().filter_map(socket_of).any(|socket| here.public.contains(&socket.ip()))
+    }
+
+    /// As [`Policy::judge`], for a relay that a peer named. Relays may be named by their host names: what
+    /// these mean is judged when they are looked up.
+    pub(crate) fn judge_relay(
+        &self,
+        relay: &RelayAddr,
+        known: Acquaintance,
+        here: &Here,
+    ) -> Result<(Multiaddr, Nearness), Refused> {
+        if is_named(relay.address()) {
+            return Ok((relay.address().clone(), Nearness::Public));
+        }
+        self.judge(relay.address(), relay.peer(), known, false, here)
+    }
+
+    /// Whether one address may be dialled, in its plain form, and how near it is.
+    pub(crate) fn judge(
+        &self,
+        address: &Multiaddr,
+        peer: PeerId,
+        known: Acquaintance,
+        same_router: bool,
+        here: &Here,
+    ) -> Result<(Multiaddr, Nearness), Refused> {
+        let (address, ip) = plain(address, peer)?;
+        let ours = here.interfaces.contains(&ip) && !self.global.is_assumed(ip);
+        let near = here.interfaces.iter().any(|own| is_same_network(*own, ip));
+        let nearness = match self.scope(ip) {
+            Scope::Forbidden => return Err(Refused::Forbidden),
+            Scope::Public if !ours => return Ok((address, Nearness::Public)),
+            _ if !known.familiar => return Err(Refused::Private),
+            Scope::Loopback | Scope::Public => known.same_host.then_some(Nearness::ThisHost),
+            Scope::Private if ours => known.same_host.then_some(Nearness::ThisHost),
+            Scope::Private if near => Some(Nearness::ThisNetwork),
+            Scope::Private => same_router.then_some(Nearness::SameRouter),
+        };
+        nearness.map(|nearness| (address, nearness)).ok_or(Refused::Private)
+    }
+}
+
+/// Whether an address begins with a name that has to be looked up.
+fn is_named(address: &Multiaddr) -> bool {
+    let named = |part| {
+        matches!(part, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
+    };
+    address.iter().next().is_some_and(named)
+}
+
+/// A TCP or QUIC address without the peer's id, and its IP address.
+fn plain(address: &Multiaddr, peer: PeerId) -> Result<(Multiaddr, IpAddr), Refused> {
+    let named = peer_of(address);
+    if is_circuit(address) || named.is_some_and(|named| named != peer) {
+        return Err(Refused::Unusable);
+    }
+    let address = without_peer(address);
+    let socket = socket_of(&address).filter(|socket| socket.port() != 0).ok_or(Refused::Unusable)?;
+    // Whatever follows the socket is not ours to speak.
+    if at(socket, transport_of(&address)) != address {
+        return Err(Refused::Unusable);
+    }
+    Ok((address, socket.ip().to_canonical()))
+}
+
+/// The address without the peer id at its end.
+pub(crate) fn without_peer(address: &Multiaddr) -> Multiaddr {
+    let mut address = address.clone();
+    if peer_of(&address).is_some() {
+        address.pop();
+    }
+    address
+}
+
+fn at(socket: SocketAddr, transport: Transport) -> Multiaddr {
+    let ip = Multiaddr::from(socket.ip());
+    match transport {
+        Transport::Tcp => ip.with(Protocol::Tcp(socket.port())),
+        Transport::Quic => ip.with(Protocol::Udp(socket.port())).with(Protocol::QuicV1),
+    }
+}
+
+fn is_same_network(a: IpAddr, b: IpAddr) -> bool {
+    match (a.to_canonical(), b.to_canonical()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= PREFIX_V4_BITS,
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= PREFIX_V6_BITS,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! One connection's part of the exchange.
+//!
+//! The acceptor of a relayed connection asks, the other end answers; on direct connections nobody does.
+//! There is at most one exchange at a time; the peer's next one takes the place of the one before.
+
+use std::{
+    convert::Infallible,
+    future::Ready,
+    io,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use libp2p::{
+    Multiaddr, Stream, StreamProtocol,
+    core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo},
+    swarm::{
+        ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol,
+        handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
+    },
+};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Command, Said,
+    wire::{HolePunch, Kind, PROTOCOL},
+};
+use crate::{
+    error::UpgradeFailure,
+    net::delimited::{read, write},
+};
+
+/// For the peer to say what it has to say next. 10 s, as libp2p's own exchange.
+const EXCHANGE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What this end does in an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The connection is direct.
+    None,
+    /// It accepted a relayed connection.
+    Asks,
+    /// It dialled one.
+    Answers,
+}
+
+/// What shows to each other that both ends run on one host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proofs {
+    pub(crate) own: Option<[u8; 32]>,
+    pub(crate) expected: Option<[u8; 32]>,
+}
+
+impl Proofs {
+    fn hold(&self, message: &HolePunch) -> bool {
+        let said = message.host.as_deref();
+        self.expected.as_ref().is_some_and(|expected| said == Some(&expected[..]))
+    }
+}
+
+type Step = BoxFuture<'static, io::Result<(Option<Stream>, Said)>>;
+
+enum Exchange {
+    None,
+    /// Messages are on their way.
+    Running(Step),
+    /// The engine has the word.
+    Waiting(Stream),
+}
+
+pub(crate) struct Handler {
+    part: Part,
+    proofs: Proofs,
+    exchange: Exchange,
+    /// To be asked with, as soon as the connection asks what to do.
+    asking: Option<Vec<Multiaddr>>,
+    failed: Option<UpgradeFailure>,
+    waker: Option<Waker>,
+}
+
+impl Handler {
+    pub(super) fn new(part: Part, proofs: Proofs) -> Self {
+        Self { part, proofs, exchange: Exchange::None, asking: None, failed: None, waker: None }
+    }
+
+    fn run(&mut self, step: impl Future<Output = io::Result<(Option<Stream>, Said)>> + Send + 'static) {
+        let bounded = timeout(EXCHANGE_DEADLINE, step);
+        let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer did not answer in time"));
+        self.exchange = Exchange::Running(bounded.map(move |ended| ended.unwrap_or_else(late)).boxed());
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn take_waiting(&mut self) -> Option<Stream> {
+        match std::mem::replace(&mut self.exchange, Exchange::None) {
+            Exchange::Waiting(io) => Some(io),
+            other => {
+                self.exchange = other;
+                None
+            }
+        }
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Command;
+    type ToBehaviour = Said;
+    type InboundProtocol = Speak;
+    type OutboundProtocol = Speak;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = Vec<Multiaddr>;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Speak> {
+        SubstreamProtocol::new(Speak(self.part == Part::Answers), ())
+    }
+
+    fn on_behaviour_event(&mut self, command: Command) {
+        match command {
+            Command::Ask(candidates) => {
+                self.exchange = Exchange::None;
+                self.asking = Some(candidates);
+            }
+            Command::Answer(candidates) => {
+                if let Some(io) = self.take_waiting() {
+                    self.run(answer(io, HolePunch::connect(&candidates, self.proofs.own)));
+                } else {
+                    self.failed = Some(exchange_failed("the peer's exchange ended before its answer"));
+                }
+            }
+            Command::Sync => {
+                if let Some(io) = self.take_waiting() {
+                    self.run(sync(io));
+                }
+            }
+            Command::End => self.exchange = Exchange::None,
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Speak, Vec<Multiaddr>, Said>> {
+        if let Some(reason) = self.failed.take() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Said::Failed(reason)));
+        }
+        if let Some(candidates) = self.asking.take() {
+            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
+                protocol: SubstreamProtocol::new(Speak(true), candidates),
+            });
+        }
+        if let Exchange::Running(step) = &mut self.exchange
+            && let Poll::Ready(ended) = step.poll_unpin(cx)
+        {
+            self.exchange = Exchange::None;
+            match ended {
+                // What was to be said is said; nobody waits to hear that.
+                Ok((None, Said::Sync)) if self.part == Part::Asks => {}
+                Ok((io, said)) => {
+                    self.exchange = io.map_or(Exchange::None, Exchange::Waiting);
+                    return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(said));
+                }
+                Err(error) => {
+                    let said = Said::Failed(exchange_failed(&error.to_string()));
+                    return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(said));
+                }
+            }
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Speak, Speak, (), Vec<Multiaddr>>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: io, .. }) => {
+                self.run(listen(io, self.proofs));
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: io,
+                info: candidates,
+            }) => self.run(ask(io, HolePunch::connect(&candidates, self.proofs.own), self.proofs)),
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
+                self.failed = Some(match error {
+                    StreamUpgradeError::NegotiationFailed => UpgradeFailure::Unsupported,
+                    StreamUpgradeError::Timeout => exchange_failed("the peer did not answer in time"),
+                    StreamUpgradeError::Apply(never) => match never {},
+                    StreamUpgradeError::Io(error) => exchange_failed(&error.to_string()),
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn exchange_failed(cause: &str) -> UpgradeFailure {
+    UpgradeFailure::Exchange { cause: cause.to_owned() }
+}
+
+/// Says our addresses and hears the peer's.
+async fn ask(mut io: Stream, own: HolePunch, proofs: Proofs) -> io::Result<(Option<Stream>, Said)> {
+    write(&mut io, &own).await?;
+    let asked = Instant::now();
+    let theirs = expect(&mut io, Kind::Connect).await?;
+    let (candidates, same_host) = (theirs.addresses(), proofs.hold(&theirs));
+    let round_trip = asked.elapsed();
+    Ok((Some(io), Said::Answered { candidates, same_host, round_trip }))
+}
+
+/// Hears the peer's addresses.
+async fn listen(mut io: Stream, proofs: Proofs) -> io::Result<(Option<Stream>, Said)> {
+    let theirs = expect(&mut io, Kind::Connect).await?;
+    let (candidates, same_host) = (theirs.addresses(), proofs.hold(&theirs));
+    Ok((Some(io), Said::Offered { candidates, same_host }))
+}
+
+/// Says our addresses and waits for the moment.
+async fn answer(mut io: Stream, own: HolePunch) -> io::Result<(Option<Stream>, Said)> {
+    write(&mut io, &own).await?;
+    expect(&mut io, Kind::Sync).await?;
+    Ok((None, Said::Sync))
+}
+
+/// Says that the moment has come.
+async fn sync(mut io: Stream) -> io::Result<(Option<Stream>, Said)> {
+    write(&mut io, &HolePunch::sync()).await?;
+    Ok((None, Said::Sync))
+}
+
+async fn expect(io: &mut Stream, kind: Kind) -> io::Result<HolePunch> {
+    let message: HolePunch = read(io).await?;
+    match message.is(kind) {
+        true => Ok(message),
+        false => Err(io::Error::new(io::ErrorKind::InvalidData, "the peer broke the protocol")),
+    }
+}
+
+/// The protocol, or none. Nothing is said while it is agreed on.
+#[derive(Debug)]
+pub(crate) struct Speak(bool);
+
+impl UpgradeInfo for Speak {
+    type Info = StreamProtocol;
+    type InfoIter = std::option::IntoIter<StreamProtocol>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.then_some(PROTOCOL).into_iter()
+    }
+}
+
+impl InboundUpgrade<Stream> for Speak {
+    type Output = Stream;
+    type Error = Infallible;
+    type Future = Ready<Result<Stream, Infallible>>;
+
+    fn upgrade_inbound(self, io: Stream, _: Self::Info) -> Self::Future {
+        std::future::ready(Ok(io))
+    }
+}
+
+impl OutboundUpgrade<Stream> for Speak {
+    type Output = Stream;
+    type Error = Infallible;
+    type Future = Ready<Result<Stream, Infallible>>;
+
+    fn upgrade_outbound(self, io: Stream, _: Self::Info) -> Self::Future {
+        std::future::ready(Ok(io))
+    }
+}

@@ -1,0 +1,146 @@
+//! The exchange about a hole punch, on a *named* relayed connection: `/libp2p/dcutr` as stock peers speak
+//! it. It only carries messages; what is offered, when, and what is dialled decides the engine.
+//!
+//! [`handler`] speaks on one connection, [`wire`] is the message, [`host`] proves that two peers share a
+//! host.
+
+mod handler;
+mod host;
+mod wire;
+
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse},
+    swarm::{
+        self, ConnectionDenied, FromSwarm, NetworkBehaviour, NotifyHandler, THandlerInEvent, ToSwarm,
+    },
+};
+
+use self::{
+    handler::{Handler, Part, Proofs},
+    host::Host,
+};
+use crate::{addr::is_circuit, error::UpgradeFailure, path::ConnectionId};
+
+/// What the engine wants said on a connection.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Open an exchange with our addresses.
+    Ask(Vec<Multiaddr>),
+    /// Answer the peer's with ours.
+    Answer(Vec<Multiaddr>),
+    /// Tell the peer to dial.
+    Sync,
+    /// Let go of the exchange.
+    End,
+}
+
+/// What the peer said on a connection.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// Its addresses, in answer to ours.
+    Answered {
+        candidates: Vec<Multiaddr>,
+        same_host: bool,
+        round_trip: Duration,
+    },
+    /// Its addresses; it waits for ours.
+    Offered {
+        candidates: Vec<Multiaddr>,
+        same_host: bool,
+    },
+    /// Dial now.
+    Sync,
+    Failed(UpgradeFailure),
+}
+
+/// One thing that a peer said.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) connection: ConnectionId,
+    pub(crate) said: Said,
+}
+
+/// The behaviour. See the module's text. What it queues is bounded: one exchange a connection.
+pub(crate) struct Behaviour {
+    local: PeerId,
+    host: Host,
+    queue: VecDeque<ToSwarm<Event, Command>>,
+    waker: Option<Waker>,
+}
+
+impl Behaviour {
+    pub(crate) fn new(local: PeerId) -> Self {
+        Self { local, host: Host::this(), queue: VecDeque::new(), waker: None }
+    }
+
+    /// Says something on a connection. If that is closing, nothing comes of it; its end is told anyway.
+    pub(crate) fn say(&mut self, peer: PeerId, connection: ConnectionId, command: Command) {
+        self.push(ToSwarm::NotifyHandler {
+            peer_id: peer,
+            handler: NotifyHandler::One(connection.0),
+            event: command,
+        });
+    }
+
+    fn push(&mut self, action: ToSwarm<Event, Command>) {
+        self.queue.push_back(action);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn handler(&self, peer: PeerId, part: Part) -> Handler {
+        let own = self.host.proof(self.local, peer);
+        let expected = self.host.proof(peer, self.local);
+        Handler::new(part, Proofs { own, expected })
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: swarm::ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<Handler, ConnectionDenied> {
+        let part = if is_circuit(local) { Part::Asks } else { Part::None };
+        Ok(self.handler(peer, part))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: swarm::ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<Handler, ConnectionDenied> {
+        let part = if is_circuit(address) { Part::Answers } else { Part::None };
+        Ok(self.handler(peer, part))
+    }
+
+    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+
+    fn on_connection_handler_event(&mut self, _: PeerId, connection: swarm::ConnectionId, said: Said) {
+        self.push(ToSwarm::GenerateEvent(Event { connection: ConnectionId(connection), said }));
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
+        if let Some(action) = self.queue.pop_front() {
+            return Poll::Ready(action);
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
