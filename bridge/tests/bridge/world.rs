@@ -6,6 +6,7 @@ use libp2p::identity::Keypair;
 use punchline_bridge::{
     Config, Endpoint, Event, Events, Incoming, Multiaddr, PeerId, RelayAddr, Service, Stream,
     addr::GlobalScope,
+    config::Upgrades,
     event::Asked,
     relay::{External, Relay, RelayConfig},
 };
@@ -58,10 +59,9 @@ pub(crate) fn config(listen: &str) -> Config {
     Config { listen: vec![listen.parse().unwrap()], global: loopback(), ..Config::default() }
 }
 
-/// As [`config`], but loopback counts as private: nothing to punch a hole to, so what began on a relay
-/// stays there.
+/// As [`config`], but nobody allows punches, so what began on a relay stays there.
 pub(crate) fn unpunchable(listen: &str) -> Config {
-    Config { global: GlobalScope::default(), ..config(listen) }
+    Config { upgrades: Upgrades::WhenTold, ..config(listen) }
 }
 
 /// A node and its events since the start.

@@ -140,22 +140,22 @@ impl Addresses {
     }
 }
 
-/// Puts one more address in; where there is no room, the worst goes, be it this one. Among equals the
-/// newest stays.
+/// Puts one more address in; where there is no room, the worst goes.
 fn insert(all: &mut Vec<Known>, new: Known, max: usize) {
     if all.len() < max {
         return all.push(new);
     }
     let worst = all.iter_mut().max_by_key(|known| known.score());
-    if let Some(worst) = worst.filter(|worst| is_better(&new, worst)) {
+    if let Some(worst) = worst.filter(|worst| displaces(&new, worst)) {
         *worst = new;
     }
 }
 
-/// A newcomer has proven nothing, and is given its chance before any that was learnt; those of the operator
-/// give way only to their like.
-fn is_better(new: &Known, worst: &Known) -> bool {
-    worst.source != Source::Operator || new.source == Source::Operator
+/// A newcomer is given its chance before any that is older or has failed; those of the operator give way
+/// only to their like. Of those named together the first stay: their order is a preference.
+fn displaces(new: &Known, worst: &Known) -> bool {
+    let may = worst.source != Source::Operator || new.source == Source::Operator;
+    may && (worst.failures > 0 || worst.seen < new.seen)
 }
 
 fn place_of(address: &Multiaddr) -> Option<Place> {

@@ -1,7 +1,19 @@
-//! What is said about the way from a relayed to a direct connection.
+//! The way from a relayed to a direct connection, under virtual time.
 
 use super::*;
-use crate::error::UpgradeFailure;
+use crate::{
+    engine::{
+        input::Role,
+        upgrades::{OFFER_WAIT, OFFERS_MAX, ROUND_WAIT, ROUNDS_MAX},
+    },
+    error::{DialFailures, UpgradeFailure},
+};
+
+pub(super) const REFUSED: DialFailures =
+    DialFailures { timed_out: 0, refused: 1, unreachable: 0, other: 0 };
+pub(super) const TIMED_OUT: DialFailures =
+    DialFailures { timed_out: 1, refused: 0, unreachable: 0, other: 0 };
+const RTT: Duration = Duration::from_millis(100);
 
 fn upgrades(world: &mut World) -> Vec<Event> {
     let of_upgrade =
@@ -9,80 +21,378 @@ fn upgrades(world: &mut World) -> Vec<Event> {
     world.events().into_iter().filter(of_upgrade).collect()
 }
 
+/// Why upgrades failed, and after how many attempts.
+fn reasons(world: &mut World) -> Vec<(UpgradeFailure, u32)> {
+    let pick = |event| match event {
+        Event::UpgradeFailed { reason, attempts, .. } => Some((reason, attempts)),
+        _ => None,
+    };
+    world.events().into_iter().filter_map(pick).collect()
+}
+
+pub(super) fn public(host: u8) -> Multiaddr {
+    format!("/ip4/8.8.8.{host}/tcp/4001").parse().unwrap()
+}
+
+pub(super) fn at(ip: &str) -> Multiaddr {
+    format!("/ip4/{ip}/tcp/4001").parse().unwrap()
+}
+
+/// The peer is asked: on which connection, with which addresses of ours.
+pub(super) fn asked(actions: &[Action]) -> Vec<(ConnectionId, Vec<Multiaddr>)> {
+    let pick = |action: &Action| match action {
+        Action::AskPunch { connection, candidates, .. } => Some((*connection, candidates.clone())),
+        _ => None,
+    };
+    actions.iter().filter_map(pick).collect()
+}
+
+pub(super) fn answered(actions: &[Action]) -> Vec<Vec<Multiaddr>> {
+    let pick = |action: &Action| match action {
+        Action::AnswerPunch { candidates, .. } => Some(candidates.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(pick).collect()
+}
+
+pub(super) fn punches(actions: &[Action]) -> Vec<(DialId, Vec<Multiaddr>, Role)> {
+    let pick = |action: &Action| match action {
+        Action::Punch { dial, addresses, role, .. } => Some((*dial, addresses.clone(), *role)),
+        _ => None,
+    };
+    actions.iter().filter_map(pick).collect()
+}
+
+fn ended(actions: &[Action]) -> usize {
+    actions.iter().filter(|action| matches!(action, Action::EndPunch { .. })).count()
+}
+
+impl World {
+    /// A node that knows how the outside sees it.
+    pub(super) fn seen() -> Self {
+        Self::seen_with(|_| {})
+    }
+
+    pub(super) fn seen_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut world = Self::with(change);
+        world.reserved(&relay(9));
+        world.events();
+        world
+    }
+
+    /// A peer comes through a relay, so that this end begins; what it asks.
+    pub(super) fn visited(&mut self, peer: PeerId) -> (ConnectionId, Vec<Action>) {
+        self.established(peer, relayed(&relay(9)), Transport::Tcp, None, Direction::Inbound)
+    }
+
+    /// We reach a peer through a relay, so that it begins.
+    pub(super) fn reached(&mut self, peer: PeerId) -> ConnectionId {
+        self.connected(peer, relayed(&relay(9)), Transport::Tcp)
+    }
+
+    pub(super) fn answer(&mut self, connection: ConnectionId, candidates: &[Multiaddr]) -> Vec<Action> {
+        self.answer_from(connection, candidates, false)
+    }
+
+    pub(super) fn answer_from(
+        &mut self,
+        connection: ConnectionId,
+        candidates: &[Multiaddr],
+        same_host: bool,
+    ) -> Vec<Action> {
+        let candidates = candidates.to_vec();
+        self.tell(Input::PunchAnswered { connection, candidates, same_host, round_trip: RTT })
+    }
+
+    pub(super) fn offer(&mut self, connection: ConnectionId, candidates: &[Multiaddr]) -> Vec<Action> {
+        let candidates = candidates.to_vec();
+        self.tell(Input::PunchOffered { connection, candidates, same_host: false })
+    }
+
+    fn sync(&mut self, connection: ConnectionId) -> Vec<Action> {
+        self.tell(Input::PunchSync { connection })
+    }
+
+    /// From the peer's answer to the dial.
+    pub(super) fn punch(&mut self, connection: ConnectionId, candidates: &[Multiaddr]) -> DialId {
+        self.answer(connection, candidates);
+        punches(&self.pass(RTT / 2))[0].0
+    }
+
+    pub(super) fn punch_failed(&mut self, dial: DialId, failures: DialFailures) -> Vec<Action> {
+        self.tell(Input::PunchFailed { dial, failures })
+    }
+}
+
+#[test]
+fn who_accepted_the_circuit_asks_then_says_when_and_dials_half_a_round_trip_later() {
+    let mut world = World::seen();
+    let (circuit, actions) = world.visited(peer(1));
+    assert_eq!(asked(&actions), [(circuit, vec!["/ip4/8.8.8.8/tcp/4001".parse().unwrap()])]);
+    let actions = world.answer(circuit, &[public(1)]);
+    assert_eq!(actions, [Action::SyncPunch { connection: circuit, peer: peer(1) }]);
+    assert_eq!(world.pass(RTT / 2 - MS), []);
+    let punches = punches(&world.pass(MS));
+    assert_eq!(punches.len(), 1);
+    assert_eq!((&punches[0].1[..], punches[0].2), (&[public(1)][..], Role::Listener));
+}
+
+#[test]
+fn the_other_end_answers_and_dials_when_told() {
+    let mut world = World::seen();
+    let circuit = world.reached(peer(1));
+    assert_eq!(world.pass(S), [], "it does not begin");
+    assert_eq!(answered(&world.offer(circuit, &[public(1)])).len(), 1);
+    let punches = punches(&world.sync(circuit));
+    assert_eq!((&punches[0].1[..], punches[0].2), (&[public(1)][..], Role::Dialer));
+}
+
 #[test]
 fn an_upgrade_says_how_long_it_took_and_how_many_punches() {
-    let mut world = World::new();
-    world.connected(peer(1), relayed(&relay(9)), Transport::Tcp);
-    world.pass(300 * MS);
-    world.tell(Input::PunchFailed { peer: peer(1) });
-    world.pass(200 * MS);
+    let mut world = World::seen();
+    let (circuit, _) = world.visited(peer(1));
+    let dial = world.punch(circuit, &[public(1)]);
+    world.punch_failed(dial, REFUSED);
+    assert_eq!(asked(&world.pass(ROUND_WAIT)).len(), 1);
+    world.punch(circuit, &[public(1)]);
     let connection = world.connected(peer(1), Path::Direct, Transport::Quic);
     let events = upgrades(&mut world);
     let [Event::UpgradeSucceeded { connection: id, transport, took_ms, attempts, .. }] = &events[..]
     else {
         panic!("{events:?}");
     };
-    assert_eq!((*id, *transport, *took_ms, *attempts), (connection, Transport::Quic, 500, 2));
+    assert_eq!((*id, *transport, *took_ms, *attempts), (connection, Transport::Quic, 350, 2));
 }
 
 #[test]
-fn a_second_direct_connection_is_no_second_upgrade() {
-    let mut world = World::new();
-    world.connected(peer(1), relayed(&relay(9)), Transport::Tcp);
+fn a_second_direct_connection_is_no_second_upgrade_and_a_dial_that_fails_then_is_nothing() {
+    let mut world = World::seen();
+    let (circuit, _) = world.visited(peer(1));
+    let dial = world.punch(circuit, &[public(1)]);
     world.connected(peer(1), Path::Direct, Transport::Quic);
     world.connected(peer(1), Path::Direct, Transport::Quic);
     assert_eq!(upgrades(&mut world).len(), 1);
-    world.tell(Input::PunchFailed { peer: peer(1) });
-    world.tell(Input::UpgradeFailed { peer: peer(1), reason: UpgradeFailure::NoCandidate });
-    assert_eq!(upgrades(&mut world).len(), 0, "what fails afterwards is of no account");
+    assert_eq!(world.punch_failed(dial, REFUSED), []);
+    assert_eq!(upgrades(&mut world).len(), 0);
+    assert_eq!(asked(&world.pass(S)), []);
 }
 
 #[test]
 fn a_direct_connection_from_the_start_is_no_upgrade() {
-    let mut world = World::new();
+    let mut world = World::seen();
     world.connected(peer(1), Path::Direct, Transport::Tcp);
-    world.connected(peer(1), relayed(&relay(9)), Transport::Tcp);
-    assert_eq!(upgrades(&mut world).len(), 0);
+    let (_, actions) = world.visited(peer(1));
+    assert_eq!((upgrades(&mut world).len(), asked(&actions).len()), (0, 0));
 }
 
 #[test]
-fn the_third_punch_that_fails_is_a_failed_upgrade_said_once() {
-    let mut world = World::new();
-    world.connected(peer(1), relayed(&relay(9)), Transport::Tcp);
-    for _ in 0..2 {
-        world.tell(Input::PunchFailed { peer: peer(1) });
+fn after_three_rounds_the_upgrade_failed_and_is_tried_again_much_later() {
+    let mut world = World::seen_with(|config| config.deadlines.relayed_grace = HOUR);
+    let (circuit, _) = world.visited(peer(1));
+    for round in 1..=ROUNDS_MAX {
+        let dial = world.punch(circuit, &[public(1)]);
+        assert_eq!(reasons(&mut world), []);
+        world.punch_failed(dial, REFUSED);
+        if round < ROUNDS_MAX {
+            assert_eq!(asked(&world.pass(ROUND_WAIT * round)).len(), 1, "{round}");
+        }
     }
-    assert_eq!(upgrades(&mut world).len(), 0);
-    for _ in 0..2 {
-        world.tell(Input::PunchFailed { peer: peer(1) });
-    }
-    assert!(matches!(
-        upgrades(&mut world)[..],
-        [Event::UpgradeFailed { reason: UpgradeFailure::PunchFailed, attempts: 3, .. }]
-    ));
+    let failures = DialFailures { refused: 3, ..DialFailures::default() };
+    assert_eq!(reasons(&mut world), [(UpgradeFailure::PunchFailed { failures }, 3)]);
+    let again = Config::default().deadlines.upgrade_again;
+    assert_eq!(asked(&world.pass(again - S)), []);
+    assert_eq!(asked(&world.pass(S)).len(), 1);
 }
 
 #[test]
-fn a_new_relayed_connection_counts_its_punches_from_none() {
-    let mut world = World::new();
-    let circuit = world.connected(peer(1), relayed(&relay(9)), Transport::Tcp);
-    for _ in 0..3 {
-        world.tell(Input::PunchFailed { peer: peer(1) });
-    }
-    world.closed(circuit);
-    world.connected(peer(1), relayed(&relay(9)), Transport::Tcp);
-    world.events();
-    for _ in 0..3 {
-        world.tell(Input::PunchFailed { peer: peer(1) });
-    }
-    assert_eq!(upgrades(&mut world).len(), 1);
+fn a_peer_whose_dials_nobody_refused_is_dialled_once_more_as_any_other() {
+    let mut world = World::seen();
+    let (circuit, _) = world.visited(peer(1));
+    let dial = world.punch(circuit, &[public(1)]);
+    let again = punches(&world.punch_failed(dial, TIMED_OUT));
+    assert_eq!((again.len(), again[0].2), (1, Role::Dialer));
+    world.punch_failed(again[0].0, TIMED_OUT);
+    world.pass(ROUND_WAIT);
+    let dial = world.punch(circuit, &[public(1)]);
+    assert_eq!(punches(&world.punch_failed(dial, TIMED_OUT)), [], "once");
 }
 
 #[test]
-fn a_dial_that_fails_for_a_peer_without_a_relayed_connection_is_no_punch() {
-    let mut world = World::new();
-    for _ in 0..3 {
-        world.tell(Input::PunchFailed { peer: peer(1) });
+fn the_other_end_takes_it_for_failed_when_no_offer_follows() {
+    let mut world = World::seen_with(|config| config.deadlines.relayed_grace = HOUR);
+    let circuit = world.reached(peer(1));
+    world.offer(circuit, &[public(1)]);
+    let dial = punches(&world.sync(circuit))[0].0;
+    world.punch_failed(dial, REFUSED);
+    world.pass(OFFER_WAIT - MS);
+    assert_eq!(reasons(&mut world), []);
+    world.pass(MS);
+    assert_eq!(reasons(&mut world), [(UpgradeFailure::PunchFailed { failures: REFUSED }, 1)]);
+}
+
+#[test]
+fn the_reason_says_at_which_end_no_address_was() {
+    let mut world = World::with(|config| config.deadlines.relayed_grace = HOUR);
+    let (circuit, actions) = world.visited(peer(1));
+    assert_eq!(asked(&actions)[0].1, [], "no relay has seen us");
+    for _ in 0..ROUNDS_MAX {
+        let cause = "the peer broke it off".to_owned();
+        let reason = UpgradeFailure::Exchange { cause };
+        world.tell(Input::PunchExchangeFailed { connection: circuit, reason });
+        world.pass(S);
     }
-    assert_eq!(upgrades(&mut world).len(), 0);
+    assert_eq!(reasons(&mut world), [(UpgradeFailure::NoCandidateHere, 3)]);
+
+    let mut world = World::seen();
+    let (circuit, _) = world.visited(peer(1));
+    for _ in 0..ROUNDS_MAX {
+        assert_eq!(ended(&world.answer(circuit, &[])), 1);
+        world.pass(S);
+    }
+    assert_eq!(reasons(&mut world), [(UpgradeFailure::NoCandidateThere, 3)]);
+}
+
+#[test]
+fn a_peer_that_names_only_what_may_not_be_dialled_is_not_dialled_and_the_reason_counts() {
+    let mut world = World::seen();
+    let (circuit, _) = world.visited(peer(1));
+    for _ in 0..ROUNDS_MAX {
+        let actions = world.answer(circuit, &[at("127.0.0.1"), at("10.9.9.9"), at("169.254.169.254")]);
+        assert_eq!((ended(&actions), punches(&actions).len()), (1, 0));
+        assert_eq!(punches(&world.pass(S)), []);
+    }
+    let [(UpgradeFailure::AllRefused { refused }, 3)] = reasons(&mut world)[..] else { panic!() };
+    assert_eq!((refused.private, refused.forbidden), (2, 1));
+}
+
+#[test]
+fn the_end_that_may_dial_nothing_answers_and_waits_for_the_peer() {
+    let mut world = World::seen();
+    let circuit = world.reached(peer(1));
+    assert_eq!(answered(&world.offer(circuit, &[at("10.9.9.9")])).len(), 1);
+    assert_eq!(punches(&world.sync(circuit)), []);
+    world.connected(peer(1), Path::Direct, Transport::Tcp);
+    assert!(matches!(upgrades(&mut world)[..], [Event::UpgradeSucceeded { .. }]));
+}
+
+#[test]
+fn a_peer_that_does_not_speak_it_is_not_asked_again_and_again() {
+    let mut world = World::seen();
+    let (circuit, _) = world.visited(peer(1));
+    let reason = UpgradeFailure::Unsupported;
+    world.tell(Input::PunchExchangeFailed { connection: circuit, reason });
+    assert_eq!(reasons(&mut world), [(UpgradeFailure::Unsupported, 1)]);
+    assert_eq!(asked(&world.pass(5 * S)), []);
+}
+
+#[test]
+fn a_peer_that_offers_without_end_is_not_answered_without_end() {
+    let mut world = World::seen_with(|config| config.deadlines.relayed_grace = HOUR);
+    let circuit = world.reached(peer(1));
+    let mut count = 0;
+    for _ in 0..100 {
+        count += answered(&world.offer(circuit, &[public(1)])).len();
+    }
+    assert_eq!(count, OFFERS_MAX as usize);
+    world.pass(60 * S);
+    assert_eq!(answered(&world.offer(circuit, &[public(1)])).len(), 1);
+}
+
+#[test]
+fn an_address_that_is_found_late_begins_the_upgrade_anew() {
+    let mut world = World::with(|config| config.deadlines.relayed_grace = HOUR);
+    let (circuit, _) = world.visited(peer(1));
+    for _ in 0..ROUNDS_MAX {
+        world.answer(circuit, &[]);
+        world.pass(S);
+    }
+    assert_eq!(reasons(&mut world).len(), 1);
+    let actions = world.tell(Input::Reserve { relay: relay(9) });
+    let (link, _) = world.dialled(relay(9).peer(), dials(&actions)[0].0);
+    let actions = world.identified(link);
+    assert_eq!(asked(&actions), [(circuit, vec!["/ip4/8.8.8.8/tcp/4001".parse().unwrap()])]);
+}
+
+#[test]
+fn held_back_neither_end_punches_and_both_begin_when_they_are_allowed_to() {
+    let held = |config: &mut Config| {
+        config.upgrades = crate::config::Upgrades::WhenTold;
+        config.deadlines.relayed_grace = HOUR;
+    };
+    let mut world = World::seen_with(held);
+    let (circuit, actions) = world.visited(peer(1));
+    assert_eq!((asked(&actions), asked(&world.pass(60 * S))), (vec![], vec![]));
+    assert_eq!(asked(&world.tell(Input::AllowUpgrades { allowed: true }))[0].0, circuit);
+
+    let mut world = World::seen_with(held);
+    let circuit = world.reached(peer(1));
+    assert_eq!(world.offer(circuit, &[public(1)]), []);
+    assert_eq!(world.pass(S), []);
+    assert_eq!(answered(&world.tell(Input::AllowUpgrades { allowed: true })).len(), 1);
+    assert_eq!(punches(&world.sync(circuit)).len(), 1);
+}
+
+#[test]
+fn allowed_no_longer_nothing_new_is_begun() {
+    let mut world = World::seen();
+    world.tell(Input::AllowUpgrades { allowed: false });
+    let (_, actions) = world.visited(peer(1));
+    assert_eq!(asked(&actions), []);
+    let circuit = world.reached(peer(2));
+    assert_eq!(answered(&world.offer(circuit, &[public(1)])), Vec::<Vec<Multiaddr>>::new());
+}
+
+#[test]
+fn of_two_ends_that_both_begin_one_goes_on() {
+    for seed in 1..9 {
+        let mut world = World::seen();
+        let (accepted, _) = world.visited(peer(seed));
+        let dialled = world.reached(peer(seed));
+        let actions = world.offer(dialled, &[public(1)]);
+        let we_go_on = peer(0) < peer(seed);
+        assert_eq!((ended(&actions) == 1, answered(&actions).is_empty()), (we_go_on, we_go_on));
+        let actions = world.answer(accepted, &[public(1)]);
+        assert_eq!(actions.is_empty(), !we_go_on);
+    }
+}
+
+#[test]
+fn an_exchange_whose_circuit_closes_goes_on_over_another() {
+    let mut world = World::seen();
+    let (first, _) = world.visited(peer(1));
+    let (second, actions) = world.visited(peer(1));
+    assert_eq!(asked(&actions), [], "one exchange at a time");
+    world.closed(first);
+    assert_eq!(asked(&world.pass(ROUND_WAIT))[0].0, second);
+}
+
+#[test]
+fn when_the_direct_connection_is_lost_and_the_relayed_one_is_left_it_is_upgraded_again() {
+    let mut world = World::seen();
+    let (circuit, _) = world.visited(peer(1));
+    world.punch(circuit, &[public(1)]);
+    let direct = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    world.pass(S);
+    assert_eq!(asked(&world.closed(direct))[0].0, circuit);
+}
+
+#[test]
+fn a_peer_that_answers_late_does_not_delay_the_dial_for_long() {
+    let mut world = World::seen();
+    let (connection, _) = world.visited(peer(1));
+    let candidates = vec![public(1)];
+    let round_trip = 60 * S;
+    world.tell(Input::PunchAnswered { connection, candidates, same_host: false, round_trip });
+    assert_eq!(punches(&world.pass(2 * S)).len(), 1);
+}
+
+#[test]
+fn what_was_not_asked_for_is_nothing() {
+    let mut world = World::seen();
+    let circuit = world.reached(peer(1));
+    assert_eq!(world.answer(circuit, &[public(1)]), []);
+    assert_eq!(world.sync(circuit), []);
+    let direct = world.connected(peer(2), Path::Direct, Transport::Tcp);
+    assert_eq!(ended(&world.offer(direct, &[public(1)])), 1);
+    assert_eq!(punches(&world.pass(S)), []);
 }
