@@ -75,10 +75,6 @@ impl Guests {
         self.all.range(of(peer)).map(|(_, guest)| &guest.service)
     }
 
-    pub(crate) fn contains(&self, key: StreamKey) -> bool {
-        self.all.contains_key(&key)
-    }
-
     /// Those whose openers had their time; each is said once.
     pub(crate) fn take_due(&mut self, now: Instant) -> Vec<StreamKey> {
         let mut due = Vec::new();

@@ -139,7 +139,9 @@ impl Engine {
     ) {
         let Self { holds, connections, opens, moves, .. } = self;
         let kept = |other: PeerId| {
-            let streams = || connections.of(other).any(|(_, found)| found.is_used()) || !moves.of(other).is_empty();
+            let streams = || {
+                connections.of(other).any(|(_, found)| found.is_used()) || !moves.of(other).is_empty()
+            };
             holds.contains(other) || streams() || opens.is_wanted(other)
         };
         if !self.dials.learn(peer, addresses, source, kept, now) {

@@ -120,7 +120,7 @@ pub(crate) fn translate(
 fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
     let input = match event {
         NodeEvent::Substream(event) => return Translated::Substream(event),
-        NodeEvent::Control(control::Heard { connection, word, .. }) => Input::Heard { connection, word },
+        NodeEvent::Control(control::Heard { connection, word }) => Input::Heard { connection, word },
         NodeEvent::Identify(identify::Event::Received { connection_id, info, .. }) => {
             Input::Identified {
                 connection: ConnectionId(connection_id),

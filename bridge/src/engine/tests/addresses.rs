@@ -69,7 +69,7 @@ fn a_peer_that_becomes_familiar_is_asked_anew_with_our_private_addresses() {
     let (circuit, actions) = world.visited(peer(1));
     assert_eq!(asked(&actions)[0].1.len(), 1);
     let dial = world.punch(circuit, &[public(1)]);
-    let actions = world.inbound(circuit, Queue::Free { ask: false });
+    let actions = world.inbound(circuit, FREE);
     let asked = asked(&actions);
     assert!(asked[0].1.contains(&at("192.168.1.7")), "its stream was accepted: {asked:?}");
     assert_eq!(world.punch_failed(dial, TIMED_OUT), [], "the punch before is forgotten");

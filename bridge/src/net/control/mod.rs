@@ -26,7 +26,6 @@ use crate::{path::ConnectionId, word::Word};
 /// The other end of a connection said something.
 #[derive(Debug)]
 pub(crate) struct Heard {
-    pub(crate) peer: PeerId,
     pub(crate) connection: ConnectionId,
     pub(crate) word: Word,
 }
@@ -95,14 +94,9 @@ impl NetworkBehaviour for Behaviour {
         }
     }
 
-    fn on_connection_handler_event(
-        &mut self,
-        peer: PeerId,
-        connection: swarm::ConnectionId,
-        word: Word,
-    ) {
+    fn on_connection_handler_event(&mut self, _: PeerId, connection: swarm::ConnectionId, word: Word) {
         let connection = ConnectionId(connection);
-        self.push(ToSwarm::GenerateEvent(Heard { peer, connection, word }));
+        self.push(ToSwarm::GenerateEvent(Heard { connection, word }));
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Heard, THandlerInEvent<Self>>> {
