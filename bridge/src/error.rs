@@ -1,11 +1,17 @@
 //! What can go wrong, one enum per operation, and whose fault it is.
 
+mod circuit;
+
 use std::{fmt, io, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Serialize, Serializer};
 
 use crate::{addr::RefusedAddresses, service::Service};
+
+pub use self::circuit::{
+    CircuitFault, CircuitRefusal, LimitOwner, Malformed, RelayLimit, ReserveFailure,
+};
 
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -203,20 +209,20 @@ pub enum DialFailureReason {
     /// The relay knows no such peer at present.
     #[error("the relay holds no reservation of it; is it running, and does it use this relay?")]
     NoReservation,
-    /// The relay turned the circuit away.
+    /// The relay turned the circuit away, and will do so again.
     #[error("the relay refused a circuit: {reason}")]
     CircuitRefused {
-        /// What it said.
-        reason: String,
+        /// Why.
+        reason: CircuitRefusal,
     },
     /// The relay is at one of its limits, for now.
-    #[error("the relay is at its limit of circuits or requests; try again later, or use another one")]
-    RelayFull,
+    #[error("the relay refused a circuit: {0}")]
+    RelayFull(RelayLimit),
     /// The circuit did not come about this time.
     #[error("the relay could not make a circuit just now: {reason}")]
     CircuitFailed {
-        /// What was seen.
-        reason: String,
+        /// Why.
+        reason: CircuitFault,
     },
     /// None of the addresses may be dialled: others named them, and they are not public.
     #[error(
@@ -249,7 +255,15 @@ pub enum DialFailureReason {
 impl DialFailureReason {
     /// Whether the same dial may well succeed in a moment.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::CircuitFailed { .. } | Self::RelayFull)
+        matches!(self, Self::CircuitFailed { .. } | Self::RelayFull(_))
+    }
+
+    /// After which time the relay says that the same dial may succeed.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RelayFull(limit) => limit.retry_after,
+            _ => None,
+        }
     }
 }
 

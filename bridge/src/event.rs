@@ -56,6 +56,14 @@ pub enum Event {
         /// Attempts that failed since it was last held.
         failures: u32,
     },
+    /// The relay's clock and ours differ by more than a minute and a half. Reservations go by durations and
+    /// are not disturbed; tickets that expire go by this clock.
+    ClockDiffers {
+        /// The relay.
+        relay: PeerId,
+        /// How many seconds it is ahead of us; negative if behind.
+        seconds: i64,
+    },
     /// An address under which this node may be reachable, offered to peers for hole punching.
     CandidateFound {
         /// Exactly as observed: address and port as the outside sees them.
@@ -80,6 +88,12 @@ pub enum Event {
         transport: Transport,
         /// The peer's address as we know it.
         address: Multiaddr,
+        /// Most bytes that the relay forwards on it; absent if it announced no limit.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        circuit_bytes_max: Option<u64>,
+        /// Longest life in seconds that the relay gives it; absent if it announced no limit.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        circuit_seconds_max: Option<u64>,
     },
     /// A connection ended.
     ConnectionClosed {

@@ -33,6 +33,10 @@ pub(crate) const CIRCUIT_RETRIES_MAX: u32 = 12;
 pub(crate) const CIRCUIT_RETRY: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_millis(1600));
 
+/// Whoever waits for a peer waits for a relay that names a later time no longer than this: with nothing to do
+/// before, an error that says so is worth more.
+pub(crate) const CIRCUIT_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// A dial that may be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -132,6 +136,23 @@ impl Dials {
         self.reaches.get(&peer).is_some_and(|reach| reach.dialling.values().any(through))
     }
 
+    /// The peer that a dialled circuit leads to, and the relay.
+    pub(crate) fn circuit(&self, dial: DialId) -> Option<(PeerId, PeerId)> {
+        let peer = self.owners.get(&dial)?;
+        match self.reaches.get(peer)?.dialling.get(&dial)? {
+            Way::Circuit(relay) => Some((*peer, relay.peer())),
+            Way::Direct(_) => None,
+        }
+    }
+
+    /// A circuit that is not taken before `until`.
+    pub(crate) fn postpone(&mut self, peer: PeerId, relay: RelayAddr, until: Instant) {
+        if let Some(reach) = self.reaches.get_mut(&peer) {
+            reach.untaken = reach.untaken.saturating_sub(1);
+            reach.retrying.push((until, relay));
+        }
+    }
+
     /// A way that needs not be taken any more.
     pub(crate) fn skip(&mut self, peer: PeerId) {
         if let Some(reach) = self.reaches.get_mut(&peer) {
@@ -199,11 +220,13 @@ impl Dials {
         let peer = self.owners.remove(&dial)?;
         let reach = self.reaches.get_mut(&peer)?;
         let way = reach.dialling.remove(&dial)?;
+        let told = reason.retry_after().unwrap_or_default();
         if let Way::Circuit(relay) = &way
             && reason.is_transient()
+            && told <= CIRCUIT_WAIT_MAX
             && let Some(wait) = reach.next_wait(relay.peer(), &mut self.jitter)
         {
-            reach.retrying.push((now + wait, relay.clone()));
+            reach.retrying.push((now + wait.max(told), relay.clone()));
             return None;
         }
         reach.untaken += 1;

@@ -6,7 +6,9 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     addr::RelayAddr,
-    error::{CloseCause, DialFailureReason, DialFailures, OpenError, Refusal, UpgradeFailure},
+    error::{
+        CloseCause, DialFailureReason, DialFailures, OpenError, Refusal, ReserveFailure, UpgradeFailure,
+    },
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
     stream::{StreamId, StreamKey, machine::LegId},
@@ -20,6 +22,10 @@ pub(crate) struct OpenId(pub(crate) u64);
 /// One dial that has not been answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct DialId(pub(crate) u64);
+
+/// One request for a reservation that has not been answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ReserveId(pub(crate) u64);
 
 /// One inbound stream that has neither been taken nor refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,11 +54,22 @@ pub(crate) enum Role {
     Listener,
 }
 
-/// What a relay promised with a reservation.
+/// What a relay forwards in one circuit, as it announces it. What is absent is not limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CircuitLimit {
     pub(crate) bytes: Option<u64>,
     pub(crate) duration: Option<Duration>,
+}
+
+/// What a relay promised with a reservation, in its own words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// When it ends, in Unix seconds by the relay's clock.
+    pub(crate) expire: u64,
+    /// How long it lasts, if the relay says it.
+    pub(crate) lasts: Option<Duration>,
+    /// For each circuit that will come through it.
+    pub(crate) limit: CircuitLimit,
 }
 
 /// Whether a service's queue has a place for one more stream.
@@ -172,14 +189,15 @@ pub(crate) enum Input {
     AddressGone {
         connection: ConnectionId,
     },
-    ReservationAccepted {
-        relay: PeerId,
-        limit: CircuitLimit,
+    /// `at`: what our wall clock shows.
+    Reserved {
+        request: ReserveId,
+        grant: Grant,
         at: SystemTime,
     },
-    ReservationEnded {
-        relay: PeerId,
-        cause: String,
+    ReserveFailed {
+        request: ReserveId,
+        failure: ReserveFailure,
     },
     /// The peer accepted a stream of ours; the program has it.
     StreamOpened {
@@ -267,8 +285,22 @@ pub(crate) enum Action {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
     },
-    ListenOnCircuit {
+    /// Over this connection to the relay.
+    DialCircuit {
+        dial: DialId,
+        peer: PeerId,
         relay: RelayAddr,
+        link: ConnectionId,
+    },
+    /// Ask for a reservation on this connection; answered by [`Input::Reserved`] or [`Input::ReserveFailed`].
+    Reserve {
+        request: ReserveId,
+        relay: RelayAddr,
+        connection: ConnectionId,
+    },
+    /// The reservation over this connection is held no more.
+    Release {
+        connection: ConnectionId,
     },
     /// Name our addresses to the peer, and ask for its own; answered by [`Input::PunchAnswered`].
     AskPunch {

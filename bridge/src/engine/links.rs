@@ -7,19 +7,20 @@ use libp2p::{Multiaddr, PeerId};
 use super::{
     Engine,
     connections::Connection,
-    input::{Action, CircuitLimit, Opened},
-    relays::{Lost, Step},
+    dials::Way,
+    input::{Action, Grant, Opened, ReserveId},
+    relays::{Held, Lost, Refused, Step},
 };
 use crate::{
     addr::RelayAddr,
-    error::{CloseCause, DialFailureReason},
+    error::{CloseCause, DialFailureReason, ReserveFailure},
     event::{Asked, CandidateSource, Event},
     path::{ConnectionId, Direction},
 };
 
 impl Engine {
     pub(super) fn connection_opened(&mut self, opened: Opened, now: Instant) {
-        let Opened { connection, peer, path, direction, transport, ref address, .. } = opened;
+        let Opened { connection, peer, path, direction, transport, ref address, limit, .. } = opened;
         self.connections.opened(&opened, now);
         self.events.push_back(Event::ConnectionOpened {
             peer,
@@ -29,12 +30,16 @@ impl Engine {
             direction,
             transport,
             address: address.clone(),
+            circuit_bytes_max: limit.and_then(|limit| limit.bytes),
+            circuit_seconds_max: limit.and_then(|limit| limit.duration).map(|time| time.as_secs()),
         });
         if let Some(dial) = opened.dial {
             self.dials.succeeded(dial, &opened.address, now);
         }
         if path.is_direct() {
-            self.relays.connection_opened(peer, connection, now);
+            if self.relays.connection_opened(peer, connection, now) {
+                self.refusals.forget(peer);
+            }
             if let Some(upgraded) = self.upgrades.direct(peer, now) {
                 let took_ms = upgraded.took.as_millis() as u64;
                 let attempts = upgraded.attempts;
@@ -131,12 +136,12 @@ impl Engine {
     }
 
     pub(super) fn relay_ready(&mut self, relay: PeerId, now: Instant) {
-        let link = self.relays.ready().into_iter().find(|(peer, _)| *peer == relay);
+        let link = self.relays.all_ready().into_iter().find(|(peer, _)| *peer == relay);
         if let Some((_, connection)) = link.filter(|_| !self.watched.is_empty()) {
             self.say_watch(relay, connection);
         }
         for (peer, address) in self.dials.take_awaiting(relay) {
-            self.dial_circuit(peer, address, now);
+            self.take(peer, Way::Circuit(address), now);
         }
         for (peer, step) in self.relays.poll(now) {
             self.relay_step(peer, step, now);
@@ -149,9 +154,22 @@ impl Engine {
         }
         match step {
             Step::Dial(relays) => self.dial_relay(peer, &relays, now),
-            Step::Reserve(relay) => self.actions.push_back(Action::ListenOnCircuit { relay }),
+            Step::Reserve { request, relay, connection } => {
+                self.actions.push_back(Action::Reserve { request, relay, connection });
+            }
             Step::Ready => self.relay_ready(peer, now),
-            Step::Close(connection) => self.close(connection, CloseCause::Unresponsive),
+            Step::Lapsed { connection, refused } => {
+                let cause = match refused {
+                    Some(failure) => format!("it ended, and was not renewed: {failure}"),
+                    None => "it ended, and was not renewed in time".to_owned(),
+                };
+                self.actions.push_back(Action::Release { connection });
+                self.events.push_back(Event::ReservationLost { relay: peer, cause });
+            }
+            Step::Unanswered { connection, failure } => {
+                self.reservation_failed(peer, failure.to_string());
+                self.close(connection, CloseCause::Unresponsive);
+            }
         }
     }
 
@@ -183,17 +201,31 @@ impl Engine {
         }
     }
 
-    pub(super) fn reservation_accepted(&mut self, relay: PeerId, limit: CircuitLimit, at: SystemTime) {
-        if !self.relays.reservation_accepted(relay) {
-            return;
-        }
-        let Some(address) = self.relays.address(relay) else { return };
+    pub(super) fn reserved(&mut self, request: ReserveId, grant: &Grant, at: SystemTime, now: Instant) {
+        let Some(held) = self.relays.granted(request, grant, now, at) else { return };
+        let Held { relay, address, expires, clock_ahead } = held;
         self.events.push_back(Event::ReservationHeld {
             relay,
             address: address.circuit_to(self.local),
-            expires: self.relays.announced(relay).map(|duration| at + duration),
-            circuit_bytes_max: limit.bytes,
-            circuit_seconds_max: limit.duration.map(|duration| duration.as_secs()),
+            expires,
+            circuit_bytes_max: grant.limit.bytes,
+            circuit_seconds_max: grant.limit.duration.map(|duration| duration.as_secs()),
         });
+        if let Some(seconds) = clock_ahead {
+            self.events.push_back(Event::ClockDiffers { relay, seconds });
+        }
+    }
+
+    pub(super) fn reserve_failed(&mut self, request: ReserveId, failure: ReserveFailure, now: Instant) {
+        let cause = failure.to_string();
+        let Some(Refused { relay, held, close }) = self.relays.refused(request, failure, now) else {
+            return;
+        };
+        if !held {
+            self.reservation_failed(relay, cause);
+        }
+        if let Some(connection) = close {
+            self.close(connection, CloseCause::Unresponsive);
+        }
     }
 }

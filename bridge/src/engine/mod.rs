@@ -10,6 +10,7 @@
 //! - [`opens`]: who waits for a stream; [`requests`]: which streams of peers nobody has decided on;
 //! - [`dials`]: where is a peer, and what have we tried;
 //! - [`relays`]: links and reservations;
+//! - [`refusals`]: when a relay may be asked for a circuit again;
 //! - [`candidates`]: where we may be reached;
 //! - [`upgrades`]: who is reached only through a relay, and when to punch;
 //! - [`familiar`]: whom we know;
@@ -40,6 +41,7 @@ mod opens;
 mod placing;
 mod punching;
 mod reaching;
+mod refusals;
 mod relays;
 mod requests;
 mod streams;
@@ -64,6 +66,7 @@ use self::{
     input::{Action, Input},
     moves::Moves,
     opens::Opens,
+    refusals::Refusals,
     relays::Relays,
     requests::Requests,
     upgrades::Upgrades,
@@ -83,6 +86,7 @@ pub(crate) struct Engine {
     opens: Opens,
     dials: Dials,
     relays: Relays,
+    refusals: Refusals,
     candidates: Candidates,
     upgrades: Upgrades,
     familiar: Familiar,
@@ -115,6 +119,7 @@ impl Engine {
                 limits.addresses_per_peer,
                 seed,
             ),
+            refusals: Refusals::default(),
             candidates: Candidates::new(config.global.clone()),
             upgrades: Upgrades::new(
                 config.upgrades == crate::config::Upgrades::AtOnce,
@@ -174,16 +179,8 @@ impl Engine {
             }
             Input::Unresponsive { connection } => self.close(connection, CloseCause::Unresponsive),
             Input::AddressGone { connection } => self.close(connection, CloseCause::AddressGone),
-            Input::ReservationAccepted { relay, limit, at } => {
-                self.reservation_accepted(relay, limit, at);
-            }
-            Input::ReservationEnded { relay, cause } => {
-                if self.relays.reservation_ended(relay, now) {
-                    self.events.push_back(Event::ReservationLost { relay, cause });
-                } else {
-                    self.reservation_failed(relay, cause);
-                }
-            }
+            Input::Reserved { request, grant, at } => self.reserved(request, &grant, at, now),
+            Input::ReserveFailed { request, failure } => self.reserve_failed(request, failure, now),
             Input::StreamOpened { open, key, connection, path } => {
                 self.stream_opened(open, key, connection, path, now);
             }

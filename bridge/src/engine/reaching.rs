@@ -7,7 +7,7 @@ use libp2p::{Multiaddr, PeerId};
 use super::{
     Engine,
     dials::{
-        Way,
+        CIRCUIT_WAIT_MAX, Way,
         addresses::{Known, Place},
     },
     holds::Missed,
@@ -85,7 +85,7 @@ impl Engine {
         missing.truncate(WATCHED_MAX);
         if missing != self.watched {
             self.watched = missing;
-            for (relay, connection) in self.relays.ready() {
+            for (relay, connection) in self.relays.all_ready() {
                 self.say_watch(relay, connection);
             }
         }
@@ -189,28 +189,42 @@ impl Engine {
             Way::Circuit(relay) if self.dials.is_dialling_through(peer, relay.peer()) => {
                 self.dials.skip(peer);
             }
-            Way::Circuit(relay) if self.relays.is_ready(relay.peer()) => {
-                self.dial_circuit(peer, relay, now);
-            }
-            Way::Circuit(relay) => match self.relays.add(&relay, false, now) {
-                Ok(()) => {
-                    self.dials.await_relay(peer, relay.clone());
-                    self.relays.want_link(relay.peer(), now);
-                }
-                Err(full) => {
-                    let limit = format!("{} relays in use", full.limit);
-                    let reason = DialFailureReason::Limit { limit };
-                    let ended = self.dials.way_failed(peer, &Way::Circuit(relay), reason);
-                    self.unreachable(ended, now);
-                }
+            Way::Circuit(relay) => match self.relays.link(relay.peer()) {
+                Some(link) => self.dial_circuit(peer, relay, link, now),
+                None => self.await_relay(peer, relay, now),
             },
         }
     }
 
-    pub(super) fn dial_circuit(&mut self, peer: PeerId, relay: RelayAddr, now: Instant) {
+    fn await_relay(&mut self, peer: PeerId, relay: RelayAddr, now: Instant) {
+        match self.relays.add(&relay, false, now) {
+            Ok(()) => {
+                self.dials.await_relay(peer, relay.clone());
+                self.relays.want_link(relay.peer(), now);
+            }
+            Err(full) => {
+                let limit = format!("{} relays in use", full.limit);
+                let reason = DialFailureReason::Limit { limit };
+                let ended = self.dials.way_failed(peer, &Way::Circuit(relay), reason);
+                self.unreachable(ended, now);
+            }
+        }
+    }
+
+    /// Over our link to the relay; unless the relay has said when to come again, and it is not time yet.
+    fn dial_circuit(&mut self, peer: PeerId, relay: RelayAddr, link: ConnectionId, now: Instant) {
+        if let Some((until, limit)) = self.refusals.holding(relay.peer(), peer, now) {
+            if until <= now + CIRCUIT_WAIT_MAX {
+                return self.dials.postpone(peer, relay, until);
+            }
+            let reason = DialFailureReason::RelayFull(limit);
+            let ended = self.dials.way_failed(peer, &Way::Circuit(relay), reason);
+            return self.unreachable(ended, now);
+        }
         self.connections.touch(relay.peer(), now);
-        let address = relay.circuit_to(peer);
-        self.dial(peer, Way::Circuit(relay), vec![address]);
+        let dial = self.next_dial();
+        self.dials.dialling(peer, dial, Way::Circuit(relay.clone()));
+        self.actions.push_back(Action::DialCircuit { dial, peer, relay, link });
     }
 
     pub(super) fn dial(&mut self, peer: PeerId, way: Way, addresses: Vec<Multiaddr>) {
@@ -229,6 +243,11 @@ impl Engine {
             self.circuits_failed(relay, &reason, now);
             self.reservation_failed(relay, reason.to_string());
         } else {
+            if let DialFailureReason::RelayFull(limit) = &reason
+                && let Some((peer, relay)) = self.dials.circuit(dial)
+            {
+                self.refusals.refused(relay, peer, *limit, now);
+            }
             let ended = self.dials.failed(dial, reason, now);
             self.unreachable(ended, now);
         }

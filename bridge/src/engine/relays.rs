@@ -2,31 +2,51 @@
 //! start over after each loss.
 //!
 //! ```text
-//! link:         Down --dial--> Dialling --opened--> Identifying --identified or deadline--> Ready
-//!                 ^----------------- failed or closed ------------------------------------'
-//! reservation:  None --link ready--> Requested --accepted--> Held --ended--> None (backoff)
+//! link:  Down --dial--> Dialling --opened--> Identifying --identified or deadline--> Ready
+//!          ^----------------- failed or closed ------------------------------------'
 //! ```
+//!
+//! `reservation` is one reservation over such a link, `term` how long it holds.
+
+mod reservation;
+mod term;
 
 use std::{
     collections::HashMap,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use libp2p::PeerId;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::input::DialId;
-use crate::{addr::RelayAddr, config::Deadlines, path::ConnectionId};
+use self::{
+    reservation::{Due, Reservation},
+    term::Term,
+};
+use super::input::{DialId, Grant, ReserveId};
+use crate::{addr::RelayAddr, config::Deadlines, error::ReserveFailure, path::ConnectionId};
 
 /// What to do about a relay next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Dial(Vec<RelayAddr>),
-    Reserve(RelayAddr),
+    Reserve {
+        request: ReserveId,
+        relay: RelayAddr,
+        connection: ConnectionId,
+    },
     /// The link carries circuits from now on.
     Ready,
+    /// The reservation is over. Why it was not renewed, if the relay said.
+    Lapsed {
+        connection: ConnectionId,
+        refused: Option<ReserveFailure>,
+    },
     /// It did not answer; start over with a new connection.
-    Close(ConnectionId),
+    Unanswered {
+        connection: ConnectionId,
+        failure: ReserveFailure,
+    },
 }
 
 #[derive(Debug)]
@@ -36,8 +56,9 @@ struct Relay {
     reservation: Reservation,
     /// Whether the operator wants a reservation, or the link only serves to dial circuits.
     reserve: bool,
-    failures: u32,
     announced: Option<Duration>,
+    /// By how much its clock was said to differ from ours.
+    clock_said: Option<i64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -48,13 +69,6 @@ enum Link {
     Ready { connection: ConnectionId },
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Reservation {
-    None { ask: Instant },
-    Requested { deadline: Instant },
-    Held,
-}
-
 /// Every relay in use, by its identity.
 #[derive(Debug)]
 pub(crate) struct Relays {
@@ -62,6 +76,7 @@ pub(crate) struct Relays {
     deadlines: Deadlines,
     max: usize,
     addresses_max: usize,
+    next_request: u64,
     jitter: StdRng,
 }
 
@@ -73,7 +88,8 @@ pub(crate) struct TooManyRelays {
 
 impl Relays {
     pub(crate) fn new(deadlines: Deadlines, max: usize, addresses_max: usize, seed: u64) -> Self {
-        Self { all: HashMap::new(), deadlines, max, addresses_max, jitter: StdRng::seed_from_u64(seed) }
+        let jitter = StdRng::seed_from_u64(seed);
+        Self { all: HashMap::new(), deadlines, max, addresses_max, next_request: 0, jitter }
     }
 
     /// Takes a relay into use, with a reservation or only for circuits.
@@ -89,10 +105,10 @@ impl Relays {
         let relay = self.all.entry(address.peer()).or_insert_with(|| Relay {
             addresses: Vec::new(),
             link: Link::Down { retry: None },
-            reservation: Reservation::None { ask: now },
+            reservation: Reservation::new(now),
             reserve: false,
-            failures: 0,
             announced: None,
+            clock_said: None,
         });
         if !relay.addresses.contains(address) && relay.addresses.len() < self.addresses_max {
             relay.addresses.push(address.clone());
@@ -108,8 +124,9 @@ impl Relays {
         self.all.contains_key(&peer)
     }
 
-    pub(crate) fn is_ready(&self, peer: PeerId) -> bool {
-        self.all.get(&peer).is_some_and(|relay| matches!(relay.link, Link::Ready { .. }))
+    /// The link to a relay, if circuits may be dialled over it.
+    pub(crate) fn link(&self, peer: PeerId) -> Option<ConnectionId> {
+        self.all.get(&peer)?.ready()
     }
 
     /// Whether the link must stay up although nothing runs over it.
@@ -117,23 +134,9 @@ impl Relays {
         self.all.get(&peer).is_some_and(|relay| relay.reserve)
     }
 
-    /// The address that leads to us through this relay.
-    pub(crate) fn address(&self, peer: PeerId) -> Option<&RelayAddr> {
-        self.all.get(&peer)?.addresses.first()
-    }
-
     /// The links that carry circuits.
-    pub(crate) fn ready(&self) -> Vec<(PeerId, ConnectionId)> {
-        let ready = |(peer, relay): (&PeerId, &Relay)| match relay.link {
-            Link::Ready { connection } => Some((*peer, connection)),
-            _ => None,
-        };
-        self.all.iter().filter_map(ready).collect()
-    }
-
-    /// How long the relay said its reservations last.
-    pub(crate) fn announced(&self, peer: PeerId) -> Option<Duration> {
-        self.all.get(&peer)?.announced
+    pub(crate) fn all_ready(&self) -> Vec<(PeerId, ConnectionId)> {
+        self.all.iter().filter_map(|(peer, relay)| Some((*peer, relay.ready()?))).collect()
     }
 
     /// A circuit is wanted now: do not wait for the backoff.
@@ -155,8 +158,9 @@ impl Relays {
     pub(crate) fn dial_failed(&mut self, dial: DialId, now: Instant) -> Option<PeerId> {
         let wanted = Link::Dialling { dial: Some(dial) };
         let (peer, relay) = self.all.iter_mut().find(|(_, relay)| relay.link == wanted)?;
-        let wait = backoff(relay.failures, &self.deadlines, &mut self.jitter);
-        relay.failures = relay.failures.saturating_add(1);
+        let (first, longest) = self.deadlines.reserve_backoff;
+        let wait = backoff(relay.reservation.failures(), (first, longest), &mut self.jitter);
+        relay.reservation.failed();
         relay.link = Link::Down { retry: relay.reserve.then(|| now + wait) };
         let peer = *peer;
         self.forget_unless_reserved(peer);
@@ -165,16 +169,23 @@ impl Relays {
 
     /// Attempts at a wanted reservation that failed since it was last held.
     pub(crate) fn failures(&self, peer: PeerId) -> Option<u32> {
-        self.all.get(&peer).filter(|relay| relay.reserve).map(|relay| relay.failures)
+        self.all.get(&peer).filter(|relay| relay.reserve).map(|relay| relay.reservation.failures())
     }
 
-    pub(crate) fn connection_opened(&mut self, peer: PeerId, connection: ConnectionId, now: Instant) {
-        if let Some(relay) = self.all.get_mut(&peer)
-            && matches!(relay.link, Link::Down { .. } | Link::Dialling { .. })
-        {
+    /// Returns whether it is to be our link to a relay.
+    pub(crate) fn connection_opened(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        now: Instant,
+    ) -> bool {
+        let Some(relay) = self.all.get_mut(&peer) else { return false };
+        let wanted = matches!(relay.link, Link::Down { .. } | Link::Dialling { .. });
+        if wanted {
             let deadline = now + self.deadlines.identify;
             relay.link = Link::Identifying { connection, deadline };
         }
+        wanted
     }
 
     /// Returns whether circuits may be dialled over the link from now on.
@@ -203,10 +214,9 @@ impl Relays {
             }
             Link::Down { .. } | Link::Dialling { .. } => false,
         })?;
-        let held = relay.reservation == Reservation::Held;
         // The first redial is immediate: the relay may just have been restarted.
         relay.link = Link::Down { retry: relay.reserve.then_some(now) };
-        relay.reservation = Reservation::None { ask: now };
+        let held = relay.reservation.link_lost(now);
         let relay = *peer;
         self.forget_unless_reserved(relay);
         Some(Lost { relay, held })
@@ -217,36 +227,50 @@ impl Relays {
         self.all.retain(|other, relay| *other != peer || relay.reserve);
     }
 
-    /// The first time and at each renewal. Returns whether the relay is one of ours.
-    pub(crate) fn reservation_accepted(&mut self, peer: PeerId) -> bool {
-        match self.all.get_mut(&peer) {
-            Some(relay) => {
-                relay.reservation = Reservation::Held;
-                relay.failures = 0;
-                true
-            }
-            None => false,
-        }
+    /// The relay keeps a place for us, from `now` on, which is `at` by our wall clock. None if nobody waits for
+    /// this answer any more.
+    pub(crate) fn granted(
+        &mut self,
+        request: ReserveId,
+        grant: &Grant,
+        now: Instant,
+        at: SystemTime,
+    ) -> Option<Held> {
+        let (peer, relay) = asked(&mut self.all, request)?;
+        let term = Term::new(grant, relay.announced, at);
+        relay.reservation.granted(&term, now);
+        let address = relay.addresses.first()?.clone();
+        let clock_ahead = relay.clock_news(term.clock_ahead);
+        let expires = term.is_known.then(|| at + term.lasts);
+        Some(Held { relay: peer, address, expires, clock_ahead })
     }
 
-    /// Returns whether a held reservation was lost.
-    pub(crate) fn reservation_ended(&mut self, peer: PeerId, now: Instant) -> bool {
-        let Some(relay) = self.all.get_mut(&peer) else { return false };
-        if matches!(relay.reservation, Reservation::None { .. }) {
-            return false;
-        }
-        let held = relay.reservation == Reservation::Held;
-        let wait = backoff(relay.failures, &self.deadlines, &mut self.jitter);
-        relay.failures = relay.failures.saturating_add(1);
-        relay.reservation = Reservation::None { ask: now + wait };
-        held
+    /// The relay keeps no place for us, or did not answer; returns which. None if nobody waits for it any more.
+    pub(crate) fn refused(
+        &mut self,
+        request: ReserveId,
+        failure: ReserveFailure,
+        now: Instant,
+    ) -> Option<Refused> {
+        let first = self.deadlines.reserve_backoff.0;
+        let (peer, relay) = asked(&mut self.all, request)?;
+        let held = relay.reservation.is_held();
+        let unanswered = matches!(failure, ReserveFailure::Deadline { .. });
+        let wait = |failures, longest| backoff(failures, (first, longest), &mut self.jitter);
+        relay.reservation.refused(failure, wait, now);
+        let close = relay.ready().filter(|_| unanswered && !held);
+        Some(Refused { relay: peer, held, close })
     }
 
     /// What is due at `now`. Each step is said once.
     pub(crate) fn poll(&mut self, now: Instant) -> Vec<(PeerId, Step)> {
-        let deadlines = &self.deadlines;
-        let step = |relay: &mut Relay| relay.poll(deadlines, now);
-        self.all.iter_mut().filter_map(|(peer, relay)| Some((*peer, step(relay)?))).collect()
+        let mut steps = Vec::new();
+        for (peer, relay) in &mut self.all {
+            while let Some(step) = relay.poll(&self.deadlines, &mut self.next_request, now) {
+                steps.push((*peer, step));
+            }
+        }
+        steps
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -262,45 +286,98 @@ pub(crate) struct Lost {
     pub(crate) held: bool,
 }
 
+/// A reservation is held, for the first time or again.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) relay: PeerId,
+    pub(crate) address: RelayAddr,
+    /// By our wall clock; none if that is a guess.
+    pub(crate) expires: Option<SystemTime>,
+    /// How far the relay's clock is ahead of ours, in seconds, if that is worth saying.
+    pub(crate) clock_ahead: Option<i64>,
+}
+
+/// A reservation was refused.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) relay: PeerId,
+    /// It was a renewal: what is held stays until its end.
+    pub(crate) held: bool,
+    /// The link is of no use.
+    pub(crate) close: Option<ConnectionId>,
+}
+
 impl Relay {
-    fn poll(&mut self, deadlines: &Deadlines, now: Instant) -> Option<Step> {
-        match (&self.link, &self.reservation) {
-            (Link::Down { retry: Some(at) }, _) if *at <= now => {
+    fn ready(&self) -> Option<ConnectionId> {
+        match self.link {
+            Link::Ready { connection } => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// Says a difference of the clocks once, and again if it has become another.
+    fn clock_news(&mut self, ahead: Option<i64>) -> Option<i64> {
+        let ahead = ahead?;
+        let said = self.clock_said.is_some_and(|said| said.abs_diff(ahead) <= CLOCK_STEP.as_secs());
+        if said {
+            return None;
+        }
+        self.clock_said = Some(ahead);
+        Some(ahead)
+    }
+
+    fn poll(&mut self, deadlines: &Deadlines, requests: &mut u64, now: Instant) -> Option<Step> {
+        match self.link {
+            Link::Down { retry: Some(at) } if at <= now => {
                 self.link = Link::Dialling { dial: None };
                 Some(Step::Dial(self.addresses.clone()))
             }
-            (Link::Identifying { connection, deadline }, _) if *deadline <= now => {
-                self.link = Link::Ready { connection: *connection };
+            Link::Identifying { connection, deadline } if deadline <= now => {
+                self.link = Link::Ready { connection };
                 Some(Step::Ready)
             }
-            (Link::Ready { .. }, Reservation::None { ask }) if self.reserve && *ask <= now => {
-                self.reservation = Reservation::Requested { deadline: now + deadlines.reserve };
-                self.addresses.first().cloned().map(Step::Reserve)
-            }
-            (Link::Ready { connection }, Reservation::Requested { deadline }) if *deadline <= now => {
-                let connection = *connection;
-                self.reservation = Reservation::Requested { deadline: now + deadlines.reserve };
-                Some(Step::Close(connection))
+            Link::Ready { connection } if self.reserve => {
+                match self.reservation.poll(deadlines.reserve, now)? {
+                    Due::Ask => {
+                        let relay = self.addresses.first()?.clone();
+                        *requests += 1;
+                        let request = ReserveId(*requests);
+                        self.reservation.sent(request, now + deadlines.reserve);
+                        Some(Step::Reserve { request, relay, connection })
+                    }
+                    Due::Lapsed(refused) => Some(Step::Lapsed { connection, refused }),
+                    Due::Unanswered => {
+                        let failure = ReserveFailure::Deadline { deadline: deadlines.reserve };
+                        Some(Step::Unanswered { connection, failure })
+                    }
+                }
             }
             _ => None,
         }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        match (&self.link, &self.reservation) {
-            (Link::Down { retry }, _) => *retry,
-            (Link::Identifying { deadline, .. }, _) => Some(*deadline),
-            (Link::Ready { .. }, Reservation::None { ask }) => self.reserve.then_some(*ask),
-            (Link::Ready { .. }, Reservation::Requested { deadline }) => Some(*deadline),
-            (Link::Dialling { .. }, _) | (Link::Ready { .. }, Reservation::Held) => None,
+        match self.link {
+            Link::Down { retry } => retry,
+            Link::Identifying { deadline, .. } => Some(deadline),
+            Link::Ready { .. } if self.reserve => self.reservation.next_deadline(),
+            Link::Dialling { .. } | Link::Ready { .. } => None,
         }
     }
 }
 
+/// A difference of the clocks is said again if it has changed by more.
+const CLOCK_STEP: Duration = Duration::from_secs(90);
+
+/// Who was asked in this request.
+fn asked(all: &mut HashMap<PeerId, Relay>, request: ReserveId) -> Option<(PeerId, &mut Relay)> {
+    let (peer, relay) = all.iter_mut().find(|(_, relay)| relay.reservation.is_answer(request))?;
+    Some((*peer, relay))
+}
+
 /// Doubles from the first to the longest wait; the last quarter is random, so that a relay's clients
 /// do not all come back in the same millisecond.
-fn backoff(failures: u32, deadlines: &Deadlines, jitter: &mut StdRng) -> Duration {
-    let (first, longest) = deadlines.reserve_backoff;
+fn backoff(failures: u32, (first, longest): (Duration, Duration), jitter: &mut StdRng) -> Duration {
     let wait = first.saturating_mul(1 << failures.min(16)).min(longest);
     wait.mul_f64(jitter.random_range(0.75..=1.0))
 }

@@ -9,6 +9,7 @@ mod moves;
 mod opens;
 mod paths;
 mod quiet;
+mod refusals;
 mod relays;
 mod upgrades;
 
@@ -19,14 +20,14 @@ use libp2p::{Multiaddr, PeerId};
 use super::{
     Engine,
     input::{
-        Action, CircuitLimit, DialId, InboundId, Input, OpenFailure, OpenId, Opened, Queue,
-        SubstreamFailure,
+        Action, CircuitLimit, DialId, Grant, InboundId, Input, OpenFailure, OpenId, Opened, Queue,
+        ReserveId, SubstreamFailure,
     },
 };
 use crate::{
     addr::RelayAddr,
     config::Config,
-    error::{CloseCause, DialFailureReason, OpenError},
+    error::{CloseCause, DialFailureReason, OpenError, ReserveFailure},
     event::Event,
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
@@ -117,7 +118,7 @@ impl World {
     ) -> (ConnectionId, Vec<Action>) {
         let connection = ConnectionId(libp2p::swarm::ConnectionId::new_unchecked(self.id() as usize));
         let address = direct(9);
-        let limit = None;
+        let limit = path.relay().map(|_| CircuitLimit::default());
         let opened = Opened { connection, dial, peer, path, direction, transport, address, limit };
         (connection, self.tell(Input::ConnectionOpened(opened)))
     }
@@ -238,20 +239,38 @@ impl World {
         self.tell(Input::StreamAccepted { inbound, key, service: service(), path })
     }
 
-    fn accepted(&mut self, relay: PeerId) {
-        let limit = CircuitLimit { bytes: Some(1 << 30), duration: Some(HOUR) };
-        self.tell(Input::ReservationAccepted { relay, limit, at: SystemTime::UNIX_EPOCH });
+    /// The relay grants what was asked for last: an hour, by a clock that shows the same as ours.
+    fn granted(&mut self, request: ReserveId) -> Vec<Action> {
+        self.tell(Input::Reserved { request, grant: grant(), at: SystemTime::UNIX_EPOCH })
+    }
+
+    fn refused(&mut self, request: ReserveId, failure: ReserveFailure) -> Vec<Action> {
+        self.tell(Input::ReserveFailed { request, failure })
     }
 
     /// Dials, identifies and reserves, until the reservation with `relay` is held.
     fn reserved(&mut self, relay: &RelayAddr) -> ConnectionId {
+        let (connection, request) = self.asked(relay);
+        self.granted(request);
+        connection
+    }
+
+    /// Dials and identifies, until a reservation with `relay` is asked for.
+    fn asked(&mut self, relay: &RelayAddr) -> (ConnectionId, ReserveId) {
         let actions = self.tell(Input::Reserve { relay: relay.clone() });
         let (connection, _) = self.dialled(relay.peer(), dials(&actions)[0].0);
         let actions = self.identified(connection);
-        assert!(actions.contains(&Action::ListenOnCircuit { relay: relay.clone() }));
-        self.accepted(relay.peer());
-        connection
+        let request = reserve(&actions);
+        let relay = relay.clone();
+        assert!(actions.contains(&Action::Reserve { request, relay, connection }));
+        (connection, request)
     }
+}
+
+/// What a relay of ours grants.
+fn grant() -> Grant {
+    let limit = CircuitLimit { bytes: Some(1 << 30), duration: Some(HOUR) };
+    Grant { expire: 3600, lasts: Some(HOUR), limit }
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -282,6 +301,9 @@ fn relayed(relay: &RelayAddr) -> Path {
 fn dials(actions: &[Action]) -> Vec<(DialId, PeerId, Vec<Multiaddr>)> {
     let pick = |action: &Action| match action {
         Action::Dial { dial, peer, addresses } => Some((*dial, *peer, addresses.clone())),
+        Action::DialCircuit { dial, peer, relay, .. } => {
+            Some((*dial, *peer, vec![relay.circuit_to(*peer)]))
+        }
         _ => None,
     };
     actions.iter().filter_map(pick).collect()
@@ -326,6 +348,17 @@ fn said(actions: &[Action]) -> Vec<(ConnectionId, Word)> {
     actions.iter().filter_map(pick).collect()
 }
 
-fn reserves(actions: &[Action]) -> usize {
-    actions.iter().filter(|action| matches!(action, Action::ListenOnCircuit { .. })).count()
+/// The requests for reservations.
+fn reserves(actions: &[Action]) -> Vec<ReserveId> {
+    let pick = |action: &Action| match action {
+        Action::Reserve { request, .. } => Some(*request),
+        _ => None,
+    };
+    actions.iter().filter_map(pick).collect()
+}
+
+/// The only request for a reservation.
+fn reserve(actions: &[Action]) -> ReserveId {
+    let [request] = reserves(actions)[..] else { panic!("{actions:?}") };
+    request
 }

@@ -6,11 +6,11 @@ use libp2p::{
     connection_limits::{self, ConnectionLimits},
     identify,
     identity::Keypair,
-    ping, relay,
+    ping,
     swarm::NetworkBehaviour,
 };
 
-use super::{control, dcutr, substream};
+use super::{circuit, control, dcutr, substream};
 use crate::{config::Config, engine::PING_INTERVAL};
 
 /// Said in identify, so that one of ours can be told from others.
@@ -30,14 +30,14 @@ pub(crate) struct Node {
     limits: connection_limits::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
-    relay: relay::client::Behaviour,
+    pub(crate) circuit: circuit::Behaviour,
     pub(crate) dcutr: dcutr::Behaviour,
     pub(crate) substream: substream::Behaviour,
     pub(crate) control: control::Behaviour,
 }
 
 impl Node {
-    pub(crate) fn new(config: &Config, keypair: &Keypair, relay: relay::client::Behaviour) -> Self {
+    pub(crate) fn new(config: &Config, keypair: &Keypair, circuit: circuit::Behaviour) -> Self {
         let limits = &config.limits;
         let agent = format!("{}{}", NODE_AGENT, env!("CARGO_PKG_VERSION"));
         Self {
@@ -52,7 +52,7 @@ impl Node {
                 identify_config(keypair, agent).with_hide_listen_addrs(true),
             ),
             ping: ping_behaviour(),
-            relay,
+            circuit,
             dcutr: dcutr::Behaviour::new(keypair.public().to_peer_id()),
             substream: substream::Behaviour::new(config.deadlines.negotiate),
             control: control::Behaviour::default(),

@@ -74,34 +74,35 @@ impl<M> Bounded<M> {
     }
 }
 
-impl<M: StreamMuxer + Unpin> StreamMuxer for Bounded<M> {
+impl<M: StreamMuxer<Error: Into<io::Error>> + Unpin> StreamMuxer for Bounded<M> {
     type Substream = M::Substream;
-    type Error = M::Error;
+    /// In which the type of Yamux's own error can be found; in libp2p's it cannot.
+    type Error = io::Error;
 
     fn poll_inbound(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::Substream, Self::Error>> {
-        Pin::new(&mut self.inner).poll_inbound(cx)
+        Pin::new(&mut self.inner).poll_inbound(cx).map_err(Into::into)
     }
 
     fn poll_outbound(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::Substream, Self::Error>> {
-        Pin::new(&mut self.inner).poll_outbound(cx)
+        Pin::new(&mut self.inner).poll_outbound(cx).map_err(Into::into)
     }
 
     fn poll(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
-        Pin::new(&mut self.inner).poll(cx)
+        Pin::new(&mut self.inner).poll(cx).map_err(Into::into)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         if let Poll::Ready(closed) = Pin::new(&mut self.inner).poll_close(cx) {
-            return Poll::Ready(closed);
+            return Poll::Ready(closed.map_err(Into::into));
         }
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(CLOSE_DEADLINE)));
         deadline.as_mut().poll(cx).map(Ok)

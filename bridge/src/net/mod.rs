@@ -1,8 +1,9 @@
 //! The net room knows libp2p: [`transports`] makes swarms and [`listen`] lets them listen, [`behaviour`] says
-//! what a node speaks, [`substream`] opens our substreams, [`dcutr`] speaks about hole punches, [`translate`]
-//! reads the swarm's events.
+//! what a node speaks, [`circuit`] talks with relays, [`substream`] opens our substreams, [`dcutr`] speaks about
+//! hole punches, [`control`] says short words, [`translate`] reads the swarm's events.
 
 pub(crate) mod behaviour;
+mod cause;
 pub(crate) mod circuit;
 pub(crate) mod control;
 pub(crate) mod dcutr;

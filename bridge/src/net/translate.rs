@@ -10,17 +10,22 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, TransportError, connection_limits,
-    core::{ConnectedPoint, transport::ListenerId},
+    core::ConnectedPoint,
     identify, ping,
-    relay::{self, outbound::hop::ConnectError},
     swarm::{self, ConnectionError, DialError, ListenError, SwarmEvent},
 };
 
-use super::{behaviour::NodeEvent, control, dcutr, local::ip_of, substream};
+use super::{
+    behaviour::NodeEvent,
+    cause::{chain, find_cause, root_cause},
+    circuit, control, dcutr,
+    local::ip_of,
+    substream,
+};
 use crate::{
     addr::{is_circuit, path_of, transport_of},
     engine::input::{CircuitLimit, DialId, Input, Opened},
-    error::{CloseCause, DialFailureReason, DialFailures},
+    error::{CircuitFault, CloseCause, DialFailureReason, DialFailures},
     path::{ConnectionId, Direction},
 };
 
@@ -52,8 +57,6 @@ pub(crate) struct Dialling {
 
 /// Dials that were asked for, by the connection they will become.
 pub(crate) type Dialled = HashMap<swarm::ConnectionId, Dialling>;
-/// Reservations that were asked for, by their listener.
-pub(crate) type Reserved = HashMap<ListenerId, PeerId>;
 
 /// What the driver must do about an event of the swarm.
 pub(crate) enum Translated {
@@ -67,12 +70,12 @@ pub(crate) enum Translated {
     Nothing,
 }
 
-/// Reads one event. `dialled` and `reserved` are the driver's records of its own requests; their
-/// entries are taken out when answered.
+/// Reads one event. `dialled` is the driver's record of its own dials; an entry is taken out when answered.
+/// `limits` is what circuits may carry.
 pub(crate) fn translate(
     event: SwarmEvent<NodeEvent>,
     dialled: &mut Dialled,
-    reserved: &mut Reserved,
+    limits: &circuit::Limits,
     now: SystemTime,
 ) -> Translated {
     let input = match event {
@@ -85,7 +88,8 @@ pub(crate) fn translate(
         }
         SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
             let dial = dialled.remove(&connection_id).map(|dialling| dialling.dial);
-            Input::ConnectionOpened(opened(peer_id, connection_id, dial, &endpoint))
+            let limit = limits.get(&connection_id).copied();
+            Input::ConnectionOpened(opened(peer_id, connection_id, dial, &endpoint, limit))
         }
         SwarmEvent::ConnectionClosed { connection_id, cause, .. } => Input::ConnectionClosed {
             connection: ConnectionId(connection_id),
@@ -105,12 +109,6 @@ pub(crate) fn translate(
         } => {
             let Some(limit) = exceeded(&cause) else { return Translated::Nothing };
             Input::ConnectionRefused { peer: peer_id, limit }
-        }
-        SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
-            match reservation_ended(listener_id, reason, reserved) {
-                Some(input) => input,
-                None => return Translated::Nothing,
-            }
         }
         _ => return Translated::Nothing,
     };
@@ -136,16 +134,12 @@ fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
         NodeEvent::Ping(ping::Event { connection, result: Ok(_), .. }) => {
             Input::Responsive { connection: ConnectionId(connection) }
         }
-        NodeEvent::Relay(relay::client::Event::ReservationReqAccepted {
-            relay_peer_id, limit, ..
-        }) => Input::ReservationAccepted {
-            relay: relay_peer_id,
-            limit: limit.map_or_else(CircuitLimit::default, |limit| CircuitLimit {
-                bytes: limit.data_in_bytes(),
-                duration: limit.duration(),
-            }),
-            at: now,
-        },
+        NodeEvent::Circuit(circuit::Event::Reserved { request, grant }) => {
+            Input::Reserved { request, grant, at: now }
+        }
+        NodeEvent::Circuit(circuit::Event::Refused { request, failure }) => {
+            Input::ReserveFailed { request, failure }
+        }
         NodeEvent::Dcutr(dcutr::Event { connection, said }) => match said {
             dcutr::Said::Answered { candidates, same_host, round_trip } => {
                 Input::PunchAnswered { connection, candidates, same_host, round_trip }
@@ -166,6 +160,7 @@ fn opened(
     connection: swarm::ConnectionId,
     dial: Option<DialId>,
     endpoint: &ConnectedPoint,
+    limit: Option<CircuitLimit>,
 ) -> Opened {
     // On the accepting side of a circuit only our own address names the relay.
     let (path_address, address, direction) = match endpoint {
@@ -182,45 +177,39 @@ fn opened(
         direction,
         transport: transport_of(path_address),
         address: address.clone(),
-        limit: None,
+        limit,
     }
 }
-
-/// What Yamux and QUIC say when the peer closed the connection in order; the types of their errors are
-/// not ours to name.
-const CLOSED: [&str; 2] = ["connection is closed", "closed by peer: 0"];
 
 fn close_cause(cause: Option<ConnectionError>) -> CloseCause {
     match cause {
         None => CloseCause::Peer,
         Some(ConnectionError::KeepAliveTimeout) => CloseCause::Unused,
         Some(ConnectionError::IO(error)) if is_reset(&error) => CloseCause::Reset,
-        Some(ConnectionError::IO(error)) => match error.kind() {
-            io::ErrorKind::UnexpectedEof => CloseCause::Peer,
-            io::ErrorKind::Other if CLOSED.contains(&root_cause(&error).as_str()) => CloseCause::Peer,
-            _ => CloseCause::Network { cause: root_cause(&error) },
-        },
+        Some(ConnectionError::IO(error)) if is_close(&error) => CloseCause::Peer,
+        Some(ConnectionError::IO(error)) => CloseCause::Network { cause: root_cause(&error) },
     }
 }
 
 /// Whether anything in a chain of causes is a reset, or a write after one.
 fn is_reset(error: &(dyn Error + 'static)) -> bool {
-    let errors = std::iter::successors(Some(error), |error| inner(*error));
-    let mut kinds = errors.filter_map(|error| Some(error.downcast_ref::<io::Error>()?.kind()));
-    kinds.any(|kind| matches!(kind, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe))
+    is_kind(error, &[io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe])
 }
 
-fn reservation_ended(
-    listener: ListenerId,
-    reason: Result<(), io::Error>,
-    reserved: &mut Reserved,
-) -> Option<Input> {
-    let relay = reserved.remove(&listener)?;
-    let cause = match reason {
-        Ok(()) => "the connection to the relay ended".to_owned(),
-        Err(error) => root_cause(&error),
-    };
-    Some(Input::ReservationEnded { relay, cause })
+/// Whether the peer closed the connection in order.
+fn is_close(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || matches!(find_cause(error), Some(yamux::ConnectionError::Closed))
+        || root_cause(error) == QUIC_CLOSED
+}
+
+/// What libp2p-quic 0.14 says when the peer closed the connection in order, with code 0; it keeps the type of
+/// its error to itself.
+const QUIC_CLOSED: &str = "closed by peer: 0";
+
+fn is_kind(error: &(dyn Error + 'static), wanted: &[io::ErrorKind]) -> bool {
+    let mut kinds = chain(error).filter_map(|error| Some(error.downcast_ref::<io::Error>()?.kind()));
+    kinds.any(|kind| wanted.contains(&kind))
 }
 
 fn exceeded(cause: &swarm::ConnectionDenied) -> Option<u64> {
@@ -236,37 +225,24 @@ pub(crate) fn dial_failure(error: &DialError) -> DialFailureReason {
     }
 }
 
-/// Whether a dial failed only for the port that it was to leave from. What libp2p wraps around the system's
-/// error passes over it when asked for a source, so that the kind is found only in the debug text.
+/// Whether a dial failed only for the port that it was to leave from.
 pub(crate) fn is_port_in_use(error: &DialError) -> bool {
     let DialError::Transport(failures) = error else { return false };
     let kinds = [io::ErrorKind::AddrInUse, io::ErrorKind::AddrNotAvailable];
-    let kinds = kinds.map(|kind| format!("kind: {kind:?}"));
-    let in_use = |error: &TransportError<io::Error>| {
-        let details = format!("{error:?}");
-        kinds.iter().any(|kind| details.contains(kind))
-    };
-    !failures.is_empty() && failures.iter().all(|(_, error)| in_use(error))
+    !failures.is_empty() && failures.iter().all(|(_, error)| is_kind(error, &kinds))
 }
 
 /// What the relay answered, if one did; else what the network said at each address.
 fn transport_failure(failures: &[(Multiaddr, TransportError<io::Error>)]) -> DialFailureReason {
-    let answer = failures.iter().find_map(|(_, error)| find_cause::<ConnectError>(error));
-    match answer {
-        Some(ConnectError::NoReservation) => DialFailureReason::NoReservation,
-        Some(ConnectError::ResourceLimitExceeded) => DialFailureReason::RelayFull,
-        Some(refused @ (ConnectError::PermissionDenied | ConnectError::Unsupported)) => {
-            DialFailureReason::CircuitRefused { reason: refused.to_string() }
-        }
-        Some(_) | None => {
-            let mut causes: Vec<String> = failures.iter().map(|(_, error)| root_cause(error)).collect();
-            causes.dedup();
-            let cause = causes.join(", ");
-            match failures.iter().any(|(address, _)| is_circuit(address)) {
-                true => DialFailureReason::CircuitFailed { reason: cause },
-                false => DialFailureReason::Network { cause },
-            }
-        }
+    if let Some(answer) = failures.iter().find_map(|(_, error)| find_cause::<DialFailureReason>(error)) {
+        return answer.clone();
+    }
+    let mut causes: Vec<String> = failures.iter().map(|(_, error)| root_cause(error)).collect();
+    causes.dedup();
+    let cause = causes.join(", ");
+    match failures.iter().any(|(address, _)| is_circuit(address)) {
+        true => DialFailureReason::CircuitFailed { reason: CircuitFault::Handshake { cause } },
+        false => DialFailureReason::Network { cause },
     }
 }
 
@@ -297,25 +273,6 @@ fn counter<'a>(failures: &'a mut DialFailures, details: &str) -> &'a mut u32 {
     } else {
         &mut failures.other
     }
-}
-
-/// The first error of this type in a chain of causes.
-fn find_cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    std::iter::successors(Some(error), |error| inner(*error)).find_map(|error| error.downcast_ref())
-}
-
-/// What an error wraps. An I/O error names the cause of what it wraps instead, so it is asked first.
-fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped),
-        None => error.source(),
-    }
-}
-
-/// The innermost message of a chain of errors: the outer ones say "failed" again and again.
-fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| inner(*error));
-    chain.last().unwrap_or(error).to_string()
 }
 
 #[cfg(test)]

@@ -38,8 +38,7 @@ use crate::{
         dcutr,
         local::source_towards,
         translate::{
-            Dialled, Dialling, Reserved, Translated, dial_failure, dial_failures, is_port_in_use,
-            translate,
+            Dialled, Dialling, Translated, dial_failure, dial_failures, is_port_in_use, translate,
         },
     },
     path::{ConnectionId, Path},
@@ -102,7 +101,6 @@ pub(crate) struct Driver {
     events: broadcast::Sender<Event>,
     legs: Legs,
     dialled: Dialled,
-    reserved: Reserved,
     /// The address of ours that each direct connection leaves from.
     sources: HashMap<ConnectionId, IpAddr>,
 }
@@ -125,7 +123,6 @@ impl Driver {
             events,
             legs: Legs::new(stream_config),
             dialled: HashMap::new(),
-            reserved: HashMap::new(),
             sources: HashMap::new(),
         }
     }
@@ -185,6 +182,12 @@ impl Driver {
         let engine = std::iter::from_fn(|| self.engine.poll_event());
         for event in engine.chain(std::mem::take::<VecDeque<Event>>(&mut self.legs.events)) {
             tracing::debug!(?event);
+            if let Event::ClockDiffers { relay, seconds } = &event {
+                tracing::warn!(
+                    %relay, seconds,
+                    "the relay's clock and this machine's differ: what expires by the clock does so at another time there"
+                );
+            }
             // Without a subscriber there is nobody to tell.
             let _ = self.events.send(event);
         }
@@ -227,7 +230,8 @@ impl Driver {
         if self.redial_from_any_port(&event) {
             return;
         }
-        match translate(event, &mut self.dialled, &mut self.reserved, SystemTime::now()) {
+        let limits = self.swarm.behaviour().circuit.limits();
+        match translate(event, &mut self.dialled, limits, SystemTime::now()) {
             Translated::Input(input) => {
                 self.note_connection(&input);
                 // Its pings wait behind what its streams send.
@@ -289,7 +293,13 @@ impl Driver {
     fn act(&mut self, action: Action) {
         match action {
             Action::Dial { dial, peer, addresses } => self.dial(dial, peer, addresses),
-            Action::ListenOnCircuit { relay } => self.listen_on_circuit(&relay),
+            Action::DialCircuit { dial, peer, relay, link } => {
+                self.dial_circuit(dial, peer, &relay, link);
+            }
+            Action::Reserve { request, relay, connection } => {
+                self.swarm.behaviour_mut().circuit.reserve(request, &relay, connection);
+            }
+            Action::Release { connection } => self.swarm.behaviour_mut().circuit.release(connection),
             Action::AskPunch { connection, peer, candidates } => {
                 self.say(peer, connection, dcutr::Command::Ask(candidates));
             }
@@ -393,20 +403,14 @@ impl Driver {
         self.swarm.behaviour_mut().dcutr.say(peer, connection, command);
     }
 
-    fn listen_on_circuit(&mut self, relay: &RelayAddr) {
-        // A listener that went with its connection must not end the new one when libp2p notices.
-        for (listener, _) in self.reserved.extract_if(|_, peer| *peer == relay.peer()) {
-            self.swarm.remove_listener(listener);
-        }
-        match self.swarm.listen_on(relay.circuit()) {
-            Ok(listener) => {
-                self.reserved.insert(listener, relay.peer());
-            }
-            Err(error) => {
-                let (relay, cause) = (relay.peer(), error.to_string());
-                self.legs.tell(Input::ReservationEnded { relay, cause });
-            }
-        }
+    fn dial_circuit(&mut self, dial: DialId, peer: PeerId, relay: &RelayAddr, link: ConnectionId) {
+        let address = relay.circuit_to(peer);
+        let opts = DialOpts::peer_id(peer).addresses(vec![address.clone()]);
+        let opts = opts.condition(PeerCondition::Always).build();
+        let circuit = opts.connection_id();
+        self.swarm.behaviour_mut().circuit.next_dial(address.clone(), circuit, link);
+        let dialling = Dialling { dial, peer, addresses: vec![address], punch: false };
+        self.dial_with(dialling, opts);
     }
 }
 

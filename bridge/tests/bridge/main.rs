@@ -7,6 +7,8 @@
 
 mod attacker;
 mod candidates;
+mod circuit;
+mod handmade;
 mod layering;
 mod moves;
 mod open;

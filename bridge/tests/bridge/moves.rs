@@ -293,6 +293,10 @@ async fn a_stream_without_any_path_fails_at_both_ends_when_patience_is_over() {
     assert!(moved(&mut ends.client.events).await.1.is_direct());
     moved(&mut ends.server.events).await;
 
+    // A direct connection that the peer closes in order would tell the other end more than that a path is lost.
+    for node in [&ends.client, &ends.server] {
+        node.endpoint.allow_upgrades(false).await;
+    }
     ends.client.endpoint.close(ends.near.facts().carrying().connection).await;
     moved(&mut ends.client.events).await;
     moved(&mut ends.server.events).await;
@@ -306,7 +310,7 @@ async fn a_stream_without_any_path_fails_at_both_ends_when_patience_is_over() {
     let peer = ends.server.id();
     let carrying = ends.near.facts().clone();
     let closing = async {
-        // An upgrade may be under way still, so whatever carries the stream is closed until nothing does.
+        // Whatever carries the stream is closed until nothing does.
         let mut events = ends.client.endpoint.events();
         ends.client.endpoint.close(carrying.carrying().connection).await;
         while let Some(event) = events.next().await {

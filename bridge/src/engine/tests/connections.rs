@@ -16,7 +16,7 @@ fn an_unused_relayed_connection_is_closed_after_its_grace_and_the_reservation_st
     assert_eq!(closes(&world.pass(grace().0 - MS)), []);
     assert_eq!(closes(&world.pass(MS)), [circuit]);
     world.closed(circuit);
-    assert_eq!(closes(&world.pass(HOUR)), [], "the link to the relay stays");
+    assert_eq!(closes(&world.pass(HOUR / 2)), [], "the link to the relay stays");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     engine::dials::{CIRCUIT_RETRIES_MAX, CIRCUIT_RETRY},
-    error::{OpenStage, Refusal},
+    error::{CircuitFault, OpenStage, Refusal},
     event::Asked,
 };
 
@@ -328,7 +328,7 @@ fn one_relay_more_than_the_limit_is_refused() {
 
 /// The dial fails for a reason that passes.
 fn failed_just_now(world: &mut World, dial: DialId) -> Vec<Action> {
-    let reason = DialFailureReason::CircuitFailed { reason: "busy".to_owned() };
+    let reason = DialFailureReason::CircuitFailed { reason: CircuitFault::PeerUnreachable };
     world.tell(Input::DialFailed { dial, reason })
 }
 

@@ -1,7 +1,11 @@
 //! Reservations: asked for, held, lost, asked for again; and what relays tell us about ourselves.
 
 use super::*;
-use crate::{addr::GlobalScope, event::CandidateSource};
+use crate::{
+    addr::GlobalScope,
+    error::{LimitOwner, RelayLimit},
+    event::CandidateSource,
+};
 
 fn lost_events(events: &[Event]) -> usize {
     events.iter().filter(|event| matches!(event, Event::ReservationLost { .. })).count()
@@ -16,9 +20,9 @@ fn a_reservation_takes_a_dial_an_identify_and_a_request_in_this_order() {
     assert_eq!((actions.len(), asked[0].1), (1, relay.peer()));
     let (connection, actions) = world.dialled(relay.peer(), asked[0].0);
     assert_eq!(actions, []);
-    assert_eq!(reserves(&world.identified(connection)), 1);
+    let request = reserve(&world.identified(connection));
     world.events();
-    world.accepted(relay.peer());
+    world.granted(request);
     let events = world.events();
     let [Event::ReservationHeld { address, expires, circuit_bytes_max, circuit_seconds_max, .. }] =
         &events[..]
@@ -36,8 +40,8 @@ fn a_relay_that_does_not_identify_is_asked_after_the_deadline() {
     let actions = world.tell(Input::Reserve { relay: relay(9) });
     world.dialled(relay(9).peer(), dials(&actions)[0].0);
     let deadline = Config::default().deadlines.identify;
-    assert_eq!(reserves(&world.pass(deadline - MS)), 0);
-    assert_eq!(reserves(&world.pass(MS)), 1);
+    assert_eq!(reserves(&world.pass(deadline - MS)), []);
+    reserve(&world.pass(MS));
 }
 
 #[test]
@@ -48,11 +52,9 @@ fn a_lost_link_is_said_once_and_dialled_again_at_once() {
     world.events();
     let actions = world.closed(connection);
     assert_eq!(dials(&actions)[0].1, relay.peer());
-    let cause = "the connection to the relay ended".to_owned();
-    world.tell(Input::ReservationEnded { relay: relay.peer(), cause });
     assert_eq!(lost_events(&world.events()), 1);
     let (connection, _) = world.dialled(relay.peer(), dials(&actions)[0].0);
-    assert_eq!(reserves(&world.identified(connection)), 1);
+    reserve(&world.identified(connection));
 }
 
 #[test]
@@ -82,59 +84,220 @@ fn a_reservation_that_is_held_starts_the_backoff_anew() {
         actions = world.pass(2 * S);
     }
     let (connection, _) = world.dialled(relay(9).peer(), dials(&actions)[0].0);
-    world.identified(connection);
-    world.accepted(relay(9).peer());
+    let request = reserve(&world.identified(connection));
+    world.granted(request);
     let actions = world.closed(connection);
     world.dial_failed(dials(&actions)[0].0);
     assert!(world.engine.poll_timeout().unwrap() - world.now <= Duration::from_millis(250));
 }
 
 #[test]
-fn a_refused_request_is_repeated_with_backoff_on_the_same_connection() {
+fn a_refused_request_is_repeated_with_growing_waits_on_the_same_connection() {
     let mut world = World::new();
-    let actions = world.tell(Input::Reserve { relay: relay(9) });
-    let (connection, _) = world.dialled(relay(9).peer(), dials(&actions)[0].0);
-    world.identified(connection);
-    for _ in 0..10 {
-        let cause = "resource limit".to_owned();
-        let actions = world.tell(Input::ReservationEnded { relay: relay(9).peer(), cause });
-        assert_eq!(reserves(&actions), 0, "not without a wait");
-        assert_eq!(reserves(&world.pass(2 * S)), 1);
+    let (connection, mut request) = world.asked(&relay(9));
+    let first = Config::default().deadlines.reserve_backoff.0;
+    for attempt in 0..20 {
+        assert_eq!(world.refused(request, ReserveFailure::Refused), []);
+        let full = first.saturating_mul(1 << attempt.min(10)).min(30 * S);
+        assert_eq!(reserves(&world.pass(full.mul_f64(0.74))), [], "attempt {attempt}");
+        let actions = world.pass(full.mul_f64(0.27));
+        request = reserve(&actions);
+        let relay = relay(9);
+        assert_eq!(actions, [Action::Reserve { request, relay, connection }]);
+    }
+}
+
+fn full(retry_after: Duration) -> ReserveFailure {
+    let limit = RelayLimit { owner: LimitOwner::Relay, limit: Some(8), retry_after: Some(retry_after) };
+    ReserveFailure::Full(limit)
+}
+
+#[test]
+fn a_refused_request_is_repeated_when_the_relay_said_within_bounds() {
+    let mut world = World::new();
+    let (_, mut request) = world.asked(&relay(9));
+    for (said, wait) in [(90 * S, 90 * S), (Duration::MAX, 600 * S), (600 * S, 600 * S)] {
+        world.refused(request, full(said));
+        assert_eq!(reserves(&world.pass(wait - MS)), []);
+        request = reserve(&world.pass(MS));
+    }
+    // One that says "at once" is not asked without a pause.
+    world.refused(request, full(Duration::ZERO));
+    assert_eq!(reserves(&world.pass(S)), []);
+}
+
+#[test]
+fn a_reservation_is_renewed_after_three_quarters_of_its_time_whatever_the_clocks_show() {
+    for (ahead, said) in [(0, None), (3600, Some(3600)), (-3600, Some(-3600)), (80, None)] {
+        let mut world = World::new();
+        let (connection, request) = world.asked(&relay(9));
+        world.events();
+        let ours: i64 = 1_000_000;
+        let grant = Grant { expire: (ours + ahead + 3600) as u64, ..grant() };
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(ours as u64);
+        world.tell(Input::Reserved { request, grant, at });
+        let events = world.events();
+        let Event::ReservationHeld { expires, .. } = events[0] else { panic!("{events:?}") };
+        assert_eq!(expires, Some(at + HOUR));
+        let differs = |event: &Event| match event {
+            Event::ClockDiffers { seconds, .. } => Some(*seconds),
+            _ => None,
+        };
+        assert_eq!(events.iter().find_map(differs), said);
+        let three_quarters = HOUR * 3 / 4;
+        assert_eq!(world.pass(three_quarters - MS), []);
+        let actions = world.pass(MS);
+        let relay = relay(9);
+        assert_eq!(actions, [Action::Reserve { request: reserve(&actions), relay, connection }]);
     }
 }
 
 #[test]
-fn a_reservation_that_ends_while_the_link_lives_is_asked_for_again() {
+fn a_difference_of_the_clocks_is_said_once_and_again_when_it_has_become_another() {
     let mut world = World::new();
-    world.reserved(&relay(9));
+    let (_, mut request) = world.asked(&relay(9));
     world.events();
-    let cause = "lapsed".to_owned();
-    world.tell(Input::ReservationEnded { relay: relay(9).peer(), cause });
-    assert_eq!(lost_events(&world.events()), 1);
-    assert_eq!(reserves(&world.pass(2 * S)), 1);
+    let mut said = Vec::new();
+    for ahead in [3600, 3601, 3570, 0, 3600, 7200] {
+        let grant = Grant { expire: 1_000_000 + ahead, ..grant() };
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - 3600);
+        world.tell(Input::Reserved { request, grant, at });
+        said.extend(world.events().into_iter().filter_map(|event| match event {
+            Event::ClockDiffers { seconds, .. } => Some(seconds),
+            _ => None,
+        }));
+        request = reserve(&world.pass(HOUR * 3 / 4));
+    }
+    assert_eq!(said, [3600, 7200]);
 }
 
 #[test]
-fn a_renewal_is_said_again_and_asks_for_nothing() {
+fn an_end_in_the_past_with_a_duration_holds() {
     let mut world = World::new();
-    world.reserved(&relay(9));
+    let (_, request) = world.asked(&relay(9));
     world.events();
-    world.accepted(relay(9).peer());
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    world.tell(Input::Reserved { request, grant: Grant { expire: 7, ..grant() }, at });
+    assert!(matches!(world.events()[0], Event::ReservationHeld { .. }));
+    world.pass(HOUR - MS);
+    assert_eq!(lost_events(&world.events()), 0);
+}
+
+#[test]
+fn an_ordinary_relay_that_names_only_an_end_is_asked_again_in_time_by_a_clock_that_is_wrong() {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    for (left, renewed_after, is_known) in
+        [(3600, 2700, true), (0, 450, false), (-3600, 450, false), (7200, 2700, false)]
+    {
+        let mut world = World::new();
+        // What it says in identify does not tell how long its reservations last either.
+        let actions = world.tell(Input::Reserve { relay: relay(9) });
+        let (connection, _) = world.dialled(relay(9).peer(), dials(&actions)[0].0);
+        let observed = direct(7);
+        let actions = world.tell(Input::Identified { connection, observed, reservation: None });
+        let request = reserve(&actions);
+        let grant = Grant { expire: (1_000_000 + left) as u64, lasts: None, ..grant() };
+        world.events();
+        world.tell(Input::Reserved { request, grant, at });
+        let events = world.events();
+        let [Event::ReservationHeld { expires, .. }] = events[..] else { panic!("{events:?}") };
+        assert_eq!(expires.is_some(), is_known, "{left}");
+        let renewed_after = Duration::from_secs(renewed_after);
+        assert_eq!(reserves(&world.pass(renewed_after - MS)), [], "{left}");
+        reserve(&world.pass(MS));
+    }
+}
+
+#[test]
+fn a_refused_renewal_costs_nothing_before_the_end_and_at_the_end_the_loss_is_said_with_its_cause() {
+    let mut world = World::new();
+    let (connection, request) = world.asked(&relay(9));
+    world.granted(request);
+    world.events();
+    let renewal = reserve(&world.pass(HOUR * 3 / 4));
+    let left = HOUR / 4;
+    world.refused(renewal, full(600 * S));
+    assert_eq!(world.pass(600 * S - MS), []);
+    let renewal = reserve(&world.pass(MS));
+    world.refused(renewal, full(600 * S));
+    assert!(world.events().is_empty());
+    let actions = world.pass(left - 600 * S);
+    assert_eq!(actions, [Action::Release { connection }]);
+    let events = world.events();
+    let [Event::ReservationLost { cause, .. }] = &events[..] else { panic!("{events:?}") };
+    assert!(cause.contains("its own limit for all clients"), "{cause}");
+    // It goes on asking, and holds again.
+    let renewal = reserve(&world.pass(300 * S));
+    world.granted(renewal);
     assert!(matches!(world.events()[..], [Event::ReservationHeld { .. }]));
-    let actions = world.pass(HOUR);
-    assert_eq!((dials(&actions), reserves(&actions), closes(&actions)), (vec![], 0, vec![]));
+}
+
+#[test]
+fn a_renewal_that_nobody_answers_leaves_the_link_alone_until_the_reservation_ends() {
+    let mut world = World::new();
+    let (connection, request) = world.asked(&relay(9));
+    world.granted(request);
+    let deadline = Config::default().deadlines.reserve;
+    let mut actions = world.pass(HOUR * 3 / 4);
+    let end = world.now + HOUR / 4;
+    while world.now < end {
+        if let [request] = reserves(&actions)[..] {
+            actions = world.refused(request, ReserveFailure::Deadline { deadline });
+        } else {
+            let next = world.engine.poll_timeout().unwrap().min(end) - world.now;
+            actions = world.pass(next);
+        }
+        assert_eq!(closes(&actions), [], "circuits run over it");
+    }
+    assert!(actions.contains(&Action::Release { connection }));
+    assert_eq!(lost_events(&world.events()), 1);
+}
+
+#[test]
+fn a_renewal_is_said_again_and_dials_nobody() {
+    let mut world = World::new();
+    let (_, request) = world.asked(&relay(9));
+    world.granted(request);
+    world.events();
+    let actions = world.pass(HOUR * 3 / 4);
+    assert_eq!((dials(&actions), closes(&actions)), (vec![], vec![]));
+    world.granted(reserve(&actions));
+    assert!(matches!(world.events()[..], [Event::ReservationHeld { .. }]));
+}
+
+#[test]
+fn an_answer_to_an_earlier_request_changes_nothing() {
+    let mut world = World::new();
+    let (connection, early) = world.asked(&relay(9));
+    let actions = world.closed(connection);
+    let (connection, _) = world.dialled(relay(9).peer(), dials(&actions)[0].0);
+    let request = reserve(&world.identified(connection));
+    world.events();
+    assert_eq!(world.granted(early), []);
+    assert_eq!(world.refused(early, ReserveFailure::Refused), []);
+    assert!(world.events().is_empty());
+    world.granted(request);
+    assert!(matches!(world.events()[..], [Event::ReservationHeld { .. }]));
+    assert_eq!(world.refused(request, ReserveFailure::Refused), []);
+    assert!(world.events().is_empty(), "it was answered already");
 }
 
 #[test]
 fn a_request_that_nobody_answers_closes_the_connection_and_starts_over() {
-    let mut world = World::new();
-    let actions = world.tell(Input::Reserve { relay: relay(9) });
-    let (connection, _) = world.dialled(relay(9).peer(), dials(&actions)[0].0);
-    assert_eq!(reserves(&world.identified(connection)), 1);
-    let deadline = Config::default().deadlines.reserve;
-    assert_eq!(world.pass(deadline - MS), []);
-    assert_eq!(closes(&world.pass(MS)), [connection]);
-    assert_eq!(dials(&world.closed(connection)).len(), 1);
+    for told in [false, true] {
+        let mut world = World::new();
+        let (connection, request) = world.asked(&relay(9));
+        let deadline = Config::default().deadlines.reserve;
+        assert_eq!(world.pass(deadline - MS), []);
+        world.events();
+        let actions = match told {
+            true => world.refused(request, ReserveFailure::Deadline { deadline }),
+            false => world.pass(MS),
+        };
+        assert!(matches!(world.events()[..], [Event::ReservationFailed { failures: 1, .. }]));
+        assert_eq!(closes(&actions), [connection]);
+        assert_eq!(dials(&world.closed(connection)).len(), 1);
+    }
 }
 
 #[test]
@@ -143,7 +306,7 @@ fn reserving_at_a_relay_that_is_connected_already_needs_no_dial() {
     let connection = world.connected(relay(9).peer(), Path::Direct, Transport::Tcp);
     let actions = world.tell(Input::Reserve { relay: relay(9) });
     assert_eq!(dials(&actions), []);
-    assert_eq!(reserves(&world.identified(connection)), 1);
+    reserve(&world.identified(connection));
 }
 
 /// The candidates that were found, and the relays that saw them.
