@@ -215,6 +215,11 @@ pub enum Event {
         what: Asked,
         /// The limit, as a count.
         limit: u64,
+        /// Whose limit it is; only said by relays.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        whose: Option<LimitOwner>,
+        /// How often since the last such event; `peer` and `limit` are of the latest.
+        count: u64,
     },
     /// This relay keeps a place for a peer.
     ReservationAccepted {
@@ -243,6 +248,8 @@ pub enum Event {
         destination: PeerId,
         /// Why, if it did not simply end.
         cause: Option<String>,
+        /// Bytes that were forwarded, both directions added up.
+        bytes: u64,
     },
     /// Payload that this relay has carried since its start, in all substreams of all connections: its
     /// own talk with peers, and each forwarded byte once in each direction. Said every second in
@@ -252,6 +259,8 @@ pub enum Event {
         received_bytes: u64,
         /// Bytes that went out.
         sent_bytes: u64,
+        /// Of these, what circuits carried: each forwarded byte once.
+        forwarded_bytes: u64,
     },
     /// The node has closed everything.
     Stopped {},
@@ -306,6 +315,22 @@ pub enum Asked {
     Reservation,
     /// A circuit through this relay.
     Circuit,
+    /// The place at this relay of another process with the same identity, once too often.
+    Takeover,
+}
+
+/// Whose limit turned somebody away at a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitOwner {
+    /// The relay's, for all its clients together.
+    Relay,
+    /// That of the asker's IP address or network.
+    Address,
+    /// The asker's own.
+    Peer,
+    /// That of the peer which a circuit was to lead to.
+    Destination,
 }
 
 fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -330,7 +330,7 @@ impl Engine {
     }
 
     fn refused(&mut self, peer: Option<PeerId>, what: Asked, limit: u64) {
-        self.events.push_back(Event::Refused { peer, what, limit });
+        self.events.push_back(Event::Refused { peer, what, limit, whose: None, count: 1 });
     }
 
     fn close(&mut self, connection: ConnectionId, cause: CloseCause) {

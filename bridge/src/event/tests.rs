@@ -115,12 +115,12 @@ fn examples() -> Vec<Event> {
             failures: 1,
             retry_in_ms: 500,
         },
-        Event::Refused { peer: Some(peer()), what: Asked::Stream, limit: 256 },
+        Event::Refused { peer: Some(peer()), what: Asked::Stream, limit: 256, whose: None, count: 1 },
         Event::ReservationAccepted { peer: peer(), renewed: false },
         Event::ReservationEnded { peer: peer() },
         Event::CircuitOpened { source: peer(), destination: relay() },
-        Event::CircuitClosed { source: peer(), destination: relay(), cause: None },
-        Event::RelayTraffic { received_bytes: 5580, sent_bytes: 5574 },
+        Event::CircuitClosed { source: peer(), destination: relay(), cause: None, bytes: 912_384 },
+        Event::RelayTraffic { received_bytes: 5580, sent_bytes: 5574, forwarded_bytes: 1200 },
         Event::Stopped {},
     ]
 }

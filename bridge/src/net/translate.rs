@@ -93,7 +93,7 @@ pub(crate) fn translate(
         }
         SwarmEvent::ConnectionClosed { connection_id, cause, .. } => Input::ConnectionClosed {
             connection: ConnectionId(connection_id),
-            cause: close_cause(cause),
+            cause: close_cause(cause.as_ref()),
         },
         SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
             let Some(Dialling { dial, punch, .. }) = dialled.remove(&connection_id) else {
@@ -181,13 +181,13 @@ fn opened(
     }
 }
 
-fn close_cause(cause: Option<ConnectionError>) -> CloseCause {
+pub(crate) fn close_cause(cause: Option<&ConnectionError>) -> CloseCause {
     match cause {
         None => CloseCause::Peer,
         Some(ConnectionError::KeepAliveTimeout) => CloseCause::Unused,
-        Some(ConnectionError::IO(error)) if is_reset(&error) => CloseCause::Reset,
-        Some(ConnectionError::IO(error)) if is_close(&error) => CloseCause::Peer,
-        Some(ConnectionError::IO(error)) => CloseCause::Network { cause: root_cause(&error) },
+        Some(ConnectionError::IO(error)) if is_reset(error) => CloseCause::Reset,
+        Some(ConnectionError::IO(error)) if is_close(error) => CloseCause::Peer,
+        Some(ConnectionError::IO(error)) => CloseCause::Network { cause: root_cause(error) },
     }
 }
 

@@ -1,41 +1,31 @@
 //! The libp2p protocols of a relay.
 
-use libp2p::{
-    connection_limits::{self, ConnectionLimits},
-    identify,
-    identity::Keypair,
-    ping, relay,
-    swarm::NetworkBehaviour,
-};
+use libp2p::{identify, identity::Keypair, ping, swarm::NetworkBehaviour};
 
-use super::RelayConfig;
+use super::{RelayConfig, hop::Hop};
 use crate::net::{
     behaviour::{identify_behaviour, ping_behaviour},
+    control,
     translate::relay_agent,
 };
 
-/// What a relay speaks.
+/// What a relay speaks. The hop comes first: it holds the limits of connections.
 #[derive(NetworkBehaviour)]
-pub(crate) struct Behaviour {
-    limits: connection_limits::Behaviour,
+pub(super) struct Behaviour {
+    pub(super) hop: Hop,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
-    pub(crate) relay: relay::Behaviour,
+    pub(super) control: control::Behaviour,
 }
 
 impl Behaviour {
-    pub(crate) fn new(config: &RelayConfig, keypair: &Keypair) -> Self {
+    pub(super) fn new(config: &RelayConfig, keypair: &Keypair) -> Self {
         let agent = relay_agent(config.reservation_duration);
         Self {
-            limits: connection_limits::Behaviour::new(
-                ConnectionLimits::default()
-                    .with_max_pending_incoming(Some(config.pending_inbound))
-                    .with_max_established(Some(config.connections))
-                    .with_max_established_per_peer(Some(config.connections_per_peer)),
-            ),
+            hop: Hop::new(keypair.public().to_peer_id(), config.clone()),
             identify: identify_behaviour(keypair, agent),
             ping: ping_behaviour(),
-            relay: relay::Behaviour::new(keypair.public().to_peer_id(), config.to_libp2p()),
+            control: control::Behaviour::default(),
         }
     }
 }

@@ -1,14 +1,13 @@
 //! Every setting of a relay: its effect, its default, its price.
 
 use std::{
-    num::NonZeroU32,
-    time::{Duration, Instant},
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
 };
 
-use libp2p::{Multiaddr, PeerId, relay};
+use libp2p::Multiaddr;
 
-use super::pace::Pace;
-use crate::{addr::GlobalScope, error::StartError};
+use crate::{addr::GlobalScope, error::StartError, net::circuit::wire::Limit};
 
 /// Every setting of a relay. The defaults fit a small machine that serves a few hundred nodes.
 #[derive(Clone, Debug)]
@@ -21,28 +20,51 @@ pub struct RelayConfig {
     pub global: GlobalScope,
     /// Reservations held at once. Each costs a connection. Default 1,024.
     pub reservations: usize,
-    /// Reservations of one peer at once. Default 4.
+    /// Reservations of one peer at once; a node of ours has one whatever this says. Default 4.
     pub reservations_per_peer: usize,
+    /// Reservations of one IPv4 address or IPv6 /64 at once, places kept for its peers included; a /24 or
+    /// /48 gets twice that. Default: a quarter of all, but at least 16. More lets one address take what
+    /// others need; less turns away offices and carriers where many share one.
+    pub reservations_per_ip: Option<NonZeroUsize>,
     /// How long a reservation lasts unless renewed, whole seconds. Default 1 h.
     pub reservation_duration: Duration,
-    /// Circuits at once. Each costs two buffers of 8 KiB and two substreams. Default 256.
+    /// A peer whose connection ended finds its place again for as long as it held it, and at most for
+    /// this. Meanwhile nobody else gets it. Default 5 min.
+    pub places_kept: Duration,
+    /// Circuits at once, those that are being set up included. Each costs two substreams, and up to 128 KiB
+    /// while bytes flow. Default 1,024.
     pub circuits: usize,
-    /// Circuits of one peer at once. Default 16.
+    /// Circuits that one peer asked for at once. Default 16.
     pub circuits_per_peer: usize,
+    /// Circuits that were asked for from one IPv4 address or IPv6 /64 at once; a /24 or /48 gets twice that.
+    /// Default: a quarter of all, but at least 64.
+    pub circuits_per_ip: Option<NonZeroUsize>,
     /// Bytes that one circuit forwards, both directions added up; 0 is no limit. Default 1 GiB.
     pub circuit_bytes: u64,
     /// How long one circuit lives, whole seconds. Default 2 h.
     pub circuit_duration: Duration,
-    /// Requests of one peer, for reservations and circuits each. Default 120 an hour.
+    /// Requests of one peer, for reservations and circuits each. Refused ones do not count. Default 120 an
+    /// hour.
     pub requests_per_peer: Rate,
-    /// Requests from one IP address, likewise: many nodes may share one. Default 3,600 an hour.
+    /// Requests from one IP address, likewise: many nodes may share one. Renewals do not count. Default
+    /// 3,600 an hour.
     pub requests_per_ip: Rate,
+    /// Requests from one IP address for a circuit to a peer that holds no reservation; they count for
+    /// nothing else. Default 36,000 an hour: ten a second.
+    pub lookups_per_ip: Rate,
     /// Connections in all. Default 4,096.
     pub connections: u32,
     /// Connections of one peer. Default 8.
     pub connections_per_peer: u32,
-    /// Inbound connections still shaking hands. Default 512.
+    /// Connections of one IPv4 address or IPv6 /64; a /24 or /48 gets twice that. Default: a quarter of
+    /// all, but at least 64.
+    pub connections_per_ip: Option<NonZeroUsize>,
+    /// Inbound connections still shaking hands; one address gets a quarter, but at least 64. Each costs a
+    /// socket and some kilobytes. Default 1,024.
     pub pending_inbound: u32,
+    /// A connection whose peer neither says what it is nor asks for anything is closed after this. Default
+    /// 20 s.
+    pub silence: Duration,
 }
 
 /// Where clients reach a relay.
@@ -68,15 +90,17 @@ impl Rate {
         Self { per_hour: requests }
     }
 
-    fn interval(self) -> Duration {
+    /// Between two requests, once the burst is used up.
+    pub(super) fn interval(self) -> Duration {
         Duration::from_secs(3600) / self.per_hour.get()
     }
 }
 
 const PEER_RATE: NonZeroU32 = NonZeroU32::new(120).expect("120 is not 0");
 const IP_RATE: NonZeroU32 = NonZeroU32::new(3_600).expect("3,600 is not 0");
+const LOOKUP_RATE: NonZeroU32 = NonZeroU32::new(36_000).expect("36,000 is not 0");
 
-/// libp2p panics on a circuit duration of more seconds than a u32 holds; a year is for ever.
+/// The wire has 32 bits for seconds; a year is for ever.
 const CIRCUIT_DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 impl Default for RelayConfig {
@@ -87,22 +111,28 @@ impl Default for RelayConfig {
             global: GlobalScope::default(),
             reservations: 1024,
             reservations_per_peer: 4,
+            reservations_per_ip: None,
             reservation_duration: Duration::from_secs(3600),
-            circuits: 256,
+            places_kept: Duration::from_secs(300),
+            circuits: 1024,
             circuits_per_peer: 16,
+            circuits_per_ip: None,
             circuit_bytes: 1 << 30,
             circuit_duration: Duration::from_secs(2 * 3600),
             requests_per_peer: Rate::per_hour(PEER_RATE),
             requests_per_ip: Rate::per_hour(IP_RATE),
+            lookups_per_ip: Rate::per_hour(LOOKUP_RATE),
             connections: 4096,
             connections_per_peer: 8,
-            pending_inbound: 512,
+            connections_per_ip: None,
+            pending_inbound: 1024,
+            silence: Duration::from_secs(20),
         }
     }
 }
 
 impl RelayConfig {
-    /// Checks what libp2p would take for something else, or panic on.
+    /// Checks what cannot be announced, or would refuse everybody.
     ///
     /// # Errors
     /// Names the setting, its range and the value.
@@ -129,27 +159,33 @@ impl RelayConfig {
         Ok(())
     }
 
-    pub(crate) fn to_libp2p(&self) -> relay::Config {
-        let mut config = relay::Config {
-            max_reservations: self.reservations,
-            // libp2p lets one more through than it is told.
-            max_reservations_per_peer: self.reservations_per_peer.saturating_sub(1),
-            reservation_duration: self.reservation_duration,
-            max_circuits: self.circuits,
-            max_circuits_per_peer: self.circuits_per_peer.saturating_sub(1),
-            max_circuit_duration: self.circuit_duration,
-            max_circuit_bytes: self.circuit_bytes,
-            ..relay::Config::default()
-        };
-        config.reservation_rate_limiters.clear();
-        let mut pace = Pace::default();
-        config.circuit_src_rate_limiters =
-            vec![Box::new(move |_: PeerId, _: &Multiaddr, now: Instant| pace.allows(now))];
-        let (peer, ip) = (self.requests_per_peer, self.requests_per_ip);
-        config
-            .reservation_rate_per_peer(peer.per_hour, peer.interval())
-            .reservation_rate_per_ip(ip.per_hour, ip.interval())
-            .circuit_src_per_peer(peer.per_hour, peer.interval())
-            .circuit_src_per_ip(ip.per_hour, ip.interval())
+    pub(super) fn reservations_share(&self) -> usize {
+        share(self.reservations_per_ip, self.reservations, 16)
     }
+
+    pub(super) fn circuits_share(&self) -> usize {
+        share(self.circuits_per_ip, self.circuits, 64)
+    }
+
+    pub(super) fn connections_share(&self) -> usize {
+        share(self.connections_per_ip, self.connections as usize, 64)
+    }
+
+    pub(super) fn handshakes_share(&self) -> usize {
+        share(None, self.pending_inbound as usize, 64)
+    }
+
+    /// What one circuit may carry, as it is announced.
+    pub(super) fn circuit_limit(&self) -> Limit {
+        Limit {
+            duration: u32::try_from(self.circuit_duration.as_secs()).ok(),
+            data: (self.circuit_bytes > 0).then_some(self.circuit_bytes),
+        }
+    }
+}
+
+/// What one address gets of `all`: what was set, else a quarter, but so many that a household or an office
+/// fits in.
+fn share(set: Option<NonZeroUsize>, all: usize, least: usize) -> usize {
+    set.map_or((all / 4).max(least), NonZeroUsize::get)
 }

@@ -1,20 +1,23 @@
 //! A relay: introduces peers to each other and forwards until they have found a direct path.
 //!
-//! It decides by libp2p's circuit relay v2, within the limits of [`RelayConfig`]; all of them are announced
-//! to its clients, enforced, and counted as events when they bite. `forwarder` runs it, `behaviour` says what
-//! it speaks, `pace` and `tenants` keep crowds and old connections in order, `traffic` counts.
+//! It speaks circuit relay v2 with everybody who does, and a few words more with nodes of ours. [`machine`]
+//! decides within the limits of [`RelayConfig`], all of which are announced, enforced and counted; `hop` and
+//! its `handler` act, one for all connections and one on each; `forwarding` carries the bytes of a circuit,
+//! `traffic` counts, `driver` runs it all. `design/relay.md` has the limits in their order.
 
 mod behaviour;
 mod config;
-mod forwarder;
-mod pace;
-mod tenants;
+mod driver;
+mod forwarding;
+mod handler;
+mod hop;
+mod machine;
 mod traffic;
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use tokio::sync::{broadcast, mpsc};
 
-use self::{behaviour::Behaviour, forwarder::Forwarder, traffic::Traffic};
+use self::{behaviour::Behaviour, driver::Driver, traffic::Traffic};
 use crate::{
     endpoint::{EVENTS_MAX, Events},
     error::StartError,
@@ -46,8 +49,8 @@ impl Relay {
         let listening = listen::listen(&mut swarm, &config.listen).await?;
         let (events, subscription) = broadcast::channel(EVENTS_MAX);
         let (stop, stopped) = mpsc::channel(1);
-        let forwarder = Forwarder::new(swarm, config, traffic, events.clone(), stopped);
-        let task = tokio::spawn(forwarder.run(listening.clone()));
+        let driver = Driver::new(swarm, config, traffic, events.clone(), stopped);
+        let task = tokio::spawn(driver.run(listening.clone()));
         Ok((Self { peer, listening, events, stop, task }, Events::new(subscription)))
     }
 
@@ -66,7 +69,8 @@ impl Relay {
         Events::new(self.events.subscribe())
     }
 
-    /// Closes every connection and ends.
+    /// Takes nothing new, tells clients that it leaves, and ends: at once if no circuit is open whose ends
+    /// can make another one, else within 3 s.
     pub async fn shutdown(self) {
         let _ = self.stop.send(()).await;
         let _ = self.task.await;

@@ -23,6 +23,8 @@ use libp2p::{
 use self::handler::Handler;
 use crate::{path::ConnectionId, word::Word};
 
+pub(crate) use self::word::CONTROL_PROTOCOL;
+
 /// The other end of a connection said something.
 #[derive(Debug)]
 pub(crate) struct Heard {

@@ -1,0 +1,139 @@
+//! Runs a relay's swarm and says what it does. The machine decides; this passes on.
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures::StreamExt;
+use libp2p::{Multiaddr, Swarm, identify, ping, swarm::SwarmEvent};
+use tokio::sync::{broadcast, mpsc};
+
+use super::{
+    External, RelayConfig,
+    behaviour::{Behaviour, BehaviourEvent},
+    hop::Said,
+    machine::Input,
+    traffic::{Carried, Traffic},
+};
+use crate::{
+    event::Event,
+    net::{
+        behaviour::NODE_AGENT,
+        control::{CONTROL_PROTOCOL, Heard},
+    },
+    path::ConnectionId,
+    word::Word,
+};
+
+/// How often growth of the traffic is looked at.
+const TRAFFIC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Observed addresses that `--external auto` takes over: one per transport and family.
+const OBSERVED_MAX: usize = 4;
+
+/// The loop of a relay.
+pub(super) struct Driver {
+    swarm: Swarm<Behaviour>,
+    config: RelayConfig,
+    traffic: Traffic,
+    events: broadcast::Sender<Event>,
+    stop: mpsc::Receiver<()>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        mut swarm: Swarm<Behaviour>,
+        config: RelayConfig,
+        traffic: Traffic,
+        events: broadcast::Sender<Event>,
+        stop: mpsc::Receiver<()>,
+    ) -> Self {
+        if let External::Given(addresses) = &config.external {
+            for address in addresses {
+                swarm.add_external_address(address.clone());
+            }
+        }
+        Self { swarm, config, traffic, events, stop }
+    }
+
+    pub(super) async fn run(mut self, listening: Vec<Multiaddr>) {
+        for address in listening {
+            self.publish(Event::Listening { address });
+        }
+        let mut tick = tokio::time::interval(TRAFFIC_INTERVAL);
+        let mut leaving = false;
+        loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => {
+                    if self.handle(event) {
+                        break;
+                    }
+                }
+                _ = tick.tick() => self.report_traffic(),
+                // Told to, or dropped by the program that held the relay.
+                _ = self.stop.recv(), if !leaving => {
+                    leaving = true;
+                    self.swarm.behaviour_mut().hop.handle(Input::Leave);
+                }
+            }
+        }
+        self.report_traffic();
+        self.publish(Event::Stopped {});
+    }
+
+    /// Whether the relay has left.
+    fn handle(&mut self, event: SwarmEvent<BehaviourEvent>) -> bool {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Hop(Said::Left)) => return true,
+            SwarmEvent::Behaviour(BehaviourEvent::Hop(Said::Event(event))) => self.publish(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Hop(Said::Word { peer, connection, word })) => {
+                self.swarm.behaviour_mut().control.say(peer, connection, word);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Control(Heard { connection, word, .. })) => {
+                if let Word::Watch(peers) = word {
+                    self.swarm.behaviour_mut().hop.handle(Input::Watch { connection, peers });
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
+                connection_id,
+                info,
+                ..
+            })) => {
+                let connection = ConnectionId(connection_id);
+                let ours = info.agent_version.starts_with(NODE_AGENT);
+                let hears = info.protocols.contains(&CONTROL_PROTOCOL);
+                self.swarm.behaviour_mut().hop.handle(Input::Identified { connection, ours, hears });
+                self.observed(&info.observed_addr);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
+                connection,
+                result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
+                ..
+            })) => {
+                self.swarm.close_connection(connection);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => self.publish(Event::Listening { address }),
+            _ => {}
+        }
+        false
+    }
+
+    fn report_traffic(&mut self) {
+        if let Some(Carried { received_bytes, sent_bytes }) = self.traffic.grown() {
+            let forwarded_bytes = self.swarm.behaviour().hop.forwarded_bytes();
+            self.publish(Event::RelayTraffic { received_bytes, sent_bytes, forwarded_bytes });
+        }
+    }
+
+    fn publish(&self, event: Event) {
+        tracing::debug!(?event);
+        let _ = self.events.send(event);
+    }
+
+    fn observed(&mut self, address: &Multiaddr) {
+        let known = self.swarm.external_addresses().count();
+        let public = |socket: SocketAddr| self.config.global.contains(socket.ip());
+        let usable = known < OBSERVED_MAX && crate::addr::socket_of(address).is_some_and(public);
+        if self.config.external == External::Observed && usable {
+            self.swarm.add_external_address(address.clone());
+        }
+    }
+}
