@@ -1,0 +1,237 @@
+//! Clients of a relay that speak circuit relay v2 by hand, and so say and see everything.
+
+use std::time::Duration;
+
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use libp2p::{
+    Multiaddr, PeerId, Stream, StreamProtocol, SwarmBuilder, identify,
+    identity::Keypair,
+    noise,
+    swarm::{NetworkBehaviour, dial_opts::DialOpts},
+    tcp, yamux,
+};
+use libp2p_stream as stream;
+use prost::Message;
+use punchline_bridge::relay::{External, RelayConfig};
+
+use crate::world::{RelayNode, relay_config, within};
+
+const HOP: StreamProtocol = StreamProtocol::new("/libp2p/circuit/relay/0.2.0/hop");
+const STOP: StreamProtocol = StreamProtocol::new("/libp2p/circuit/relay/0.2.0/stop");
+
+pub(crate) const OK: i32 = 100;
+pub(crate) const LIMIT_EXCEEDED: i32 = 201;
+pub(crate) const CONNECTION_FAILED: i32 = 203;
+pub(crate) const NO_RESERVATION: i32 = 204;
+
+/// Whose limit it was.
+pub(crate) const RELAY: i32 = 1;
+pub(crate) const ADDRESS: i32 = 2;
+pub(crate) const PEER: i32 = 3;
+
+/// What is said on a hop substream, as far as the tests look at it.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct HopMessage {
+    #[prost(int32, required, tag = "1")]
+    pub(crate) kind: i32,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) peer: Option<PeerMessage>,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) reservation: Option<ReservationMessage>,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) limit: Option<LimitMessage>,
+    #[prost(int32, optional, tag = "5")]
+    pub(crate) status: Option<i32>,
+    #[prost(message, optional, tag = "1000")]
+    pub(crate) refusal: Option<RefusalMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PeerMessage {
+    #[prost(bytes = "vec", required, tag = "1")]
+    pub(crate) id: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReservationMessage {
+    #[prost(uint64, required, tag = "1")]
+    pub(crate) expire: u64,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub(crate) addrs: Vec<Vec<u8>>,
+    #[prost(uint64, optional, tag = "1000")]
+    pub(crate) seconds: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct LimitMessage {
+    #[prost(uint32, optional, tag = "1")]
+    pub(crate) duration: Option<u32>,
+    #[prost(uint64, optional, tag = "2")]
+    pub(crate) data: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct RefusalMessage {
+    #[prost(int32, tag = "1")]
+    pub(crate) owner: i32,
+    #[prost(uint64, tag = "2")]
+    pub(crate) limit: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) retry_after_ms: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StopMessage {
+    #[prost(int32, required, tag = "1")]
+    kind: i32,
+    #[prost(message, optional, tag = "2")]
+    peer: Option<PeerMessage>,
+    #[prost(message, optional, tag = "3")]
+    limit: Option<LimitMessage>,
+    #[prost(int32, optional, tag = "4")]
+    status: Option<i32>,
+}
+
+async fn write(io: &mut Stream, message: &impl Message) -> std::io::Result<()> {
+    io.write_all(&message.encode_length_delimited_to_vec()).await?;
+    io.flush().await
+}
+
+async fn read<M: Message + Default>(io: &mut Stream) -> std::io::Result<M> {
+    let (mut length, mut shift) = (0, 0);
+    loop {
+        let mut byte = [0];
+        io.read_exact(&mut byte).await?;
+        length |= usize::from(byte[0] & 0x7f) << shift;
+        shift += 7;
+        if byte[0] & 0x80 == 0 {
+            break;
+        }
+    }
+    let mut bytes = vec![0; length];
+    io.read_exact(&mut bytes).await?;
+    Ok(M::decode(bytes.as_slice()).unwrap())
+}
+
+#[derive(NetworkBehaviour)]
+struct Protocols {
+    identify: identify::Behaviour,
+    stream: stream::Behaviour,
+}
+
+/// One connection to a relay. It ends when this is dropped.
+pub(crate) struct Hand {
+    pub(crate) id: PeerId,
+    relay: PeerId,
+    control: stream::Control,
+    swarm: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        self.swarm.abort();
+    }
+}
+
+impl Hand {
+    pub(crate) fn new(relay: &RelayNode) -> Self {
+        Self::at(relay.relay.peer_id(), relay.address.address().clone())
+    }
+
+    pub(crate) fn at(relay: PeerId, address: Multiaddr) -> Self {
+        let keypair = Keypair::generate_ed25519();
+        let id = keypair.public().to_peer_id();
+        let mut swarm = SwarmBuilder::with_existing_identity(keypair)
+            .with_tokio()
+            .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+            .unwrap()
+            .with_quic()
+            .with_behaviour(|keypair| Protocols {
+                identify: identify::Behaviour::new(identify::Config::new(
+                    "/hand/1".to_owned(),
+                    keypair.public(),
+                )),
+                stream: stream::Behaviour::new(),
+            })
+            .unwrap()
+            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(600)))
+            .build();
+        let control = swarm.behaviour().stream.new_control();
+        swarm.dial(DialOpts::peer_id(relay).addresses(vec![address]).build()).unwrap();
+        let swarm = tokio::spawn(async move { while swarm.next().await.is_some() {} });
+        Self { id, relay, control, swarm }
+    }
+
+    pub(crate) async fn try_ask(
+        &mut self,
+        message: &HopMessage,
+    ) -> std::io::Result<(HopMessage, Stream)> {
+        let opened = self.control.open_stream(self.relay, HOP).await;
+        let mut io = opened.map_err(std::io::Error::other)?;
+        write(&mut io, message).await?;
+        Ok((read(&mut io).await?, io))
+    }
+
+    pub(crate) async fn reserve(&mut self) -> HopMessage {
+        within("an answer", self.try_ask(&HopMessage::default())).await.unwrap().0
+    }
+
+    pub(crate) async fn connect(&mut self, destination: PeerId) -> (HopMessage, Stream) {
+        within("an answer", self.try_ask(&connect(destination))).await.unwrap()
+    }
+
+    /// Circuits that lead here; each is to be answered.
+    pub(crate) fn circuits(&mut self) -> stream::IncomingStreams {
+        self.control.accept(STOP).unwrap()
+    }
+
+    /// Accepts all circuits and sends everything back.
+    pub(crate) fn echo(&mut self) {
+        let mut circuits = self.circuits();
+        tokio::spawn(async move {
+            while let Some((_, mut io)) = circuits.next().await {
+                tokio::spawn(async move {
+                    if accept(&mut io).await.is_ok() {
+                        let (mut read, mut write) = io.split();
+                        let _ = futures::io::copy(&mut read, &mut write).await;
+                        let _ = write.close().await;
+                    }
+                });
+            }
+        });
+    }
+}
+
+pub(crate) fn connect(destination: PeerId) -> HopMessage {
+    let peer = Some(PeerMessage { id: destination.to_bytes() });
+    HopMessage { kind: 1, peer, ..HopMessage::default() }
+}
+
+/// Takes a circuit.
+pub(crate) async fn accept(io: &mut Stream) -> std::io::Result<()> {
+    let asked: StopMessage = read(io).await?;
+    assert_eq!(asked.kind, 0, "{asked:?}");
+    write(io, &StopMessage { kind: 1, status: Some(OK), ..StopMessage::default() }).await
+}
+
+/// Settings for a relay that is reachable from its start, over both families.
+pub(crate) fn reachable() -> RelayConfig {
+    let listen = ["/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0"].map(|address| address.parse().unwrap());
+    let external = External::Given(vec!["/ip4/127.0.0.1/tcp/4001".parse().unwrap()]);
+    RelayConfig { listen: listen.to_vec(), external, ..relay_config("/ip4/127.0.0.1/tcp/0") }
+}
+
+/// Where a relay listens, over IPv4 or IPv6: two addresses of which neither is in the other's network.
+pub(crate) fn over(relay: &RelayNode, ip: &str) -> Multiaddr {
+    let listening = relay.relay.listening().iter();
+    listening.filter(|address| address.to_string().starts_with(ip)).next().unwrap().clone()
+}
+
+/// A relay, and an echo with a place at it.
+pub(crate) async fn with_an_echo(config: RelayConfig) -> (RelayNode, Hand) {
+    let relay = RelayNode::start(config).await;
+    let mut echo = Hand::at(relay.relay.peer_id(), over(&relay, "/ip6"));
+    echo.echo();
+    assert_eq!(echo.reserve().await.status, Some(OK));
+    (relay, echo)
+}
