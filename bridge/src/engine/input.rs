@@ -61,6 +61,13 @@ pub(crate) struct CircuitLimit {
     pub(crate) duration: Option<Duration>,
 }
 
+impl CircuitLimit {
+    /// Whether anything is limited.
+    pub(crate) fn is_any(&self) -> bool {
+        self.bytes.is_some() || self.duration.is_some()
+    }
+}
+
 /// What a relay promised with a reservation, in its own words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {

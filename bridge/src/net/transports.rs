@@ -47,8 +47,8 @@ type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, StartError> {
     let local = keypair.public().to_peer_id();
     let (circuits, circuit) = circuit::new(local);
-    let circuits = TransportTimeout::new(secured(circuits, &keypair)?, CIRCUIT_DEADLINE);
-    let direct = TransportTimeout::new(direct(&keypair)?, CONNECT_DEADLINE);
+    let circuits = TransportTimeout::new(secured(circuits, &keypair)?, CIRCUIT_DEADLINE).map_err(Kept);
+    let direct = TransportTimeout::new(direct(&keypair)?, CONNECT_DEADLINE).map_err(Kept);
     // Circuits first: the others would take their addresses for those of the relay.
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
     let behaviour = Node::new(config, &keypair, circuit);
@@ -61,7 +61,8 @@ fn direct(keypair: &Keypair) -> Result<Connections, StartError> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default()).map_err(Kept);
     let tcp = secured(tcp, keypair)?;
     let quic = quic::tokio::Transport::new(quic_config(quic::Config::new(keypair)))
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .map_err(Kept);
     let both = tcp.or_transport(quic).map(|either, _| either.into_inner());
     let named = dns::tokio::Transport::system(both)
         .map_err(|cause| StartError::Transport { transport: "DNS", cause: cause.into() })?;

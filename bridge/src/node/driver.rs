@@ -409,8 +409,7 @@ impl Driver {
         let opts = opts.condition(PeerCondition::Always).build();
         let circuit = opts.connection_id();
         self.swarm.behaviour_mut().circuit.next_dial(address.clone(), circuit, link);
-        let dialling = Dialling { dial, peer, addresses: vec![address], punch: false };
-        self.dial_with(dialling, opts);
+        self.dial_with(Dialling { dial, peer, addresses: vec![address], punch: false }, opts);
     }
 }
 

@@ -25,7 +25,7 @@ use punchline_bridge::{
 use crate::{
     handmade::{
         CONNECT, HandMade, Hop, Limit, MALFORMED_MESSAGE, NO_RESERVATION, OK, RESERVATION_REFUSED,
-        RESERVE, RESOURCE_LIMIT_EXCEEDED, Refusal, Stop, read, splice, status, write,
+        RESERVE, RESOURCE_LIMIT_EXCEEDED, Refusal, Reservation, Stop, read, splice, status, write,
     },
     world::{
         Node, RelayNode, TCP, config, exchange, relay_config, service, through_a_relay_with,
@@ -483,11 +483,11 @@ async fn circuits_that_a_relay_brings_carry_data_each_with_its_own_limit() {
         let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
         client.endpoint.add_addresses(server.id(), vec![address]).await;
         let limit = Some(Limit { duration: None, data: bytes });
-        let (answer, brought) = relay.bring(server.id(), client.id(), limit).await;
+        let (answer, circuit) = relay.bring(server.id(), client.id(), limit).await;
         assert_eq!(answer.status, Some(OK));
         tokio::spawn(async move {
             let (mut there, _) = door.accept().await.unwrap();
-            let mut circuit = tokio_util::compat::FuturesAsyncReadCompatExt::compat(brought);
+            let mut circuit = tokio_util::compat::FuturesAsyncReadCompatExt::compat(circuit);
             let _ = tokio::io::copy_bidirectional(&mut circuit, &mut there).await;
         });
         exchange(client.open(server.id()).await, b"brought by hand").await;

@@ -22,8 +22,10 @@ const REFUSED_WAIT_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Reservation {
     held: Option<Held>,
     ask: Ask,
-    /// Since it was last granted.
+    /// Since it was last granted, those of the link included.
     failures: u32,
+    /// Since it was last granted or the link came up.
+    refusals: u32,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,7 @@ pub(super) enum Due {
 impl Reservation {
     /// None is held, and the first one is asked for as soon as the link is ready.
     pub(super) fn new(now: Instant) -> Self {
-        Self { held: None, ask: Ask::At(now), failures: 0 }
+        Self { held: None, ask: Ask::At(now), failures: 0, refusals: 0 }
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -76,6 +78,7 @@ impl Reservation {
     /// The link is gone, and what was held with it. Returns whether anything was.
     pub(super) fn link_lost(&mut self, now: Instant) -> bool {
         self.ask = Ask::At(now);
+        self.refusals = 0;
         self.held.take().is_some()
     }
 
@@ -87,6 +90,7 @@ impl Reservation {
         self.held = Some(Held { until: now + term.lasts, refused: None });
         self.ask = Ask::At(now + term.renew_after());
         self.failures = 0;
+        self.refusals = 0;
     }
 
     /// Asks again after the relay's time or ours, whichever is longer; `backoff` turns the longest wait into
@@ -98,7 +102,8 @@ impl Reservation {
         now: Instant,
     ) {
         let told = failure.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
-        let wait = backoff(self.failures, REFUSED_WAIT_MAX).max(told);
+        let wait = backoff(self.refusals, REFUSED_WAIT_MAX).max(told);
+        self.refusals = self.refusals.saturating_add(1);
         self.failures = self.failures.saturating_add(1);
         self.ask = Ask::At(now + wait);
         if let Some(held) = &mut self.held {
