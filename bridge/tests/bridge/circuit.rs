@@ -1,102 +1,29 @@
-//! Our client of relays: with libp2p's own relay and client, and with a relay that answers by hand.
+//! Our client of relays, and a relay that answers by hand.
 
 use std::{
     collections::HashSet,
     time::{Duration, Instant, SystemTime},
 };
 
-use futures::{StreamExt, future::join_all};
-use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, identify,
-    identity::Keypair,
-    multiaddr::Protocol,
-    noise, ping, relay,
-    swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
-    tcp, yamux,
-};
+use futures::future::join_all;
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
-    Config, Event, Events, Path, RelayAddr,
-    error::{
-        CircuitFault, CircuitRefusal, DialFailureReason, LimitOwner, Malformed, OpenError, RelayLimit,
-    },
+    Config, Event, Events, Path,
+    error::{CircuitFault, CircuitRefusal, DialFailureReason, LimitOwner, Malformed, RelayLimit},
     path::Direction,
 };
 
 use crate::{
     handmade::{
         CONNECT, HandMade, Hop, Limit, MALFORMED_MESSAGE, NO_RESERVATION, OK, RESERVATION_REFUSED,
-        RESERVE, RESOURCE_LIMIT_EXCEEDED, Refusal, Reservation, Stop, read, splice, status, write,
+        RESERVE, RESOURCE_LIMIT_EXCEEDED, Refusal, Stop, read, splice, status, write,
     },
+    open::only_reason,
     world::{
-        Node, RelayNode, TCP, config, exchange, relay_config, service, through_a_relay_with,
-        unpunchable, until, within,
+        Node, RelayNode, TCP, circuit_opened, config, exchange, relay_config, service,
+        through_a_relay_with, unpunchable, until, within,
     },
 };
-
-#[derive(NetworkBehaviour)]
-struct StockRelay {
-    relay: relay::Behaviour,
-    identify: identify::Behaviour,
-    ping: ping::Behaviour,
-}
-
-/// libp2p's own relay, with its own settings.
-async fn stock_relay(settings: relay::Config) -> RelayAddr {
-    let mut swarm = SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
-        .unwrap()
-        .with_behaviour(|keypair| StockRelay {
-            relay: relay::Behaviour::new(keypair.public().to_peer_id(), settings),
-            identify: stock_identify(keypair),
-            ping: ping::Behaviour::default(),
-        })
-        .unwrap()
-        .build();
-    let address = listening(&mut swarm).await;
-    swarm.add_external_address(address.clone());
-    let address = address.with_p2p(*swarm.local_peer_id()).unwrap();
-    tokio::spawn(async move { while swarm.next().await.is_some() {} });
-    RelayAddr::new(address).unwrap()
-}
-
-fn stock_identify(keypair: &Keypair) -> identify::Behaviour {
-    identify::Behaviour::new(identify::Config::new("/stock/1".to_owned(), keypair.public()))
-}
-
-async fn listening<B: NetworkBehaviour>(swarm: &mut Swarm<B>) -> Multiaddr {
-    swarm.listen_on(TCP.parse().unwrap()).unwrap();
-    loop {
-        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-            return address;
-        }
-    }
-}
-
-#[derive(NetworkBehaviour)]
-struct StockClient {
-    relay: relay::client::Behaviour,
-    identify: identify::Behaviour,
-    ping: ping::Behaviour,
-}
-
-/// libp2p's own client.
-fn stock_client() -> Swarm<StockClient> {
-    SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
-        .unwrap()
-        .with_relay_client(noise::Config::new, yamux::Config::default)
-        .unwrap()
-        .with_behaviour(|keypair, relay| StockClient {
-            relay,
-            identify: stock_identify(keypair),
-            ping: ping::Behaviour::default(),
-        })
-        .unwrap()
-        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
-        .build()
-}
 
 /// A node that does not wait for a relay that never identifies itself, and stays on relays.
 fn hasty() -> Config {
@@ -105,124 +32,12 @@ fn hasty() -> Config {
     config
 }
 
-/// How the next relayed connection came about: who dialled, and what it may carry.
-async fn circuit(events: &mut Events) -> (Direction, Option<u64>, Option<u64>) {
-    until(events, "a circuit", |event| match event {
-        Event::ConnectionOpened {
-            path: Path::Relayed { .. },
-            direction,
-            circuit_bytes_max,
-            circuit_seconds_max,
-            ..
-        } => Some((*direction, *circuit_bytes_max, *circuit_seconds_max)),
-        _ => None,
-    })
-    .await
-}
-
 async fn reservation_failed(events: &mut Events) -> (String, u32) {
     until(events, "a failed reservation", |event| match event {
         Event::ReservationFailed { cause, failures, .. } => Some((cause.clone(), *failures)),
         _ => None,
     })
     .await
-}
-
-fn only_reason(error: OpenError) -> DialFailureReason {
-    match error {
-        OpenError::Unreachable { mut causes, .. } if causes.len() == 1 => causes.remove(0).reason,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn a_circuit_through_an_ordinary_relay_carries_data_and_both_ends_know_its_limits() {
-    let relay = stock_relay(relay::Config::default()).await;
-    let mut server = Node::start(unpunchable(TCP)).await;
-    server.endpoint.reserve(relay.clone()).await;
-    let (expires, bytes, seconds) = until(&mut server.events, "a reservation", |event| match event {
-        Event::ReservationHeld { expires, circuit_bytes_max, circuit_seconds_max, .. } => {
-            Some((*expires, *circuit_bytes_max, *circuit_seconds_max))
-        }
-        _ => None,
-    })
-    .await;
-    let left = expires.unwrap().duration_since(SystemTime::now()).unwrap();
-    assert!((3500..=3600).contains(&left.as_secs()), "{left:?}");
-    assert_eq!((bytes, seconds), (Some(128 * 1024), Some(120)));
-    server.echo().await;
-    let mut client = Node::start(unpunchable(TCP)).await;
-    client.endpoint.add_addresses(server.id(), vec![relay.circuit_to(server.id())]).await;
-    let stream = client.open(server.id()).await;
-    assert_eq!(stream.path(), Path::Relayed { relay: relay.peer() });
-    exchange(stream, &[7; 20 * 1024]).await;
-    assert_eq!(circuit(&mut client.events).await, (Direction::Outbound, Some(128 * 1024), Some(120)));
-    assert_eq!(circuit(&mut server.events).await, (Direction::Inbound, Some(128 * 1024), Some(120)));
-}
-
-#[tokio::test]
-async fn an_ordinary_relay_that_is_full_refuses_without_saying_whose_limit_it_is() {
-    let settings = relay::Config { max_circuits: 0, ..relay::Config::default() };
-    let relay = stock_relay(settings).await;
-    let mut server = Node::start(unpunchable(TCP)).await;
-    server.reserve(&relay).await;
-    let client = Node::start(unpunchable(TCP)).await;
-    client.endpoint.add_addresses(server.id(), vec![relay.circuit_to(server.id())]).await;
-    let error = within("an error", client.endpoint.open(server.id(), service())).await.unwrap_err();
-    assert_eq!(only_reason(error), DialFailureReason::RelayFull(RelayLimit::UNKNOWN));
-}
-
-#[tokio::test]
-async fn an_ordinary_client_dials_us_through_a_relay() {
-    let relay = RelayNode::start(relay_config(TCP)).await;
-    let mut server = Node::start(unpunchable(TCP)).await;
-    let address = server.reserve(&relay.address).await;
-    let mut client = stock_client();
-    client.dial(DialOpts::peer_id(server.id()).addresses(vec![address.clone()]).build()).unwrap();
-    // It hears from us over the circuit under which address we are reached.
-    let (mut answered, mut told) = (false, false);
-    within("a ping and an identify", async {
-        while !(answered && told) {
-            match client.select_next_some().await {
-                SwarmEvent::Behaviour(StockClientEvent::Ping(ping::Event {
-                    peer,
-                    result: Ok(_),
-                    ..
-                })) => {
-                    answered |= peer == server.id();
-                }
-                SwarmEvent::Behaviour(StockClientEvent::Identify(identify::Event::Received {
-                    peer_id,
-                    info,
-                    ..
-                })) if peer_id == server.id() => told |= info.listen_addrs.contains(&address),
-                _ => {}
-            }
-        }
-    })
-    .await;
-    let expected = (Direction::Inbound, Some(1 << 30), Some(7200));
-    assert_eq!(circuit(&mut server.events).await, expected);
-}
-
-#[tokio::test]
-async fn we_dial_an_ordinary_client_through_a_relay() {
-    let relay = RelayNode::start(relay_config(TCP)).await;
-    let mut server = stock_client();
-    let peer = *server.local_peer_id();
-    server.listen_on(relay.address.circuit()).unwrap();
-    let held = |event: &SwarmEvent<StockClientEvent>| {
-        let SwarmEvent::Behaviour(StockClientEvent::Relay(event)) = event else { return false };
-        matches!(event, relay::client::Event::ReservationReqAccepted { .. })
-    };
-    within("a reservation", async { while !held(&server.select_next_some().await) {} }).await;
-    tokio::spawn(async move { while server.next().await.is_some() {} });
-    let mut client = Node::start(unpunchable(TCP)).await;
-    client.endpoint.add_addresses(peer, vec![relay.address.circuit_to(peer)]).await;
-    // It is there, and speaks no protocol of ours: we have its word for that over the circuit.
-    let error = within("an error", client.endpoint.open(peer, service())).await.unwrap_err();
-    assert!(matches!(error, OpenError::Unsupported { .. }), "{error:?}");
-    assert_eq!(circuit(&mut client.events).await, (Direction::Outbound, Some(1 << 30), Some(7200)));
 }
 
 #[tokio::test]
@@ -431,7 +246,7 @@ async fn a_circuit_on_which_the_peer_does_not_shake_hands_failed_for_the_moment(
 }
 
 #[tokio::test]
-async fn each_of_many_circuits_at_once_is_known_by_its_own_limit_at_both_ends() {
+async fn each_of_many_circuits_at_once_is_known_by_its_own_limit() {
     let mut relay = HandMade::start().await;
     let servers = join_all((0..8).map(|_| Node::start(config(TCP)))).await;
     let peers: Vec<PeerId> = servers.iter().map(Node::id).collect();
@@ -491,7 +306,7 @@ async fn circuits_that_a_relay_brings_carry_data_each_with_its_own_limit() {
             let _ = tokio::io::copy_bidirectional(&mut circuit, &mut there).await;
         });
         exchange(client.open(server.id()).await, b"brought by hand").await;
-        assert_eq!(circuit(&mut server.events).await, (Direction::Inbound, bytes, None));
+        assert_eq!(circuit_opened(&mut server.events).await, (Direction::Inbound, bytes, None));
     }
 }
 

@@ -12,6 +12,7 @@ mod handmade;
 mod layering;
 mod moves;
 mod open;
+mod ordinary;
 mod punch;
 mod relay;
 mod relay_hand;

@@ -4,10 +4,11 @@ use std::{future::Future, time::Duration};
 
 use libp2p::identity::Keypair;
 use punchline_bridge::{
-    Config, Endpoint, Event, Events, Incoming, Multiaddr, PeerId, RelayAddr, Service, Stream,
+    Config, Endpoint, Event, Events, Incoming, Multiaddr, Path, PeerId, RelayAddr, Service, Stream,
     addr::GlobalScope,
     config::Upgrades,
     event::Asked,
+    path::Direction,
     relay::{External, Relay, RelayConfig},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -195,6 +196,21 @@ pub(crate) async fn exchange(mut stream: Stream, message: &[u8]) {
 pub(crate) async fn refused(events: &mut Events) -> (Asked, u64) {
     until(events, "a refusal", |event| match event {
         Event::Refused { what, limit, .. } => Some((*what, *limit)),
+        _ => None,
+    })
+    .await
+}
+
+/// How the next relayed connection came about: who dialled, and what it may carry.
+pub(crate) async fn circuit_opened(events: &mut Events) -> (Direction, Option<u64>, Option<u64>) {
+    until(events, "a circuit", |event| match event {
+        Event::ConnectionOpened {
+            path: Path::Relayed { .. },
+            direction,
+            circuit_bytes_max,
+            circuit_seconds_max,
+            ..
+        } => Some((*direction, *circuit_bytes_max, *circuit_seconds_max)),
         _ => None,
     })
     .await
