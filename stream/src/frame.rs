@@ -18,6 +18,14 @@ pub use decoder::{Decoder, FrameError, Item};
 /// The version that this code speaks; it travels in HELLO and MOVE.
 pub const VERSION: u8 = 1;
 
+/// Kinds from this one on are for later versions: a frame is the kind, a u16 of length, and that many bytes,
+/// and whoever does not know the kind skips it.
+pub const SKIPPED_KIND_MIN: u8 = 192;
+
+/// The features that this code knows, a bit each. HELLO names those of the opener, ATTACHED those that both
+/// ends know; bits that are not known are ignored. There are none yet.
+pub const FEATURES: u32 = 0;
+
 /// Largest payload of one DATA frame. Larger frames would delay the acknowledgements that share
 /// their direction and make a receiver hold more before it may deliver anything.
 pub const DATA_BYTES_MAX: usize = 64 << 10;
@@ -91,6 +99,8 @@ pub struct Hello {
     pub stream: StreamId,
     /// 0 on the stream's first leg; higher if that one died before it was answered.
     pub epoch: u32,
+    /// The features that the opener knows.
+    pub features: u32,
     /// First offset that the acceptor may not send.
     pub limit: u64,
     /// What the stream is for.
@@ -117,6 +127,8 @@ pub struct Move {
 pub struct Attached {
     /// The epoch of the HELLO or MOVE that this answers.
     pub epoch: u32,
+    /// The features that both ends know.
+    pub features: u32,
     /// First offset that the acceptor has not received.
     pub received: u64,
     /// First offset that the opener may not send.
@@ -193,6 +205,7 @@ impl Frame {
             }
             Self::Attached(attached) => {
                 out.put_u32(attached.epoch);
+                out.put_u32(attached.features);
                 out.put_u64(attached.received);
                 out.put_u64(attached.limit);
             }
@@ -224,6 +237,7 @@ fn encode_hello(hello: &Hello, out: &mut impl BufMut) {
     out.put_u8(VERSION);
     out.put_slice(&hello.stream.to_bytes());
     out.put_u32(hello.epoch);
+    out.put_u32(hello.features);
     out.put_u64(hello.limit);
     out.put_u8(name.len() as u8);
     out.put_u16(hello.ticket.len() as u16);

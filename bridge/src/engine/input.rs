@@ -231,6 +231,11 @@ pub(crate) enum Input {
         service: Service,
         path: Path,
     },
+    /// The peer asks for it by another connection: it has lost the one before.
+    RequestMoved {
+        inbound: InboundId,
+        connection: ConnectionId,
+    },
     /// A peer's stream was refused by the program, or nothing is left of it.
     RequestEnded {
         inbound: InboundId,

@@ -76,7 +76,6 @@ impl Engine {
             self.link_lost(lost, &cause, now);
         }
         let (peer, path) = (connection.peer, connection.path);
-        self.requests.closed(id);
         let left = matches!(cause, CloseCause::Peer | CloseCause::Reset);
         if !asked && path.is_direct() && left {
             self.departures.closed(peer, id, connection.answered, now);

@@ -191,6 +191,9 @@ impl Engine {
             Input::StreamAccepted { inbound, key, service, path } => {
                 self.stream_accepted(inbound, key, service, path, now);
             }
+            Input::RequestMoved { inbound, connection } => {
+                self.request_moved(inbound, connection, now);
+            }
             Input::RequestEnded { inbound } => self.request_ended(inbound, now),
             Input::LegStarted { key, connection, leg } => self.leg_started(key, connection, leg, now),
             Input::LegEnded { connection, leg } => {

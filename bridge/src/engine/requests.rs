@@ -38,9 +38,10 @@ impl Requests {
         self.all.remove(&inbound)
     }
 
-    /// A connection is gone, and what was asked for on it.
-    pub(crate) fn closed(&mut self, connection: ConnectionId) {
-        self.all.retain(|_, asked| asked.connection != connection);
+    /// It is asked for by another connection from now on. Returns the one before.
+    pub(crate) fn moved(&mut self, inbound: InboundId, to: ConnectionId) -> Option<ConnectionId> {
+        let asked = self.all.get_mut(&inbound)?;
+        Some(std::mem::replace(&mut asked.connection, to))
     }
 
     /// The services that a peer asks for, one entry a request.

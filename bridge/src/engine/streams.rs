@@ -235,6 +235,13 @@ impl Engine {
         self.events.push_back(Event::StreamOpened { peer, stream, service, path, direction });
     }
 
+    pub(super) fn request_moved(&mut self, inbound: InboundId, to: ConnectionId, now: Instant) {
+        if let Some(before) = self.requests.moved(inbound, to) {
+            self.connections.remove_user(before, User::Request(inbound), now);
+            self.connections.add_user(to, User::Request(inbound));
+        }
+    }
+
     /// Nobody waits for a decision any more.
     pub(super) fn request_ended(&mut self, inbound: InboundId, now: Instant) {
         if let Some(asked) = self.requests.remove(inbound) {

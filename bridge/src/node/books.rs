@@ -1,10 +1,11 @@
 //! The books of streams: who they are, what they said, how those that ended went.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
+use super::tombstones::Tombstones;
 use crate::{
     event::StreamEnd,
     stream::{
@@ -14,9 +15,15 @@ use crate::{
     },
 };
 
-/// Books that ended and whose peer may not know. The oldest is forgotten first; its peer then hears
-/// that the stream is unknown, and takes a finished one for lost.
-const TOMBSTONES_MAX: usize = 4096;
+/// Streams that ended and whose peer may not know, of all peers and of one. A peer whose stream is forgotten
+/// hears that it is unknown, and takes a finished one for lost.
+const ENDED_MAX: usize = 4096;
+const ENDED_PER_PEER_MAX: usize = 512;
+
+/// Requests that were refused, of all peers and of one: whoever asks again for the same stream gets the same
+/// answer, and the program is not asked twice. A table of their own, since anybody can be refused.
+const REFUSED_MAX: usize = 1024;
+const REFUSED_PER_PEER_MAX: usize = 128;
 
 /// A live stream.
 pub(super) struct Live {
@@ -26,17 +33,21 @@ pub(super) struct Live {
     pub(super) announced: bool,
 }
 
-struct Tombstone {
-    key: StreamKey,
-    farewell: Farewell,
-    until: Instant,
-}
-
 /// All streams of this node. Bounded by the engine's limit of streams per peer and of connections.
-#[derive(Default)]
 pub(super) struct Books {
     live: HashMap<StreamKey, Live>,
-    tombstones: VecDeque<Tombstone>,
+    ended: Tombstones,
+    refused: Tombstones,
+}
+
+impl Default for Books {
+    fn default() -> Self {
+        Self {
+            live: HashMap::new(),
+            ended: Tombstones::new(ENDED_MAX, ENDED_PER_PEER_MAX),
+            refused: Tombstones::new(REFUSED_MAX, REFUSED_PER_PEER_MAX),
+        }
+    }
 }
 
 impl Books {
@@ -57,19 +68,19 @@ impl Books {
         now: Instant,
     ) -> Option<Live> {
         if let Some(farewell) = farewell {
-            while self.tombstones.len() >= TOMBSTONES_MAX
-                || self.tombstones.front().is_some_and(|oldest| oldest.until <= now)
-            {
-                self.tombstones.pop_front();
-            }
-            self.tombstones.push_back(Tombstone { key, farewell, until: now + keep });
+            self.ended.insert(key, farewell, keep, now);
         }
         self.live.remove(&key)
     }
 
+    /// Remembers the answer to a request that was refused.
+    pub(super) fn refuse(&mut self, key: StreamKey, farewell: Farewell, keep: Duration, now: Instant) {
+        self.refused.insert(key, farewell, keep, now);
+    }
+
     /// What to answer a peer that asks for a stream which is not live.
-    pub(super) fn farewell(&self, key: StreamKey) -> Option<Farewell> {
-        self.tombstones.iter().rev().find(|stone| stone.key == key).map(|stone| stone.farewell)
+    pub(super) fn farewell(&self, key: StreamKey, now: Instant) -> Option<Farewell> {
+        self.ended.get(key, now).or_else(|| self.refused.get(key, now))
     }
 
     /// Whether no stream lives.

@@ -180,7 +180,7 @@ impl Legs {
         };
         let key = StreamKey { peer, stream };
         let known = self.books.get_mut(key).map(|live| live.handle.clone());
-        match (known, self.books.farewell(key), first) {
+        match (known, self.books.farewell(key, Instant::now()), first) {
             (Some(handle), _, First::Hello(hello)) => {
                 self.attach(key, &handle, connection, &Ask::Hello(hello), io);
             }
@@ -319,7 +319,7 @@ impl Legs {
     /// A connection is gone.
     pub(super) fn connection_closed(&mut self, connection: ConnectionId) {
         self.ends.remove(&connection);
-        self.requests.closed(connection);
+        self.leave_requests(connection);
         self.leave(connection);
     }
 

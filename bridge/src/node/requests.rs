@@ -7,12 +7,12 @@ use std::{
 
 use libp2p::PeerId;
 use punchline_stream::Facts;
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 
-use super::legs::Legs;
+use super::{
+    legs::Legs,
+    undecided::{self, Asked, Undecided},
+};
 use crate::{
     engine::input::{InboundId, Input, Queue},
     error::{Refusal, ServeError},
@@ -42,21 +42,11 @@ pub(crate) struct Served {
     pub(crate) patience: Option<Duration>,
 }
 
-/// An inbound stream that was neither taken nor refused.
-struct Undecided {
-    hello: Box<Hello>,
-    peer: PeerId,
-    connection: ConnectionId,
-    io: libp2p::Stream,
-    place: Option<mpsc::OwnedPermit<Arrival>>,
-    patience: Option<Duration>,
-}
-
 /// What peers ask for, and what they are answered.
 #[derive(Default)]
 pub(super) struct Requests {
     services: HashMap<Service, Served>,
-    undecided: HashMap<InboundId, Undecided>,
+    undecided: Undecided<libp2p::Stream>,
     answers: JoinSet<()>,
 }
 
@@ -68,11 +58,6 @@ impl Requests {
         }
         self.services.insert(service, served);
         Ok(())
-    }
-
-    /// A connection is gone, and what was asked for on it.
-    pub(super) fn closed(&mut self, connection: ConnectionId) {
-        self.undecided.retain(|_, undecided| undecided.connection != connection);
     }
 
     /// Returns when an answer was written. For ever if none is being written.
@@ -97,15 +82,29 @@ impl Requests {
     }
 
     pub(super) fn refuse(&mut self, inbound: InboundId, refusal: Refusal) {
-        if let Some(Undecided { io, .. }) = self.undecided.remove(&inbound) {
+        if let Some((_, io)) = self.undecided.remove(inbound).and_then(|request| request.leg) {
             self.answer(io, Farewell::Reset(code(refusal)));
         }
     }
 }
 
 impl Legs {
-    /// A peer asks for a stream that we do not know.
+    /// A peer asks for a stream that does not exist, perhaps not for the first time.
     pub(super) fn asked(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        hello: Box<Hello>,
+        io: libp2p::Stream,
+    ) {
+        match self.requests.undecided.hello(peer, connection, hello, io) {
+            Asked::First(hello, io) => self.asked_first(peer, connection, hello, io),
+            Asked::Again { inbound } => self.tell(Input::RequestMoved { inbound, connection }),
+            Asked::Stale(io) => self.requests.answer(io, Farewell::Reset(Code::Stale)),
+        }
+    }
+
+    fn asked_first(
         &mut self,
         peer: PeerId,
         connection: ConnectionId,
@@ -125,14 +124,29 @@ impl Legs {
                 }
                 Some((_, Err(mpsc::error::TrySendError::Closed(_)))) | None => (Queue::NotServed, None),
             };
-        let undecided = Undecided { hello, peer, connection, io, place, patience };
-        self.requests.undecided.insert(inbound, undecided);
+        let leg = Some((connection, io));
+        let request = undecided::Request { hello, peer, leg, place, patience };
+        self.requests.undecided.insert(inbound, request);
         self.tell(Input::InboundStream { inbound, connection, stream, service, queue });
+    }
+
+    /// A connection is gone: what was asked for on it waits for its opener to ask again.
+    pub(super) fn leave_requests(&mut self, connection: ConnectionId) {
+        for (inbound, key) in self.requests.undecided.connection_closed(connection) {
+            self.remember_refused(key, Code::Cancelled);
+            self.tell(Input::RequestEnded { inbound });
+        }
+    }
+
+    /// Whoever asks for this stream again gets the same answer.
+    fn remember_refused(&mut self, key: StreamKey, code: Code) {
+        let keep = self.stream_config.patience * 2;
+        self.books.refuse(key, Farewell::Reset(code), keep, Instant::now());
     }
 
     /// The engine takes a stream for the program.
     pub(super) fn accept(&mut self, inbound: InboundId) {
-        let place = self.requests.undecided.get_mut(&inbound).and_then(|found| found.place.take());
+        let place = self.requests.undecided.get_mut(inbound).and_then(|found| found.place.take());
         match (self.take(inbound), place) {
             (Some(stream), Some(place)) => drop(place.send(Arrival::Stream(stream))),
             (stream, _) => drop(stream),
@@ -141,61 +155,61 @@ impl Legs {
 
     /// The program decides.
     pub(super) fn ask(&mut self, inbound: InboundId) {
-        let Some(undecided) = self.requests.undecided.get_mut(&inbound) else {
-            return self.tell(Input::RequestEnded { inbound });
-        };
-        let path = self.ends.get(&undecided.connection).map(|ends| ends.path);
-        let (Some(place), Some(path)) = (undecided.place.take(), path) else {
+        let asked = self.requests.undecided.get_mut(inbound);
+        let path = asked.as_ref().and_then(|asked| Some(self.ends.get(&asked.connection()?)?.path));
+        let place = asked.and_then(|asked| Some((asked.place.take()?, asked)));
+        let (Some((place, asked)), Some(path)) = (place, path) else {
             return self.tell(Input::RequestEnded { inbound });
         };
         let request = Request {
             inbound,
-            peer: undecided.peer,
+            peer: asked.peer,
             path,
-            service: undecided.hello.service.clone(),
-            ticket: undecided.hello.ticket.clone(),
+            service: asked.hello.service.clone(),
+            ticket: asked.hello.ticket.clone(),
             decisions: Some(self.decisions.0.clone()),
         };
         place.send(Arrival::Request(Box::new(request)));
     }
 
-    /// The program has decided.
+    /// The program has decided. It is not asked again, whatever becomes of the peer meanwhile.
     pub(super) fn decided(&mut self, inbound: InboundId, decision: Decision) {
+        let Some(key) = self.requests.undecided.get_mut(inbound).map(|asked| asked.key()) else {
+            return;
+        };
         match decision {
-            Decision::Accept(reply) => self.grant(inbound, reply),
+            Decision::Accept(reply) => match self.take(inbound) {
+                // Whoever decided may have gone; the stream then ends by being dropped.
+                Some(stream) => drop(reply.send(stream)),
+                None => self.remember_refused(key, Code::Cancelled),
+            },
             Decision::Refuse(refusal) => {
+                self.remember_refused(key, code(refusal));
                 self.requests.refuse(inbound, refusal);
                 self.tell(Input::RequestEnded { inbound });
             }
         }
     }
 
-    fn grant(&mut self, inbound: InboundId, reply: oneshot::Sender<Stream>) {
-        if let Some(stream) = self.take(inbound) {
-            // Whoever decided may have gone; the stream then ends by being dropped.
-            drop(reply.send(stream));
-        }
-    }
-
     /// Answers the peer: from now on there is a stream.
     fn take(&mut self, inbound: InboundId) -> Option<Stream> {
-        let taken =
-            self.requests.undecided.remove(&inbound).and_then(|found| self.start(inbound, found));
+        let request = self.requests.undecided.remove(inbound);
+        let taken = request.and_then(|request| self.start(inbound, request));
         if taken.is_none() {
             self.tell(Input::RequestEnded { inbound });
         }
         taken
     }
 
-    fn start(&mut self, inbound: InboundId, undecided: Undecided) -> Option<Stream> {
-        let Undecided { hello, peer, connection, io, patience, .. } = undecided;
-        let key = StreamKey { peer, stream: hello.stream };
+    fn start(
+        &mut self,
+        inbound: InboundId,
+        request: undecided::Request<libp2p::Stream>,
+    ) -> Option<Stream> {
+        let undecided::Request { hello, peer, leg, patience, .. } = request;
+        let (connection, io) = leg?;
         let on = self.carrying(connection)?;
-        if self.books.get_mut(key).is_some() {
-            // The same stream was asked for twice, and the other request was granted.
-            self.requests.answer(io, Farewell::Reset(Code::Stale));
-            return None;
-        }
+        let key = StreamKey { peer, stream: hello.stream };
         let (leg, config, path) = (self.leg(), self.config(patience), on.path);
         let machine = Machine::accept(&hello, config, &self.budget, leg, Instant::now());
         let service = hello.service.clone();

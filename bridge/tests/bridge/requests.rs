@@ -1,14 +1,16 @@
 //! Streams that the program decides on, tickets, and peers that a connection is kept to.
 
 use bytes::Bytes;
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use punchline_bridge::{
-    Endpoint, Event, OpenOptions, Request, Requests, Service,
+    Endpoint, Event, OpenOptions, Request, Requests, Service, StreamId,
     error::{OpenError, Refusal},
     path::Direction,
-    stream::frame::{Code, TICKET_BYTES_MAX},
+    stream::frame::{Attached, Code, Decoder, Frame, Hello, Item, TICKET_BYTES_MAX},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::attacker::{PROTOCOL, attacker};
 use crate::world::{Node, PATIENCE, QUIC, TCP, config, pair, until, within};
 
 fn presenting(ticket: Bytes) -> OpenOptions {
@@ -101,6 +103,93 @@ async fn a_request_whose_peer_has_gone_gives_no_stream() {
     })
     .await;
     assert!(within("an answer", request.accept()).await.is_none());
+}
+
+/// An opener that says what it likes, each time on a substream of its own.
+struct Asker {
+    substreams: libp2p_stream::Control,
+    server: punchline_bridge::PeerId,
+}
+
+impl Asker {
+    async fn hello(&mut self, stream: u8, epoch: u32, ticket: &'static [u8]) -> libp2p::Stream {
+        let hello = Hello {
+            stream: StreamId::from_bytes([stream; 16]),
+            epoch,
+            features: 0,
+            limit: 1 << 16,
+            service: guarded(),
+            ticket: Bytes::from_static(ticket),
+        };
+        let mut bytes = Vec::new();
+        Frame::Hello(Box::new(hello)).encode(&mut bytes);
+        let opened = self.substreams.open_stream(self.server, PROTOCOL);
+        let mut io = within("a substream", opened).await.unwrap();
+        io.write_all(&bytes).await.unwrap();
+        io.flush().await.unwrap();
+        io
+    }
+}
+
+/// The next frame on a substream.
+async fn answer(io: &mut libp2p::Stream) -> Frame {
+    let mut decoder = Decoder::new();
+    within("an answer", async {
+        loop {
+            let mut byte = [0];
+            io.read_exact(&mut byte).await.unwrap();
+            if let Some(Item::Frame(frame)) = decoder.decode(&mut &byte[..]).unwrap() {
+                return frame;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_hello_repeated_before_the_decision_is_the_same_request_and_presents_no_ticket_again() {
+    let (server, _client) = pair(TCP).await;
+    let mut requests = server.endpoint.requests(guarded()).await.unwrap();
+    let substreams = attacker(server.id(), server.endpoint.listening()[0].clone()).await;
+    let mut asker = Asker { substreams, server: server.id() };
+
+    let mut first = asker.hello(1, 1, b"once").await;
+    let request = next(&mut requests).await;
+    let mut late = asker.hello(1, 1, b"once").await;
+    assert_eq!(answer(&mut late).await, Frame::Reset { code: Code::Stale });
+    let mut second = asker.hello(1, 2, b"once").await;
+    let ended = within("the end of the leg before", first.read(&mut [0])).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    let mut theirs = within("a stream", request.accept()).await.unwrap();
+    let attached = answer(&mut second).await;
+    assert!(matches!(attached, Frame::Attached(Attached { epoch: 2, received: 0, .. })), "{attached:?}");
+    let mut data = Vec::new();
+    Frame::Data { offset: 0, payload: Bytes::from_static(b"hello") }.encode(&mut data);
+    second.write_all(&data).await.unwrap();
+    second.flush().await.unwrap();
+    let mut heard = [0; 5];
+    within("a word", theirs.read_exact(&mut heard)).await.unwrap();
+    assert_eq!(&heard, b"hello");
+
+    // Nothing else was asked meanwhile.
+    let _another = asker.hello(2, 0, b"another").await;
+    assert_eq!(&next(&mut requests).await.ticket()[..], b"another");
+}
+
+#[tokio::test]
+async fn a_hello_repeated_after_a_refusal_is_refused_in_the_same_way_and_nobody_is_asked() {
+    let (server, _client) = pair(TCP).await;
+    let mut requests = server.endpoint.requests(guarded()).await.unwrap();
+    let substreams = attacker(server.id(), server.endpoint.listening()[0].clone()).await;
+    let mut asker = Asker { substreams, server: server.id() };
+    let mut first = asker.hello(1, 0, b"once").await;
+    next(&mut requests).await.refuse(Refusal::TicketUsed);
+    let used = Frame::Reset { code: Code::TicketUsed };
+    assert_eq!(answer(&mut first).await, used);
+    let mut second = asker.hello(1, 1, b"once").await;
+    assert_eq!(answer(&mut second).await, used);
+    let _another = asker.hello(2, 0, b"another").await;
+    assert_eq!(&next(&mut requests).await.ticket()[..], b"another");
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ impl Attack {
         let (stream, leg, config) = (StreamId::from_bytes([7; 16]), LegId(0), Arc::clone(config));
         let machine = if accept {
             let ticket = Bytes::new();
-            let hello = Hello { stream, epoch: 0, limit: 4096, service, ticket };
+            let hello = Hello { stream, epoch: 0, features: 0, limit: 4096, service, ticket };
             Machine::accept(&hello, config, budget, leg, now)
         } else {
             Machine::open(stream, service, Bytes::new(), config, budget, leg, now)

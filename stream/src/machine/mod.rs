@@ -29,7 +29,7 @@ use self::{
 use super::{
     StreamId,
     budget::Budget,
-    frame::{Code, EARLY_DATA_BYTES_MAX, Hello},
+    frame::{Code, EARLY_DATA_BYTES_MAX, FEATURES, Hello},
 };
 use crate::service::Service;
 
@@ -57,6 +57,8 @@ pub use transmit::Transmit;
 pub struct Machine {
     id: StreamId,
     role: Role,
+    /// Known to both ends, as far as this one has heard.
+    features: u32,
     config: Arc<Config>,
     sender: Sender,
     receiver: Receiver,
@@ -131,7 +133,9 @@ impl Machine {
     ) -> Self {
         let current = Some(Leg::new(leg, hello.epoch, true, now));
         let legs = Legs { current, epoch: hello.epoch, ..Legs::default() };
-        Self::new(hello.stream, Role::Acceptor, hello.limit, legs, config, budget)
+        let mut machine = Self::new(hello.stream, Role::Acceptor, hello.limit, legs, config, budget);
+        machine.features = hello.features & FEATURES;
+        machine
     }
 
     fn new(
@@ -145,6 +149,7 @@ impl Machine {
         Self {
             id,
             role,
+            features: 0,
             sender: Sender::new(limit, &config, budget),
             receiver: Receiver::new(&config, budget),
             legs,
@@ -220,6 +225,11 @@ impl Machine {
     /// The stream's id.
     pub fn id(&self) -> StreamId {
         self.id
+    }
+
+    /// The features that both ends know, a bit each; none before HELLO is answered.
+    pub fn features(&self) -> u32 {
+        self.features
     }
 
     /// The leg that carries the stream, if one does.

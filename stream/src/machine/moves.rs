@@ -9,7 +9,7 @@ use super::{
     farewell,
     legs::{Draining, Leg, Place},
 };
-use crate::frame::{Attached, Code, Frame, Hello, Move};
+use crate::frame::{Attached, Code, FEATURES, Frame, Hello, Move};
 
 impl Machine {
     /// Opener: `leg` is to carry the stream from now on. MOVE goes out on it, and the leg before
@@ -183,7 +183,7 @@ impl Machine {
         };
         let asked = asked.filter(|leg| !leg.answered && leg.greeted);
         let expected = asked.ok_or(Violation::Unexpected { kind })?.epoch;
-        let Attached { epoch, received, limit } = attached;
+        let Attached { epoch, features, received, limit } = attached;
         if epoch != expected {
             return Err(Violation::Epoch { epoch, expected });
         }
@@ -200,11 +200,11 @@ impl Machine {
         } else {
             self.sender.acknowledge(received, now, &self.config)?;
         }
-        self.attached(epoch, now);
+        self.attached(epoch, features, now);
         Ok(())
     }
 
-    fn attached(&mut self, epoch: u32, now: Instant) {
+    fn attached(&mut self, epoch: u32, features: u32, now: Instant) {
         self.legs.detached = None;
         self.legs.current.iter_mut().for_each(|leg| leg.answered = true);
         if epoch > 0 {
@@ -214,6 +214,7 @@ impl Machine {
         }
         if let Role::Opener { greeting: greeting @ Some(_) } = &mut self.role {
             *greeting = None;
+            self.features = features & FEATURES;
             self.events.push_back(Event::Opened);
         }
         self.events.extend(self.legs.arrive(now).map(Event::Moved));

@@ -9,7 +9,7 @@ use super::{
     event::LegId,
     legs::{Asking, Leg, Place},
 };
-use crate::frame::{Attached, Frame, Hello, Move};
+use crate::frame::{Attached, FEATURES, Frame, Hello, Move};
 
 /// What goes out on a leg.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,13 +100,14 @@ impl Machine {
         match &self.role {
             Role::Acceptor => {
                 let (received, limit) = self.receiver.announce(now);
-                Frame::Attached(Attached { epoch, received, limit })
+                Frame::Attached(Attached { epoch, features: self.features, received, limit })
             }
             // A stream that is over must not be created by the attempt to say so.
             Role::Opener { greeting: Some(greeting) } if !telling => {
                 let (service, ticket) = (greeting.service.clone(), greeting.ticket.clone());
                 let (_, limit) = self.receiver.position();
-                Frame::Hello(Box::new(Hello { stream, epoch, limit, service, ticket }))
+                let features = FEATURES;
+                Frame::Hello(Box::new(Hello { stream, epoch, features, limit, service, ticket }))
             }
             Role::Opener { .. } => {
                 let (received, limit) = self.receiver.position();

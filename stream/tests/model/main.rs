@@ -6,6 +6,7 @@ mod exhaustive;
 #[allow(unreachable_pub)]
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
+mod hello;
 mod moments;
 mod plain;
 mod random;

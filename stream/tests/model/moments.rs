@@ -370,7 +370,7 @@ fn one_byte_messages_go_out_one_by_one_and_are_kept_and_repeated_together() {
     assert_eq!(machine.write(&[1]), Ok(0), "the buffer is full");
     machine.begin_move(SECOND, now).unwrap();
     assert_eq!(sent(machine, SECOND), 0, "not before it is attached");
-    let attached = Attached { epoch: 1, received: 0, limit: BYTES as u64 };
+    let attached = Attached { epoch: 1, features: 0, received: 0, limit: BYTES as u64 };
     machine.handle_frame(SECOND, Frame::Attached(attached), now).unwrap();
     let repeated = sent(machine, SECOND);
     assert!(repeated <= BYTES / 2000, "{repeated} frames");

@@ -142,7 +142,7 @@ fn lie(rng: &mut Rng) -> Frame {
     let epoch = if rng.bool() { rng.u32(0..5) } else { u32::MAX };
     match rng.u8(0..9) {
         0 => Frame::Move(Move { stream, epoch, received: near(rng), limit: near(rng) }),
-        1 => Frame::Attached(Attached { epoch, received: near(rng), limit: near(rng) }),
+        1 => Frame::Attached(Attached { epoch, features: 0, received: near(rng), limit: near(rng) }),
         2 => Frame::Ack { received: near(rng), limit: near(rng) },
         3 => Frame::Blocked { limit: near(rng) },
         4 => Frame::Fin { offset: near(rng) },

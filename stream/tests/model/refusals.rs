@@ -93,13 +93,14 @@ fn every_violation_is_a_typed_reset_of_that_stream() {
     let data = |offset| Frame::Data { offset, payload: payload.clone() };
     let limit = 256 << 10;
     let hello = Hello {
+        features: 0,
         stream: StreamId::from_bytes([7; 16]),
         epoch: 0,
         limit: 0,
         service: hello_service(),
         ticket: Bytes::new(),
     };
-    let attached = Attached { epoch: 0, received: 0, limit: 0 };
+    let attached = Attached { epoch: 0, features: 0, received: 0, limit: 0 };
     let cases = [
         (data(11), Code::Protocol),
         (data(limit - 2), Code::FlowControl),
