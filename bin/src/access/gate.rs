@@ -227,6 +227,11 @@ impl Gate {
         }
     }
 
+    /// The peers that it lets in by name.
+    pub fn listed(&self) -> Vec<PeerId> {
+        self.listed.read().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
     fn is_listed(&self, peer: PeerId) -> bool {
         self.listed.read().unwrap_or_else(PoisonError::into_inner).contains(&peer)
     }

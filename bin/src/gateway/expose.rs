@@ -131,6 +131,11 @@ impl Exposed {
         &self.exposure.service
     }
 
+    /// The peers on its allow list.
+    pub(super) fn listed(&self) -> Vec<PeerId> {
+        self.gate.listed()
+    }
+
     /// Reads the allow list again.
     pub(super) fn reload(&self) {
         let error = block_in_place(|| self.gate.reload()).err().map(|error| error.to_string());

@@ -34,8 +34,10 @@ pub(super) struct Forwarding {
     pub(super) peer: PeerId,
     pub(super) service: Service,
     pub(super) local: SocketName,
-    /// Where the peer may be found.
+    /// Where the peer may be found, by our own operator.
     pub(super) addresses: Vec<Multiaddr>,
+    /// Where it may be found by its own word, in a ticket.
+    said: Vec<Multiaddr>,
     /// What to present; empty for nothing.
     proof: Bytes,
     max_connections: usize,
@@ -61,19 +63,19 @@ impl Forwarding {
                 )));
             }
         }
-        let (mut relays, mut proof) = (relays.to_vec(), Bytes::new());
+        let (mut said, mut proof) = (Vec::new(), Bytes::new());
         if let Some(ticket) = ticket {
-            addresses.extend(ticket.addrs().iter().cloned());
-            relays.extend(ticket.relays().iter().cloned());
+            said.extend(ticket.addrs().iter().cloned());
+            said.extend(ticket.relays().iter().map(|relay| relay.circuit_to(peer)));
             proof = Bytes::copy_from_slice(ticket.proof());
         }
         addresses.extend(relays.iter().map(|relay| relay.circuit_to(peer)));
-        if addresses.is_empty() {
+        if addresses.is_empty() && said.is_empty() {
             let remedy = "say where the peer is: --relay <the relay it has a reservation with>, --addr, or --ticket";
             return Err(Unusable(remedy.to_owned()));
         }
         let (local, max_connections) = (way.local.clone(), way.max_connections);
-        Ok(Self { peer, service, local, addresses, proof, max_connections })
+        Ok(Self { peer, service, local, addresses, said, proof, max_connections })
     }
 }
 
@@ -115,8 +117,9 @@ impl Forward {
     /// Keeps a connection to the peer, and carries local ones until the process is told to stop; then
     /// those that are there already.
     pub(super) async fn serve(self: Arc<Self>, listener: Listener) {
-        let Forwarding { peer, addresses, max_connections, .. } = &self.forwarding;
+        let Forwarding { peer, addresses, said, max_connections, .. } = &self.forwarding;
         self.endpoint.add_addresses(*peer, addresses.clone()).await;
+        self.endpoint.add_addresses_of_peer(*peer, said.clone()).await;
         self.endpoint.hold(*peer).await;
         self.announce(&listener);
         let mut connections = JoinSet::new();
@@ -248,7 +251,7 @@ mod tests {
         }
         let whole = forwarding(&["--peer", PEER, "--service", "kaspad", "--relay", &relay]).unwrap();
         let circuit = relay.parse::<RelayAddr>().unwrap().circuit_to(PEER.parse().unwrap());
-        assert_eq!(whole.addresses, [circuit]);
+        assert_eq!((whole.addresses, whole.said), (vec![circuit], Vec::new()));
         assert!(whole.proof.is_empty());
     }
 

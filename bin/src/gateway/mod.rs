@@ -132,6 +132,7 @@ async fn run_plan(plan: Plan, context: Context) -> anyhow::Result<()> {
     let mut serving = JoinSet::new();
     let exposed = start_exposing(plan.exposures, gates, &node, &context.reporter, &closing);
     for exposed in &exposed {
+        node.endpoint.welcome(exposed.service().clone(), exposed.listed()).await;
         let requests = node.endpoint.requests(exposed.service().clone()).await?;
         serving.spawn(exposed.clone().serve(requests));
     }
@@ -146,7 +147,7 @@ async fn run_plan(plan: Plan, context: Context) -> anyhow::Result<()> {
         serving.spawn(Arc::new(forward).serve(listener));
     }
     tokio::select! {
-        () = heed(hangups, &exposed) => {}
+        () = heed(hangups, &exposed, &node) => {}
         () = stop::told() => {}
     }
     stop::drain(async {
@@ -177,10 +178,11 @@ fn start_exposing(
 }
 
 /// Reads the allow lists again at every SIGHUP.
-async fn heed(mut hangups: Signal, exposed: &[Arc<Exposed>]) {
+async fn heed(mut hangups: Signal, exposed: &[Arc<Exposed>], node: &Node) {
     while hangups.recv().await.is_some() {
         for exposed in exposed {
             exposed.reload();
+            node.endpoint.welcome(exposed.service().clone(), exposed.listed()).await;
         }
     }
 }

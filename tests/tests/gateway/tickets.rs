@@ -33,7 +33,8 @@ async fn ticket(world: &World, at: &Exposing, args: &[&str]) -> Result<String> {
 
 /// Which is connected when this returns.
 async fn forward(world: &World, name: &str, ticket: &str) -> Result<Forwarding> {
-    let forward = world.forward_with(name, &["--ticket", ticket, "--local", ANY]).await?;
+    let args = ["--ticket", ticket, "--local", ANY, "--assume-global", "127.0.0.0/8"];
+    let forward = world.forward_with(name, &args).await?;
     forward.program.wait_for("connection_opened", |_| true, SOON).await?;
     Ok(forward)
 }
@@ -71,7 +72,7 @@ async fn a_ticket_is_all_that_a_forward_needs() -> Result<()> {
     }
     // The same in a settings file, beside a service of its own.
     let file = format!(
-        "events = \"-\"\nlisten = \"{LISTEN}\"\n[[forward]]\nticket = \"{ticket}\"\nlocal = \"{ANY}\"\n\
+        "events = \"-\"\nlisten = \"{LISTEN}\"\nassume-global = \"127.0.0.0/8\"\n[[forward]]\nticket = \"{ticket}\"\nlocal = \"{ANY}\"\n\
          [[expose]]\nservice = \"own\"\ntarget = \"127.0.0.1:1\"\ntickets = true\n"
     );
     let file = world.write("settings.toml", &file)?;
