@@ -65,11 +65,13 @@ impl Endpoint {
     /// listened on. The [`Events`] begin with the first one. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If a transport cannot be set up or an address cannot be listened on.
+    /// If a transport cannot be set up or one of the given addresses cannot be listened on. Where none is
+    /// given, one that can be is enough; the others are told by [`Event::ListenFailed`].
     pub async fn start(config: Config, keypair: Keypair) -> Result<(Self, Events), StartError> {
         let peer = keypair.public().to_peer_id();
         let mut swarm = transports::node(&config, keypair)?;
         let listening = listen::listen(&mut swarm, &config.listen).await?;
+        let addresses = listening.addresses.clone();
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
         let (events, subscription) = broadcast::channel(EVENTS_MAX);
         let unaccepted_max = config.limits.unaccepted_streams;
@@ -78,10 +80,10 @@ impl Endpoint {
         let engine = Engine::new(peer, config, rand::random());
         let told = events.downgrade();
         let driver = Driver::new(swarm, engine, requests, events, streams, when_dropped);
-        let task = tokio::spawn(driver.run(listening.clone()));
+        let task = tokio::spawn(driver.run(listening));
         let endpoint = Self {
             peer,
-            listening: listening.into(),
+            listening: addresses.into(),
             commands,
             events: told,
             unaccepted_max,

@@ -1,8 +1,9 @@
 //! What can go wrong, one enum per operation, and whose fault it is.
 
 mod circuit;
+mod listen;
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Serialize, Serializer};
@@ -12,6 +13,8 @@ use crate::{addr::RefusedAddresses, service::Service};
 pub use self::circuit::{
     CircuitFault, CircuitRefusal, LimitOwner, Malformed, RelayLimit, ReserveFailure,
 };
+
+pub use self::listen::{Family, ListenFailure, Occupant, Protocol, SystemError};
 
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -24,22 +27,19 @@ pub enum StartError {
         /// The cause.
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {cause}; is another program using the port?")]
+    /// An address that was asked for cannot be listened on.
+    #[error("cannot listen on {address}: {cause}")]
     Listen {
         /// Which one.
         address: Multiaddr,
-        /// The cause.
-        cause: io::Error,
+        /// Why.
+        cause: ListenFailure,
     },
-    /// Not one of the default addresses can be listened on.
-    #[error("no interface to listen on; give an address with --listen")]
-    NoListener,
-    /// The system did not say in time that the node listens.
-    #[error("not listening on every address after {} s", deadline.as_secs())]
-    ListenDeadline {
-        /// How long we waited.
-        deadline: Duration,
+    /// Not one address can be listened on.
+    #[error("nothing to listen on: {}", each(failed))]
+    NoListener {
+        /// Each that was tried, and why it failed.
+        failed: Vec<(Multiaddr, ListenFailure)>,
     },
     /// A setting is out of its range.
     #[error("{setting} must be {range}, not {value}")]
@@ -414,4 +414,8 @@ pub enum ServeError {
 
 fn list(causes: &[DialFailure]) -> String {
     causes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn each(failed: &[(Multiaddr, ListenFailure)]) -> String {
+    failed.iter().map(|(address, cause)| format!("{address}: {cause}")).collect::<Vec<_>>().join("; ")
 }

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     addr::RefusedAddresses,
-    error::{CloseCause, Refusal, UpgradeFailure},
+    error::{CloseCause, ListenFailure, Refusal, UpgradeFailure},
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
     stream::StreamId,
@@ -24,6 +24,13 @@ pub enum Event {
     Listening {
         /// Where, with the real port.
         address: Multiaddr,
+    },
+    /// The node does not listen on `address`, which it was to, and goes on without. Said once, at the start.
+    ListenFailed {
+        /// Where it was to listen.
+        address: Multiaddr,
+        /// Why it does not, and what to do.
+        cause: ListenFailure,
     },
     /// The relay keeps a place for us: we are reachable under `address`. Said again at each renewal.
     ReservationHeld {

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::*;
+use crate::error::Family;
 
 fn relay() -> PeerId {
     "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN".parse().unwrap()
@@ -122,6 +123,10 @@ fn examples() -> Vec<Event> {
         Event::CircuitClosed { source: peer(), destination: relay(), cause: None, bytes: 912_384 },
         Event::RelayTraffic { received_bytes: 5580, sent_bytes: 5574, forwarded_bytes: 1200 },
         Event::Stopped {},
+        Event::ListenFailed {
+            address: address("/ip6/::/tcp/0"),
+            cause: ListenFailure::NoAddress { family: Family::V6 },
+        },
     ]
 }
 
@@ -150,6 +155,7 @@ fn position(event: &Event) -> usize {
         Event::CircuitClosed { .. } => 20,
         Event::RelayTraffic { .. } => 21,
         Event::Stopped {} => 22,
+        Event::ListenFailed { .. } => 23,
     }
 }
 

@@ -1,6 +1,7 @@
-//! The net room knows libp2p: [`transports`] makes swarms and [`listen`] lets them listen, [`behaviour`] says
-//! what a node speaks, [`circuit`] talks with relays, [`substream`] opens our substreams, [`dcutr`] speaks about
-//! hole punches, [`control`] says short words, [`translate`] reads the swarm's events.
+//! The net room knows libp2p: [`transports`] makes swarms and [`listen`] lets them listen, `direct` connects
+//! over TCP and QUIC (by names: `resolve`; in sandboxes: `each`), [`behaviour`] says what a node speaks,
+//! [`circuit`] talks with relays, [`substream`] opens our substreams, [`dcutr`] speaks about hole punches,
+//! [`control`] says short words, [`translate`] reads the swarm's events.
 
 pub(crate) mod behaviour;
 mod cause;
@@ -8,9 +9,13 @@ pub(crate) mod circuit;
 pub(crate) mod control;
 pub(crate) mod dcutr;
 pub(crate) mod delimited;
+mod direct;
+mod each;
 mod hangup;
 pub(crate) mod listen;
 pub(crate) mod local;
+mod names;
+mod resolve;
 pub(crate) mod substream;
 pub(crate) mod translate;
 pub(crate) mod transports;

@@ -36,6 +36,7 @@ use crate::{
     net::{
         behaviour::{Node, NodeEvent},
         dcutr,
+        listen::Listening,
         local::source_towards,
         translate::{
             Dialled, Dialling, Translated, dial_failure, dial_failures, is_port_in_use, translate,
@@ -127,9 +128,13 @@ impl Driver {
         }
     }
 
-    pub(crate) async fn run(mut self, listening: Vec<Multiaddr>) {
-        for address in listening {
+    pub(crate) async fn run(mut self, listening: Listening) {
+        for address in listening.addresses {
             self.legs.tell(Input::Listening { address });
+        }
+        self.drain();
+        for (address, cause) in listening.failed {
+            self.legs.events.push_back(Event::ListenFailed { address, cause });
         }
         loop {
             self.drain();

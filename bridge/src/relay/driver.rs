@@ -18,6 +18,7 @@ use crate::{
     net::{
         behaviour::NODE_AGENT,
         control::{CONTROL_PROTOCOL, Heard},
+        listen::Listening,
     },
     path::ConnectionId,
     word::Word,
@@ -54,9 +55,12 @@ impl Driver {
         Self { swarm, config, traffic, events, stop }
     }
 
-    pub(super) async fn run(mut self, listening: Vec<Multiaddr>) {
-        for address in listening {
+    pub(super) async fn run(mut self, listening: Listening) {
+        for address in listening.addresses {
             self.publish(Event::Listening { address });
+        }
+        for (address, cause) in listening.failed {
+            self.publish(Event::ListenFailed { address, cause });
         }
         let mut tick = tokio::time::interval(TRAFFIC_INTERVAL);
         let mut leaving = false;

@@ -46,11 +46,12 @@ impl Relay {
         let mut traffic = Traffic::default();
         let mut swarm =
             transports::relay(keypair, traffic.registry(), |keypair| Behaviour::new(&config, keypair))?;
-        let listening = listen::listen(&mut swarm, &config.listen).await?;
+        let told = listen::listen(&mut swarm, &config.listen).await?;
+        let listening = told.addresses.clone();
         let (events, subscription) = broadcast::channel(EVENTS_MAX);
         let (stop, stopped) = mpsc::channel(1);
         let driver = Driver::new(swarm, config, traffic, events.clone(), stopped);
-        let task = tokio::spawn(driver.run(listening.clone()));
+        let task = tokio::spawn(driver.run(told));
         Ok((Self { peer, listening, events, stop, task }, Events::new(subscription)))
     }
 

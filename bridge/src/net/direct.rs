@@ -1,0 +1,85 @@
+//! Direct connections: TCP and QUIC on whatever the host has, dialled by address or by name.
+
+use std::{sync::Once, time::Duration};
+
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::{
+    PeerId, Transport,
+    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    identity::Keypair,
+    noise, quic, tcp,
+};
+
+use super::{
+    cause::Kept,
+    each::{Each, LOOK_INTERVAL},
+    hangup, local,
+    resolve::Resolve,
+};
+use crate::error::StartError;
+
+/// A silent QUIC peer is given up after this, in milliseconds, counted from our last keep-alive that it
+/// answered or the first it did not: after 2.4 s at most. A NAT that maps anew breaks the direct path and
+/// the link to the relay at once, and so streams are back within 3 s. Four keep-alives, and what is sent
+/// again for them, must be lost for us to be wrong.
+const QUIC_IDLE_MS: u32 = 2_000;
+const QUIC_KEEP_ALIVE: Duration = Duration::from_millis(400);
+
+/// Makes secured, multiplexed connections to peers.
+pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
+
+/// The transport of direct connections. Must be called within a tokio runtime.
+pub(crate) fn connections(keypair: &Keypair) -> Result<Resolve, StartError> {
+    let mut config = quic::Config::new(keypair);
+    config.max_idle_timeout = QUIC_IDLE_MS;
+    config.keep_alive_interval = QUIC_KEEP_ALIVE;
+    let tcp = || tcp::tokio::Transport::new(tcp::Config::default());
+    let quic = move || quic::tokio::Transport::new(config.clone());
+    // libp2p watches the interfaces in the same way, and would fail for the same cause.
+    let inner = match if_watch::tokio::IfWatcher::new() {
+        Ok(_) => joined(keypair, tcp(), quic())?,
+        Err(cause) => {
+            say_once(&cause);
+            joined(keypair, Each::new(tcp, local::addresses), Each::new(quic, local::addresses))?
+        }
+    };
+    Ok(Resolve::new(inner))
+}
+
+fn joined<T, Q>(keypair: &Keypair, tcp: T, quic: Q) -> Result<Connections, StartError>
+where
+    T: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    Q: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
+    Q: Transport<Output = (PeerId, quic::Connection)>,
+{
+    let tcp = secured(tcp.map_err(Kept), keypair)?;
+    let quic = quic.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).map_err(Kept);
+    Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
+}
+
+/// Noise and Yamux on top of a transport of bytes.
+pub(crate) fn secured<T>(transport: T, keypair: &Keypair) -> Result<Connections, StartError>
+where
+    T: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let noise = noise::Config::new(keypair)
+        .map_err(|cause| StartError::Transport { transport: "Noise", cause: cause.into() })?;
+    let secured = transport.upgrade(Version::V1Lazy).authenticate(noise);
+    let connections = secured.multiplex(hangup::Config::default());
+    Ok(connections.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed())
+}
+
+/// All nodes of a process live in the same sandbox.
+fn say_once(cause: &std::io::Error) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            %cause,
+            "this system does not let programs watch its network interfaces (AF_NETLINK): their addresses \
+             are looked at every {} s instead",
+            LOOK_INTERVAL.as_secs()
+        );
+    });
+}
