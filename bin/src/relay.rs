@@ -1,8 +1,14 @@
 //! `punchline relay`.
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
     addr::GlobalScope,
+    error::{ListenFailure, StartError},
     relay::{External, Rate, Relay, RelayConfig},
 };
 
@@ -22,9 +28,13 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     if context.check {
         return crate::usable();
     }
-    let external = config.external.clone();
-    let (relay, mut events) = Relay::start(config, context.keypair).await?;
-    announce(&relay, &external);
+    let (listen, external, global) =
+        (config.listen.clone(), config.external.clone(), config.global.clone());
+    let started = Relay::start(config, context.keypair).await;
+    let (relay, mut events) = started.map_err(|error| with_remedy(error, &listen, &external))?;
+    for line in announcement(relay.peer_id(), relay.listening(), &external, &global) {
+        tracing::info!("{line}");
+    }
     let reporter = context.reporter.clone();
     let events = tokio::spawn(async move {
         while let Some(event) = events.next().await {
@@ -99,30 +109,90 @@ fn external(listen: &[Multiaddr], given: &[ExternalAddr]) -> Result<External, Un
 }
 
 fn names_a_host(address: &Multiaddr) -> bool {
-    let mut parts = address.iter();
-    let host = match parts.next() {
-        Some(Protocol::Ip4(ip)) => !ip.is_unspecified(),
-        Some(Protocol::Ip6(ip)) => !ip.is_unspecified(),
-        _ => false,
+    let host = ip_of(address).is_some_and(|ip| !ip.is_unspecified());
+    let port = |part| matches!(part, Protocol::Tcp(port) | Protocol::Udp(port) if port != 0);
+    host && address.iter().any(port)
+}
+
+fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// Where the address to listen on is that of a NAT in front of this host, the command that works.
+fn with_remedy(error: StartError, listen: &[Multiaddr], external: &External) -> anyhow::Error {
+    match &error {
+        StartError::Listen { address, cause: ListenFailure::NotOurs { .. } } => {
+            let command = behind_a_nat(ip_of(address), listen, external);
+            anyhow::anyhow!("{error}; if {address} is this host's address outside: {command}")
+        }
+        _ => error.into(),
+    }
+}
+
+/// The same command, which listens on every interface instead of on the address `outside`.
+fn behind_a_nat(outside: Option<IpAddr>, listen: &[Multiaddr], external: &External) -> String {
+    let mut command = "punchline relay".to_owned();
+    let mut add = |flag: &str, value: &dyn std::fmt::Display| command += &format!(" {flag} {value}");
+    for address in listen {
+        match ip_of(address) {
+            ip if ip == outside => add("--listen", &everywhere(address)),
+            _ => add("--listen", address),
+        }
+    }
+    match external {
+        External::Given(addresses) => {
+            addresses.iter().for_each(|address| add("--external", address));
+        }
+        External::Observed => add("--external", &"auto"),
+    }
+    command
+}
+
+fn everywhere(address: &Multiaddr) -> Multiaddr {
+    let part = |part| match part {
+        Protocol::Ip4(_) => Protocol::Ip4(Ipv4Addr::UNSPECIFIED),
+        Protocol::Ip6(_) => Protocol::Ip6(Ipv6Addr::UNSPECIFIED),
+        part => part,
     };
-    let port = parts.any(|part| matches!(part, Protocol::Tcp(port) | Protocol::Udp(port) if port != 0));
-    host && port
+    address.iter().map(part).collect()
 }
 
 /// What to copy to the other machines.
-fn announce(relay: &Relay, external: &External) {
-    let addresses = match external {
-        External::Given(addresses) => addresses.as_slice(),
-        External::Observed => relay.listening(),
+fn announcement(
+    peer: PeerId,
+    listening: &[Multiaddr],
+    external: &External,
+    global: &GlobalScope,
+) -> Vec<String> {
+    let usable: Vec<_> = match external {
+        External::Given(addresses) => addresses.iter().collect(),
+        External::Observed => {
+            let is_global = |ip| global.contains(ip);
+            listening.iter().filter(|address| ip_of(address).is_some_and(is_global)).collect()
+        }
     };
-    for address in addresses {
-        tracing::info!("peers use: --relay {address}/p2p/{}", relay.peer_id());
+    if !usable.is_empty() {
+        return usable
+            .iter()
+            .map(|address| format!("peers use: --relay {address}/p2p/{peer}"))
+            .collect();
     }
+    // Only private addresses: which one is seen from outside is not known yet.
+    let after_ip = |address: &Multiaddr| address.iter().skip(1).collect::<Multiaddr>();
+    let ports: BTreeSet<_> = listening.iter().map(|address| after_ip(address).to_string()).collect();
+    let outside = "<this host's address outside>";
+    ports.iter().map(|port| format!("peers use: --relay /ip4/{outside}{port}/p2p/{peer}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use punchline_bridge::error::SystemError;
+
     use super::*;
 
     fn at(text: &str) -> Vec<Multiaddr> {
@@ -138,5 +208,35 @@ mod tests {
         assert_eq!(external(&[], &[ExternalAddr::Auto]).unwrap(), External::Observed);
         let both = [ExternalAddr::Auto, ExternalAddr::At(named[0].clone())];
         assert!(external(&[], &both).is_err());
+    }
+
+    #[test]
+    fn behind_a_one_to_one_nat_the_command_that_works_is_said() {
+        let [tcp, quic] = ["/ip4/203.0.113.7/tcp/4001", "/ip4/203.0.113.7/udp/4001/quic-v1"];
+        let listen = [at(tcp), at(quic)].concat();
+        let external = external(&listen, &[]).unwrap();
+        let refused = StartError::Listen {
+            address: listen[0].clone(),
+            cause: ListenFailure::NotOurs { error: SystemError(99), ours: Vec::new() },
+        };
+        let said = with_remedy(refused, &listen, &external).to_string();
+        let command = format!(
+            "punchline relay --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1 \
+             --external {tcp} --external {quic}"
+        );
+        assert!(said.ends_with(&command), "{said}");
+    }
+
+    #[test]
+    fn only_an_address_that_others_can_use_is_announced() {
+        let (peer, global) = (PeerId::random(), GlobalScope::default());
+        let listening = [at("/ip4/127.0.0.1/tcp/4001"), at("/ip4/10.0.0.5/tcp/4001")].concat();
+        let said = announcement(peer, &listening, &External::Observed, &global);
+        let placeholder =
+            format!("peers use: --relay /ip4/<this host's address outside>/tcp/4001/p2p/{peer}");
+        assert_eq!(said, [placeholder]);
+        let public = [listening, at("/ip4/73.0.0.2/tcp/4001")].concat();
+        let said = announcement(peer, &public, &External::Observed, &global);
+        assert_eq!(said, [format!("peers use: --relay /ip4/73.0.0.2/tcp/4001/p2p/{peer}")]);
     }
 }

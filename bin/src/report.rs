@@ -170,7 +170,11 @@ fn log(fields: &Map<String, Value>) {
             other => format!("{key}={other}"),
         })
         .collect();
-    tracing::info!(facts = %facts.join(" "), "{name}");
+    let facts = facts.join(" ");
+    match name {
+        "listen_failed" => tracing::warn!(%facts, "{name}"),
+        _ => tracing::info!(%facts, "{name}"),
+    }
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ async fn a_port_in_use_exits_1_and_says_so() -> Result<()> {
         let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
         let listen = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr()?.port());
         let output = world.quiet(command, "identity")?.args(["--listen", &listen]).output(SOON).await?;
-        refused(&output, 1, &[&listen, "is another program using the port?"]);
+        refused(&output, 1, &[&listen, "stop it or choose another port"]);
     }
     Ok(())
 }
