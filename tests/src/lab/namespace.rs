@@ -84,8 +84,25 @@ impl Namespace {
         command
     }
 
-    /// Carries out lines as `ip -batch` reads them.
-    pub(super) fn configure(&self, lines: &str) -> Result<(), LabError> {
+    /// Gives the machine a `/etc/resolv.conf` of its own, or changes it, as seen by programs that are started
+    /// after the first call.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn resolv_conf(&self, text: &str) -> io::Result<()> {
+        let etc = Path::new(ETC).join(&self.name);
+        fs::create_dir_all(&etc)?;
+        // The same file stays in its place, since that is what running programs see.
+        fs::write(etc.join("resolv.conf"), text)
+    }
+
+    /// Carries out lines as `ip -batch` reads them, such as `addr add 10.0.0.1/24 dev eth0`.
+    ///
+    /// # Errors
+    ///
+    /// If `ip` refuses one.
+    pub fn configure(&self, lines: &str) -> Result<(), LabError> {
         run(self.ip().args(["-batch", "-"]), Some(lines)).map(drop)
     }
 
@@ -116,7 +133,11 @@ pub(super) fn remove(name: &str) {
         }
     }
     let _: Result<String, LabError> = run(ip().args(["netns", "delete", name]), None);
+    let _: io::Result<()> = fs::remove_dir_all(Path::new(ETC).join(name));
 }
 
 /// Where `ip netns` keeps a door to each namespace.
 const NAMESPACES: &str = "/run/netns";
+
+/// Where `ip netns exec` looks for files that stand in for those in `/etc`.
+const ETC: &str = "/etc/netns";

@@ -1,0 +1,36 @@
+//! Ordinary hosts: without IPv6, without UDP, in sandboxes, with a taken port, behind a 1:1 NAT, with
+//! hundreds of addresses, with name servers that change.
+
+#![allow(clippy::unwrap_used)]
+
+mod addresses;
+mod dns;
+mod names;
+mod ports;
+mod sandbox;
+mod world;
+
+use std::process::ExitCode;
+
+use punchline_tests::trial::{self, lab_trial, trial};
+
+fn main() -> ExitCode {
+    trial::run(vec![
+        trial("of_twenty_relays_started_at_once_on_one_port_exactly_one_listens", ports::twenty),
+        trial("a_port_of_another_program_is_refused_and_the_program_named", ports::foreign),
+        trial("a_killed_relay_starts_again_at_once_on_its_port", ports::restart),
+        trial("a_relay_at_the_address_of_its_nat_says_the_command_that_works", ports::outside),
+        trial("a_host_without_ipv6_in_its_kernel_starts_and_says_so", sandbox::no_ipv6),
+        trial("a_given_wildcard_of_a_missing_family_is_passed_over", sandbox::given_wildcard),
+        trial("a_host_without_udp_starts_and_says_so", sandbox::no_udp),
+        trial("a_host_without_any_socket_says_what_each_address_said", sandbox::nothing),
+        trial("a_sandbox_without_netlink_listens_everywhere_and_reserves", sandbox::no_netlink),
+        lab_trial("an_address_that_comes_is_listened_on_without_netlink", sandbox::address_comes),
+        lab_trial("every_command_starts_at_once_where_ipv6_is_switched_off", addresses::ipv6_off),
+        lab_trial("an_address_that_comes_later_is_listened_on", addresses::comes_later),
+        lab_trial("a_host_with_hundreds_of_addresses_still_punches", addresses::hundreds),
+        lab_trial("a_relay_by_name_is_found_when_the_name_servers_change", names::servers_change),
+        lab_trial("an_empty_resolv_conf_matters_only_to_names", names::empty),
+        lab_trial("a_relay_behind_dnsaddr_is_found", names::dnsaddr),
+    ])
+}
