@@ -7,6 +7,8 @@
 //!    73.0.0.2            │                │
 //!                     host 0           host 1         …   192.168.1.2, 192.168.2.2, …
 //! ```
+//! A router may have a second host in its network, its *neighbour* (192.168.1.3, …). Routers do not send
+//! back what their own hosts send to the public address (no hairpin).
 //!
 //! The addresses of the internet are from a range that every peer takes for global: stacks treat
 //! documentation and benchmarking ranges as private and would then not punch at all. The lab is
@@ -34,7 +36,7 @@ pub use nat::{Nat, RouterSpec, UnexpectedSyn};
 
 use command::run;
 
-/// What a lab consists of: one host behind each router.
+/// What a lab consists of: a host behind each router, or two.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct LabSpec {
     /// The routers, in the order of their indices; at most [`ROUTERS_MAX`].
@@ -46,6 +48,14 @@ impl LabSpec {
     pub fn new(nats: impl IntoIterator<Item = Nat>) -> Self {
         let routers = nats.into_iter().map(RouterSpec::new).collect();
         Self { routers }
+    }
+
+    /// The same lab, in which every router has two hosts in its network.
+    pub fn with_neighbours(mut self) -> Self {
+        for router in &mut self.routers {
+            router.neighbour = true;
+        }
+        self
     }
 
     /// The same lab, in which every router answers unexpected SYNs as given.
@@ -66,6 +76,7 @@ impl LabSpec {
 #[derive(Debug)]
 pub struct Lab {
     hosts: Vec<Namespace>,
+    neighbours: Vec<Option<Namespace>>,
     routers: Vec<Namespace>,
     relay: Namespace,
     internet: Namespace,
@@ -91,8 +102,15 @@ impl Lab {
                 .map(|index| add(&format!("{kind}{index}"), address(index)))
                 .collect::<Result<Vec<_>, _>>()
         };
+        let neighbour = |(index, router): (usize, &RouterSpec)| {
+            router
+                .neighbour
+                .then(|| add(&format!("neighbour{index}"), neighbour_address(index)))
+                .transpose()
+        };
         let lab = Self {
             hosts: each("host", host_address)?,
+            neighbours: spec.routers.iter().enumerate().map(neighbour).collect::<Result<_, _>>()?,
             routers: each("router", public_address)?,
             relay: add("relay", RELAY)?,
             internet: add("internet", INTERNET)?,
@@ -117,6 +135,11 @@ impl Lab {
     /// The machine behind router `index`; panics if there is no such router.
     pub fn host(&self, index: usize) -> &Namespace {
         &self.hosts[index]
+    }
+
+    /// The other machine behind router `index`; panics if there is none.
+    pub fn neighbour(&self, index: usize) -> &Namespace {
+        self.neighbours[index].as_ref().expect("the router was asked for with a neighbour")
     }
 
     /// Router `index`; its address is the public one. Panics if there is no such router.
@@ -239,9 +262,11 @@ impl Lab {
         let internet = self.internet.name();
         let mut cables = cable(&self.relay, "eth0", internet, "relay");
         let mut bridge = "link add bridge type bridge\nlink set relay master bridge up\n".to_owned();
-        for (index, (router, host)) in self.routers.iter().zip(&self.hosts).enumerate() {
+        for (index, router) in self.routers.iter().enumerate() {
             cables += &cable(router, "wan", internet, &format!("router{index}"));
-            cables += &cable(host, "eth0", router.name(), "lan");
+            for (port, host) in self.behind(index).enumerate() {
+                cables += &cable(host, "eth0", router.name(), &format!("lan{port}"));
+            }
             let _ = writeln!(bridge, "link set router{index} master bridge up");
         }
         run(command::ip().args(["-batch", "-"]), Some(&cables))?;
@@ -249,14 +274,26 @@ impl Lab {
         self.internet
             .configure(&format!("{bridge}addr add {INTERNET}/24 dev bridge\nlink set bridge up\n"))?;
         self.relay.configure(&interface("eth0", RELAY))?;
-        for (index, (router, host)) in self.routers.iter().zip(&self.hosts).enumerate() {
+        for (index, router) in self.routers.iter().enumerate() {
             let gateway = gateway_address(index);
-            router.configure(&(interface("wan", router.address()) + &interface("lan", gateway)))?;
+            let mut lines =
+                "link add lan type bridge\n".to_owned() + &interface("wan", router.address());
+            for (port, _) in self.behind(index).enumerate() {
+                let _ = writeln!(lines, "link set lan{port} master lan up");
+            }
+            router.configure(&(lines + &interface("lan", gateway)))?;
             router.sysctl("ipv4/ip_forward", "1")?;
             let route = format!("route add default via {gateway}\n");
-            host.configure(&(interface("eth0", host.address()) + &route))?;
+            for host in self.behind(index) {
+                host.configure(&(interface("eth0", host.address()) + &route))?;
+            }
         }
         Ok(())
+    }
+
+    /// The machines behind router `index`.
+    fn behind(&self, index: usize) -> impl Iterator<Item = &Namespace> {
+        std::iter::once(&self.hosts[index]).chain(&self.neighbours[index])
     }
 }
 
@@ -300,6 +337,10 @@ fn gateway_address(index: usize) -> Ipv4Addr {
 
 fn host_address(index: usize) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, 1 + octet(index), 2)
+}
+
+fn neighbour_address(index: usize) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 1 + octet(index), 3)
 }
 
 fn octet(index: usize) -> u8 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
-use crate::lab::{Lab, LabSpec};
+use crate::lab::{Lab, LabSpec, Namespace};
 use crate::process::{Event, Launch, Place, Program, ProgramError, binary};
 
 /// The one transport of a scenario: relay, circuit and punch all use it.
@@ -98,7 +98,7 @@ impl Scene {
     ///
     /// If it does not.
     pub async fn start_server(&self) -> Result<Program> {
-        let server = self.start_node(0, "server", &[])?;
+        let server = self.start_node(self.lab.host(0), "server", &[])?;
         server.wait_for("reservation_held", |_| true, START_DEADLINE).await?;
         Ok(server)
     }
@@ -109,13 +109,22 @@ impl Scene {
     ///
     /// If it does not start.
     pub fn start_client(&self, args: &[&str]) -> Result<Program> {
-        let args = [&["--peer", &self.server_id], args].concat();
-        self.start_node(1, "client", &args)
+        self.start_client_at(self.lab.host(1), args)
     }
 
-    fn start_node(&self, host: usize, subcommand: &str, args: &[&str]) -> Result<Program> {
+    /// As [`Scene::start_client`], on any machine of the lab.
+    ///
+    /// # Errors
+    ///
+    /// If it does not start.
+    pub fn start_client_at(&self, host: &Namespace, args: &[&str]) -> Result<Program> {
+        let args = [&["--peer", &self.server_id], args].concat();
+        self.start_node(host, "client", &args)
+    }
+
+    fn start_node(&self, host: &Namespace, subcommand: &str, args: &[&str]) -> Result<Program> {
         let listen = format!("/ip4/0.0.0.0/{}", self.transport.suffix(0));
-        let launch = Launch::punchline(self.lab.host(host), subcommand)?
+        let launch = Launch::punchline(host, subcommand)?
             .args(["--identity", &self.identity(subcommand), "--network", NETWORK])
             .args(["--listen", &listen, "--relay", &self.relay_address()])
             .args(args);
@@ -146,9 +155,23 @@ impl Cast {
     /// If one of them does not start, or the server gets no reservation.
     pub async fn start(scene: &Scene, client: &[&str]) -> Result<Self> {
         let relay = scene.start_relay().await?;
+        Self::start_at(scene, relay, scene.lab.host(1), client).await
+    }
+
+    /// As [`Cast::start`], with the client beside the server, behind the same router.
+    ///
+    /// # Errors
+    ///
+    /// If one of them does not start, or the server gets no reservation.
+    pub async fn start_as_neighbours(scene: &Scene, client: &[&str]) -> Result<Self> {
+        let relay = scene.start_relay().await?;
+        Self::start_at(scene, relay, scene.lab.neighbour(0), client).await
+    }
+
+    async fn start_at(scene: &Scene, relay: Program, host: &Namespace, client: &[&str]) -> Result<Self> {
         let server =
             scene.start_server().await.map_err(|error| anyhow!("{error:#}\n{}", relay.report()))?;
-        let client = scene.start_client(client)?;
+        let client = scene.start_client_at(host, client)?;
         Ok(Self { relay, server, client })
     }
 

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         lab_trial("a_blocked_relay_is_silent_until_unblocked", blocked_relay),
         lab_trial("a_flushed_nat_forgets_whom_its_host_spoke_to", flushed),
         lab_trial("a_router_can_change_its_nat_while_the_lab_runs", changed),
+        lab_trial("neighbours_reach_each_other_and_their_router_sends_nothing_back", neighbours),
         lab_trial("a_dropped_lab_leaves_nothing_behind", left_behind),
         lab_trial("what_a_killed_test_process_left_behind_is_swept", swept),
     ])
@@ -180,6 +181,24 @@ async fn changed() -> Result<()> {
     ensure!(ask_udp(&host, reflector.address)?.port() == CHANGED_PORT);
     ask_tcp(lab.host(0), HOST_PORT, reflector.address).await?;
     reflector.done()
+}
+
+async fn neighbours() -> Result<()> {
+    let lab = Lab::build(&LabSpec::new([Nat::PortPreserving]).with_neighbours())?;
+    let (host, neighbour) = (udp(lab.host(0), HOST_PORT)?, udp(lab.neighbour(0), HOST_PORT)?);
+    host.send_to(b"next door", local(&neighbour)?)?;
+    let (said, from) = receive(&neighbour)?.context("the network is one")?;
+    ensure!(said == b"next door" && from == local(&host)?, "{from}");
+
+    // The neighbour has a mapping: its public address is known, and leads nowhere from inside.
+    let known = udp(lab.relay(), REFLECTOR_PORT)?;
+    neighbour.send_to(b"hello", local(&known)?)?;
+    let (_, public) = receive(&known)?.context("the way out is open")?;
+    ensure!(*public.ip() == lab.router(0).address(), "{public}");
+    host.send_to(b"round the corner", public)?;
+    neighbour.set_read_timeout(Some(SILENCE))?;
+    ensure!(receive(&neighbour)?.is_none(), "the router sent it back");
+    Ok(())
 }
 
 async fn left_behind() -> Result<()> {

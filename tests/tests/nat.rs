@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         lab_trial("every_program_with_a_live_session_exits_0_within_5_s_of_sigterm", sigterm),
     ];
     for transport in [Transport::Tcp, Transport::Quic] {
+        let name = format!("two_hosts_behind_one_nat_without_hairpin_become_direct_over_{transport}");
+        trials.push(lab_trial(&name, move || neighbours(transport)));
         for (sides, nats) in NATS {
             let name =
                 format!("a_load_never_touches_the_relay_after_the_punch_over_{transport}_{sides}");
@@ -36,6 +38,29 @@ async fn punch(transport: Transport, nats: [Nat; 2]) -> Result<()> {
     let load = ["--load-mib", &LOAD_MIB.to_string(), "--load-after-direct"];
     let cast = Cast::start(&scene, &load).await?;
     cast.explain(load_goes_direct(&scene, &cast).await)
+}
+
+/// The router sends nothing back, so the public addresses lead nowhere: only those of the network do.
+async fn neighbours(transport: Transport) -> Result<()> {
+    let spec = LabSpec::new([Nat::PortPreserving]).with_neighbours();
+    let scene = Scene::prepare(&spec, transport).await?;
+    let load = ["--load-mib", &AT_HOME_MIB.to_string(), "--load-after-direct"];
+    let cast = Cast::start_as_neighbours(&scene, &load).await?;
+    cast.explain(load_stays_at_home(&scene, &cast).await)
+}
+
+async fn load_stays_at_home(scene: &Scene, cast: &Cast) -> Result<()> {
+    let (ended, _) = cast.both("upgrade_succeeded", |_| true, PUNCH_DEADLINE).await?;
+    ensure!(ended.number("took_ms").is_some_and(|took| took < AT_HOME_MS), "{ended}");
+    cast.both("stream_moved", goes_direct, PUNCH_DEADLINE).await?;
+    let at_relay = scene.lab.relay_link_bytes()?;
+    let (arrived, sent) = cast.both("load_done", |_| true, LOAD_DEADLINE).await?;
+    let at_relay = scene.lab.relay_link_bytes()? - at_relay;
+    ensure!(is_direct(&arrived) && is_direct(&sent), "{arrived} {sent}");
+    ensure!(same_load(&arrived, &sent, AT_HOME_MIB), "{arrived} {sent}");
+    cast.one_session()?;
+    ensure!(at_relay < RELAY_BYTES_MAX, "{at_relay} bytes at the relay during the load");
+    Ok(())
 }
 
 async fn load_goes_direct(scene: &Scene, cast: &Cast) -> Result<()> {
@@ -132,6 +157,10 @@ const LOAD_MIB: u64 = 64;
 /// What pings and renewed reservations may cost at the relay while the load runs elsewhere: a
 /// thousandth of the load.
 const RELAY_BYTES_MAX: u64 = 64 * 1024;
+
+/// In one network nobody waits for dials that lead nowhere, which take 10 s.
+const AT_HOME_MS: u64 = 5_000;
+const AT_HOME_MIB: u64 = 8;
 
 /// A punch without delay in the network takes milliseconds; retries after lost races take seconds.
 const PUNCH_DEADLINE: Duration = Duration::from_secs(30);

@@ -38,13 +38,14 @@ pub struct RouterSpec {
     pub nat: Nat,
     /// What it does with SYNs from outside.
     pub unexpected_syn: UnexpectedSyn,
+    /// Whether a second host is in its network. Only heeded when the lab is built.
+    pub neighbour: bool,
 }
 
 impl RouterSpec {
-    /// A router that maps as given and drops unexpected SYNs.
+    /// A router with one host that maps as given and drops unexpected SYNs.
     pub fn new(nat: Nat) -> Self {
-        let unexpected_syn = UnexpectedSyn::Drop;
-        Self { nat, unexpected_syn }
+        Self { nat, unexpected_syn: UnexpectedSyn::Drop, neighbour: false }
     }
 }
 
@@ -57,7 +58,8 @@ pub(super) fn direct_counter(index: usize) -> String {
 /// `others`; they replace what the router had.
 ///
 /// Dropping new flows at the router's own input is what lets early packets of a punch vanish
-/// instead of being answered with a RST or an ICMP error. Counting happens after filtering.
+/// instead of being answered with a RST or an ICMP error. Counting happens after filtering. Where the kernel
+/// shows bridged packets to these rules, hosts of one network may talk.
 pub(super) fn ruleset(spec: &RouterSpec, public: Ipv4Addr, others: &[usize]) -> String {
     let syn = match spec.unexpected_syn {
         UnexpectedSyn::Drop => "",
@@ -89,7 +91,7 @@ table ip lab {{
         ip daddr @blocked drop
         {syn}
         ct state established,related accept
-        iifname "lan" oifname "wan" accept
+        iifname "lan" oifname {{ "wan", "lan" }} accept
     }}
     chain measure {{
         type filter hook forward priority filter + 10; policy accept;
