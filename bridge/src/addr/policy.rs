@@ -36,7 +36,7 @@ pub(crate) enum Source {
     Relay,
     /// Our own system: this host has it.
     Interface,
-    /// The peer itself, in an exchange with it or in a ticket that it signed.
+    /// The peer itself, in an exchange with it or in a ticket.
     Peer,
 }
 
