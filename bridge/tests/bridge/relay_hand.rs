@@ -7,12 +7,13 @@ use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol, SwarmBuilder, identify,
     identity::Keypair,
     noise,
-    swarm::{NetworkBehaviour, dial_opts::DialOpts},
+    swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
     tcp, yamux,
 };
 use libp2p_stream as stream;
 use prost::Message;
 use punchline_bridge::relay::{External, RelayConfig};
+use tokio::sync::watch;
 
 use crate::world::{RelayNode, relay_config, within};
 
@@ -124,6 +125,8 @@ pub(crate) struct Hand {
     pub(crate) id: PeerId,
     relay: PeerId,
     control: stream::Control,
+    /// A substream that is asked for while the connection comes up may never come: libp2p forgets it.
+    connected: watch::Receiver<bool>,
     swarm: tokio::task::JoinHandle<()>,
 }
 
@@ -157,15 +160,27 @@ impl Hand {
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(600)))
             .build();
         let control = swarm.behaviour().stream.new_control();
-        swarm.dial(DialOpts::peer_id(relay).addresses(vec![address]).build()).unwrap();
-        let swarm = tokio::spawn(async move { while swarm.next().await.is_some() {} });
-        Self { id, relay, control, swarm }
+        let dial = move || DialOpts::peer_id(relay).addresses(vec![address.clone()]).build();
+        swarm.dial(dial()).unwrap();
+        let (tell, connected) = watch::channel(false);
+        let swarm = tokio::spawn(async move {
+            while let Some(event) = swarm.next().await {
+                match event {
+                    SwarmEvent::ConnectionEstablished { .. } => drop(tell.send_replace(true)),
+                    // One of a crowd that came at once may have to come again.
+                    SwarmEvent::OutgoingConnectionError { .. } => swarm.dial(dial()).unwrap(),
+                    _ => {}
+                }
+            }
+        });
+        Self { id, relay, control, connected, swarm }
     }
 
     pub(crate) async fn try_ask(
         &mut self,
         message: &HopMessage,
     ) -> std::io::Result<(HopMessage, Stream)> {
+        self.connected.wait_for(|connected| *connected).await.map_err(std::io::Error::other)?;
         let opened = self.control.open_stream(self.relay, HOP).await;
         let mut io = opened.map_err(std::io::Error::other)?;
         write(&mut io, message).await?;

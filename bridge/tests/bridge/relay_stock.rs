@@ -12,10 +12,11 @@ use libp2p::{
     tcp, yamux,
 };
 use libp2p_stream as stream;
+use punchline_bridge::relay::RelayConfig;
 
 use crate::{
     relay_hand::reachable,
-    world::{QUIC, RelayNode, TCP, relay_config, within},
+    world::{QUIC, RelayNode, TCP, within},
 };
 
 const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
@@ -78,7 +79,9 @@ async fn server(circuit: Multiaddr) -> (PeerId, tokio::task::JoinHandle<()>) {
     (id, tokio::spawn(async move { while swarm.next().await.is_some() {} }))
 }
 
-async fn stock_clients_meet(relay: &RelayNode) {
+async fn stock_clients_meet(listen: &str) {
+    let config = RelayConfig { listen: vec![listen.parse().unwrap()], ..reachable() };
+    let relay = RelayNode::start(config).await;
     let address = relay.address.circuit();
     let (server, serving) = server(address.clone()).await;
     let mut swarm = stock();
@@ -103,12 +106,12 @@ async fn stock_clients_meet(relay: &RelayNode) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stock_clients_reserve_and_reach_each_other_over_tcp() {
-    stock_clients_meet(&RelayNode::start(relay_config(TCP)).await).await;
+    stock_clients_meet(TCP).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stock_clients_reserve_and_reach_each_other_over_quic() {
-    stock_clients_meet(&RelayNode::start(relay_config(QUIC)).await).await;
+    stock_clients_meet(QUIC).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

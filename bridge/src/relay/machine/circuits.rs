@@ -26,7 +26,7 @@ pub(super) const ASKED_MAX: usize = 8;
 pub(super) const WAITING_MAX: usize = 256;
 
 /// Longest wait for a turn. With the answer it stays below what clients give a circuit (10 s).
-pub(super) const WAITING_DEADLINE: Duration = Duration::from_secs(3);
+pub(super) const WAITING_DEADLINE: Duration = Duration::from_secs(4);
 
 /// For a destination to answer: several round trips of the slowest links.
 pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
