@@ -5,7 +5,7 @@ pub mod ticket;
 
 use std::{
     net::SocketAddr,
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     path::PathBuf,
     str::FromStr,
 };
@@ -52,12 +52,28 @@ pub struct Common {
     /// Append what happens to a file, one JSON object a line; `-` is standard output.
     #[arg(long, global = true, env = "PUNCHLINE_EVENTS", value_name = "FILE")]
     pub events: Option<PathBuf>,
+    /// Before the file of events has more bytes than this, move it to FILE.1 and begin a new one. Without
+    /// it, it grows; it is opened anew on SIGHUP.
+    #[arg(long, global = true, env = "PUNCHLINE_EVENTS_MAX_BYTES", value_name = "N")]
+    #[arg(value_parser = events_max_bytes)]
+    pub events_max_bytes: Option<NonZeroU64>,
     /// How the log on standard error looks.
     #[arg(long, global = true, env = "PUNCHLINE_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
     /// Log more: once for debug, twice for everything.
     #[arg(short, long, global = true, env = "PUNCHLINE_VERBOSE", action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// Less would hold a handful of events, and be moved away all the time.
+const EVENTS_BYTES_MIN: u64 = 4096;
+
+fn events_max_bytes(text: &str) -> Result<NonZeroU64, String> {
+    let bytes: NonZeroU64 = text.parse().map_err(|error| format!("{error}; say a number of bytes"))?;
+    match bytes.get() {
+        EVENTS_BYTES_MIN.. => Ok(bytes),
+        _ => Err(format!("too few; say {EVENTS_BYTES_MIN} bytes or more")),
+    }
 }
 
 /// How the log looks.

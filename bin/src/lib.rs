@@ -23,17 +23,16 @@ pub mod ticket;
 
 use std::{
     ffi::OsString,
-    io::{IsTerminal as _, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use libp2p::identity::Keypair;
-use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
 
 use crate::{
-    cli::{Cli, Command, Common, LogFormat},
-    report::Reporter,
+    cli::{Cli, Command, Common},
+    report::{Reporter, log::Log},
     settings::SettingsError,
 };
 
@@ -52,7 +51,10 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }
         Err(error) => return last_words(&error.into(), 2),
     };
-    start_log(&cli.common);
+    let log = match Log::start(&cli.common) {
+        Ok(log) => log,
+        Err(error) => return last_words(&error.into(), 1),
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return last_words(&error.into(), 1),
@@ -60,11 +62,16 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let outcome = runtime.block_on(command(cli));
     // What is still blocked now, such as a lookup of a name, must not hold up the exit.
     runtime.shutdown_background();
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Unusable>() => last_words(&error, 2),
-        Err(error) => last_words(&error, 1),
+    let code = match &outcome {
+        Ok(()) => 0,
+        Err(error) if error.is::<Unusable>() => 2,
+        Err(_) => 1,
+    };
+    if let Err(error) = outcome {
+        log.say(&format!("error: {error:#}"));
     }
+    log.finish(stop::flush_deadline());
+    ExitCode::from(code)
 }
 
 /// Runs `command` as a program of its own that takes no arguments: `LIBP2P_*` and `PUNCHLINE_*` variables
@@ -93,24 +100,6 @@ fn last_words(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn start_log(common: &Common) {
-    let level = match common.verbose {
-        0 => "warn,punchline=info,punchline_bridge=info,punchline_protocol=info",
-        1 => "info,punchline=debug,punchline_bridge=debug,punchline_protocol=debug",
-        _ => "trace",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    match common.log_format {
-        LogFormat::Text => log.finish().init(),
-        LogFormat::Json => log.json().finish().init(),
-    }
-}
-
 async fn command(cli: Cli) -> anyhow::Result<()> {
     let Cli { command, common } = cli;
     stop::heed()?;
@@ -121,13 +110,28 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Ticket(ticket) => ticket::run(ticket.command, &common),
         Command::Demo(_) if common.check => usable(),
         Command::Demo(demo) => demo::run(demo.json).await,
-        Command::Relay(relay) => relay::run(relay, context()?).await,
-        Command::Server(server) => server::run(server, context()?).await,
-        Command::Client(client) => client::run(client, context()?).await,
-        Command::Expose(expose) => gateway::expose(expose, context()?).await,
-        Command::Forward(forward) => gateway::forward(*forward, context()?).await,
-        Command::Run(run) => gateway::run(run, context()?).await,
+        Command::Relay(relay) => reported(context()?, |context| relay::run(relay, context)).await,
+        Command::Server(server) => reported(context()?, |context| server::run(server, context)).await,
+        Command::Client(client) => reported(context()?, |context| client::run(client, context)).await,
+        Command::Expose(expose) => {
+            reported(context()?, |context| gateway::expose(expose, context)).await
+        }
+        Command::Forward(forward) => {
+            reported(context()?, |context| gateway::forward(*forward, context)).await
+        }
+        Command::Run(run) => reported(context()?, |context| gateway::run(run, context)).await,
     }
+}
+
+/// Runs a command whose events are written when this returns.
+async fn reported<F>(context: Context, run: impl FnOnce(Context) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let reporter = context.reporter.clone();
+    let outcome = run(context).await;
+    tokio::task::block_in_place(|| reporter.finish(stop::flush_deadline()));
+    outcome
 }
 
 /// The answer to `--check`.
@@ -163,7 +167,7 @@ impl Context {
         };
         let reporter = match &common.events {
             Some(path) if common.check => Reporter::check(path).map(|()| Reporter::none()),
-            Some(path) => Reporter::open(path),
+            Some(path) => Reporter::open(path, common.events_max_bytes),
             None => Ok(Reporter::none()),
         };
         let ledger = ledger(common)?;

@@ -1,17 +1,25 @@
 //! Events out: one JSON object a line to wherever `--events` says, and a log line each.
+//!
+//! Reading order: here the vocabulary and the reporter; [`log`] writes to standard error; `outlet` keeps
+//! whoever has a line from waiting for whoever reads it; `lines` writes whole ones or none, `place` knows
+//! where to.
 
-use std::{
-    fs::File,
-    io::{self, Write},
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+mod lines;
+pub mod log;
+mod outlet;
+mod place;
+
+use std::{io, num::NonZeroU64, path::Path, time::Duration};
 
 use libp2p::PeerId;
 use punchline_bridge::Path as NetPath;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use self::{
+    outlet::{Outlet, Voice},
+    place::{NamedFile, Place},
+};
 use crate::gateway::event::GatewayEvent;
 
 /// Everything a program of ours reports: what its node did, and what its sessions did.
@@ -24,6 +32,19 @@ pub enum Event {
     Session(SessionEvent),
     /// From expose and forward.
     Gateway(GatewayEvent),
+    /// Of the report itself.
+    Report(ReportEvent),
+}
+
+/// What is to be said of the report itself.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum ReportEvent {
+    /// Events are missing here: they could not be written, or nobody read them fast enough.
+    EventsLost {
+        /// How many.
+        count: u64,
+    },
 }
 
 /// What happened to a Kaspa session.
@@ -84,7 +105,7 @@ pub enum SessionEvent {
 /// Where events go. Cheap to clone.
 #[derive(Clone)]
 pub struct Reporter {
-    out: Option<Arc<Mutex<Box<dyn Write + Send>>>>,
+    out: Option<Outlet>,
 }
 
 impl Reporter {
@@ -93,16 +114,23 @@ impl Reporter {
         Self { out: None }
     }
 
-    /// `-` is standard output; a file is created, or appended to.
+    /// `-` is standard output; a file is made, or appended to. Before it has more than `bytes_max` bytes,
+    /// it is moved to its name with `.1` at the end, and a new one begins.
     ///
     /// # Errors
-    /// If the file cannot be opened.
-    pub fn open(events: &Path) -> io::Result<Self> {
-        let out: Box<dyn Write + Send> = match events.to_str() {
-            Some("-") => Box::new(io::stdout()),
-            _ => Box::new(File::options().create(true).append(true).open(events)?),
+    /// If the file cannot be opened, or `bytes_max` is for what is no regular file.
+    pub fn open(events: &Path, bytes_max: Option<NonZeroU64>) -> io::Result<Self> {
+        let gap = |count| line(&ReportEvent::EventsLost { count }.into()).unwrap_or_default();
+        let (place, name) = match (events.to_str(), bytes_max) {
+            (Some("-"), None) => (Place::stdout()?, "standard output".to_owned()),
+            (Some("-"), Some(_)) => return Err(io::Error::other("only a file can be bounded")),
+            _ => {
+                let file = NamedFile::open(events, bytes_max.map(NonZeroU64::get))?;
+                (Place::Named(file), events.display().to_string())
+            }
         };
-        Ok(Self { out: Some(Arc::new(Mutex::new(out))) })
+        let voice = Voice { subject: Some(format!("events to {name}")), gap };
+        Ok(Self { out: Some(Outlet::start(place, voice)?) })
     }
 
     /// Whether [`Reporter::open`] may succeed; leaves no trace.
@@ -110,34 +138,40 @@ impl Reporter {
     /// # Errors
     /// If the file cannot be opened, or its directory does not exist.
     pub fn check(events: &Path) -> io::Result<()> {
-        if events.to_str() == Some("-") {
-            return Ok(());
-        }
-        match File::options().append(true).open(events) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let directory = events.parent().filter(|parent| !parent.as_os_str().is_empty());
-                directory.unwrap_or(Path::new(".")).metadata().map(drop)
-            }
-            opened => opened.map(drop),
+        if events.to_str() == Some("-") { Ok(()) } else { place::check(events) }
+    }
+
+    /// Writes one event down and logs it; never waits.
+    pub fn report(&self, event: impl Into<Event>) {
+        let event = event.into();
+        log::event(&event);
+        if let (Some(out), Some(line)) = (&self.out, line(&event)) {
+            out.send(line);
         }
     }
 
-    /// Writes one event down and logs it.
-    pub fn report(&self, event: impl Into<Event>) {
-        let Ok(Value::Object(fields)) = serde_json::to_value(event.into()) else { return };
-        log(&fields);
-        let Some(out) = &self.out else { return };
-        let mut line = Map::new();
-        line.insert("ts".to_owned(), format!("{:.6}", jiff::Timestamp::now()).into());
-        line.extend(fields);
-        let mut text = Value::Object(line).to_string();
-        text.push('\n');
-        let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
-        // A reader that went away is no reason to stop serving peers.
-        if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            tracing::debug!(%error, "an event could not be written");
+    /// The file of events is opened anew: it may have been moved away.
+    pub fn reopen(&self) {
+        if let Some(out) = &self.out {
+            out.reopen();
         }
     }
+
+    /// Waits until the events are written, or the deadline is over.
+    pub fn finish(&self, deadline: Duration) {
+        if let Some(out) = &self.out {
+            out.finish(deadline);
+        }
+    }
+}
+
+/// An event as it is written: a JSON object that begins with the time, and the end of the line.
+fn line(event: &Event) -> Option<String> {
+    let Ok(Value::Object(fields)) = serde_json::to_value(event) else { return None };
+    let mut object = Map::new();
+    object.insert("ts".to_owned(), format!("{:.6}", jiff::Timestamp::now()).into());
+    object.extend(fields);
+    Some(Value::Object(object).to_string() + "\n")
 }
 
 impl From<punchline_bridge::Event> for Event {
@@ -158,22 +192,9 @@ impl From<SessionEvent> for Event {
     }
 }
 
-/// Peers' addresses are left out: they belong in the debug log and in the events file only.
-fn log(fields: &Map<String, Value>) {
-    let name = fields.get("event").and_then(Value::as_str).unwrap_or_default();
-    let private = |key: &str| name == "connection_opened" && key == "address";
-    let facts: Vec<String> = fields
-        .iter()
-        .filter(|(key, value)| *key != "event" && !private(key) && !value.is_null())
-        .map(|(key, value)| match value {
-            Value::String(text) => format!("{key}={text}"),
-            other => format!("{key}={other}"),
-        })
-        .collect();
-    let facts = facts.join(" ");
-    match name {
-        "listen_failed" => tracing::warn!(%facts, "{name}"),
-        _ => tracing::info!(%facts, "{name}"),
+impl From<ReportEvent> for Event {
+    fn from(event: ReportEvent) -> Self {
+        Self::Report(event)
     }
 }
 
@@ -239,16 +260,19 @@ mod tests {
             let written = serde_json::to_value(event).unwrap();
             assert!(documented.contains(&written), "not in design/events.md: {written}");
         }
+        let own = serde_json::to_value(ReportEvent::EventsLost { count: 1204 }).unwrap();
+        assert!(documented.contains(&own), "not in design/events.md: {own}");
     }
 
     #[test]
     fn an_event_is_one_line_that_begins_with_its_time() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("events");
-        let reporter = Reporter::open(&path).unwrap();
+        let reporter = Reporter::open(&path, None).unwrap();
         for event in examples() {
             reporter.report(event);
         }
+        reporter.finish(Duration::from_secs(10));
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), examples().len());
         for line in text.lines() {

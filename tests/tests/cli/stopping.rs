@@ -97,3 +97,23 @@ async fn a_live_session_is_drained() -> Result<()> {
     }
     Ok(())
 }
+
+/// Neither events nor log are read; the pipes fill up.
+#[tokio::test]
+async fn readers_that_never_read_neither_stall_a_program_nor_keep_it() -> Result<()> {
+    let world = World::new()?;
+    let args = ["relay", "--external", "auto", "--assume-global", "127.0.0.0/8", "-vv"];
+    let (mut child, mut stdout) = start(&world, &args)?;
+    let first: serde_json::Value = serde_json::from_str(&first_event(&mut stdout).await?)?;
+    let relay = first["address"].as_str().context("an address")?;
+    let relay = format!("{relay}/p2p/{}", world.peer_id("identity").await?);
+    // With everything logged, two servers and their pings fill a pipe of 64 KiB many times over.
+    for name in ["one", "two", "three", "four"] {
+        let launch = world.launch("server", name)?.args(["--relay", &relay, "--listen", LISTEN]);
+        launch.spawn()?.wait_for("reservation_held", |_| true, SOON).await?;
+    }
+    assert!(child.try_wait()?.is_none(), "it still runs");
+    signal(&child, Signal::TERM)?;
+    assert!(timeout(STOP, child.wait()).await??.success());
+    Ok(())
+}

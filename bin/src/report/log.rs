@@ -1,0 +1,109 @@
+//! The log on standard error. Whoever logs never waits for whoever reads it.
+
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use serde_json::{Map, Value, json};
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt as _};
+
+use super::{
+    Event,
+    outlet::{Outlet, Voice},
+    place::Place,
+};
+use crate::cli::{Common, LogFormat};
+
+/// The log of this process.
+pub struct Log(Outlet);
+
+impl Log {
+    /// From now on what is logged goes to standard error.
+    ///
+    /// # Errors
+    /// If the system does not let us use standard error, or start a thread.
+    pub fn start(common: &Common) -> io::Result<Self> {
+        let level = match common.verbose {
+            0 => "warn,punchline=info,punchline_bridge=info,punchline_protocol=info",
+            1 => "info,punchline=debug,punchline_bridge=debug,punchline_protocol=debug",
+            _ => "trace",
+        };
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+        let gap = match common.log_format {
+            LogFormat::Text => |count| format!("{count} lines are missing here: nobody read them\n"),
+            LogFormat::Json => json_gap,
+        };
+        let outlet = Outlet::start(Place::stderr()?, Voice { subject: None, gap })?;
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(Writer(outlet.clone()))
+            .with_ansi(io::stderr().is_terminal())
+            .with_target(false);
+        match common.log_format {
+            LogFormat::Text => log.finish().init(),
+            LogFormat::Json => log.json().finish().init(),
+        }
+        Ok(Self(outlet))
+    }
+
+    /// Says something that is no entry of the log, after all that was logged before.
+    pub fn say(&self, line: &str) {
+        self.0.send(format!("{line}\n"));
+    }
+
+    /// Waits until all is written, or the deadline is over.
+    pub fn finish(&self, deadline: Duration) {
+        self.0.finish(deadline);
+    }
+}
+
+fn json_gap(count: u64) -> String {
+    let timestamp = format!("{:.6}", jiff::Timestamp::now());
+    let fields = json!({ "message": "lines are missing here: nobody read them", "count": count });
+    json!({ "timestamp": timestamp, "level": "WARN", "fields": fields }).to_string() + "\n"
+}
+
+/// Each entry of the log is written in one piece.
+struct Writer(Outlet);
+
+struct Piece<'a>(&'a Outlet);
+
+impl<'a> MakeWriter<'a> for Writer {
+    type Writer = Piece<'a>;
+
+    fn make_writer(&'a self) -> Piece<'a> {
+        Piece(&self.0)
+    }
+}
+
+impl io::Write for Piece<'_> {
+    fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
+        self.0.send(String::from_utf8_lossy(entry).into_owned());
+        Ok(entry.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Logs an event. Peers' addresses are left out: they belong in the debug log and in the events file only.
+pub(super) fn event(event: &Event) {
+    let Ok(Value::Object(fields)) = serde_json::to_value(event) else { return };
+    log(&fields);
+}
+
+fn log(fields: &Map<String, Value>) {
+    let name = fields.get("event").and_then(Value::as_str).unwrap_or_default();
+    let private = |key: &str| name == "connection_opened" && key == "address";
+    let facts: Vec<String> = fields
+        .iter()
+        .filter(|(key, value)| *key != "event" && !private(key) && !value.is_null())
+        .map(|(key, value)| match value {
+            Value::String(text) => format!("{key}={text}"),
+            other => format!("{key}={other}"),
+        })
+        .collect();
+    tracing::info!(facts = %facts.join(" "), "{name}");
+}
