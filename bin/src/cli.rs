@@ -15,7 +15,7 @@ use clap::{
     builder::{BoolishValueParser, RangedU64ValueParser},
 };
 use ipnet::IpNet;
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId};
 use punchline_bridge::{RelayAddr, addr};
 use punchline_protocol::Network;
 
@@ -62,7 +62,17 @@ pub struct Common {
     pub log_format: LogFormat,
     /// Log more: once for debug, twice for everything.
     #[arg(short, long, global = true, env = "PUNCHLINE_VERBOSE", action = clap::ArgAction::Count)]
+    #[arg(value_parser = verbosity)]
     pub verbose: u8,
+}
+
+/// As a variable or a key it is a switch or a number.
+fn verbosity(text: &str) -> Result<u8, String> {
+    match text.to_lowercase().as_str() {
+        "true" | "yes" | "on" | "y" | "t" => Ok(1),
+        "false" | "no" | "off" | "n" | "f" => Ok(0),
+        number => number.parse().map_err(|_| "say true, false, or how often: 0, 1 or 2".to_owned()),
+    }
 }
 
 /// Less would hold a handful of events, and be moved away all the time.
@@ -248,15 +258,11 @@ impl FromStr for ListenAddr {
     fn from_str(text: &str) -> Result<Self, String> {
         let address: Multiaddr = text.parse().map_err(|error| format!("{error}; {LISTEN_FORM}"))?;
         if let Some((relay, _)) = addr::split_circuit(&address).map_err(|error| error.to_string())? {
-            return Ok(Self::Reserve(relay));
+            return usable(relay).map(Self::Reserve);
         }
-        let parts: Vec<Protocol<'_>> = address.iter().collect();
-        match parts.as_slice() {
-            [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(_)]
-            | [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Udp(_), Protocol::QuicV1] => {
-                Ok(Self::At(address))
-            }
-            _ => Err(format!("nothing can listen there; {LISTEN_FORM}")),
+        match addr::listenable(&address) {
+            Ok(()) => Ok(Self::At(address)),
+            Err(fault) => Err(format!("nothing can listen there: it {fault}; {LISTEN_FORM}")),
         }
     }
 }
@@ -281,11 +287,13 @@ impl FromStr for ExternalAddr {
             return Ok(Self::Auto);
         }
         let address: Multiaddr = text.parse().map_err(|error| format!("{error}; {EXTERNAL_FORM}"))?;
-        let port = |part| matches!(part, Protocol::Tcp(port) | Protocol::Udp(port) if port != 0);
-        if addr::is_circuit(&address) || !address.iter().any(port) {
-            return Err(format!("nobody can dial that; {EXTERNAL_FORM}"));
+        if addr::is_circuit(&address) {
+            return Err(format!("it is behind another relay; {EXTERNAL_FORM}"));
         }
-        Ok(Self::At(address))
+        match addr::dialable(&address) {
+            Ok(()) => Ok(Self::At(address)),
+            Err(fault) => Err(format!("nobody can dial that: it {fault}; {EXTERNAL_FORM}")),
+        }
     }
 }
 
@@ -299,17 +307,59 @@ const LIST_MAX: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Many<T>(Vec<T>);
 
-impl<T> FromStr for Many<T>
-where
-    T: FromStr,
-    T::Err: std::fmt::Display,
-{
+/// One entry of such a list.
+pub trait Listed: Sized {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write instead.
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+/// Entries that are what their text says, and nothing more.
+macro_rules! plain {
+    ($($entry:ty),*) => {$(
+        impl Listed for $entry {
+            fn read(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|error: <Self as FromStr>::Err| error.to_string())
+            }
+        }
+    )*};
+}
+plain!(ListenAddr, ExternalAddr, IpNet, Allowed, NamedTarget);
+
+/// An address to dial.
+impl Listed for Multiaddr {
+    fn read(text: &str) -> Result<Self, String> {
+        let address: Self = text.parse().map_err(|error| format!("{error}; {ADDR_FORM}"))?;
+        let dialable = addr::dialable(&address);
+        dialable.map(|()| address).map_err(|fault| format!("nobody can dial that: it {fault}"))
+    }
+}
+
+const ADDR_FORM: &str = "say /ip4/<address>/tcp/<port>, /dns4/<name>/udp/<port>/quic-v1 and so on";
+
+/// A relay to dial.
+impl Listed for RelayAddr {
+    fn read(text: &str) -> Result<Self, String> {
+        usable(text.parse().map_err(|error: <Self as FromStr>::Err| error.to_string())?)
+    }
+}
+
+fn usable(relay: RelayAddr) -> Result<RelayAddr, String> {
+    match addr::dialable(relay.address()) {
+        Ok(()) => Ok(relay),
+        Err(fault) => Err(format!("nobody can dial that relay: {} {fault}", relay.address())),
+    }
+}
+
+impl<T: Listed> FromStr for Many<T> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
         let values: Vec<T> = parts
-            .map(|part| part.parse().map_err(|error| format!("`{part}`: {error}")))
+            .map(|part| T::read(part).map_err(|error| format!("`{part}`: {error}")))
             .collect::<Result<_, _>>()?;
         match values.len() {
             0 => Err("the list is empty".to_owned()),
@@ -367,12 +417,35 @@ mod tests {
 
     #[test]
     fn lists_take_repetition_commas_and_semicolons() {
-        let a: Many<u8> = "1, 2;3".parse().unwrap();
-        let b: Many<u8> = "4".parse().unwrap();
-        assert_eq!(all(&[a, b]), [1, 2, 3, 4]);
-        assert!(" ; ".parse::<Many<u8>>().unwrap_err().contains("empty"));
-        assert!("1,x".parse::<Many<u8>>().unwrap_err().contains("`x`"));
-        let long = vec!["1"; LIST_MAX + 1].join(",");
-        assert!(long.parse::<Many<u8>>().unwrap_err().contains("at most 256"));
+        let net = |second: u8| format!("10.{second}.0.0/16");
+        let a: Many<IpNet> = format!("{}, {};{}", net(1), net(2), net(3)).parse().unwrap();
+        let b: Many<IpNet> = net(4).parse().unwrap();
+        let read: Vec<String> = all(&[a, b]).iter().map(IpNet::to_string).collect();
+        assert_eq!(read, [1, 2, 3, 4].map(net));
+        assert!(" ; ".parse::<Many<IpNet>>().unwrap_err().contains("empty"));
+        assert!(format!("{},x", net(1)).parse::<Many<IpNet>>().unwrap_err().contains("`x`"));
+        let long = vec![net(1); LIST_MAX + 1].join(",");
+        assert!(long.parse::<Many<IpNet>>().unwrap_err().contains("at most 256"));
+    }
+
+    #[test]
+    fn addresses_that_nobody_can_dial_are_no_addresses() {
+        let peer = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+        for bad in [
+            "/ip4/203.0.113.7/udp/4001/quic",
+            "/ip4/203.0.113.7/udp/4001",
+            "/ip4/203.0.113.7/tcp/4001/ws",
+            "/dns4/relay.example/tcp/443/wss",
+            "/ip6/fe80::1/tcp/4001",
+            "/ip4/203.0.113.7/tcp/0",
+            "/ip4/0.0.0.0/tcp/4001",
+        ] {
+            let relay = format!("{bad}/p2p/{peer}");
+            assert!(relay.parse::<Many<RelayAddr>>().unwrap_err().contains("nobody can dial"), "{bad}");
+            assert!(bad.parse::<Many<Multiaddr>>().unwrap_err().contains("nobody can dial"), "{bad}");
+            assert!(bad.parse::<ExternalAddr>().unwrap_err().contains("nobody can dial"), "{bad}");
+            let reserve = format!("{relay}/p2p-circuit");
+            assert!(reserve.parse::<ListenAddr>().unwrap_err().contains("nobody can dial"), "{bad}");
+        }
     }
 }

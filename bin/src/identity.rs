@@ -3,7 +3,7 @@
 use std::{
     fs::{self, Permissions},
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -30,13 +30,23 @@ pub enum IdentityError {
         /// What was named.
         path: PathBuf,
     },
-    /// Others may read the key.
-    #[error("{} can be read by others (mode {mode:03o}), so it may no longer be yours alone; run: chmod 600 {}", path.display(), path.display())]
+    /// Others may read or change the key, and we could forbid it.
+    #[error("{} can be read or changed by others (mode {mode:03o}), so it may no longer be yours alone; run: chmod 600 {}", path.display(), path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
         /// Its permissions.
         mode: u32,
+    },
+    /// Others may read or change the key, and only somebody else could forbid it.
+    #[error("{} can be read or changed by others (mode {mode:03o}), and its owner (user {owner}) alone can mend that: mode 0440 or 0640 is enough for us as a member of its group (in Kubernetes: `defaultMode: 0440` for the secret, and `fsGroup` for the pod)", path.display())]
+    ExposedByOwner {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// Whose it is.
+        owner: u32,
     },
     /// It holds something else.
     #[error("{} is not a libp2p private key ({cause}); move it away to have a new identity made", path.display())]
@@ -100,9 +110,12 @@ pub fn load(path: &Path) -> Result<Option<Keypair>, IdentityError> {
     if !metadata.is_file() {
         return Err(IdentityError::NotAFile { path: path.to_owned() });
     }
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(IdentityError::Exposed { path: path.to_owned(), mode });
+    let (mode, owner) = (metadata.permissions().mode() & 0o777, metadata.uid());
+    let ours = owner == rustix::process::geteuid().as_raw();
+    match exposed_by(mode, ours, owner == 0) {
+        true if ours => return Err(IdentityError::Exposed { path: path.to_owned(), mode }),
+        true => return Err(IdentityError::ExposedByOwner { path: path.to_owned(), mode, owner }),
+        false => {}
     }
     if metadata.len() > BYTES_MAX {
         return Err(IdentityError::Oversized { path: path.to_owned(), bytes: metadata.len() });
@@ -111,6 +124,14 @@ pub fn load(path: &Path) -> Result<Option<Keypair>, IdentityError> {
     let keypair = Keypair::from_protobuf_encoding(&bytes)
         .map_err(|cause| IdentityError::Malformed { path: path.to_owned(), cause })?;
     Ok(Some(keypair))
+}
+
+/// Whether the permissions give the key away. A key of ours is to be ours alone. One that root or somebody
+/// else provides may be read by its group, since that is how we are let in to it: so Kubernetes hands
+/// secrets to a pod with an `fsGroup`.
+fn exposed_by(mode: u32, ours: bool, of_root: bool) -> bool {
+    let provided = of_root || !ours;
+    mode & if provided { 0o037 } else { 0o077 } != 0
 }
 
 /// Writes a new key beside the file and links it into place, so that a crash leaves no half of one and
@@ -166,6 +187,35 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let error = load_or_create(&path).unwrap_err().to_string();
         assert!(error.contains(&format!("chmod 600 {}", path.display())), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_somebody_else_provides_may_be_read_by_its_group_and_by_nobody_else() {
+        for (mode, of_ours, provided) in [
+            (0o600, false, false),
+            (0o400, false, false),
+            (0o440, true, false),
+            (0o640, true, false),
+            (0o660, true, true),
+            (0o450, true, true),
+            (0o444, true, true),
+            (0o604, true, true),
+            (0o602, true, true),
+        ] {
+            assert_eq!(exposed_by(mode, true, false), of_ours, "{mode:o}");
+            assert_eq!(exposed_by(mode, false, false), provided, "{mode:o}");
+            assert_eq!(exposed_by(mode, true, true), provided, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn the_remedy_is_one_that_can_be_followed() {
+        let path = PathBuf::from("/run/secrets/key");
+        let (mode, owner) = (0o444, 0);
+        let others = IdentityError::ExposedByOwner { path, mode, owner }.to_string();
+        assert!(
+            others.contains("user 0") && others.contains("fsGroup") && !others.contains("chmod 600")
+        );
     }
 
     #[test]

@@ -55,6 +55,10 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(log) => log,
         Err(error) => return last_words(&error.into(), 1),
     };
+    let variables = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    for warning in settings::unknown_variables(variables) {
+        tracing::warn!("{warning}");
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return last_words(&error.into(), 1),

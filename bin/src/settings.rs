@@ -4,7 +4,7 @@
 //! mains, become clap's defaults. So every value is parsed, checked and reported in one place.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     path::{Path, PathBuf},
 };
@@ -112,7 +112,7 @@ pub fn read(
     arguments: Vec<OsString>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Cli, SettingsError> {
-    let mut root = Cli::command();
+    let mut root = without_empty(Cli::command(), &environment);
     let file = match config_path(&arguments, &environment) {
         Some(path) => Some((load(&path)?, path)),
         None => None,
@@ -152,6 +152,41 @@ pub fn read(
     }
     Ok(cli)
 }
+
+/// A variable that is set to nothing is not set: so templates say that there is no value.
+fn without_empty(
+    command: clap::Command,
+    environment: &impl Fn(&str) -> Option<String>,
+) -> clap::Command {
+    let is_empty = |flag: &Arg| {
+        let value = flag.get_env().and_then(|name| environment(name.to_str()?));
+        value.is_some_and(|value| value.trim().is_empty())
+    };
+    command
+        .mut_args(|flag| if is_empty(&flag) { flag.env(None::<&'static str>) } else { flag })
+        .mut_subcommands(|own| without_empty(own, environment))
+}
+
+/// A warning for each variable that looks like a setting and is none.
+pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut known = BTreeSet::new();
+    let mut commands = vec![Cli::command()];
+    while let Some(command) = commands.pop() {
+        let variables = command.get_arguments().filter_map(|flag| flag.get_env()?.to_str());
+        known.extend(variables.map(str::to_owned));
+        commands.extend(command.get_subcommands().cloned());
+    }
+    let unknown = names.into_iter().filter(|name| name.starts_with(PREFIX) && !known.contains(name));
+    let warnings = unknown.map(|name| {
+        let likeness = |other: &&String| (strsim::jaro_winkler(&name, other) * 1000.0) as u32;
+        let nearest = known.iter().max_by_key(likeness).map_or("", String::as_str);
+        format!("the variable {name} is no setting and changes nothing; did you mean {nearest}?")
+    });
+    warnings.collect()
+}
+
+/// What the variables of our settings begin with.
+const PREFIX: &str = "PUNCHLINE_";
 
 /// Where the value stands that clap complains of: it takes all for arguments.
 fn origin(
@@ -196,7 +231,7 @@ fn config_path(
             None => {}
         }
     }
-    environment("PUNCHLINE_CONFIG").map(PathBuf::from)
+    environment("PUNCHLINE_CONFIG").filter(|path| !path.trim().is_empty()).map(PathBuf::from)
 }
 
 fn load(path: &Path) -> Result<Table, SettingsError> {

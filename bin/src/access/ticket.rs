@@ -6,7 +6,7 @@ use data_encoding::BASE64URL_NOPAD;
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 use punchline_bridge::{
     RelayAddr, Service,
-    addr::{self, RelayAddrError},
+    addr::{self, RelayAddrError, Undialable},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -89,11 +89,9 @@ pub enum AddressFault {
     /// It is an address behind a relay.
     #[error("is behind a relay; name that relay with --relay")]
     Circuit,
-    /// It has no host or no port.
-    #[error(
-        "cannot be dialled; say /ip4/<address>/tcp/<port>, /dns4/<name>/udp/<port>/quic-v1 and so on"
-    )]
-    Undialable,
+    /// Nobody can dial it.
+    #[error("cannot be dialled: it {0}")]
+    Undialable(Undialable),
 }
 
 /// Why a string is not a ticket.
@@ -132,7 +130,7 @@ pub enum TicketError {
     #[error("the ticket is of no use: {0}; ask for a new one")]
     Relay(String),
     /// An address is of no use.
-    #[error("the ticket is of no use: {address} in it cannot be its issuer's; ask for a new one")]
+    #[error("the ticket is of no use: {address} in it cannot lead to its issuer; ask for a new one")]
     Address {
         /// Which.
         address: Multiaddr,
@@ -162,7 +160,7 @@ impl Ticket {
         }
         for relay in &relays {
             let address = full(relay);
-            length_of(&address).map_err(|reason| IssueError::Address { address, reason })?;
+            usable(&address).map_err(|reason| IssueError::Address { address, reason })?;
         }
         let addrs = addrs.into_iter().map(|address| {
             direct(&address, peer).map_err(|reason| IssueError::Address { address, reason })
@@ -258,7 +256,12 @@ impl FromStr for Ticket {
         }
         let (capability, mut rest) = Capability::take(bytes)?;
         let proof = bytes.get(..bytes.len() - rest.len()).unwrap_or_default().to_vec();
-        let relays = list(&mut rest)?.into_iter().map(RelayAddr::new);
+        let relays = list(&mut rest)?;
+        for address in &relays {
+            let fault = |reason| TicketError::Address { address: address.clone(), reason };
+            usable(address).map_err(fault)?;
+        }
+        let relays = relays.into_iter().map(RelayAddr::new);
         let relays = relays
             .collect::<Result<Vec<_>, RelayAddrError>>()
             .map_err(|error| TicketError::Relay(error.to_string()))?;
@@ -309,6 +312,12 @@ fn length_of(address: &Multiaddr) -> Result<(), AddressFault> {
     if address.len() > ADDRESS_BYTES_MAX { Err(AddressFault::Length) } else { Ok(()) }
 }
 
+/// An address to dial that fits.
+fn usable(address: &Multiaddr) -> Result<(), AddressFault> {
+    length_of(address)?;
+    addr::dialable(address).map_err(AddressFault::Undialable)
+}
+
 /// An address of `peer` itself, less its id.
 fn direct(address: &Multiaddr, peer: PeerId) -> Result<Multiaddr, AddressFault> {
     length_of(address)?;
@@ -322,13 +331,6 @@ fn direct(address: &Multiaddr, peer: PeerId) -> Result<Multiaddr, AddressFault> 
         }
         address.pop();
     }
-    let mut parts = address.iter();
-    let host = match parts.next() {
-        Some(Protocol::Ip4(ip)) => !ip.is_unspecified(),
-        Some(Protocol::Ip6(ip)) => !ip.is_unspecified(),
-        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) => true,
-        _ => false,
-    };
-    let port = parts.any(|part| matches!(part, Protocol::Tcp(port) | Protocol::Udp(port) if port != 0));
-    if host && port { Ok(address) } else { Err(AddressFault::Undialable) }
+    addr::dialable(&address).map_err(AddressFault::Undialable)?;
+    Ok(address)
 }

@@ -4,8 +4,9 @@
 //!
 //! Here multiaddrs are read: which path and transport one means, which socket. [`scope`] says which IP
 //! addresses are public, [`policy`] which addresses that others named may be dialled, [`relay`] is a
-//! relay's address, [`synthetic`] an address that stands for a peer.
+//! relay's address, [`synthetic`] an address that stands for a peer, `dialable` what our transports can do.
 
+mod dialable;
 pub(crate) mod policy;
 mod relay;
 pub(crate) mod scope;
@@ -16,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 pub use self::{
+    dialable::{Undialable, dialable, listenable},
     policy::RefusedAddresses,
     relay::{RelayAddr, RelayAddrError},
     scope::GlobalScope,

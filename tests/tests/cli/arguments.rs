@@ -5,6 +5,9 @@ use punchline_tests::process::{Launch, Place};
 
 use crate::world::{LISTEN, NO_PEER, NO_RELAY, SOON, World, refused};
 
+const QUIC_DRAFT: &str =
+    "/ip4/1.2.3.4/udp/5/quic/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
 /// Arguments and what the refusal has to mention.
 const UNUSABLE: &[(&[&str], &[&str])] = &[
     (&["frob"], &["frob", "--help"]),
@@ -14,6 +17,18 @@ const UNUSABLE: &[(&[&str], &[&str])] = &[
     (&["server", "--listen", "/ip4/127.0.0.1/udp/5"], &["quic-v1"]),
     (&["server", "--listen", "/p2p-circuit"], &["/p2p-circuit"]),
     (&["server", "--relay", "/ip4/127.0.0.1/tcp/1"], &["/p2p/<relay's peer id>"]),
+    (&["server", "--listen", "/ip6/fe80::1/tcp/0"], &["nothing can listen there", "of one link"]),
+    (&["server", "--relay", QUIC_DRAFT], &["nobody can dial that relay", "/udp/<port>/quic-v1"]),
+    (
+        &["client", "--peer", NO_PEER, "--addr", "/ip4/1.2.3.4/tcp/5/ws"],
+        &["nobody can dial", "/tcp/<port>"],
+    ),
+    (
+        &["client", "--peer", NO_PEER, "--addr", "/ip6/fe80::1/tcp/5"],
+        &["nobody can dial", "of one link"],
+    ),
+    (&["client", "--peer", NO_PEER, "--addr", "/ip4/1.2.3.4/tcp/0"], &["nobody can dial", "port 0"]),
+    (&["relay", "--external", "/ip4/1.2.3.4/udp/5"], &["nobody can dial", "/udp/<port>/quic-v1"]),
     (&["server", "--relay", ""], &["the list is empty"]),
     (&["server", "--relay", NO_PEER], &["is not a multiaddr", "/p2p/"]),
     (&["server", "--network", "moonnet"], &["mainnet, testnet-10, devnet or simnet"]),

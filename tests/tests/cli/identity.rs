@@ -1,7 +1,7 @@
 //! `punchline id`: one identity for ever, and no other.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use anyhow::Result;
 use punchline_tests::process::Program;
@@ -41,7 +41,7 @@ async fn eight_first_runs_at_once_agree_and_leave_no_draft() -> Result<()> {
 async fn an_identity_that_cannot_be_trusted_is_refused_with_the_remedy_and_kept() -> Result<()> {
     let world = World::new()?;
     world.peer_id("exposed").await?;
-    fs::set_permissions(world.path("exposed"), Permissions::from_mode(0o640))?;
+    fs::set_permissions(world.path("exposed"), Permissions::from_mode(0o644))?;
     for (name, size) in [("empty", 0), ("garbage", 100), ("huge", 100_000)] {
         fs::write(world.path(name), vec![7; size])?;
         fs::set_permissions(world.path(name), Permissions::from_mode(0o600))?;
@@ -74,5 +74,19 @@ async fn a_node_has_the_identity_that_id_prints() -> Result<()> {
     assert!(held.text("address").unwrap_or_default().ends_with(&world.peer_id("server").await?));
     let accepted = relay.wait_for("reservation_accepted", |_| true, SOON).await?;
     assert!(accepted.has("peer", &world.peer_id("server").await?), "{accepted}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secret_of_kubernetes_is_taken_as_it_is_mounted() -> Result<()> {
+    let world = World::new()?;
+    let id = world.peer_id("secret").await?;
+    fs::set_permissions(world.path("secret"), Permissions::from_mode(0o440))?;
+    let output = world.quiet("id", "secret")?.output(SOON).await?;
+    match fs::metadata(world.path("secret"))?.uid() {
+        0 => assert_eq!(String::from_utf8(output.stdout)?.trim_end(), id),
+        // It is ours then, and should be ours alone.
+        _ => refused(&output, 2, &["chmod 600"]),
+    }
     Ok(())
 }

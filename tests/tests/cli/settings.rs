@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use punchline_tests::process::{Launch, Program};
 
-use crate::world::{NO_RELAY, SOON, World, refused};
+use crate::world::{NO_PEER, NO_RELAY, SOON, World, refused};
 
 const FILE: &str = r#"
 listen = "/ip4/127.0.0.5/tcp/0"
@@ -152,5 +152,55 @@ async fn switches_are_variables_and_keys_too() -> Result<()> {
     let file = world.write("settings.toml", "check = true\nverbose = 1\nmax_circuits = 7\n")?;
     let output = world.quiet("server", "server")?.args(["--config", &file]).output(SOON).await?;
     assert_eq!(output.stdout, b"the settings are usable\n", "{output:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_variable_that_is_empty_is_not_set() -> Result<()> {
+    let world = World::new()?;
+    let file = world.write("settings.toml", &format!("relay = \"{NO_RELAY}\"\n"))?;
+    let mut client = world.quiet("client", "client")?.args(["--check", "--peer", NO_PEER]);
+    for name in
+        ["RELAY", "LISTEN", "ADDR", "NETWORK", "VERBOSE", "LOG_FORMAT", "LOAD_MIB", "CHECK", "EVENTS"]
+    {
+        client = client.env(&format!("PUNCHLINE_{name}"), "");
+    }
+    let output = client.args(["--config", &file]).env("PUNCHLINE_IDENTITY", " ").output(SOON).await?;
+    assert_eq!(output.stdout, b"the settings are usable\n", "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    let output = world.quiet("client", "client")?.env("PUNCHLINE_CONFIG", "").output(SOON).await?;
+    refused(&output, 2, &["--peer"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn verbosity_is_a_switch_or_a_number() -> Result<()> {
+    let world = World::new()?;
+    for value in ["true", "false", "yes", "0", "1", "2"] {
+        let server = world.quiet("server", "server")?.args(["--check"]);
+        let output = server.env("PUNCHLINE_VERBOSE", value).output(SOON).await?;
+        assert_eq!(output.stdout, b"the settings are usable\n", "{value}: {output:?}");
+    }
+    let file = world.write("settings.toml", "verbose = true\n")?;
+    let server = world.quiet("server", "server")?.args(["--check", "--config", &file]);
+    assert!(server.output(SOON).await?.status.success());
+    let server = world.quiet("server", "server")?.args(["--check"]).env("PUNCHLINE_VERBOSE", "loud");
+    refused(&server.output(SOON).await?, 2, &["PUNCHLINE_VERBOSE", "0, 1 or 2"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_variable_that_is_no_setting_is_named_with_the_one_that_was_meant() -> Result<()> {
+    let world = World::new()?;
+    let server = world.quiet("server", "server")?.args(["--check"]);
+    let server = server.env("PUNCHLINE_RELAYS", NO_RELAY).env("PUNCHLINE_PEER", NO_PEER);
+    let output = server.output(SOON).await?;
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr)?;
+    assert!(
+        said.contains("PUNCHLINE_RELAYS") && said.contains("did you mean PUNCHLINE_RELAY?"),
+        "{said}"
+    );
+    assert!(!said.contains("PUNCHLINE_PEER") && said.lines().count() == 1, "{said}");
     Ok(())
 }

@@ -170,7 +170,7 @@ async fn what_makes_no_ticket_exits_2_and_says_what_to_do_checked_or_not() -> Re
         (&["new", "--service", "", "--relay", NO_RELAY], &["1 to 64 bytes"]),
         (&["new", "--service", "a", "--relay", "/ip4/127.0.0.1/tcp/1"], &["/p2p/<relay's peer id>"]),
         (&["new", "--service", "a", "--addr", "nonsense"], &["nonsense"]),
-        (&["new", "--service", "a", "--addr", "/ip4/0.0.0.0/tcp/5"], &["cannot be dialled"]),
+        (&["new", "--service", "a", "--addr", "/ip4/0.0.0.0/tcp/5"], &["nobody can dial"]),
         (&["new", "--service", "a", "--addr", &elsewhere], &["leads to", NO_PEER]),
         (&["new", "--service", "a", "--addr", &circuit], &["name that relay with --relay"]),
         (&["new", "--service", "a", "--addr", &nine], &["9 addresses do not fit"]),
