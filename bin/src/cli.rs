@@ -95,22 +95,32 @@ pub enum LogFormat {
     Json,
 }
 
+const SIGNALS: &str = "SIGTERM and Ctrl-C end it in order, with exit code 0. SIGHUP reads --allow-file again and opens the file \
+     of --events anew; if there is neither, or its terminal was closed, it ends as on SIGTERM. Under nohup it \
+     outlives its terminal.";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// The whole story on this machine, in seconds: two private peers meet, punch through, talk directly.
     Demo(Demo),
     /// Introduce peers to each other, and forward between them until they have a direct path.
+    #[command(after_help = SIGNALS)]
     Relay(Relay),
     /// A Kaspa-style node that answers handshakes and keeps sessions.
+    #[command(after_help = SIGNALS)]
     Server(Server),
     /// Dial a server, shake hands, keep the session.
+    #[command(after_help = SIGNALS)]
     Client(Client),
     /// Make an unmodified TCP or gRPC program reachable to the peers that are allowed.
+    #[command(after_help = SIGNALS)]
     Expose(Expose),
     /// A peer's service on a local port or Unix socket.
+    #[command(after_help = SIGNALS)]
     Forward(Box<Forward>),
     /// Everything that the `[[expose]]` and `[[forward]]` tables of the settings file ask for, in one process.
+    #[command(after_help = SIGNALS)]
     Run(Run),
     /// Strings that let whoever has one use a service of this node: make, show and revoke them.
     Ticket(ticket::Ticket),

@@ -106,7 +106,7 @@ fn last_words(error: &anyhow::Error, code: u8) -> ExitCode {
 
 async fn command(cli: Cli) -> anyhow::Result<()> {
     let Cli { command, common } = cli;
-    stop::heed()?;
+    stop::heed(reloads(&command, &common))?;
     let context = || Context::new(&common);
     match command {
         Command::Id if common.check => context().and_then(|_| usable()),
@@ -127,13 +127,33 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
+/// Whether there is anything that SIGHUP reads or opens again.
+fn reloads(command: &Command, common: &Common) -> bool {
+    let allow_file = match command {
+        Command::Expose(expose) => expose.access.allow_file.is_some(),
+        Command::Run(run) => run.expose.iter().any(|table| table.access.allow_file.is_some()),
+        _ => false,
+    };
+    allow_file || common.events.as_deref().is_some_and(report::is_file)
+}
+
 /// Runs a command whose events are written when this returns.
 async fn reported<F>(context: Context, run: impl FnOnce(Context) -> F) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
     let reporter = context.reporter.clone();
-    let outcome = run(context).await;
+    let mut reloads = stop::reloads();
+    let reopening = async {
+        while reloads.changed().await.is_ok() {
+            reporter.reopen();
+        }
+        std::future::pending().await
+    };
+    let outcome = tokio::select! {
+        outcome = run(context) => outcome,
+        outcome = reopening => outcome,
+    };
     tokio::task::block_in_place(|| reporter.finish(stop::flush_deadline()));
     outcome
 }

@@ -165,6 +165,11 @@ impl Reporter {
     }
 }
 
+/// Whether `--events` names a regular file, which may be moved away and opened anew.
+pub fn is_file(events: &Path) -> bool {
+    events.to_str() != Some("-") && events.metadata().map_or(true, |found| found.is_file())
+}
+
 /// An event as it is written: a JSON object that begins with the time, and the end of the line.
 fn line(event: &Event) -> Option<String> {
     let Ok(Value::Object(fields)) = serde_json::to_value(event) else { return None };

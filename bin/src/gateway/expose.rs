@@ -136,8 +136,11 @@ impl Exposed {
         self.gate.listed()
     }
 
-    /// Reads the allow list again.
+    /// Reads the allow list again, if it is in a file.
     pub(super) fn reload(&self) {
+        if self.exposure.rules.allow_file.is_none() {
+            return;
+        }
         let error = block_in_place(|| self.gate.reload()).err().map(|error| error.to_string());
         let service = self.exposure.service.clone();
         self.reporter.report(GatewayEvent::AccessReloaded { service, error });

@@ -16,12 +16,7 @@ mod target;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use self::{
     expose::{Exposed, Exposure},
@@ -120,7 +115,7 @@ async fn run_plan(plan: Plan, context: Context) -> anyhow::Result<()> {
     if context.check {
         return crate::usable();
     }
-    let hangups = signal(SignalKind::hangup())?;
+    let reloads = stop::reloads();
     // What is wrong on this machine is said before any peer is bothered.
     let mut listeners = Vec::new();
     for forwarding in &plan.forwardings {
@@ -147,7 +142,7 @@ async fn run_plan(plan: Plan, context: Context) -> anyhow::Result<()> {
         serving.spawn(Arc::new(forward).serve(listener));
     }
     tokio::select! {
-        () = heed(hangups, &exposed, &node) => {}
+        () = reload(reloads, &exposed, &node) => {}
         () = stop::told() => {}
     }
     stop::drain(async {
@@ -177,9 +172,9 @@ fn start_exposing(
     exposed.collect()
 }
 
-/// Reads the allow lists again at every SIGHUP.
-async fn heed(mut hangups: Signal, exposed: &[Arc<Exposed>], node: &Node) {
-    while hangups.recv().await.is_some() {
+/// Reads the allow lists again whenever the process is told to.
+async fn reload(mut reloads: watch::Receiver<u64>, exposed: &[Arc<Exposed>], node: &Node) {
+    while reloads.changed().await.is_ok() {
         for exposed in exposed {
             exposed.reload();
             node.endpoint.welcome(exposed.service().clone(), exposed.listed()).await;

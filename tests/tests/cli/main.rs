@@ -7,6 +7,7 @@ mod arguments;
 mod crowd;
 mod demo;
 mod events;
+mod hangups;
 mod identity;
 mod sessions;
 mod settings;

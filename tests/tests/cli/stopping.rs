@@ -33,7 +33,7 @@ async fn first_event(stdout: &mut BufReader<ChildStdout>) -> Result<String> {
     Ok(line)
 }
 
-fn signal(child: &Child, signal: Signal) -> Result<()> {
+pub(crate) fn signal(child: &Child, signal: Signal) -> Result<()> {
     let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     Ok(kill_process(pid.context("it runs")?, signal)?)
 }
