@@ -45,8 +45,9 @@ pub struct Common {
     /// Check the settings and exit.
     #[arg(long, global = true, env = "PUNCHLINE_CHECK", value_parser = BoolishValueParser::new())]
     pub check: bool,
-    /// The private key of this node, mode 0600; made if it does not exist. Default: `identity` in the
-    /// user's state directory.
+    /// The private key of this node, mode 0600; made if it does not exist. One process at a time uses it.
+    /// Default, in the user's state directory: `identity` for expose, run, ticket and id;
+    /// `identity-forward`, `identity-relay`, `identity-server` and `identity-client` for those.
     #[arg(long, global = true, env = "PUNCHLINE_IDENTITY", value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// Append what happens to a file, one JSON object a line; `-` is standard output.
@@ -125,7 +126,59 @@ pub enum Command {
     /// Strings that let whoever has one use a service of this node: make, show and revoke them.
     Ticket(ticket::Ticket),
     /// Print this node's peer id; make its identity if there is none.
-    Id,
+    Id(Id),
+}
+
+impl Command {
+    /// As whom it runs unless told otherwise.
+    pub fn role(&self) -> Role {
+        match self {
+            Self::Demo(_) | Self::Expose(_) | Self::Run(_) | Self::Ticket(_) => Role::Expose,
+            Self::Forward(_) => Role::Forward,
+            Self::Relay(_) => Role::Relay,
+            Self::Server(_) => Role::Server,
+            Self::Client(_) => Role::Client,
+            Self::Id(id) => id.of,
+        }
+    }
+}
+
+/// `punchline id`.
+#[derive(Args, Debug)]
+pub struct Id {
+    /// The command whose identity is meant, unless --identity names one: a forward is let in elsewhere
+    /// by the id that `punchline id --of forward` prints.
+    #[arg(long, env = "PUNCHLINE_OF", value_name = "COMMAND", default_value = "expose")]
+    pub of: Role,
+}
+
+/// A node by what it does. Each has an identity of its own, so that one of each can run on a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Whatever others come to by a ticket or an invitation: `expose` and `run`.
+    #[value(alias = "run")]
+    Expose,
+    /// `forward`.
+    Forward,
+    /// `relay`.
+    Relay,
+    /// `server`.
+    Server,
+    /// `client`.
+    Client,
+}
+
+impl Role {
+    /// The file of its identity, in the user's state directory.
+    pub fn identity(self) -> &'static str {
+        match self {
+            Self::Expose => "identity",
+            Self::Forward => "identity-forward",
+            Self::Relay => "identity-relay",
+            Self::Server => "identity-server",
+            Self::Client => "identity-client",
+        }
+    }
 }
 
 /// `punchline demo`.
@@ -247,9 +300,7 @@ const LOAD_MIB_MAX: u64 = 1 << 20;
 
 fn peer_id(text: &str) -> Result<PeerId, String> {
     text.parse().map_err(|error| {
-        format!(
-            "not a peer id ({error}); it looks like 12D3KooW…, and the peer's `punchline id` prints it"
-        )
+        format!("not a peer id ({error}); it looks like 12D3KooW…, and `punchline id` there prints it")
     })
 }
 

@@ -1,5 +1,9 @@
 //! The identity file: created on first use, readable by its owner alone, the same ever after.
 
+mod claim;
+
+pub use self::claim::{Claim, ClaimError, InUse, claim};
+
 use std::{
     fs::{self, Permissions},
     io::{self, Write as _},
@@ -76,13 +80,13 @@ pub enum IdentityError {
     },
 }
 
-/// Where the identity is kept unless told otherwise: below the user's state directory.
+/// Where the identity of this name is kept unless told otherwise: below the user's state directory.
 ///
 /// # Errors
 /// If the user has no home.
-pub fn default_path() -> Result<PathBuf, IdentityError> {
+pub fn default_path(name: &str) -> Result<PathBuf, IdentityError> {
     let dirs = directories::ProjectDirs::from("", "", "punchline").ok_or(IdentityError::NoHome)?;
-    Ok(dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).join("identity"))
+    Ok(dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).join(name))
 }
 
 /// Reads the identity; makes one if the file does not exist.

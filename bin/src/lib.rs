@@ -31,7 +31,8 @@ use std::{
 use libp2p::identity::Keypair;
 
 use crate::{
-    cli::{Cli, Command, Common},
+    cli::{Cli, Command, Common, Role},
+    identity::{Claim, ClaimError},
     report::{Reporter, log::Log},
     settings::SettingsError,
 };
@@ -107,10 +108,11 @@ fn last_words(error: &anyhow::Error, code: u8) -> ExitCode {
 async fn command(cli: Cli) -> anyhow::Result<()> {
     let Cli { command, common } = cli;
     stop::heed(reloads(&command, &common))?;
-    let context = || Context::new(&common);
+    let role = command.role();
+    let context = || Context::new(&common, role);
     match command {
-        Command::Id if common.check => context().and_then(|_| usable()),
-        Command::Id => print_line(&identity(&common)?.public().to_peer_id().to_string()),
+        Command::Id(_) if common.check => context().and_then(|_| usable()),
+        Command::Id(_) => print_line(&identity(&common, role)?.public().to_peer_id().to_string()),
         Command::Ticket(ticket) => ticket::run(ticket.command, &common),
         Command::Demo(_) if common.check => usable(),
         Command::Demo(demo) => demo::run(demo.json).await,
@@ -178,11 +180,17 @@ pub struct Context {
     pub reporter: Reporter,
     /// Only check the settings.
     pub check: bool,
+    /// Nobody else is who we are meanwhile; none for a check.
+    pub claim: Option<Claim>,
 }
 
 impl Context {
-    fn new(common: &Common) -> anyhow::Result<Self> {
-        let keypair = identity(common)?;
+    fn new(common: &Common, role: Role) -> anyhow::Result<Self> {
+        let keypair = identity(common, role)?;
+        let claim = match common.check {
+            true => None,
+            false => Some(tokio::task::block_in_place(|| claim(&identity_path(common, role)?))?),
+        };
         let unwritable = |cause| {
             let path = common.events.as_deref().unwrap_or(Path::new("-")).display();
             Unusable(format!(
@@ -194,19 +202,27 @@ impl Context {
             Some(path) => Reporter::open(path, common.events_max_bytes),
             None => Ok(Reporter::none()),
         };
-        let ledger = ledger(common)?;
-        Ok(Self { keypair, ledger, reporter: reporter.map_err(unwritable)?, check: common.check })
+        let (ledger, reporter) = (ledger(common, role)?, reporter.map_err(unwritable)?);
+        Ok(Self { keypair, ledger, reporter, check: common.check, claim })
     }
 }
 
-fn identity_path(common: &Common) -> Result<PathBuf, Unusable> {
-    let path = common.identity.clone().map_or_else(identity::default_path, Ok);
+fn identity_path(common: &Common, role: Role) -> Result<PathBuf, Unusable> {
+    let path = common.identity.clone().map_or_else(|| identity::default_path(role.identity()), Ok);
     path.map_err(|error| Unusable(error.to_string()))
 }
 
+/// That nobody else is who we are cannot be seen in the settings: the process exits with 1.
+fn claim(path: &Path) -> anyhow::Result<Claim> {
+    identity::claim(path).map_err(|error| match error {
+        ClaimError::InUse(in_use) => in_use.into(),
+        ClaimError::Identity(error) => Unusable(error.to_string()).into(),
+    })
+}
+
 /// Where the tickets of the identity are kept.
-fn ledger(common: &Common) -> Result<PathBuf, Unusable> {
-    let path = identity_path(common)?;
+fn ledger(common: &Common, role: Role) -> Result<PathBuf, Unusable> {
+    let path = identity_path(common, role)?;
     // By whatever links an identity is named, it has one ledger.
     let mut path = path.canonicalize().unwrap_or(path).into_os_string();
     path.push(".tickets");
@@ -215,8 +231,8 @@ fn ledger(common: &Common) -> Result<PathBuf, Unusable> {
 
 /// The identity that the settings name. With `--check`, one that is not there yet is not made either:
 /// a passing one stands in.
-fn identity(common: &Common) -> Result<Keypair, Unusable> {
-    let path = identity_path(common)?;
+fn identity(common: &Common, role: Role) -> Result<Keypair, Unusable> {
+    let path = identity_path(common, role)?;
     let identity = match common.check {
         true => identity::load(&path).map(|found| found.unwrap_or_else(Keypair::generate_ed25519)),
         false => identity::load_or_create(&path),

@@ -15,7 +15,7 @@ use crate::{
     Unusable,
     access::{self, Entry, Ledger, Routes, Standing, Terms, TicketId, unix_seconds},
     cli::{
-        self, Common,
+        self, Common, Role,
         ticket::{Command, New, Revoke},
     },
 };
@@ -25,7 +25,7 @@ use crate::{
 /// # Errors
 /// If the settings make no sense, the ledger cannot be used, or there is no such ticket.
 pub fn run(command: Command, common: &Common) -> anyhow::Result<()> {
-    let ledger = Ledger::at(crate::ledger(common)?);
+    let ledger = Ledger::at(crate::ledger(common, Role::Expose)?);
     let now = SystemTime::now();
     match command {
         Command::New(new) => issue(new, common, &ledger, now),
@@ -45,7 +45,7 @@ fn issue(new: New, common: &Common, ledger: &Ledger, now: SystemTime) -> anyhow:
     let New { service, expires, once, relay, addr } = new;
     let routes = Routes { relays: cli::all(&relay), addrs: cli::all(&addr) };
     let terms = Terms { id: TicketId::random(), service, expires: end(now, expires.duration()), once };
-    let identity = crate::identity(common)?;
+    let identity = crate::identity(common, Role::Expose)?;
     let ticket = access::Ticket::issue(terms.clone(), routes, &identity);
     let ticket = ticket.map_err(|error| Unusable(error.to_string()))?;
     if common.check {

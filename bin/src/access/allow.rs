@@ -49,7 +49,7 @@ pub enum AllowError {
         path: PathBuf,
     },
     /// A line is no peer id.
-    #[error("{}, line {line}: `{text}` is not a peer id ({cause}); write one a line, as `punchline id` prints it", path.display())]
+    #[error("{}, line {line}: `{text}` is not a peer id ({cause}); write one a line, as `punchline id --of forward` prints it there", path.display())]
     Line {
         /// The file.
         path: PathBuf,

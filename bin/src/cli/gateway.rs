@@ -30,7 +30,7 @@ pub struct Expose {
 /// Who may use an exposed service, and how much of it. Nobody may unless one of the first four says so.
 #[derive(Args, Clone, Debug)]
 pub struct Access {
-    /// Let this peer in; its `punchline id` prints the id.
+    /// Let this peer in: the id that `punchline id --of forward` prints there.
     #[arg(long, env = "PUNCHLINE_ALLOW", value_name = "ID")]
     pub allow: Vec<Many<Allowed>>,
     /// Let the peers of this file in, one id a line, `#` for comments. Read again on SIGHUP; whoever
@@ -137,7 +137,8 @@ impl FromStr for Allowed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        peer_id(text).map(Self)
+        let remedy = "it looks like 12D3KooW…, and `punchline id --of forward` there prints it";
+        text.parse().map(Self).map_err(|error| format!("not a peer id ({error}); {remedy}"))
     }
 }
 

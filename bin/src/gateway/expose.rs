@@ -95,7 +95,7 @@ fn rules(service: &Service, access: &cli::Access) -> Result<Rules, Unusable> {
     }
     if !listed && !allow_any && !tickets {
         return Err(Unusable(format!(
-            "nobody may use `{service}`: name peers with --allow <ID> (their `punchline id` prints it) or --allow-file, or let \
+            "nobody may use `{service}`: name peers with --allow <ID> (`punchline id --of forward` prints it there) or --allow-file, or let \
              holders of a ticket in with --tickets. --allow-any lets in every peer that learns this node's id and a relay of it: \
              the program behind the service is then as open as on a public port"
         )));

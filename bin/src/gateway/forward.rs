@@ -149,8 +149,11 @@ impl Forward {
     }
 
     fn announce(&self, listener: &Listener) {
-        let Forwarding { peer, service, local, .. } = &self.forwarding;
+        let Forwarding { peer, service, local, proof, .. } = &self.forwarding;
         let local = listener.name().unwrap_or_else(|_| local.clone());
+        if proof.is_empty() {
+            tracing::info!("the other side lets this node in with: --allow {}", self.endpoint.peer_id());
+        }
         tracing::info!("{}", next_step(service, &local));
         if let SocketName::Tcp { host, .. } = &local
             && !host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())

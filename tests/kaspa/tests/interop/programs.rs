@@ -71,10 +71,14 @@ impl World {
         Ok(expose)
     }
 
-    /// `punchline client` that dials what is exposed, and gives up soon if the peer refuses it.
+    /// `punchline client` that dials what is exposed, and gives up soon if the peer refuses it. All of
+    /// them have the same key, each in a file of its own: no two processes share one.
     async fn client(&self) -> Result<Program> {
         let expose = self.peer_id("expose").await?;
-        let client = self.launch("client", "client")?.args(["--network", "simnet"]);
+        self.peer_id("client").await?;
+        let copy = format!("client-{}", std::fs::read_dir(self.directory.path())?.count());
+        std::fs::copy(self.directory.path().join("client"), self.directory.path().join(&copy))?;
+        let client = self.launch("client", &copy)?.args(["--network", "simnet"]);
         Ok(client.args(["--peer", &expose, "--dial-attempts", "3"]).spawn()?)
     }
 }
