@@ -261,6 +261,9 @@ pub struct Server {
     /// The socket address to tell peers as ours, for them to gossip.
     #[arg(long, env = "PUNCHLINE_ADVERTISE", value_name = "IP:PORT")]
     pub advertise: Option<SocketAddr>,
+    /// For the demo: take cues from standard input.
+    #[arg(long, hide = true, env = "PUNCHLINE_REHEARSE", value_parser = BoolishValueParser::new())]
+    pub rehearse: bool,
 }
 
 /// `punchline client`.
@@ -278,7 +281,7 @@ pub struct Client {
     /// The Kaspa network: mainnet, testnet-10, devnet or simnet.
     #[arg(long, env = "PUNCHLINE_NETWORK", default_value = "mainnet")]
     pub network: Network,
-    /// Once the session is ready, send this many MiB of Kaspa messages over it.
+    /// Once the session is ready, send this many MiB over its stream, beside Kaspa's messages.
     #[arg(long, env = "PUNCHLINE_LOAD_MIB", value_name = "N")]
     #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=LOAD_MIB_MAX))]
     pub load_mib: Option<u64>,
@@ -293,6 +296,9 @@ pub struct Client {
     /// ready, it is dialled again for ever.
     #[arg(long, env = "PUNCHLINE_DIAL_ATTEMPTS", default_value_t = 5)]
     pub dial_attempts: u32,
+    /// For the demo: take cues from standard input.
+    #[arg(long, hide = true, env = "PUNCHLINE_REHEARSE", value_parser = BoolishValueParser::new())]
+    pub rehearse: bool,
 }
 
 /// A load of a tebibyte: more is a typo.

@@ -12,13 +12,16 @@ use punchline_bridge::{
     error::OpenError,
     grpc,
 };
-use punchline_protocol::{DialError, LoadReport, NodeConfig, Remote, Session};
+use punchline_protocol::{DialError, NodeConfig, Remote, Session, SessionHandle};
+use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use self::load::Load;
 use crate::{
     Context, Unusable, cli,
+    load::Report,
     node::{KASPA_SERVICE, Node, Places},
+    rehearsal::Rehearsal,
     report::{Reporter, SessionEvent},
     session, stop,
 };
@@ -32,11 +35,13 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 /// If the settings make no sense, the peer refuses, or it cannot be reached.
 pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> {
     let addresses = addresses(&settings, context.keypair.public().to_peer_id())?;
-    let load = Load::of(&settings)?;
+    let rehearsal = Rehearsal::new(settings.rehearse);
+    let load = Load::of(&settings, rehearsal.end_load())?;
     if context.check {
         return crate::usable();
     }
     let node = Node::start(&settings.node, &context).await?;
+    rehearsal.prepare(&node.endpoint).await;
     node.endpoint.add_addresses(settings.peer, addresses).await;
     let kaspa = punchline_protocol::Node::new(NodeConfig::new(
         settings.network,
@@ -49,10 +54,12 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
         kaspa: kaspa.clone(),
         reporter: context.reporter.clone(),
         load,
+        rehearsal: rehearsal.clone(),
         attempts_max: settings.dial_attempts,
     };
     let outcome = tokio::select! {
         outcome = caller.keep_a_session() => outcome,
+        () = rehearsal.follow(&node.endpoint, &context.reporter) => Ok(()),
         () = stop::told() => Ok(()),
     };
     drop(caller);
@@ -93,6 +100,7 @@ struct Caller {
     kaspa: punchline_protocol::Node,
     reporter: Reporter,
     load: Option<Load>,
+    rehearsal: Rehearsal,
     attempts_max: u32,
 }
 
@@ -124,10 +132,10 @@ impl Caller {
         let mut ever = false;
         loop {
             match self.call().await {
-                Ok((session, facts)) => {
+                Ok(live) => {
                     failures = 0;
                     ever = true;
-                    self.attend(session, &facts).await;
+                    self.attend(live).await;
                 }
                 Err(error) => {
                     let last = !error.is_retryable()
@@ -144,15 +152,16 @@ impl Caller {
         }
     }
 
-    async fn call(&self) -> Result<(Session, Arc<StreamFacts>), CallError> {
+    async fn call(&self) -> Result<Live, CallError> {
         let stream = self.endpoint.open(self.peer, self.service.clone()).await?;
         let facts = stream.facts().clone();
         let channel = channel(&self.peer, stream).await?;
         let address = synthetic_socket_addr(&self.peer);
         let remote = Remote { peer_id_bytes: Some(self.peer.to_bytes()), address };
-        let session = self.kaspa.dial(channel, remote).await?;
+        let session = self.kaspa.dial(channel.clone(), remote).await?;
         self.reporter.report(session::ready(self.peer, &session, facts.path()));
-        Ok((session, facts))
+        self.rehearsal.plays_on(&facts);
+        Ok(Live { session, channel, facts })
     }
 
     fn report_failure(&self, error: &CallError, retry_in: Option<Duration>) {
@@ -167,48 +176,94 @@ impl Caller {
     }
 
     /// Stays with a session until it ends. Its stream moves by itself meanwhile.
-    async fn attend(&mut self, mut session: Session, facts: &Arc<StreamFacts>) {
-        let mut loading = self.start_load(&session, facts);
+    async fn attend(&mut self, live: Live) {
+        let mut loading = self.start_load(&live);
+        let Live { mut session, facts, .. } = live;
         loop {
             tokio::select! {
-                event = session.next() => match event {
-                    Some(event) => {
-                        if let Some(event) = session::report(self.peer, event, facts.path()) {
-                            self.reporter.report(event);
-                        }
-                    }
-                    None => {
-                        let cause = session.ended().await.to_string();
-                        self.reporter.report(SessionEvent::SessionEnded { peer: self.peer, cause });
-                        return;
-                    }
+                // A client of ours only keeps the session: what its peer announces is not followed up.
+                event = session.next() => if event.is_none() {
+                    let cause = session.ended().await.to_string();
+                    return self.reporter.report(SessionEvent::SessionEnded { peer: self.peer, cause });
                 },
                 done = wait_for(&mut loading) => {
                     loading = None;
                     if let Some(done) = done {
-                        self.reporter.report(session::load_done(self.peer, &done, facts.path()));
+                        self.reporter.report(done.done(self.peer, facts.path()));
                     }
                 }
             }
         }
     }
 
-    fn start_load(&mut self, session: &Session, facts: &Arc<StreamFacts>) -> Option<Loading> {
+    fn start_load(&mut self, live: &Live) -> Option<Loading> {
         let load = self.load.take()?;
-        let (handle, facts) = (session.handle(), facts.clone());
+        let (channel, facts) = (live.channel.clone(), live.facts.clone());
+        let (done, over) = watch::channel(());
+        if self.rehearsal.is_on() {
+            let talk = talk(live.session.handle(), over);
+            let (peer, reporter) = (self.peer, self.reporter.clone());
+            tokio::spawn(async move { reporter.report(talk.await.event(peer)) });
+        }
         Some(tokio::spawn(async move {
-            let sent = load.send(&handle, &facts).await;
+            let sent = load.send(channel, &facts).await;
+            drop(done);
             sent.inspect_err(|error| tracing::warn!(%error, "the load did not arrive")).ok()
         }))
     }
 }
 
-type Loading = tokio::task::JoinHandle<Option<LoadReport>>;
+/// A session and what carries it.
+struct Live {
+    session: Session,
+    channel: Channel,
+    facts: Arc<StreamFacts>,
+}
 
-async fn wait_for(loading: &mut Option<Loading>) -> Option<LoadReport> {
+type Loading = tokio::task::JoinHandle<Option<Report>>;
+
+async fn wait_for(loading: &mut Option<Loading>) -> Option<Report> {
     match loading {
         Some(task) => task.await.ok().flatten(),
         None => std::future::pending().await,
+    }
+}
+
+/// What a session said of its own while a load ran beside it.
+#[derive(Default)]
+struct Talk {
+    pings: u64,
+    unanswered: u64,
+    slowest: Duration,
+}
+
+/// Keeps the session talking until the load is `over`: a Ping is under way at every moment, so also
+/// whenever the stream moves.
+async fn talk(session: SessionHandle, mut over: watch::Receiver<()>) -> Talk {
+    let mut talk = Talk::default();
+    loop {
+        let answered = tokio::select! {
+            // Nobody changes it: it ends with the load.
+            _ = over.changed() => return talk,
+            answered = session.ping() => answered,
+        };
+        talk.pings += 1;
+        match answered {
+            Ok(round_trip) => talk.slowest = talk.slowest.max(round_trip),
+            Err(error) => {
+                tracing::warn!(%error, "the session did not answer beside the load");
+                talk.unanswered += 1;
+                return talk;
+            }
+        }
+    }
+}
+
+impl Talk {
+    fn event(&self, peer: PeerId) -> SessionEvent {
+        let slowest_ms = (self.slowest.as_secs_f64() * 10_000.0).round() / 10.0;
+        let (pings, unanswered) = (self.pings, self.unanswered);
+        SessionEvent::SessionPinged { peer, pings, unanswered, slowest_ms }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts
 //! what they have in common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and
-//! [`demo`] are the commands; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the key.
+//! [`demo`] are the commands; `load` measures what runs over a session, and `rehearsal` lets the demo steer its processes; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the key.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,9 @@ pub mod client;
 pub mod demo;
 pub mod gateway;
 pub mod identity;
+mod load;
 pub mod node;
+mod rehearsal;
 pub mod relay;
 pub mod report;
 pub mod server;

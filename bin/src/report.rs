@@ -12,7 +12,7 @@ mod place;
 use std::{io, num::NonZeroU64, path::Path, time::Duration};
 
 use libp2p::PeerId;
-use punchline_bridge::Path as NetPath;
+use punchline_bridge::{Path as NetPath, StreamFacts, StreamId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -87,11 +87,11 @@ pub enum SessionEvent {
         /// Milliseconds until the next attempt; absent if there is none.
         retry_in_ms: Option<u64>,
     },
-    /// A load of Kaspa messages has arrived whole.
+    /// A load has arrived whole.
     LoadDone {
         /// The other end.
         peer: PeerId,
-        /// Bytes of ids.
+        /// Bytes of the load, without any framing.
         bytes: u64,
         /// SHA-256 over them, in order, as hexadecimal digits.
         sha256: String,
@@ -100,6 +100,49 @@ pub enum SessionEvent {
         /// The path of the session's stream when it was done.
         path: NetPath,
     },
+    /// In a rehearsal: what the session's stream has carried so far.
+    StreamTraffic {
+        /// The other end.
+        peer: PeerId,
+        /// The stream.
+        stream: StreamId,
+        /// The path that carries it now.
+        path: NetPath,
+        /// Bytes of payload by direction and path, counted as in `stream_closed`.
+        sent_direct_bytes: u64,
+        /// Likewise.
+        sent_relayed_bytes: u64,
+        /// Likewise.
+        received_direct_bytes: u64,
+        /// Likewise.
+        received_relayed_bytes: u64,
+    },
+    /// In a rehearsal: what the session itself said while the load ran.
+    SessionPinged {
+        /// The other end.
+        peer: PeerId,
+        /// Pings that were sent, one after the other's Pong.
+        pings: u64,
+        /// Those that were not answered.
+        unanswered: u64,
+        /// The longest round trip, in milliseconds.
+        slowest_ms: f64,
+    },
+}
+
+impl SessionEvent {
+    /// What a stream has carried so far.
+    pub(crate) fn traffic(facts: &StreamFacts) -> Self {
+        Self::StreamTraffic {
+            peer: facts.peer,
+            stream: facts.stream,
+            path: facts.path(),
+            sent_direct_bytes: facts.sent_direct_bytes(),
+            sent_relayed_bytes: facts.sent_relayed_bytes(),
+            received_direct_bytes: facts.received_direct_bytes(),
+            received_relayed_bytes: facts.received_relayed_bytes(),
+        }
+    }
 }
 
 /// Where events go. Cheap to clone.
@@ -235,6 +278,16 @@ mod tests {
                 ms: 5145,
                 path: NetPath::Direct,
             },
+            SessionEvent::StreamTraffic {
+                peer: peer(),
+                stream: StreamId::from_bytes([0x5e; 16]),
+                path: NetPath::Direct,
+                sent_direct_bytes: 70_881_000,
+                sent_relayed_bytes: 4_718_600,
+                received_direct_bytes: 745,
+                received_relayed_bytes: 395,
+            },
+            SessionEvent::SessionPinged { peer: peer(), pings: 812, unanswered: 0, slowest_ms: 14.2 },
         ]
     }
 
@@ -245,6 +298,8 @@ mod tests {
             SessionEvent::HandshakeFailed { .. } => 2,
             SessionEvent::DialFailed { .. } => 3,
             SessionEvent::LoadDone { .. } => 4,
+            SessionEvent::StreamTraffic { .. } => 5,
+            SessionEvent::SessionPinged { .. } => 6,
         }
     }
 

@@ -11,8 +11,9 @@ use punchline_protocol::{Acceptor, Inbound, NodeConfig, Remote, Session};
 use tokio::task::JoinSet;
 
 use crate::{
-    Context, cli,
+    Context, cli, load,
     node::{KASPA_SERVICE, Node},
+    rehearsal::Rehearsal,
     report::{Reporter, SessionEvent},
     session, stop,
 };
@@ -25,7 +26,9 @@ pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> 
     if context.check {
         return crate::usable();
     }
+    let rehearsal = Rehearsal::new(settings.rehearse);
     let node = Node::start(&settings.node, &context).await?;
+    rehearsal.prepare(&node.endpoint).await;
     for relay in node.relays.clone() {
         node.endpoint.reserve(relay).await;
     }
@@ -47,11 +50,15 @@ pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> 
     let incoming = node.endpoint.incoming(KASPA_SERVICE.parse()?).await?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("protowire.P2P", tonic_health::ServingStatus::Serving).await;
-    let router = grpc::server().add_service(acceptor.service()).add_service(health_service);
+    let router = grpc::server()
+        .add_service(acceptor.service())
+        .add_service(load::service(context.reporter.clone()))
+        .add_service(health_service);
     let serving = tokio::spawn(router.serve_with_incoming(incoming));
 
     tokio::select! {
-        () = accept(acceptor, callers, context.reporter.clone()) => {}
+        () = accept(acceptor, callers, &rehearsal, context.reporter.clone()) => {}
+        () = rehearsal.follow(&node.endpoint, &context.reporter) => {}
         () = stop::told() => {}
     }
     stop::drain(async {
@@ -96,7 +103,7 @@ impl Callers {
     }
 }
 
-async fn accept(mut acceptor: Acceptor, callers: Callers, reporter: Reporter) {
+async fn accept(mut acceptor: Acceptor, callers: Callers, rehearsal: &Rehearsal, reporter: Reporter) {
     let mut sessions = JoinSet::new();
     loop {
         let inbound = tokio::select! {
@@ -111,6 +118,7 @@ async fn accept(mut acceptor: Acceptor, callers: Callers, reporter: Reporter) {
         let Some(caller) = callers.settle(&peer) else { continue };
         let reason = match inbound {
             Inbound::Ready(ready) => {
+                rehearsal.plays_on(caller.facts());
                 sessions.spawn(keep(ready, caller, reporter.clone()));
                 continue;
             }
@@ -124,11 +132,8 @@ async fn accept(mut acceptor: Acceptor, callers: Callers, reporter: Reporter) {
 async fn keep(mut ready: Session, caller: ConnectInfo, reporter: Reporter) {
     let peer = caller.peer();
     reporter.report(session::ready(peer, &ready, caller.path()));
-    while let Some(event) = ready.next().await {
-        if let Some(event) = session::report(peer, event, caller.path()) {
-            reporter.report(event);
-        }
-    }
+    // A server of ours only keeps sessions: what peers announce is read, and not followed up.
+    while ready.next().await.is_some() {}
     let cause = ready.ended().await.to_string();
     reporter.report(SessionEvent::SessionEnded { peer, cause });
 }

@@ -2,7 +2,7 @@
 
 use libp2p::PeerId;
 use punchline_bridge::Path;
-use punchline_protocol::{LoadReport, Remote, Session, SessionEvent as Happened};
+use punchline_protocol::{Remote, Session};
 
 use crate::report::SessionEvent;
 
@@ -18,24 +18,6 @@ pub(crate) fn ready(peer: PeerId, session: &Session, path: Path) -> SessionEvent
         network: facts.network.to_string(),
         protocol_version: facts.protocol_version.number(),
         user_agent: facts.peer.user_agent.to_string(),
-        path,
-    }
-}
-
-/// What of a session is worth reporting.
-pub(crate) fn report(peer: PeerId, event: Happened, path: Path) -> Option<SessionEvent> {
-    match event {
-        Happened::Load(load) => Some(load_done(peer, &load, path)),
-        Happened::Message(_) | Happened::Addresses(_) | Happened::RoundTrip(_) => None,
-    }
-}
-
-pub(crate) fn load_done(peer: PeerId, load: &LoadReport, path: Path) -> SessionEvent {
-    SessionEvent::LoadDone {
-        peer,
-        bytes: load.bytes,
-        sha256: load.sha256_hex(),
-        ms: load.took.as_millis() as u64,
         path,
     }
 }

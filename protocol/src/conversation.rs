@@ -13,11 +13,11 @@ use crate::{
     admission::LivePeer,
     flows::{ADDRESSES_GIVEN_MAX, AddressQuestion, AnswerError, PingStep, Pings, at_most},
     link::{Link, LinkEnd},
-    load::{self, LoadCount},
     reject::RejectReason,
     session::{EVENTS_MAX, EndCause, SessionEvent, Shared},
     wire::{
-        KaspadMessage, Payload, PayloadKind, ProtocolError, TRANSACTION_IDS_MAX,
+        ConversionError, KaspadMessage, Payload, PayloadKind, ProtocolError, TRANSACTION_ID_BYTES,
+        TRANSACTION_IDS_MAX,
         proto::{
             AddressesMessage, InvTransactionsMessage, PingMessage, PongMessage, RequestAddressesMessage,
         },
@@ -34,7 +34,6 @@ pub(crate) struct Conversation {
     place: LivePeer,
     pings: Pings,
     question: AddressQuestion,
-    load: LoadCount,
 }
 
 impl From<AnswerError> for EndCause {
@@ -64,7 +63,6 @@ impl Conversation {
             place,
             pings: Pings::new(now),
             question: AddressQuestion::asked(now),
-            load: LoadCount::default(),
         }
     }
 
@@ -109,7 +107,7 @@ impl Conversation {
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), EndCause> {
         self.question.handle_timeout(now).map_err(EndCause::Refused)?;
-        match self.pings.handle_timeout(now, load::unmarked(rand::random())) {
+        match self.pings.handle_timeout(now, rand::random()) {
             PingStep::Nothing => Ok(()),
             PingStep::Send { nonce } => self.answer(Payload::Ping(PingMessage { nonce })),
             PingStep::TimedOut => Err(EndCause::PingTimeout),
@@ -144,23 +142,17 @@ impl Conversation {
             Some(Payload::Reject(reject)) => {
                 Err(EndCause::PeerRejected(RejectReason::from_text(reject.reason)))
             }
-            Some(Payload::Ping(PingMessage { nonce })) => self.handle_ping(nonce, now),
+            Some(Payload::Ping(PingMessage { nonce })) => {
+                self.answer(Payload::Pong(PongMessage { nonce }))
+            }
             Some(Payload::Pong(PongMessage { nonce })) => self.handle_pong(nonce, now),
             Some(Payload::RequestAddresses(_)) => self.answer(self.known_addresses()),
             Some(Payload::Addresses(addresses)) => self.handle_addresses(addresses),
-            Some(Payload::InvTransactions(inv)) => self.handle_announcement(inv, now),
+            Some(Payload::InvTransactions(inv)) => self.handle_announcement(inv),
             payload => {
                 self.emit(kind, SessionEvent::Message(Box::new(KaspadMessage { payload, ..message })))
             }
         }
-    }
-
-    fn handle_ping(&mut self, nonce: u64, now: Instant) -> Result<(), EndCause> {
-        if load::is_marked(nonce) && self.shared.facts.peer.user_agent.is_ours() {
-            let report = self.load.boundary(now);
-            report.map_or(Ok(()), |report| self.emit(PayloadKind::Ping, SessionEvent::Load(report)))?;
-        }
-        self.answer(Payload::Pong(PongMessage { nonce }))
     }
 
     fn handle_pong(&mut self, nonce: u64, now: Instant) -> Result<(), EndCause> {
@@ -184,15 +176,12 @@ impl Conversation {
         self.emit(PayloadKind::Addresses, SessionEvent::Addresses(addresses))
     }
 
-    fn handle_announcement(
-        &mut self,
-        inv: InvTransactionsMessage,
-        now: Instant,
-    ) -> Result<(), EndCause> {
+    fn handle_announcement(&self, inv: InvTransactionsMessage) -> Result<(), EndCause> {
         let kind = PayloadKind::InvTransactions;
         at_most(kind, inv.ids.len(), TRANSACTION_IDS_MAX).map_err(EndCause::Refused)?;
-        if self.shared.facts.peer.user_agent.is_ours() {
-            return self.load.absorb(&inv, now).map_err(EndCause::Refused);
+        if let Some(id) = inv.ids.iter().find(|id| id.bytes.len() != TRANSACTION_ID_BYTES) {
+            let illegal = ConversionError::IllegalHashLength(id.bytes.len());
+            return Err(EndCause::Refused(illegal.into()));
         }
         let message = KaspadMessage::new(Payload::InvTransactions(inv));
         self.emit(kind, SessionEvent::Message(Box::new(message)))

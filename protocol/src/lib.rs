@@ -18,12 +18,11 @@
 //! - `link`: a call as two lanes out and a stream in; `conversation` is the loop of a session
 //!   over it, with the keepalive and addresses of `flows` and the queues of `router`;
 //! - [`Session`], [`Node`], [`Acceptor`]: the public face;
-//! - [`load`]: load made of valid messages; [`transport`]: gRPC over a bare byte stream.
+//! - [`transport`]: gRPC over a bare byte stream.
 
 #![forbid(unsafe_code)]
 
 pub mod handshake;
-pub mod load;
 pub mod transport;
 pub mod wire;
 
@@ -49,7 +48,6 @@ pub use flows::{ADDRESSES_ACCEPTED_MAX, ADDRESSES_GIVEN_MAX, ANSWER_TIMEOUT, PIN
 pub use handshake::HandshakeError;
 pub use identity::{Direction, Remote, kaspa_id};
 pub use link::{ANSWERS_MAX, BULK_MAX, CLOSE_LINGER, TransportError};
-pub use load::{LoadError, LoadReport, LoadSender};
 pub use network::{Network, ParseNetworkError};
 pub use node::{CALL_TIMEOUT, DialError, Node, NodeConfig, NodeLimits};
 pub use reject::{REASON_BYTES_MAX, RejectReason};

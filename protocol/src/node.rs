@@ -41,8 +41,7 @@ pub struct NodeConfig {
     pub peer_id_bytes: Vec<u8>,
     /// The protocol version we advertise.
     pub protocol_version: ProtocolVersion,
-    /// What we call ourselves. Without our mark in it, peers of ours do not check our id and
-    /// do not count our loads.
+    /// What we call ourselves. Without our mark in it, peers of ours do not check our id.
     pub user_agent: UserAgent,
     /// Where we tell peers that we can be reached, if anywhere.
     pub advertised: Option<SocketAddr>,

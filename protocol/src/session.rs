@@ -22,7 +22,6 @@ use crate::{
     flows::ANSWER_TIMEOUT,
     identity::{Direction, Remote},
     link::{Lanes, LinkEnd, TransportError},
-    load::{self, LoadReport},
     network::Network,
     reject::RejectReason,
     router::{Route, Router, SubscribeError},
@@ -63,8 +62,6 @@ pub enum SessionEvent {
     Addresses(Vec<SocketAddr>),
     /// The keepalive measured a round trip.
     RoundTrip(Duration),
-    /// A load of the peer has arrived in full.
-    Load(LoadReport),
 }
 
 /// Why a session ended.
@@ -305,10 +302,7 @@ impl SessionHandle {
     /// # Errors
     /// [`PingError`]; a timeout does not end the session.
     pub async fn ping(&self) -> Result<Duration, PingError> {
-        self.ping_with(load::unmarked(rand::random())).await
-    }
-
-    pub(crate) async fn ping_with(&self, nonce: u64) -> Result<Duration, PingError> {
+        let nonce = rand::random();
         let pong = self.shared.expect_pong(nonce)?;
         let sent_at = time::Instant::now();
         let round_trip = async {

@@ -35,6 +35,9 @@ pub const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Most transaction ids in one announcement or request (upstream's number).
 pub const TRANSACTION_IDS_MAX: usize = 131_072;
 
+/// Bytes of a transaction id.
+pub const TRANSACTION_ID_BYTES: usize = 32;
+
 /// The route id that means "by type": upstream's blank route.
 pub const BLANK_ROUTE_ID: u32 = 0;
 

@@ -1,4 +1,4 @@
-//! Honest nodes: handshakes, flows, routes, loads, limits and endings, over real gRPC.
+//! Honest nodes: handshakes, flows, routes, limits and endings, over real gRPC.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,12 +9,16 @@ use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 use bytes::Bytes;
 use punchline_protocol::{
     ADDRESSES_GIVEN_MAX, ADDRESSES_KEPT_MAX, AdmissionLimit, DialError, Direction, EVENTS_MAX, EndCause,
-    HandshakeError, Inbound, KaspadMessage, LoadError, LoadSender, Network, Node, NodeConfig,
-    NodeLimits, PINGS_MAX, Payload, PayloadKind, PingError, ProtocolError, ProtocolVersion,
-    RejectReason, SendError, SessionEvent, kaspa_id, load,
+    HandshakeError, Inbound, KaspadMessage, Network, Node, NodeConfig, NodeLimits, PINGS_MAX, Payload,
+    PayloadKind, PingError, ProtocolError, ProtocolVersion, RejectReason, SendError, SessionEvent,
+    kaspa_id,
     transport::channel,
-    wire::proto::{
-        BlockMessage, InvRelayBlockMessage, PingMessage, RequestRelayBlocksMessage, TransactionMessage,
+    wire::{
+        TRANSACTION_ID_BYTES,
+        proto::{
+            BlockMessage, InvRelayBlockMessage, InvTransactionsMessage, PingMessage,
+            RequestRelayBlocksMessage, TransactionId, TransactionMessage,
+        },
     },
 };
 use tonic::Code;
@@ -215,50 +219,13 @@ async fn more_pings_than_may_be_outstanding_are_refused() {
 }
 
 #[tokio::test]
-async fn both_ends_of_a_load_report_the_same_bytes_and_hash() {
-    let (_host, mut dialled, mut accepted) = pair().await;
-    for (mebibytes, seed) in [(2, 1), (1, 2)] {
-        let sent = soon(load::send(&dialled.handle(), mebibytes, seed)).await.unwrap();
-        let Some(SessionEvent::Load(arrived)) = next_event(&mut accepted).await else {
-            panic!("no load arrived");
-        };
-        assert_eq!(sent.bytes, mebibytes * 1024 * 1024);
-        assert_eq!((sent.bytes, sent.sha256), (arrived.bytes, arrived.sha256));
-    }
-    let back = soon(load::send(&accepted.handle(), 1, 3)).await.unwrap();
-    let Some(SessionEvent::Load(arrived)) = next_event(&mut dialled).await else {
-        panic!("no load came back");
-    };
-    assert_eq!(back.sha256, arrived.sha256);
-}
-
-#[tokio::test]
-async fn a_load_may_go_on_in_steps_and_arrives_as_one() {
+async fn transactions_that_a_node_of_ours_announces_arrive_as_a_message() {
     let (_host, dialled, mut accepted) = pair().await;
-    let handle = dialled.handle();
-    let mut load = LoadSender::new(&handle, 1);
-    soon(load.send_message()).await.unwrap();
-    assert_eq!(load.bytes(), load::MESSAGE_BYTES);
-    soon(load.send_mebibytes(1)).await.unwrap();
-    let sent = soon(load.finish()).await.unwrap();
-    let Some(SessionEvent::Load(arrived)) = next_event(&mut accepted).await else {
-        panic!("no load arrived");
-    };
-    assert_eq!(sent.bytes, 1024 * 1024 + load::MESSAGE_BYTES);
-    assert_eq!((sent.bytes, sent.sha256), (arrived.bytes, arrived.sha256));
-}
-
-#[tokio::test]
-async fn a_load_ends_with_the_session_that_carries_it() {
-    let (_host, dialled, accepted) = pair().await;
-    let handle = dialled.handle();
-    let sending = tokio::spawn(async move { load::send(&handle, 1024, 1).await });
-    let handle = accepted.handle();
-    soon(handle.ping()).await.unwrap();
-    accepted.close();
-    let cause = EndCause::PeerClosed;
-    let outcome = soon(sending).await.unwrap();
-    assert_eq!(outcome, Err(LoadError::Send(SendError(cause))));
+    let ids = (0..3_u8).map(|n| TransactionId { bytes: vec![n; TRANSACTION_ID_BYTES].into() });
+    let inv = Payload::InvTransactions(InvTransactionsMessage { ids: ids.collect() });
+    dialled.handle().send(inv.clone()).await.unwrap();
+    let arrived = Some(SessionEvent::Message(Box::new(KaspadMessage::new(inv))));
+    assert_eq!(next_event(&mut accepted).await, arrived);
 }
 
 // With the clock stopped, time passes only when everybody waits.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use punchline_protocol::{
-    ANSWERS_MAX, EndCause, HandshakeError, Inbound, KaspadMessage, Payload, PayloadKind, ProtocolError,
-    RejectReason, UserAgent, Version,
+    ANSWERS_MAX, ConversionError, EndCause, HandshakeError, Inbound, KaspadMessage, Payload,
+    PayloadKind, ProtocolError, RejectReason, UserAgent, Version,
     transport::channel,
     wire::{
         FILE_DESCRIPTOR_SET, TRANSACTION_IDS_MAX,
@@ -351,6 +351,15 @@ async fn one_transaction_id_too_many_is_rejected() {
         Payload::InvTransactions(InvTransactionsMessage { ids: vec![id; TRANSACTION_IDS_MAX + 1] });
     let (rejects, _) = end_after(KaspadMessage::new(inv)).await;
     assert_eq!(rejects, ["131073 entries in invTransactions, at most 131072 are allowed"]);
+}
+
+#[tokio::test]
+async fn a_transaction_id_that_is_not_32_bytes_long_is_rejected() {
+    let id = TransactionId { bytes: b"short".as_slice().into() };
+    let inv = Payload::InvTransactions(InvTransactionsMessage { ids: vec![id] });
+    let (_, cause) = end_after(KaspadMessage::new(inv)).await;
+    let illegal = ConversionError::IllegalHashLength(5);
+    assert_eq!(cause, EndCause::Refused(illegal.into()));
 }
 
 #[tokio::test]
