@@ -1,15 +1,27 @@
-//! The demo on a terminal: a live timeline, then the table.
+//! The demo on a terminal: a live timeline, then what was measured. All of it fits 80 columns and 24 lines.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
 
 use super::{
     stage::{Actor, Seen},
-    story::Story,
+    story::{Act, Scene, Story},
 };
+use crate::rehearsal::Cue;
 
 pub(super) struct Show {
+    /// What people read; nothing if machines do.
+    out: Box<dyn io::Write + Send>,
     json: bool,
+    /// Lines can be rewritten.
+    terminal: bool,
     colour: bool,
+    /// A line on the terminal that the next one replaces.
+    passing: bool,
+    /// What was told already of what both ends must have seen.
+    told: Vec<Scene>,
 }
 
 const BOLD: &str = "1";
@@ -17,76 +29,155 @@ const DIM: &str = "2";
 const GREEN: &str = "32";
 const RED: &str = "31";
 
+/// Columns of a line that no terminal wraps.
+const COLUMNS: usize = 79;
+
+/// Columns before the text of a line of the timeline.
+const MARGIN: usize = 18;
+
 impl Show {
     pub(super) fn new(json: bool) -> Self {
-        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { json, colour }
-    }
-
-    pub(super) fn title(&self) {
-        self.line(&format!(
-            "{}\n{}\n",
-            self.paint(BOLD, "Two private peers and a relay, three processes on this machine"),
-            self.paint(DIM, "      time  who     what happened")
-        ));
-    }
-
-    /// One line of the timeline, for what matters to a reader.
-    pub(super) fn event(&self, seen: &Seen) {
-        let Some(text) = told(seen) else { return };
-        let time = format!("{:>8.1} ms", seen.at.as_secs_f64() * 1000.0);
-        let colour = match seen.actor {
-            Actor::Relay => "33",
-            Actor::Server => "36",
-            Actor::Client => "35",
+        let terminal = io::stdout().is_terminal() && !json;
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+        let out: Box<dyn io::Write + Send> = match json {
+            true => Box::new(io::sink()),
+            false => Box::new(io::stdout()),
         };
-        let who = self.paint(colour, &format!("{:<6}", seen.actor));
-        self.line(&format!("{}  {who}  {text}", self.paint(DIM, &time)));
+        Self { json, terminal, colour, ..Self::to(out) }
     }
 
-    pub(super) fn verdict(&self, story: &Story) -> anyhow::Result<()> {
+    /// Lines in order, without colours.
+    pub(super) fn to(out: Box<dyn io::Write + Send>) -> Self {
+        let told = Vec::new();
+        Self { out, json: false, terminal: false, colour: false, passing: false, told }
+    }
+
+    /// The same on a terminal.
+    #[cfg(test)]
+    pub(super) fn on_terminal(self) -> Self {
+        Self { terminal: true, colour: true, ..self }
+    }
+
+    pub(super) fn title(&mut self) {
+        self.line(BOLD, "Two private peers and a relay: three processes on this machine");
+    }
+
+    /// What matters to a reader of an event that is in the story already.
+    pub(super) fn event(&mut self, seen: &Seen, story: &Story) {
+        if seen.is(Actor::Server, "stream_traffic") {
+            return self.progress(seen);
+        }
+        if let Some(text) = told(seen, story) {
+            self.entry(seen.at, &seen.actor.to_string(), &text);
+        }
+        for act in Act::MOVED {
+            let scene = Scene::Moved(act);
+            if let Some(moved) = story.moved(act).filter(|_| !self.told.contains(&scene)) {
+                self.told.push(scene);
+                let to = match act {
+                    Act::Second => "moves to the direct path",
+                    Act::Third => "is back on the relay",
+                    _ => "moves to the direct path again",
+                };
+                let after = moved.after.as_millis();
+                self.entry(seen.at, "both", &format!("the stream {to}, {after} ms later"));
+            }
+        }
+    }
+
+    pub(super) fn verdict(&mut self, story: &Story) -> anyhow::Result<()> {
         if self.json {
             return crate::print_line(&story.to_json().to_string());
         }
-        self.line(&format!("\n{}", self.paint(BOLD, "Result")));
-        let (load_bytes, load_took) = story.load();
-        let rate = load_bytes as f64 / (1 << 20) as f64 / load_took.as_secs_f64().max(0.001);
-        for (name, value) in [
-            (
-                "time to first session",
-                format!("{} ms after the circuit", story.time_to_session().as_millis()),
-            ),
-            ("time to direct", format!("{} ms", story.time_to_direct().as_millis())),
-            ("gap of the move", format!("{:.1} ms in the running session", story.gap_ms())),
-            ("load", format!("{} in {} ms, {rate:.1} MiB/s", bytes(load_bytes), load_took.as_millis())),
-            ("sent directly", bytes(story.stream_bytes("sent_direct_bytes"))),
-            ("sent through the relay", bytes(story.stream_bytes("sent_relayed_bytes"))),
-            ("carried by the relay", format!("{} in all, in and out", bytes(story.relay_bytes()))),
-        ] {
-            self.line(&format!("  {name:<24}{value}"));
-        }
-        self.line(&format!("\n{}", self.paint(BOLD, "Claims, each measured")));
+        self.table(story);
+        self.line(BOLD, "Claims, each checked by the counters of all three");
         for claim in story.claims() {
-            let mark = if claim.holds { self.paint(GREEN, "✓") } else { self.paint(RED, "✗") };
-            self.line(&format!("  {mark} {:<42}{}", claim.text, self.paint(DIM, &claim.measured)));
+            let (colour, mark) = if claim.holds { (GREEN, "✓") } else { (RED, "✗") };
+            let mark = self.paint(colour, mark);
+            let measured = self.paint(DIM, &claim.measured);
+            self.put(&format!("  {mark} {:<36}{measured}", claim.text));
         }
-        self.line("");
+        let relay = "punchline relay --listen /ip4/<your IP>/tcp/4001";
+        self.line(BOLD, &format!("Next: {relay}, punchline expose --help"));
         Ok(())
     }
 
+    fn table(&mut self, story: &Story) {
+        let header = format!(
+            "{:<34}{:>11}{:>11}{:>20}",
+            "The stream's moves under load", "client gap", "server gap", "carried after it"
+        );
+        self.line(BOLD, &header);
+        let moves = [
+            (Act::Second, "from the relay to the direct path"),
+            (Act::Third, "back, its connection closed"),
+            (Act::Fourth, "to the direct path again"),
+        ];
+        for (act, what) in moves {
+            let Some(moved) = story.moved(act) else { continue };
+            let gap = |ms: f64| format!("{ms:.1} ms");
+            let (client, server) = (gap(moved.client_gap_ms), gap(moved.server_gap_ms));
+            let carried = bytes(story.carried(act));
+            self.put(&format!("{what:<34}{client:>11}{server:>11}{carried:>20}"));
+        }
+    }
+
     /// The story as far as it went, for machines; people have seen it.
-    pub(super) fn broken_off(&self, story: &Story) -> anyhow::Result<()> {
+    pub(super) fn broken_off(&mut self, story: &Story) -> anyhow::Result<()> {
+        self.clear();
         match self.json {
             true => crate::print_line(&story.to_json().to_string()),
             false => Ok(()),
         }
     }
 
-    fn line(&self, text: &str) {
-        if !self.json {
-            // A reader that went away has seen enough; the exit code tells the rest.
-            let _ = writeln!(io::stdout(), "{text}");
+    /// A line of the timeline.
+    fn entry(&mut self, at: Duration, who: &str, text: &str) {
+        let colour = match who {
+            "relay" => "33",
+            "server" => "36",
+            "client" => "35",
+            _ => BOLD,
+        };
+        let time = self.paint(DIM, &format!("{:>6.2} s", at.as_secs_f64()));
+        let who = self.paint(colour, &format!("{who:<6}"));
+        let text = cut(text, COLUMNS - MARGIN);
+        self.put(&format!("{time}  {who}  {text}"));
+    }
+
+    /// How far the load is, on a line that the next one replaces.
+    fn progress(&mut self, seen: &Seen) {
+        if !self.terminal {
+            return;
         }
+        let text = format!(
+            "{:>6.2} s  load    received {} through the relay, {} directly",
+            seen.at.as_secs_f64(),
+            bytes(seen.number("received_relayed_bytes")),
+            bytes(seen.number("received_direct_bytes"))
+        );
+        self.clear();
+        let text = self.paint(DIM, &cut(&text, COLUMNS));
+        // As for every line here: a reader that went away has seen enough.
+        let _ = write!(self.out, "{text}").and_then(|()| self.out.flush());
+        self.passing = true;
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.passing) {
+            let _ = write!(self.out, "\r\x1b[2K");
+        }
+    }
+
+    fn line(&mut self, code: &str, text: &str) {
+        let text = self.paint(code, text);
+        self.put(&text);
+    }
+
+    fn put(&mut self, text: &str) {
+        self.clear();
+        // A reader that went away has seen enough; the exit code tells the rest.
+        let _ = writeln!(self.out, "{text}");
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
@@ -94,70 +185,49 @@ impl Show {
     }
 }
 
-fn told(seen: &Seen) -> Option<String> {
-    let peer = short(seen.text("peer"));
-    let text = match seen.name() {
-        "listening" => format!("listens on {}", seen.text("address")),
-        "candidate_found" => format!("is seen from outside as {}", seen.text("address")),
-        "reservation_held" => {
-            let limit = match seen.number("circuit_bytes_max") {
-                0 => "without a limit".to_owned(),
-                limit => format!("up to {}", bytes(limit)),
-            };
-            format!("holds a reservation: reachable through the relay, {limit} a circuit")
+/// An event in words, if a reader wants it. What both ends tell is told when both have.
+fn told(seen: &Seen, story: &Story) -> Option<String> {
+    let first = |name| story.first(seen.actor, name).is_some_and(|first| first.at == seen.at);
+    let text = match (seen.actor, seen.name()) {
+        (Actor::Relay, "listening") if first("listening") => {
+            format!("listens on {}", seen.text("address"))
         }
-        "circuit_opened" => {
-            format!("introduces {} to {}", short(seen.text("source")), short(seen.text("destination")))
+        (Actor::Server, "reservation_held") if first("reservation_held") => {
+            "holds a reservation: it is reachable through the relay".to_owned()
         }
-        "circuit_closed" => "has its circuit back: nobody uses it any more".to_owned(),
-        "connection_opened" if seen.text("path") == "relayed" => {
-            format!("connects to {peer} through the relay")
+        (Actor::Client, "session_ready") => {
+            format!("Version, Verack, Ready {}; a load begins", way(seen.text("path")))
         }
-        "connection_opened" if seen.actor == Actor::Client && seen.text("direction") == "outbound" => {
-            return None;
+        (Actor::Demo, _) if seen.is_cue(Cue::AllowUpgrades) => {
+            let act = if story.has(Scene::Moved(Act::Third)) { Act::Third } else { Act::First };
+            format!("{} went through the relay: the two may punch now", bytes(story.carried(act)))
         }
-        "session_ready" => format!(
-            "Version, Verack, Ready with {peer}: {} session, protocol {}",
-            seen.text("path"),
-            seen.number("protocol_version")
-        ),
-        "upgrade_succeeded" => format!(
-            "punched through: {peer} is direct over {} after {} ms, attempt {}",
-            seen.text("transport"),
-            seen.number("took_ms"),
-            seen.number("attempts")
-        ),
-        "stream_moved" => format!(
-            "the session moves from the {} to the {} path, gap {:.1} ms",
-            seen.text("from"),
-            seen.text("to"),
-            seen.event.get("gap_ms").and_then(serde_json::Value::as_f64).unwrap_or_default()
-        ),
-        "upgrade_failed" => format!("could not punch through to {peer}: {}", seen.text("reason")),
-        "load_done" => format!(
-            "{} {} on the {} path in {} ms, SHA-256 {}",
-            if seen.actor == Actor::Client { "sent" } else { "received" },
-            bytes(seen.number("bytes")),
-            seen.text("path"),
-            seen.number("ms"),
-            seen.text("sha256").get(..12).unwrap_or_default()
-        ),
-        "dial_failed" | "handshake_failed" => format!("failed: {}", seen.text("reason")),
-        "stopped" => "stopped".to_owned(),
+        (Actor::Demo, _) if seen.is_cue(Cue::CloseDirect) => {
+            "has the client close the direct connection, in mid-load".to_owned()
+        }
+        // Told to stop, they lose what they had.
+        (Actor::Server | Actor::Client, _) if story.is_over() => return None,
+        (_, "upgrade_failed") => format!("could not punch: {}", seen.text("reason")),
+        (_, "dial_failed" | "handshake_failed") => format!("failed: {}", seen.text("reason")),
+        (_, "reservation_lost") => format!("lost its reservation: {}", seen.text("cause")),
         _ => return None,
     };
     Some(text)
 }
 
-/// The end of a peer id: all of ours begin alike.
-fn short(peer: &str) -> String {
-    match peer.len().checked_sub(6).and_then(|from| peer.get(from..)) {
-        Some(end) => format!("…{end}"),
-        None => peer.to_owned(),
+/// At most so many columns of a line.
+fn cut(text: &str, columns: usize) -> String {
+    match text.chars().count() <= columns {
+        true => text.to_owned(),
+        false => text.chars().take(columns - 1).chain(['…']).collect(),
     }
 }
 
-fn bytes(count: u64) -> String {
+fn way(path: &str) -> &'static str {
+    if path == "direct" { "directly" } else { "through the relay" }
+}
+
+pub(super) fn bytes(count: u64) -> String {
     match count {
         0..1024 => format!("{count} bytes"),
         1024..1_048_576 => format!("{:.1} KiB", count as f64 / 1024.0),

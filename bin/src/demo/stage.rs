@@ -10,14 +10,14 @@ use std::{
 
 use anyhow::Context as _;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader},
+    process::{Child, ChildStdin, Command},
     sync::mpsc,
 };
 
-use crate::{identity, stop::DRAIN_DEADLINE};
+use crate::{identity, rehearsal::Cue, stop::DRAIN_DEADLINE};
 
 /// Events of all processes that wait for the story; a process that says more waits itself.
 const EVENTS_MAX: usize = 1024;
@@ -35,6 +35,8 @@ pub(super) enum Actor {
     Relay,
     Server,
     Client,
+    /// The demo itself, which tells the others what to do.
+    Demo,
 }
 
 impl fmt::Display for Actor {
@@ -43,6 +45,7 @@ impl fmt::Display for Actor {
             Self::Relay => "relay",
             Self::Server => "server",
             Self::Client => "client",
+            Self::Demo => "demo",
         })
     }
 }
@@ -56,7 +59,27 @@ pub(super) struct Seen {
     pub(super) event: Value,
 }
 
+/// The name of the event by which the demo says that it told somebody something.
+const CUE: &str = "cue";
+
+/// The demo tells the others to stop.
+const CURTAIN: &str = "stop";
+
 impl Seen {
+    pub(super) fn is(&self, actor: Actor, name: &str) -> bool {
+        self.actor == actor && self.name() == name
+    }
+
+    /// The demo gave this cue.
+    pub(super) fn is_cue(&self, cue: Cue) -> bool {
+        self.is(Actor::Demo, CUE) && self.text(CUE) == cue.line()
+    }
+
+    /// The demo told the others to stop.
+    pub(super) fn is_curtain(&self) -> bool {
+        self.is(Actor::Demo, CUE) && self.text(CUE) == CURTAIN
+    }
+
     pub(super) fn name(&self) -> &str {
         self.text("event")
     }
@@ -67,6 +90,10 @@ impl Seen {
 
     pub(super) fn number(&self, field: &str) -> u64 {
         self.event.get(field).and_then(Value::as_u64).unwrap_or_default()
+    }
+
+    pub(super) fn float(&self, field: &str) -> f64 {
+        self.event.get(field).and_then(Value::as_f64).unwrap_or_default()
     }
 }
 
@@ -81,6 +108,7 @@ pub(super) struct Stage {
     program: PathBuf,
     began: Instant,
     running: Vec<(Actor, Child)>,
+    told: Vec<(Actor, ChildStdin)>,
     heard: (mpsc::Sender<Heard>, mpsc::Receiver<Heard>),
     silent: Vec<Actor>,
     last: VecDeque<Seen>,
@@ -94,6 +122,7 @@ impl Stage {
             program: std::env::current_exe().context("cannot find this program's own file")?,
             began: Instant::now(),
             running: Vec::new(),
+            told: Vec::new(),
             heard: mpsc::channel(EVENTS_MAX),
             silent: Vec::new(),
             last: VecDeque::new(),
@@ -110,7 +139,7 @@ impl Stage {
         command.args(["--assume-global", "127.0.0.0/8", "--events", "-"]);
         command.arg("--identity").arg(identity).args(arguments);
         if actor != Actor::Relay {
-            command.args(["--network", "simnet"]);
+            command.args(["--network", "simnet", "--rehearse"]);
         }
         // The operator's own settings are not part of the story.
         for (name, _) in std::env::vars_os() {
@@ -121,14 +150,35 @@ impl Stage {
                 command.env_remove(name);
             }
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot run the {actor}"))?;
         if let (Some(events), Some(log)) = (child.stdout.take(), child.stderr.take()) {
             tokio::spawn(listen(actor, self.began, events, self.heard.0.clone()));
             tokio::spawn(overhear(actor, log, self.heard.0.clone()));
         }
+        self.told.extend(child.stdin.take().map(|told| (actor, told)));
         self.running.push((actor, child));
         Ok(peer.to_string())
+    }
+
+    /// Tells the `actors` to do something; what the story is to know of it.
+    pub(super) async fn cue(&mut self, actors: &[Actor], cue: Cue) -> anyhow::Result<Seen> {
+        let line = format!("{}\n", cue.line());
+        for (actor, told) in self.told.iter_mut().filter(|(actor, _)| actors.contains(actor)) {
+            let sent = told.write_all(line.as_bytes()).await;
+            sent.with_context(|| format!("the {actor} does not listen any more"))?;
+        }
+        Ok(self.say(cue.line()))
+    }
+
+    /// The demo is about to tell everybody to stop.
+    pub(super) fn curtain(&self) -> Seen {
+        self.say(CURTAIN)
+    }
+
+    fn say(&self, cue: &str) -> Seen {
+        let event = json!({ "event": CUE, "cue": cue });
+        Seen { actor: Actor::Demo, at: self.began.elapsed(), event }
     }
 
     /// The next event of any process.

@@ -21,7 +21,13 @@ async fn two_demos_at_once_both_print_one_json_object_that_says_ok() -> Result<(
         assert_eq!(story["ok"], true);
         let claims = story["claims"].as_array().unwrap();
         assert!(!claims.is_empty() && claims.iter().all(|claim| claim["holds"] == true));
-        assert!(story["bytes"]["sent_direct"].as_u64() >= Some(16 << 20), "{}", story["bytes"]);
+        assert!(story["bytes"]["sent_direct"].as_u64() >= Some(32 << 20), "{}", story["bytes"]);
+        let moves = story["moves"].as_array().unwrap();
+        let to: Vec<_> = moves.iter().map(|moved| moved["to"].as_str()).collect();
+        assert_eq!(to, [Some("direct"), Some("relayed"), Some("direct")], "{story}");
+        let gaps = moves.iter().flat_map(|moved| [&moved["client_gap_ms"], &moved["server_gap_ms"]]);
+        let worst = gaps.filter_map(Value::as_f64).fold(0.0, f64::max);
+        assert_eq!(story["gap_ms"].as_f64(), Some(worst), "{story}");
         assert!(output.stdout.ends_with(b"}\n"));
     }
     assert!(world.files()?.is_empty(), "the demo uses identities of its own");
@@ -34,7 +40,9 @@ async fn the_demo_ticks_every_claim() -> Result<()> {
     let output = world.quiet("demo", "unused")?.output(DONE).await?;
     assert!(output.status.success(), "{output:?}");
     let told = String::from_utf8(output.stdout)?;
-    assert!(told.matches('✓').count() >= 6 && !told.contains('✗'), "{told}");
+    assert!(told.matches('✓').count() == 7 && !told.contains('✗'), "{told}");
     assert!(!told.contains('\u{1b}'), "no colours in a pipe");
+    assert!(told.lines().all(|line| line.chars().count() < 80), "{told}");
+    assert!(told.lines().count() <= 24, "{told}");
     Ok(())
 }
