@@ -87,7 +87,7 @@ impl Rehearsal {
     /// Before the node meets anybody.
     pub(crate) async fn prepare(&self, endpoint: &Endpoint) {
         if self.on {
-            allow_upgrades(endpoint, false).await;
+            endpoint.allow_upgrades(false).await;
         }
     }
 
@@ -120,8 +120,8 @@ impl Rehearsal {
     async fn take(&self, cue: Cue, endpoint: &Endpoint, reporter: &Reporter) {
         let stream = self.stream().clone();
         match (cue, stream) {
-            (Cue::AllowUpgrades, _) => allow_upgrades(endpoint, true).await,
-            (Cue::HoldUpgrades, _) => allow_upgrades(endpoint, false).await,
+            (Cue::AllowUpgrades, _) => endpoint.allow_upgrades(true).await,
+            (Cue::HoldUpgrades, _) => endpoint.allow_upgrades(false).await,
             (Cue::EndLoad, _) => drop(self.end_load.send_replace(true)),
             (Cue::CloseDirect, Some(stream)) => {
                 let on = stream.carrying();
@@ -134,11 +134,6 @@ impl Rehearsal {
             (Cue::CloseDirect | Cue::ReportTraffic, None) => tracing::warn!("there is no session yet"),
         }
     }
-}
-
-/// Whether the node may punch holes.
-async fn allow_upgrades(endpoint: &Endpoint, allowed: bool) {
-    let _ = (endpoint, allowed);
 }
 
 #[cfg(test)]
