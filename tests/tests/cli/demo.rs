@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::world::{SOON, World};
+use crate::world::{LISTEN, SOON, STOP, World};
 
 /// For a whole demo on a machine that is busy with others.
 const DONE: Duration = SOON.saturating_mul(8);
@@ -44,5 +44,30 @@ async fn the_demo_ticks_every_claim() -> Result<()> {
     assert!(!told.contains('\u{1b}'), "no colours in a pipe");
     assert!(told.lines().all(|line| line.chars().count() < 80), "{told}");
     assert!(told.lines().count() <= 24, "{told}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rehearsal_ends_with_its_demo_and_nothing_else_reads_standard_input() -> Result<()> {
+    let world = World::new()?;
+    let (_relay, relay) = world.relay(&[]).await?;
+    // Standard input is at its end from the start.
+    let mut plain = world.server(&relay, &[]).await?;
+    let args = ["--relay", &relay, "--listen", LISTEN, "--rehearse"];
+    let output = world.quiet("server", "rehearsing")?.args(args).output(SOON).await?;
+    assert!(output.status.success(), "{output:?}");
+    // The other one had the same input for longer, and runs on.
+    assert!(plain.terminate(STOP).await?.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_flag_of_the_demo_is_not_offered_to_people() -> Result<()> {
+    let world = World::new()?;
+    for command in ["server", "client"] {
+        let output = world.bare()?.args([command, "--help"]).output(SOON).await?;
+        assert!(output.status.success(), "{output:?}");
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("rehearse"), "{output:?}");
+    }
     Ok(())
 }
