@@ -16,7 +16,7 @@ use punchline_protocol::{
     wire::{
         TRANSACTION_ID_BYTES,
         proto::{
-            BlockMessage, InvRelayBlockMessage, InvTransactionsMessage, PingMessage,
+            BlockMessage, InvRelayBlockMessage, InvTransactionsMessage, PingMessage, PongMessage,
             RequestRelayBlocksMessage, TransactionId, TransactionMessage,
         },
     },
@@ -189,11 +189,22 @@ async fn an_advertised_address_reaches_the_others_book() {
     assert_eq!(host.node.addresses().sample(2), [advertised]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_ping_measures_a_round_trip() {
-    let (_host, dialled, accepted) = pair().await;
-    assert!(soon(dialled.handle().ping()).await.is_ok());
-    assert!(soon(accepted.handle().ping()).await.is_ok());
+    let mut host = Host::start("host", node("host"));
+    let (mut slow, session) = raw_session(&mut host, "slow").await;
+    let answer = async {
+        loop {
+            if let Some(Payload::Ping(PingMessage { nonce })) = slow.hear().await {
+                // With the clock stopped, only this takes time.
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                return slow.say(Payload::Pong(PongMessage { nonce })).await;
+            }
+        }
+    };
+    let handle = session.handle();
+    let (round_trip, ()) = tokio::join!(handle.ping(), answer);
+    assert_eq!(round_trip.unwrap().as_secs(), 3);
 }
 
 #[tokio::test(start_paused = true)]

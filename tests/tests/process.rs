@@ -1,9 +1,12 @@
 //! The process harness, proven with shell scripts before it judges the product.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use futures::FutureExt as _;
 use punchline_tests::process::{EVENTS_MAX, Launch, Place, Program, ProgramError};
+use rustix::process::{Pid, Signal, kill_process};
 
 #[tokio::test]
 async fn an_event_seen_before_the_wait_is_returned() -> Result<()> {
@@ -16,9 +19,18 @@ async fn an_event_seen_before_the_wait_is_returned() -> Result<()> {
 
 #[tokio::test]
 async fn an_event_to_come_is_waited_for() -> Result<()> {
-    let program =
-        script(r#"cat /proc/self/stat > /dev/null; echo '{"event":"listening"}'; exec sleep 60"#)?;
+    let script = r#"
+        sleep 60 > /dev/null 2>&1 &
+        trap 'echo "{\"event\":\"held\"}"; kill $!; exit 0' TERM
+        echo '{"event":"listening"}'
+        wait"#;
+    let program = self::script(script)?;
     program.wait_for("listening", |_| true, SOON).await?;
+    let mut waiting = pin!(program.wait_for("held", |_| true, SOON));
+    ensure!(waiting.as_mut().now_or_never().is_none(), "it is not there yet");
+    let pid = program.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+    kill_process(pid.context("it runs")?, Signal::TERM)?;
+    waiting.await?;
     Ok(())
 }
 

@@ -257,11 +257,13 @@ async fn each_direction_may_end_at_any_moment_while_connections_are_lost() {
     let seed = rand::random::<u32>().into();
     let mut rng = Rng::with_seed(seed);
     println!("half-closes: seed {seed}");
+    let mut moves = 0;
     for _ in 0..10 {
         let totals = [rng.u64(0..4 << 20), rng.u64(0..4 << 20)];
         let ends = Ends::direct(config(TCP)).await;
-        transfer("half-closes", ends, totals, 256 << 10, rng.u32(..).into()).await;
+        moves += transfer("half-closes", ends, totals, 256 << 10, rng.u32(..).into()).await;
     }
+    assert!(moves >= 10, "only {moves} moves");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -340,14 +342,15 @@ async fn a_stream_without_any_path_fails_at_both_ends_when_patience_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_shuts_down_in_order_ends_its_streams_at_once_over_tcp_and_quic() {
+async fn a_peer_that_shuts_down_in_order_ends_its_streams_within_5_s_over_tcp_and_quic() {
     for listen in [TCP, QUIC] {
         let Ends { mut near, server, far: _far, client: _client, .. } =
             Ends::direct(config(listen)).await;
         let began = Instant::now();
         server.endpoint.shutdown().await;
         let error = within("the end", near.read_to_end(&mut Vec::new())).await.unwrap_err();
-        // Its word, or, if the connection was gone before that, our own conclusion.
+        // Its word, or, if the connection was gone before that, our own conclusion after
+        // `Deadlines::absence`: the connection does not wait for the word to arrive.
         let told = [std::io::ErrorKind::ConnectionReset, std::io::ErrorKind::ConnectionAborted];
         assert!(told.contains(&error.kind()), "{listen}: {error}");
         assert!(began.elapsed() < Duration::from_secs(5), "{listen}: {:?}", began.elapsed());

@@ -4,8 +4,8 @@ use punchline_bridge::{Event, Events, event::StreamEnd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{
-    Node, QUIC, QUIC6, TCP, TCP6, config, exchange, pair, relay_config, service, through_a_relay, until,
-    within,
+    Node, QUIC, QUIC6, TCP, TCP6, config, exchange, pair, relay_config, service, through_a_relay_with,
+    unpunchable, until, within,
 };
 
 /// How the next stream ended, and its bytes: sent direct and relayed, received direct and relayed.
@@ -79,7 +79,7 @@ async fn each_direction_closes_by_itself_over_quic() {
 }
 
 #[tokio::test]
-async fn a_dropped_stream_ends_at_the_peer() {
+async fn a_dropped_stream_is_reset_at_the_peer() {
     for listen in [TCP, QUIC] {
         let server = Node::start(config(listen)).await;
         let mut incoming = server.endpoint.incoming(service()).await.unwrap();
@@ -89,9 +89,8 @@ async fn a_dropped_stream_ends_at_the_peer() {
         let mut far = within("the stream", incoming.next()).await.unwrap();
         drop(near);
         let mut rest = Vec::new();
-        // Over TCP and QUIC alike the end may look like an end of file or like an error.
-        let _ = within("the end", far.read_to_end(&mut rest)).await;
-        assert_eq!(rest, b"");
+        let error = within("the end", far.read_to_end(&mut rest)).await.unwrap_err();
+        assert_eq!((error.kind(), &rest[..]), (std::io::ErrorKind::ConnectionReset, &b""[..]));
         assert_eq!(closed(&mut client.events).await, (StreamEnd::Dropped, [0; 4]));
     }
 }
@@ -103,7 +102,8 @@ async fn the_end_of_a_stream_tells_its_bytes_by_path() {
     assert_eq!(closed(&mut client.events).await, (StreamEnd::Finished, [1000, 0, 1000, 0]));
     assert_eq!(closed(&mut server.events).await, (StreamEnd::Finished, [1000, 0, 1000, 0]));
 
-    let (_relay, mut server, mut client) = through_a_relay(relay_config(TCP)).await;
+    let relayed = through_a_relay_with(relay_config(TCP), unpunchable(TCP)).await;
+    let (_relay, mut server, mut client) = relayed;
     exchange(client.open(server.id()).await, &[7; 1000]).await;
     assert_eq!(closed(&mut client.events).await, (StreamEnd::Finished, [0, 1000, 0, 1000]));
     assert_eq!(closed(&mut server.events).await, (StreamEnd::Finished, [0, 1000, 0, 1000]));

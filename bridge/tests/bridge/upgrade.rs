@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use punchline_bridge::{Event, Events, Path, PeerId, error::CloseCause};
 
-use crate::world::{Node, QUIC, TCP, config, exchange, relay_config, through_a_relay, until, within};
+use crate::world::{
+    Node, QUIC, TCP, config, exchange, relay_config, through_a_relay, through_a_relay_with, until,
+    within,
+};
 
 /// Waits until `wanted` is reached directly: milliseconds it took, and punches.
 async fn upgraded(events: &mut Events, wanted: PeerId) -> (u64, u32) {
@@ -41,16 +44,25 @@ async fn a_relayed_connection_becomes_direct_over_quic() {
 
 #[tokio::test]
 async fn with_both_paths_alive_a_thousand_of_a_thousand_streams_go_direct() {
-    let (_relay, server, mut client) = through_a_relay(relay_config(TCP)).await;
-    // Kept open, so that the relayed connection stays in use and could be chosen.
-    let relayed = client.open(server.id()).await;
+    let mut patient = config(TCP);
+    // No stream uses the relayed connection soon, and still it could be chosen.
+    patient.deadlines.relayed_grace = Duration::from_secs(3600);
+    let (_relay, server, mut client) = through_a_relay_with(relay_config(TCP), patient).await;
+    let first = client.open(server.id()).await;
+    let relayed = first.facts().carrying().connection;
+    assert!(!first.path().is_direct());
     upgraded(&mut client.events, server.id()).await;
     for _ in 0..20 {
         let streams = join_all((0..50).map(|_| client.open(server.id()))).await;
         assert!(streams.iter().all(|stream| stream.path() == Path::Direct));
         join_all(streams.into_iter().map(|stream| exchange(stream, b"hello"))).await;
     }
-    exchange(relayed, b"still alive").await;
+    exchange(first, b"still alive").await;
+    while let Some(event) = client.events.next().now_or_never() {
+        let closed =
+            matches!(event, Some(Event::ConnectionClosed { connection, .. }) if connection == relayed);
+        assert!(!closed, "there was one path only: {event:?}");
+    }
 }
 
 #[tokio::test]
@@ -66,12 +78,16 @@ async fn the_unused_relayed_connection_is_closed_and_the_reservation_stays() {
     let relayed = client.open(server.id()).await;
     upgraded(&mut client.events, server.id()).await;
     drop(relayed);
-    let cause = until(&mut client.events, "the end of the relayed connection", |event| match event {
-        Event::ConnectionClosed { path: Path::Relayed { .. }, cause, .. } => Some(cause.clone()),
-        _ => None,
-    })
-    .await;
-    assert!(matches!(cause, CloseCause::Unused | CloseCause::Peer), "{cause:?}");
+    let mut causes = Vec::new();
+    for events in [&mut client.events, &mut server.events] {
+        let cause = until(events, "the end of the relayed connection", |event| match event {
+            Event::ConnectionClosed { path: Path::Relayed { .. }, cause, .. } => Some(cause.clone()),
+            _ => None,
+        });
+        causes.push(cause.await);
+    }
+    // The other may hear of it before its own grace is over.
+    assert!(causes.iter().any(|cause| matches!(cause, CloseCause::Unused)), "{causes:?}");
     assert_eq!(client.open(server.id()).await.path(), Path::Direct);
     let third = Node::start(config(TCP)).await;
     third.endpoint.add_addresses(server.id(), vec![circuit]).await;

@@ -1,9 +1,9 @@
 //! Layers of settings: flags, environment, file, defaults; seen by where a server listens.
 
 use anyhow::{Result, ensure};
-use punchline_tests::process::{Launch, Program};
+use punchline_tests::process::Launch;
 
-use crate::world::{NO_PEER, NO_RELAY, SOON, World, refused};
+use crate::world::{NO_PEER, NO_RELAY, SOON, STOP, World, refused};
 
 const FILE: &str = r#"
 listen = "/ip4/127.0.0.5/tcp/0"
@@ -15,17 +15,19 @@ fn on(host: u8) -> String {
     format!("/ip4/127.0.0.{host}/tcp/0")
 }
 
-/// Starts a server and waits until it listens on each of these loopback addresses; it may not on others.
-async fn listens(launch: Launch, hosts: &[u8]) -> Result<Program> {
-    let program = launch.spawn()?;
+/// Starts a server, waits until it listens on each of these loopback addresses, and stops it; in all its
+/// life it may not have listened on others.
+async fn listens(launch: Launch, hosts: &[u8]) -> Result<()> {
+    let mut program = launch.spawn()?;
     for host in hosts {
         let there = format!("/ip4/127.0.0.{host}/");
         let is_there = |address: &str| address.starts_with(&there);
         program.wait_for("listening", |event| event.text("address").is_some_and(is_there), SOON).await?;
     }
+    program.terminate(STOP).await?;
     let count = program.events().iter().filter(|event| event.name() == "listening").count();
     ensure!(count == hosts.len(), "{}", program.report());
-    Ok(program)
+    Ok(())
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A sidecar that dies takes its connections with it at once, and one that comes back serves at once.
 
 use std::{
+    io::ErrorKind,
     net::TcpListener,
     time::{Duration, Instant},
 };
@@ -94,8 +95,17 @@ async fn an_exposer_killed_in_the_middle_of_a_transfer_resets_local_sockets_too(
     let mut into = vec![0; 8 << 20];
     timeout(SOON, read.read_exact(&mut into)).await??;
     first.program.kill().await?;
-    let over = async { while let Ok(1..) = read.read(&mut into).await {} };
-    timeout(NOTICED, over).await.with_context(|| forward.program.report())?;
+    let over = async {
+        loop {
+            match read.read(&mut into).await {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) => return Some(error.kind()),
+            }
+        }
+    };
+    let end = timeout(NOTICED, over).await.with_context(|| forward.program.report())?;
+    assert_eq!(end, Some(ErrorKind::ConnectionReset), "no end in order: {}", forward.program.report());
     timeout(NOTICED, writing).await??;
     Ok(())
 }

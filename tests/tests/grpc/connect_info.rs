@@ -6,7 +6,9 @@ use std::{
 };
 
 use futures::FutureExt;
-use punchline_bridge::{Config, Event, Events, Path, StreamId, grpc::ConnectInfo, path::Direction};
+use punchline_bridge::{
+    Config, Event, Events, Path, StreamId, config::Upgrades, grpc::ConnectInfo, path::Direction,
+};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -53,7 +55,8 @@ async fn agree(way: Way) -> SocketAddr {
 
 #[tokio::test]
 async fn a_conversation_begun_through_the_relay_goes_on_directly_without_a_gap() {
-    let config = Config { global: loopback_is_global(), ..Way::Relayed.config() };
+    let (global, upgrades) = (loopback_is_global(), Upgrades::AtOnce);
+    let config = Config { global, upgrades, ..Way::Relayed.config() };
     let mut world = World::with(Way::Relayed, config, Handle::current()).await;
     let (mut here, mut there) = (world.client.events(), world.server.node.events());
     let mut client = world.test_client().await;

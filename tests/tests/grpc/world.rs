@@ -5,6 +5,7 @@ use std::{fmt::Display, future::IntoFuture, sync::Arc, time::Duration};
 use punchline_bridge::{
     Config, Endpoint, Event, Events, Keypair, Multiaddr, Path, RelayAddr, Service, StreamFacts,
     addr::GlobalScope,
+    config::Upgrades,
     error::OpenError,
     grpc::{self, Connector},
     relay::{External, Relay, RelayConfig},
@@ -69,7 +70,7 @@ fn keypair(seed: u8) -> Keypair {
 pub(crate) enum Way {
     Tcp,
     Quic,
-    /// Over TCP to the relay. Loopback addresses are not offered for a hole punch unless a test says so.
+    /// Over TCP to the relay, and never any other way unless a test allows hole punches.
     Relayed,
 }
 
@@ -83,7 +84,8 @@ impl Way {
     }
 
     pub(crate) fn config(self) -> Config {
-        let mut config = Config { listen: vec![self.listen()], ..Config::default() };
+        let upgrades = if self == Self::Relayed { Upgrades::WhenTold } else { Upgrades::AtOnce };
+        let mut config = Config { listen: vec![self.listen()], upgrades, ..Config::default() };
         config.streams.patience = PATIENCE;
         config
     }
