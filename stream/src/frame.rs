@@ -90,6 +90,16 @@ pub enum Frame {
     Ping,
     /// It is.
     Pong,
+    /// Please keep to `limit` although you were allowed more.
+    Lower {
+        /// First offset that should not be sent, unless it was already.
+        limit: u64,
+    },
+    /// Nothing from `limit` on will be sent, unless it is allowed anew.
+    Lowered {
+        /// The lower limit; above the one asked for if more was sent already.
+        limit: u64,
+    },
 }
 
 /// The first words of a stream.
@@ -163,6 +173,10 @@ pub enum Kind {
     Ping = 11,
     /// PONG.
     Pong = 12,
+    /// LOWER.
+    Lower = 13,
+    /// LOWERED.
+    Lowered = 14,
 }
 
 impl Frame {
@@ -181,6 +195,8 @@ impl Frame {
             Self::Done => Kind::Done,
             Self::Ping => Kind::Ping,
             Self::Pong => Kind::Pong,
+            Self::Lower { .. } => Kind::Lower,
+            Self::Lowered { .. } => Kind::Lowered,
         }
     }
 
@@ -213,8 +229,9 @@ impl Frame {
                 out.put_u64(*received);
                 out.put_u64(*limit);
             }
-            Self::Blocked { limit: offset } | Self::Fin { offset } | Self::FinAck { offset } => {
-                out.put_u64(*offset);
+            Self::Fin { offset } | Self::FinAck { offset } => out.put_u64(*offset),
+            Self::Blocked { limit } | Self::Lower { limit } | Self::Lowered { limit } => {
+                out.put_u64(*limit);
             }
             Self::Reset { code } => out.put_u16((*code).into()),
             Self::Data { .. } | Self::Done | Self::Ping | Self::Pong => {}

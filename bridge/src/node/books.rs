@@ -2,14 +2,18 @@
 
 use std::{
     collections::HashMap,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
+
+use libp2p::PeerId;
 
 use super::tombstones::Tombstones;
 use crate::{
     event::StreamEnd,
     stream::{
         Handle, StreamKey,
+        budget::{BUDGET_BYTES_DEFAULT, Budget},
         frame::Code,
         machine::{Farewell, StreamError},
     },
@@ -33,9 +37,15 @@ pub(super) struct Live {
     pub(super) announced: bool,
 }
 
+/// What the streams of one peer may hold together of what all may hold: a quarter.
+const PEER_BUDGET_BYTES: u64 = BUDGET_BYTES_DEFAULT / 4;
+
 /// All streams of this node. Bounded by the engine's limit of streams per peer and of connections.
 pub(super) struct Books {
     live: HashMap<StreamKey, Live>,
+    budget: Arc<Budget>,
+    /// The share of each peer that has streams.
+    shares: HashMap<PeerId, Weak<Budget>>,
     ended: Tombstones,
     refused: Tombstones,
 }
@@ -44,6 +54,8 @@ impl Default for Books {
     fn default() -> Self {
         Self {
             live: HashMap::new(),
+            budget: Budget::new(BUDGET_BYTES_DEFAULT),
+            shares: HashMap::new(),
             ended: Tombstones::new(ENDED_MAX, ENDED_PER_PEER_MAX),
             refused: Tombstones::new(REFUSED_MAX, REFUSED_PER_PEER_MAX),
         }
@@ -57,6 +69,17 @@ impl Books {
 
     pub(super) fn get_mut(&mut self, key: StreamKey) -> Option<&mut Live> {
         self.live.get_mut(&key)
+    }
+
+    /// What the streams of a peer hold memory from.
+    pub(super) fn budget_of(&mut self, peer: PeerId) -> Arc<Budget> {
+        if let Some(share) = self.shares.get(&peer).and_then(Weak::upgrade) {
+            return share;
+        }
+        self.shares.retain(|_, share| share.strong_count() > 0);
+        let share = self.budget.share(PEER_BUDGET_BYTES);
+        self.shares.insert(peer, Arc::downgrade(&share));
+        share
     }
 
     /// Takes a stream that said its last word out of the books.

@@ -25,7 +25,6 @@ use crate::{
     service::Service,
     stream::{
         Ask, Carrying, Handle, Meter, NearlySpent, Note, Pulse, Stream, StreamId, StreamKey,
-        budget::{BUDGET_BYTES_DEFAULT, Budget},
         frame::Code,
         machine::{self, Farewell, LegId, Machine, StreamError},
     },
@@ -73,7 +72,6 @@ pub(super) struct Legs {
     pub(super) requests: Requests,
     pub(super) ends: HashMap<ConnectionId, Ends>,
     pub(super) stream_config: Arc<machine::Config>,
-    pub(super) budget: Arc<Budget>,
     // Unbounded, yet bounded by what streams may say: see `Note`.
     pub(super) notes: (NoteSender, mpsc::UnboundedReceiver<(StreamKey, Note)>),
     pub(super) decisions: (Decisions, mpsc::UnboundedReceiver<(InboundId, Decision)>),
@@ -93,7 +91,6 @@ impl Legs {
             requests: Requests::default(),
             ends: HashMap::new(),
             stream_config,
-            budget: Budget::new(BUDGET_BYTES_DEFAULT),
             notes: mpsc::unbounded_channel(),
             decisions: mpsc::unbounded_channel(),
             nearly_spent: mpsc::unbounded_channel(),
@@ -151,7 +148,8 @@ impl Legs {
         let ticket = opening.map(|opening| opening.ticket.clone()).unwrap_or_default();
         let config = self.config(opening.and_then(|opening| opening.patience));
         let (leg, now) = (self.leg(), Instant::now());
-        let machine = Machine::open(stream, service, ticket, config, &self.budget, leg, now);
+        let budget = self.books.budget_of(peer);
+        let machine = Machine::open(stream, service, ticket, config, &budget, leg, now);
         let handle = Handle::start(machine, facts.into(), leg, Box::new(io), self.notes_of(key));
         self.books.insert(key, handle, false);
         self.greeting.insert(key, open);

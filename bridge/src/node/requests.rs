@@ -211,7 +211,8 @@ impl Legs {
         let on = self.carrying(connection)?;
         let key = StreamKey { peer, stream: hello.stream };
         let (leg, config, path) = (self.leg(), self.config(patience), on.path);
-        let machine = Machine::accept(&hello, config, &self.budget, leg, Instant::now());
+        let budget = self.books.budget_of(peer);
+        let machine = Machine::accept(&hello, config, &budget, leg, Instant::now());
         let service = hello.service.clone();
         let facts = Facts::new(hello.stream, hello.service, Direction::Inbound, on);
         let handle = Handle::start(machine, facts.into(), leg, Box::new(io), self.notes_of(key));

@@ -230,7 +230,7 @@ fn word_bytes(read: &[u8]) -> Result<Option<usize>, FrameError> {
         Kind::Attached => ATTACHED_BYTES,
         Kind::Data => DATA_HEAD_BYTES,
         Kind::Ack => ACK_BYTES,
-        Kind::Blocked | Kind::Fin | Kind::FinAck => OFFSET_BYTES,
+        Kind::Blocked | Kind::Fin | Kind::FinAck | Kind::Lower | Kind::Lowered => OFFSET_BYTES,
         Kind::Reset => RESET_BYTES,
         Kind::Done | Kind::Ping | Kind::Pong => 1,
     }))
@@ -265,6 +265,8 @@ fn kind(byte: u8) -> Result<Kind, FrameError> {
         10 => Kind::Done,
         11 => Kind::Ping,
         12 => Kind::Pong,
+        13 => Kind::Lower,
+        14 => Kind::Lowered,
         other => return Err(FrameError::Kind(other)),
     })
 }
@@ -299,6 +301,8 @@ fn parse(mut bytes: &[u8]) -> Result<Word, FrameError> {
         Kind::Done => Frame::Done,
         Kind::Ping => Frame::Ping,
         Kind::Pong => Frame::Pong,
+        Kind::Lower => Frame::Lower { limit: bytes.get_u64() },
+        Kind::Lowered => Frame::Lowered { limit: bytes.get_u64() },
     }))
 }
 

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{
+    super::frame::Code,
     Machine, Phase,
     error::StreamError,
     event::{Event, LegEnd, LegId},
@@ -28,6 +29,8 @@ impl Machine {
             self.legs.joining.as_ref().and_then(silent),
             self.legs.draining.map(|draining| draining.until),
             attached.and_then(|_| self.receiver.ack_due()),
+            self.receiver.look_at(),
+            self.sender.look_at(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -47,6 +50,7 @@ impl Machine {
         if let Some(old) = self.legs.draining.take_if(|draining| draining.until <= now) {
             self.drop_leg(old.id, LegEnd::Abort);
         }
+        self.look_after_memory(now);
         match self.phase {
             Phase::Open => self.lose_patience(now),
             Phase::Parting { until } | Phase::Telling { until, .. } if until <= now => self.close(),
@@ -81,6 +85,14 @@ impl Machine {
         }
     }
 
+    /// Memory that others need is given back; a stream that keeps it for too long ends.
+    fn look_after_memory(&mut self, now: Instant) {
+        let fair = self.receiver.look(now) & self.sender.look(now, &self.config);
+        if !fair && self.phase == Phase::Open {
+            self.fail(StreamError::Reset { code: Code::Busy }, now);
+        }
+    }
+
     fn lose_patience(&mut self, now: Instant) {
         let waited = self.config.patience;
         if let Some(lost) = self.legs.detached.filter(|lost| lost.since + waited <= now) {
@@ -105,6 +117,8 @@ impl Machine {
                 self.close();
             }
         }
+        self.receiver.arm(now);
+        self.sender.arm(now);
         self.note_waiting(now);
     }
 

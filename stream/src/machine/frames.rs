@@ -100,7 +100,7 @@ impl Machine {
                 self.payload_heard(place, offset, &payload, 0, now)?;
             }
             _ if !self.is_answered(place) => return Err(unexpected),
-            Frame::Ack { received, limit } => self.ack_heard(received, limit, now)?,
+            Frame::Ack { received, limit } => self.ack_heard(place, received, limit, now)?,
             Frame::Blocked { limit } => self.receiver.blocked(limit, &self.config)?,
             Frame::Fin { offset } => self.receiver.fin(offset)?,
             Frame::FinAck { offset } => self.fin_ack_heard(offset, now)?,
@@ -108,6 +108,9 @@ impl Machine {
                 let asked = self.legs.current.as_mut().filter(|_| place == Place::Current);
                 asked.into_iter().for_each(|leg| leg.pong_owed = true);
             }
+            Frame::Lower { .. } | Frame::Lowered { .. } if place != Place::Current => {}
+            Frame::Lower { limit } => self.sender.lower(limit),
+            Frame::Lowered { limit } => self.receiver.lowered(limit)?,
             // That it came is all it says.
             Frame::Pong => {}
         }
@@ -150,11 +153,20 @@ impl Machine {
         }
     }
 
-    fn ack_heard(&mut self, received: u64, limit: u64, now: Instant) -> Result<(), Violation> {
+    fn ack_heard(
+        &mut self,
+        place: Place,
+        received: u64,
+        limit: u64,
+        now: Instant,
+    ) -> Result<(), Violation> {
         if limit < received {
             return Err(Violation::Limit { limit });
         }
-        self.sender.allow(limit);
+        // What was said on the leg before is older than the limit that the next one began with.
+        if place == Place::Current {
+            self.sender.allow(limit);
+        }
         if self.sender.acknowledge(received, now, &self.config)? {
             self.legs.strikes = 0;
         }

@@ -3,13 +3,15 @@
 //! [`Machine`] has the program's verbs (write, read, finish, reset) here; `frames` takes what
 //! arrives on a leg, `transmit` gives what goes out, `moves` changes legs, `clock` keeps the
 //! deadlines; `plain` is the short way of payload when nothing else is to be done. `send` and `receive`
-//! hold the bytes, `legs` the legs. `design/wire.md` is the specification.
+//! hold the bytes, `legs` the legs, `holding` decides how long
+//! the budget is held. `design/wire.md` is the specification.
 
 mod clock;
 mod config;
 mod error;
 mod event;
 mod frames;
+mod holding;
 mod legs;
 mod moves;
 mod plain;

@@ -77,12 +77,12 @@ impl Machine {
         if epoch <= self.legs.epoch {
             return Err(Farewell::Reset(Code::Stale));
         }
-        if let Err(violation) = self.sender.rewind(received, now, &self.config) {
+        if let Err(violation) = self.sender.rewind(received, limit, now, &self.config) {
             self.fail(violation.into(), now);
             self.settle(now);
             return Err(Farewell::Reset(violation.code()));
         }
-        self.sender.allow(limit);
+        self.receiver.change_leg();
         self.legs.epoch = epoch;
         if let Some(old) = self.legs.draining.take() {
             self.drop_leg(old.id, LegEnd::Abort);
@@ -155,6 +155,8 @@ impl Machine {
         let Some(detached) = self.legs.detached else {
             return;
         };
+        self.sender.park(&self.config);
+        self.receiver.park();
         let patience = detached.since + self.config.patience;
         let until = match self.phase {
             Phase::Closed => return,
@@ -190,14 +192,16 @@ impl Machine {
         if limit < received {
             return Err(Violation::Limit { limit });
         }
-        self.sender.allow(limit);
         if place == Place::Joining {
-            self.sender.rewind(received, now, &self.config)?;
+            self.sender.rewind(received, limit, now, &self.config)?;
             if let Some(old) = self.legs.leave_current(now, &self.config) {
                 self.drop_leg(old.id, LegEnd::Flush);
             }
             self.legs.current = self.legs.joining.take();
+            self.receiver.change_leg();
         } else {
+            self.sender.allow(limit);
+            self.sender.unpark();
             self.sender.acknowledge(received, now, &self.config)?;
         }
         self.attached(epoch, features, now);

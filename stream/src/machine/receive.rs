@@ -5,9 +5,10 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
-    super::budget::{Budget, Grant},
+    super::budget::Budget,
     config::Config,
     error::Violation,
+    holding::{Holding, Look},
 };
 
 /// Payload is gathered into pieces of this size, so that growing one copies little.
@@ -34,9 +35,12 @@ pub(super) struct Receiver {
     received: u64,
     read: u64,
     window: u64,
-    /// First offset that the peer was not allowed.
+    window_initial: u64,
+    /// First offset that the peer was not allowed. Above `read + window` while a window falls back.
     limit: u64,
-    grant: Grant,
+    /// The peer is asked to do with less than `limit`.
+    lowering: Option<Lowering>,
+    holding: Holding,
     /// `received` when the window last grew.
     grown_at: u64,
     size: Option<u64>,
@@ -49,6 +53,14 @@ pub(super) struct Receiver {
     fin_ack_owed: bool,
 }
 
+/// A limit that the peer is asked to keep to instead of a higher one.
+#[derive(Debug)]
+struct Lowering {
+    /// The highest that it was told since it was asked.
+    limit: u64,
+    said: bool,
+}
+
 impl Receiver {
     pub(super) fn new(config: &Config, budget: &Arc<Budget>) -> Self {
         Self {
@@ -57,8 +69,10 @@ impl Receiver {
             received: 0,
             read: 0,
             window: config.window_initial.max(1),
+            window_initial: config.window_initial.max(1),
             limit: config.window_initial.max(1),
-            grant: Grant::empty(budget),
+            lowering: None,
+            holding: Holding::new(budget),
             grown_at: 0,
             size: None,
             starved: true,
@@ -74,8 +88,9 @@ impl Receiver {
         self.received - self.read
     }
 
+    /// What the peer may make us buffer.
     pub(super) fn window(&self) -> u64 {
-        self.window
+        self.window.max(self.limit.saturating_sub(self.read))
     }
 
     /// Everything up to the FIN has arrived.
@@ -110,6 +125,7 @@ impl Receiver {
         if past > 0 {
             self.read += past as u64;
             self.starved = false;
+            self.fall_back();
         }
         Ok(())
     }
@@ -156,6 +172,7 @@ impl Receiver {
             self.arrived(length, now, config);
             self.read += length;
             self.starved = false;
+            self.fall_back();
         }
         passes
     }
@@ -214,7 +231,12 @@ impl Receiver {
         let target = self.window.saturating_mul(2).min(config.window_max);
         let keeps_up = self.size.is_none() && self.buffered() < self.window.div_ceil(2);
         let flows = self.received - self.grown_at >= self.window / 2;
-        if keeps_up && flows && target > self.window && self.grant.grow(target - self.window) {
+        if self.lowering.is_none()
+            && keeps_up
+            && flows
+            && target > self.window
+            && self.holding.grow(target - self.window)
+        {
             self.window = target;
             self.grown_at = self.received;
         }
@@ -253,6 +275,7 @@ impl Receiver {
         }
         self.read += copied as u64;
         self.starved = false;
+        self.fall_back();
         if self.buffered() == 0 {
             self.release();
         }
@@ -280,7 +303,8 @@ impl Receiver {
 
     /// Whether the peer is to be told of something now.
     pub(super) fn owes_word(&self) -> bool {
-        self.fin_ack_owed || self.owes_ack()
+        let lowers = self.lowering.as_ref().is_some_and(|lowering| !lowering.said);
+        self.fin_ack_owed || lowers || self.owes_ack()
     }
 
     /// The ACK that is due, as `(received, limit)`.
@@ -300,8 +324,83 @@ impl Receiver {
     /// What this end has and allows, for a leg that may never carry the stream: the
     /// acknowledgement on the current leg stays due.
     pub(super) fn position(&mut self) -> (u64, u64) {
-        self.limit = self.allowed();
-        (self.received, self.limit)
+        let told = self.read.saturating_add(self.window).max(self.received);
+        let told = match &mut self.lowering {
+            Some(lowering) => {
+                lowering.limit = lowering.limit.max(told);
+                lowering.limit
+            }
+            None => told.max(self.limit),
+        };
+        self.limit = self.limit.max(told);
+        (self.received, told)
+    }
+
+    /// The limit that the peer is to be asked to keep to.
+    pub(super) fn next_lower(&mut self) -> Option<u64> {
+        let lowering = self.lowering.as_mut().filter(|lowering| !lowering.said)?;
+        lowering.said = true;
+        Some(lowering.limit)
+    }
+
+    /// The peer keeps to `limit`, or to what it was told since.
+    pub(super) fn lowered(&mut self, limit: u64) -> Result<(), Violation> {
+        let asked = self.lowering.take_if(|lowering| lowering.said);
+        let asked = asked.ok_or(Violation::Limit { limit })?;
+        if limit < self.received || limit > self.limit {
+            return Err(Violation::Limit { limit });
+        }
+        self.limit = limit.max(asked.limit);
+        self.fall_back();
+        Ok(())
+    }
+
+    /// Another leg carries the stream: what was asked on the one before has no answer.
+    pub(super) fn change_leg(&mut self) {
+        self.lowering = None;
+    }
+
+    /// No leg is left on which payload could come: the window is the initial one, and the next leg begins
+    /// with its limit.
+    pub(super) fn park(&mut self) {
+        self.lowering = None;
+        self.window = self.window_initial;
+        self.limit = self.received.max(self.read.saturating_add(self.window));
+        self.fall_back();
+    }
+
+    /// Looks after what is held of the budget. False if that is too much for too long.
+    pub(super) fn look(&mut self, now: Instant) -> bool {
+        let window = match self.holding.look(self.read, now) {
+            Look::Keep => return true,
+            Look::Hoards => return false,
+            Look::FallTo(more) => self.window_initial.saturating_add(more).min(self.window),
+        };
+        self.window = window;
+        self.fall_back();
+        let limit = self.received.max(self.read.saturating_add(window));
+        if limit < self.limit && self.size.is_none() && self.lowering.is_none() {
+            self.lowering = Some(Lowering { limit, said: false });
+        }
+        true
+    }
+
+    /// When [`Receiver::look`] is to be called.
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        self.holding.look_at()
+    }
+
+    /// To be called after everything that may have made the window grow.
+    pub(super) fn arm(&mut self, now: Instant) {
+        self.holding.arm(now);
+    }
+
+    /// Gives back what a window that falls back needs no longer.
+    #[inline]
+    fn fall_back(&mut self) {
+        if self.holding.is_above(self.window - self.window_initial) {
+            self.holding.shrink_to(self.window() - self.window_initial);
+        }
     }
 
     /// The FIN_ACK that is due.
@@ -330,11 +429,7 @@ impl Receiver {
         self.queue.clear();
         self.tail = BytesMut::new();
         self.release();
-        self.grant.release();
-    }
-
-    fn allowed(&self) -> u64 {
-        self.limit.max(self.read.saturating_add(self.window))
+        self.holding.shrink_to(0);
     }
 
     /// Frees the memory when nothing is buffered, and the grant when nothing more will come.
@@ -342,7 +437,7 @@ impl Receiver {
         self.tail = BytesMut::new();
         self.queue.shrink_to(IDLE_ENTRIES_MAX);
         if self.is_complete() {
-            self.grant.release();
+            self.holding.shrink_to(0);
         }
     }
 }

@@ -11,11 +11,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     super::{
-        budget::{Budget, Grant},
+        budget::Budget,
         frame::{DATA_HEAD_BYTES, data_head},
     },
     config::Config,
     error::Violation,
+    holding::{Holding, Look},
 };
 
 /// Smallest buffer for written bytes: holds many small messages.
@@ -27,6 +28,10 @@ const IMAGE_BYTES_MIN: usize = 16 << 10;
 
 /// What the fastest path carries, 10 Gbit/s: longer round trips are worth so much more in the buffer.
 const BYTES_PER_US_MAX: u64 = 1250;
+
+/// What may be written while no leg is left: a program notices soon that nothing moves, and a stream that
+/// waits for hours holds little.
+const PARKED_BYTES_MAX: u64 = 64 << 10;
 
 /// Queue entries kept when nothing is retained.
 const IDLE_CHUNKS_MAX: usize = 8;
@@ -61,8 +66,15 @@ pub(super) struct Sender {
     sent: u64,
     /// First offset that the peer does not allow.
     limit: u64,
+    /// Above it is only what was retained when it fell back.
     capacity: u64,
-    grant: Grant,
+    holding: Holding,
+    /// What was acknowledged when the budget had no more; asked again when that is more.
+    denied_at: Option<u64>,
+    /// No leg is left: what may be written until there is one ends here.
+    parked_end: Option<u64>,
+    /// The limit that we keep to, since the peer asked; to be said.
+    lowered: Option<u64>,
     fin: Fin,
     /// Whether FIN was sent on the current leg.
     fin_sent: bool,
@@ -124,7 +136,10 @@ impl Sender {
             sent: 0,
             limit,
             capacity: config.window_initial.max(1),
-            grant: Grant::empty(budget),
+            holding: Holding::new(budget),
+            denied_at: None,
+            parked_end: None,
+            lowered: None,
             fin: Fin::Open,
             fin_sent: false,
             refused: false,
@@ -142,7 +157,7 @@ impl Sender {
     }
 
     pub(super) fn capacity(&self) -> u64 {
-        self.capacity
+        self.capacity.max(self.retained())
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -210,7 +225,8 @@ impl Sender {
 
     /// How much may be written.
     fn room(&self, config: &Config) -> u64 {
-        self.capacity.min(self.worth(config)).saturating_sub(self.retained())
+        let parked = self.parked_end.map_or(u64::MAX, |end| end.saturating_sub(self.written()));
+        self.capacity.min(self.worth(config)).saturating_sub(self.retained()).min(parked)
     }
 
     /// How much the path is worth to retain: more would only wait, in one buffer more.
@@ -222,12 +238,21 @@ impl Sender {
 
     /// Doubles the capacity if the path, the peer's window, the settings and the budget allow it.
     fn grow(&mut self, config: &Config) -> bool {
+        if self.denied_at == Some(self.acked) {
+            return false;
+        }
         let target = self.capacity.saturating_mul(2).min(config.window_max);
         let far = self.capacity < self.worth(config);
-        let useful = far && self.limit.saturating_sub(self.acked) > self.capacity;
-        let grown = useful && target > self.capacity && self.grant.grow(target - self.capacity);
+        let useful =
+            far && self.parked_end.is_none() && self.limit.saturating_sub(self.acked) > self.capacity;
+        if !useful || target <= self.capacity {
+            return false;
+        }
+        let grown = self.holding.grow(target - self.capacity);
         if grown {
             self.capacity = target;
+        } else {
+            self.denied_at = Some(self.acked);
         }
         grown
     }
@@ -357,13 +382,15 @@ impl Sender {
         if self.retained() == 0 {
             self.release(config);
         }
+        self.fall_back(config);
         Ok(true)
     }
 
     /// Keeps the memory of a full chunk, within what may be retained.
     fn spare(&mut self, chunk: Option<Chunk>, config: &Config) {
         let full = config.data_bytes() + DATA_HEAD_BYTES;
-        let room = (self.spares.len() + 1) * full <= (self.capacity - self.retained()) as usize;
+        let room =
+            (self.spares.len() + 1) * full <= self.capacity.saturating_sub(self.retained()) as usize;
         let bytes = chunk.map(|chunk| chunk.image).filter(|image| room && image.len() == full);
         if let Some(Ok(mut spare)) = bytes.map(Bytes::try_into_mut) {
             spare.clear();
@@ -392,17 +419,76 @@ impl Sender {
         self.limit = self.limit.max(limit);
     }
 
-    /// A new leg carries on after what the peer says it has. It may have acknowledged more on the
-    /// leg before while it said so.
+    /// A new leg goes on after what the peer says it has, up to the limit that it says. It may have
+    /// acknowledged more on the leg before while it said so. The limit may be lower than before: a peer that
+    /// had no leg has let go of the memory for more.
     pub(super) fn rewind(
         &mut self,
         received: u64,
+        limit: u64,
         now: Instant,
         config: &Config,
     ) -> Result<(), Violation> {
         self.acknowledge(received, now, config)?;
         self.rewind_to_acked();
+        self.limit = limit;
+        self.parked_end = None;
         Ok(())
+    }
+
+    /// The peer asks to keep to `limit`, if no more was sent yet. It is told what we keep to.
+    pub(super) fn lower(&mut self, limit: u64) {
+        self.limit = self.limit.min(limit.max(self.sent));
+        self.lowered = Some(self.limit);
+    }
+
+    /// The limit that we keep to, if the peer waits for it.
+    pub(super) fn next_lowered(&mut self) -> Option<u64> {
+        self.lowered.take()
+    }
+
+    /// No leg is left. What was not acknowledged is kept, and little more is taken until there is one.
+    pub(super) fn park(&mut self, config: &Config) {
+        self.parked_end.get_or_insert(self.written() + PARKED_BYTES_MAX);
+        self.capacity = config.window_initial.max(1);
+        self.fall_back(config);
+    }
+
+    /// There is a leg again.
+    pub(super) fn unpark(&mut self) {
+        self.parked_end = None;
+    }
+
+    /// Looks after what is held of the budget. False if that is too much for too long.
+    pub(super) fn look(&mut self, now: Instant, config: &Config) -> bool {
+        match self.holding.look(self.acked, now) {
+            Look::Keep => return true,
+            Look::Hoards => return false,
+            Look::FallTo(more) => {
+                self.capacity = self.capacity.min(config.window_initial.max(1).saturating_add(more));
+            }
+        }
+        self.fall_back(config);
+        true
+    }
+
+    /// When [`Sender::look`] is to be called.
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        self.holding.look_at()
+    }
+
+    /// To be called after everything that may have made the buffer grow.
+    pub(super) fn arm(&mut self, now: Instant) {
+        self.holding.arm(now);
+    }
+
+    /// Gives back what a buffer that falls back needs no longer.
+    fn fall_back(&mut self, config: &Config) {
+        let initial = config.window_initial.max(1);
+        if self.holding.is_above(self.capacity - initial) {
+            self.spares = Vec::new();
+            self.holding.shrink_to(self.capacity() - initial);
+        }
     }
 
     /// A new leg carries on after what is known to be acknowledged.
@@ -410,6 +496,7 @@ impl Sender {
         self.cursor = self.acked;
         self.fin_sent = false;
         self.blocked_at = None;
+        self.lowered = None;
         self.round_trip = RoundTrip::default();
     }
 
@@ -435,7 +522,7 @@ impl Sender {
         self.spares = Vec::new();
         self.chunks.clear();
         self.chunks.shrink_to(IDLE_CHUNKS_MAX);
-        self.grant.release();
+        self.holding.shrink_to(0);
         self.capacity = config.window_initial.max(1);
     }
 

@@ -129,6 +129,12 @@ impl Machine {
         if let Some((received, limit)) = self.receiver.next_ack(now) {
             return Some(Frame::Ack { received, limit });
         }
+        if let Some(limit) = self.receiver.next_lower() {
+            return Some(Frame::Lower { limit });
+        }
+        if let Some(limit) = self.sender.next_lowered() {
+            return Some(Frame::Lowered { limit });
+        }
         if let Some(offset) = self.receiver.next_fin_ack() {
             return Some(Frame::FinAck { offset });
         }

@@ -7,6 +7,7 @@ mod exhaustive;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
 mod hello;
+mod memory;
 mod moments;
 mod plain;
 mod random;

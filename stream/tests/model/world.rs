@@ -115,6 +115,8 @@ pub(crate) enum Step {
 }
 
 pub(crate) struct World {
+    /// How long a leg that is used has been a black hole, in ticks.
+    hollow: Duration,
     pub(crate) start: Instant,
     pub(crate) now: Instant,
     pub(crate) ends: [End; 2],
@@ -159,6 +161,7 @@ impl World {
             ends: [End::new(Some(opener)), End::new(None)],
             links: BTreeMap::from([(leg, Link { uses: [true, true], ..Link::default() })]),
             budgets,
+            hollow: Duration::ZERO,
             script,
             log: Some(Vec::new()),
             next_leg: 2,
@@ -225,14 +228,17 @@ impl World {
             // The connection under an idle leg notices its death, later than the stream would.
             Step::Tick
                 if self.is_hollow()
-                    && self.next_deadline().is_none_or(|at| at > self.now + IDLE_DEATH) =>
+                    && self
+                        .next_deadline()
+                        .is_none_or(|at| at > self.now + IDLE_DEATH - self.hollow) =>
             {
-                self.now += IDLE_DEATH;
+                self.now += IDLE_DEATH - std::mem::take(&mut self.hollow);
                 self.links.values_mut().for_each(|link| link.cut |= link.black_hole);
             }
             Step::Tick => {
                 let deadline = self.next_deadline().expect("a deadline is set");
                 let by = deadline.saturating_duration_since(self.now);
+                self.hollow = if self.is_hollow() { self.hollow + by } else { Duration::ZERO };
                 // What is under way arrives before a patience is lost.
                 let idle = self.steps() == [Step::Tick];
                 self.advance(if idle { by } else { by.min(Duration::from_secs(3)) });

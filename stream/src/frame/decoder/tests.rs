@@ -31,6 +31,8 @@ fn samples() -> Vec<Frame> {
         Frame::Done,
         Frame::Ping,
         Frame::Pong,
+        Frame::Lower { limit: 9 },
+        Frame::Lowered { limit: 10 },
     ]
 }
 
@@ -158,7 +160,7 @@ fn only_a_whole_frame_of_data_between_frames_is_data_alone() {
 
 #[test]
 fn an_unknown_kind_is_an_error_at_its_first_byte() {
-    for kind in [0, 13, SKIPPED_KIND_MIN - 1] {
+    for kind in [0, 15, SKIPPED_KIND_MIN - 1] {
         let error = Err(FrameError::Kind(kind));
         assert_eq!(decoded(&mut Decoder::new(), &[kind], 1), error);
     }
