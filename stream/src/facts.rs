@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -52,6 +52,7 @@ pub struct Facts<R> {
     /// The route of its first leg.
     pub first_route: R,
     route: watch::Sender<R>,
+    parked: AtomicBool,
     moves: Mutex<VecDeque<MoveRecord<R>>>,
     bytes: Bytes,
 }
@@ -74,6 +75,7 @@ impl<R: Route> Facts<R> {
             direction,
             first_route: route.clone(),
             route: watch::Sender::new(route),
+            parked: AtomicBool::new(false),
             moves: Mutex::default(),
             bytes: Bytes::default(),
         }
@@ -82,6 +84,15 @@ impl<R: Route> Facts<R> {
     /// The route that the stream takes; while it waits for one, the last.
     pub fn route(&self) -> R {
         self.route.borrow().clone()
+    }
+
+    /// Whether no leg is left, and the stream waits for one: up to its patience.
+    pub fn is_parked(&self) -> bool {
+        self.parked.load(Relaxed)
+    }
+
+    pub(crate) fn set_parked(&self, parked: bool) {
+        self.parked.store(parked, Relaxed);
     }
 
     /// Tells of every change of the route.
@@ -125,6 +136,7 @@ impl<R: Route> Facts<R> {
     }
 
     pub(crate) fn moved(&self, record: MoveRecord<R>) {
+        self.set_parked(false);
         self.route.send_replace(record.to.clone());
         let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         if moves.len() == MOVES_REMEMBERED_MAX {

@@ -307,6 +307,7 @@ impl<R: Route> Inner<R> {
 
     fn close(&mut self) {
         if !std::mem::replace(&mut self.closed, true) {
+            self.facts.set_parked(false);
             let farewell = self.machine.tombstone();
             self.note(Note::Closed { farewell });
             self.wake_all();

@@ -251,3 +251,21 @@ async fn every_byte_of_small_messages_is_counted_once_at_both_ends() {
         assert_eq!((end.facts().sent_bytes(), end.facts().received_bytes()), (all, all));
     }
 }
+
+#[tokio::test]
+async fn a_stream_without_a_leg_is_counted_as_parked_until_it_ends() {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let config = Config { patience: Duration::from_millis(200), ..patient() };
+    let mut near = over::open(near.compat(), Service::new("pipe").unwrap(), Arc::new(config));
+    assert!(!near.facts().is_parked());
+    drop(far);
+    let parked = async {
+        while !near.facts().is_parked() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, parked).await.expect("it is parked");
+    let ended = timeout(DEADLINE, near.read(&mut [0])).await.expect("patience is over");
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    assert!(!near.facts().is_parked());
+}

@@ -105,6 +105,11 @@ impl StreamFacts {
         self.facts.route()
     }
 
+    /// Whether no connection carries it, and it waits for one: up to its patience.
+    pub fn is_parked(&self) -> bool {
+        self.facts.is_parked()
+    }
+
     /// Tells of every change of the connection that carries it.
     pub fn watch(&self) -> watch::Receiver<Carrying> {
         self.facts.watch()

@@ -57,7 +57,9 @@ pub struct Config {
     /// is in flight there may still arrive, and the opener closes it much sooner.
     pub drain_max: Duration,
     /// How long a stream without a leg waits for one; default 60 s: a router reboots in that
-    /// time. Also how long an opener lingers for DONE.
+    /// time. Hours are fine, for a laptop that sleeps: a stream that waits keeps what was not acknowledged
+    /// and not read, 64 KiB that may be written meanwhile, and nothing else. Also how long an opener lingers
+    /// for DONE.
     pub patience: Duration,
     /// How long a reset tries to reach the peer; default 5 s. Longer, and cancelled calls make
     /// the endpoint redial for nothing.

@@ -130,7 +130,10 @@ impl<R: Route> Inner<R> {
         while let Some(event) = self.machine.poll_event() {
             some = true;
             match event {
-                machine::Event::Opened => self.note(Note::Opened),
+                machine::Event::Opened => {
+                    self.facts.set_parked(false);
+                    self.note(Note::Opened);
+                }
                 machine::Event::Readable => {
                     self.discard();
                     self.reader.wake();
@@ -143,6 +146,7 @@ impl<R: Route> Inner<R> {
                     }
                 }
                 machine::Event::NeedPath { cause, .. } => {
+                    self.facts.set_parked(true);
                     self.note(Note::Detached { route: self.facts.route(), cause });
                 }
                 machine::Event::DropLeg { leg, end } => {

@@ -9,6 +9,7 @@ mod fuzz;
 mod hello;
 mod memory;
 mod moments;
+mod parked;
 mod plain;
 mod random;
 mod refusals;
