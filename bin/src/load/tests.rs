@@ -36,7 +36,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let events = tempfile::NamedTempFile::new().unwrap();
-        let reporter = Reporter::open(events.path()).unwrap();
+        let reporter = Reporter::open(events.path(), None).unwrap();
         Self::serving(grpc::server().add_service(service(reporter)), events).await
     }
 
