@@ -20,7 +20,7 @@ use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Wake as _, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use self::{
@@ -141,6 +141,11 @@ impl<R: Route> Handle<R> {
     /// What is known of the stream.
     pub fn facts(&self) -> &Arc<Facts<R>> {
         self.0.facts()
+    }
+
+    /// How long this end waits for a leg.
+    pub fn patience(&self) -> Duration {
+        self.0.lock().machine.patience()
     }
 
     /// Opener: carry the stream on this leg from now on.

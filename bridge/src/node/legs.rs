@@ -273,7 +273,9 @@ impl Legs {
     }
 
     fn closed(&mut self, key: StreamKey, farewell: Option<Farewell>) {
-        let keep = self.stream_config.patience * 2;
+        let Some(live) = self.books.get_mut(key) else { return };
+        // Longer than its opener tries, if both are as patient.
+        let keep = live.handle.patience().saturating_mul(2);
         let Some(live) = self.books.close(key, farewell, keep, Instant::now()) else { return };
         if let Some(open) = self.greeting.remove(&key) {
             let failure = match live.failure {

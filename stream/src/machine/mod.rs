@@ -16,10 +16,15 @@ mod legs;
 mod moves;
 mod plain;
 mod receive;
+mod round_trip;
 mod send;
 mod transmit;
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -237,6 +242,11 @@ impl Machine {
     /// The leg that carries the stream, if one does.
     pub fn leg(&self) -> Option<LegId> {
         self.legs.current.as_ref().map(|leg| leg.id)
+    }
+
+    /// How long this end waits for a leg.
+    pub fn patience(&self) -> Duration {
+        self.config.patience
     }
 
     /// Whether nothing more will be said.

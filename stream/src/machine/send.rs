@@ -1,11 +1,8 @@
 //! What was written and is not yet acknowledged.
 
-use std::{
-    collections::VecDeque,
-    ops::Range,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod room;
+
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -16,7 +13,8 @@ use super::{
     },
     config::Config,
     error::Violation,
-    holding::{Holding, Look},
+    holding::Holding,
+    round_trip::RoundTrip,
 };
 
 /// Smallest buffer for written bytes: holds many small messages.
@@ -26,20 +24,8 @@ const TAIL_BYTES_MIN: usize = 2 << 10;
 /// out with it.
 const IMAGE_BYTES_MIN: usize = 16 << 10;
 
-/// What the fastest path carries, 10 Gbit/s: longer round trips are worth so much more in the buffer.
-const BYTES_PER_US_MAX: u64 = 1250;
-
-/// What may be written while no leg is left: a program notices soon that nothing moves, and a stream that
-/// waits for hours holds little.
-const PARKED_BYTES_MAX: u64 = 64 << 10;
-
 /// Queue entries kept when nothing is retained.
 const IDLE_CHUNKS_MAX: usize = 8;
-
-/// A round trip this far above twice the shortest is queueing, not distance: a larger window
-/// would lengthen the queue. The pause between the acknowledgements of the peer, and what it takes to
-/// be scheduled.
-const QUEUEING_SLACK: Duration = Duration::from_millis(13);
 
 /// The sending half: retains what was written until it is acknowledged.
 ///
@@ -113,14 +99,6 @@ enum Fin {
     Said,
     /// The peer has everything.
     Acked,
-}
-
-/// One sample of the time to acknowledge at a time, on the current leg.
-#[derive(Debug, Default)]
-struct RoundTrip {
-    probe: Option<(u64, Instant)>,
-    last: Duration,
-    shortest: Option<Duration>,
 }
 
 impl Sender {
@@ -221,40 +199,6 @@ impl Sender {
         self.cursor += bytes;
         self.sent = self.sent.max(self.cursor);
         self.round_trip.sent(self.cursor, now);
-    }
-
-    /// How much may be written.
-    fn room(&self, config: &Config) -> u64 {
-        let parked = self.parked_end.map_or(u64::MAX, |end| end.saturating_sub(self.written()));
-        self.capacity.min(self.worth(config)).saturating_sub(self.retained()).min(parked)
-    }
-
-    /// How much the path is worth to retain: more would only wait, in one buffer more.
-    fn worth(&self, config: &Config) -> u64 {
-        let distance = self.round_trip.shortest.map_or(u64::MAX, |shortest| shortest.as_micros() as u64);
-        let near = config.buffer_near.max(config.window_initial).max(1);
-        near.saturating_add(distance.saturating_mul(BYTES_PER_US_MAX))
-    }
-
-    /// Doubles the capacity if the path, the peer's window, the settings and the budget allow it.
-    fn grow(&mut self, config: &Config) -> bool {
-        if self.denied_at == Some(self.acked) {
-            return false;
-        }
-        let target = self.capacity.saturating_mul(2).min(config.window_max);
-        let far = self.capacity < self.worth(config);
-        let useful =
-            far && self.parked_end.is_none() && self.limit.saturating_sub(self.acked) > self.capacity;
-        if !useful || target <= self.capacity {
-            return false;
-        }
-        let grown = self.holding.grow(target - self.capacity);
-        if grown {
-            self.capacity = target;
-        } else {
-            self.denied_at = Some(self.acked);
-        }
-        grown
     }
 
     fn append(&mut self, mut bytes: &[u8], config: &Config) {
@@ -436,61 +380,6 @@ impl Sender {
         Ok(())
     }
 
-    /// The peer asks to keep to `limit`, if no more was sent yet. It is told what we keep to.
-    pub(super) fn lower(&mut self, limit: u64) {
-        self.limit = self.limit.min(limit.max(self.sent));
-        self.lowered = Some(self.limit);
-    }
-
-    /// The limit that we keep to, if the peer waits for it.
-    pub(super) fn next_lowered(&mut self) -> Option<u64> {
-        self.lowered.take()
-    }
-
-    /// No leg is left. What was not acknowledged is kept, and little more is taken until there is one.
-    pub(super) fn park(&mut self, config: &Config) {
-        self.parked_end.get_or_insert(self.written() + PARKED_BYTES_MAX);
-        self.capacity = config.window_initial.max(1);
-        self.fall_back(config);
-    }
-
-    /// There is a leg again.
-    pub(super) fn unpark(&mut self) {
-        self.parked_end = None;
-    }
-
-    /// Looks after what is held of the budget. False if that is too much for too long.
-    pub(super) fn look(&mut self, now: Instant, config: &Config) -> bool {
-        match self.holding.look(self.acked, now) {
-            Look::Keep => return true,
-            Look::Hoards => return false,
-            Look::FallTo(more) => {
-                self.capacity = self.capacity.min(config.window_initial.max(1).saturating_add(more));
-            }
-        }
-        self.fall_back(config);
-        true
-    }
-
-    /// When [`Sender::look`] is to be called.
-    pub(super) fn look_at(&self) -> Option<Instant> {
-        self.holding.look_at()
-    }
-
-    /// To be called after everything that may have made the buffer grow.
-    pub(super) fn arm(&mut self, now: Instant) {
-        self.holding.arm(now);
-    }
-
-    /// Gives back what a buffer that falls back needs no longer.
-    fn fall_back(&mut self, config: &Config) {
-        let initial = config.window_initial.max(1);
-        if self.holding.is_above(self.capacity - initial) {
-            self.spares = Vec::new();
-            self.holding.shrink_to(self.capacity() - initial);
-        }
-    }
-
     /// A new leg carries on after what is known to be acknowledged.
     pub(super) fn rewind_to_acked(&mut self) {
         self.cursor = self.acked;
@@ -528,25 +417,5 @@ impl Sender {
 
     fn impossible(&self, received: u64) -> Violation {
         Violation::Acknowledged { received, sent: self.sent }
-    }
-}
-
-impl RoundTrip {
-    fn sent(&mut self, end: u64, now: impl Fn() -> Instant) {
-        self.probe.get_or_insert_with(|| (end, now()));
-    }
-
-    fn acknowledged(&mut self, received: u64, now: Instant) {
-        if let Some((end, at)) = self.probe
-            && received >= end
-        {
-            self.probe = None;
-            self.last = now.saturating_duration_since(at);
-            self.shortest = Some(self.shortest.map_or(self.last, |s| s.min(self.last)));
-        }
-    }
-
-    fn is_queueing(&self) -> bool {
-        self.shortest.is_some_and(|shortest| self.last > shortest * 2 + QUEUEING_SLACK)
     }
 }
