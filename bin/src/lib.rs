@@ -157,6 +157,7 @@ where
     let outcome = tokio::select! {
         outcome = run(context) => outcome,
         outcome = reopening => outcome,
+        never = reporter.sum_up() => match never {},
     };
     tokio::task::block_in_place(|| reporter.finish(stop::flush_deadline()));
     outcome

@@ -1,15 +1,24 @@
 //! Events out: one JSON object a line to wherever `--events` says, and a log line each.
 //!
-//! Reading order: here the vocabulary and the reporter; [`log`] writes to standard error; `outlet` keeps
-//! whoever has a line from waiting for whoever reads it; `lines` writes whole ones or none, `place` knows
-//! where to.
+//! Reading order: here the vocabulary and the reporter; `summary` holds strangers to a pace; `entry` is an event
+//! in the [`log`], which goes to standard error; `outlet` keeps whoever has a line from waiting for whoever
+//! reads it; `lines` writes whole ones or none, `place` knows where to.
 
+mod entry;
 mod lines;
 pub mod log;
 mod outlet;
 mod place;
+mod summary;
 
-use std::{io, num::NonZeroU64, path::Path, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    num::NonZeroU64,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use libp2p::PeerId;
 use punchline_bridge::{Path as NetPath, StreamFacts, StreamId};
@@ -19,6 +28,7 @@ use serde_json::{Map, Value};
 use self::{
     outlet::{Outlet, Voice},
     place::{NamedFile, Place},
+    summary::{Summary, Untold},
 };
 use crate::gateway::event::GatewayEvent;
 
@@ -44,6 +54,15 @@ pub enum ReportEvent {
     EventsLost {
         /// How many.
         count: u64,
+    },
+    /// More events of a kind than are told happened.
+    Suppressed {
+        /// Their name.
+        what: &'static str,
+        /// How many were not told.
+        count: u64,
+        /// Milliseconds since the first of them.
+        within_ms: u64,
     },
 }
 
@@ -145,16 +164,38 @@ impl SessionEvent {
     }
 }
 
+impl Event {
+    /// What a stranger, or a program that tries without end, can cause as often as it likes: told at a pace,
+    /// by kind and peer.
+    fn crowd(&self) -> Option<(&'static str, Option<PeerId>)> {
+        use GatewayEvent::{AccessRefused, ForwardFailed, TargetFailed};
+        use punchline_bridge::Event::{Refused, StreamRefused};
+        Some(match self {
+            Self::Bridge(Refused { peer, .. }) => ("refused", *peer),
+            Self::Bridge(StreamRefused { peer, .. }) => ("stream_refused", Some(*peer)),
+            Self::Session(SessionEvent::HandshakeFailed { peer, .. }) => {
+                ("handshake_failed", Some(*peer))
+            }
+            Self::Gateway(GatewayEvent::Refused { peer, .. }) => ("refused", Some(*peer)),
+            Self::Gateway(AccessRefused { peer, .. }) => ("access_refused", Some(*peer)),
+            Self::Gateway(TargetFailed { peer, .. }) => ("target_failed", Some(*peer)),
+            Self::Gateway(ForwardFailed { peer, .. }) => ("forward_failed", Some(*peer)),
+            Self::Bridge(_) | Self::Session(_) | Self::Gateway(_) | Self::Report(_) => return None,
+        })
+    }
+}
+
 /// Where events go. Cheap to clone.
 #[derive(Clone)]
 pub struct Reporter {
     out: Option<Outlet>,
+    summary: Arc<Mutex<Summary>>,
 }
 
 impl Reporter {
     /// Events are logged and nothing else.
     pub fn none() -> Self {
-        Self { out: None }
+        Self { out: None, summary: Arc::default() }
     }
 
     /// `-` is standard output; a file is made, or appended to. Before it has more than `bytes_max` bytes,
@@ -163,7 +204,6 @@ impl Reporter {
     /// # Errors
     /// If the file cannot be opened, or `bytes_max` is for what is no regular file.
     pub fn open(events: &Path, bytes_max: Option<NonZeroU64>) -> io::Result<Self> {
-        let gap = |count| line(&ReportEvent::EventsLost { count }.into()).unwrap_or_default();
         let (place, name) = match (events.to_str(), bytes_max) {
             (Some("-"), None) => (Place::stdout()?, "standard output".to_owned()),
             (Some("-"), Some(_)) => return Err(io::Error::other("only a file can be bounded")),
@@ -173,7 +213,7 @@ impl Reporter {
             }
         };
         let voice = Voice { subject: Some(format!("events to {name}")), gap };
-        Ok(Self { out: Some(Outlet::start(place, voice)?) })
+        Ok(Self { out: Some(Outlet::start(place, voice)?), ..Self::none() })
     }
 
     /// Whether [`Reporter::open`] may succeed; leaves no trace.
@@ -184,13 +224,52 @@ impl Reporter {
         if events.to_str() == Some("-") { Ok(()) } else { place::check(events) }
     }
 
-    /// Writes one event down and logs it; never waits.
+    /// Writes one event down and logs it; never waits. What may come in crowds is told at a pace, and the rest
+    /// of it summed up.
     pub fn report(&self, event: impl Into<Event>) {
-        let event = event.into();
-        log::event(&event);
-        if let (Some(out), Some(line)) = (&self.out, line(&event)) {
-            out.send(line);
+        self.report_at(&event.into(), Instant::now());
+    }
+
+    fn report_at(&self, event: &Event, now: Instant) {
+        if let Some((what, peer)) = event.crowd()
+            && !self.summary().admit(what, peer, now)
+        {
+            return;
         }
+        self.tell(event);
+    }
+
+    fn tell(&self, event: &Event) {
+        let Ok(Value::Object(fields)) = serde_json::to_value(event) else { return };
+        entry::log(&fields);
+        if let Some(out) = &self.out {
+            out.send(line(fields));
+        }
+    }
+
+    /// Sums up what was not told, for as long as it runs.
+    pub async fn sum_up(&self) -> Infallible {
+        let mut pause = tokio::time::interval(SUMMARY_INTERVAL);
+        loop {
+            let now = pause.tick().await;
+            self.sum_up_at(now.into_std());
+        }
+    }
+
+    fn sum_up_at(&self, now: Instant) {
+        let untold = self.summary().poll(now);
+        self.tell_of(untold);
+    }
+
+    fn tell_of(&self, untold: Vec<Untold>) {
+        for Untold { what, count, within } in untold {
+            let within_ms = within.as_millis() as u64;
+            self.tell(&ReportEvent::Suppressed { what, count, within_ms }.into());
+        }
+    }
+
+    fn summary(&self) -> MutexGuard<'_, Summary> {
+        self.summary.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The file of events is opened anew: it may have been moved away.
@@ -202,6 +281,8 @@ impl Reporter {
 
     /// Waits until the events are written, or the deadline is over.
     pub fn finish(&self, deadline: Duration) {
+        let untold = self.summary().finish(Instant::now());
+        self.tell_of(untold);
         if let Some(out) = &self.out {
             out.finish(deadline);
         }
@@ -214,13 +295,23 @@ pub fn is_file(events: &Path) -> bool {
 }
 
 /// An event as it is written: a JSON object that begins with the time, and the end of the line.
-fn line(event: &Event) -> Option<String> {
-    let Ok(Value::Object(fields)) = serde_json::to_value(event) else { return None };
+fn line(fields: Map<String, Value>) -> String {
     let mut object = Map::new();
     object.insert("ts".to_owned(), format!("{:.6}", jiff::Timestamp::now()).into());
     object.extend(fields);
-    Some(Value::Object(object).to_string() + "\n")
+    Value::Object(object).to_string() + "\n"
 }
+
+/// The line that stands for so many lost ones.
+fn gap(count: u64) -> String {
+    match serde_json::to_value(Event::from(ReportEvent::EventsLost { count })) {
+        Ok(Value::Object(fields)) => line(fields),
+        _ => String::new(),
+    }
+}
+
+/// How often it is looked whether there is something to sum up.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(5);
 
 impl From<punchline_bridge::Event> for Event {
     fn from(event: punchline_bridge::Event) -> Self {
@@ -247,100 +338,4 @@ impl From<ReportEvent> for Event {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn peer() -> PeerId {
-        "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp".parse().unwrap()
-    }
-
-    fn examples() -> Vec<SessionEvent> {
-        vec![
-            SessionEvent::SessionReady {
-                peer: peer(),
-                network: "kaspa-mainnet".to_owned(),
-                protocol_version: 11,
-                user_agent: "/kaspad:2.1.0/kaspad:2.1.0/".to_owned(),
-                path: NetPath::Direct,
-            },
-            SessionEvent::SessionEnded { peer: peer(), cause: "the peer closed the session".to_owned() },
-            SessionEvent::HandshakeFailed { peer: peer(), reason: "wrong network".to_owned() },
-            SessionEvent::DialFailed {
-                peer: peer(),
-                reason: "no answer within 10 s".to_owned(),
-                retry_in_ms: Some(500),
-            },
-            SessionEvent::LoadDone {
-                peer: peer(),
-                bytes: 67_108_864,
-                sha256: "c02c9eec62d9025b6fcee5c96e6951eae9f8f50b3f68cda336707fbae3f4c7c0".to_owned(),
-                ms: 5145,
-                path: NetPath::Direct,
-            },
-            SessionEvent::StreamTraffic {
-                peer: peer(),
-                stream: StreamId::from_bytes([0x5e; 16]),
-                path: NetPath::Direct,
-                sent_direct_bytes: 70_881_000,
-                sent_relayed_bytes: 4_718_600,
-                received_direct_bytes: 745,
-                received_relayed_bytes: 395,
-            },
-            SessionEvent::SessionPinged { peer: peer(), pings: 812, unanswered: 0, slowest_ms: 14.2 },
-        ]
-    }
-
-    fn position(event: &SessionEvent) -> usize {
-        match event {
-            SessionEvent::SessionReady { .. } => 0,
-            SessionEvent::SessionEnded { .. } => 1,
-            SessionEvent::HandshakeFailed { .. } => 2,
-            SessionEvent::DialFailed { .. } => 3,
-            SessionEvent::LoadDone { .. } => 4,
-            SessionEvent::StreamTraffic { .. } => 5,
-            SessionEvent::SessionPinged { .. } => 6,
-        }
-    }
-
-    #[test]
-    fn every_session_event_stands_in_the_document_as_it_is_written() {
-        let document = include_str!("../../design/events.md");
-        let documented: Vec<Value> = document
-            .lines()
-            .filter(|line| line.starts_with('{'))
-            .map(|line| {
-                let mut value: Value = serde_json::from_str(line).unwrap();
-                value.as_object_mut().unwrap().remove("ts").expect("every event has a time");
-                value
-            })
-            .collect();
-        for (at, event) in examples().iter().enumerate() {
-            assert_eq!(position(event), at);
-            let written = serde_json::to_value(event).unwrap();
-            assert!(documented.contains(&written), "not in design/events.md: {written}");
-        }
-        let own = serde_json::to_value(ReportEvent::EventsLost { count: 1204 }).unwrap();
-        assert!(documented.contains(&own), "not in design/events.md: {own}");
-    }
-
-    #[test]
-    fn an_event_is_one_line_that_begins_with_its_time() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("events");
-        let reporter = Reporter::open(&path, None).unwrap();
-        for event in examples() {
-            reporter.report(event);
-        }
-        reporter.finish(Duration::from_secs(10));
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text.lines().count(), examples().len());
-        for line in text.lines() {
-            let fields: Value = serde_json::from_str(line).unwrap();
-            let time = fields["ts"].as_str().unwrap();
-            assert!(time.parse::<jiff::Timestamp>().is_ok());
-            assert_eq!(time.len(), "2026-01-01T00:00:00.000000Z".len(), "microseconds: {time}");
-            assert!(line.starts_with("{\"ts\":"), "{line}");
-        }
-    }
-}
+mod tests;

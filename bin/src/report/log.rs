@@ -5,11 +5,10 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt as _};
 
 use super::{
-    Event,
     outlet::{Outlet, Voice},
     place::Place,
 };
@@ -86,24 +85,4 @@ impl io::Write for Piece<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Logs an event. Peers' addresses are left out: they belong in the debug log and in the events file only.
-pub(super) fn event(event: &Event) {
-    let Ok(Value::Object(fields)) = serde_json::to_value(event) else { return };
-    log(&fields);
-}
-
-fn log(fields: &Map<String, Value>) {
-    let name = fields.get("event").and_then(Value::as_str).unwrap_or_default();
-    let private = |key: &str| name == "connection_opened" && key == "address";
-    let facts: Vec<String> = fields
-        .iter()
-        .filter(|(key, value)| *key != "event" && !private(key) && !value.is_null())
-        .map(|(key, value)| match value {
-            Value::String(text) => format!("{key}={text}"),
-            other => format!("{key}={other}"),
-        })
-        .collect();
-    tracing::info!(facts = %facts.join(" "), "{name}");
 }

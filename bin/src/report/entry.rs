@@ -1,0 +1,114 @@
+//! An event as an entry of the log: its name, and its fields.
+
+use serde_json::{Map, Value};
+use tracing::field::display;
+
+/// An entry for each event: its name is the message, so that one can look for it, and its fields are those of
+/// the event. Peers' addresses are left out: they belong in the debug log and in the events file only.
+macro_rules! entries {
+    ($name:expr, $fields:expr; $($event:literal: $($field:ident)*;)*) => {
+        match $name {
+            $($event => tracing::info!($($field = value($fields, stringify!($field)),)* $event),)*
+            _ => tracing::info!(fields = %whole($fields), "an event"),
+        }
+    };
+}
+
+/// Logs an event, given as its fields.
+pub(super) fn log(fields: &Map<String, Value>) {
+    let name = fields.get("event").and_then(Value::as_str).unwrap_or_default();
+    entries! { name, fields;
+        "listening": address;
+        "reservation_held": relay address expires circuit_bytes_max circuit_seconds_max;
+        "reservation_lost": relay cause;
+        "reservation_failed": relay cause failures;
+        "candidate_found": address source;
+        "connection_opened": peer connection path relay direction transport;
+        "connection_closed": peer connection path cause;
+        "upgrade_succeeded": peer connection transport took_ms attempts;
+        "upgrade_failed": peer reason attempts;
+        "stream_opened": peer stream service path direction;
+        "stream_moved": peer stream from to gap_ms cause;
+        "stream_closed": peer stream service cause sent_direct_bytes sent_relayed_bytes received_direct_bytes received_relayed_bytes;
+        "stream_refused": peer service reason direction;
+        "peer_unreachable": peer reason failures retry_in_ms;
+        "refused": peer what limit;
+        "reservation_accepted": peer renewed;
+        "reservation_ended": peer;
+        "circuit_opened": source destination;
+        "circuit_closed": source destination cause;
+        "relay_traffic": received_bytes sent_bytes;
+        "stopped":;
+        "session_ready": peer network protocol_version user_agent path;
+        "session_ended": peer cause;
+        "handshake_failed": peer reason;
+        "dial_failed": peer reason retry_in_ms;
+        "load_done": peer bytes sha256 ms path;
+        "access_refused": peer service reason;
+        "access_revoked": peer service;
+        "access_reloaded": service error;
+        "target_failed": peer service target reason;
+        "forward_listening": peer service local;
+        "forward_failed": peer service reason;
+        "events_lost": count;
+        "suppressed": what count within_ms;
+    }
+}
+
+/// An event that has no entry of its own.
+fn whole(fields: &Map<String, Value>) -> String {
+    Value::Object(fields.clone()).to_string()
+}
+
+/// The value of a field; none if it is null, which leaves it out. Words stand as they are, text in quotes.
+fn value(fields: &Map<String, Value>, key: &str) -> Option<Box<dyn tracing::Value>> {
+    Some(match fields.get(key)? {
+        Value::Null => return None,
+        Value::Bool(value) => Box::new(*value),
+        Value::String(text) if text.contains(char::is_whitespace) => Box::new(text.clone()),
+        Value::String(word) => Box::new(display(word.clone())),
+        Value::Number(number) => match (number.as_u64(), number.as_f64()) {
+            (Some(whole), _) => Box::new(whole),
+            (None, Some(fraction)) => Box::new(fraction),
+            (None, None) => Box::new(display(number.clone())),
+        },
+        other => Box::new(display(other.clone())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::report::tests::{documented, logged};
+
+    #[test]
+    fn every_documented_event_has_an_entry_with_all_its_fields() {
+        for event in documented() {
+            let event = event.as_object().unwrap();
+            let entry: Value = serde_json::from_str(&logged(true, || log(event))).unwrap();
+            assert_eq!(entry["fields"]["message"], event["event"]);
+            let is_private = |key: &str| event["event"] == "connection_opened" && key == "address";
+            for (key, value) in event.iter().filter(|(key, value)| *key != "event" && !value.is_null()) {
+                let found = entry["fields"].get(key);
+                match is_private(key) {
+                    true => assert_eq!(found, None),
+                    false if value.is_object() => assert_eq!(found, Some(&value.to_string().into())),
+                    false => assert_eq!(found, Some(value), "`{key}` of {event:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_can_be_read() {
+        let event = serde_json::json!({
+            "event": "dial_failed", "peer": "12D3KooW", "reason": "no answer within 10 s", "retry_in_ms": null,
+        });
+        let text = logged(false, || log(event.as_object().unwrap()));
+        assert!(
+            text.ends_with("dial_failed peer=12D3KooW reason=\"no answer within 10 s\"\n"),
+            "{text}"
+        );
+    }
+}
