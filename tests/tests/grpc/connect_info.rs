@@ -54,7 +54,7 @@ async fn agree(way: Way) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_conversation_begun_through_the_relay_goes_on_directly_without_a_gap() {
+async fn a_conversation_begun_through_the_relay_goes_on_directly_and_no_answer_is_missing() {
     let (global, upgrades) = (loopback_is_global(), Upgrades::AtOnce);
     let config = Config { global, upgrades, ..Way::Relayed.config() };
     let mut world = World::with(Way::Relayed, config, Handle::current()).await;

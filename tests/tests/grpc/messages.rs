@@ -89,9 +89,12 @@ async fn a_message_of_64_mib_goes_there_and_back_through_a_relay() {
 
 async fn large_message(way: Way) {
     let world = World::new(way).await;
-    let mut client = world.test_client().await;
+    let (channel, mut streams) = world.watched_channel();
+    let mut client = test_client(channel);
     let answer = within("the call", client.echo(payload(9, BODY_BYTES_MAX))).await.unwrap();
     assert!(answer.into_inner() == payload(9, BODY_BYTES_MAX), "the message differs");
+    let facts = streams.recv().await.unwrap();
+    assert_eq!((facts.path(), facts.moves()), (world.path(), vec![]), "all of it by {way:?}");
 }
 
 #[tokio::test]
