@@ -207,7 +207,7 @@ impl Policy {
     }
 
     /// As [`Policy::judge`], for a relay that a peer named. Relays may be named by their host names: what
-    /// these mean is judged when they are looked up.
+    /// these lead to is judged where they are looked up, by the guard before the transports.
     pub(crate) fn judge_relay(
         &self,
         relay: &RelayAddr,
@@ -246,7 +246,7 @@ impl Policy {
 }
 
 /// Whether an address begins with a name that has to be looked up.
-fn is_named(address: &Multiaddr) -> bool {
+pub(crate) fn is_named(address: &Multiaddr) -> bool {
     let named = |part| {
         matches!(part, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
     };

@@ -10,7 +10,7 @@ use libp2p::{
     swarm::NetworkBehaviour,
 };
 
-use super::{circuit, control, dcutr, substream};
+use super::{circuit, control, dcutr, guard, substream};
 use crate::{config::Config, engine::PING_INTERVAL};
 
 /// Said in identify, so that one of ours can be told from others.
@@ -28,6 +28,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(NetworkBehaviour)]
 pub(crate) struct Node {
     limits: connection_limits::Behaviour,
+    pub(crate) guard: guard::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(crate) circuit: circuit::Behaviour,
@@ -37,7 +38,12 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(config: &Config, keypair: &Keypair, circuit: circuit::Behaviour) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        keypair: &Keypair,
+        circuit: circuit::Behaviour,
+        guard: guard::Behaviour,
+    ) -> Self {
         let limits = &config.limits;
         let agent = format!("{}{}", NODE_AGENT, env!("CARGO_PKG_VERSION"));
         Self {
@@ -47,6 +53,7 @@ impl Node {
                     .with_max_established(Some(limits.connections))
                     .with_max_established_per_peer(Some(limits.connections_per_peer)),
             ),
+            guard,
             // Strangers are not told our addresses: those that may be offered, the engine offers.
             identify: identify::Behaviour::new(
                 identify_config(keypair, agent).with_hide_listen_addrs(true),

@@ -28,8 +28,12 @@ const QUIC_KEEP_ALIVE: Duration = Duration::from_millis(400);
 /// Makes secured, multiplexed connections to peers.
 pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// The transport of direct connections. Must be called within a tokio runtime.
-pub(crate) fn connections(keypair: &Keypair) -> Result<Resolve, StartError> {
+/// The transport of direct connections; `guard` looks at each dial after names were resolved. Must be called
+/// within a tokio runtime.
+pub(crate) fn connections(
+    keypair: &Keypair,
+    guard: impl FnOnce(Connections) -> Connections,
+) -> Result<Resolve, StartError> {
     let mut config = quic::Config::new(keypair);
     config.max_idle_timeout = QUIC_IDLE_MS;
     config.keep_alive_interval = QUIC_KEEP_ALIVE;
@@ -43,7 +47,7 @@ pub(crate) fn connections(keypair: &Keypair) -> Result<Resolve, StartError> {
             joined(keypair, Each::new(tcp, local::addresses), Each::new(quic, local::addresses))?
         }
     };
-    Ok(Resolve::new(inner))
+    Ok(Resolve::new(guard(inner)))
 }
 
 fn joined<T, Q>(keypair: &Keypair, tcp: T, quic: Q) -> Result<Connections, StartError>

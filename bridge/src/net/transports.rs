@@ -10,7 +10,12 @@ use libp2p::{
     swarm::{self, NetworkBehaviour},
 };
 
-use super::{behaviour::Node, cause::Kept, circuit, direct};
+use super::{
+    behaviour::Node,
+    cause::Kept,
+    circuit, direct,
+    guard::{self, Guarded, Permits},
+};
 use crate::{config::Config, error::StartError};
 
 /// The engine alone decides when a connection is unused, also of one that is kept for months: libp2p's own idle
@@ -29,10 +34,13 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     let (circuits, circuit) = circuit::new(local);
     let circuits = direct::secured(circuits, &keypair)?;
     let circuits = TransportTimeout::new(circuits, CIRCUIT_DEADLINE).map_err(Kept);
-    let direct = TransportTimeout::new(direct::connections(&keypair)?, CONNECT_DEADLINE).map_err(Kept);
+    let permits = Permits::new(config.global.clone());
+    let guard = |inner| Guarded::new(inner, permits.clone()).boxed();
+    let direct =
+        TransportTimeout::new(direct::connections(&keypair, guard)?, CONNECT_DEADLINE).map_err(Kept);
     // Circuits first: the others would take their addresses for those of the relay.
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
-    let behaviour = Node::new(config, &keypair, circuit);
+    let behaviour = Node::new(config, &keypair, circuit, guard::Behaviour::new(permits));
     let swarm = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
     Ok(Swarm::new(transport, behaviour, local, swarm))
 }
@@ -45,7 +53,7 @@ pub(crate) fn relay<B: NetworkBehaviour>(
 ) -> Result<Swarm<B>, StartError> {
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
-        .with_other_transport(|keypair| direct::connections(keypair).map_err(Into::into))
+        .with_other_transport(|keypair| direct::connections(keypair, |inner| inner).map_err(Into::into))
         .map_err(|cause| StartError::Transport { transport: "TCP and QUIC", cause: cause.into() })?
         .with_bandwidth_metrics(registry)
         .with_behaviour(behaviour)

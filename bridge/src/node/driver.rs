@@ -206,11 +206,17 @@ impl Driver {
                 Input::Open { open, peer, service }
             }
             Some(Command::Hold { peer }) => Input::Hold { peer },
-            Some(Command::Learn { peer, addresses }) => Input::Learn { peer, addresses },
+            Some(Command::Learn { peer, addresses }) => {
+                self.swarm.behaviour().guard.given(&addresses);
+                Input::Learn { peer, addresses }
+            }
             Some(Command::Hear { peer, addresses }) => Input::Hear { peer, addresses },
             Some(Command::Welcome { service, peers }) => Input::Welcome { service, peers },
             Some(Command::AllowUpgrades { allowed }) => Input::AllowUpgrades { allowed },
-            Some(Command::Reserve { relay }) => Input::Reserve { relay },
+            Some(Command::Reserve { relay }) => {
+                self.swarm.behaviour().guard.given(std::slice::from_ref(relay.address()));
+                Input::Reserve { relay }
+            }
             Some(Command::Close { connection }) => Input::Close { connection },
             Some(Command::Serve { service, served, reply }) => {
                 let _ = reply.send(self.legs.requests.serve(service, served));

@@ -1,10 +1,14 @@
 //! When and for whom holes are punched, with real swarms.
 
+use libp2p::multiaddr::Protocol;
 use punchline_bridge::{
-    Config, Event, Path, PeerId, addr::GlobalScope, config::Upgrades, error::UpgradeFailure,
+    Config, Event, Multiaddr, Path, PeerId, RelayAddr, addr::GlobalScope, config::Upgrades,
+    error::UpgradeFailure,
 };
 
-use crate::world::{Node, TCP, config, exchange, relay_config, service, through_a_relay_with, until};
+use crate::world::{
+    Node, TCP, config, exchange, relay_config, service, through_a_relay_with, until, within,
+};
 
 /// Loopback is what it is: private to this host.
 fn private(listen: &str) -> Config {
@@ -82,4 +86,28 @@ async fn held_back_a_connection_stays_relayed_until_upgrades_are_allowed() {
     upgraded(&mut client, server.id()).await;
     upgraded(&mut server, client.id()).await;
     exchange(stream, b"and direct").await;
+}
+
+/// The relay by a name that leads to this host.
+fn by_name(relay: &RelayAddr, peer: PeerId) -> Multiaddr {
+    let named = relay.address().iter().map(|part| match part {
+        Protocol::Ip4(_) => Protocol::Dns4("localhost".into()),
+        other => other,
+    });
+    RelayAddr::new(named.collect::<Multiaddr>().with_p2p(relay.peer()).unwrap())
+        .unwrap()
+        .circuit_to(peer)
+}
+
+#[tokio::test]
+async fn a_name_leads_inside_if_the_operator_gave_it_and_not_if_a_peer_did() {
+    let (relay, server, _) = through_a_relay_with(relay_config(TCP), private(TCP)).await;
+    let circuit = by_name(&relay.address, server.id());
+    let misled = Node::start(private(TCP)).await;
+    misled.endpoint.add_addresses_of_peer(server.id(), vec![circuit.clone()]).await;
+    let error = within("an error", misled.endpoint.open(server.id(), service())).await.unwrap_err();
+    assert!(error.to_string().contains("which is private"), "{error}");
+    let told = Node::start(private(TCP)).await;
+    told.endpoint.add_addresses(server.id(), vec![circuit]).await;
+    exchange(told.open(server.id()).await, b"by name").await;
 }
