@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// What a relay of ours says in identify: its name, and how long its reservations last, which
-/// libp2p's client does not pass on.
+/// libp2p's relay does not say in its answers.
 pub(crate) fn relay_agent(reservation: Duration) -> String {
     format!("{}{}", RELAY_AGENT, reservation.as_secs())
 }

@@ -97,6 +97,8 @@ async fn a_stock_peer_that_comes_through_a_relay_becomes_direct_over_quic() {
 
 async fn a_stock_peer_that_we_reach_through_a_relay(listen: &str) {
     let relay = RelayNode::start(relay_config(listen)).await;
+    // From this the relay learns its own address. A stock peer asks once, and does not take an answer without.
+    Node::start(config(listen)).await.reserve(&relay.address).await;
     let mut server = stock(listen, &relay.address).await;
     let id = *server.local_peer_id();
     server.listen_on(relay.address.circuit()).unwrap();
