@@ -223,22 +223,28 @@ pub struct Relay {
     /// Most reservations of one peer.
     #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS_PER_PEER", default_value = "4")]
     pub max_reservations_per_peer: NonZeroUsize,
+    /// Most reservations from one IPv4 address or IPv6 /64. Default: a quarter of all, but at least 16.
+    #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS_PER_IP", value_name = "N")]
+    pub max_reservations_per_ip: Option<NonZeroUsize>,
     /// How long a reservation lasts unless renewed, in seconds.
     #[arg(long, env = "PUNCHLINE_RESERVATION_SECONDS", default_value_t = 3600)]
     pub reservation_seconds: u64,
     /// Most circuits at once.
-    #[arg(long, env = "PUNCHLINE_MAX_CIRCUITS", default_value = "256")]
+    #[arg(long, env = "PUNCHLINE_MAX_CIRCUITS", default_value = "1024")]
     pub max_circuits: NonZeroUsize,
     /// Most circuits of one peer.
     #[arg(long, env = "PUNCHLINE_MAX_CIRCUITS_PER_PEER", default_value = "16")]
     pub max_circuits_per_peer: NonZeroUsize,
+    /// Most circuits asked for from one IPv4 address or IPv6 /64. Default: a quarter of all, but at least 64.
+    #[arg(long, env = "PUNCHLINE_MAX_CIRCUITS_PER_IP", value_name = "N")]
+    pub max_circuits_per_ip: Option<NonZeroUsize>,
     /// Bytes that one circuit may forward, both directions added; 0 is no limit.
     #[arg(long, env = "PUNCHLINE_CIRCUIT_BYTES", default_value_t = 1 << 30)]
     pub circuit_bytes: u64,
     /// How long one circuit may live, in seconds.
     #[arg(long, env = "PUNCHLINE_CIRCUIT_SECONDS", default_value_t = 7200)]
     pub circuit_seconds: u64,
-    /// Requests of one peer in an hour, for reservations and circuits each.
+    /// Requests of one peer in an hour, for reservations and circuits each; refused ones do not count.
     #[arg(long, env = "PUNCHLINE_REQUESTS_PER_PEER", default_value = "120")]
     pub requests_per_peer: NonZeroU32,
     /// Requests from one IP address in an hour, for reservations and circuits each.
@@ -247,6 +253,9 @@ pub struct Relay {
     /// Most connections at once.
     #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS", default_value = "4096")]
     pub max_connections: NonZeroU32,
+    /// Most connections from one IPv4 address or IPv6 /64. Default: a quarter of all, but at least 64.
+    #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS_PER_IP", value_name = "N")]
+    pub max_connections_per_ip: Option<NonZeroUsize>,
 }
 
 /// `punchline server`.

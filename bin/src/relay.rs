@@ -59,14 +59,17 @@ fn config(settings: &cli::Relay) -> Result<RelayConfig, Unusable> {
         global: GlobalScope::with_assumed(cli::all(&settings.assume_global)),
         reservations: settings.max_reservations.get(),
         reservations_per_peer: settings.max_reservations_per_peer.get(),
+        reservations_per_ip: settings.max_reservations_per_ip,
         reservation_duration: std::time::Duration::from_secs(settings.reservation_seconds),
         circuits: settings.max_circuits.get(),
         circuits_per_peer: settings.max_circuits_per_peer.get(),
+        circuits_per_ip: settings.max_circuits_per_ip,
         circuit_bytes: settings.circuit_bytes,
         circuit_duration: std::time::Duration::from_secs(settings.circuit_seconds),
         requests_per_peer: Rate::per_hour(settings.requests_per_peer),
         requests_per_ip: Rate::per_hour(settings.requests_per_ip),
         connections: settings.max_connections.get(),
+        connections_per_ip: settings.max_connections_per_ip,
         ..RelayConfig::default()
     })
 }

@@ -91,10 +91,12 @@ impl Driver {
             SwarmEvent::Behaviour(BehaviourEvent::Hop(Said::Word { peer, connection, word })) => {
                 self.swarm.behaviour_mut().control.say(peer, connection, word);
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Control(Heard { connection, word, .. })) => {
-                if let Word::Watch(peers) = word {
-                    self.swarm.behaviour_mut().hop.handle(Input::Watch { connection, peers });
-                }
+            SwarmEvent::Behaviour(BehaviourEvent::Control(Heard {
+                connection,
+                word: Word::Watch(peers),
+                ..
+            })) => {
+                self.swarm.behaviour_mut().hop.handle(Input::Watch { connection, peers });
             }
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
                 connection_id,

@@ -18,6 +18,7 @@ mod relay;
 mod relay_hand;
 mod relay_limits;
 mod relay_stock;
+mod relay_words;
 mod requests;
 mod scanner;
 mod silence;

@@ -19,6 +19,7 @@ use crate::world::{RelayNode, relay_config, within};
 
 const HOP: StreamProtocol = StreamProtocol::new("/libp2p/circuit/relay/0.2.0/hop");
 const STOP: StreamProtocol = StreamProtocol::new("/libp2p/circuit/relay/0.2.0/stop");
+const CONTROL: StreamProtocol = StreamProtocol::new("/punchline/control/1");
 
 pub(crate) const OK: i32 = 100;
 pub(crate) const LIMIT_EXCEEDED: i32 = 201;
@@ -93,6 +94,33 @@ struct StopMessage {
     status: Option<i32>,
 }
 
+/// One word of the control protocol.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Sentence {
+    #[prost(uint32, optional, tag = "2")]
+    pub(crate) leaving_seconds: Option<u32>,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) watch: Option<PeersMessage>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub(crate) present: Option<Vec<u8>>,
+    #[prost(message, optional, tag = "5")]
+    pub(crate) absent: Option<AbsenceMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PeersMessage {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub(crate) ids: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AbsenceMessage {
+    #[prost(bytes = "vec", required, tag = "1")]
+    pub(crate) id: Vec<u8>,
+    #[prost(bool, required, tag = "2")]
+    pub(crate) closed: bool,
+}
+
 async fn write(io: &mut Stream, message: &impl Message) -> std::io::Result<()> {
     io.write_all(&message.encode_length_delimited_to_vec()).await?;
     io.flush().await
@@ -127,6 +155,7 @@ pub(crate) struct Hand {
     control: stream::Control,
     /// A substream that is asked for while the connection comes up may never come: libp2p forgets it.
     connected: watch::Receiver<bool>,
+    control_substreams: stream::IncomingStreams,
     swarm: tokio::task::JoinHandle<()>,
 }
 
@@ -159,7 +188,8 @@ impl Hand {
             .unwrap()
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(600)))
             .build();
-        let control = swarm.behaviour().stream.new_control();
+        let mut control = swarm.behaviour().stream.new_control();
+        let control_substreams = control.accept(CONTROL).unwrap();
         let dial = move || DialOpts::peer_id(relay).addresses(vec![address.clone()]).build();
         swarm.dial(dial()).unwrap();
         let (tell, connected) = watch::channel(false);
@@ -173,7 +203,7 @@ impl Hand {
                 }
             }
         });
-        Self { id, relay, control, connected, swarm }
+        Self { id, relay, control, connected, control_substreams, swarm }
     }
 
     pub(crate) async fn try_ask(
@@ -193,6 +223,20 @@ impl Hand {
 
     pub(crate) async fn connect(&mut self, destination: PeerId) -> (HopMessage, Stream) {
         within("an answer", self.try_ask(&connect(destination))).await.unwrap()
+    }
+
+    /// Says a word to the relay. The substream must live until it was heard.
+    pub(crate) async fn say(&mut self, word: Sentence) -> Stream {
+        self.connected.wait_for(|connected| *connected).await.unwrap();
+        let opened = self.control.open_stream(self.relay, CONTROL);
+        let mut io = within("a substream", opened).await.unwrap();
+        write(&mut io, &word).await.unwrap();
+        io
+    }
+
+    /// The substream on which the relay speaks.
+    pub(crate) async fn ear(&mut self) -> Stream {
+        within("a word", self.control_substreams.next()).await.unwrap().1
     }
 
     /// Circuits that lead here; each is to be answered.
@@ -222,6 +266,11 @@ pub(crate) fn connect(destination: PeerId) -> HopMessage {
     HopMessage { kind: 1, peer, ..HopMessage::default() }
 }
 
+/// The next word.
+pub(crate) async fn heard(ear: &mut Stream) -> Sentence {
+    within("a word", read(ear)).await.unwrap()
+}
+
 /// Takes a circuit.
 pub(crate) async fn accept(io: &mut Stream) -> std::io::Result<()> {
     let asked: StopMessage = read(io).await?;
@@ -238,8 +287,8 @@ pub(crate) fn reachable() -> RelayConfig {
 
 /// Where a relay listens, over IPv4 or IPv6: two addresses of which neither is in the other's network.
 pub(crate) fn over(relay: &RelayNode, ip: &str) -> Multiaddr {
-    let listening = relay.relay.listening().iter();
-    listening.filter(|address| address.to_string().starts_with(ip)).next().unwrap().clone()
+    let mut listening = relay.relay.listening().iter();
+    listening.find(|address| address.to_string().starts_with(ip)).unwrap().clone()
 }
 
 /// A relay, and an echo with a place at it.
