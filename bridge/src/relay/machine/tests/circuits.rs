@@ -17,7 +17,12 @@ fn refused_requests_use_up_nothing_that_others_need() {
     let mut world = World::new(&RelayConfig::default());
     let server = world.server("203.0.113.1");
     let attacker = world.client("198.51.100.1");
-    let honest: Vec<Client> = (0..20).map(|number| world.client(&elsewhere(number))).collect();
+    // Every other one comes from the attacker's own address.
+    let ip = |number: usize| match number % 2 {
+        0 => elsewhere(number),
+        _ => "198.51.100.1".to_owned(),
+    };
+    let honest: Vec<Client> = (0..20).map(|number| world.client(&ip(number))).collect();
     let mut refused = 0;
     for client in honest {
         for _ in 0..450 {
