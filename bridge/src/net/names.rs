@@ -46,6 +46,11 @@ pub(crate) enum NameError {
     /// Its TXT records name no address that fits.
     #[error("no TXT record of _dnsaddr.{name} fits the address")]
     NoRecord { name: String },
+    /// It stands for an address that is never dialled.
+    #[error(
+        "a name stands for {address}, which is never dialled: link-local, metadata, multicast or reserved"
+    )]
+    Forbidden { address: Multiaddr },
     /// Too much at once.
     #[error("{limit} names are being looked up already; {name} has to wait for one of them")]
     Busy { name: String, limit: usize },

@@ -21,9 +21,13 @@ use libp2p::{
 
 use super::{
     direct::Connections,
+    local::ip_of,
     names::{NameError, Names},
 };
-use crate::error::Family;
+use crate::{
+    addr::{GlobalScope, scope::Scope},
+    error::Family,
+};
 
 /// Lookups that one dial may take: a `/dnsaddr` may lead to more names.
 const LOOKUPS_PER_DIAL_MAX: usize = 8;
@@ -124,7 +128,9 @@ async fn resolve(names: &Names, address: Multiaddr) -> Result<Vec<Multiaddr>, Na
     let mut open = VecDeque::from([address.clone()]);
     while let Some(next) = open.pop_front() {
         let Some((at, name)) = name_in(&next) else {
-            if found.len() < ADDRESSES_MAX {
+            if is_forbidden(&next) {
+                failure = Some(NameError::Forbidden { address: next });
+            } else if found.len() < ADDRESSES_MAX {
                 found.push(next);
             }
             continue;
@@ -143,6 +149,11 @@ async fn resolve(names: &Names, address: Multiaddr) -> Result<Vec<Multiaddr>, Na
         Some(error) if found.is_empty() => Err(error),
         _ => Ok(found),
     }
+}
+
+/// Whoever runs a name server must not send us where nobody else may: to a cloud's credentials, for instance.
+fn is_forbidden(address: &Multiaddr) -> bool {
+    ip_of(address).is_some_and(|ip| GlobalScope::default().scope(ip) == Scope::Forbidden)
 }
 
 /// `address` once for each thing that its name `part` stands for.

@@ -91,6 +91,13 @@ async fn a_name_with_a_hundred_addresses_is_dialled_at_a_few() {
 }
 
 #[tokio::test]
+async fn a_name_that_stands_for_a_clouds_credentials_is_not_dialled() {
+    let names = Names::asking(|_| Ok(vec![[169, 254, 169, 254].into()]));
+    let error = resolve(&names, address("/dns4/evil.example/tcp/80")).await.unwrap_err();
+    assert_eq!(error, NameError::Forbidden { address: address("/ip4/169.254.169.254/tcp/80") });
+}
+
+#[tokio::test]
 async fn an_address_with_too_many_names_is_refused() {
     let names = Names::asking(|_| Ok(vec![host(1), host(2), host(3)]));
     let asked = address("/dns4/a.example/tcp/1/dns4/b.example/tcp/2/dns4/c.example/tcp/3");
