@@ -124,7 +124,7 @@ impl Rehearsal {
             (Cue::HoldUpgrades, _) => endpoint.allow_upgrades(false).await,
             (Cue::EndLoad, _) => drop(self.end_load.send_replace(true)),
             (Cue::CloseDirect, Some(stream)) => {
-                let on = stream.carrying();
+                let on = stream.route();
                 match on.path.is_direct() {
                     true => endpoint.close(on.connection).await,
                     false => tracing::warn!("the session is not on a direct connection"),

@@ -19,16 +19,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::path::Path;
 
-pub use self::facts::{Carrying, MoveRecord, StreamFacts};
+pub use self::facts::{MoveRecord, Route, StreamFacts};
 pub(crate) use self::meter::{Meter, NearlySpent};
 pub(crate) use punchline_stream::{Ask, FirstError, Pulse, first_frame};
 pub use punchline_stream::{MOVES_REMEMBERED_MAX, StreamId, budget, frame, machine, over};
 
 /// A stream's [`Handle`](punchline_stream::Handle), for whoever brings its legs.
-pub(crate) type Handle = punchline_stream::Handle<Carrying>;
+pub(crate) type Handle = punchline_stream::Handle<Route>;
 
 /// What a stream tells whoever brings its legs.
-pub(crate) type Note = punchline_stream::Note<Carrying>;
+pub(crate) type Note = punchline_stream::Note<Route>;
 
 /// The one protocol of ours.
 pub(crate) const PROTOCOL: libp2p::StreamProtocol = libp2p::StreamProtocol::new(PROTOCOL_NAME);
@@ -56,7 +56,7 @@ pub(crate) struct StreamKey {
 /// # Drop
 /// What was shut down is still delivered; if ours was not shut down, the stream is reset.
 pub struct Stream {
-    pipe: punchline_stream::Stream<Carrying>,
+    pipe: punchline_stream::Stream<Route>,
     facts: Arc<StreamFacts>,
 }
 

@@ -56,7 +56,7 @@ impl ConnectInfo {
 
     /// The caller's address on the connection in use.
     pub fn remote_address(&self) -> Multiaddr {
-        self.facts.carrying().address
+        self.facts.route().address
     }
 
     /// For programs that insist on a socket address: a synthetic one, derived from the peer id alone,

@@ -44,7 +44,7 @@ use crate::{
     },
     path::{ConnectionId, Path},
     service::Service,
-    stream::{Carrying, Meter, Pulse, frame::Code, machine},
+    stream::{Meter, Pulse, Route, frame::Code, machine},
 };
 
 /// What a stream heard within this is worth more than a ping that was not answered: a timeout of one.
@@ -296,7 +296,7 @@ impl Driver {
     /// Whether a stream has heard of the peer on this connection, or through this relay, just now.
     fn is_heard(&self, connection: ConnectionId) -> bool {
         let relay = self.engine.peer(connection).map(|relay| Path::Relayed { relay });
-        let runs = |on: &Carrying| on.connection == connection || Some(on.path) == relay;
+        let runs = |on: &Route| on.connection == connection || Some(on.path) == relay;
         let since = Instant::now().checked_sub(HEARD_FRESH);
         since.is_some_and(|since| self.legs.is_heard(since, runs))
     }

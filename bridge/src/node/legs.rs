@@ -24,7 +24,7 @@ use crate::{
     path::{ConnectionId, Direction, Path},
     service::Service,
     stream::{
-        Ask, Carrying, Handle, Meter, NearlySpent, Note, Pulse, Stream, StreamId, StreamKey,
+        Ask, Handle, Meter, NearlySpent, Note, Pulse, Route, Stream, StreamId, StreamKey,
         frame::Code,
         machine::{self, Farewell, LegId, Machine, StreamError},
     },
@@ -136,7 +136,7 @@ impl Legs {
         connection: ConnectionId,
         io: libp2p::Stream,
     ) {
-        let Some(on) = self.carrying(connection) else {
+        let Some(on) = self.route_of(connection) else {
             let failure = SubstreamFailure::Lost("the connection closed".to_owned());
             return self.tell(Input::SubstreamFailed { open, failure });
         };
@@ -158,7 +158,7 @@ impl Legs {
 
     fn begin_move(&mut self, key: StreamKey, connection: ConnectionId, io: libp2p::Stream) {
         let leg = self.leg();
-        let on = self.carrying(connection);
+        let on = self.route_of(connection);
         let live = self.books.get_mut(key).zip(on);
         if live.is_some_and(|(live, on)| live.handle.begin_move(leg, on, Box::new(io)).is_ok()) {
             self.tell(Input::LegStarted { key, connection, leg });
@@ -202,7 +202,7 @@ impl Legs {
         ask: &Ask,
         io: libp2p::Stream,
     ) {
-        let Some(on) = self.carrying(connection) else { return };
+        let Some(on) = self.route_of(connection) else { return };
         let leg = self.leg();
         match handle.handle_move(leg, ask, on, Box::new(io)) {
             Ok(()) => self.tell(Input::LegStarted { key, connection, leg }),
@@ -210,10 +210,10 @@ impl Legs {
         }
     }
 
-    pub(super) fn carrying(&self, connection: ConnectionId) -> Option<Carrying> {
+    pub(super) fn route_of(&self, connection: ConnectionId) -> Option<Route> {
         let Ends { path, address, pulse, meter } = self.ends.get(&connection)?;
         let (address, pulse, meter) = (address.clone(), pulse.clone(), meter.clone());
-        Some(Carrying { connection, path: *path, address, pulse, meter })
+        Some(Route { connection, path: *path, address, pulse, meter })
     }
 
     /// A stream has something to say.
@@ -263,7 +263,7 @@ impl Legs {
         let Some(live) = self.books.get_mut(key) else { return };
         live.announced = true;
         let stream = Stream::new(&live.handle, key.peer);
-        let Carrying { connection, path, .. } = stream.facts().carrying();
+        let Route { connection, path, .. } = stream.facts().route();
         self.tell(Input::StreamOpened { open, key, connection, path });
         match self.opens.remove(&open) {
             // Whoever asked may have gone; the stream then ends by being dropped.
@@ -324,7 +324,7 @@ impl Legs {
     }
 
     /// Whether a stream has heard of the peer since then where it is asked for.
-    pub(super) fn is_heard(&self, since: Instant, runs: impl Fn(&Carrying) -> bool) -> bool {
+    pub(super) fn is_heard(&self, since: Instant, runs: impl Fn(&Route) -> bool) -> bool {
         self.books.all().any(|live| live.handle.heard_since(since, &runs))
     }
 
@@ -347,7 +347,7 @@ impl Legs {
     }
 
     /// Where the notes of a stream go.
-    pub(super) fn notes_of(&self, key: StreamKey) -> Notes<Carrying> {
+    pub(super) fn notes_of(&self, key: StreamKey) -> Notes<Route> {
         let notes = self.notes.0.clone();
         // The driver is gone only when the node is, and then nobody keeps books.
         Box::new(move |note| drop(notes.send((key, note))))

@@ -208,7 +208,7 @@ impl Legs {
     ) -> Option<Stream> {
         let undecided::Request { hello, peer, leg, patience, .. } = request;
         let (connection, io) = leg?;
-        let on = self.carrying(connection)?;
+        let on = self.route_of(connection)?;
         let key = StreamKey { peer, stream: hello.stream };
         let (leg, config, path) = (self.leg(), self.config(patience), on.path);
         let budget = self.books.budget_of(peer);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
-use punchline_stream::{Facts, Pulse, Route};
+use punchline_stream::{Facts, Pulse};
 use tokio::sync::watch;
 
 use super::{StreamId, meter::Meter};
@@ -12,9 +12,9 @@ use crate::{
     service::Service,
 };
 
-/// The connection that carries a stream.
+/// The connection under a leg of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Carrying {
+pub struct Route {
     /// Which one.
     pub connection: ConnectionId,
     /// Its path.
@@ -27,7 +27,7 @@ pub struct Carrying {
     pub(crate) meter: Option<Meter>,
 }
 
-impl Route for Carrying {
+impl punchline_stream::Route for Route {
     fn is_direct(&self) -> bool {
         self.path.is_direct()
     }
@@ -69,11 +69,11 @@ pub struct StreamFacts {
     pub direction: Direction,
     /// The path it began on.
     pub path_at_open: Path,
-    facts: Arc<Facts<Carrying>>,
+    facts: Arc<Facts<Route>>,
 }
 
-impl From<punchline_stream::MoveRecord<Carrying>> for MoveRecord {
-    fn from(record: punchline_stream::MoveRecord<Carrying>) -> Self {
+impl From<punchline_stream::MoveRecord<Route>> for MoveRecord {
+    fn from(record: punchline_stream::MoveRecord<Route>) -> Self {
         Self {
             from: record.from.path,
             to: record.to.path,
@@ -84,7 +84,7 @@ impl From<punchline_stream::MoveRecord<Carrying>> for MoveRecord {
 }
 
 impl StreamFacts {
-    pub(crate) fn new(peer: PeerId, facts: Arc<Facts<Carrying>>) -> Self {
+    pub(crate) fn new(peer: PeerId, facts: Arc<Facts<Route>>) -> Self {
         Self {
             stream: facts.stream,
             peer,
@@ -101,7 +101,7 @@ impl StreamFacts {
     }
 
     /// The connection that carries it now; while it waits for one, the last.
-    pub fn carrying(&self) -> Carrying {
+    pub fn route(&self) -> Route {
         self.facts.route()
     }
 
@@ -111,7 +111,7 @@ impl StreamFacts {
     }
 
     /// Tells of every change of the connection that carries it.
-    pub fn watch(&self) -> watch::Receiver<Carrying> {
+    pub fn watch(&self) -> watch::Receiver<Route> {
         self.facts.watch()
     }
 

@@ -133,7 +133,7 @@ fn cutter(client: &Node, server: &Node, ends: [Arc<StreamFacts>; 2], seed: u64) 
     tokio::spawn(async move {
         while cuts.recv().await.is_some() {
             let end = rng.usize(0..2);
-            nodes[end].close(ends[end].carrying().connection).await;
+            nodes[end].close(ends[end].route().connection).await;
         }
     });
     cut
@@ -299,7 +299,7 @@ async fn a_stream_without_any_path_fails_at_both_ends_when_patience_is_over() {
     for node in [&ends.client, &ends.server] {
         node.endpoint.allow_upgrades(false).await;
     }
-    ends.client.endpoint.close(ends.near.facts().carrying().connection).await;
+    ends.client.endpoint.close(ends.near.facts().route().connection).await;
     moved(&mut ends.client.events).await;
     moved(&mut ends.server.events).await;
     within("a message", ends.near.write_all(b"on another path")).await.unwrap();
@@ -314,14 +314,14 @@ async fn a_stream_without_any_path_fails_at_both_ends_when_patience_is_over() {
     let closing = async {
         // Whatever carries the stream is closed until nothing does.
         let mut events = ends.client.endpoint.events();
-        ends.client.endpoint.close(carrying.carrying().connection).await;
+        ends.client.endpoint.close(carrying.route().connection).await;
         while let Some(event) = events.next().await {
             match event {
                 Event::ConnectionOpened { peer: opened, connection, .. } if opened == peer => {
                     ends.client.endpoint.close(connection).await;
                 }
                 Event::StreamMoved { .. } => {
-                    ends.client.endpoint.close(carrying.carrying().connection).await;
+                    ends.client.endpoint.close(carrying.route().connection).await;
                 }
                 Event::StreamClosed { .. } => break,
                 _ => {}
@@ -427,7 +427,7 @@ async fn dropped_after_shutdown(cut: bool) {
     let message: Vec<u8> = (0..200_000_u32).map(|at| (at % 251) as u8).collect();
     within("the write", ends.near.write_all(&message)).await.unwrap();
     if cut {
-        ends.client.endpoint.close(ends.near.facts().carrying().connection).await;
+        ends.client.endpoint.close(ends.near.facts().route().connection).await;
     }
     assert!(ends.near.shutdown().now_or_never().is_none_or(|done| done.is_ok()));
     drop(ends.near);
@@ -449,7 +449,7 @@ async fn dropped_unfinished(cut: bool) {
     let mut ends = Ends::direct(config(TCP)).await;
     within("the write", ends.near.write_all(b"half a sen")).await.unwrap();
     if cut {
-        ends.server.endpoint.close(ends.far.facts().carrying().connection).await;
+        ends.server.endpoint.close(ends.far.facts().route().connection).await;
     }
     drop(ends.near);
     let end = within("the end", ends.far.read_to_end(&mut Vec::new())).await;

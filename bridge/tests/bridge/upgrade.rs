@@ -49,7 +49,7 @@ async fn with_both_paths_alive_a_thousand_of_a_thousand_streams_go_direct() {
     patient.deadlines.relayed_grace = Duration::from_secs(3600);
     let (_relay, server, mut client) = through_a_relay_with(relay_config(TCP), patient).await;
     let first = client.open(server.id()).await;
-    let relayed = first.facts().carrying().connection;
+    let relayed = first.facts().route().connection;
     assert!(!first.path().is_direct());
     upgraded(&mut client.events, server.id()).await;
     for _ in 0..20 {

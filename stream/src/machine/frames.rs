@@ -184,8 +184,8 @@ impl Machine {
     fn reset_heard(&mut self, place: Place, leg: LegId, code: Code, now: Instant) {
         if let (Role::Opener { .. }, Phase::Open | Phase::Parting { .. }) = (&self.role, self.phase) {
             let joining = place == Place::Joining;
-            let spare = joining && (self.is_established() || self.legs.current.is_some());
-            if code == Code::Stale || (code == Code::Busy && spare) {
+            let can_do_without = joining && (self.is_established() || self.legs.current.is_some());
+            if code == Code::Stale || (code == Code::Busy && can_do_without) {
                 return self.lose(leg, LossCause::Refused { code }, now);
             }
         }

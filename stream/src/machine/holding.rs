@@ -14,15 +14,15 @@ use super::super::budget::{Budget, Grant};
 /// How often what is held is looked at: a newcomer has its share a few looks after it was refused.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// So long after a refusal there is pressure: those who want more ask again within it.
+/// How long a refusal counts as pressure: a stream that wants more asks again within this time.
 const PRESSURE: Duration = Duration::from_secs(5);
 
-/// What has not been used for so long is given back, with and without pressure. Less, and a stream that is
-/// used in bursts begins each of them with a small window.
+/// What has not been used for this long is given back, without and with pressure. If this were shorter, a
+/// stream that is used in bursts would begin each burst with a small window.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 const IDLE_UNDER_PRESSURE_MAX: Duration = Duration::from_secs(2);
 
-/// Under pressure, a stream may be above its fair share for so long. A reader that takes half a megabyte a
+/// How long a stream may be above its fair share under pressure. A reader that takes half a megabyte a
 /// second has read the largest window by then.
 const HOARD_MAX: Duration = Duration::from_secs(30);
 

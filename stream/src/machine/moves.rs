@@ -48,7 +48,7 @@ impl Machine {
     /// # Errors
     /// The one frame to answer with before closing the leg: it is stale, or the stream is over.
     pub fn handle_move(&mut self, leg: LegId, r#move: &Move, now: Instant) -> Result<(), Farewell> {
-        self.carry_on(leg, r#move.epoch, r#move.received, r#move.limit, now)
+        self.take_leg(leg, r#move.epoch, r#move.received, r#move.limit, now)
     }
 
     /// Acceptor: a HELLO of this stream, which exists: the opener never heard our answer.
@@ -56,10 +56,10 @@ impl Machine {
     /// # Errors
     /// As [`Machine::handle_move`].
     pub fn handle_hello(&mut self, leg: LegId, hello: &Hello, now: Instant) -> Result<(), Farewell> {
-        self.carry_on(leg, hello.epoch, 0, hello.limit, now)
+        self.take_leg(leg, hello.epoch, 0, hello.limit, now)
     }
 
-    fn carry_on(
+    fn take_leg(
         &mut self,
         leg: LegId,
         epoch: u32,
@@ -99,8 +99,8 @@ impl Machine {
 
     /// A leg ended, failed, or its connection did. That is never the end of the stream.
     pub fn leg_lost(&mut self, leg: LegId, cause: LossCause, now: Instant) {
-        if self.strike_out(leg, cause, now) {
-            self.mourn();
+        if self.remove_leg(leg, cause, now) {
+            self.leg_gone();
         }
         self.settle(now);
     }
@@ -108,15 +108,15 @@ impl Machine {
     /// A leg is given up here.
     pub(super) fn lose(&mut self, leg: LegId, cause: LossCause, now: Instant) {
         // What came of the leg is said while its driver still knows it.
-        let carried = self.strike_out(leg, cause, now);
+        let was_used = self.remove_leg(leg, cause, now);
         self.drop_leg(leg, LegEnd::Abort);
-        if carried {
-            self.mourn();
+        if was_used {
+            self.leg_gone();
         }
     }
 
-    /// Strikes a leg out of the books. True if it carried the stream or was to.
-    fn strike_out(&mut self, leg: LegId, cause: LossCause, now: Instant) -> bool {
+    /// Forgets a leg. True if the stream ran on it or was to.
+    fn remove_leg(&mut self, leg: LegId, cause: LossCause, now: Instant) -> bool {
         match self.legs.place(leg) {
             None => return false,
             Some(Place::Draining) => {
@@ -138,8 +138,8 @@ impl Machine {
         true
     }
 
-    /// A leg that carried the stream, or was to, is gone.
-    fn mourn(&mut self) {
+    /// A leg that the stream ran on, or was to, is gone.
+    fn leg_gone(&mut self) {
         if !self.is_opener() && self.phase != Phase::Open {
             // The tombstone says the rest.
             return self.close();

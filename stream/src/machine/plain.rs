@@ -1,7 +1,7 @@
 //! What mostly happens: payload comes or goes, and nothing else is to be done.
 //!
-//! What is here does the same as the general verbs do then, in much less code: whoever comes back from
-//! a system call fetches all of it anew, and of a small message that is most of the cost.
+//! It does the same as the general verbs, in much less code. After a system call the processor has to
+//! fetch code into its cache again, and for a small message that is most of the cost.
 
 use std::time::Instant;
 

@@ -20,8 +20,7 @@ use super::{
 /// Smallest buffer for written bytes: holds many small messages.
 const TAIL_BYTES_MIN: usize = 2 << 10;
 
-/// Payload of this size is worth a write of its own, from where it is kept; less is copied to what goes
-/// out with it.
+/// Payload of at least this size is written from where it is kept. Less is copied into the leg's buffer.
 const IMAGE_BYTES_MIN: usize = 16 << 10;
 
 /// Queue entries kept when nothing is retained.
@@ -35,16 +34,16 @@ const IDLE_CHUNKS_MAX: usize = 8;
 /// ```
 /// `cursor` is what is sent next on the current leg; a move sets it back.
 ///
-/// Much at a time is kept as the frame that it goes out in, so that it is copied once. Small messages are
-/// gathered in the tail, and sent from there.
+/// A large write is kept as the frame that it goes out in, so that it is copied once. Small writes are
+/// gathered in the tail and sent from there.
 #[derive(Debug)]
 pub(super) struct Sender {
     chunks: VecDeque<Chunk>,
-    /// Gathers what is written: room for the head of its frame, then payload; or empty. When it is full,
-    /// or much of it is to go out, it is frozen into a chunk.
+    /// What was written last: room for the head of a frame, then payload; or empty. When it is full, or much
+    /// of it is to go out, it becomes a chunk.
     tail: BytesMut,
     /// Memory of acknowledged chunks, for the next tails; counts as retained.
-    spares: Vec<BytesMut>,
+    recycled: Vec<BytesMut>,
     tail_start: u64,
     acked: u64,
     cursor: u64,
@@ -52,14 +51,14 @@ pub(super) struct Sender {
     sent: u64,
     /// First offset that the peer does not allow.
     limit: u64,
-    /// Above it is only what was retained when it fell back.
+    /// How much may be retained. More is only what was there when it shrank.
     capacity: u64,
     holding: Holding,
-    /// What was acknowledged when the budget had no more; asked again when that is more.
+    /// What was acknowledged when the budget refused to grow this; it is asked again after more is.
     denied_at: Option<u64>,
-    /// No leg is left: what may be written until there is one ends here.
+    /// Without any leg: the offset up to which may be written until there is one.
     parked_end: Option<u64>,
-    /// The limit that we keep to, since the peer asked; to be said.
+    /// The peer asked for a lower limit, and is to be told this one.
     lowered: Option<u64>,
     fin: Fin,
     /// Whether FIN was sent on the current leg.
@@ -107,7 +106,7 @@ impl Sender {
         Self {
             chunks: VecDeque::new(),
             tail: BytesMut::new(),
-            spares: Vec::new(),
+            recycled: Vec::new(),
             tail_start: 0,
             acked: 0,
             cursor: 0,
@@ -151,7 +150,7 @@ impl Sender {
         self.fin >= Fin::Said
     }
 
-    /// The peer has everything and says so in a word that implies it.
+    /// The peer has everything: DONE says so.
     pub(super) fn delivered(&mut self, config: &Config) {
         self.fin = Fin::Acked;
         self.abandon(config);
@@ -222,8 +221,8 @@ impl Sender {
     }
 
     fn memory(&mut self, size: usize) -> BytesMut {
-        let spare = self.spares.pop().filter(|spare| spare.capacity() >= size);
-        spare.unwrap_or_else(|| BytesMut::with_capacity(size))
+        let used = self.recycled.pop().filter(|used| used.capacity() >= size);
+        used.unwrap_or_else(|| BytesMut::with_capacity(size))
     }
 
     fn freeze_tail(&mut self) {
@@ -321,7 +320,7 @@ impl Sender {
         self.round_trip.acknowledged(received, now);
         while self.chunks.front().is_some_and(|chunk| chunk.end() <= received) {
             let chunk = self.chunks.pop_front();
-            self.spare(chunk, config);
+            self.recycle(chunk, config);
         }
         if self.retained() == 0 {
             self.release(config);
@@ -331,14 +330,14 @@ impl Sender {
     }
 
     /// Keeps the memory of a full chunk, within what may be retained.
-    fn spare(&mut self, chunk: Option<Chunk>, config: &Config) {
+    fn recycle(&mut self, chunk: Option<Chunk>, config: &Config) {
         let full = config.data_bytes() + DATA_HEAD_BYTES;
         let room =
-            (self.spares.len() + 1) * full <= self.capacity.saturating_sub(self.retained()) as usize;
+            (self.recycled.len() + 1) * full <= self.capacity.saturating_sub(self.retained()) as usize;
         let bytes = chunk.map(|chunk| chunk.image).filter(|image| room && image.len() == full);
-        if let Some(Ok(mut spare)) = bytes.map(Bytes::try_into_mut) {
-            spare.clear();
-            self.spares.push(spare);
+        if let Some(Ok(mut memory)) = bytes.map(Bytes::try_into_mut) {
+            memory.clear();
+            self.recycled.push(memory);
         }
     }
 
@@ -358,14 +357,14 @@ impl Sender {
         Ok(news)
     }
 
-    /// The peer allows everything below `limit`; limits never fall.
+    /// The peer allows everything below `limit`; only a move or LOWER lowers it.
     pub(super) fn allow(&mut self, limit: u64) {
         self.limit = self.limit.max(limit);
     }
 
-    /// A new leg goes on after what the peer says it has, up to the limit that it says. It may have
-    /// acknowledged more on the leg before while it said so. The limit may be lower than before: a peer that
-    /// had no leg has let go of the memory for more.
+    /// A new leg starts after what the peer says it has, with the limit that it says. The peer may have
+    /// acknowledged more on the leg before since it said that. The limit may be lower than before: a peer that
+    /// had no leg has given back the memory for more.
     pub(super) fn rewind(
         &mut self,
         received: u64,
@@ -380,7 +379,7 @@ impl Sender {
         Ok(())
     }
 
-    /// A new leg carries on after what is known to be acknowledged.
+    /// A new leg starts after what is known to be acknowledged.
     pub(super) fn rewind_to_acked(&mut self) {
         self.cursor = self.acked;
         self.fin_sent = false;
@@ -408,7 +407,7 @@ impl Sender {
     fn release(&mut self, config: &Config) {
         self.tail_start = self.acked;
         self.tail = BytesMut::new();
-        self.spares = Vec::new();
+        self.recycled = Vec::new();
         self.chunks.clear();
         self.chunks.shrink_to(IDLE_CHUNKS_MAX);
         self.holding.shrink_to(0);

@@ -1,4 +1,4 @@
-//! What follows from what was done: frames go out, events are acted on.
+//! After something was done to the machine: its frames go out, its events are acted on.
 
 use std::{
     task::{Context, Waker},
@@ -11,14 +11,14 @@ use crate::{
     route::Route,
 };
 
-/// Turns of sending before others get the lock, each a leg's buffer or a large frame.
+/// Rounds of sending before the lock is let go for others. In each, a leg takes a full buffer or one large frame.
 const TURNS_MAX: usize = 32;
 
-/// A write of this size at most is copied to what goes out at once.
+/// Largest write that is encoded straight into the leg's buffer.
 const AT_ONCE_BYTES_MAX: usize = 4 << 10;
 
 impl<R: Route> Inner<R> {
-    /// Sends what follows from what was done, on behalf of whoever holds the lock.
+    /// Sends what follows from what was just done to the machine. To be called before the lock is let go.
     pub(super) fn act(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.control_read = false;
         let finished = self.send(cx, now);
@@ -27,34 +27,36 @@ impl<R: Route> Inner<R> {
         }
     }
 
-    /// Whether reading for an attending program led to more than bytes for it, if it `got` any.
+    /// Whether a read by the program must be followed by [`Inner::act`]: a control frame was read, something is to
+    /// be written, or, if it `got` bytes, the machine has more to say.
     pub(super) fn has_to_act(&self, got: bool) -> bool {
         self.control_read
             || (got && !self.machine.is_calm())
             || self.legs.iter().any(LegIo::has_to_write)
     }
 
-    /// Whether the carrier's timer comes too late.
+    /// Whether the background task's timer comes too late.
     fn is_due_sooner(&self) -> bool {
-        // It is set to when the program's coming is checked, and all else has time until then.
+        // While the program is expected to poll, the timer is set to the end of that time. Nothing else is
+        // more urgent.
         let attended = self.attendance.until.is_some();
         !attended && self.deadline().is_some_and(|due| self.armed.is_none_or(|armed| due < armed))
     }
 
-    /// Moves frames until nothing moves. False if it stopped for the sake of others. Legs wake the program
-    /// if it attends and waits, else the carrier.
-    pub(super) fn drive(&mut self, carrier: &Waker) -> bool {
+    /// Moves frames until nothing moves. False if it stopped so that others get the lock. From now on legs wake
+    /// the program's task, if that waits and comes back to the stream, else the background task.
+    pub(super) fn drive(&mut self, background: &Waker) -> bool {
         let attended = self.attendance.until.is_some();
         let [reader, writer] =
             [&self.reader, &self.writer].map(|task| task.waker().filter(|_| attended));
-        let reader = reader.or(writer).unwrap_or(carrier).clone();
-        let writer = writer.unwrap_or(carrier).clone();
+        let reader = reader.or(writer).unwrap_or(background).clone();
+        let writer = writer.unwrap_or(background).clone();
         let read = self.read_all(&mut Context::from_waker(&reader));
         let sent = self.send(&mut Context::from_waker(&writer), Instant::now());
         read && sent
     }
 
-    /// Sends what is to be sent. False if it stopped for the sake of others.
+    /// Sends what is to be sent. False if it stopped so that others get the lock.
     fn send(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         (0..TURNS_MAX).any(|_| {
             let more = self.write(cx, now);
@@ -64,8 +66,8 @@ impl<R: Route> Inner<R> {
         })
     }
 
-    /// Sends a small message from where it is written, if it may go out at once and there is nothing else to
-    /// do. False if not; then nothing was done.
+    /// Sends a small message straight from the program's memory, if it may go out at once and nothing else is to
+    /// be done. False if not; then nothing was done.
     pub(super) fn send_at_once(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> bool {
         let [leg] = &mut self.legs[..] else { return false };
         if bytes.len() > AT_ONCE_BYTES_MAX || leg.has_to_write() {
@@ -84,7 +86,7 @@ impl<R: Route> Inner<R> {
         true
     }
 
-    /// Gives frames to the legs. True if they may take more.
+    /// Gives frames to the legs. True if there is more to give.
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let (mut more, mut lost) = (false, Vec::new());
         for leg in &mut self.legs {

@@ -10,8 +10,8 @@ use std::{
 
 use futures::task::AtomicWaker;
 
-/// Keeps from asking a substream that said "not now" again before it wakes us: under each question lies a
-/// lock that the whole connection needs.
+/// Polls one direction of a pipe only when that can help: after it returned `Pending`, it is not polled again
+/// before it wakes us. Each poll of a substream takes a lock of the whole connection.
 pub(super) struct Gate {
     shut: Arc<Shut>,
     /// `shut`, for the substream.
@@ -21,7 +21,7 @@ pub(super) struct Gate {
 #[derive(Default)]
 struct Shut {
     is: AtomicBool,
-    /// Who asked last.
+    /// The task that polled last.
     waits: AtomicWaker,
 }
 
@@ -31,7 +31,7 @@ impl Gate {
         Self { waker: Waker::from(shut.clone()), shut }
     }
 
-    /// Asks, unless there is no use. Whoever asked last is woken.
+    /// Polls, unless the pipe is still pending. The task that polled last is woken.
     pub(super) fn poll<T>(
         &self,
         cx: &mut Context<'_>,
@@ -45,13 +45,13 @@ impl Gate {
         if answer.is_ready() {
             self.shut.is.store(false, Relaxed);
         } else if !self.shut.still(cx.waker()) {
-            // Later all the same: tokio refuses and wakes who has had his share.
+            // It was woken during the poll: tokio does so with a task that has used up its share. Poll later.
             cx.waker().wake_by_ref();
         }
         answer
     }
 
-    /// Asks for somebody whom the substream is to wake itself: a reader, who asks once for each wake anyway.
+    /// Polls for a task that the pipe is to wake directly: a reader, which polls once for each wake anyway.
     pub(super) fn pass<T>(&self, ask: impl FnOnce() -> T) -> T {
         self.shut.is.store(false, Relaxed);
         ask()
@@ -59,12 +59,12 @@ impl Gate {
 }
 
 impl Shut {
-    /// Whether it is; then `program` will be woken.
+    /// Whether the pipe is still pending; if so, `program` will be woken.
     fn still(&self, program: &Waker) -> bool {
         if self.is.load(Relaxed) {
             self.waits.register(program);
         }
-        // The substream may have woken whoever was there before.
+        // The pipe may have woken the task that was registered before.
         self.is.load(Relaxed)
     }
 }

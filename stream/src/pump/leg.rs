@@ -25,7 +25,7 @@ const OUT_BYTES_MAX: usize = 64 << 10;
 /// written: a header's worth at the end of every 64 KiB would cost a fifth packet.
 const BLOCK_BYTES: usize = 16 << 10;
 
-/// How exactly other streams of a connection are told when something was heard on it.
+/// How often at most it is noted for the other streams of a route that something was heard.
 const PULSE: Duration = Duration::from_millis(1);
 
 /// For a leg that was left to take its last frames. What it does not take by then, another leg has.
@@ -147,7 +147,8 @@ impl<R: Route> LegIo<R> {
         }
     }
 
-    /// Reads. Who `returns` when the substream has something, and hardly before, is woken by it himself.
+    /// Reads. `returns`: the caller polls again only when woken, so the pipe may wake it directly instead of
+    /// through the gate.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -199,7 +200,7 @@ impl<R: Route> LegIo<R> {
         if self.unwritten() == 0 {
             self.image.advance(bytes);
             if self.image.is_empty() {
-                // Not even nothing of it is held: its memory is used again.
+                // An empty `Bytes` would still hold the frame's memory, which the sender uses again.
                 self.image = Bytes::new();
             }
             return;

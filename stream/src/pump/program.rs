@@ -11,24 +11,24 @@ use tokio::io::ReadBuf;
 use super::{Inner, Shared, read::READS_MAX, wake::Waiter};
 use crate::{frame::Code, machine::StreamError, route::Route};
 
-/// How long a program that has come to its stream is trusted to come again, at least; at most twice
-/// that. So long may wait for it what arrives: about as long as an acknowledgement may.
+/// A program that polled its stream is expected to poll it again within this time, or at most twice that.
+/// Meanwhile what arrives waits for the program, so this is about as long as an acknowledgement may wait.
 const ATTENDED: Duration = Duration::from_millis(15);
 
-/// Whether the program sees to the legs of its stream.
+/// Whether the program polls its stream often enough to read and write the legs itself.
 #[derive(Debug, Default)]
 pub(super) struct Attendance {
-    /// Until then it is trusted to; none: the carrier does.
+    /// Until then the program is expected to; none: the background task does.
     pub(super) until: Option<Instant>,
-    /// It has come since that was settled.
+    /// It has polled since `until` was set.
     came: bool,
 }
 
-/// What reading for the program came to.
+/// What came of a read by the program.
 enum Reading {
     Done(Result<(), StreamError>),
     Nothing,
-    /// Much was read and none of it was for the program.
+    /// Much was read, none of it for the program, and others should get the lock.
     OthersTurn,
 }
 
@@ -91,7 +91,7 @@ impl<R: Route> Shared<R> {
         }
     }
 
-    /// The program let go of its end: what it shut down is still delivered, all else is reset.
+    /// The program dropped its end. What it shut down is still delivered; else the stream is reset.
     pub(crate) fn let_go(&self) {
         let (mut inner, now) = (self.lock(), Instant::now());
         inner.unread = Some(0);
@@ -105,7 +105,7 @@ impl<R: Route> Shared<R> {
 }
 
 impl<R: Route> Inner<R> {
-    /// Reads into the program's memory, from the machine or past it.
+    /// Reads into the program's memory: what the machine has buffered, else straight from a leg.
     fn read_for(&mut self, out: &mut ReadBuf<'_>, cx: &mut Context<'_>) -> Reading {
         let before = out.filled().len();
         for _ in 0..READS_MAX {
@@ -132,7 +132,7 @@ impl<R: Route> Inner<R> {
         Reading::OthersTurn
     }
 
-    /// The program waits for room or for an acknowledgement, and looks for it unless a reader does.
+    /// The program waits to write, or for an acknowledgement. Reads the legs for that, unless a reader does.
     fn attend_writer(&mut self, task: &mut Context<'_>) {
         self.writer.wait(task.waker());
         self.attend();
@@ -141,7 +141,7 @@ impl<R: Route> Inner<R> {
         }
     }
 
-    /// The program is here.
+    /// Notes that the program polled its stream.
     fn attend(&mut self) {
         self.attendance.came = true;
         if self.attendance.until.is_none() {
@@ -153,7 +153,7 @@ impl<R: Route> Inner<R> {
         }
     }
 
-    /// Whether the program came in time. If not, its stream is the carrier's again.
+    /// If the program did not poll in time, the background task takes over.
     pub(super) fn check_attendance(&mut self, now: Instant) {
         if self.attendance.until.is_none_or(|until| now < until) {
             return;
@@ -163,7 +163,7 @@ impl<R: Route> Inner<R> {
     }
 }
 
-/// One conversion, in one place.
+/// The only conversion into an I/O error.
 fn io_error(error: StreamError) -> io::Error {
     let kind = match error {
         StreamError::Refused { .. } => io::ErrorKind::ConnectionRefused,

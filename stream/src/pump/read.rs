@@ -1,4 +1,4 @@
-//! Reading legs: frames are cut out of what came, for the machine or for a reader that waits.
+//! Reads legs and takes the frames out of what was read, for the machine or for a program that reads.
 
 use std::{
     cell::Cell,
@@ -17,30 +17,30 @@ use crate::{
     route::Route,
 };
 
-/// Reads of one leg before the others have their turn and the lock is free.
+/// Reads before the lock is let go for others.
 pub(super) const READS_MAX: usize = 8;
 
-/// What one read asks for at most: no more calls than a program makes that reads the substream itself.
+/// Most bytes of one read: as many as a program asks for that reads such a pipe itself.
 const READ_BYTES: usize = 64 << 10;
 
-/// A reader's memory of this size is read into, and frames are cut out of it there. Into less, few
-/// heads and little payload would fit.
+/// A program's buffer of at least this size is read into directly, frame heads and all. A smaller one would
+/// hold little beside the heads.
 const IN_PLACE_BYTES_MIN: usize = 256;
 
-/// Payload that is thrown away after the program let go of a stream: a GOAWAY and the like.
+/// Payload that is thrown away after the program dropped the stream: an HTTP/2 GOAWAY and the like.
 const DISCARDED_BYTES_MAX: usize = 64 << 10;
 
 thread_local! {
-    /// Where substreams are read into: one for each thread instead of one for each leg, so that an idle
-    /// leg holds nothing.
+    /// Where legs are read into when no program reads: one buffer for each thread, so that an idle leg needs
+    /// none.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Where payload goes that is read.
+/// Where the payload that is read goes.
 enum Goal<'a, 'b> {
-    /// To the front of where it is read into, which is the reader's memory; `passed` bytes of it did.
+    /// To the front of the buffer that was read into, which is the program's; so many bytes are there already.
     Front { passed: usize },
-    /// To a reader, as far as he has room.
+    /// To the program's buffer, as far as it has room.
     Reader(&'a mut ReadBuf<'b>),
     /// All of it to the machine.
     Machine,
@@ -73,13 +73,13 @@ impl Goal<'_, '_> {
 }
 
 impl<R: Route> Inner<R> {
-    /// Reads until nothing is there. False if it stopped for the sake of others.
+    /// Reads until nothing is there. False if it stopped so that others get the lock.
     pub(super) fn read_all(&mut self, cx: &mut Context<'_>) -> bool {
         (0..READS_MAX).any(|_| !self.read_some(None, cx))
     }
 
-    /// Reads from the next leg that has something, for a reader if one waits. False if none has: all
-    /// will wake.
+    /// Reads once, from the next leg that has something. False if none has; then each of them will wake a
+    /// task.
     pub(super) fn read_some(&mut self, mut out: Option<&mut ReadBuf<'_>>, cx: &mut Context<'_>) -> bool {
         let legs = self.legs.len();
         let first = self.next_leg.min(legs);
@@ -118,7 +118,7 @@ impl<R: Route> Inner<R> {
         }
     }
 
-    /// Reads a leg into `space` and takes the frames there. Whether anything came.
+    /// Reads a leg into `space` and takes the frames there. True if anything came.
     fn read_into(
         &mut self,
         at: usize,
@@ -127,7 +127,7 @@ impl<R: Route> Inner<R> {
         cx: &mut Context<'_>,
     ) -> bool {
         let id = self.legs[at].id;
-        // Where much is written, what reads comes along with each wake for that.
+        // A program that also waits to write is woken for that, and reads then as well.
         let returns = !matches!(goal, Goal::Machine) && !self.writer.waits();
         let cause = match self.legs[at].poll_read(cx, space, returns) {
             Poll::Pending => return false,
@@ -189,8 +189,8 @@ impl<R: Route> Inner<R> {
         }
     }
 
-    /// Nobody reads any more. A few last words must not stop the peer's FIN; more are a peer that
-    /// does not know, and is told.
+    /// Throws away what came for a program that dropped the stream. A little is let pass, so that the peer's
+    /// FIN arrives; a peer that goes on and on is told by a reset.
     pub(super) fn discard(&mut self) {
         let Some(mut discarded) = self.unread else { return };
         let mut scratch = [0; 4096];

@@ -11,7 +11,7 @@ use std::{
 use super::{Inner, Shared, leg::LegIo};
 use crate::route::Route;
 
-/// A timer that fires so much too late tells that this process was starved or asleep.
+/// A timer that fires this much too late: the process did not get to run, or the machine slept.
 const LATE: Duration = Duration::from_millis(250);
 
 /// The task of one stream.
@@ -55,7 +55,8 @@ impl<R: Route> Future for Background<R> {
                 inner.machine.handle_timeout(now);
                 continue;
             }
-            // A timer that is set to something earlier finds out then: deadlines move with every frame.
+            // Deadlines move with every frame. A timer that is set to an earlier one is left alone: when it fires,
+            // this loop finds the later one.
             if inner.armed.is_some_and(|armed| now < armed && armed <= due) {
                 return Poll::Pending;
             }
@@ -69,8 +70,8 @@ impl<R: Route> Future for Background<R> {
 }
 
 impl<R: Route> Inner<R> {
-    /// Before a leg is judged by its silence: it may have been heard beside it, and a process that did
-    /// not get to run for long has not listened.
+    /// Before the machine judges legs by their silence: tells it when something was heard on their routes by
+    /// other streams. A process that did not get to run has not listened, and counts as having heard now.
     fn look_around(&mut self, due: Instant, now: Instant) {
         let starved = now.saturating_duration_since(due) > LATE;
         for leg in &self.legs {

@@ -1,4 +1,4 @@
-//! Whom a leg wakes when it has something to read, or room to write: whoever polled it last.
+//! Tasks that are woken when a leg has something to read or room to write.
 
 use std::{
     sync::Arc,
@@ -7,15 +7,14 @@ use std::{
 
 use futures::task::AtomicWaker;
 
-/// The carrier's waker, for whoever does not wait for the stream himself: it can be had before the
-/// carrier runs, and outlives it.
+/// Wakes the background task. It exists before that task runs, and outlives it.
 #[derive(Debug, Default)]
 pub(super) struct BackgroundWaker(AtomicWaker);
 
 impl BackgroundWaker {
-    /// To be said before the legs are looked at.
-    pub(super) fn watch(&self, carrier: &Waker) {
-        self.0.register(carrier);
+    /// Wakes this task from now on. To be called before the legs are polled.
+    pub(super) fn watch(&self, background: &Waker) {
+        self.0.register(background);
     }
 }
 
@@ -29,8 +28,8 @@ impl Wake for BackgroundWaker {
     }
 }
 
-/// A task of the program that waits for the stream, or did. Its waker is kept for the next time, which
-/// is mostly the same task's.
+/// The task of the program that reads, or writes. Its waker is kept after the wait, since mostly the same
+/// task waits again.
 #[derive(Debug, Default)]
 pub(super) struct Waiter {
     waker: Option<Waker>,
@@ -47,7 +46,7 @@ impl Waiter {
         }
     }
 
-    /// It got what it wanted.
+    /// The task got what it waited for.
     pub(super) fn done(&mut self) {
         self.waits = false;
     }

@@ -45,7 +45,7 @@ async fn agree(way: Way) -> SocketAddr {
     assert_eq!((theirs.path_at_open(), ours.path()), (world.path(), world.path()), "{way:?}");
     assert_eq!((theirs.path(), theirs.relay()), (world.path(), world.path().relay()));
     assert_eq!(ours.direction, Direction::Outbound);
-    assert_eq!(ours.carrying().address.to_string().contains("quic"), way == Way::Quic);
+    assert_eq!(ours.route().address.to_string().contains("quic"), way == Way::Quic);
     assert_eq!(theirs.remote_address().to_string().contains("quic"), way == Way::Quic);
     within("another call", client.echo(payload(2, 0))).await.unwrap();
     let again = called(&mut world).await;

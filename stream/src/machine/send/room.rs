@@ -99,7 +99,7 @@ impl Sender {
     pub(super) fn fall_back(&mut self, config: &Config) {
         let initial = config.window_initial.max(1);
         if self.holding.is_above(self.capacity - initial) {
-            self.spares = Vec::new();
+            self.recycled = Vec::new();
             self.holding.shrink_to(self.capacity() - initial);
         }
     }
