@@ -261,7 +261,7 @@ impl Story {
             let act = (moved..self.end(act)).map(|at| (at, &self.seen[at]));
             act.filter(|(_, seen)| seen.is(Actor::Relay, "relay_traffic") && seen.at >= settled)
         };
-        let (Some((from, first)), Some((to, last))) = (counts().next(), counts().last()) else {
+        let (Some((from, first)), Some((to, last))) = (counts().next(), counts().next_back()) else {
             return Watched::default();
         };
         let grown = |end, field| {
