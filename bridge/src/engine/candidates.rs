@@ -206,7 +206,7 @@ mod tests {
         let (mut candidates, now) = (Candidates::new(GlobalScope::default()), Instant::now());
         let own = address("/ip6/2a00::7/tcp/4001");
         candidates.listening(&own, now);
-        assert_eq!(candidates.offer(false), [own.clone()]);
+        assert_eq!(candidates.offer(false), std::slice::from_ref(&own));
         candidates.observed(PeerId::random(), &own, now);
         assert_eq!(candidates.offer(false), [own]);
     }

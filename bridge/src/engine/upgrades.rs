@@ -211,10 +211,9 @@ impl Upgrades {
         let mut due = Vec::new();
         for (peer, upgrade) in &mut self.peers {
             match &mut upgrade.phase {
-                Phase::Resting { until } if self.allowed => {
-                    if until.take_if(|until| *until <= now).is_some() {
-                        due.push((*peer, Due::Begin));
-                    }
+                Phase::Resting { until } if self.allowed && until.is_some_and(|until| until <= now) => {
+                    *until = None;
+                    due.push((*peer, Due::Begin));
                 }
                 Phase::Waiting { at, addresses } if *at <= now => {
                     due.push((*peer, Due::Dial(std::mem::take(addresses))));
