@@ -300,7 +300,9 @@ fn a_relay_that_counted_more_or_less_than_went_through_it_did_not_carry_just_tha
 fn a_process_that_exits_with_an_error_did_not_end_when_told() {
     let mut story = Story::default();
     run().into_iter().for_each(|seen| story.add(seen));
-    [true, false, true].map(|clean| story.exited(clean));
+    for clean in [true, false, true] {
+        story.exited(clean);
+    }
     let claims = story.claims();
     let untrue: Vec<_> = claims.iter().filter(|claim| !claim.holds).map(|claim| claim.text).collect();
     assert_eq!(untrue, [ENDED]);

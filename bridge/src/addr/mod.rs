@@ -2,9 +2,9 @@
 //!
 //! Everything here is pure. Strings are parsed at the border; past it these types are trusted.
 //!
-//! Here multiaddrs are read: which path and transport one means, which socket. [`scope`] says which IP
-//! addresses are public, [`policy`] which addresses that others named may be dialled, [`relay`] is a
-//! relay's address, [`synthetic`] an address that stands for a peer, `dialable` what our transports can do.
+//! Here multiaddrs are read: which path and transport one means, which socket. `scope` says which IP
+//! addresses are public, `policy` which addresses that others named may be dialled, `relay` is a
+//! relay's address, `synthetic` an address that stands for a peer, `dialable` what our transports can do.
 
 mod dialable;
 pub(crate) mod policy;
