@@ -170,6 +170,9 @@ impl Driver {
             while let Some(input) = self.legs.inputs.pop_front() {
                 self.engine.handle(input, Instant::now());
             }
+            if self.engine.is_stopped() {
+                self.legs.end_streams();
+            }
             self.publish();
             match self.engine.poll_action() {
                 Some(action) => self.act(action),
@@ -177,15 +180,19 @@ impl Driver {
                 None => {}
             }
         }
-        if self.engine.is_stopped() {
-            self.legs.end_streams();
-            self.publish();
-        }
     }
 
+    /// Tells the world. That the node has stopped is told last.
     fn publish(&mut self) {
-        let engine = std::iter::from_fn(|| self.engine.poll_event());
-        for event in engine.chain(std::mem::take::<VecDeque<Event>>(&mut self.legs.events)) {
+        let (mut stopped, mut events) = (None, VecDeque::new());
+        while let Some(event) = self.engine.poll_event() {
+            match event {
+                Event::Stopped {} => stopped = Some(event),
+                event => events.push_back(event),
+            }
+        }
+        events.append(&mut self.legs.events);
+        for event in events.into_iter().chain(stopped) {
             tracing::debug!(?event);
             if let Event::ClockDiffers { relay, seconds } = &event {
                 tracing::warn!(
