@@ -29,7 +29,8 @@ impl Node {
     pub async fn start(settings: &cli::Node, context: &Context) -> anyhow::Result<Self> {
         let Places { listen, reserve, relays } = Places::of(settings);
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
-        let config = Config { listen, global, ..Config::default() };
+        let mut config = Config { listen, global, ..Config::default() };
+        config.limits.streams_per_peer = settings.max_streams_per_peer;
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
         let reporter = context.reporter.clone();
         // Whoever reads the events learns that the node listens before anything comes of it.

@@ -168,7 +168,7 @@ impl Event {
     /// What a stranger, or a program that tries without end, can cause as often as it likes: told at a pace,
     /// by kind and peer.
     fn crowd(&self) -> Option<(&'static str, Option<PeerId>)> {
-        use GatewayEvent::{AccessRefused, ForwardFailed, TargetFailed};
+        use GatewayEvent::{AccessRefused, ForwardFailed, ForwardFull, TargetFailed};
         use punchline_bridge::Event::{Refused, StreamRefused};
         Some(match self {
             Self::Bridge(Refused { peer, .. }) => ("refused", *peer),
@@ -180,6 +180,7 @@ impl Event {
             Self::Gateway(AccessRefused { peer, .. }) => ("access_refused", Some(*peer)),
             Self::Gateway(TargetFailed { peer, .. }) => ("target_failed", Some(*peer)),
             Self::Gateway(ForwardFailed { peer, .. }) => ("forward_failed", Some(*peer)),
+            Self::Gateway(ForwardFull { peer, .. }) => ("forward_full", Some(*peer)),
             Self::Bridge(_) | Self::Session(_) | Self::Gateway(_) | Self::Report(_) => return None,
         })
     }

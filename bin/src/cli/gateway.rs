@@ -2,10 +2,7 @@
 
 use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
 
-use clap::{
-    Args,
-    builder::{BoolishValueParser, RangedU64ValueParser},
-};
+use clap::{Args, builder::BoolishValueParser};
 use libp2p::{Multiaddr, PeerId};
 use punchline_bridge::{RelayAddr, Service};
 
@@ -46,14 +43,11 @@ pub struct Access {
     /// Most connections to a service at once.
     #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS", default_value = "256")]
     pub max_connections: NonZeroUsize,
-    /// Most connections of one peer to a service at once.
-    #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS_PER_PEER", default_value = "128")]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=STREAMS_PER_PEER_MAX))]
-    pub max_connections_per_peer: usize,
+    /// Most connections of one peer to a service at once, up to --max-streams-per-peer, which is the
+    /// default. Several services share those, equally unless some want less.
+    #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS_PER_PEER", value_name = "N")]
+    pub max_connections_per_peer: Option<NonZeroUsize>,
 }
-
-/// The bridge carries no more streams of one peer.
-const STREAMS_PER_PEER_MAX: u64 = 128;
 
 /// One `[[expose]]` table of the settings file.
 #[derive(Args, Debug)]
@@ -98,10 +92,10 @@ pub struct Way {
     /// What the peer's `punchline ticket new` printed: it says peer, service, relays and addresses.
     #[arg(long, env = "PUNCHLINE_TICKET", value_name = "TICKET")]
     pub ticket: Option<Ticket>,
-    /// Most local connections at once.
-    #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS", default_value = "128")]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=STREAMS_PER_PEER_MAX))]
-    pub max_connections: usize,
+    /// Most local connections at once, up to --max-streams-per-peer, which is the default; further ones wait
+    /// until one ends. Several forwards to one peer share those, equally unless some want less.
+    #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<NonZeroUsize>,
 }
 
 /// One `[[forward]]` table of the settings file.

@@ -60,6 +60,15 @@ pub enum GatewayEvent {
         /// Why.
         reason: String,
     },
+    /// A forward carries as many local connections as it may; further ones wait.
+    ForwardFull {
+        /// Whom it leads to.
+        peer: PeerId,
+        /// For what.
+        service: Service,
+        /// How many it carries.
+        limit: usize,
+    },
     /// A limit turned somebody away.
     Refused {
         /// Whom it concerns.
@@ -79,8 +88,6 @@ pub enum Counted {
     ServiceConnection,
     /// Connections of one peer to an exposed service.
     ServiceConnectionOfPeer,
-    /// Local connections of a forward.
-    LocalConnection,
 }
 
 #[cfg(test)]
@@ -112,8 +119,13 @@ mod tests {
                 service: service.clone(),
                 local: "127.0.0.1:26111".to_owned(),
             },
-            GatewayEvent::ForwardFailed { peer, service, reason: "no stream within 8 s".to_owned() },
-            GatewayEvent::Refused { peer, what: Counted::LocalConnection, limit: 128 },
+            GatewayEvent::ForwardFailed {
+                peer,
+                service: service.clone(),
+                reason: "no stream within 8 s".to_owned(),
+            },
+            GatewayEvent::ForwardFull { peer, service, limit: 128 },
+            GatewayEvent::Refused { peer, what: Counted::ServiceConnectionOfPeer, limit: 128 },
         ]
     }
 
@@ -125,7 +137,8 @@ mod tests {
             GatewayEvent::TargetFailed { .. } => 3,
             GatewayEvent::ForwardListening { .. } => 4,
             GatewayEvent::ForwardFailed { .. } => 5,
-            GatewayEvent::Refused { .. } => 6,
+            GatewayEvent::ForwardFull { .. } => 6,
+            GatewayEvent::Refused { .. } => 7,
         }
     }
 

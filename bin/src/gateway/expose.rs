@@ -1,6 +1,6 @@
 //! Serving peers: who is let in, and what is between them and the target.
 
-use std::{path::Path, sync::Arc, time::SystemTime};
+use std::{num::NonZeroUsize, path::Path, sync::Arc, time::SystemTime};
 
 use libp2p::PeerId;
 use punchline_bridge::{RelayAddr, Request, Requests, Service, error::Refusal, stream::frame::Code};
@@ -28,7 +28,8 @@ pub(super) struct Exposure {
     target: SocketName,
     rules: Rules,
     max_connections: usize,
-    max_connections_per_peer: usize,
+    /// None: as many as one peer may have streams.
+    pub(super) max_connections_per_peer: Option<usize>,
 }
 
 impl Exposure {
@@ -49,7 +50,7 @@ impl Exposure {
             service,
             target,
             max_connections: access.max_connections.get(),
-            max_connections_per_peer: access.max_connections_per_peer,
+            max_connections_per_peer: access.max_connections_per_peer.map(NonZeroUsize::get),
         })
     }
 
@@ -122,7 +123,8 @@ struct Admitted {
 
 impl Exposed {
     pub(super) fn new(exposure: Exposure, gate: Gate, reporter: Reporter, closing: Closing) -> Self {
-        let seats = Seats::new(exposure.max_connections, exposure.max_connections_per_peer);
+        let of_peer = exposure.max_connections_per_peer.unwrap_or(usize::MAX);
+        let seats = Seats::new(exposure.max_connections, of_peer);
         Self { exposure, gate, seats, reporter, closing }
     }
 

@@ -1,15 +1,22 @@
 //! Standing in for a peer's service: every local connection is one stream to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use punchline_bridge::{Endpoint, OpenOptions, RelayAddr, Service, addr, stream::frame::Code};
-use tokio::{task::JoinSet, time::timeout};
+use punchline_bridge::{
+    Endpoint, OpenOptions, RelayAddr, Service, Stream, addr,
+    error::{OpenError, Refusal},
+    stream::frame::Code,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Closing,
-    event::{Counted, GatewayEvent},
+    event::GatewayEvent,
     local::Listener,
     socket::Socket,
     splice::{End, splice},
@@ -28,6 +35,9 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(8);
 /// After a failure to accept, such as having no file descriptor left: what ends meanwhile frees some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Between attempts for a stream while a limit is in the way: doubles from the first to the longest.
+const BUSY_PAUSE: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(800));
+
 /// A service that is to be forwarded.
 #[derive(Clone, Debug)]
 pub(super) struct Forwarding {
@@ -40,7 +50,8 @@ pub(super) struct Forwarding {
     said: Vec<Multiaddr>,
     /// What to present; empty for nothing.
     proof: Bytes,
-    max_connections: usize,
+    /// None: as many as one peer may have streams.
+    pub(super) max_connections: Option<usize>,
 }
 
 impl Forwarding {
@@ -74,7 +85,8 @@ impl Forwarding {
             let remedy = "say where the peer is: --relay <the relay it has a reservation with>, --addr, or --ticket";
             return Err(Unusable(remedy.to_owned()));
         }
-        let (local, max_connections) = (way.local.clone(), way.max_connections);
+        let max_connections = way.max_connections.map(NonZeroUsize::get);
+        let local = way.local.clone();
         Ok(Self { peer, service, local, addresses, said, proof, max_connections })
     }
 }
@@ -115,9 +127,11 @@ impl Forward {
     }
 
     /// Keeps a connection to the peer, and carries local ones until the process is told to stop; then
-    /// those that are there already.
+    /// those that are there already. When it carries as many as it may, further ones wait in the queue of
+    /// the system: a program that waits is better off than one that is turned away.
     pub(super) async fn serve(self: Arc<Self>, listener: Listener) {
         let Forwarding { peer, addresses, said, max_connections, .. } = &self.forwarding;
+        let seats = max_connections.unwrap_or(usize::MAX);
         self.endpoint.add_addresses(*peer, addresses.clone()).await;
         self.endpoint.add_addresses_of_peer(*peer, said.clone()).await;
         self.endpoint.hold(*peer).await;
@@ -129,13 +143,12 @@ impl Forward {
                 () = stop::told() => break,
                 // Before the next is accepted, so that those that have ended do not count.
                 Some(_) = connections.join_next() => {}
-                accepted = listener.accept() => match accepted {
-                    Ok(_) if connections.len() >= *max_connections => {
-                        let (what, limit) = (Counted::LocalConnection, *max_connections);
-                        self.reporter.report(GatewayEvent::Refused { peer: *peer, what, limit });
-                    }
+                accepted = listener.accept(), if connections.len() < seats => match accepted {
                     Ok(socket) => {
                         connections.spawn(self.clone().carry(socket));
+                        if connections.len() == seats {
+                            self.full(seats);
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a local connection could not be accepted");
@@ -146,6 +159,12 @@ impl Forward {
         }
         drop(listener);
         while connections.join_next().await.is_some() {}
+    }
+
+    fn full(&self, limit: usize) {
+        let Forwarding { peer, service, .. } = &self.forwarding;
+        let (peer, service) = (*peer, service.clone());
+        self.reporter.report(GatewayEvent::ForwardFull { peer, service, limit });
     }
 
     fn announce(&self, listener: &Listener) {
@@ -166,17 +185,14 @@ impl Forward {
 
     /// One connection, from the stream to its end.
     async fn carry(self: Arc<Self>, mut socket: Socket) {
-        let Forwarding { peer, service, proof, .. } = &self.forwarding;
-        let options = OpenOptions { ticket: proof.clone(), ..OpenOptions::default() };
-        let opening = self.endpoint.open_with(*peer, service.clone(), options);
+        let peer = self.forwarding.peer;
         let opened = tokio::select! {
-            opened = timeout(OPEN_DEADLINE, opening) => opened,
+            opened = self.open() => opened,
             () = self.closing.closed() => return,
         };
         let mut stream = match opened {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return self.failed(error.to_string()),
-            Err(_) => return self.failed(late()),
+            Ok(stream) => stream,
+            Err(reason) => return self.failed(reason),
         };
         let end = tokio::select! {
             end = splice(&mut socket, &mut stream, || true) => end,
@@ -193,11 +209,38 @@ impl Forward {
         }
     }
 
+    /// A stream, or why there is none. A limit that was reached is tried again: others end meanwhile, and
+    /// the far side may learn later than we do that one did.
+    async fn open(&self) -> Result<Stream, String> {
+        let Forwarding { peer, service, proof, .. } = &self.forwarding;
+        let end = Instant::now() + OPEN_DEADLINE;
+        let mut pause = BUSY_PAUSE.0;
+        loop {
+            let options = OpenOptions { ticket: proof.clone(), ..OpenOptions::default() };
+            let opening = self.endpoint.open_with(*peer, service.clone(), options);
+            match timeout_at(end, opening).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) if is_busy(&error) && Instant::now() + pause < end => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(BUSY_PAUSE.1);
+                }
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => return Err(late()),
+            }
+        }
+    }
+
     fn failed(&self, reason: String) {
         let Forwarding { peer, service, .. } = &self.forwarding;
         let (peer, service) = (*peer, service.clone());
         self.reporter.report(GatewayEvent::ForwardFailed { peer, service, reason });
     }
+}
+
+/// Whether a limit was in the way that others may make room under.
+fn is_busy(error: &OpenError) -> bool {
+    let refused = matches!(error, OpenError::Refused { reason: Refusal::Busy, .. });
+    refused || matches!(error, OpenError::Busy { .. } | OpenError::StreamsOfPeer { .. })
 }
 
 fn late() -> String {

@@ -3,11 +3,12 @@
 use std::{
     fs::{self, Metadata, Permissions},
     io,
+    net::SocketAddr,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
-use tokio::net::{TcpListener, UnixListener, UnixSocket, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket, UnixStream, lookup_host};
 
 use super::socket::Socket;
 use crate::cli::SocketName;
@@ -15,8 +16,9 @@ use crate::cli::SocketName;
 /// Mode of a Unix socket: whoever can connect uses a service in this node's name.
 const MODE: u32 = 0o600;
 
-/// Connections that wait to be accepted: a burst as large as the limit of connections.
-const BACKLOG: u32 = 256;
+/// Connections that wait to be accepted, while as many are carried as may be. The system may allow fewer
+/// (`net.core.somaxconn`). TCP connections beyond it are asked to try again, and are not refused.
+const BACKLOG: u32 = 1024;
 
 /// Accepts local connections.
 ///
@@ -64,9 +66,7 @@ impl Listener {
             _ => LocalError::Io { name: name.clone(), cause },
         };
         match name {
-            SocketName::Tcp { host, port } => {
-                TcpListener::bind((host.as_str(), *port)).await.map(Self::Tcp).map_err(failed)
-            }
+            SocketName::Tcp { host, port } => bind_tcp(host, *port).await.map(Self::Tcp).map_err(failed),
             SocketName::Unix(path) => {
                 if !remove_stale(path).await.map_err(failed)? {
                     return Err(LocalError::NotASocket { path: path.clone() });
@@ -98,6 +98,26 @@ impl Listener {
             Self::Unix(_, file) => SocketName::Unix(file.path.clone()),
         })
     }
+}
+
+/// Listens on the first address of the host that can be listened on.
+async fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut failure = io::Error::other("the name has no address");
+    for address in lookup_host((host, port)).await? {
+        match listen_tcp(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of a predecessor that are still closing keep nobody from listening.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Removes a socket that nobody answers on. False if something else lies there.

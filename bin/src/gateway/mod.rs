@@ -3,25 +3,32 @@
 //! Reading order: here a process with any number of both is put together; `expose` lets peers in to a
 //! `target`, `forward` stands in for a peer's service at a `local` address, and `splice` joins
 //! what comes from one side to the other. `socket` is a local connection, `seats` counts those of a
-//! service, `event` says what happened.
+//! service, `shares` divides a peer's streams among services, `event` says what happened.
 
 pub mod event;
 mod expose;
 mod forward;
 mod local;
 mod seats;
+mod shares;
 mod socket;
 mod splice;
 mod target;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use libp2p::PeerId;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use self::{
     expose::{Exposed, Exposure},
     forward::{Forward, Forwarding},
     local::Listener,
+    shares::shares,
 };
 use crate::{
     Context, Unusable,
@@ -84,6 +91,16 @@ impl Plan {
             let remedy = "there is nothing to run: name a file with [[expose]] or [[forward]] tables with --config";
             return Err(Unusable(remedy.to_owned()));
         }
+        let limit = self.node.max_streams_per_peer;
+        let of_services = self.exposures.iter().filter_map(|exposure| exposure.max_connections_per_peer);
+        let of_forwards = self.forwardings.iter().filter_map(|forwarding| forwarding.max_connections);
+        let wanted = of_services.map(|wanted| ("--max-connections-per-peer", wanted));
+        let mut wanted = wanted.chain(of_forwards.map(|wanted| ("--max-connections", wanted)));
+        if let Some((flag, wanted)) = wanted.find(|(_, wanted)| *wanted > limit) {
+            return Err(Unusable(format!(
+                "{flag} {wanted} is more than the {limit} streams that one peer may have; raise --max-streams-per-peer, here and there"
+            )));
+        }
         let mut seen = HashSet::new();
         match self.exposures.iter().find(|exposure| !seen.insert(&exposure.service)) {
             Some(twice) => {
@@ -91,6 +108,33 @@ impl Plan {
                 Err(Unusable(format!("`{service}` is exposed twice; give one of the two another name")))
             }
             None => Ok(()),
+        }
+    }
+}
+
+impl Plan {
+    /// A peer's streams are divided among the services that it may use, and ours to a peer among the
+    /// forwards to it.
+    fn share(&mut self) {
+        let limit = self.node.max_streams_per_peer;
+        let mut groups: HashMap<PeerId, Vec<&mut Option<usize>>> = HashMap::new();
+        for forwarding in &mut self.forwardings {
+            groups.entry(forwarding.peer).or_default().push(&mut forwarding.max_connections);
+        }
+        let services = self.exposures.iter_mut().map(|exposure| &mut exposure.max_connections_per_peer);
+        for group in groups.into_values().chain([services.collect()]) {
+            let wanted: Vec<usize> = group.iter().map(|wanted| wanted.unwrap_or(limit)).collect();
+            let shares = shares(limit, &wanted);
+            if shares != wanted {
+                tracing::info!(
+                    ?shares,
+                    limit,
+                    "the streams of a peer are shared; --max-streams-per-peer raises their number"
+                );
+            }
+            for (wanted, share) in group.into_iter().zip(shares) {
+                *wanted = Some(share);
+            }
         }
     }
 }
@@ -107,8 +151,9 @@ impl Closing {
     }
 }
 
-async fn run_plan(plan: Plan, context: Context) -> anyhow::Result<()> {
+async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     plan.check()?;
+    plan.share();
     let issuer = context.keypair.public().to_peer_id();
     let gates = plan.exposures.iter().map(|exposure| exposure.gate(issuer, &context.ledger));
     let gates = gates.collect::<Result<Vec<Gate>, _>>()?;

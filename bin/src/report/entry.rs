@@ -50,6 +50,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "target_failed": peer service target reason;
         "forward_listening": peer service local;
         "forward_failed": peer service reason;
+        "forward_full": peer service limit;
         "events_lost": count;
         "suppressed": what count within_ms;
     }

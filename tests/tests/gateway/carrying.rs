@@ -28,6 +28,7 @@ async fn tcp_and_unix_sockets_serve_at_both_ends() -> Result<()> {
     for service in ["tcp", "unix"] {
         let forward = world.forward(&exposing, service, ANY).await?;
         speaks(TcpStream::connect(&forward.local).await?, &text).await?;
+        drop(forward);
         let place = world.text(format!("{service}.local"));
         let mut forward = world.forward(&exposing, service, &format!("unix:{place}")).await?;
         assert_eq!(forward.local, format!("unix:{place}"));

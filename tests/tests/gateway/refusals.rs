@@ -3,12 +3,17 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use punchline_tests::process::Event;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    task::JoinSet,
 };
 
-use crate::world::{ANY, NO_PEER, SOON, World, connecting_is_reset, echoes_until, listener, tcp_echo};
+use crate::world::{
+    ANY, NO_PEER, NO_RELAY, SOON, World, connecting_is_reset, echoes, echoes_until, listener, tcp_echo,
+    unusable,
+};
 
 #[tokio::test]
 async fn a_dead_target_is_reported_as_refused_by_the_target_and_at_once() -> Result<()> {
@@ -69,21 +74,20 @@ async fn carried(local: &str) -> Result<TcpStream> {
 async fn connections_beyond_a_limit_are_refused_and_said_until_one_ends() -> Result<()> {
     let world = World::new()?;
     let service = format!("echo={}", tcp_echo().await?);
-    for (at_expose, at_forward, what) in [
-        (&["--max-connections", "2"][..], &[][..], "service_connection"),
-        (&["--max-connections-per-peer", "2"], &[], "service_connection_of_peer"),
-        (&[], &["--max-connections", "2"], "local_connection"),
+    for (at_expose, what) in [
+        (["--max-connections", "2"], "service_connection"),
+        (["--max-connections-per-peer", "2"], "service_connection_of_peer"),
     ] {
-        let args = [&["--service", &service, "--allow-any"], at_expose].concat();
+        let args = [&["--service", &service, "--allow-any"], &at_expose[..]].concat();
         let exposing = world.expose("exposer", &args).await?;
         let way =
             ["--peer", &exposing.peer, "--addr", &exposing.address, "--service", "echo", "--local", ANY];
-        let forward = world.forward_with("forwarder", &[&way[..], at_forward].concat()).await?;
+        let forward = world.forward_with("forwarder", &way).await?;
         let _first = carried(&forward.local).await?;
         let mut second = carried(&forward.local).await?;
         connecting_is_reset(&forward.local).await?;
-        let sayer = if at_forward.is_empty() { &exposing.program } else { &forward.program };
-        let refused = sayer.wait_for("refused", |event| event.has("what", what), SOON).await?;
+        let is = |event: &Event| event.has("what", what);
+        let refused = exposing.program.wait_for("refused", is, SOON).await?;
         assert_eq!(refused.number("limit"), Some(2), "{refused}");
         second.shutdown().await?;
         assert_eq!(second.read(&mut [0]).await?, 0);
@@ -91,5 +95,54 @@ async fn connections_beyond_a_limit_are_refused_and_said_until_one_ends() -> Res
         exposing.program.wait_for("stream_closed", |_| true, SOON).await?;
         echoes_until(&forward.local, Instant::now() + SOON).await?;
     }
+    Ok(())
+}
+
+/// As many as it takes to fill a forward several times over.
+const CROWD: usize = 200;
+
+#[tokio::test]
+async fn a_crowd_beyond_the_limit_of_a_forward_waits_and_all_of_it_is_served() -> Result<()> {
+    let world = World::new()?;
+    let service = format!("echo={}", tcp_echo().await?);
+    for (at_expose, at_forward, limit) in [
+        (&[][..], &["--max-connections", "64"][..], 64),
+        // The far side's limit is reached while the forward has seats left.
+        (&["--max-connections-per-peer", "16"], &["--max-connections", "20"], 20),
+    ] {
+        let args = [&["--service", &service, "--allow-any"], at_expose].concat();
+        let exposing = world.expose("exposer", &args).await?;
+        let way =
+            ["--peer", &exposing.peer, "--addr", &exposing.address, "--service", "echo", "--local", ANY];
+        let forward = world.forward_with("forwarder", &[&way[..], at_forward].concat()).await?;
+        let mut crowd = JoinSet::new();
+        for _ in 0..CROWD {
+            let local = forward.local.clone();
+            crowd.spawn(async move { echoes(&local).await });
+        }
+        while let Some(served) = crowd.join_next().await {
+            served??;
+        }
+        let full = forward.program.wait_for("forward_full", |_| true, SOON).await?;
+        assert_eq!(full.number("limit"), Some(limit), "{full}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_limit_beyond_the_streams_of_a_peer_is_refused_with_the_flag_that_raises_them() -> Result<()> {
+    let world = World::new()?;
+    let way = ["--peer", NO_PEER, "--relay", NO_RELAY, "--service", "x", "--local", ANY, "--check"];
+    for (most, limit, fits) in [("129", "128", false), ("129", "129", true), ("1024", "1024", true)] {
+        let launch = world.quiet("node", &[&["forward"], &way[..]].concat())?;
+        let launch = launch.args(["--max-connections", most, "--max-streams-per-peer", limit]);
+        let output = launch.output(SOON).await?;
+        assert_eq!(output.status.success(), fits, "{output:?}");
+        if !fits {
+            unusable(&output, &["--max-connections 129", "--max-streams-per-peer"]);
+        }
+    }
+    let launch = world.quiet("node", &["server", "--check", "--max-streams-per-peer", "1025"])?;
+    unusable(&launch.output(SOON).await?, &["1024"]);
     Ok(())
 }
