@@ -187,7 +187,6 @@ pub(crate) enum Input {
     Identified {
         connection: ConnectionId,
         observed: Multiaddr,
-        reservation: Option<Duration>,
     },
     Unresponsive {
         connection: ConnectionId,

@@ -1,6 +1,6 @@
 //! Connections that come and go, and the relays among them.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use libp2p::{Multiaddr, PeerId};
 
@@ -111,13 +111,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn identified(
-        &mut self,
-        id: ConnectionId,
-        observed: &Multiaddr,
-        reservation: Option<Duration>,
-        now: Instant,
-    ) {
+    pub(super) fn identified(&mut self, id: ConnectionId, observed: &Multiaddr, now: Instant) {
         let Some(connection) = self.connections.get(id) else { return };
         let relay = connection.peer;
         let dialled = connection.direction == Direction::Outbound && connection.path.is_direct();
@@ -129,7 +123,7 @@ impl Engine {
             self.events.push_back(Event::CandidateFound { address, source });
             self.upgrades.all_improved(now);
         }
-        if self.relays.identified(relay, id, reservation) {
+        if self.relays.identified(relay, id) {
             self.relay_ready(relay, now);
         }
     }

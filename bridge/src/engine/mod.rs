@@ -174,8 +174,8 @@ impl Engine {
             }
             Input::AllowUpgrades { allowed } => self.allow_upgrades(allowed),
             Input::Welcome { service, peers } => self.welcome(service, peers, now),
-            Input::Identified { connection, observed, reservation } => {
-                self.identified(connection, &observed, reservation, now);
+            Input::Identified { connection, observed } => {
+                self.identified(connection, &observed, now);
             }
             Input::Unresponsive { connection } => self.close(connection, CloseCause::Unresponsive),
             Input::AddressGone { connection } => self.close(connection, CloseCause::AddressGone),

@@ -56,7 +56,6 @@ struct Relay {
     reservation: Reservation,
     /// Whether the operator wants a reservation, or the link only serves to dial circuits.
     reserve: bool,
-    announced: Option<Duration>,
     /// By how much its clock was said to differ from ours.
     clock_said: Option<i64>,
 }
@@ -107,7 +106,6 @@ impl Relays {
             link: Link::Down { retry: None },
             reservation: Reservation::new(now),
             reserve: false,
-            announced: None,
             clock_said: None,
         });
         if !relay.addresses.contains(address) && relay.addresses.len() < self.addresses_max {
@@ -189,14 +187,8 @@ impl Relays {
     }
 
     /// Returns whether circuits may be dialled over the link from now on.
-    pub(crate) fn identified(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        announced: Option<Duration>,
-    ) -> bool {
+    pub(crate) fn identified(&mut self, peer: PeerId, connection: ConnectionId) -> bool {
         let Some(relay) = self.all.get_mut(&peer) else { return false };
-        relay.announced = announced;
         match relay.link {
             Link::Identifying { connection: wanted, .. } if wanted == connection => {
                 relay.link = Link::Ready { connection };
@@ -237,7 +229,7 @@ impl Relays {
         at: SystemTime,
     ) -> Option<Held> {
         let (peer, relay) = asked(&mut self.all, request)?;
-        let term = Term::new(grant, relay.announced, at);
+        let term = Term::new(grant, at);
         relay.reservation.granted(&term, now);
         let address = relay.addresses.first()?.clone();
         let clock_ahead = relay.clock_news(term.clock_ahead);

@@ -164,7 +164,7 @@ impl World {
     }
 
     fn observed(&mut self, connection: ConnectionId, observed: Multiaddr) -> Vec<Action> {
-        self.tell(Input::Identified { connection, observed, reservation: Some(HOUR) })
+        self.tell(Input::Identified { connection, observed })
     }
 
     /// The peer answers: as drivers say it, first the leg and then the stream.

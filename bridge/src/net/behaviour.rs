@@ -16,6 +16,9 @@ use crate::{config::Config, engine::PING_INTERVAL};
 /// Said in identify, so that one of ours can be told from others.
 const PROTOCOL_VERSION: &str = "/punchline/1";
 
+/// What relays of ours say in identify.
+pub(crate) const RELAY_AGENT: &str = concat!("punchline-relay/", env!("CARGO_PKG_VERSION"));
+
 /// What nodes of ours say in identify begins like this.
 pub(crate) const NODE_AGENT: &str = "punchline/";
 

@@ -1,12 +1,6 @@
 //! From libp2p's events to the engine's inputs. Pure; the one place that matches them.
 
-use std::{
-    collections::HashMap,
-    error::Error,
-    io,
-    net::IpAddr,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, error::Error, io, net::IpAddr, time::SystemTime};
 
 use libp2p::{
     Multiaddr, PeerId, TransportError, connection_limits,
@@ -28,23 +22,6 @@ use crate::{
     error::{CircuitFault, CloseCause, DialFailureReason, DialFailures},
     path::{ConnectionId, Direction},
 };
-
-/// What a relay of ours says in identify: its name, and how long its reservations last, which
-/// libp2p's relay does not say in its answers.
-pub(crate) fn relay_agent(reservation: Duration) -> String {
-    format!("{}{}", RELAY_AGENT, reservation.as_secs())
-}
-
-const RELAY_AGENT: &str =
-    concat!("punchline-relay/", env!("CARGO_PKG_VERSION"), " reservation-seconds=");
-
-fn announced_reservation(agent: &str) -> Option<Duration> {
-    let (name, seconds) = agent.split_once(" reservation-seconds=")?;
-    let ours = name.starts_with("punchline-relay/");
-    // More than a year is no announcement but a mistake, or an attempt to overflow a clock.
-    let seconds = seconds.parse().ok().filter(|seconds| *seconds <= 366 * 24 * 3600)?;
-    ours.then(|| Duration::from_secs(seconds))
-}
 
 /// A dial that was asked for.
 pub(crate) struct Dialling {
@@ -120,11 +97,7 @@ fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
         NodeEvent::Substream(event) => return Translated::Substream(event),
         NodeEvent::Control(control::Heard { connection, word }) => Input::Heard { connection, word },
         NodeEvent::Identify(identify::Event::Received { connection_id, info, .. }) => {
-            Input::Identified {
-                connection: ConnectionId(connection_id),
-                observed: info.observed_addr,
-                reservation: announced_reservation(&info.agent_version),
-            }
+            Input::Identified { connection: ConnectionId(connection_id), observed: info.observed_addr }
         }
         NodeEvent::Ping(ping::Event {
             connection,
@@ -286,6 +259,8 @@ fn is_timeout(error: &(dyn Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
     use futures::StreamExt as _;
     use libp2p::identity::Keypair;
 
@@ -319,24 +294,5 @@ mod tests {
         };
         let failures = tokio::time::timeout(Duration::from_secs(60), failed).await.unwrap();
         assert_eq!(failures, DialFailures { refused: 1, timed_out: 2, ..DialFailures::default() });
-    }
-
-    #[test]
-    fn the_duration_that_a_relay_announces_is_read_back() {
-        let agent = relay_agent(Duration::from_secs(3600));
-        assert_eq!(announced_reservation(&agent), Some(Duration::from_secs(3600)));
-    }
-
-    #[test]
-    fn a_foreign_or_absurd_agent_announces_nothing() {
-        for agent in [
-            "rust-libp2p/0.48.0",
-            "punchline-relay/0.1.0",
-            "other/1 reservation-seconds=60",
-            "punchline-relay/1 reservation-seconds=99999999999",
-            "punchline-relay/1 reservation-seconds=-1",
-        ] {
-            assert_eq!(announced_reservation(agent), None, "{agent}");
-        }
     }
 }

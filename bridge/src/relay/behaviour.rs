@@ -4,9 +4,8 @@ use libp2p::{identify, identity::Keypair, ping, swarm::NetworkBehaviour};
 
 use super::{RelayConfig, hop::Hop};
 use crate::net::{
-    behaviour::{identify_behaviour, ping_behaviour},
+    behaviour::{RELAY_AGENT, identify_behaviour, ping_behaviour},
     control,
-    translate::relay_agent,
 };
 
 /// What a relay speaks. The hop comes first: it holds the limits of connections.
@@ -20,7 +19,7 @@ pub(super) struct Behaviour {
 
 impl Behaviour {
     pub(super) fn new(config: &RelayConfig, keypair: &Keypair) -> Self {
-        let agent = relay_agent(config.reservation_duration);
+        let agent = RELAY_AGENT.to_owned();
         Self {
             hop: Hop::new(keypair.public().to_peer_id(), config.clone()),
             identify: identify_behaviour(keypair, agent),

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use libp2p::identity::Keypair;
 use punchline_bridge::{
     Event, PeerId, RelayAddr,
-    error::{DialFailureReason, OpenError},
+    error::{DialFailureReason, LimitOwner, OpenError},
     event::Asked,
     relay::{Rate, RelayConfig},
 };
@@ -143,8 +143,10 @@ async fn one_circuit_more_than_the_limit_is_refused_and_counted() {
     let stream = first.open(server.id()).await;
     let second = Node::start(config(TCP)).await;
     second.endpoint.add_addresses(server.id(), vec![relay.address.circuit_to(server.id())]).await;
-    let reason = circuit_error(&second, server.id()).await;
-    assert!(matches!(reason, DialFailureReason::RelayFull(_)), "{reason:?}");
+    let DialFailureReason::RelayFull(limit) = circuit_error(&second, server.id()).await else {
+        panic!("another reason");
+    };
+    assert_eq!((limit.owner, limit.limit), (LimitOwner::Relay, Some(1)));
     assert_eq!(refused(&mut relay.events).await, (Asked::Circuit, 1));
     exchange(stream, b"the first circuit goes on").await;
 }

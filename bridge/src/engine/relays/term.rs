@@ -34,11 +34,10 @@ pub(crate) struct Term {
 }
 
 impl Term {
-    /// Of a reservation that was granted at `now` by our clock. `announced`: what the relay says elsewhere of
-    /// how long its reservations last.
-    pub(crate) fn new(grant: &Grant, announced: Option<Duration>, now: SystemTime) -> Self {
+    /// Of a reservation that was granted at `now` by our clock.
+    pub(crate) fn new(grant: &Grant, now: SystemTime) -> Self {
         let ours = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let Some(said) = grant.lasts.or(announced) else { return Self::assumed(grant.expire, ours) };
+        let Some(said) = grant.lasts else { return Self::assumed(grant.expire, ours) };
         let theirs = i128::from(grant.expire) - i128::from(said.as_secs());
         let ahead = theirs - i128::from(ours);
         let differs = ahead.unsigned_abs() > u128::from(CLOCKS_DIFFER.as_secs());
@@ -93,7 +92,7 @@ mod tests {
             (relay - 3600, Some(3600)),
             (relay + 100 * 3600, Some(-360_000)),
         ] {
-            let term = Term::new(&grant(relay + 3600, Some(3600)), None, at(ours));
+            let term = Term::new(&grant(relay + 3600, Some(3600)), at(ours));
             assert_eq!(term, Term { lasts: HOUR, is_known: true, clock_ahead: ahead }, "{ours}");
             assert_eq!(term.renew_after(), Duration::from_secs(2700));
         }
@@ -101,15 +100,8 @@ mod tests {
 
     #[test]
     fn an_end_in_the_past_with_a_duration_of_an_hour_holds_for_an_hour() {
-        let term = Term::new(&grant(1, Some(3600)), None, at(1_000_000));
+        let term = Term::new(&grant(1, Some(3600)), at(1_000_000));
         assert_eq!((term.lasts, term.clock_ahead), (HOUR, Some(1 - 3600 - 1_000_000)));
-    }
-
-    #[test]
-    fn a_duration_announced_elsewhere_serves_as_well() {
-        let term = Term::new(&grant(1_000_900, None), Some(Duration::from_secs(900)), at(1_003_600));
-        let lasts = Duration::from_secs(900);
-        assert_eq!(term, Term { lasts, is_known: true, clock_ahead: Some(-3600) });
     }
 
     #[test]
@@ -126,11 +118,11 @@ mod tests {
             (119, 600, false),
             (0, 600, false),
         ] {
-            let term = Term::new(&grant(ours + left, None), None, at(ours));
+            let term = Term::new(&grant(ours + left, None), at(ours));
             let lasts = Duration::from_secs(lasts);
             assert_eq!(term, Term { lasts, is_known, clock_ahead: None }, "{left}");
         }
-        let past = Term::new(&grant(ours - 3600, None), None, at(ours));
+        let past = Term::new(&grant(ours - 3600, None), at(ours));
         assert_eq!(past.lasts, UNKNOWN);
     }
 
@@ -140,10 +132,10 @@ mod tests {
         for (expire, said, lasts) in
             [(u64::MAX, u64::MAX, day), (0, u64::MAX, day), (u64::MAX, 0, Duration::from_secs(4))]
         {
-            let term = Term::new(&grant(expire, Some(said)), None, at(1_000_000));
+            let term = Term::new(&grant(expire, Some(said)), at(1_000_000));
             assert_eq!(term.lasts, lasts);
         }
         let before_time = SystemTime::UNIX_EPOCH - HOUR;
-        assert_eq!(Term::new(&grant(3600, Some(3600)), None, before_time).clock_ahead, None);
+        assert_eq!(Term::new(&grant(3600, Some(3600)), before_time).clock_ahead, None);
     }
 }

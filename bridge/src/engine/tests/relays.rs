@@ -190,12 +190,7 @@ fn an_ordinary_relay_that_names_only_an_end_is_asked_again_in_time_by_a_clock_th
         [(3600, 2700, true), (0, 450, false), (-3600, 450, false), (7200, 2700, false)]
     {
         let mut world = World::new();
-        // What it says in identify does not tell how long its reservations last either.
-        let actions = world.tell(Input::Reserve { relay: relay(9) });
-        let (connection, _) = world.dialled(relay(9).peer(), dials(&actions)[0].0);
-        let observed = direct(7);
-        let actions = world.tell(Input::Identified { connection, observed, reservation: None });
-        let request = reserve(&actions);
+        let (_, request) = world.asked(&relay(9));
         let grant = Grant { expire: (1_000_000 + left) as u64, lasts: None, ..grant() };
         world.events();
         world.tell(Input::Reserved { request, grant, at });
