@@ -17,6 +17,12 @@ macro_rules! entries {
 /// Logs an event, given as its fields.
 pub(super) fn log(fields: &Map<String, Value>) {
     let name = fields.get("event").and_then(Value::as_str).unwrap_or_default();
+    if name == "listen_failed" {
+        // Somebody has to mend the host or the settings, or knows that it must be so.
+        let (address, cause) = (value(fields, "address"), value(fields, "cause"));
+        tracing::warn!(address, cause, "listen_failed");
+        return;
+    }
     entries! { name, fields;
         "listening": address;
         "reservation_held": relay address expires circuit_bytes_max circuit_seconds_max;
