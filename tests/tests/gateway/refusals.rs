@@ -34,7 +34,7 @@ async fn a_dead_target_is_reported_as_refused_by_the_target_and_at_once() -> Res
         assert!(before.elapsed() < Duration::from_secs(2), "no timeout: {:?}", before.elapsed());
         let failed = forward.program.wait_for("forward_failed", |_| true, SOON).await?;
         assert!(failed.text("reason").is_some_and(|said| said.contains(reason)), "{failed}");
-        let at = |event: &punchline_tests::process::Event| event.has("target", &place);
+        let at = |event: &Event| event.has("target", &place);
         let failed = exposing.program.wait_for("target_failed", at, SOON).await?;
         assert!(failed.has("service", service), "{failed}");
         assert!(failed.has("peer", &world.peer_id("forwarder").await?), "{failed}");
@@ -48,7 +48,7 @@ async fn an_unreachable_peer_is_tried_again_and_again_and_the_reason_is_said() -
     let args =
         ["--peer", NO_PEER, "--addr", "/ip4/127.0.0.1/tcp/1", "--service", "echo", "--local", ANY];
     let forward = world.forward_with("forwarder", &args).await?;
-    let again = |event: &punchline_tests::process::Event| event.number("failures") >= Some(2);
+    let again = |event: &Event| event.number("failures") >= Some(2);
     let unreachable = forward.program.wait_for("peer_unreachable", again, SOON).await?;
     assert!(unreachable.number("retry_in_ms").is_some(), "{unreachable}");
     let reason = unreachable.text("reason").unwrap_or_default();
