@@ -25,11 +25,14 @@ pub(super) fn log(fields: &Map<String, Value>) {
     }
     entries! { name, fields;
         "listening": address;
+        "listen_failed": address cause;
         "reservation_held": relay address expires circuit_bytes_max circuit_seconds_max;
         "reservation_lost": relay cause;
         "reservation_failed": relay cause failures;
+        "clock_differs": relay seconds;
         "candidate_found": address source;
-        "connection_opened": peer connection path relay direction transport;
+        "candidates_refused": peer allowed refused;
+        "connection_opened": peer connection path relay direction transport circuit_bytes_max circuit_seconds_max;
         "connection_closed": peer connection path cause;
         "upgrade_succeeded": peer connection transport took_ms attempts;
         "upgrade_failed": peer reason attempts;
@@ -38,18 +41,20 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "stream_closed": peer stream service cause sent_direct_bytes sent_relayed_bytes received_direct_bytes received_relayed_bytes;
         "stream_refused": peer service reason direction;
         "peer_unreachable": peer reason failures retry_in_ms;
-        "refused": peer what limit;
+        "refused": peer what limit count;
         "reservation_accepted": peer renewed;
         "reservation_ended": peer;
         "circuit_opened": source destination;
-        "circuit_closed": source destination cause;
-        "relay_traffic": received_bytes sent_bytes;
+        "circuit_closed": source destination bytes cause;
+        "relay_traffic": received_bytes sent_bytes forwarded_bytes;
         "stopped":;
         "session_ready": peer network protocol_version user_agent path;
         "session_ended": peer cause;
         "handshake_failed": peer reason;
         "dial_failed": peer reason retry_in_ms;
         "load_done": peer bytes sha256 ms path;
+        "stream_traffic": peer stream path sent_direct_bytes sent_relayed_bytes received_direct_bytes received_relayed_bytes;
+        "session_pinged": peer pings unanswered slowest_ms;
         "access_refused": peer service reason;
         "access_revoked": peer service;
         "access_reloaded": service error;
@@ -74,10 +79,11 @@ fn value(fields: &Map<String, Value>, key: &str) -> Option<Box<dyn tracing::Valu
         Value::Bool(value) => Box::new(*value),
         Value::String(text) if text.contains(char::is_whitespace) => Box::new(text.clone()),
         Value::String(word) => Box::new(display(word.clone())),
-        Value::Number(number) => match (number.as_u64(), number.as_f64()) {
-            (Some(whole), _) => Box::new(whole),
-            (None, Some(fraction)) => Box::new(fraction),
-            (None, None) => Box::new(display(number.clone())),
+        Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(whole), ..) => Box::new(whole),
+            (None, Some(negative), _) => Box::new(negative),
+            (None, None, Some(fraction)) => Box::new(fraction),
+            (None, None, None) => Box::new(display(number.clone())),
         },
         other => Box::new(display(other.clone())),
     })
