@@ -14,3 +14,8 @@ pub fn config(ranges: &[String]) -> Result<Config> {
     let assumed = ranges.iter().map(parse).collect::<Result<_>>()?;
     Ok(Config { global: GlobalScope::with_assumed(assumed), ..Config::default() })
 }
+
+/// The README's Rust compiles: `cargo test` builds it as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -124,6 +124,29 @@ impl CallError {
             Self::Handshake(error) => error.is_retryable(),
         }
     }
+
+    /// What to do about it.
+    fn remedy(&self) -> &'static str {
+        match self {
+            Self::Open(
+                OpenError::Unreachable { .. }
+                | OpenError::ConnectionLost { .. }
+                | OpenError::Deadline { .. },
+            ) => {
+                "is `punchline server` running there, with a reservation at the relay that is named here? Then try again"
+            }
+            Self::Open(OpenError::Refused { .. } | OpenError::Unsupported { .. }) => {
+                "name the id that a `punchline server` prints with --peer"
+            }
+            Self::Open(_) => "see `punchline client --help`",
+            Self::Channel(_) | Self::Handshake(DialError::Call(_) | DialError::CallTimeout) => {
+                "try again, or look into the log of the peer"
+            }
+            Self::Handshake(DialError::Handshake(_)) => {
+                "is --network the same at both ends? The log of the peer says more"
+            }
+        }
+    }
 }
 
 impl Caller {
@@ -143,7 +166,7 @@ impl Caller {
                     let wait = BACKOFF.0.saturating_mul(1 << failures.min(16)).min(BACKOFF.1);
                     self.report_failure(&error, (!last).then_some(wait));
                     if last {
-                        return Err(error.into());
+                        anyhow::bail!("{error}; {}", error.remedy());
                     }
                     failures += 1;
                     tokio::time::sleep(wait).await;

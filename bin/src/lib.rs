@@ -54,9 +54,14 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }
         Err(error) => return last_words(&error.into(), 2),
     };
+    let unable = |cause: std::io::Error| {
+        anyhow::anyhow!(
+            "cannot start: {cause}; this user may have too few processes or open files (`ulimit -a`)"
+        )
+    };
     let log = match Log::start(&cli.common) {
         Ok(log) => log,
-        Err(error) => return last_words(&error.into(), 1),
+        Err(error) => return last_words(&unable(error), 1),
     };
     let variables = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     for warning in settings::unknown_variables(variables) {
@@ -64,7 +69,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return last_words(&error.into(), 1),
+        Err(error) => return last_words(&unable(error), 1),
     };
     let outcome = runtime.block_on(command(cli));
     // What is still blocked now, such as a lookup of a name, must not hold up the exit.
@@ -170,7 +175,9 @@ fn usable() -> anyhow::Result<()> {
 
 /// A line for whoever reads or pipes our standard output.
 fn print_line(line: &str) -> anyhow::Result<()> {
-    Ok(writeln!(std::io::stdout(), "{line}")?)
+    writeln!(std::io::stdout(), "{line}").map_err(|cause| {
+        anyhow::anyhow!("cannot print the answer: {cause}; let somebody read standard output")
+    })
 }
 
 /// What every command that runs a swarm starts from.

@@ -1,4 +1,4 @@
-//! The examples run, as processes, and the README shows them as they are.
+//! The examples run, as processes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -115,28 +115,6 @@ async fn without_arguments_the_programs_say_how_they_are_used() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success());
         assert!(said.contains(&format!("usage: {name} <relay's address>")), "{said}");
-    }
-}
-
-/// Without indentation, which differs between a program and a page.
-fn flat(text: &str) -> String {
-    text.lines().map(str::trim).collect::<Vec<_>>().join("\n")
-}
-
-#[test]
-fn what_the_readme_shows_stands_in_an_example() {
-    let examples = [
-        include_str!("../greet_server.rs"),
-        include_str!("../greet_client.rs"),
-        include_str!("../embed.rs"),
-    ];
-    let readme = include_str!("../../README.md");
-    let shown: Vec<&str> =
-        readme.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(shown.len() >= 2, "a client and a server");
-    for block in shown {
-        let found = examples.iter().any(|example| flat(example).contains(flat(block).trim()));
-        assert!(found, "in no example:\n{block}");
     }
 }
 

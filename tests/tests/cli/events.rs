@@ -57,6 +57,7 @@ async fn every_line_of_a_json_log_is_an_object_but_for_the_last_words() -> Resul
     let (_, stderr) = life(&world, &["--log-format", "json", "-v"]).await?;
     let (log, last) = stderr.trim_end().rsplit_once('\n').unwrap();
     assert!(last.starts_with("error: "), "{last}");
+    assert!(last.contains("is `punchline server` running there"), "what to do: {last}");
     assert!(objects(log)?.iter().all(|line| line["level"].is_string() && line["timestamp"].is_string()));
     Ok(())
 }
