@@ -226,7 +226,7 @@ impl Dials {
             && told <= CIRCUIT_WAIT_MAX
             && let Some(wait) = reach.next_wait(relay.peer(), &mut self.jitter)
         {
-            reach.retrying.push((now + wait.max(told), relay.clone()));
+            reach.retrying.push((now + wait, relay.clone()));
             return None;
         }
         reach.untaken += 1;
