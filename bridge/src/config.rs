@@ -87,7 +87,9 @@ pub struct Deadlines {
     /// After the last hole punch to a peer that stays relayed failed, another one is tried after this. 15 min:
     /// networks change, and each attempt costs the peer's routers some packets.
     pub upgrade_again: Duration,
-    /// For connections to close on shutdown. 2 s.
+    /// For streams to tell their peers that they end, on shutdown, before the connections close. 500 ms.
+    pub parting: Duration,
+    /// For the whole shutdown. 2 s.
     pub shutdown: Duration,
 }
 
@@ -105,6 +107,7 @@ impl Default for Deadlines {
             hold_pace: Duration::from_secs(30),
             absence: Duration::from_millis(1500),
             upgrade_again: Duration::from_secs(15 * 60),
+            parting: Duration::from_millis(500),
             shutdown: Duration::from_secs(2),
         }
     }

@@ -193,6 +193,10 @@ impl Connections {
         !self.has_direct(peer) && self.of(peer).next().is_some()
     }
 
+    pub(crate) fn any_used(&self) -> bool {
+        self.all.values().any(Connection::is_used)
+    }
+
     pub(crate) fn add_user(&mut self, id: ConnectionId, user: User) {
         if let Some(connection) = self.all.get_mut(&id) {
             connection.users.insert(user);

@@ -98,7 +98,8 @@ pub(crate) struct Engine {
     holds: Holds,
     /// The missing peers that relays were asked to tell of.
     watched: Vec<PeerId>,
-    stopping: Option<Instant>,
+    /// When a shutdown no longer waits: for the streams to tell their peers, and for the connections to close.
+    stopping: Option<Stopping>,
     stopped: bool,
     next_dial: u64,
     actions: VecDeque<Action>,
@@ -252,10 +253,7 @@ impl Engine {
         for id in self.connections.expired(self.grace(), self.needs(), now) {
             self.close(id, CloseCause::Unused);
         }
-        if self.stopping.is_some_and(|at| at <= now || self.connections.is_empty()) && !self.stopped {
-            self.stopped = true;
-            self.events.push_back(Event::Stopped {});
-        }
+        self.stop(now);
     }
 
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
@@ -281,7 +279,7 @@ impl Engine {
             self.departures.next_deadline(),
             self.holds.next_deadline(),
             self.upgrades.next_deadline(),
-            self.stopping,
+            self.stopping.as_ref().map(|stopping| stopping.parted.unwrap_or(stopping.closed)),
         ];
         all.into_iter().flatten().min()
     }
@@ -347,12 +345,37 @@ impl Engine {
         if self.stopping.is_some() {
             return;
         }
-        self.stopping = Some(now + self.config.deadlines.shutdown);
+        let deadlines = &self.config.deadlines;
+        self.stopping =
+            Some(Stopping { parted: Some(now + deadlines.parting), closed: now + deadlines.shutdown });
         for open in self.opens.ids() {
             self.fail(open, OpenError::Shutdown, now);
         }
-        for connection in self.connections.ids() {
-            self.close(connection, CloseCause::Shutdown);
+    }
+
+    /// Carries a shutdown on: once no stream has anything to tell its peer, all connections close together, a
+    /// circuit with the link to the relay that carries it; once they have, everything is over.
+    fn stop(&mut self, now: Instant) {
+        let Some(stopping) = self.stopping.as_mut().filter(|_| !self.stopped) else { return };
+        let closed = stopping.closed <= now;
+        if stopping.parted.is_some_and(|at| at <= now || !self.connections.any_used()) {
+            stopping.parted = None;
+            for connection in self.connections.ids() {
+                self.close(connection, CloseCause::Shutdown);
+            }
+        }
+        if closed || self.connections.is_empty() {
+            self.stopped = true;
+            self.events.push_back(Event::Stopped {});
         }
     }
+}
+
+/// A shutdown that is under way.
+#[derive(Clone, Copy)]
+struct Stopping {
+    /// When the connections close though streams still tell their peers; none once they do.
+    parted: Option<Instant>,
+    /// When nobody waits for the connections any longer.
+    closed: Instant,
 }

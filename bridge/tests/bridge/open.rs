@@ -1,6 +1,9 @@
 //! Every open ends: with a stream or with an error that says why.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt;
 use libp2p::{SwarmBuilder, identity::Keypair, noise, ping, swarm::SwarmEvent, tcp, yamux};
@@ -9,6 +12,8 @@ use punchline_bridge::{
     error::{CloseCause, DialFailureReason, OpenError, Refusal, ServeError},
     event::Asked,
 };
+
+use tokio::io::AsyncReadExt;
 
 use crate::world::{
     Node, PATIENCE, QUIC, RelayNode, TCP, config, exchange, pair, pair_with, refused, relay_config,
@@ -210,6 +215,22 @@ async fn after_shutdown_everything_ends_and_every_call_says_so() {
     .await;
     assert!(within("the end of the events", server.events.next()).await.is_none());
     assert!(within("no events", server.endpoint.events().next()).await.is_none());
+}
+
+#[tokio::test]
+async fn the_peer_of_a_stream_is_told_of_a_shutdown() {
+    for _ in 0..5 {
+        let (server, client) = pair(TCP).await;
+        let mut streams = Vec::new();
+        for _ in 0..8 {
+            streams.push(client.open(server.id()).await);
+        }
+        within("the shutdown", server.endpoint.shutdown()).await;
+        for mut stream in streams {
+            let read = within("the end", stream.read(&mut [0])).await;
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset, "not told: it would wait");
+        }
+    }
 }
 
 #[tokio::test]

@@ -103,6 +103,27 @@ fn shutdown_fails_the_opens_closes_the_connections_and_ends_with_the_last_one() 
 }
 
 #[test]
+fn shutdown_lets_the_streams_tell_their_peers_before_any_connection_closes() {
+    let mut world = World::new();
+    let link = world.reserved(&relay(9));
+    let connection = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    world.stream_on(connection, peer(1));
+    assert_eq!(closes(&world.tell(Input::Shutdown)), []);
+    assert_eq!(closes(&world.leg_ended(connection)), [link, connection]);
+}
+
+#[test]
+fn shutdown_waits_for_no_stream_longer_than_for_its_parting() {
+    let mut world = World::new();
+    let connection = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    world.stream_on(connection, peer(1));
+    world.tell(Input::Shutdown);
+    let parting = Config::default().deadlines.parting;
+    assert_eq!(closes(&world.pass(parting - MS)), []);
+    assert_eq!(closes(&world.pass(MS)), [connection]);
+}
+
+#[test]
 fn shutdown_does_not_wait_longer_than_its_deadline() {
     let mut world = World::new();
     world.connected(peer(1), Path::Direct, Transport::Tcp);
