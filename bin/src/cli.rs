@@ -202,15 +202,16 @@ pub struct Node {
     /// Treat these ranges as public: labs, private networks.
     #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
     pub assume_global: Vec<Many<IpNet>>,
-    /// Most streams to and from one peer at once; services share them equally. At both ends, the lower
-    /// number counts. Each may cost its peer's window of memory.
+    /// Most streams to and from one peer at once, 224 at most; services share them equally. Of both ends'
+    /// numbers the lower one counts. Each stream may cost a window of memory.
     #[arg(long, env = "PUNCHLINE_MAX_STREAMS_PER_PEER", default_value = "128", value_name = "N")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=STREAMS_PER_PEER_MAX))]
     pub max_streams_per_peer: usize,
 }
 
-/// More streams of one peer are a mistake, or want a node of their own.
-const STREAMS_PER_PEER_MAX: u64 = 1024;
+/// What one connection carries, with room for streams that move and for the protocols beside them: QUIC
+/// takes 256 from a peer, and Yamux ends the connection at 512.
+const STREAMS_PER_PEER_MAX: u64 = 224;
 
 /// `punchline relay`.
 #[derive(Args, Debug)]

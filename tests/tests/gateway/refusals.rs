@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use crate::world::{
-    ANY, NO_PEER, NO_RELAY, SOON, World, connecting_is_reset, echoes, echoes_until, listener, tcp_echo,
-    unusable,
+    ANY, LISTEN, NO_PEER, NO_RELAY, SOON, World, connecting_is_reset, echoes, echoes_until, listener,
+    tcp_echo, unusable,
 };
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn a_crowd_beyond_the_limit_of_a_forward_waits_and_all_of_it_is_served() -
 async fn a_limit_beyond_the_streams_of_a_peer_is_refused_with_the_flag_that_raises_them() -> Result<()> {
     let world = World::new()?;
     let way = ["--peer", NO_PEER, "--relay", NO_RELAY, "--service", "x", "--local", ANY, "--check"];
-    for (most, limit, fits) in [("129", "128", false), ("129", "129", true), ("1024", "1024", true)] {
+    for (most, limit, fits) in [("129", "128", false), ("129", "129", true), ("224", "224", true)] {
         let launch = world.quiet("node", &[&["forward"], &way[..]].concat())?;
         let launch = launch.args(["--max-connections", most, "--max-streams-per-peer", limit]);
         let output = launch.output(SOON).await?;
@@ -142,7 +142,34 @@ async fn a_limit_beyond_the_streams_of_a_peer_is_refused_with_the_flag_that_rais
             unusable(&output, &["--max-connections 129", "--max-streams-per-peer"]);
         }
     }
-    let launch = world.quiet("node", &["server", "--check", "--max-streams-per-peer", "1025"])?;
-    unusable(&launch.output(SOON).await?, &["1024"]);
+    let launch = world.quiet("node", &["server", "--check", "--max-streams-per-peer", "225"])?;
+    unusable(&launch.output(SOON).await?, &["224"]);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_service_cannot_take_another_ones_share_of_a_peer() -> Result<()> {
+    let world = World::new()?;
+    let echo = tcp_echo().await?;
+    let services = format!("greedy={echo},modest={echo}");
+    let args = ["--service", &services, "--allow-any", "--max-streams-per-peer", "4"];
+    let exposing = world.expose("exposer", &args).await?;
+    let table = |service: &str| {
+        format!(
+            "[[forward]]\npeer = \"{}\"\naddr = \"{}\"\nservice = \"{service}\"\nlocal = \"{ANY}\"\n",
+            exposing.peer, exposing.address
+        )
+    };
+    let file = world.write("run.toml", &[table("greedy"), table("modest")].concat())?;
+    let program = world.start("run", "forwarder", &["--listen", LISTEN, "--config", &file])?;
+    let mut locals = Vec::new();
+    for service in ["greedy", "modest"] {
+        let is = |event: &Event| event.has("service", service);
+        let listening = program.wait_for("forward_listening", is, SOON).await?;
+        locals.push(listening.text("local").unwrap_or_default().to_owned());
+    }
+    let (_first, _second) = (carried(&locals[0]).await?, carried(&locals[0]).await?);
+    let _waits = TcpStream::connect(&locals[0]).await?;
+    exposing.program.wait_for("refused", |_| true, SOON).await?;
+    echoes(&locals[1]).await
 }
