@@ -13,7 +13,7 @@ use punchline_bridge::{
     event::Asked,
 };
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{
     Node, PATIENCE, QUIC, RelayNode, TCP, config, exchange, pair, pair_with, refused, relay_config,
@@ -223,11 +223,13 @@ async fn the_peer_of_a_stream_is_told_of_a_shutdown() {
         let (server, client) = pair(TCP).await;
         let mut streams = Vec::new();
         for _ in 0..8 {
-            streams.push(client.open(server.id()).await);
+            let mut stream = client.open(server.id()).await;
+            within("a request", stream.write_all(&vec![7; 64 << 10])).await.unwrap();
+            streams.push(stream);
         }
         within("the shutdown", server.endpoint.shutdown()).await;
         for mut stream in streams {
-            let read = within("the end", stream.read(&mut [0])).await;
+            let read = within("the end", stream.read_to_end(&mut Vec::new())).await;
             assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset, "not told: it would wait");
         }
     }
