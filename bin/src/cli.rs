@@ -2,6 +2,7 @@
 
 mod gateway;
 pub mod ticket;
+mod time;
 
 use std::{
     net::SocketAddr,
@@ -22,6 +23,7 @@ use punchline_protocol::Network;
 pub use self::gateway::{
     Access, Allowed, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
+pub use self::time::Patience;
 
 /// gRPC between two private peers: no port forwarding, no VPN, no server in the middle.
 #[derive(Debug, Parser)]
@@ -207,6 +209,11 @@ pub struct Node {
     #[arg(long, env = "PUNCHLINE_MAX_STREAMS_PER_PEER", default_value = "128", value_name = "N")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=STREAMS_PER_PEER_MAX))]
     pub max_streams_per_peer: usize,
+    /// How long a stream that lost its path waits for another, as `90s`, `15m` or `2h`: say `2h` at both ends,
+    /// and sessions survive a laptop that sleeps that long. It is also how long the program behind a service
+    /// keeps the connection of a peer that vanished without a word.
+    #[arg(long, env = "PUNCHLINE_PATIENCE", value_name = "TIME", default_value = "60s")]
+    pub patience: Patience,
 }
 
 /// What one connection carries, with room for streams that move and for the protocols beside them: QUIC

@@ -31,6 +31,7 @@ impl Node {
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
         let mut config = Config { listen, global, ..Config::default() };
         config.limits.streams_per_peer = settings.max_streams_per_peer;
+        config.streams.patience = settings.patience.duration();
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
         let reporter = context.reporter.clone();
         // Whoever reads the events learns that the node listens before anything comes of it.

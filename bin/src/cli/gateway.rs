@@ -6,7 +6,7 @@ use clap::{Args, builder::BoolishValueParser};
 use libp2p::{Multiaddr, PeerId};
 use punchline_bridge::{RelayAddr, Service};
 
-use super::{Many, Node, peer_id};
+use super::{Many, Node, Patience, peer_id};
 use crate::access::Ticket;
 
 /// `punchline expose`.
@@ -58,6 +58,9 @@ pub struct ExposeTable {
     /// Where the program behind it listens.
     #[arg(long, value_name = "HOST:PORT|unix:PATH", value_parser = target)]
     pub target: SocketName,
+    /// How long its streams wait for a path, if not as long as the top of the file says.
+    #[arg(long, value_name = "TIME")]
+    pub patience: Option<Patience>,
     /// For whom.
     #[command(flatten)]
     pub access: Access,
@@ -104,6 +107,9 @@ pub struct ForwardTable {
     /// Relays that lead to the peer, besides those at the top of the file.
     #[arg(long, value_name = "ADDR")]
     pub relay: Vec<Many<RelayAddr>>,
+    /// How long its streams wait for a path, if not as long as the top of the file says.
+    #[arg(long, value_name = "TIME")]
+    pub patience: Option<Patience>,
     /// Whereto.
     #[command(flatten)]
     pub way: Way,

@@ -3,11 +3,10 @@
 use std::{str::FromStr, time::Duration};
 
 use clap::{Args, Subcommand, builder::BoolishValueParser};
-use jiff::{Span, SpanRelativeTo};
 use libp2p::Multiaddr;
 use punchline_bridge::{RelayAddr, Service};
 
-use super::Many;
+use super::{Many, time::length};
 use crate::access::TicketId;
 
 /// `punchline ticket`.
@@ -88,14 +87,7 @@ impl FromStr for Lifetime {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let span: Span = text.parse().map_err(|_| format!("not a time; {LIFETIME_FORM}"))?;
-        // Months and years are not all of one length.
-        let exact = span.to_duration(SpanRelativeTo::days_are_24_hours());
-        let exact = exact.ok().and_then(|exact| Duration::try_from(exact).ok());
-        match exact {
-            Some(exact) if exact >= Duration::from_secs(1) && exact <= LIFETIME_MAX => Ok(Self(exact)),
-            _ => Err(format!("not possible; {LIFETIME_FORM}")),
-        }
+        length(text, LIFETIME_MAX, LIFETIME_FORM).map(Self)
     }
 }
 

@@ -1,6 +1,11 @@
 //! Serving peers: who is let in, and what is between them and the target.
 
-use std::{num::NonZeroUsize, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    num::NonZeroUsize,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use libp2p::PeerId;
 use punchline_bridge::{RelayAddr, Request, Requests, Service, error::Refusal, stream::frame::Code};
@@ -16,7 +21,7 @@ use super::{
 use crate::{
     Unusable,
     access::{Gate, Pass, Rules},
-    cli::{self, SocketName},
+    cli::{self, Patience, SocketName},
     report::Reporter,
     stop,
 };
@@ -30,6 +35,8 @@ pub(super) struct Exposure {
     max_connections: usize,
     /// None: as many as one peer may have streams.
     pub(super) max_connections_per_peer: Option<usize>,
+    /// None: the node's.
+    pub(super) patience: Option<Duration>,
 }
 
 impl Exposure {
@@ -41,7 +48,8 @@ impl Exposure {
 
     /// The service of one table.
     pub(super) fn of_table(table: &cli::ExposeTable) -> Result<Self, Unusable> {
-        Self::new(table.service.clone(), table.target.clone(), &table.access)
+        let patience = table.patience.map(Patience::duration);
+        Ok(Self { patience, ..Self::new(table.service.clone(), table.target.clone(), &table.access)? })
     }
 
     fn new(service: Service, target: SocketName, access: &cli::Access) -> Result<Self, Unusable> {
@@ -51,6 +59,7 @@ impl Exposure {
             target,
             max_connections: access.max_connections.get(),
             max_connections_per_peer: access.max_connections_per_peer.map(NonZeroUsize::get),
+            patience: None,
         })
     }
 
@@ -131,6 +140,11 @@ impl Exposed {
     /// What it is called.
     pub(super) fn service(&self) -> &Service {
         &self.exposure.service
+    }
+
+    /// How long its streams wait for a path; none: as long as the node's.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.exposure.patience
     }
 
     /// The peers on its allow list.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Unusable,
-    cli::{self, SocketName},
+    cli::{self, Patience, SocketName},
     report::Reporter,
     stop,
 };
@@ -52,6 +52,8 @@ pub(super) struct Forwarding {
     proof: Bytes,
     /// None: as many as one peer may have streams.
     pub(super) max_connections: Option<usize>,
+    /// None: the node's.
+    patience: Option<Duration>,
 }
 
 impl Forwarding {
@@ -87,7 +89,19 @@ impl Forwarding {
         }
         let max_connections = way.max_connections.map(NonZeroUsize::get);
         let local = way.local.clone();
-        Ok(Self { peer, service, local, addresses, said, proof, max_connections })
+        let patience = None;
+        Ok(Self { peer, service, local, addresses, said, proof, max_connections, patience })
+    }
+
+    /// What a table asks for; `relays` are those at the top of the file.
+    pub(super) fn of_table(
+        table: &cli::ForwardTable,
+        relays: &[RelayAddr],
+        myself: PeerId,
+    ) -> Result<Self, Unusable> {
+        let relays = [cli::all(&table.relay), relays.to_vec()].concat();
+        let patience = table.patience.map(Patience::duration);
+        Ok(Self { patience, ..Self::of(&table.way, &relays, myself)? })
     }
 }
 
@@ -212,11 +226,11 @@ impl Forward {
     /// A stream, or why there is none. A limit that was reached is tried again: others end meanwhile, and
     /// the far side may learn later than we do that one did.
     async fn open(&self) -> Result<Stream, String> {
-        let Forwarding { peer, service, proof, .. } = &self.forwarding;
+        let Forwarding { peer, service, proof, patience, .. } = &self.forwarding;
         let end = Instant::now() + OPEN_DEADLINE;
         let mut pause = BUSY_PAUSE.0;
         loop {
-            let options = OpenOptions { ticket: proof.clone(), ..OpenOptions::default() };
+            let options = OpenOptions { ticket: proof.clone(), patience: *patience };
             let opening = self.endpoint.open_with(*peer, service.clone(), options);
             match timeout_at(end, opening).await {
                 Ok(Ok(stream)) => return Ok(stream),

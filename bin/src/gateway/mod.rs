@@ -69,10 +69,7 @@ pub async fn forward(settings: cli::Forward, context: Context) -> anyhow::Result
 pub async fn run(settings: cli::Run, context: Context) -> anyhow::Result<()> {
     let (relays, myself) = (Places::of(&settings.node).relays, context.keypair.public().to_peer_id());
     let exposures = settings.expose.iter().map(Exposure::of_table).collect::<Result<_, _>>()?;
-    let forwardings = settings.forward.iter().map(|table| {
-        let relays = [cli::all(&table.relay), relays.clone()].concat();
-        Forwarding::of(&table.way, &relays, myself)
-    });
+    let forwardings = settings.forward.iter().map(|table| Forwarding::of_table(table, &relays, myself));
     let forwardings = forwardings.collect::<Result<_, _>>()?;
     run_plan(Plan { node: settings.node, exposures, forwardings }, context).await
 }
@@ -173,7 +170,8 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     let exposed = start_exposing(plan.exposures, gates, &node, &context.reporter, &closing);
     for exposed in &exposed {
         node.endpoint.welcome(exposed.service().clone(), exposed.listed()).await;
-        let requests = node.endpoint.requests(exposed.service().clone()).await?;
+        let requests =
+            node.endpoint.requests_with(exposed.service().clone(), exposed.patience()).await?;
         serving.spawn(exposed.clone().serve(requests));
     }
     if !exposed.is_empty() {

@@ -5,7 +5,7 @@
 //! strangers use up what friends need.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -57,12 +57,12 @@ pub(crate) struct Allowance {
     limits: DialLimits,
     strangers: Option<Bucket>,
     familiars: Option<Bucket>,
-    peers: HashMap<PeerId, Bucket>,
+    peers: BTreeMap<PeerId, Bucket>,
 }
 
 impl Allowance {
     pub(crate) fn new(limits: DialLimits) -> Self {
-        Self { limits, strangers: None, familiars: None, peers: HashMap::new() }
+        Self { limits, strangers: None, familiars: None, peers: BTreeMap::new() }
     }
 
     /// Takes what is left of `wanted` dials for a peer: so many may be made.

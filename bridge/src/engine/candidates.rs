@@ -3,7 +3,7 @@
 //! What a relay sees is taken as it says it. libp2p's identify replaces the port by our listen port, which
 //! behind a NAT that changes ports is an address that nobody answers at.
 
-use std::{collections::HashMap, net::IpAddr, time::Instant};
+use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
@@ -28,7 +28,7 @@ const LISTENING_MAX: usize = 64;
 pub(crate) struct Candidates {
     policy: Policy,
     /// The latest observation of each relay, per transport and family.
-    observed: HashMap<(PeerId, Transport, bool), (Multiaddr, Instant)>,
+    observed: BTreeMap<(PeerId, Transport, bool), (Multiaddr, Instant)>,
     /// What we listen on, as the system reported it.
     listening: Vec<(Multiaddr, Instant)>,
     here: Here,
@@ -38,7 +38,7 @@ impl Candidates {
     pub(crate) fn new(global: GlobalScope) -> Self {
         Self {
             policy: Policy::new(global),
-            observed: HashMap::new(),
+            observed: BTreeMap::new(),
             listening: Vec::new(),
             here: Here::default(),
         }

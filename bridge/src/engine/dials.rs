@@ -7,7 +7,7 @@
 pub(crate) mod addresses;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -48,10 +48,10 @@ pub(crate) enum Way {
 struct Reach {
     /// Ways that [`Dials::begin`] named and nobody has taken yet.
     untaken: usize,
-    dialling: HashMap<DialId, Way>,
+    dialling: BTreeMap<DialId, Way>,
     awaiting: BTreeMap<PeerId, RelayAddr>,
     retrying: Vec<(Instant, RelayAddr)>,
-    retried: HashMap<PeerId, u32>,
+    retried: BTreeMap<PeerId, u32>,
     failures: Vec<DialFailure>,
 }
 
@@ -59,8 +59,8 @@ struct Reach {
 #[derive(Debug)]
 pub(crate) struct Dials {
     addresses: Addresses,
-    reaches: HashMap<PeerId, Reach>,
-    owners: HashMap<DialId, PeerId>,
+    reaches: BTreeMap<PeerId, Reach>,
+    owners: BTreeMap<DialId, PeerId>,
     jitter: StdRng,
 }
 
@@ -68,8 +68,8 @@ impl Dials {
     pub(crate) fn new(peers_max: usize, addresses_max: usize, seed: u64) -> Self {
         Self {
             addresses: Addresses::new(peers_max, addresses_max),
-            reaches: HashMap::new(),
-            owners: HashMap::new(),
+            reaches: BTreeMap::new(),
+            owners: BTreeMap::new(),
             jitter: StdRng::seed_from_u64(seed),
         }
     }

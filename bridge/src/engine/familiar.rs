@@ -2,7 +2,7 @@
 //! Only with these this node speaks about private networks.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     time::Instant,
 };
 
@@ -14,15 +14,15 @@ use crate::service::Service;
 #[derive(Debug)]
 pub(crate) struct Familiar {
     /// Peers that our program used or let in, and when last.
-    met: HashMap<PeerId, Instant>,
+    met: BTreeMap<PeerId, Instant>,
     /// Peers that a service would let in.
-    welcome: HashMap<Service, HashSet<PeerId>>,
+    welcome: BTreeMap<Service, BTreeSet<PeerId>>,
     max: usize,
 }
 
 impl Familiar {
     pub(crate) fn new(max: usize) -> Self {
-        Self { met: HashMap::new(), welcome: HashMap::new(), max }
+        Self { met: BTreeMap::new(), welcome: BTreeMap::new(), max }
     }
 
     /// Our program uses the peer, or let it in. The one met longest ago makes room. True if it was not
@@ -43,7 +43,7 @@ impl Familiar {
     /// or none if that would be more than there is room for: then nothing changes.
     pub(crate) fn welcome(&mut self, service: Service, peers: Vec<PeerId>) -> Option<Vec<PeerId>> {
         let others = self.welcome.iter().filter(|(other, _)| **other != service);
-        let peers: HashSet<PeerId> = peers.into_iter().collect();
+        let peers: BTreeSet<PeerId> = peers.into_iter().collect();
         if others.map(|(_, peers)| peers.len()).sum::<usize>() + peers.len() > self.max {
             return None;
         }

@@ -79,7 +79,8 @@ impl Engine {
 
     /// Where pings stopped, streams may have heard something all the same: their bytes go first.
     pub(super) fn check_quiet(&mut self, now: Instant) {
-        for connection in self.connections.take_quiet(now) {
+        let quiet = self.connections.take_quiet(now);
+        for connection in quiet.into_iter().filter(|_| self.stopping.is_none()) {
             self.actions.push_back(Action::TakePulse { connection });
         }
     }

@@ -4,7 +4,7 @@
 //! so it is not asked: our own answer costs it nothing, and those who wait know at once.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,7 @@ const REFUSALS_MAX: usize = 1024;
 /// The times before which relays are not asked, for one destination or for all.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    all: HashMap<(PeerId, Option<PeerId>), (Instant, RelayLimit)>,
+    all: BTreeMap<(PeerId, Option<PeerId>), (Instant, RelayLimit)>,
 }
 
 impl Refusals {

@@ -12,7 +12,7 @@ mod reservation;
 mod term;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -71,7 +71,7 @@ enum Link {
 /// Every relay in use, by its identity.
 #[derive(Debug)]
 pub(crate) struct Relays {
-    all: HashMap<PeerId, Relay>,
+    all: BTreeMap<PeerId, Relay>,
     deadlines: Deadlines,
     max: usize,
     addresses_max: usize,
@@ -88,7 +88,7 @@ pub(crate) struct TooManyRelays {
 impl Relays {
     pub(crate) fn new(deadlines: Deadlines, max: usize, addresses_max: usize, seed: u64) -> Self {
         let jitter = StdRng::seed_from_u64(seed);
-        Self { all: HashMap::new(), deadlines, max, addresses_max, next_request: 0, jitter }
+        Self { all: BTreeMap::new(), deadlines, max, addresses_max, next_request: 0, jitter }
     }
 
     /// Takes a relay into use, with a reservation or only for circuits.
@@ -362,7 +362,7 @@ impl Relay {
 const CLOCK_STEP: Duration = Duration::from_secs(90);
 
 /// Who was asked in this request.
-fn asked(all: &mut HashMap<PeerId, Relay>, request: ReserveId) -> Option<(PeerId, &mut Relay)> {
+fn asked(all: &mut BTreeMap<PeerId, Relay>, request: ReserveId) -> Option<(PeerId, &mut Relay)> {
     let (peer, relay) = all.iter_mut().find(|(_, relay)| relay.reservation.is_answer(request))?;
     Some((*peer, relay))
 }

@@ -15,7 +15,7 @@
 //! the peer became familiar) lets it begin anew at once.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -116,8 +116,8 @@ pub(crate) enum Failed {
 /// By peer: those that are reached only through relays. Bounded by the connections.
 #[derive(Debug)]
 pub(crate) struct Upgrades {
-    peers: HashMap<PeerId, Upgrade>,
-    dials: HashMap<DialId, PeerId>,
+    peers: BTreeMap<PeerId, Upgrade>,
+    dials: BTreeMap<DialId, PeerId>,
     allowed: bool,
     again: Duration,
 }
@@ -125,7 +125,7 @@ pub(crate) struct Upgrades {
 impl Upgrades {
     /// `allowed`: from the start. `again`: how long to rest after all rounds failed.
     pub(crate) fn new(allowed: bool, again: Duration) -> Self {
-        Self { peers: HashMap::new(), dials: HashMap::new(), allowed, again }
+        Self { peers: BTreeMap::new(), dials: BTreeMap::new(), allowed, again }
     }
 
     /// The peer is reached only through relays. `begins`: this end accepted such a connection.

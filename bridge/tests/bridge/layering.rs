@@ -161,6 +161,27 @@ fn the_stream_crate_knows_neither_libp2p_nor_the_bridge() {
     }
 }
 
+/// The same inputs must give the same outputs, or a recorded run cannot be replayed.
+#[test]
+fn what_decides_reads_no_clock_draws_no_lots_and_keeps_its_maps_in_order() {
+    let forbidden =
+        ["Instant::now", "SystemTime::now", "HashMap", "HashSet", "rand::rng", "random()", "tokio"];
+    let mut wrong = Vec::new();
+    for folder in
+        ["bridge/src/engine", "bridge/src/relay/machine", "stream/src/machine", "stream/src/frame"]
+    {
+        let found = sources(&workspace().join(folder));
+        assert!(!found.is_empty(), "{folder} has no sources: where is it now?");
+        for (path, text) in found.into_iter().filter(|(path, _)| !is_test(path)) {
+            for line in code(&text) {
+                let names = forbidden.iter().filter(|name| line.contains(**name));
+                wrong.extend(names.map(|name| format!("{} names {name}", path.display())));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn bridge_and_protocol_do_not_know_each_other() {
     for (package, other) in [("bridge", "punchline_protocol"), ("protocol", "punchline_bridge")] {

@@ -5,6 +5,7 @@
 
 mod access;
 mod carrying;
+mod patience;
 mod refusals;
 mod restarts;
 mod settings;

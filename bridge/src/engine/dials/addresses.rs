@@ -3,7 +3,7 @@
 //! There is room for so many peers, and for so many addresses of one. What comes displaces the worst, not
 //! nobody; what our operator gave is displaced only by what our operator gives.
 
-use std::{cmp::Reverse, collections::HashMap, time::Instant};
+use std::{cmp::Reverse, collections::BTreeMap, time::Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
@@ -64,14 +64,14 @@ impl Known {
 /// By peer.
 #[derive(Debug)]
 pub(crate) struct Addresses {
-    all: HashMap<PeerId, Vec<Known>>,
+    all: BTreeMap<PeerId, Vec<Known>>,
     peers_max: usize,
     addresses_max: usize,
 }
 
 impl Addresses {
     pub(crate) fn new(peers_max: usize, addresses_max: usize) -> Self {
-        Self { all: HashMap::new(), peers_max, addresses_max }
+        Self { all: BTreeMap::new(), peers_max, addresses_max }
     }
 
     /// Remembers addresses of a peer. A peer that is not `kept` makes room for a new one; false if there

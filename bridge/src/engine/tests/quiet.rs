@@ -269,5 +269,5 @@ fn a_node_that_shuts_down_doubts_nothing() {
     let (mut world, _) = world();
     world.pass(QUIET - MS);
     world.tell(Input::Shutdown);
-    assert_eq!(world.pass(S), []);
+    assert_eq!(pulses(&world.pass(S)), []);
 }

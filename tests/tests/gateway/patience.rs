@@ -1,0 +1,65 @@
+//! How long streams wait for a peer that went silent is a setting, and each service may have its own.
+
+use anyhow::{Context as _, Result};
+use punchline_tests::process::Event;
+use rustix::process::Signal;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::world::{ANY, LISTEN, SOON, World, is_reset, send_signal, tcp_echo, unusable};
+
+/// Connects, and knows that the echo is there.
+async fn echoing(local: &str) -> Result<TcpStream> {
+    let mut client = TcpStream::connect(local).await?;
+    client.write_all(b"?").await?;
+    anyhow::ensure!(timeout(SOON, client.read_u8()).await.context("no echo")?? == b'?');
+    Ok(client)
+}
+
+#[tokio::test]
+async fn a_peer_that_sleeps_longer_than_one_services_patience_keeps_the_other_service() -> Result<()> {
+    let world = World::new()?;
+    let echo = tcp_echo().await?;
+    let services = format!("brief={echo},patient={echo}");
+    let args = ["--service", &services, "--allow-any", "--patience", "2h"];
+    let exposing = world.expose("exposer", &args).await?;
+    let (peer, address) = (&exposing.peer, &exposing.address);
+    let common = format!("peer = \"{peer}\"\naddr = \"{address}\"\nlocal = \"{ANY}\"\n");
+    let settings = format!(
+        "listen = \"{LISTEN}\"\nevents = \"-\"\npatience = \"2h\"\n\
+         [[forward]]\nservice = \"brief\"\npatience = \"2s\"\n{common}\
+         [[forward]]\nservice = \"patient\"\n{common}"
+    );
+    let file = world.write("forward.toml", &settings)?;
+    let forwarder = world.quiet("forwarder", &["run", "--config", &file])?.spawn()?;
+    let mut clients = Vec::new();
+    for service in ["brief", "patient"] {
+        let of_service = |event: &Event| event.has("service", service);
+        let listening = forwarder.wait_for("forward_listening", of_service, SOON).await?;
+        clients.push(echoing(listening.text("local").context("a place")?).await?);
+    }
+    let [brief, patient] = &mut clients[..] else { unreachable!("two services") };
+    send_signal(&exposing.program, Signal::STOP)?;
+    for client in [&mut *brief, &mut *patient] {
+        client.write_all(b"!").await?;
+    }
+    is_reset(brief, SOON).await.with_context(|| forwarder.report())?;
+    send_signal(&exposing.program, Signal::CONT)?;
+    let echoed = timeout(SOON, patient.read_u8()).await.context("it did not come back");
+    assert_eq!(echoed.with_context(|| forwarder.report())??, b'!');
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_patience_that_is_none_is_said_with_what_is_possible() -> Result<()> {
+    let world = World::new()?;
+    for bad in ["60", "0s", "25h", "for ever"] {
+        let args = ["forward", "--check", "--local", ANY, "--patience", bad];
+        let output = world.quiet("node", &args)?.output(SOON).await?;
+        unusable(&output, &["--patience", "90s, 15m or 2h"]);
+    }
+    Ok(())
+}
