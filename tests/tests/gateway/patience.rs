@@ -54,6 +54,35 @@ async fn a_peer_that_sleeps_longer_than_one_services_patience_keeps_the_other_se
 }
 
 #[tokio::test]
+async fn a_stream_whose_both_ends_sleep_goes_on_when_they_wake() -> Result<()> {
+    let world = World::new()?;
+    let service = format!("echo={}", tcp_echo().await?);
+    let exposing =
+        world.expose("exposer", &["--service", &service, "--allow-any", "--patience", "2h"]).await?;
+    let way =
+        ["--peer", &exposing.peer, "--addr", &exposing.address, "--service", "echo", "--local", ANY];
+    let forward = async |name, patience| {
+        world.forward_with(name, &[&way[..], &["--patience", patience]].concat()).await
+    };
+    let (sleeper, witness) = (forward("sleeper", "2h").await?, forward("witness", "2s").await?);
+    let (mut patient, mut brief) = (echoing(&sleeper.local).await?, echoing(&witness.local).await?);
+    for asleep in [&sleeper.program, &exposing.program] {
+        send_signal(asleep, Signal::STOP)?;
+    }
+    for client in [&mut brief, &mut patient] {
+        client.write_all(b"!").await?;
+    }
+    // Whoever is awake has given up by now.
+    is_reset(&mut brief, SOON).await.with_context(|| witness.program.report())?;
+    for woken in [&exposing.program, &sleeper.program] {
+        send_signal(woken, Signal::CONT)?;
+    }
+    let echoed = timeout(SOON, patient.read_u8()).await.context("it did not come back");
+    assert_eq!(echoed.with_context(|| sleeper.program.report())??, b'!');
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_patience_that_is_none_is_said_with_what_is_possible() -> Result<()> {
     let world = World::new()?;
     for bad in ["60", "0s", "25h", "for ever"] {
