@@ -30,6 +30,7 @@ const SERVICE: &str = "kaspa-p2p";
 struct World {
     channel: Channel,
     events: tempfile::NamedTempFile,
+    reporter: Reporter,
     _nodes: [Endpoint; 2],
 }
 
@@ -37,10 +38,10 @@ impl World {
     async fn new() -> Self {
         let events = tempfile::NamedTempFile::new().unwrap();
         let reporter = Reporter::open(events.path(), None).unwrap();
-        Self::serving(grpc::server().add_service(service(reporter)), events).await
+        Self::serving(grpc::server().add_service(service(reporter.clone())), events, reporter).await
     }
 
-    async fn serving(router: Router, events: tempfile::NamedTempFile) -> Self {
+    async fn serving(router: Router, events: tempfile::NamedTempFile, reporter: Reporter) -> Self {
         let (near, far) = (node().await, node().await);
         let incoming = far.incoming(SERVICE.parse().unwrap()).await.unwrap();
         tokio::spawn(router.serve_with_incoming(incoming));
@@ -48,10 +49,12 @@ impl World {
         let connector = grpc::Connector::new(near.clone(), far.peer_id(), SERVICE.parse().unwrap());
         let endpoint = grpc::client(&far.peer_id());
         let channel = soon(endpoint.connect_with_connector(connector)).await.unwrap();
-        Self { channel, events, _nodes: [near, far] }
+        Self { channel, events, reporter, _nodes: [near, far] }
     }
 
-    fn reported(&self) -> Vec<Value> {
+    /// All that was reported; nothing is after this.
+    fn reported(self) -> Vec<Value> {
+        self.reporter.finish(SOON);
         let text = std::fs::read_to_string(self.events.path()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -79,7 +82,8 @@ async fn sent(channel: &Channel, seed: u64, bytes: u64) -> Report {
 async fn both_ends_of_a_load_report_the_same_bytes_and_hash() {
     let world = World::new().await;
     let sent = sent(&world.channel, 1, 3 << 20).await;
-    let [arrived] = &world.reported()[..] else { panic!("{:?}", world.reported()) };
+    let reported = world.reported();
+    let [arrived] = &reported[..] else { panic!("{reported:?}") };
     assert_eq!(sent.bytes, 3 << 20);
     assert_eq!(arrived["event"], "load_done");
     assert_eq!(arrived["bytes"], sent.bytes);
@@ -127,7 +131,7 @@ async fn one_load_too_many_at_once_is_refused_until_a_place_is_free() {
 async fn a_peer_that_takes_no_loads_says_so_and_the_sender_hears_it() {
     let (_, health) = tonic_health::server::health_reporter();
     let router = grpc::server().add_service(health);
-    let world = World::serving(router, tempfile::NamedTempFile::new().unwrap()).await;
+    let world = World::serving(router, tempfile::NamedTempFile::new().unwrap(), Reporter::none()).await;
     let mut load = Sender::begin(world.channel.clone(), 1);
     let error = soon(async {
         loop {
