@@ -157,6 +157,7 @@ async fn a_receipt_for_other_bytes_is_an_error() {
     let world = World::serving(
         grpc::server().add_service(proto::load_server::LoadServer::new(Forger)),
         tempfile::NamedTempFile::new().unwrap(),
+        Reporter::none(),
     )
     .await;
     let mut load = Sender::begin(world.channel.clone(), 1);
