@@ -26,6 +26,13 @@ use crate::{
 const FORWARD: &[&str] =
     &["forward", "--peer", NO_PEER, "--relay", NO_RELAY, "--service", "x", "--local", "127.0.0.1:0"];
 
+/// Programs started from now on are ended by SIGHUP, though whoever started this one had it ignored: what is caught
+/// here, and no longer ignored, is set back to the default when a program starts.
+fn hang_up_on_hangup() -> Result<()> {
+    drop(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?);
+    Ok(())
+}
+
 /// A terminal: what is behind it, and the name of what programs see.
 fn terminal() -> Result<(OwnedFd, String)> {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
@@ -55,6 +62,7 @@ async fn start_at(world: &World, tty: &str, wrap: &[&str], args: &[&str]) -> Res
 
 #[tokio::test]
 async fn a_closed_terminal_ends_every_program_in_order() -> Result<()> {
+    hang_up_on_hangup()?;
     let world = World::new()?;
     let relay = ["relay", "--external", "auto"];
     let allowed = world.write("allowed", NO_PEER)?;
@@ -73,6 +81,7 @@ async fn a_closed_terminal_ends_every_program_in_order() -> Result<()> {
 
 #[tokio::test]
 async fn under_nohup_a_program_outlives_its_terminal() -> Result<()> {
+    hang_up_on_hangup()?;
     let world = World::new()?;
     let (master, tty) = terminal()?;
     let args = [FORWARD, &["--events", "-"]].concat();
@@ -90,6 +99,7 @@ async fn under_nohup_a_program_outlives_its_terminal() -> Result<()> {
 
 #[tokio::test]
 async fn a_file_of_events_that_was_moved_away_is_opened_anew() -> Result<()> {
+    hang_up_on_hangup()?;
     let world = World::new()?;
     let (events, moved) = (world.text("events"), world.path("moved"));
     let forward = world.quiet("forward", "forward")?.args(&FORWARD[1..]);
@@ -118,6 +128,7 @@ async fn a_file_of_events_that_was_moved_away_is_opened_anew() -> Result<()> {
 
 #[tokio::test]
 async fn a_hangup_ends_what_has_nothing_to_reload() -> Result<()> {
+    hang_up_on_hangup()?;
     let world = World::new()?;
     let forward = world.launch("forward", "forward")?.args(&FORWARD[1..]);
     let mut forward = forward.args(["--listen", LISTEN]).spawn()?;
