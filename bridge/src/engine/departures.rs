@@ -16,17 +16,16 @@ use libp2p::PeerId;
 use super::liveness::FRESH;
 use crate::{path::ConnectionId, stream::StreamKey};
 
-/// Peers that left and have not been given up yet; more at once are a network that goes, not processes.
+/// Connections that peers ended, and peers that relays say left; more at once are a network that goes, not processes.
 const DEPARTED_MAX: usize = 1024;
 
+/// A relay's word that a peer left.
 #[derive(Debug)]
-struct Departure {
-    /// When the streams end that have no path by then.
+struct Told {
+    /// When the streams end that have no path by then and whose loss nothing else explains.
     until: Option<Instant>,
     /// When it is forgotten.
     forget: Instant,
-    /// Streams that ran here end; none: all whose loss nothing else explains.
-    connection: Option<ConnectionId>,
 }
 
 /// What a stream without a path lost.
@@ -40,14 +39,17 @@ struct Lost {
 /// Peers that closed their connections, and the streams without a path.
 #[derive(Debug)]
 pub(crate) struct Departures {
-    all: BTreeMap<PeerId, Departure>,
+    /// What we saw ourselves: the connections that a peer's system ended, and when the streams end that ran there.
+    /// What relays say is kept apart, so that it can neither replace nor crowd out what we saw.
+    closed: BTreeMap<(PeerId, ConnectionId), Instant>,
+    told: BTreeMap<PeerId, Told>,
     lost: BTreeMap<StreamKey, Lost>,
     grace: Duration,
 }
 
 impl Departures {
     pub(crate) fn new(grace: Duration) -> Self {
-        Self { all: BTreeMap::new(), lost: BTreeMap::new(), grace }
+        Self { closed: BTreeMap::new(), told: BTreeMap::new(), lost: BTreeMap::new(), grace }
     }
 
     /// A stream lost its last path, which was this connection.
@@ -59,7 +61,7 @@ impl Departures {
         now: Instant,
     ) {
         self.lost.insert(key, Lost { connection, unexplained });
-        if let Some(told) = self.all.get_mut(&key.peer).filter(|found| found.connection.is_none()) {
+        if let Some(told) = self.told.get_mut(&key.peer) {
             told.until = Some(now + self.grace);
         }
     }
@@ -77,49 +79,53 @@ impl Departures {
         answered: Instant,
         now: Instant,
     ) {
-        if now.saturating_duration_since(answered) <= FRESH {
-            self.note(peer, Some(connection), self.grace, now);
+        if now.saturating_duration_since(answered) <= FRESH && self.closed.len() < DEPARTED_MAX {
+            self.closed.insert((peer, connection), now + self.grace);
         }
     }
 
-    /// A relay says that the peer's system closed its link.
+    /// A relay says that the peer's system closed its link. Saying it again puts nothing off.
     pub(crate) fn told(&mut self, peer: PeerId, now: Instant) {
-        self.note(peer, None, TOLD, now);
-    }
-
-    fn note(&mut self, peer: PeerId, connection: Option<ConnectionId>, keep: Duration, now: Instant) {
-        if self.all.len() < DEPARTED_MAX || self.all.contains_key(&peer) {
-            let (until, forget) = (Some(now + self.grace), now + keep);
-            self.all.insert(peer, Departure { until, forget, connection });
+        let (until, forget) = (now + self.grace, now + TOLD);
+        if let Some(told) = self.told.get_mut(&peer) {
+            told.until.get_or_insert(until);
+            told.forget = forget;
+        } else if self.told.len() < DEPARTED_MAX {
+            self.told.insert(peer, Told { until: Some(until), forget });
         }
     }
 
     /// The peer is back, or its next process is: whichever it is shows soon.
     pub(crate) fn connected(&mut self, peer: PeerId, now: Instant) {
-        if let Some(departure) = self.all.get_mut(&peer) {
-            departure.until = Some(now + self.grace);
-            departure.forget = now + self.grace;
+        let again = now + self.grace;
+        for (_, until) in self.closed.iter_mut().filter(|((of, _), _)| *of == peer) {
+            *until = again;
+        }
+        if let Some(told) = self.told.get_mut(&peer) {
+            (told.until, told.forget) = (Some(again), again);
         }
     }
 
     /// The streams to give up; each is said once.
     pub(crate) fn take_due(&mut self, now: Instant) -> Vec<StreamKey> {
         let mut due = Vec::new();
-        for (peer, departure) in &mut self.all {
-            if departure.until.take_if(|until| *until <= now).is_some() {
-                let ends = |key: &StreamKey, lost: &mut Lost| {
-                    let here = |connection| lost.connection == connection;
-                    key.peer == *peer && departure.connection.map_or(lost.unexplained, here)
-                };
+        for (at, _) in self.closed.extract_if(.., |_, until| *until <= now) {
+            let ran_here = |key: &StreamKey, lost: &mut Lost| (key.peer, lost.connection) == at;
+            due.extend(self.lost.extract_if(.., ran_here).map(|(key, _)| key));
+        }
+        for (peer, told) in &mut self.told {
+            if told.until.take_if(|until| *until <= now).is_some() {
+                let ends = |key: &StreamKey, lost: &mut Lost| key.peer == *peer && lost.unexplained;
                 due.extend(self.lost.extract_if(.., ends).map(|(key, _)| key));
             }
         }
-        self.all.retain(|_, departure| departure.forget > now);
+        self.told.retain(|_, told| told.until.is_some() || told.forget > now);
         due
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.all.values().map(|found| found.until.unwrap_or(found.forget)).min()
+        let told = self.told.values().map(|told| told.until.unwrap_or(told.forget));
+        self.closed.values().copied().chain(told).min()
     }
 }
 
@@ -135,8 +141,11 @@ mod tests {
 
     fn world() -> (Departures, StreamKey, ConnectionId, Instant) {
         let key = StreamKey { peer: PeerId::random(), stream: StreamId::from_bytes([1; 16]) };
-        let connection = ConnectionId(libp2p::swarm::ConnectionId::new_unchecked(1));
-        (Departures::new(GRACE), key, connection, Instant::now())
+        (Departures::new(GRACE), key, connection_of(1), Instant::now())
+    }
+
+    fn connection_of(id: usize) -> ConnectionId {
+        ConnectionId(libp2p::swarm::ConnectionId::new_unchecked(id))
     }
 
     #[test]
@@ -198,6 +207,40 @@ mod tests {
         for _ in 0..=DEPARTED_MAX {
             departures.told(PeerId::random(), now);
         }
-        assert_eq!(departures.all.len(), DEPARTED_MAX);
+        assert_eq!(departures.told.len(), DEPARTED_MAX);
+        for id in 0..=DEPARTED_MAX {
+            departures.closed(PeerId::random(), connection_of(id), now, now);
+        }
+        assert_eq!(departures.closed.len(), DEPARTED_MAX, "what relays say takes none of its room");
+    }
+
+    #[test]
+    fn every_connection_that_closed_counts_and_no_word_of_a_relay_replaces_that() {
+        let (mut departures, key, connection, now) = world();
+        departures.detached(key, connection, false, now);
+        departures.closed(key.peer, connection, now, now);
+        departures.closed(key.peer, connection_of(2), now, now + GRACE / 2);
+        departures.told(key.peer, now + GRACE / 2);
+        assert_eq!(departures.take_due(now + GRACE), [key]);
+    }
+
+    #[test]
+    fn a_relay_that_repeats_itself_puts_nothing_off() {
+        let (mut departures, key, connection, now) = world();
+        departures.detached(key, connection, true, now);
+        departures.told(key.peer, now);
+        departures.told(key.peer, now + GRACE / 2);
+        assert_eq!(departures.take_due(now + GRACE), [key]);
+    }
+
+    #[test]
+    fn a_loss_just_before_a_relays_word_is_forgotten_ends_its_stream_too() {
+        let (mut departures, key, connection, now) = world();
+        departures.told(key.peer, now);
+        let late = now + TOLD - GRACE / 2;
+        assert_eq!(departures.take_due(late), []);
+        departures.detached(key, connection, true, late);
+        assert_eq!(departures.take_due(now + TOLD), []);
+        assert_eq!(departures.take_due(late + GRACE), [key]);
     }
 }

@@ -107,7 +107,7 @@ impl Engine {
         self.connections.spend(connection);
         let Some(peer) = self.peer(connection) else { return };
         self.place_all(peer, now);
-        if self.holds.contains(peer) && self.best_is_shaky(peer) {
+        if self.stopping.is_none() && self.holds.contains(peer) && self.best_is_shaky(peer) {
             self.reach(peer, now);
         }
     }

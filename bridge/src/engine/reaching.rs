@@ -65,18 +65,24 @@ impl Engine {
         let Some(sender) = self.peer(connection) else { return };
         match word {
             Word::Hold(held) => self.connections.held_by_peer(connection, held, now),
-            Word::Leaving { .. } if self.relays.contains(sender) => {
+            Word::Leaving { .. } if self.relays.may_leave(sender, now) => {
                 for circuit in self.connections.through(sender) {
                     self.nearly_spent(circuit, now);
                 }
             }
             Word::Present(peer) if self.relays.contains(sender) => self.holds.heard_of(peer, now),
-            Word::Absent { peer, closed: true } if self.relays.contains(sender) => {
+            Word::Absent { peer, closed: true }
+                if self.relays.contains(sender) && self.streams_with(peer) =>
+            {
                 self.departures.told(peer, now);
             }
             // Only relays are asked to watch, and only relays may tell.
             Word::Leaving { .. } | Word::Watch(_) | Word::Present(_) | Word::Absent { .. } => {}
         }
+    }
+
+    fn streams_with(&self, peer: PeerId) -> bool {
+        self.moves.services_of(peer).chain(self.guests.services_of(peer)).next().is_some()
     }
 
     /// Asks every relay in use to tell when a missing peer is there.

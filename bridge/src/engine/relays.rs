@@ -49,6 +49,9 @@ pub(crate) enum Step {
     },
 }
 
+/// Between two times that one relay's leaving is followed.
+const LEAVING_INTERVAL: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 struct Relay {
     addresses: Vec<RelayAddr>,
@@ -58,6 +61,8 @@ struct Relay {
     reserve: bool,
     /// By how much its clock was said to differ from ours.
     clock_said: Option<i64>,
+    /// When its last word that it leaves was followed.
+    left: Option<Instant>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -107,6 +112,7 @@ impl Relays {
             reservation: Reservation::new(now),
             reserve: false,
             clock_said: None,
+            left: None,
         });
         if !relay.addresses.contains(address) && relay.addresses.len() < self.addresses_max {
             relay.addresses.push(address.clone());
@@ -120,6 +126,17 @@ impl Relays {
 
     pub(crate) fn contains(&self, peer: PeerId) -> bool {
         self.all.contains_key(&peer)
+    }
+
+    /// Whether a relay that says it leaves is to be followed: it is one in use, and did not say so a moment ago, for
+    /// each time makes us dial.
+    pub(crate) fn may_leave(&mut self, peer: PeerId, now: Instant) -> bool {
+        let Some(relay) = self.all.get_mut(&peer) else { return false };
+        let again = relay.left.is_some_and(|at| now.saturating_duration_since(at) < LEAVING_INTERVAL);
+        if !again {
+            relay.left = Some(now);
+        }
+        !again
     }
 
     /// The link to a relay, if circuits may be dialled over it.

@@ -89,6 +89,21 @@ fn circuits_of_a_relay_that_is_leaving_are_left_and_others_are_not() {
 }
 
 #[test]
+fn a_relay_that_says_again_and_again_that_it_leaves_is_followed_once_in_ten_seconds() {
+    let mut world = World::new();
+    let link = world.reserved(&relay(9));
+    let word = Word::Leaving { within: 20 * S };
+    let mut left = 0;
+    for _ in 0..40 {
+        let circuit = world.connected(peer(1), relayed(&relay(9)), Transport::Tcp);
+        world.tell(Input::Heard { connection: link, word: word.clone() });
+        left += usize::from(world.engine.connections.is_shaky(circuit));
+        world.pass(500 * MS);
+    }
+    assert_eq!(left, 2);
+}
+
+#[test]
 fn the_end_of_a_circuit_is_no_death() {
     let mut world = world();
     let circuit = world.connected(peer(1), relayed(&relay(9)), Transport::Tcp);

@@ -18,6 +18,8 @@ use libp2p::{
     },
 };
 
+use tokio::time::Instant;
+
 use super::word::{CONTROL_PROTOCOL, Sentence};
 use crate::{net::delimited, word::Word};
 
@@ -51,6 +53,8 @@ pub(crate) struct Handler {
     voice: Voice,
     opened: u32,
     listening: Option<Listening>,
+    /// When the next word may be heard, on whichever substream it comes.
+    next: Option<Instant>,
 }
 
 impl Handler {
@@ -105,7 +109,8 @@ impl Handler {
         while let Some(listening) = &mut self.listening {
             match std::task::ready!(listening.poll_unpin(cx)) {
                 Ok((stream, sentence)) => {
-                    self.listening = Some(listen(stream, PACE).boxed());
+                    self.next = Some(Instant::now() + PACE);
+                    self.listening = Some(listen(stream, self.next).boxed());
                     if let Some(word) = sentence.word() {
                         return Poll::Ready(word);
                     }
@@ -122,8 +127,10 @@ async fn say(mut stream: Stream, word: Word) -> io::Result<Stream> {
     Ok(stream)
 }
 
-async fn listen(mut stream: Stream, pace: Duration) -> io::Result<(Stream, Sentence)> {
-    tokio::time::sleep(pace).await;
+async fn listen(mut stream: Stream, next: Option<Instant>) -> io::Result<(Stream, Sentence)> {
+    if let Some(next) = next {
+        tokio::time::sleep_until(next).await;
+    }
     let sentence = delimited::read(&mut stream).await?;
     Ok((stream, sentence))
 }
@@ -166,7 +173,7 @@ impl ConnectionHandler for Handler {
                 ..
             }) => {
                 stream.ignore_for_keep_alive();
-                self.listening = Some(listen(stream, Duration::ZERO).boxed());
+                self.listening = Some(listen(stream, self.next).boxed());
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: mut stream,
