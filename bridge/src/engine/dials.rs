@@ -89,6 +89,10 @@ impl Dials {
     }
 
     /// What is known of a peer, best first.
+    pub(crate) fn is_through(&self, peer: PeerId, relay: PeerId) -> bool {
+        self.addresses.is_through(peer, relay)
+    }
+
     pub(crate) fn known(&self, peer: PeerId) -> Vec<Known> {
         self.addresses.of(peer)
     }

@@ -306,7 +306,7 @@ impl Engine {
 
     /// What keeps a connection that no stream uses.
     fn needs(&self) -> impl Fn(PeerId) -> Need {
-        let watching = |peer| !self.watched.is_empty() && self.relays.contains(peer);
+        let watching = |peer| self.watched.iter().any(|missing| self.may_know_of(peer, *missing));
         move |peer| match (self.relays.needs_link(peer) || watching(peer), self.holds.contains(peer)) {
             (true, _) => Need::Direct,
             (false, true) => Need::Best,

@@ -70,15 +70,22 @@ impl Engine {
                     self.nearly_spent(circuit, now);
                 }
             }
-            Word::Present(peer) if self.relays.contains(sender) => self.holds.heard_of(peer, now),
+            Word::Present(peer) if self.may_know_of(sender, peer) => self.holds.heard_of(peer, now),
             Word::Absent { peer, closed: true }
-                if self.relays.contains(sender) && self.streams_with(peer) =>
+                if self.may_know_of(sender, peer) && self.streams_with(peer) =>
             {
                 self.departures.told(peer, now);
             }
             // Only relays are asked to watch, and only relays may tell.
             Word::Leaving { .. } | Word::Watch(_) | Word::Present(_) | Word::Absent { .. } => {}
         }
+    }
+
+    /// Whether a relay is to know that we look for a peer, and is asked about it: the operator chose the relay, or it
+    /// is said to lead to that peer. A relay that another peer named learns nothing.
+    pub(super) fn may_know_of(&self, relay: PeerId, peer: PeerId) -> bool {
+        self.relays.is_chosen(relay)
+            || (self.relays.contains(relay) && self.dials.is_through(peer, relay))
     }
 
     fn streams_with(&self, peer: PeerId) -> bool {
@@ -98,7 +105,8 @@ impl Engine {
     }
 
     pub(super) fn say_watch(&mut self, relay: PeerId, connection: ConnectionId) {
-        let word = Word::Watch(self.watched.clone());
+        let may_know = |peer: &PeerId| self.may_know_of(relay, *peer);
+        let word = Word::Watch(self.watched.iter().copied().filter(may_know).collect());
         self.actions.push_back(Action::Say { peer: relay, connection, word });
     }
 

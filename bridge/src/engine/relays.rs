@@ -128,6 +128,11 @@ impl Relays {
         self.all.contains_key(&peer)
     }
 
+    /// Whether the operator chose it, to reserve a place there. Others were perhaps named by a peer.
+    pub(crate) fn is_chosen(&self, peer: PeerId) -> bool {
+        self.all.get(&peer).is_some_and(|relay| relay.reserve)
+    }
+
     /// Whether a relay that says it leaves is to be followed: it is one in use, and did not say so a moment ago, for
     /// each time makes us dial.
     pub(crate) fn may_leave(&mut self, peer: PeerId, now: Instant) -> bool {

@@ -111,6 +111,12 @@ impl Addresses {
         known
     }
 
+    /// Whether a circuit through this relay is said to lead to the peer.
+    pub(crate) fn is_through(&self, peer: PeerId, relay: PeerId) -> bool {
+        let leads = |known: &Known| matches!(&known.place, Place::Circuit(by) if by.peer() == relay);
+        self.all.get(&peer).is_some_and(|known| known.iter().any(leads))
+    }
+
     /// This address led to the peer.
     pub(crate) fn succeeded(&mut self, peer: PeerId, place: &Place, now: Instant) {
         if let Some(known) = self.find(peer, place) {

@@ -169,6 +169,25 @@ fn a_relay_that_says_that_a_missing_peer_is_there_ends_the_wait_but_not_again_an
 }
 
 #[test]
+fn a_relay_that_only_leads_to_another_peer_is_not_told_whom_we_miss_and_is_not_heard_about_it() {
+    let mut world = World::new();
+    let link = world.reserved(&relay(9));
+    world.learn(peer(1), &[relay(9).circuit_to(peer(1))]);
+    let actions = world.tell(Input::Hold { peer: peer(1) });
+    let failed = |dial| Input::DialFailed { dial, reason: DialFailureReason::NoReservation };
+    let actions = world.tell(failed(dials(&actions)[0].0));
+    assert_eq!(said(&actions), [(link, Word::Watch(vec![peer(1)]))]);
+    world.learn(peer(2), &[relay(8).circuit_to(peer(2))]);
+    let (_, actions) = world.open(peer(2));
+    let [(to_relay, ..)] = dials(&actions)[..] else { panic!("{actions:?}") };
+    let (named, _) = world.dialled(relay(8).peer(), to_relay);
+    let told = said(&world.identified(named));
+    assert_eq!(told, [(named, Word::Watch(Vec::new()))], "it learns nothing of peer 1");
+    let lie = Input::Heard { connection: named, word: Word::Present(peer(1)) };
+    assert_eq!(dials(&world.tell(lie)), []);
+}
+
+#[test]
 fn many_dead_peers_share_what_one_may_ask() {
     let mut world = World::new();
     world.reserved(&relay(9));
