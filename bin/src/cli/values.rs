@@ -1,0 +1,193 @@
+//! Addresses and lists of them, as people write them.
+
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use libp2p::Multiaddr;
+use punchline_bridge::{RelayAddr, addr};
+
+use super::{Allowed, NamedTarget};
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddr {
+    /// Accept connections here.
+    At(Multiaddr),
+    /// Be reached through this relay.
+    Reserve(RelayAddr),
+}
+
+impl FromStr for ListenAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address: Multiaddr = text.parse().map_err(|error| format!("{error}; {LISTEN_FORM}"))?;
+        if let Some((relay, _)) = addr::split_circuit(&address).map_err(|error| error.to_string())? {
+            return usable(relay).map(Self::Reserve);
+        }
+        match addr::listenable(&address) {
+            Ok(()) => Ok(Self::At(address)),
+            Err(fault) => Err(format!("nothing can listen there: it {fault}; {LISTEN_FORM}")),
+        }
+    }
+}
+
+const LISTEN_FORM: &str =
+    "say /ip4/<address>/tcp/<port>, /ip4/<address>/udp/<port>/quic-v1, or the same with /ip6";
+
+/// An external address, or `auto`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExternalAddr {
+    /// Wherever peers see us.
+    Auto,
+    /// Here.
+    At(Multiaddr),
+}
+
+impl FromStr for ExternalAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let address: Multiaddr = text.parse().map_err(|error| format!("{error}; {EXTERNAL_FORM}"))?;
+        if addr::is_circuit(&address) {
+            return Err(format!("it is behind another relay; {EXTERNAL_FORM}"));
+        }
+        match addr::dialable(&address) {
+            Ok(()) => Ok(Self::At(address)),
+            Err(fault) => Err(format!("nobody can dial that: it {fault}; {EXTERNAL_FORM}")),
+        }
+    }
+}
+
+const EXTERNAL_FORM: &str =
+    "say /ip4/<address>/tcp/<port>, /dns4/<name>/udp/<port>/quic-v1 and so on, or auto";
+
+/// Most values in one list: what no human types, and a typo or an attack would.
+const LIST_MAX: usize = 256;
+
+/// One value of a repeatable flag: itself a list, separated by commas or semicolons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Many<T>(Vec<T>);
+
+/// One entry of such a list.
+pub trait Listed: Sized {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write instead.
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+/// Entries that are what their text says, and nothing more.
+macro_rules! plain {
+    ($($entry:ty),*) => {$(
+        impl Listed for $entry {
+            fn read(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|error: <Self as FromStr>::Err| error.to_string())
+            }
+        }
+    )*};
+}
+plain!(ListenAddr, ExternalAddr, IpNet, Allowed, NamedTarget);
+
+/// An address to dial.
+impl Listed for Multiaddr {
+    fn read(text: &str) -> Result<Self, String> {
+        let address: Self = text.parse().map_err(|error| format!("{error}; {ADDR_FORM}"))?;
+        let dialable = addr::dialable(&address);
+        dialable.map(|()| address).map_err(|fault| format!("nobody can dial that: it {fault}"))
+    }
+}
+
+const ADDR_FORM: &str = "say /ip4/<address>/tcp/<port>, /dns4/<name>/udp/<port>/quic-v1 and so on";
+
+/// A relay to dial.
+impl Listed for RelayAddr {
+    fn read(text: &str) -> Result<Self, String> {
+        usable(text.parse().map_err(|error: <Self as FromStr>::Err| error.to_string())?)
+    }
+}
+
+fn usable(relay: RelayAddr) -> Result<RelayAddr, String> {
+    match addr::dialable(relay.address()) {
+        Ok(()) => Ok(relay),
+        Err(fault) => Err(format!("nobody can dial that relay: {} {fault}", relay.address())),
+    }
+}
+
+impl<T: Listed> FromStr for Many<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
+        let values: Vec<T> = parts
+            .map(|part| T::read(part).map_err(|error| format!("`{part}`: {error}")))
+            .collect::<Result<_, _>>()?;
+        match values.len() {
+            0 => Err("the list is empty".to_owned()),
+            count if count > LIST_MAX => Err(format!("{count} values; at most {LIST_MAX} are taken")),
+            _ => Ok(Self(values)),
+        }
+    }
+}
+
+/// All values of a repeatable flag.
+pub fn all<T: Clone>(lists: &[Many<T>]) -> Vec<T> {
+    lists.iter().flat_map(|list| list.0.iter().cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_what_a_transport_can_listen_on_is_an_address_to_listen_on() {
+        for good in ["/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/4001", "/ip4/127.0.0.1/udp/0/quic-v1"] {
+            assert!(matches!(good.parse(), Ok(ListenAddr::At(_))), "{good}");
+        }
+        for bad in ["/ip4/127.0.0.1", "/ip4/127.0.0.1/udp/5", "/dns4/a/tcp/1", "/p2p-circuit", "x"] {
+            assert!(bad.parse::<ListenAddr>().is_err(), "{bad}");
+        }
+        let relay = "/ip4/203.0.113.7/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+        let circuit = format!("{relay}/p2p-circuit");
+        assert_eq!(circuit.parse(), Ok(ListenAddr::Reserve(relay.parse().unwrap())));
+    }
+
+    #[test]
+    fn lists_take_repetition_commas_and_semicolons() {
+        let net = |second: u8| format!("10.{second}.0.0/16");
+        let a: Many<IpNet> = format!("{}, {};{}", net(1), net(2), net(3)).parse().unwrap();
+        let b: Many<IpNet> = net(4).parse().unwrap();
+        let read: Vec<String> = all(&[a, b]).iter().map(IpNet::to_string).collect();
+        assert_eq!(read, [1, 2, 3, 4].map(net));
+        assert!(" ; ".parse::<Many<IpNet>>().unwrap_err().contains("empty"));
+        assert!(format!("{},x", net(1)).parse::<Many<IpNet>>().unwrap_err().contains("`x`"));
+        let long = vec![net(1); LIST_MAX + 1].join(",");
+        assert!(long.parse::<Many<IpNet>>().unwrap_err().contains("at most 256"));
+    }
+
+    #[test]
+    fn addresses_that_nobody_can_dial_are_no_addresses() {
+        let peer = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+        for bad in [
+            "/ip4/203.0.113.7/udp/4001/quic",
+            "/ip4/203.0.113.7/udp/4001",
+            "/ip4/203.0.113.7/tcp/4001/ws",
+            "/dns4/relay.example/tcp/443/wss",
+            "/ip6/fe80::1/tcp/4001",
+            "/ip4/203.0.113.7/tcp/0",
+            "/ip4/0.0.0.0/tcp/4001",
+        ] {
+            let relay = format!("{bad}/p2p/{peer}");
+            assert!(relay.parse::<Many<RelayAddr>>().unwrap_err().contains("nobody can dial"), "{bad}");
+            assert!(bad.parse::<Many<Multiaddr>>().unwrap_err().contains("nobody can dial"), "{bad}");
+            assert!(bad.parse::<ExternalAddr>().unwrap_err().contains("nobody can dial"), "{bad}");
+            let reserve = format!("{relay}/p2p-circuit");
+            assert!(reserve.parse::<ListenAddr>().unwrap_err().contains("nobody can dial"), "{bad}");
+        }
+    }
+}
