@@ -66,7 +66,8 @@ async fn story(
 ) -> Result<()> {
     let scene = Scene::prepare(&LabSpec::new([Nat::PortPreserving; 2]), transport).await?;
     cut_direct(&scene.lab)?;
-    let mut cast = Cast::start(&scene, &["--load-mib", &LOAD_MIB.to_string()]).await?;
+    let load = ["--load-mib", &LOAD_MIB.to_string(), "--load-until-direct"];
+    let mut cast = Cast::start(&scene, &load).await?;
     let begun = begins_relayed(&scene, &cast).await;
     cast.explain(begun)?;
     let happened = plot(&scene, &mut cast).await;
@@ -148,6 +149,7 @@ async fn relay_dies_before(scene: &Scene, cast: &mut Cast) -> Result<()> {
         cast.server.wait_for_after(marks.0, "stream_moved", again, MOVE_DEADLINE),
         cast.client.wait_for_after(marks.1, "stream_moved", again, MOVE_DEADLINE),
     )?;
+    mend_direct(&scene.lab)?;
     Ok(())
 }
 
@@ -273,7 +275,8 @@ fn tell(gaps: &str) {
 const SERVER: usize = 0;
 const CLIENT: usize = 1;
 
-/// Some seconds of an unoptimised program: what happens to the load happens in the middle of it.
+/// On the direct path, beside what the relay carries until there is one. A second or more of an unoptimised
+/// program: what happens to the path happens in the middle of it.
 const LOAD_MIB: u64 = 48;
 /// So many bytes on a path are a load and no handshake.
 const BEGUN_BYTES: u64 = 2 * 1024 * 1024;

@@ -31,6 +31,16 @@ pub(crate) struct ReserveId(pub(crate) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct InboundId(pub(crate) u64);
 
+/// One exchange of addresses on a relayed connection. What is said in an older one is not taken for a word
+/// in a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Exchange {
+    pub(crate) connection: ConnectionId,
+    /// Counted where the exchange begins at this end: by the engine where it asks, by the connection's handler
+    /// where the peer asks. A connection has exchanges of one kind only.
+    pub(crate) number: u64,
+}
+
 /// A connection as the swarm reports it.
 #[derive(Clone, Debug)]
 pub(crate) struct Opened {
@@ -155,24 +165,24 @@ pub(crate) enum Input {
     },
     /// The peer answered [`Action::AskPunch`]. `same_host`: it proved to run on this one.
     PunchAnswered {
-        connection: ConnectionId,
+        exchange: Exchange,
         candidates: Vec<Multiaddr>,
         same_host: bool,
         round_trip: Duration,
     },
     /// The peer asks for our addresses, and names its own.
     PunchOffered {
-        connection: ConnectionId,
+        exchange: Exchange,
         candidates: Vec<Multiaddr>,
         same_host: bool,
     },
     /// The peer says: dial now.
     PunchSync {
-        connection: ConnectionId,
+        exchange: Exchange,
     },
     /// The exchange about a punch came to nothing.
     PunchExchangeFailed {
-        connection: ConnectionId,
+        exchange: Exchange,
         reason: UpgradeFailure,
     },
     /// Punches may be made, or not any more.
@@ -315,24 +325,24 @@ pub(crate) enum Action {
     },
     /// Name our addresses to the peer, and ask for its own; answered by [`Input::PunchAnswered`].
     AskPunch {
-        connection: ConnectionId,
+        exchange: Exchange,
         peer: PeerId,
         candidates: Vec<Multiaddr>,
     },
     /// Answer [`Input::PunchOffered`]; followed by [`Input::PunchSync`].
     AnswerPunch {
-        connection: ConnectionId,
+        exchange: Exchange,
         peer: PeerId,
         candidates: Vec<Multiaddr>,
     },
     /// Tell the peer to dial.
     SyncPunch {
-        connection: ConnectionId,
+        exchange: Exchange,
         peer: PeerId,
     },
     /// Let go of the exchange.
     EndPunch {
-        connection: ConnectionId,
+        exchange: Exchange,
         peer: PeerId,
     },
     /// Dial as the other end of a punch does at the same moment; answered as a dial is, or by

@@ -163,15 +163,15 @@ impl Engine {
             }
             Input::DialFailed { dial, reason } => self.dial_failed(dial, reason, now),
             Input::PunchFailed { dial, failures } => self.punch_failed(dial, failures, now),
-            Input::PunchAnswered { connection, candidates, same_host, round_trip } => {
-                self.punch_answered(connection, &candidates, same_host, round_trip, now);
+            Input::PunchAnswered { exchange, candidates, same_host, round_trip } => {
+                self.punch_answered(exchange, &candidates, same_host, round_trip, now);
             }
-            Input::PunchOffered { connection, candidates, same_host } => {
-                self.punch_offered(connection, &candidates, same_host, now);
+            Input::PunchOffered { exchange, candidates, same_host } => {
+                self.punch_offered(exchange, &candidates, same_host, now);
             }
-            Input::PunchSync { connection } => self.punch_sync(connection, now),
-            Input::PunchExchangeFailed { connection, reason } => {
-                self.punch_exchange_failed(connection, reason, now);
+            Input::PunchSync { exchange } => self.punch_sync(exchange, now),
+            Input::PunchExchangeFailed { exchange, reason } => {
+                self.punch_exchange_failed(exchange, reason, now);
             }
             Input::AllowUpgrades { allowed } => self.allow_upgrades(allowed),
             Input::Welcome { service, peers } => self.welcome(service, peers, now),

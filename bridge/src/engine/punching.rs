@@ -7,7 +7,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::{
     Engine,
-    input::{Action, DialId, Role},
+    input::{Action, DialId, Exchange, Role},
     upgrades::{Due, Failed, GaveUp},
 };
 use crate::{
@@ -52,81 +52,81 @@ impl Engine {
             return self.upgrades.cannot_begin(peer);
         };
         let candidates = self.candidates.offer(self.familiar.contains(peer));
-        self.upgrades.asked(peer, connection, candidates.len());
-        self.actions.push_back(Action::AskPunch { connection, peer, candidates });
+        let exchange = self.upgrades.asked(peer, connection, candidates.len());
+        self.actions.push_back(Action::AskPunch { exchange, peer, candidates });
     }
 
     pub(super) fn punch_answered(
         &mut self,
-        connection: ConnectionId,
+        exchange: Exchange,
         candidates: &[Multiaddr],
         same_host: bool,
         round_trip: Duration,
         now: Instant,
     ) {
-        let Some(found) = self.connections.get(connection) else { return };
+        let Some(found) = self.connections.get(exchange.connection) else { return };
         // Whoever lets us wait for its answer seems far away; pings know better.
         let (peer, round_trip) =
             (found.peer, found.took().map_or(round_trip, |took| took.min(round_trip)));
-        if !self.upgrades.is_asked(peer, connection) {
+        if !self.upgrades.is_asked(peer, exchange) {
             return;
         }
         let chosen = self.select(peer, candidates, same_host, now);
         match chosen.and_then(|addresses| self.spend(peer, addresses, now)) {
             Ok(addresses) => {
-                self.actions.push_back(Action::SyncPunch { connection, peer });
+                self.actions.push_back(Action::SyncPunch { exchange, peer });
                 self.upgrades.agreed(peer, addresses, round_trip, now);
             }
             Err(reason) => {
-                self.actions.push_back(Action::EndPunch { connection, peer });
-                self.punch_exchange_failed(connection, reason, now);
+                self.actions.push_back(Action::EndPunch { exchange, peer });
+                self.punch_exchange_failed(exchange, reason, now);
             }
         }
     }
 
     pub(super) fn punch_offered(
         &mut self,
-        connection: ConnectionId,
+        exchange: Exchange,
         candidates: &[Multiaddr],
         same_host: bool,
         now: Instant,
     ) {
-        let Some(peer) = self.peer(connection) else { return };
+        let Some(peer) = self.peer(exchange.connection) else { return };
         let first = self.local < peer;
         if self.stopping.is_some() || !self.upgrades.takes_offer(peer, first, now) {
-            self.actions.push_back(Action::EndPunch { connection, peer });
+            self.actions.push_back(Action::EndPunch { exchange, peer });
             return;
         }
         let addresses = self.select(peer, candidates, same_host, now);
-        if self.upgrades.offered(peer, connection, addresses) {
-            self.answer(peer, connection);
+        if self.upgrades.offered(peer, exchange, addresses) {
+            self.answer(peer, exchange);
         }
     }
 
     /// Even if nothing may be dialled here: the peer's own dial may come through.
-    fn answer(&mut self, peer: PeerId, connection: ConnectionId) {
+    fn answer(&mut self, peer: PeerId, exchange: Exchange) {
         let candidates = self.candidates.offer(self.familiar.contains(peer));
         self.upgrades.answered(peer, candidates.len());
-        self.actions.push_back(Action::AnswerPunch { connection, peer, candidates });
+        self.actions.push_back(Action::AnswerPunch { exchange, peer, candidates });
     }
 
-    pub(super) fn punch_sync(&mut self, connection: ConnectionId, now: Instant) {
-        let Some(peer) = self.peer(connection) else { return };
-        let Some(addresses) = self.upgrades.synchronised(peer, connection) else { return };
+    pub(super) fn punch_sync(&mut self, exchange: Exchange, now: Instant) {
+        let Some(peer) = self.peer(exchange.connection) else { return };
+        let Some(addresses) = self.upgrades.synchronised(peer, exchange) else { return };
         match self.spend(peer, addresses, now) {
             Ok(addresses) => self.punch(peer, addresses, Role::Dialer, now),
-            Err(reason) => self.punch_exchange_failed(connection, reason, now),
+            Err(reason) => self.punch_exchange_failed(exchange, reason, now),
         }
     }
 
     pub(super) fn punch_exchange_failed(
         &mut self,
-        connection: ConnectionId,
+        exchange: Exchange,
         reason: UpgradeFailure,
         now: Instant,
     ) {
-        let Some(peer) = self.peer(connection) else { return };
-        let gave_up = self.upgrades.exchange_failed(peer, connection, reason, now);
+        let Some(peer) = self.peer(exchange.connection) else { return };
+        let gave_up = self.upgrades.exchange_failed(peer, exchange, reason, now);
         self.gave_up(peer, gave_up);
     }
 
@@ -142,8 +142,8 @@ impl Engine {
     }
 
     pub(super) fn allow_upgrades(&mut self, allowed: bool) {
-        for (peer, connection) in self.upgrades.allow(allowed) {
-            self.answer(peer, connection);
+        for (peer, exchange) in self.upgrades.allow(allowed) {
+            self.answer(peer, exchange);
         }
     }
 
@@ -208,9 +208,13 @@ impl Engine {
             let gave_up = self.upgrades.nothing_dialled(peer, now);
             return self.gave_up(peer, gave_up);
         }
+        let new = self.upgrades.not_under_way(peer, &addresses);
+        if new.is_empty() {
+            return self.upgrades.goes_on_dialling(peer);
+        }
         let dial = self.next_dial();
-        self.upgrades.dialling(peer, dial, role, addresses.clone());
-        self.actions.push_back(Action::Punch { dial, peer, addresses, role });
+        self.upgrades.dialling(peer, dial, role, new.clone());
+        self.actions.push_back(Action::Punch { dial, peer, addresses: new, role });
     }
 
     fn gave_up(&mut self, peer: PeerId, gave_up: Option<GaveUp>) {

@@ -13,6 +13,7 @@ mod refusals;
 mod relays;
 mod upgrades;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use libp2p::{Multiaddr, PeerId};
@@ -41,6 +42,8 @@ struct World {
     now: Instant,
     ids: u64,
     legs: Vec<(ConnectionId, LegId)>,
+    /// The latest exchange about a punch on each connection.
+    exchanges: BTreeMap<ConnectionId, u64>,
 }
 
 impl World {
@@ -51,7 +54,13 @@ impl World {
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         change(&mut config);
-        Self { engine: Engine::new(peer(0), config, 7), now: Instant::now(), ids: 0, legs: Vec::new() }
+        Self {
+            engine: Engine::new(peer(0), config, 7),
+            now: Instant::now(),
+            ids: 0,
+            legs: Vec::new(),
+            exchanges: BTreeMap::new(),
+        }
     }
 
     fn id(&mut self) -> u64 {
@@ -66,7 +75,13 @@ impl World {
     }
 
     fn actions(&mut self) -> Vec<Action> {
-        std::iter::from_fn(|| self.engine.poll_action()).collect()
+        let actions: Vec<Action> = std::iter::from_fn(|| self.engine.poll_action()).collect();
+        for action in &actions {
+            if let Action::AskPunch { exchange, .. } = action {
+                self.exchanges.insert(exchange.connection, exchange.number);
+            }
+        }
+        actions
     }
 
     fn events(&mut self) -> Vec<Event> {

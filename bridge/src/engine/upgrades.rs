@@ -21,7 +21,7 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::input::{DialId, Role};
+use super::input::{DialId, Exchange, Role};
 use crate::{
     error::{DialFailures, UpgradeFailure},
     path::ConnectionId,
@@ -49,11 +49,11 @@ enum Phase {
     /// Until it is time to begin; or until the other end does.
     Resting { until: Option<Instant> },
     /// The peer was asked for its addresses.
-    Asked { on: ConnectionId },
+    Asked { on: Exchange },
     /// The peer offers its addresses, and is not answered before upgrades are allowed.
-    Held { on: ConnectionId, addresses: Vec<Multiaddr> },
+    Held { on: Exchange, addresses: Vec<Multiaddr> },
     /// The peer's offer was answered; it will say when.
-    Answered { on: ConnectionId, addresses: Vec<Multiaddr> },
+    Answered { on: Exchange, addresses: Vec<Multiaddr> },
     /// Both ends know when.
     Waiting { at: Instant, addresses: Vec<Multiaddr> },
     /// Both ends dial. The beginner may dial once more, as a usual dialler: a peer with a public address
@@ -117,7 +117,9 @@ pub(crate) enum Failed {
 #[derive(Debug)]
 pub(crate) struct Upgrades {
     peers: BTreeMap<PeerId, Upgrade>,
-    dials: BTreeMap<DialId, PeerId>,
+    /// Those under way: to whom, at which addresses.
+    dials: BTreeMap<DialId, (PeerId, Vec<Multiaddr>)>,
+    exchanges: u64,
     allowed: bool,
     again: Duration,
 }
@@ -125,7 +127,7 @@ pub(crate) struct Upgrades {
 impl Upgrades {
     /// `allowed`: from the start. `again`: how long to rest after all rounds failed.
     pub(crate) fn new(allowed: bool, again: Duration) -> Self {
-        Self { peers: BTreeMap::new(), dials: BTreeMap::new(), allowed, again }
+        Self { peers: BTreeMap::new(), dials: BTreeMap::new(), exchanges: 0, allowed, again }
     }
 
     /// The peer is reached only through relays. `begins`: this end accepted such a connection.
@@ -160,7 +162,7 @@ impl Upgrades {
     }
 
     fn remove(&mut self, peer: PeerId) -> Option<Upgrade> {
-        self.dials.retain(|_, owner| *owner != peer);
+        self.dials.retain(|_, (owner, _)| *owner != peer);
         self.peers.remove(&peer)
     }
 
@@ -171,7 +173,7 @@ impl Upgrades {
             Phase::Asked { on } | Phase::Held { on, .. } | Phase::Answered { on, .. } => on,
             _ => return,
         };
-        if on == closed {
+        if on.connection == closed {
             let cause = "the relayed connection ended".to_owned();
             upgrade.reason = Some(UpgradeFailure::Exchange { cause });
             upgrade.rest(now);
@@ -179,7 +181,7 @@ impl Upgrades {
     }
 
     /// Lets upgrades begin and be answered, or not any more. Returns those that wait with an offer.
-    pub(crate) fn allow(&mut self, allowed: bool) -> Vec<(PeerId, ConnectionId)> {
+    pub(crate) fn allow(&mut self, allowed: bool) -> Vec<(PeerId, Exchange)> {
         self.allowed = allowed;
         let held = |(peer, upgrade): (&PeerId, &Upgrade)| match &upgrade.phase {
             Phase::Held { on, .. } if allowed => Some((*peer, *on)),
@@ -239,14 +241,17 @@ impl Upgrades {
         self.peers.values().filter_map(of).min()
     }
 
-    /// The peer is asked on this connection; so many addresses were offered to it.
-    pub(crate) fn asked(&mut self, peer: PeerId, on: ConnectionId, offered: usize) {
+    /// The peer is asked on this connection; so many addresses were offered to it. Returns the exchange.
+    pub(crate) fn asked(&mut self, peer: PeerId, connection: ConnectionId, offered: usize) -> Exchange {
+        self.exchanges += 1;
+        let on = Exchange { connection, number: self.exchanges };
         if let Some(upgrade) = self.peers.get_mut(&peer) {
             upgrade.rounds += 1;
             upgrade.attempts += 1;
             upgrade.offered = Some(offered);
             upgrade.phase = Phase::Asked { on };
         }
+        on
     }
 
     /// Nobody can be asked at present: no relayed connection that this end accepted is left.
@@ -256,10 +261,10 @@ impl Upgrades {
         }
     }
 
-    /// Whether the peer was asked on this connection and has not answered.
-    pub(crate) fn is_asked(&self, peer: PeerId, connection: ConnectionId) -> bool {
+    /// Whether the peer was asked in this exchange, the latest, and has not answered.
+    pub(crate) fn is_asked(&self, peer: PeerId, exchange: Exchange) -> bool {
         let phase = self.peers.get(&peer).map(|upgrade| &upgrade.phase);
-        matches!(phase, Some(Phase::Asked { on }) if *on == connection)
+        matches!(phase, Some(Phase::Asked { on }) if *on == exchange)
     }
 
     /// Both ends know when: half a round trip from now.
@@ -288,16 +293,17 @@ impl Upgrades {
         upgrade.offers.1 <= OFFERS_MAX && !(begun && first)
     }
 
-    /// The peer made an offer on this connection, of which these addresses may be dialled, or none for a
+    /// The peer made an offer in this exchange, of which these addresses may be dialled, or none for a
     /// reason. True if it is to be answered; else it waits until upgrades are allowed.
     pub(crate) fn offered(
         &mut self,
         peer: PeerId,
-        on: ConnectionId,
+        on: Exchange,
         addresses: Result<Vec<Multiaddr>, UpgradeFailure>,
     ) -> bool {
         let Some(upgrade) = self.peers.get_mut(&peer) else { return false };
         upgrade.settle = None;
+        upgrade.forget_exchange();
         let addresses = addresses.unwrap_or_else(|reason| {
             upgrade.reason = Some(reason);
             Vec::new()
@@ -318,14 +324,26 @@ impl Upgrades {
     }
 
     /// The peer says: now. Returns what to dial.
-    pub(crate) fn synchronised(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-    ) -> Option<Vec<Multiaddr>> {
+    pub(crate) fn synchronised(&mut self, peer: PeerId, exchange: Exchange) -> Option<Vec<Multiaddr>> {
         match &mut self.peers.get_mut(&peer)?.phase {
-            Phase::Answered { on, addresses } if *on == connection => Some(std::mem::take(addresses)),
+            Phase::Answered { on, addresses } if *on == exchange => Some(std::mem::take(addresses)),
             _ => None,
+        }
+    }
+
+    /// Those of the addresses at which the peer is not being dialled already.
+    pub(crate) fn not_under_way(&self, peer: PeerId, addresses: &[Multiaddr]) -> Vec<Multiaddr> {
+        let under_way = |address: &&Multiaddr| {
+            self.dials.values().any(|(owner, at)| *owner == peer && at.contains(address))
+        };
+        addresses.iter().filter(|address| !under_way(address)).cloned().collect()
+    }
+
+    /// An earlier round's dial is this round's: it goes to the same addresses.
+    pub(crate) fn goes_on_dialling(&mut self, peer: PeerId) {
+        let latest = self.dials.iter().rev().find(|(_, (owner, _))| *owner == peer);
+        if let (Some((&dial, _)), Some(upgrade)) = (latest, self.peers.get_mut(&peer)) {
+            upgrade.phase = Phase::Dialling { dial, again: Vec::new() };
         }
     }
 
@@ -339,8 +357,8 @@ impl Upgrades {
     ) {
         let Some(upgrade) = self.peers.get_mut(&peer) else { return };
         let reversible = role == Role::Listener && upgrade.rounds == 1;
-        let again = if reversible { addresses } else { Vec::new() };
-        self.dials.insert(dial, peer);
+        let again = if reversible { addresses.clone() } else { Vec::new() };
+        self.dials.insert(dial, (peer, addresses));
         upgrade.phase = Phase::Dialling { dial, again };
     }
 
@@ -351,7 +369,7 @@ impl Upgrades {
         failures: DialFailures,
         now: Instant,
     ) -> Option<(PeerId, Failed)> {
-        let peer = self.dials.remove(&dial)?;
+        let (peer, _) = self.dials.remove(&dial)?;
         let upgrade = self.peers.get_mut(&peer)?;
         upgrade.failures.add(failures);
         let Phase::Dialling { dial: current, again } = &mut upgrade.phase else { return None };
@@ -369,12 +387,12 @@ impl Upgrades {
         Some((peer, Failed::GaveUp(gave_up)))
     }
 
-    /// The exchange on a connection, or what the peer named there, came to nothing. None if another round
+    /// An exchange, or what the peer named there, came to nothing. None if another round
     /// follows, or nobody waits for it any more.
     pub(crate) fn exchange_failed(
         &mut self,
         peer: PeerId,
-        connection: ConnectionId,
+        exchange: Exchange,
         reason: UpgradeFailure,
         now: Instant,
     ) -> Option<GaveUp> {
@@ -383,7 +401,7 @@ impl Upgrades {
             Phase::Asked { on } | Phase::Held { on, .. } | Phase::Answered { on, .. } => on,
             _ => return None,
         };
-        if on != connection {
+        if on != exchange {
             return None;
         }
         if reason == UpgradeFailure::Unsupported {
@@ -418,8 +436,17 @@ impl Upgrades {
 
 impl Upgrade {
     fn begin_anew(&mut self, now: Instant) {
+        self.forget_exchange();
         self.rounds = 0;
         self.phase = Phase::Resting { until: Some(now) };
+    }
+
+    /// Another exchange takes the place of one in which nobody was told to dial: that was no punch.
+    fn forget_exchange(&mut self) {
+        if let Phase::Asked { .. } | Phase::Answered { .. } = self.phase {
+            self.rounds = self.rounds.saturating_sub(1);
+            self.attempts = self.attempts.saturating_sub(1);
+        }
     }
 
     /// Until the next round of this row.

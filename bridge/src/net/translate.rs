@@ -113,15 +113,15 @@ fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
         NodeEvent::Circuit(circuit::Event::Refused { request, failure }) => {
             Input::ReserveFailed { request, failure }
         }
-        NodeEvent::Dcutr(dcutr::Event { connection, said }) => match said {
+        NodeEvent::Dcutr(dcutr::Event { exchange, said }) => match said {
             dcutr::Said::Answered { candidates, same_host, round_trip } => {
-                Input::PunchAnswered { connection, candidates, same_host, round_trip }
+                Input::PunchAnswered { exchange, candidates, same_host, round_trip }
             }
             dcutr::Said::Offered { candidates, same_host } => {
-                Input::PunchOffered { connection, candidates, same_host }
+                Input::PunchOffered { exchange, candidates, same_host }
             }
-            dcutr::Said::Sync => Input::PunchSync { connection },
-            dcutr::Said::Failed(reason) => Input::PunchExchangeFailed { connection, reason },
+            dcutr::Said::Sync => Input::PunchSync { exchange },
+            dcutr::Said::Failed(reason) => Input::PunchExchangeFailed { exchange, reason },
         },
         _ => return Translated::Nothing,
     };

@@ -29,7 +29,7 @@ use crate::{
     config::WhenDropped,
     engine::{
         Engine,
-        input::{Action, DialId, Input, OpenId, Role},
+        input::{Action, DialId, Exchange, Input, OpenId, Role},
     },
     error::ServeError,
     event::Event,
@@ -318,14 +318,14 @@ impl Driver {
                 self.swarm.behaviour_mut().circuit.reserve(request, &relay, connection);
             }
             Action::Release { connection } => self.swarm.behaviour_mut().circuit.release(connection),
-            Action::AskPunch { connection, peer, candidates } => {
-                self.say(peer, connection, dcutr::Command::Ask(candidates));
+            Action::AskPunch { exchange, peer, candidates } => {
+                self.say(peer, exchange, dcutr::Step::Ask(candidates));
             }
-            Action::AnswerPunch { connection, peer, candidates } => {
-                self.say(peer, connection, dcutr::Command::Answer(candidates));
+            Action::AnswerPunch { exchange, peer, candidates } => {
+                self.say(peer, exchange, dcutr::Step::Answer(candidates));
             }
-            Action::SyncPunch { connection, peer } => self.say(peer, connection, dcutr::Command::Sync),
-            Action::EndPunch { connection, peer } => self.say(peer, connection, dcutr::Command::End),
+            Action::SyncPunch { exchange, peer } => self.say(peer, exchange, dcutr::Step::Sync),
+            Action::EndPunch { exchange, peer } => self.say(peer, exchange, dcutr::Step::End),
             Action::Punch { dial, peer, addresses, role } => self.punch(dial, peer, addresses, role),
             Action::OpenSubstream { open, peer, connection, service } => {
                 self.legs.purposes.insert(open, Purpose::Open { service });
@@ -417,8 +417,8 @@ impl Driver {
         }
     }
 
-    fn say(&mut self, peer: PeerId, connection: ConnectionId, command: dcutr::Command) {
-        self.swarm.behaviour_mut().dcutr.say(peer, connection, command);
+    fn say(&mut self, peer: PeerId, exchange: Exchange, step: dcutr::Step) {
+        self.swarm.behaviour_mut().dcutr.say(peer, exchange, step);
     }
 
     fn dial_circuit(&mut self, dial: DialId, peer: PeerId, relay: &RelayAddr, link: ConnectionId) {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     engine::{
-        input::Role,
+        input::{Exchange, Role},
         upgrades::{OFFER_WAIT, OFFERS_MAX, ROUND_WAIT, ROUNDS_MAX},
     },
     error::{DialFailures, UpgradeFailure},
@@ -41,7 +41,7 @@ pub(super) fn at(ip: &str) -> Multiaddr {
 /// The peer is asked: on which connection, with which addresses of ours.
 pub(super) fn asked(actions: &[Action]) -> Vec<(ConnectionId, Vec<Multiaddr>)> {
     let pick = |action: &Action| match action {
-        Action::AskPunch { connection, candidates, .. } => Some((*connection, candidates.clone())),
+        Action::AskPunch { exchange, candidates, .. } => Some((exchange.connection, candidates.clone())),
         _ => None,
     };
     actions.iter().filter_map(pick).collect()
@@ -100,17 +100,25 @@ impl World {
         candidates: &[Multiaddr],
         same_host: bool,
     ) -> Vec<Action> {
-        let candidates = candidates.to_vec();
-        self.tell(Input::PunchAnswered { connection, candidates, same_host, round_trip: RTT })
+        let (exchange, candidates) = (self.exchange(connection), candidates.to_vec());
+        self.tell(Input::PunchAnswered { exchange, candidates, same_host, round_trip: RTT })
     }
 
     pub(super) fn offer(&mut self, connection: ConnectionId, candidates: &[Multiaddr]) -> Vec<Action> {
-        let candidates = candidates.to_vec();
-        self.tell(Input::PunchOffered { connection, candidates, same_host: false })
+        *self.exchanges.entry(connection).or_default() += 1;
+        let (exchange, candidates) = (self.exchange(connection), candidates.to_vec());
+        self.tell(Input::PunchOffered { exchange, candidates, same_host: false })
+    }
+
+    /// The latest on this connection.
+    fn exchange(&self, connection: ConnectionId) -> Exchange {
+        let number = self.exchanges.get(&connection).copied().unwrap_or_default();
+        Exchange { connection, number }
     }
 
     fn sync(&mut self, connection: ConnectionId) -> Vec<Action> {
-        self.tell(Input::PunchSync { connection })
+        let exchange = self.exchange(connection);
+        self.tell(Input::PunchSync { exchange })
     }
 
     /// From the peer's answer to the dial.
@@ -130,7 +138,7 @@ fn who_accepted_the_circuit_asks_then_says_when_and_dials_half_a_round_trip_late
     let (circuit, actions) = world.visited(peer(1));
     assert_eq!(asked(&actions), [(circuit, vec!["/ip4/8.8.8.8/tcp/4001".parse().unwrap()])]);
     let actions = world.answer(circuit, &[public(1)]);
-    assert_eq!(actions, [Action::SyncPunch { connection: circuit, peer: peer(1) }]);
+    assert_eq!(actions, [Action::SyncPunch { exchange: world.exchange(circuit), peer: peer(1) }]);
     assert_eq!(world.pass(RTT / 2 - MS), []);
     let punches = punches(&world.pass(MS));
     assert_eq!(punches.len(), 1);
@@ -238,7 +246,8 @@ fn the_reason_says_at_which_end_no_address_was() {
     for _ in 0..ROUNDS_MAX {
         let cause = "the peer broke it off".to_owned();
         let reason = UpgradeFailure::Exchange { cause };
-        world.tell(Input::PunchExchangeFailed { connection: circuit, reason });
+        let exchange = world.exchange(circuit);
+        world.tell(Input::PunchExchangeFailed { exchange, reason });
         world.pass(S);
     }
     assert_eq!(reasons(&mut world), [(UpgradeFailure::NoCandidateHere, 3)]);
@@ -280,7 +289,8 @@ fn a_peer_that_does_not_speak_it_is_not_asked_again_and_again() {
     let mut world = World::seen();
     let (circuit, _) = world.visited(peer(1));
     let reason = UpgradeFailure::Unsupported;
-    world.tell(Input::PunchExchangeFailed { connection: circuit, reason });
+    let exchange = world.exchange(circuit);
+    world.tell(Input::PunchExchangeFailed { exchange, reason });
     assert_eq!(reasons(&mut world), [(UpgradeFailure::Unsupported, 1)]);
     assert_eq!(asked(&world.pass(5 * S)), []);
 }
@@ -311,6 +321,55 @@ fn an_address_that_is_found_late_begins_the_upgrade_anew() {
     let (link, _) = world.dialled(relay(9).peer(), dials(&actions)[0].0);
     let actions = world.identified(link);
     assert_eq!(asked(&actions), [(circuit, vec!["/ip4/8.8.8.8/tcp/4001".parse().unwrap()])]);
+}
+
+#[test]
+fn what_is_said_in_an_exchange_that_another_replaced_is_nothing() {
+    let mut world = World::seen();
+    let (circuit, _) = world.visited(peer(1));
+    let first = world.exchange(circuit);
+    let again = world.tell(Input::Hold { peer: peer(1) });
+    assert_eq!(asked(&again).len(), 1, "the peer became familiar: it may hear of more addresses");
+    let candidates = vec![public(1)];
+    let late = Input::PunchAnswered { exchange: first, candidates, same_host: false, round_trip: RTT };
+    assert_eq!(world.tell(late), [], "nobody would hear that it shall dial");
+    let reason = UpgradeFailure::Exchange { cause: "reset".into() };
+    world.tell(Input::PunchExchangeFailed { exchange: first, reason });
+    world.punch(circuit, &[public(1)]);
+    world.connected(peer(1), Path::Direct, Transport::Tcp);
+    let events = upgrades(&mut world);
+    let [Event::UpgradeSucceeded { attempts, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(*attempts, 1, "an exchange without a dial is no attempt");
+}
+
+#[test]
+fn the_other_end_heeds_the_latest_offer_alone() {
+    let mut world = World::seen();
+    let circuit = world.reached(peer(1));
+    world.offer(circuit, &[public(1)]);
+    let first = world.exchange(circuit);
+    world.offer(circuit, &[public(1), public(2)]);
+    let reason = UpgradeFailure::Exchange { cause: "reset".into() };
+    world.tell(Input::PunchExchangeFailed { exchange: first, reason });
+    assert_eq!(world.tell(Input::PunchSync { exchange: first }), []);
+    assert_eq!(punches(&world.sync(circuit))[0].1, [public(1), public(2)]);
+}
+
+#[test]
+fn an_address_that_is_being_dialled_is_not_dialled_a_second_time() {
+    let mut world = World::seen();
+    let circuit = world.reached(peer(1));
+    world.offer(circuit, &[public(1)]);
+    let first = punches(&world.sync(circuit))[0].0;
+    world.offer(circuit, &[public(1), public(2)]);
+    let second = punches(&world.sync(circuit));
+    assert_eq!(second[0].1, [public(2)]);
+    world.offer(circuit, &[public(1), public(2)]);
+    assert_eq!(punches(&world.sync(circuit)), []);
+    world.punch_failed(first, TIMED_OUT);
+    world.punch_failed(second[0].0, TIMED_OUT);
+    world.pass(OFFER_WAIT);
+    assert_eq!(reasons(&mut world).len(), 1, "the last dial was that of the latest offer");
 }
 
 #[test]
@@ -382,7 +441,8 @@ fn a_peer_that_answers_late_does_not_delay_the_dial_for_long() {
     let (connection, _) = world.visited(peer(1));
     let candidates = vec![public(1)];
     let round_trip = 60 * S;
-    world.tell(Input::PunchAnswered { connection, candidates, same_host: false, round_trip });
+    let exchange = world.exchange(connection);
+    world.tell(Input::PunchAnswered { exchange, candidates, same_host: false, round_trip });
     assert_eq!(punches(&world.pass(2 * S)).len(), 1);
 }
 

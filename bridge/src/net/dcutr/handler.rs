@@ -23,7 +23,7 @@ use libp2p::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Command, Said,
+    Command, Said, Step,
     wire::{HolePunch, Kind, PROTOCOL},
 };
 use crate::{
@@ -59,29 +59,39 @@ impl Proofs {
     }
 }
 
-type Step = BoxFuture<'static, io::Result<(Option<Stream>, Said)>>;
+type Words = BoxFuture<'static, io::Result<(Option<Stream>, Said)>>;
 
 enum Exchange {
     None,
     /// Messages are on their way.
-    Running(Step),
+    Running(Words),
     /// The engine has the word.
     Waiting(Stream),
+}
+
+/// A substream that was asked for, and what to say on it.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    number: u64,
+    candidates: Vec<Multiaddr>,
 }
 
 pub(crate) struct Handler {
     part: Part,
     proofs: Proofs,
     exchange: Exchange,
+    /// Of the latest exchange.
+    number: u64,
     /// To be asked with, as soon as the connection asks what to do.
     asking: Option<Vec<Multiaddr>>,
-    failed: Option<UpgradeFailure>,
+    failed: Option<(u64, UpgradeFailure)>,
     waker: Option<Waker>,
 }
 
 impl Handler {
     pub(super) fn new(part: Part, proofs: Proofs) -> Self {
-        Self { part, proofs, exchange: Exchange::None, asking: None, failed: None, waker: None }
+        let exchange = Exchange::None;
+        Self { part, proofs, exchange, number: 0, asking: None, failed: None, waker: None }
     }
 
     fn run(&mut self, step: impl Future<Output = io::Result<(Option<Stream>, Said)>> + Send + 'static) {
@@ -93,7 +103,11 @@ impl Handler {
         }
     }
 
-    fn take_waiting(&mut self) -> Option<Stream> {
+    /// The substream of an exchange that waits for the engine's word.
+    fn take_waiting(&mut self, number: u64) -> Option<Stream> {
+        if number != self.number {
+            return None;
+        }
         match std::mem::replace(&mut self.exchange, Exchange::None) {
             Exchange::Waiting(io) => Some(io),
             other => {
@@ -106,52 +120,59 @@ impl Handler {
 
 impl ConnectionHandler for Handler {
     type FromBehaviour = Command;
-    type ToBehaviour = Said;
+    type ToBehaviour = (u64, Said);
     type InboundProtocol = Speak;
     type OutboundProtocol = Speak;
     type InboundOpenInfo = ();
-    type OutboundOpenInfo = Vec<Multiaddr>;
+    type OutboundOpenInfo = Asking;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Speak> {
         SubstreamProtocol::new(Speak(self.part == Part::Answers), ())
     }
 
-    fn on_behaviour_event(&mut self, command: Command) {
-        match command {
-            Command::Ask(candidates) => {
+    fn on_behaviour_event(&mut self, (number, step): Command) {
+        match step {
+            Step::Ask(candidates) => {
+                self.number = number;
                 self.exchange = Exchange::None;
                 self.asking = Some(candidates);
             }
-            Command::Answer(candidates) => {
-                if let Some(io) = self.take_waiting() {
+            Step::Answer(candidates) => {
+                if let Some(io) = self.take_waiting(number) {
                     self.run(answer(io, HolePunch::connect(&candidates, self.proofs.own)));
                 } else {
-                    self.failed = Some(exchange_failed("the peer's exchange ended before its answer"));
+                    let cause = "the peer's exchange ended before its answer";
+                    self.failed = Some((number, exchange_failed(cause)));
                 }
             }
-            Command::Sync => {
-                if let Some(io) = self.take_waiting() {
+            Step::Sync => {
+                if let Some(io) = self.take_waiting(number) {
                     self.run(sync(io));
                 }
             }
-            Command::End => self.exchange = Exchange::None,
+            Step::End => {
+                if self.number == number {
+                    (self.exchange, self.asking) = (Exchange::None, None);
+                }
+            }
         }
     }
 
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<Speak, Vec<Multiaddr>, Said>> {
-        if let Some(reason) = self.failed.take() {
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Said::Failed(reason)));
+    ) -> Poll<ConnectionHandlerEvent<Speak, Asking, (u64, Said)>> {
+        if let Some((number, reason)) = self.failed.take() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour((number, Said::Failed(reason))));
         }
         if let Some(candidates) = self.asking.take() {
+            let asking = Asking { number: self.number, candidates };
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                protocol: SubstreamProtocol::new(Speak(true), candidates),
+                protocol: SubstreamProtocol::new(Speak(true), asking),
             });
         }
-        if let Exchange::Running(step) = &mut self.exchange
-            && let Poll::Ready(ended) = step.poll_unpin(cx)
+        if let Exchange::Running(words) = &mut self.exchange
+            && let Poll::Ready(ended) = words.poll_unpin(cx)
         {
             self.exchange = Exchange::None;
             match ended {
@@ -159,11 +180,11 @@ impl ConnectionHandler for Handler {
                 Ok((None, Said::Sync)) if self.part == Part::Asks => {}
                 Ok((io, said)) => {
                     self.exchange = io.map_or(Exchange::None, Exchange::Waiting);
-                    return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(said));
+                    return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour((self.number, said)));
                 }
                 Err(error) => {
                     let said = Said::Failed(exchange_failed(&error.to_string()));
-                    return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(said));
+                    return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour((self.number, said)));
                 }
             }
         }
@@ -171,22 +192,26 @@ impl ConnectionHandler for Handler {
         Poll::Pending
     }
 
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Speak, Speak, (), Vec<Multiaddr>>) {
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Speak, Speak, (), Asking>) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: io, .. }) => {
+                self.number += 1;
                 self.run(listen(io, self.proofs));
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: io,
-                info: candidates,
-            }) => self.run(ask(io, HolePunch::connect(&candidates, self.proofs.own), self.proofs)),
-            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
-                self.failed = Some(match error {
+                info: Asking { number, candidates },
+            }) if number == self.number => {
+                self.run(ask(io, HolePunch::connect(&candidates, self.proofs.own), self.proofs));
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, info }) => {
+                let reason = match error {
                     StreamUpgradeError::NegotiationFailed => UpgradeFailure::Unsupported,
                     StreamUpgradeError::Timeout => exchange_failed("the peer did not answer in time"),
                     StreamUpgradeError::Apply(never) => match never {},
                     StreamUpgradeError::Io(error) => exchange_failed(&error.to_string()),
-                });
+                };
+                self.failed = Some((info.number, reason));
             }
             _ => {}
         }

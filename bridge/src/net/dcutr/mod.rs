@@ -26,12 +26,12 @@ use self::{
     handler::{Handler, Part, Proofs},
     host::Host,
 };
-use crate::{addr::is_circuit, error::UpgradeFailure, path::ConnectionId};
+use crate::{addr::is_circuit, engine::input::Exchange, error::UpgradeFailure, path::ConnectionId};
 
-/// What the engine wants said on a connection.
+/// What the engine wants said in an exchange.
 #[derive(Debug)]
-pub(crate) enum Command {
-    /// Open an exchange with our addresses.
+pub(crate) enum Step {
+    /// Open it, with our addresses.
     Ask(Vec<Multiaddr>),
     /// Answer the peer's with ours.
     Answer(Vec<Multiaddr>),
@@ -41,7 +41,10 @@ pub(crate) enum Command {
     End,
 }
 
-/// What the peer said on a connection.
+/// A step, and the number of the exchange on its connection.
+pub(crate) type Command = (u64, Step);
+
+/// What the peer said in an exchange.
 #[derive(Debug)]
 pub(crate) enum Said {
     /// Its addresses, in answer to ours.
@@ -63,7 +66,7 @@ pub(crate) enum Said {
 /// One thing that a peer said.
 #[derive(Debug)]
 pub(crate) struct Event {
-    pub(crate) connection: ConnectionId,
+    pub(crate) exchange: Exchange,
     pub(crate) said: Said,
 }
 
@@ -80,12 +83,13 @@ impl Behaviour {
         Self { local, host: Host::this(), queue: VecDeque::new(), waker: None }
     }
 
-    /// Says something on a connection. If that is closing, nothing comes of it; its end is told anyway.
-    pub(crate) fn say(&mut self, peer: PeerId, connection: ConnectionId, command: Command) {
+    /// Says something in an exchange. If its connection is closing, nothing comes of it; the connection's end
+    /// is told anyway.
+    pub(crate) fn say(&mut self, peer: PeerId, exchange: Exchange, step: Step) {
         self.push(ToSwarm::NotifyHandler {
             peer_id: peer,
-            handler: NotifyHandler::One(connection.0),
-            event: command,
+            handler: NotifyHandler::One(exchange.connection.0),
+            event: (exchange.number, step),
         });
     }
 
@@ -132,8 +136,14 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
 
-    fn on_connection_handler_event(&mut self, _: PeerId, connection: swarm::ConnectionId, said: Said) {
-        self.push(ToSwarm::GenerateEvent(Event { connection: ConnectionId(connection), said }));
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        connection: swarm::ConnectionId,
+        (number, said): (u64, Said),
+    ) {
+        let exchange = Exchange { connection: ConnectionId(connection), number };
+        self.push(ToSwarm::GenerateEvent(Event { exchange, said }));
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
