@@ -217,6 +217,10 @@ pub struct Node {
     /// keeps the connection of a peer that vanished without a word.
     #[arg(long, env = "PUNCHLINE_PATIENCE", value_name = "TIME", default_value = "60s")]
     pub patience: Patience,
+    /// Write what this node's decisions rest on to this file, which is replaced, for those who look into a bug:
+    /// ids and addresses of peers are in it, nothing of what streams carry. It ends after 16 MiB.
+    #[arg(long, env = "PUNCHLINE_JOURNAL", value_name = "FILE")]
+    pub journal: Option<PathBuf>,
 }
 
 /// What one connection carries, with room for streams that move and for the protocols beside them: QUIC

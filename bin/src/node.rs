@@ -32,6 +32,7 @@ impl Node {
         let mut config = Config { listen, global, ..Config::default() };
         config.limits.streams_per_peer = settings.max_streams_per_peer;
         config.streams.patience = settings.patience.duration();
+        config.journal = settings.journal.clone();
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
         let reporter = context.reporter.clone();
         // Whoever reads the events learns that the node listens before anything comes of it.

@@ -1,13 +1,15 @@
 //! Every setting of a node: its effect, its default, its price.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use libp2p::Multiaddr;
+use serde::{Deserialize, Serialize};
 
 use crate::{addr::GlobalScope, path::Transport};
 
 /// How a node listens, chooses and waits. The defaults are fit for production.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Config {
     /// Where to accept connections, and the source of outbound ones: hole punching works only from a
     /// port that is listened on. One address per transport and family; more make the source port of
@@ -21,6 +23,7 @@ pub struct Config {
     /// When a relayed connection is to become direct. Default: at once.
     pub upgrades: Upgrades,
     /// How streams are carried: windows, acknowledgements, patience.
+    #[serde(skip)]
     pub streams: crate::stream::machine::Config,
     /// What becomes of the node when the program drops its last [`Endpoint`](crate::Endpoint). Default: it
     /// shuts down.
@@ -29,10 +32,13 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// The bounds.
     pub limits: Limits,
+    /// Where to write down what the node's decisions rest on, so that they can be made again from it: peer ids
+    /// and addresses are in it, no payload. A file that exists is replaced; it ends after 16 MiB. Default: none.
+    pub journal: Option<PathBuf>,
 }
 
 /// When a node ends whose last handle was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WhenDropped {
     /// At once: streams that still live are reset at both ends.
     ShutDown,
@@ -42,7 +48,7 @@ pub enum WhenDropped {
 }
 
 /// When hole punches may be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Upgrades {
     /// As soon as a relayed connection is up.
     AtOnce,
@@ -51,7 +57,8 @@ pub enum Upgrades {
 }
 
 /// How long to wait for what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Deadlines {
     /// From `open` to a stream or an error, everything included. 30 s: two relay dials, a circuit and
     /// a slow answer fit; a caller that wants less wraps `open` in its own timeout.
@@ -114,7 +121,8 @@ impl Default for Deadlines {
 }
 
 /// How many of what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Connections in all. Each costs a few hundred KiB when busy.
     pub connections: u32,
@@ -150,7 +158,8 @@ pub struct Limits {
 
 /// How many addresses that peers named are dialled in an hour. What strangers use up is not taken from
 /// familiar peers: our program uses those, or a service lets them in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DialLimits {
     /// Of one stranger. 64: two upgrades that fail with eight addresses each.
     pub of_stranger: u32,
@@ -199,6 +208,7 @@ impl Default for Config {
             when_dropped: WhenDropped::ShutDown,
             deadlines: Deadlines::default(),
             limits: Limits::default(),
+            journal: None,
         }
     }
 }

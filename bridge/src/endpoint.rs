@@ -1,6 +1,6 @@
 //! The public face of a node: open streams to peers, take streams from them, hold reservations.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
@@ -12,13 +12,14 @@ use tokio::{
 use crate::{
     addr::RelayAddr,
     config::Config,
-    engine::Engine,
+    engine::{Engine, record::Header},
     error::{OpenError, ServeError, StartError},
     event::Event,
     incoming::{Arrival, Incoming, Requests},
     net::{listen, transports},
     node::{
         driver::{Command, Driver},
+        journal::Journal,
         requests::Served,
     },
     path::ConnectionId,
@@ -60,13 +61,24 @@ pub struct Endpoint {
     task: std::sync::Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
 }
 
+/// The engine, and the journal of what it is told if there is to be one.
+fn engine(local: PeerId, config: Config) -> Result<(Engine, Option<Journal>), StartError> {
+    let header = Header { local, seed: rand::random(), config };
+    let begin = |path: &PathBuf| {
+        Journal::begin(path, &header).map_err(|cause| StartError::Journal { path: path.clone(), cause })
+    };
+    let journal = header.config.journal.as_ref().map(begin).transpose()?;
+    Ok((Engine::new(local, header.config, header.seed), journal))
+}
+
 impl Endpoint {
     /// Starts a node. When this returns it listens, and every dial leaves from a port that is
     /// listened on. The [`Events`] begin with the first one. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If a transport cannot be set up or one of the given addresses cannot be listened on. Where none is
-    /// given, one that can be is enough; the others are told by [`Event::ListenFailed`].
+    /// If a transport cannot be set up, one of the given addresses cannot be listened on, or the journal cannot be
+    /// written. Where no address is given, one that can be listened on is enough; the others are told by
+    /// [`Event::ListenFailed`].
     pub async fn start(config: Config, keypair: Keypair) -> Result<(Self, Events), StartError> {
         let peer = keypair.public().to_peer_id();
         let mut swarm = transports::node(&config, keypair)?;
@@ -77,7 +89,7 @@ impl Endpoint {
         let unaccepted_max = config.limits.unaccepted_streams;
         let when_dropped = config.when_dropped;
         let streams = std::sync::Arc::new(config.streams.clone());
-        let engine = Engine::new(peer, config, rand::random());
+        let engine = engine(peer, config)?;
         let told = events.downgrade();
         let driver = Driver::new(swarm, engine, requests, events, streams, when_dropped);
         let task = tokio::spawn(driver.run(listening));

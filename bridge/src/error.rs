@@ -3,10 +3,10 @@
 mod circuit;
 mod listen;
 
-use std::{fmt, time::Duration};
+use std::{fmt, io, path::PathBuf, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{addr::RefusedAddresses, service::Service};
 
@@ -40,6 +40,14 @@ pub enum StartError {
     NoListener {
         /// Each that was tried, and why it failed.
         failed: Vec<(Multiaddr, ListenFailure)>,
+    },
+    /// The journal cannot be written.
+    #[error("cannot write the journal {}: {cause}", path.display())]
+    Journal {
+        /// Where to.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
     },
     /// A setting is out of its range.
     #[error("{setting} must be {range}, not {value}")]
@@ -158,7 +166,7 @@ impl fmt::Display for OpenStage {
 }
 
 /// Why the far side turned a stream away. It travels on the wire as one byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// It does not answer for this service, or not to us; it does not say which.
@@ -198,7 +206,7 @@ pub struct DialFailure {
 }
 
 /// Why one way to a peer failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum DialFailureReason {
     /// Somebody else answered there.
     #[error("{obtained} answered there instead")]
@@ -355,7 +363,7 @@ pub enum UpgradeFailure {
 }
 
 /// How dials to several addresses failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DialFailures {
     /// Nobody answered in time.
     pub timed_out: u32,

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use libp2p::PeerId;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 pub use punchline_stream::Direction;
 
@@ -22,6 +22,13 @@ impl fmt::Display for ConnectionId {
 impl Serialize for ConnectionId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ConnectionId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = String::deserialize(deserializer)?.parse().map_err(D::Error::custom)?;
+        Ok(Self(libp2p::swarm::ConnectionId::new_unchecked(number)))
     }
 }
 
@@ -68,7 +75,7 @@ impl Serialize for Path {
 }
 
 /// What carries a connection's packets. For a relayed one: what carries our link to the relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transport {
     /// TCP with Noise and Yamux.

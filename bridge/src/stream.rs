@@ -15,6 +15,7 @@ use std::{
 };
 
 use libp2p::PeerId;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::path::Path;
@@ -37,7 +38,7 @@ pub(crate) const PROTOCOL: libp2p::StreamProtocol = libp2p::StreamProtocol::new(
 pub(crate) const PROTOCOL_NAME: &str = "/punchline/stream/1";
 
 /// A stream among those of all peers: an id alone is only a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct StreamKey {
     pub(crate) peer: PeerId,
     pub(crate) stream: StreamId,

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use libp2p::PeerId;
+use serde::{Deserialize, Serialize};
 
 /// Peers that one [`Word::Watch`] names at most; they fit into a message.
 pub(crate) const WATCHED_MAX: usize = 64;
 
 /// One thing that a node or a relay tells the other end of a connection. Every word is a wish or a claim of
 /// the one who says it; `design/control.md` says what the other end does about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Word {
     /// Keep this connection although nothing uses it, or no longer.
     Hold(bool),

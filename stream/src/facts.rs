@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{StreamId, machine::LossCause, route::Route, service::Service};
@@ -18,7 +18,7 @@ use crate::{StreamId, machine::LossCause, route::Route, service::Service};
 pub const MOVES_REMEMBERED_MAX: usize = 64;
 
 /// Who started a connection or a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// This node did.

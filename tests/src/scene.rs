@@ -2,7 +2,7 @@
 //! router and a client behind the second, all of them the shipped programs.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -128,6 +128,15 @@ impl Scene {
             .args(["--identity", &self.identity(subcommand), "--network", NETWORK])
             .args(["--listen", &listen, "--relay", &self.relay_address()])
             .args(args);
+        let launch = match std::env::var_os("JOURNALS") {
+            // For bridge/src/engine/tests/journals.
+            Some(folder) => {
+                let journal =
+                    Path::new(&folder).join(format!("lab-{}-{subcommand}.jsonl", self.transport));
+                launch.args(["--journal".as_ref(), journal.as_os_str()])
+            }
+            None => launch,
+        };
         Ok(launch.spawn()?)
     }
 

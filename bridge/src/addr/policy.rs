@@ -13,7 +13,7 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{GlobalScope, RelayAddr, is_circuit, peer_of, scope::Scope, socket_of, transport_of};
 use crate::path::Transport;
@@ -93,7 +93,7 @@ pub(crate) enum Refused {
 }
 
 /// Addresses that a peer named and that are not dialled, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedAddresses {
     /// Not plain TCP or QUIC addresses of this peer.
     pub unusable: u32,

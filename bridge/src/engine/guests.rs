@@ -54,6 +54,11 @@ impl Guests {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn contains(&self, key: StreamKey) -> bool {
+        self.all.contains_key(&key)
+    }
+
     pub(crate) fn closed(&mut self, key: StreamKey) {
         self.all.remove(&key);
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use libp2p::{Multiaddr, PeerId};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     addr::RelayAddr,
@@ -16,24 +17,24 @@ use crate::{
 };
 
 /// One call of `open` that has not been answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct OpenId(pub(crate) u64);
 
 /// One dial that has not been answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct DialId(pub(crate) u64);
 
 /// One request for a reservation that has not been answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct ReserveId(pub(crate) u64);
 
 /// One inbound stream that has neither been taken nor refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct InboundId(pub(crate) u64);
 
 /// One exchange of addresses on a relayed connection. What is said in an older one is not taken for a word
 /// in a later one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Exchange {
     pub(crate) connection: ConnectionId,
     /// Counted where the exchange begins at this end: by the engine where it asks, by the connection's handler
@@ -42,11 +43,12 @@ pub(crate) struct Exchange {
 }
 
 /// A connection as the swarm reports it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Opened {
     pub(crate) connection: ConnectionId,
     pub(crate) dial: Option<DialId>,
     pub(crate) peer: PeerId,
+    #[serde(with = "super::record::path")]
     pub(crate) path: Path,
     pub(crate) direction: Direction,
     pub(crate) transport: Transport,
@@ -65,7 +67,7 @@ pub(crate) enum Role {
 }
 
 /// What a relay forwards in one circuit, as it announces it. What is absent is not limited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CircuitLimit {
     pub(crate) bytes: Option<u64>,
     pub(crate) duration: Option<Duration>,
@@ -79,7 +81,7 @@ impl CircuitLimit {
 }
 
 /// What a relay promised with a reservation, in its own words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Grant {
     /// When it ends, in Unix seconds by the relay's clock.
     pub(crate) expire: u64,
@@ -90,7 +92,7 @@ pub(crate) struct Grant {
 }
 
 /// Whether a service's queue has a place for one more stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Queue {
     /// A place is taken. `ask`: the program decides on each stream. `services`: how many this node answers
     /// for.
@@ -105,7 +107,7 @@ pub(crate) enum Queue {
 }
 
 /// Why a substream did not open.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum SubstreamFailure {
     Refused(Refusal),
     Unsupported,
@@ -113,7 +115,7 @@ pub(crate) enum SubstreamFailure {
     Lost(String),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Input {
     Open {
         open: OpenId,
@@ -133,6 +135,7 @@ pub(crate) enum Input {
         addresses: Vec<Multiaddr>,
     },
     Reserve {
+        #[serde(with = "super::record::relay")]
         relay: RelayAddr,
     },
     Close {
@@ -148,6 +151,7 @@ pub(crate) enum Input {
     ConnectionOpened(Opened),
     ConnectionClosed {
         connection: ConnectionId,
+        #[serde(with = "super::record::close_cause")]
         cause: CloseCause,
     },
     ConnectionRefused {
@@ -183,6 +187,7 @@ pub(crate) enum Input {
     /// The exchange about a punch came to nothing.
     PunchExchangeFailed {
         exchange: Exchange,
+        #[serde(with = "super::record::upgrade_failure")]
         reason: UpgradeFailure,
     },
     /// Punches may be made, or not any more.
@@ -220,6 +225,7 @@ pub(crate) enum Input {
         open: OpenId,
         key: StreamKey,
         connection: ConnectionId,
+        #[serde(with = "super::record::path")]
         path: Path,
     },
     SubstreamFailed {
@@ -238,6 +244,7 @@ pub(crate) enum Input {
         inbound: InboundId,
         key: StreamKey,
         service: Service,
+        #[serde(with = "super::record::path")]
         path: Path,
     },
     /// The peer asks for it by another connection: it has lost the one before.
@@ -295,6 +302,7 @@ pub(crate) enum Input {
     /// When anything was last heard on this connection; none if never.
     Pulse {
         connection: ConnectionId,
+        #[serde(with = "super::record::moment")]
         last: Option<Instant>,
     },
 }

@@ -1,8 +1,16 @@
 //! What must hold after every input, whatever drivers and peers do. Checked in tests and debug builds.
 
 use super::{Engine, connections::User};
+#[cfg(test)]
+use crate::stream::StreamKey;
 
 impl Engine {
+    /// Whether the engine looks after the stream: ours to move, or a peer's to end.
+    #[cfg(test)]
+    pub(crate) fn knows(&self, key: StreamKey) -> bool {
+        self.moves.contains(key) || self.guests.contains(key)
+    }
+
     /// The first rule that does not hold.
     pub(crate) fn broken_invariant(&self) -> Option<String> {
         if !self.connections.is_consistent() {

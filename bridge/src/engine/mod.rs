@@ -41,6 +41,7 @@ mod opens;
 mod placing;
 mod punching;
 mod reaching;
+pub(crate) mod record;
 mod refusals;
 mod relays;
 mod requests;

@@ -11,6 +11,7 @@ mod paths;
 mod quiet;
 mod refusals;
 mod relays;
+mod replay;
 mod upgrades;
 
 use std::collections::BTreeMap;

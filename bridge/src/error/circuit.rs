@@ -2,10 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A limit of a relay that a request of ours hit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayLimit {
     /// Whose limit it is.
     pub owner: LimitOwner,
@@ -16,7 +16,7 @@ pub struct RelayLimit {
 }
 
 /// Whose limit a relay applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitOwner {
     /// The relay does not say.
@@ -56,7 +56,7 @@ impl fmt::Display for RelayLimit {
 }
 
 /// What was wrong with a relay's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Malformed {
     /// It is longer than allowed, or no message of the protocol.
     #[error("it is no message of the protocol")]
@@ -76,7 +76,7 @@ pub enum Malformed {
 }
 
 /// Why a relay will not make a circuit.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum CircuitRefusal {
     /// It does not let us.
     #[error("it does not permit it")]
@@ -90,7 +90,7 @@ pub enum CircuitRefusal {
 }
 
 /// Why a circuit did not come about this time.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum CircuitFault {
     /// The relay did not get through to the peer.
     #[error("it did not get through to the peer")]
@@ -116,7 +116,7 @@ pub enum CircuitFault {
 }
 
 /// Why a relay keeps no place for us.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ReserveFailure {
     /// One of its limits is reached.
     #[error("the relay refused it: {0}")]

@@ -21,6 +21,7 @@ use libp2p::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
+    journal::Journal,
     legs::{Ends, Legs, Opening, Purpose, Reply},
     requests::Served,
 };
@@ -95,6 +96,7 @@ pub(crate) enum Command {
 pub(crate) struct Driver {
     swarm: Swarm<Node>,
     engine: Engine,
+    journal: Option<Journal>,
     commands: mpsc::Receiver<Command>,
     /// Every program's handle is gone, and the node lives for its streams.
     lingers: bool,
@@ -109,7 +111,7 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(
         swarm: Swarm<Node>,
-        engine: Engine,
+        (engine, journal): (Engine, Option<Journal>),
         commands: mpsc::Receiver<Command>,
         events: broadcast::Sender<Event>,
         stream_config: std::sync::Arc<machine::Config>,
@@ -118,6 +120,7 @@ impl Driver {
         Self {
             swarm,
             engine,
+            journal,
             commands,
             lingers: false,
             when_dropped,
@@ -156,7 +159,7 @@ impl Driver {
                     self.legs.tell(Input::NearlySpent { connection });
                 }
                 () = self.legs.requests.answered() => {}
-                () = sleep_until(timeout) => self.engine.handle_timeout(Instant::now()),
+                () = sleep_until(timeout) => self.timeout(),
             }
         }
     }
@@ -168,24 +171,48 @@ impl Driver {
         }
         loop {
             while let Some(input) = self.legs.inputs.pop_front() {
-                self.engine.handle(input, Instant::now());
+                self.tell(input);
             }
             if self.engine.is_stopped() {
                 self.legs.end_streams();
             }
             self.publish();
             match self.engine.poll_action() {
-                Some(action) => self.act(action),
+                Some(action) => {
+                    if let Some(journal) = &mut self.journal {
+                        journal.action(&action);
+                    }
+                    self.act(action);
+                }
                 None if self.legs.inputs.is_empty() => break,
                 None => {}
             }
         }
     }
 
+    fn tell(&mut self, input: Input) {
+        let now = Instant::now();
+        if let Some(journal) = &mut self.journal {
+            journal.input(&input, now);
+        }
+        self.engine.handle(input, now);
+    }
+
+    fn timeout(&mut self) {
+        let now = Instant::now();
+        if let Some(journal) = &mut self.journal {
+            journal.timeout(now);
+        }
+        self.engine.handle_timeout(now);
+    }
+
     /// Tells the world. That the node has stopped is told last.
     fn publish(&mut self) {
         let (mut stopped, mut events) = (None, VecDeque::new());
         while let Some(event) = self.engine.poll_event() {
+            if let Some(journal) = &mut self.journal {
+                journal.event(&event);
+            }
             match event {
                 Event::Stopped {} => stopped = Some(event),
                 event => events.push_back(event),

@@ -2,10 +2,11 @@
 //!
 //! [`driver`] is the loop: it does what the engine says and tells it what came of it. `legs` joins substreams and
 //! streams, `requests` serves what peers ask for, `undecided` keeps it until somebody decides; `books` knows the
-//! streams that live, `tombstones` those that are over.
+//! streams that live, `tombstones` those that are over; `journal` writes down what the engine is told.
 
 mod books;
 pub(crate) mod driver;
+pub(crate) mod journal;
 mod legs;
 pub(crate) mod requests;
 mod tombstones;

@@ -1,6 +1,6 @@
 //! Nodes and relays on loopback, and waiting for what they say.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, path::PathBuf, time::Duration};
 
 use libp2p::identity::Keypair;
 use punchline_bridge::{
@@ -76,7 +76,8 @@ impl Node {
         Self::start_as(config, Keypair::generate_ed25519()).await
     }
 
-    pub(crate) async fn start_as(config: Config, keypair: Keypair) -> Self {
+    pub(crate) async fn start_as(mut config: Config, keypair: Keypair) -> Self {
+        config.journal = journal(keypair.public().to_peer_id());
         let (endpoint, events) = Endpoint::start(config, keypair).await.unwrap();
         Self { endpoint, events }
     }
@@ -108,6 +109,14 @@ impl Node {
     pub(crate) async fn open(&self, peer: PeerId) -> Stream {
         within("a stream", self.endpoint.open(peer, service())).await.unwrap()
     }
+}
+
+/// Where a node's journal goes if the folder `JOURNALS` wants it: named after the running test.
+fn journal(peer: PeerId) -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os("JOURNALS")?);
+    let test = std::thread::current().name().unwrap_or("test").replace("::", "-");
+    let peer = peer.to_base58();
+    Some(folder.join(format!("{test}-{}.jsonl", &peer[peer.len() - 4..])))
 }
 
 async fn echo(mut incoming: Incoming) {
