@@ -110,7 +110,10 @@ pub(crate) enum SubstreamFailure {
     Refused(Refusal),
     Unsupported,
     Deadline,
+    /// This connection did not carry it to an answer; another one may.
     Lost(String),
+    /// The stream ended before the peer accepted it: no connection will carry it.
+    Over(String),
 }
 
 #[derive(Clone, Debug)]
@@ -222,6 +225,8 @@ pub(crate) enum Input {
         connection: ConnectionId,
         path: Path,
     },
+    /// An open came to nothing on its connection, or altogether. The stream that was asked for stays the same on
+    /// every connection that it is tried on.
     SubstreamFailed {
         open: OpenId,
         failure: SubstreamFailure,
