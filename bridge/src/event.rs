@@ -322,6 +322,8 @@ pub enum Asked {
     Reservation,
     /// A circuit through this relay.
     Circuit,
+    /// To be told when a peer is at this relay.
+    Watch,
     /// The place at this relay of another process with the same identity, once too often.
     Takeover,
 }

@@ -133,7 +133,8 @@ impl Request {
         &self.ticket
     }
 
-    /// Answers the peer and takes the stream. None if the peer, or this node, has gone meanwhile.
+    /// Answers the peer and takes the stream. A peer whose connection is gone is waited for as long as it waits
+    /// for the answer. None if the peer, or this node, has gone meanwhile.
     ///
     /// # Cancellation
     /// Dropping the future lets go of the stream.

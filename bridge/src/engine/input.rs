@@ -112,7 +112,10 @@ pub(crate) enum SubstreamFailure {
     Refused(Refusal),
     Unsupported,
     Deadline,
+    /// This connection did not carry it to an answer; another one may.
     Lost(String),
+    /// The stream ended before the peer accepted it: no connection will carry it.
+    Over(String),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -228,6 +231,8 @@ pub(crate) enum Input {
         #[serde(with = "super::record::path")]
         path: Path,
     },
+    /// An open came to nothing on its connection, or altogether. The stream that was asked for stays the same on
+    /// every connection that it is tried on.
     SubstreamFailed {
         open: OpenId,
         failure: SubstreamFailure,

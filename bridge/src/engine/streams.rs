@@ -118,11 +118,11 @@ impl Engine {
         self.place(key, now);
     }
 
+    /// An open came to nothing on its connection, and goes on over the next; unless it was answered, or has
+    /// tried enough of them.
     pub(super) fn substream_failed(&mut self, open: OpenId, failure: SubstreamFailure, now: Instant) {
-        let Some((pending, connection)) = self.opens.give_up(open) else { return };
+        let Some(pending) = self.opens.get(open) else { return };
         let (peer, service) = (pending.peer, pending.service.clone());
-        let tried = pending.tried.len();
-        self.connections.remove_user(connection, User::Open(open), now);
         let error = match failure {
             SubstreamFailure::Refused(reason) => {
                 let (asked, direction) = (service.clone(), Direction::Outbound);
@@ -131,7 +131,8 @@ impl Engine {
                 OpenError::Refused { peer, service, reason }
             }
             SubstreamFailure::Unsupported => OpenError::Unsupported { peer, protocol: PROTOCOL_NAME },
-            _ if tried < CONNECTIONS_TRIED_MAX => return self.advance(open, now),
+            SubstreamFailure::Over(cause) => OpenError::ConnectionLost { peer, cause },
+            SubstreamFailure::Deadline | SubstreamFailure::Lost(_) if self.try_next(open, now) => return,
             SubstreamFailure::Deadline => OpenError::Deadline {
                 peer,
                 deadline: self.config.deadlines.negotiate,
@@ -141,6 +142,18 @@ impl Engine {
         };
         self.fail(open, error, now);
         self.admit_waiting(peer, now);
+    }
+
+    /// Leaves the connection that an open negotiates on, for the next one. False if it has tried enough of them.
+    fn try_next(&mut self, open: OpenId, now: Instant) -> bool {
+        // Without a connection it is looking for one already.
+        let Some((pending, connection)) = self.opens.give_up(open) else { return true };
+        let again = pending.tried.len() < CONNECTIONS_TRIED_MAX;
+        self.connections.remove_user(connection, User::Open(open), now);
+        if again {
+            self.advance(open, now);
+        }
+        again
     }
 
     pub(super) fn inbound_stream(

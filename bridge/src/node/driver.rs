@@ -371,14 +371,10 @@ impl Driver {
                 self.swarm.behaviour_mut().control.say(peer, connection, word);
             }
             Action::Forsake { key } => self.legs.forsake(key),
-            Action::FailOpen { open, error } => {
-                if let Some(opening) = self.legs.opens.remove(&open) {
-                    let _ = opening.reply.send(Err(error.0));
-                }
-            }
+            Action::FailOpen { open, error } => self.legs.open_failed(open, error.0),
             Action::Accept { inbound, .. } => self.legs.accept(inbound),
             Action::Ask { inbound } => self.legs.ask(inbound),
-            Action::Refuse { inbound, refusal } => self.legs.requests.refuse(inbound, refusal),
+            Action::Refuse { inbound, refusal } => self.legs.refuse(inbound, refusal),
             Action::CloseConnection { connection, dead } => {
                 if dead {
                     self.legs.leave(connection);

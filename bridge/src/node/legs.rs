@@ -8,25 +8,26 @@ use std::{
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use punchline_stream::{Facts, Notes};
+use punchline_stream::Notes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     books::{Books, end_of},
+    greetings::{Greetings, failure_of},
     requests::Requests,
 };
 use crate::{
-    engine::input::{InboundId, Input, OpenId, SubstreamFailure},
-    error::{OpenError, Refusal},
+    engine::input::{InboundId, Input, OpenId},
+    error::OpenError,
     event::Event,
     incoming::{Decision, Decisions},
     net::substream::{self, First},
-    path::{ConnectionId, Direction, Path},
+    path::{ConnectionId, Path},
     service::Service,
     stream::{
-        Ask, Handle, Meter, NearlySpent, Note, Pulse, Route, Stream, StreamId, StreamKey,
+        Ask, Handle, Meter, NearlySpent, Note, Pulse, Route, Stream, StreamKey,
         frame::Code,
-        machine::{self, Farewell, LegId, Machine, StreamError},
+        machine::{self, Farewell, LegId},
     },
 };
 
@@ -66,8 +67,7 @@ pub(super) struct Legs {
     pub(super) events: VecDeque<Event>,
     pub(super) opens: HashMap<OpenId, Opening>,
     pub(super) purposes: HashMap<OpenId, Purpose>,
-    /// Streams whose HELLO is not answered yet.
-    greeting: HashMap<StreamKey, OpenId>,
+    pub(super) greetings: Greetings,
     pub(super) books: Books,
     pub(super) requests: Requests,
     pub(super) ends: HashMap<ConnectionId, Ends>,
@@ -86,7 +86,7 @@ impl Legs {
             events: VecDeque::new(),
             opens: HashMap::new(),
             purposes: HashMap::new(),
-            greeting: HashMap::new(),
+            greetings: Greetings::default(),
             books: Books::default(),
             requests: Requests::default(),
             ends: HashMap::new(),
@@ -125,35 +125,6 @@ impl Legs {
                 self.heard_first(peer, connection, first, io);
             }
         }
-    }
-
-    /// Says HELLO; the stream is the program's when it is answered.
-    fn greet(
-        &mut self,
-        open: OpenId,
-        peer: PeerId,
-        service: Service,
-        connection: ConnectionId,
-        io: libp2p::Stream,
-    ) {
-        let Some(on) = self.route_of(connection) else {
-            let failure = SubstreamFailure::Lost("the connection closed".to_owned());
-            return self.tell(Input::SubstreamFailed { open, failure });
-        };
-        let stream = StreamId::random();
-        let key = StreamKey { peer, stream };
-        let facts = Facts::new(stream, service.clone(), Direction::Outbound, on);
-        // Whoever asked may have gone; then nothing is presented, and the stream ends soon.
-        let opening = self.opens.get(&open);
-        let ticket = opening.map(|opening| opening.ticket.clone()).unwrap_or_default();
-        let config = self.config(opening.and_then(|opening| opening.patience));
-        let (leg, now) = (self.leg(), Instant::now());
-        let budget = self.books.budget_of(peer);
-        let machine = Machine::open(stream, service, ticket, config, &budget, leg, now);
-        let handle = Handle::start(machine, facts.into(), leg, Box::new(io), self.notes_of(key));
-        self.books.insert(key, handle, false);
-        self.greeting.insert(key, open);
-        self.tell(Input::LegStarted { key, connection, leg });
     }
 
     fn begin_move(&mut self, key: StreamKey, connection: ConnectionId, io: libp2p::Stream) {
@@ -220,6 +191,8 @@ impl Legs {
     pub(super) fn note(&mut self, key: StreamKey, note: Note) {
         match note {
             Note::Opened => self.opened(key),
+            // Where it runs is told when it is open.
+            Note::Moved(_) if self.greetings.contains(key) => {}
             Note::Moved(record) => {
                 let to = record.to.connection;
                 self.events.push_back(Event::StreamMoved {
@@ -236,12 +209,7 @@ impl Legs {
                 let connection = route.connection;
                 self.tell(Input::MoveFailed { key, connection, silent: is_silent(cause) });
             }
-            Note::Detached { .. } if self.greeting.contains_key(&key) => {
-                // It never was the program's: another connection gets a stream of its own.
-                if let Some(live) = self.books.get_mut(key) {
-                    live.handle.reset(Code::Cancelled);
-                }
-            }
+            Note::Detached { cause, .. } if self.greetings.contains(key) => self.unanswered(key, cause),
             Note::Detached { route, cause } => {
                 let connection = Some(route.connection);
                 self.tell(Input::StreamDetached { key, connection, silent: is_silent(cause) });
@@ -258,31 +226,13 @@ impl Legs {
         }
     }
 
-    fn opened(&mut self, key: StreamKey) {
-        let Some(open) = self.greeting.remove(&key) else { return };
-        let Some(live) = self.books.get_mut(key) else { return };
-        live.announced = true;
-        let stream = Stream::new(&live.handle, key.peer);
-        let Route { connection, path, .. } = stream.facts().route();
-        self.tell(Input::StreamOpened { open, key, connection, path });
-        match self.opens.remove(&open) {
-            // Whoever asked may have gone; the stream then ends by being dropped.
-            Some(opening) => drop(opening.reply.send(Ok(stream))),
-            None => drop(stream),
-        }
-    }
-
     fn closed(&mut self, key: StreamKey, farewell: Option<Farewell>) {
         let Some(live) = self.books.get_mut(key) else { return };
         // Longer than its opener tries, if both are as patient.
         let keep = live.handle.patience().saturating_mul(2);
         let Some(live) = self.books.close(key, farewell, keep, Instant::now()) else { return };
-        if let Some(open) = self.greeting.remove(&key) {
-            let failure = match live.failure {
-                Some(StreamError::Refused { code }) => refusal(code),
-                Some(error) => SubstreamFailure::Lost(error.to_string()),
-                None => SubstreamFailure::Lost("the connection closed".to_owned()),
-            };
+        if let Some(open) = self.greetings.remove(key) {
+            let failure = failure_of(live.failure);
             return self.tell(Input::SubstreamFailed { open, failure });
         }
         let facts = live.handle.facts();
@@ -378,18 +328,4 @@ impl Drop for Legs {
 
 fn is_silent(cause: machine::LossCause) -> bool {
     matches!(cause, machine::LossCause::Silent { .. } | machine::LossCause::Unanswered { .. })
-}
-
-fn refusal(code: Code) -> SubstreamFailure {
-    SubstreamFailure::Refused(match code {
-        Code::Refused => Refusal::NotServed,
-        Code::Busy => Refusal::Busy,
-        Code::Shutdown => Refusal::Shutdown,
-        Code::TargetRefused => Refusal::TargetRefused,
-        Code::TargetUnreachable => Refusal::TargetUnreachable,
-        Code::TicketExpired => Refusal::TicketExpired,
-        Code::TicketUsed => Refusal::TicketUsed,
-        Code::TicketRevoked => Refusal::TicketRevoked,
-        other => return SubstreamFailure::Lost(format!("the peer answered {other:?}")),
-    })
 }

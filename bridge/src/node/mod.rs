@@ -1,11 +1,13 @@
 //! The node room acts: the only place that runs a node's swarm.
 //!
 //! [`driver`] is the loop: it does what the engine says and tells it what came of it. `legs` joins substreams and
-//! streams, `requests` serves what peers ask for, `undecided` keeps it until somebody decides; `books` knows the
-//! streams that live, `tombstones` those that are over; `journal` writes down what the engine is told.
+//! streams, `greetings` says HELLO until it is answered, `requests` serves what peers ask for, `undecided` keeps it
+//! until somebody decides; `books` knows the streams that live, `tombstones` those that are over; `journal` writes down
+//! what the engine is told.
 
 mod books;
 pub(crate) mod driver;
+mod greetings;
 pub(crate) mod journal;
 mod legs;
 pub(crate) mod requests;

@@ -7,7 +7,10 @@ use std::{
 
 use libp2p::PeerId;
 use punchline_stream::Facts;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 
 use super::{
     legs::Legs,
@@ -80,12 +83,6 @@ impl Requests {
             });
         }
     }
-
-    pub(super) fn refuse(&mut self, inbound: InboundId, refusal: Refusal) {
-        if let Some((_, io)) = self.undecided.remove(inbound).and_then(|request| request.leg) {
-            self.answer(io, Farewell::Reset(code(refusal)));
-        }
-    }
 }
 
 impl Legs {
@@ -99,7 +96,12 @@ impl Legs {
     ) {
         match self.requests.undecided.hello(peer, connection, hello, io) {
             Asked::First(hello, io) => self.asked_first(peer, connection, hello, io),
-            Asked::Again { inbound } => self.tell(Input::RequestMoved { inbound, connection }),
+            Asked::Again { inbound, accepted } => {
+                self.tell(Input::RequestMoved { inbound, connection });
+                if let Some(reply) = accepted {
+                    self.accepted(inbound, reply);
+                }
+            }
             Asked::Stale(io) => self.requests.answer(io, Farewell::Reset(Code::Stale)),
         }
     }
@@ -124,8 +126,7 @@ impl Legs {
                 }
                 Some((_, Err(mpsc::error::TrySendError::Closed(_)))) | None => (Queue::NotServed, None),
             };
-        let leg = Some((connection, io));
-        let request = undecided::Request { hello, peer, leg, place, patience };
+        let request = undecided::Request::new(hello, peer, (connection, io), place, patience);
         self.requests.undecided.insert(inbound, request);
         self.tell(Input::InboundStream { inbound, connection, stream, service, queue });
     }
@@ -161,6 +162,7 @@ impl Legs {
         let (Some((place, asked)), Some(path)) = (place, path) else {
             return self.tell(Input::RequestEnded { inbound });
         };
+        asked.shown = true;
         let request = Request {
             inbound,
             peer: asked.peer,
@@ -174,20 +176,37 @@ impl Legs {
 
     /// The program has decided. It is not asked again, whatever becomes of the peer meanwhile.
     pub(super) fn decided(&mut self, inbound: InboundId, decision: Decision) {
+        let Some(asked) = self.requests.undecided.get_mut(inbound) else { return };
+        match decision {
+            // The peer asks again by its next connection, or the engine's deadline ends the request.
+            Decision::Accept(reply) if asked.leg.is_none() => asked.accepted = Some(reply),
+            Decision::Accept(reply) => self.accepted(inbound, reply),
+            Decision::Refuse(refusal) => {
+                self.refuse(inbound, refusal);
+                self.tell(Input::RequestEnded { inbound });
+            }
+        }
+    }
+
+    fn accepted(&mut self, inbound: InboundId, reply: oneshot::Sender<Stream>) {
         let Some(key) = self.requests.undecided.get_mut(inbound).map(|asked| asked.key()) else {
             return;
         };
-        match decision {
-            Decision::Accept(reply) => match self.take(inbound) {
-                // Whoever decided may have gone; the stream then ends by being dropped.
-                Some(stream) => drop(reply.send(stream)),
-                None => self.remember_refused(key, Code::Cancelled),
-            },
-            Decision::Refuse(refusal) => {
-                self.remember_refused(key, code(refusal));
-                self.requests.refuse(inbound, refusal);
-                self.tell(Input::RequestEnded { inbound });
-            }
+        match self.take(inbound) {
+            // Whoever decided may have gone; the stream then ends by being dropped.
+            Some(stream) => drop(reply.send(stream)),
+            None => self.remember_refused(key, Code::Cancelled),
+        }
+    }
+
+    /// Turns a peer away. If the program was asked, it is not asked again.
+    pub(super) fn refuse(&mut self, inbound: InboundId, refusal: Refusal) {
+        let Some(request) = self.requests.undecided.remove(inbound) else { return };
+        if request.shown {
+            self.remember_refused(request.key(), code(refusal));
+        }
+        if let Some((_, io)) = request.leg {
+            self.requests.answer(io, Farewell::Reset(code(refusal)));
         }
     }
 

@@ -3,13 +3,13 @@
 use std::{collections::HashMap, time::Duration};
 
 use libp2p::PeerId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     engine::input::InboundId,
     incoming::Arrival,
     path::ConnectionId,
-    stream::{StreamKey, frame::Hello},
+    stream::{Stream, StreamKey, frame::Hello},
 };
 
 /// Requests that wait for a decision although the connection they came by is gone: their opener may ask
@@ -25,6 +25,10 @@ pub(super) struct Request<L> {
     pub(super) place: Option<mpsc::OwnedPermit<Arrival>>,
     /// How long the stream will wait for a path; none: as the node's settings say.
     pub(super) patience: Option<Duration>,
+    /// Whether the program was asked.
+    pub(super) shown: bool,
+    /// The program has accepted it while there was no leg to say so on; who gets the stream when there is.
+    pub(super) accepted: Option<oneshot::Sender<Stream>>,
 }
 
 /// What a HELLO is that asks for a stream which does not exist.
@@ -32,7 +36,7 @@ pub(super) enum Asked<L> {
     /// A request of its own.
     First(Box<Hello>, L),
     /// Said again, because the leg before was lost: the request waits on the new leg from now on.
-    Again { inbound: InboundId },
+    Again { inbound: InboundId, accepted: Option<oneshot::Sender<Stream>> },
     /// Said on an older leg than the one that the request waits on.
     Stale(L),
 }
@@ -46,6 +50,17 @@ pub(super) struct Undecided<L> {
 }
 
 impl<L> Request<L> {
+    /// A request that nobody has seen. `place`: for it in the service's queue, if it got one.
+    pub(super) fn new(
+        hello: Box<Hello>,
+        peer: PeerId,
+        leg: (ConnectionId, L),
+        place: Option<mpsc::OwnedPermit<Arrival>>,
+        patience: Option<Duration>,
+    ) -> Self {
+        Self { hello, peer, leg: Some(leg), place, patience, shown: false, accepted: None }
+    }
+
     pub(super) fn key(&self) -> StreamKey {
         StreamKey { peer: self.peer, stream: self.hello.stream }
     }
@@ -99,7 +114,7 @@ impl<L> Undecided<L> {
         (waits.hello.epoch, waits.hello.features, waits.hello.limit) = (epoch, features, limit);
         self.without_leg -= usize::from(waits.leg.is_none());
         waits.leg = Some((connection, io));
-        Asked::Again { inbound }
+        Asked::Again { inbound, accepted: waits.accepted.take() }
     }
 
     /// A connection is gone. Returns the requests that are over with it; the others wait for their opener to
@@ -149,11 +164,8 @@ mod tests {
     /// One request with epoch 1, on connection 1.
     fn waiting(peer: PeerId) -> Undecided<&'static str> {
         let mut undecided = Undecided::default();
-        let leg = Some((connection(1), "first"));
-        undecided.insert(
-            InboundId(1),
-            Request { hello: hello(1, 1), peer, leg, place: None, patience: None },
-        );
+        let leg = (connection(1), "first");
+        undecided.insert(InboundId(1), Request::new(hello(1, 1), peer, leg, None, None));
         undecided
     }
 
@@ -162,7 +174,7 @@ mod tests {
         let peer = PeerId::random();
         let mut undecided = waiting(peer);
         let again = undecided.hello(peer, connection(2), hello(1, 2), "second");
-        assert!(matches!(again, Asked::Again { inbound: InboundId(1) }));
+        assert!(matches!(again, Asked::Again { inbound: InboundId(1), .. }));
         let request = undecided.remove(InboundId(1)).unwrap();
         assert_eq!((request.hello.epoch, request.hello.limit), (2, 102));
         assert_eq!(request.leg, Some((connection(2), "second")));
@@ -188,8 +200,20 @@ mod tests {
         assert_eq!(undecided.connection_closed(connection(1)), []);
         assert_eq!((undecided.get_mut(InboundId(1)).unwrap().leg, undecided.without_leg), (None, 1));
         let again = undecided.hello(peer, connection(2), hello(1, 2), "second");
-        assert!(matches!(again, Asked::Again { inbound: InboundId(1) }));
+        assert!(matches!(again, Asked::Again { inbound: InboundId(1), .. }));
         assert_eq!(undecided.without_leg, 0);
+    }
+
+    #[test]
+    fn what_was_accepted_without_a_connection_is_handed_to_the_next_hello_once() {
+        let peer = PeerId::random();
+        let mut undecided = waiting(peer);
+        undecided.connection_closed(connection(1));
+        undecided.get_mut(InboundId(1)).unwrap().accepted = Some(oneshot::channel().0);
+        for (epoch, handed) in [(2, true), (3, false)] {
+            let again = undecided.hello(peer, connection(2), hello(1, epoch), "again");
+            assert!(matches!(again, Asked::Again { accepted, .. } if accepted.is_some() == handed));
+        }
     }
 
     #[test]
@@ -197,8 +221,7 @@ mod tests {
         let peer = PeerId::random();
         let mut undecided = Undecided::default();
         for number in 0..=WITHOUT_LEG_MAX as u16 {
-            let leg = Some((connection(1), ()));
-            let request = Request { hello: hello(number, 0), peer, leg, place: None, patience: None };
+            let request = Request::new(hello(number, 0), peer, (connection(1), ()), None, None);
             undecided.insert(InboundId(u64::from(number)), request);
         }
         assert_eq!(undecided.connection_closed(connection(1)).len(), 1);

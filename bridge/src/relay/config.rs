@@ -49,8 +49,8 @@ pub struct RelayConfig {
     /// Requests from one IP address, likewise: many nodes may share one. Renewals do not count. Default
     /// 3,600 an hour.
     pub requests_per_ip: Rate,
-    /// Requests from one IP address for a circuit to a peer that holds no reservation; they count for
-    /// nothing else. Default 36,000 an hour: ten a second.
+    /// Requests from one IP address for a circuit to a peer that holds no reservation, and peers that its
+    /// clients want to be told of; they count for nothing else. Default 36,000 an hour: ten a second.
     pub lookups_per_ip: Rate,
     /// Connections in all. Default 4,096.
     pub connections: u32,

@@ -17,7 +17,12 @@ pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/punchline/stre
 /// A swarm that opens substreams of our protocol and then does as it likes. It is connected: libp2p-stream loses
 /// an open that comes while another dial is under way.
 pub(crate) async fn attacker(peer: PeerId, address: Multiaddr) -> stream::Control {
-    let mut swarm = SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
+    attacker_as(Keypair::generate_ed25519(), peer, address).await
+}
+
+/// As [`attacker`]; with an identity that was here before.
+pub(crate) async fn attacker_as(keypair: Keypair, peer: PeerId, address: Multiaddr) -> stream::Control {
+    let mut swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
         .unwrap()

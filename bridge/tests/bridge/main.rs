@@ -9,6 +9,7 @@ mod attacker;
 mod candidates;
 mod circuit;
 mod handmade;
+mod hello;
 mod layering;
 mod moves;
 mod open;

@@ -1,6 +1,6 @@
 //! What a relay tells clients that listen.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 
@@ -58,4 +58,28 @@ async fn a_relay_that_stops_says_so_and_circuits_go_on_meanwhile() {
     within("the stop", stopping).await.unwrap();
     let took = started.elapsed().as_secs_f64();
     assert!((2.9..4.4).contains(&took), "{took} s");
+}
+
+/// The least time between two words that are heard on one connection (`PACE`).
+const PACE: Duration = Duration::from_millis(50);
+
+#[tokio::test]
+async fn words_on_one_substream_after_another_are_heard_no_faster_than_on_one() {
+    let (relay, echo) = with_an_echo(reachable()).await;
+    let mut other = Hand::new(&relay);
+    assert_eq!(other.reserve().await.status, Some(OK));
+    let mut client = Hand::new(&relay);
+    let watch = |hand: &Hand| Some(PeersMessage { ids: vec![hand.id.to_bytes()] });
+    let (started, mut substreams) = (Instant::now(), Vec::new());
+    for _ in 0..50 {
+        substreams.push(client.say(Sentence { watch: watch(&echo), ..Sentence::default() }).await);
+    }
+    // Nothing takes the place of the last one, so it is heard. Each word is answered once.
+    substreams.push(client.say(Sentence { watch: watch(&other), ..Sentence::default() }).await);
+    let (mut ear, mut answers) = (client.ear().await, 1);
+    while heard(&mut ear).await.present != Some(other.id.to_bytes()) {
+        answers += 1;
+    }
+    let slots = 1 + started.elapsed().as_millis() / PACE.as_millis();
+    assert!(answers <= slots, "{answers} words within {slots} turns");
 }

@@ -1,5 +1,7 @@
 //! Streams that the program decides on, tickets, and peers that a connection is kept to.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use punchline_bridge::{
@@ -11,22 +13,22 @@ use punchline_bridge::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::attacker::{PROTOCOL, attacker};
-use crate::world::{Node, PATIENCE, QUIC, TCP, config, pair, until, within};
+use crate::world::{Node, PATIENCE, QUIC, TCP, config, pair, pair_with, until, within};
 
-fn presenting(ticket: Bytes) -> OpenOptions {
+pub(crate) fn presenting(ticket: Bytes) -> OpenOptions {
     OpenOptions { ticket, ..OpenOptions::default() }
 }
 
-fn guarded() -> Service {
+pub(crate) fn guarded() -> Service {
     "guarded".parse().unwrap()
 }
 
-async fn next(requests: &mut Requests) -> Request {
+pub(crate) async fn next(requests: &mut Requests) -> Request {
     within("a request", requests.next()).await.unwrap()
 }
 
 /// Opens in the background, presenting `ticket`.
-fn opening(
+pub(crate) fn opening(
     client: &Node,
     server: &Node,
     ticket: &'static [u8],
@@ -91,8 +93,10 @@ async fn a_refusal_is_told_as_it_was_meant_and_a_dropped_request_is_a_service_th
 }
 
 #[tokio::test]
-async fn a_request_whose_peer_has_gone_gives_no_stream() {
-    let (mut server, client) = pair(TCP).await;
+async fn a_request_whose_peer_has_gone_gives_no_stream_once_it_had_its_time_to_come_back() {
+    let mut impatient = config(TCP);
+    impatient.deadlines.negotiate = Duration::from_secs(1);
+    let (mut server, client) = pair_with(impatient, config(TCP)).await;
     let mut requests = server.endpoint.requests(guarded()).await.unwrap();
     let open = opening(&client, &server, b"");
     let request = next(&mut requests).await;
@@ -106,13 +110,18 @@ async fn a_request_whose_peer_has_gone_gives_no_stream() {
 }
 
 /// An opener that says what it likes, each time on a substream of its own.
-struct Asker {
-    substreams: libp2p_stream::Control,
-    server: punchline_bridge::PeerId,
+pub(crate) struct Asker {
+    pub(crate) substreams: libp2p_stream::Control,
+    pub(crate) server: punchline_bridge::PeerId,
 }
 
 impl Asker {
-    async fn hello(&mut self, stream: u8, epoch: u32, ticket: &'static [u8]) -> libp2p::Stream {
+    pub(crate) async fn hello(
+        &mut self,
+        stream: u8,
+        epoch: u32,
+        ticket: &'static [u8],
+    ) -> libp2p::Stream {
         let hello = Hello {
             stream: StreamId::from_bytes([stream; 16]),
             epoch,
@@ -132,7 +141,7 @@ impl Asker {
 }
 
 /// The next frame on a substream.
-async fn answer(io: &mut libp2p::Stream) -> Frame {
+pub(crate) async fn answer(io: &mut libp2p::Stream) -> Frame {
     let mut decoder = Decoder::new();
     within("an answer", async {
         loop {

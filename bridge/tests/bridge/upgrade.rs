@@ -11,7 +11,7 @@ use crate::world::{
 };
 
 /// Waits until `wanted` is reached directly: milliseconds it took, and punches.
-async fn upgraded(events: &mut Events, wanted: PeerId) -> (u64, u32) {
+pub(crate) async fn upgraded(events: &mut Events, wanted: PeerId) -> (u64, u32) {
     until(events, "an upgrade", |event| match event {
         Event::UpgradeSucceeded { peer, took_ms, attempts, .. } if *peer == wanted => {
             Some((*took_ms, *attempts))

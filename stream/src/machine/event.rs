@@ -16,7 +16,7 @@ pub struct LegId(pub u64);
 /// Out of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Opener: the peer accepted the stream.
+    /// Opener: the peer accepted the stream. If HELLO was said on more than one leg, [`Event::Moved`] comes before.
     Opened,
     /// There is something to read again, or the end of it.
     Readable,

@@ -216,11 +216,12 @@ impl Machine {
             // the acceptor.
             self.receiver.acknowledge_soon();
         }
+        // Where the stream runs is said before that it is open.
+        self.events.extend(self.legs.arrive(now).map(Event::Moved));
         if let Role::Opener { greeting: greeting @ Some(_) } = &mut self.role {
             *greeting = None;
             self.features = features & FEATURES;
             self.events.push_back(Event::Opened);
         }
-        self.events.extend(self.legs.arrive(now).map(Event::Moved));
     }
 }

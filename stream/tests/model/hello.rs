@@ -58,7 +58,12 @@ fn a_hello_that_was_not_answered_is_said_again_as_the_same_request_with_a_higher
     assert_eq!(hello(&frames(&mut machine, LEGS[2], now)).epoch, 2);
     let attached = Attached { epoch: 2, features: 0, received: 5, limit: 1 << 20 };
     machine.handle_frame(LEGS[2], Frame::Attached(attached), now).unwrap();
-    assert!(events(&mut machine).contains(&Event::Opened));
+    // Whoever hears that it is open knows where.
+    let events = events(&mut machine);
+    assert!(
+        matches!(events[..], [Event::Moved(moved), Event::Opened] if moved.to == LEGS[2]),
+        "{events:?}"
+    );
 }
 
 #[test]

@@ -183,6 +183,49 @@ fn a_lost_substream_is_tried_again_on_the_next_best_connection() {
 }
 
 #[test]
+fn an_open_whose_leg_died_before_the_answer_goes_on_over_another_connection_until_its_deadline() {
+    let deadline = Config::default().deadlines.open;
+    let mut world = World::new();
+    world.learn(peer(1), &[direct(1)]);
+    let first = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    let (open, _) = world.open(peer(1));
+    world.pass(deadline / 2);
+    world.closed(first);
+    let dialled = dials(&world.lost(open));
+    let (second, actions) = world.dialled(peer(1), dialled[0].0);
+    let again = Action::OpenSubstream { open, peer: peer(1), connection: second, service: service() };
+    assert!(actions.contains(&again), "{actions:?}");
+    assert!(failures(&world.pass(deadline / 2 - MS)).is_empty());
+    assert!(matches!(
+        failures(&world.pass(MS))[..],
+        [(failed, OpenError::Deadline { stage: OpenStage::Negotiating, .. })] if failed == open
+    ));
+}
+
+#[test]
+fn an_open_whose_stream_is_over_asks_for_no_other_on_whatever_connection_it_was() {
+    for looking in [false, true] {
+        let mut world = World::new();
+        world.learn(peer(1), &[direct(1)]);
+        world.connected(peer(1), Path::Direct, Transport::Tcp);
+        let (open, _) = world.open(peer(1));
+        if looking {
+            assert_eq!(dials(&world.lost(open)).len(), 1);
+        }
+        let failure = SubstreamFailure::Over("the peer answered Cancelled".to_owned());
+        let actions = world.tell(Input::SubstreamFailed { open, failure });
+        assert!(matches!(
+            failures(&actions)[..],
+            [(failed, OpenError::ConnectionLost { .. })] if failed == open
+        ));
+        assert_eq!(opens_on(&actions), []);
+        let (path, outbound) = (Path::Direct, Direction::Outbound);
+        let (_, actions) = world.established(peer(1), path, Transport::Quic, None, outbound);
+        assert_eq!(opens_on(&actions), []);
+    }
+}
+
+#[test]
 fn after_the_last_connection_failed_the_peer_is_dialled_again() {
     let mut world = World::new();
     world.learn(peer(1), &[direct(1)]);

@@ -81,7 +81,8 @@ fn limited<K: Copy + Ord>(
 pub(super) struct Allowances {
     reservations: Paces,
     circuits: Paces,
-    /// Requests for a peer that holds no place. They cost their asker nothing else, so this is generous.
+    /// Requests for a peer that holds no place, and peers that somebody wants to be told of. They cost their asker
+    /// nothing else, so this is generous.
     lookups: Rates<IpNet>,
 }
 
@@ -92,6 +93,16 @@ impl Allowances {
             circuits: Paces::new(config.requests_per_peer, config.requests_per_ip),
             lookups: Rates::new(allowance(config.lookups_per_ip)),
         }
+    }
+
+    /// Charges the question whether one peer is there.
+    ///
+    /// # Errors
+    /// If the address has asked too often; then nothing is charged.
+    pub(super) fn look_up(&mut self, place: Place, now: Instant) -> Result<(), Limited> {
+        limited(LimitOwner::Address, &self.lookups, place.host, now)?;
+        self.lookups.charge(place.host, now);
+        Ok(())
     }
 }
 
@@ -228,11 +239,8 @@ impl Machine {
 
     /// Nobody is there. That costs the asker nothing of what it may ask for, but it is not for free.
     fn look_up_in_vain(&mut self, ask: AskId, source: PeerId, place: Place, now: Instant) {
-        match limited(LimitOwner::Address, &self.allowances.lookups, place.host, now) {
-            Ok(()) => {
-                self.allowances.lookups.charge(place.host, now);
-                self.refuse(ask, Status::NoReservation, None);
-            }
+        match self.allowances.look_up(place, now) {
+            Ok(()) => self.refuse(ask, Status::NoReservation, None),
             Err(limited) => {
                 self.note(Some(source), Asked::Circuit, limited, now);
                 self.refuse(ask, Status::ResourceLimitExceeded, Some(limited));

@@ -232,7 +232,7 @@ impl Machine {
             }
             Input::Answered { ask, answer } => self.answered(ask, answer, now),
             Input::Ended { ask, cause, bytes } => self.ended(ask, cause, bytes),
-            Input::Watch { connection, peers } => self.watch(connection, &peers),
+            Input::Watch { connection, peers } => self.watch(connection, &peers, now),
             Input::Leave => self.leave(now),
         }
     }
@@ -387,16 +387,22 @@ impl Machine {
         }
     }
 
-    fn watch(&mut self, connection: ConnectionId, peers: &[PeerId]) {
+    /// A client hears only of peers that got a place among the watches and that its address could pay for:
+    /// else anybody could ask without end who is here.
+    fn watch(&mut self, connection: ConnectionId, peers: &[PeerId], now: Instant) {
         let Some(link) = self.connections.link_mut(connection) else { return };
         // Whoever speaks the protocol hears it too, even if it has not said so yet.
         link.hears = true;
-        let place = link.place;
-        self.watches.replace(connection, place, peers);
-        for peer in peers {
-            if self.reservations.newest(*peer).is_some() {
-                self.say(connection, Word::Present(*peer));
+        let (client, place) = (link.peer, link.place);
+        let pay = || self.allowances.look_up(place, now);
+        let (watched, unpaid) = self.watches.replace(connection, place, peers, pay);
+        for peer in watched {
+            if self.reservations.newest(peer).is_some() {
+                self.say(connection, Word::Present(peer));
             }
+        }
+        if let Some(limited) = unpaid {
+            self.note(Some(client), Asked::Watch, limited, now);
         }
     }
 

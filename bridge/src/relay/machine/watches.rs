@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p::PeerId;
 
-use super::places::{Place, Shares};
+use super::{
+    Limited,
+    places::{Place, Shares},
+};
 use crate::{path::ConnectionId, word::WATCHED_MAX};
 
 /// Peers that all clients together watch, counted for each client. One costs some hundred bytes.
@@ -16,7 +19,8 @@ const WATCHES_SHARE: usize = WATCHES_MAX / 4;
 /// By client and by peer.
 #[derive(Debug)]
 pub(super) struct Watches {
-    watched: BTreeMap<ConnectionId, (Place, BTreeSet<PeerId>)>,
+    /// No peer twice.
+    watched: BTreeMap<ConnectionId, (Place, Vec<PeerId>)>,
     watchers: BTreeMap<PeerId, BTreeSet<ConnectionId>>,
     shares: Shares,
     count: usize,
@@ -32,22 +36,35 @@ impl Watches {
         }
     }
 
-    /// The client watches these peers instead of those before. What goes beyond a limit is not watched: it
-    /// is a convenience, and whoever misses it asks again.
-    pub(super) fn replace(&mut self, client: ConnectionId, place: Place, peers: &[PeerId]) {
+    /// The client watches these peers instead of those before, as far as there is room and it can `pay` for
+    /// each. Returns those, in the order they were named, and the limit that kept it from paying. What goes
+    /// beyond a limit is not watched: it is a convenience, and whoever misses it asks again.
+    pub(super) fn replace(
+        &mut self,
+        client: ConnectionId,
+        place: Place,
+        peers: &[PeerId],
+        mut pay: impl FnMut() -> Result<(), Limited>,
+    ) -> (Vec<PeerId>, Option<Limited>) {
         self.end(client);
-        let mut watched = BTreeSet::new();
-        for peer in peers.iter().take(WATCHED_MAX) {
-            let room = self.count < WATCHES_MAX && self.shares.fits(place).is_ok();
-            if room && watched.insert(*peer) {
-                self.shares.take(place);
-                self.count += 1;
-                self.watchers.entry(*peer).or_default().insert(client);
+        let (mut named, mut watched, mut unpaid) = (BTreeSet::new(), Vec::new(), None);
+        for peer in peers.iter().take(WATCHED_MAX).filter(|peer| named.insert(**peer)) {
+            if self.count >= WATCHES_MAX || self.shares.fits(place).is_err() {
+                break;
             }
+            if let Err(limited) = pay() {
+                unpaid = Some(limited);
+                break;
+            }
+            self.shares.take(place);
+            self.count += 1;
+            self.watchers.entry(*peer).or_default().insert(client);
+            watched.push(*peer);
         }
         if !watched.is_empty() {
-            self.watched.insert(client, (place, watched));
+            self.watched.insert(client, (place, watched.clone()));
         }
+        (watched, unpaid)
     }
 
     /// The client watches nobody any more.

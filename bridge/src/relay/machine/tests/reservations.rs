@@ -288,3 +288,64 @@ fn watches_are_bounded_for_each_client_and_each_host() {
     world.handle(Input::Watch { connection, peers });
     assert_eq!(world.machine.watches.count(), 16_384 + 64);
 }
+
+/// What a client is told, since the last time.
+fn heard(world: &mut World, client: Client) -> Vec<Word> {
+    let said = |action: Action| match action {
+        Action::Say { connection, word, .. } if connection == client.connection => Some(word),
+        _ => None,
+    };
+    world.actions().into_iter().filter_map(said).collect()
+}
+
+#[test]
+fn to_be_told_of_a_peer_costs_a_lookup_and_beyond_the_rate_nothing_is_answered_or_watched() {
+    let lookups = Rate::per_hour(NonZeroU32::new(100).unwrap());
+    let mut world = World::new(&RelayConfig { lookups_per_ip: lookups, ..RelayConfig::default() });
+    let here: Vec<Client> = (0..40).map(|number| world.server(&elsewhere(number))).collect();
+    let named: Vec<PeerId> = here.iter().map(|client| client.peer).collect();
+    let stranger = world.client("198.51.100.1");
+    let watch = |world: &mut World, client: Client, peers: &[PeerId]| {
+        world.actions();
+        world.handle(Input::Watch { connection: client.connection, peers: peers.to_vec() });
+        heard(world, client).len()
+    };
+    // Naming a peer twice in one word asks about it once.
+    assert_eq!(watch(&mut world, stranger, &[&named[..], &named[..]].concat()), 40);
+    assert_eq!(watch(&mut world, stranger, &named), 40);
+    world.events();
+    assert_eq!(watch(&mut world, stranger, &named), 20);
+    assert_eq!(world.machine.watches.count(), 20);
+    let [Event::Refused { what: Asked::Watch, whose, limit: 100, count: 1, .. }] = world.events()[..]
+    else {
+        panic!("the operator is not told")
+    };
+    assert_eq!(whose, Some(LimitOwner::Address));
+    // Another identity at the address, and the same question as a request for a circuit, fare no better.
+    let other = world.client("198.51.100.1");
+    assert_eq!(watch(&mut world, other, &named), 0);
+    let ask = world.connect(other, PeerId::random());
+    assert_eq!(world.whose(ask), Some(LimitOwner::Address));
+    // Of what is not watched nothing is heard later either; another address asks for itself.
+    world.close(here[39]);
+    assert_eq!(heard(&mut world, stranger), []);
+    let elsewhere = world.client("203.0.113.77");
+    assert_eq!(watch(&mut world, elsewhere, &named), 39);
+    world.advance(SECOND * 36);
+    assert_eq!(watch(&mut world, other, &named), 1, "one more");
+}
+
+#[test]
+fn who_gets_no_place_among_the_watches_is_not_answered() {
+    let mut world = World::new(&RelayConfig::default());
+    let here = world.server("192.0.2.1");
+    let absent: Vec<PeerId> = (0..64).map(|_| PeerId::random()).collect();
+    for _ in 0..16_384 / 64 {
+        let connection = world.client("198.51.100.1").connection;
+        world.handle(Input::Watch { connection, peers: absent.clone() });
+    }
+    let late = world.client("198.51.100.1");
+    world.actions();
+    world.handle(Input::Watch { connection: late.connection, peers: vec![here.peer] });
+    assert_eq!(heard(&mut world, late), []);
+}
