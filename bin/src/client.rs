@@ -119,8 +119,8 @@ impl CallError {
     /// Whether the same call may succeed later.
     fn is_retryable(&self) -> bool {
         match self {
-            Self::Open(OpenError::Myself { .. } | OpenError::NoAddress { .. }) => false,
-            Self::Open(_) | Self::Channel(_) => true,
+            Self::Open(error) => error.is_retryable(),
+            Self::Channel(_) => true,
             Self::Handshake(error) => error.is_retryable(),
         }
     }

@@ -62,7 +62,7 @@ pub enum StartError {
 }
 
 /// Why no stream to a peer could be opened.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// Nobody told us where the peer is.
     #[error("no address is known for {peer}: give its address or a relay it has a reservation with")]
@@ -147,6 +147,25 @@ pub enum OpenError {
     Shutdown,
 }
 
+impl OpenError {
+    /// Whether the same open may succeed later, without anybody changing what was asked for.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::ConnectionLost { .. }
+            | Self::Deadline { .. }
+            | Self::Busy { .. }
+            | Self::StreamsOfPeer { .. } => true,
+            Self::Unreachable { causes, .. } => causes.iter().any(|cause| cause.reason.is_retryable()),
+            Self::Refused { reason, .. } => reason.is_retryable(),
+            Self::NoAddress { .. }
+            | Self::Myself { .. }
+            | Self::Unsupported { .. }
+            | Self::Ticket { .. }
+            | Self::Shutdown => false,
+        }
+    }
+}
+
 /// How far an open got before its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenStage {
@@ -195,8 +214,22 @@ pub enum Refusal {
     TicketRevoked,
 }
 
+impl Refusal {
+    /// Whether the same request may be accepted later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::NotServed
+            | Self::Busy
+            | Self::Shutdown
+            | Self::TargetRefused
+            | Self::TargetUnreachable => true,
+            Self::TicketExpired | Self::TicketUsed | Self::TicketRevoked => false,
+        }
+    }
+}
+
 /// One way to a peer, and why it failed.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{way}: {reason}")]
 pub struct DialFailure {
     /// The address or addresses that were tried.
@@ -261,6 +294,11 @@ pub enum DialFailureReason {
 }
 
 impl DialFailureReason {
+    /// Whether the same dial may succeed later: not if somebody else lives there, or it may not be made.
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, Self::WrongPeer { .. } | Self::NotAllowed { .. })
+    }
+
     /// Whether the same dial may well succeed in a moment.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::CircuitFailed { .. } | Self::RelayFull(_))

@@ -392,7 +392,7 @@ pub(crate) enum Action {
     },
     FailOpen {
         open: OpenId,
-        error: OpenFailure,
+        error: OpenError,
     },
     Accept {
         inbound: InboundId,
@@ -412,15 +412,3 @@ pub(crate) enum Action {
         dead: bool,
     },
 }
-
-/// An [`OpenError`] on its way to whoever asked; equal if it reads the same.
-#[derive(Clone, Debug)]
-pub(crate) struct OpenFailure(pub(crate) OpenError);
-
-impl PartialEq for OpenFailure {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.to_string() == other.0.to_string()
-    }
-}
-
-impl Eq for OpenFailure {}

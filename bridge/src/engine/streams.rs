@@ -7,7 +7,7 @@ use libp2p::PeerId;
 use super::{
     Engine,
     connections::User,
-    input::{Action, InboundId, OpenFailure, OpenId, Queue, SubstreamFailure},
+    input::{Action, InboundId, OpenId, Queue, SubstreamFailure},
     opens::{CONNECTIONS_TRIED_MAX, PendingOpen},
 };
 use crate::{
@@ -31,7 +31,7 @@ impl Engine {
             None
         };
         if let Some(error) = unfit {
-            self.actions.push_back(Action::FailOpen { open, error: OpenFailure(error) });
+            self.actions.push_back(Action::FailOpen { open, error });
             return;
         }
         self.meet(peer, now);
@@ -79,7 +79,7 @@ impl Engine {
             self.connections.remove_user(connection, User::Open(open), now);
             self.admit_waiting(pending.peer, now);
         }
-        self.actions.push_back(Action::FailOpen { open, error: OpenFailure(error) });
+        self.actions.push_back(Action::FailOpen { open, error });
     }
 
     pub(super) fn open_overdue(&mut self, open: OpenId, now: Instant) {

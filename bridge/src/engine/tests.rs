@@ -22,8 +22,8 @@ use libp2p::{Multiaddr, PeerId};
 use super::{
     Engine,
     input::{
-        Action, CircuitLimit, DialId, Grant, InboundId, Input, OpenFailure, OpenId, Opened, Queue,
-        ReserveId, SubstreamFailure,
+        Action, CircuitLimit, DialId, Grant, InboundId, Input, OpenId, Opened, Queue, ReserveId,
+        SubstreamFailure,
     },
 };
 use crate::{
@@ -346,7 +346,7 @@ fn closes(actions: &[Action]) -> Vec<ConnectionId> {
 /// The opens that failed, with their errors.
 fn failures(actions: &[Action]) -> Vec<(OpenId, &OpenError)> {
     let pick = |action| match action {
-        &Action::FailOpen { open, error: OpenFailure(ref error) } => Some((open, error)),
+        &Action::FailOpen { open, ref error } => Some((open, error)),
         _ => None,
     };
     actions.iter().filter_map(pick).collect()

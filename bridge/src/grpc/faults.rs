@@ -19,9 +19,12 @@ use tonic::{
 };
 use tower::Service as TowerService;
 
+use crate::error::OpenError;
+
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Wraps a tonic channel so that a lost stream is `UNAVAILABLE` and an expired deadline is
+/// Wraps a tonic channel so that a lost stream is `UNAVAILABLE`, a peer that will not be reached before
+/// something is changed ([`OpenError::is_retryable`]) `FAILED_PRECONDITION`, and an expired deadline
 /// `DEADLINE_EXCEEDED`, as gRPC's list of status codes has it. tonic's own channel says `UNKNOWN` and
 /// `CANCELLED`, by which a caller cannot tell whether to try again. What the peer answers is left as
 /// it is, and the cause stays the status's source.
@@ -94,11 +97,14 @@ impl http_body::Body for Answers {
 /// never comes by here, so what tonic cannot name is a lost connection.
 fn fault(error: BoxError) -> Status {
     let cause: &(dyn Error + 'static) = error.as_ref();
-    let mut causes = std::iter::successors(Some(cause), |error| Error::source(*error));
-    let expired = causes.any(|error| error.is::<TimeoutExpired>());
+    let causes = || std::iter::successors(Some(cause), |error| Error::source(*error));
+    let expired = causes().any(|error| error.is::<TimeoutExpired>());
+    let hopeless =
+        causes().filter_map(|error| error.downcast_ref()).any(|error: &OpenError| !error.is_retryable());
     let status = Status::from_error(error);
     let code = match status.code() {
         _ if expired => Code::DeadlineExceeded,
+        Code::Unknown if hopeless => Code::FailedPrecondition,
         Code::Unknown => Code::Unavailable,
         _ => return status,
     };
@@ -118,6 +124,15 @@ mod tests {
         let source = lost.source().and_then(Error::source);
         assert!(source.is_some_and(|source| source.is::<std::io::Error>()), "{lost:?}");
         assert_eq!(fault(TimeoutExpired(()).into()).code(), Code::DeadlineExceeded);
+    }
+
+    #[test]
+    fn a_peer_that_cannot_be_reached_as_things_are_is_not_asked_to_be_tried_again() {
+        let peer = libp2p::PeerId::random();
+        assert_eq!(fault(OpenError::NoAddress { peer }.into()).code(), Code::FailedPrecondition);
+        let deadline = std::time::Duration::from_secs(30);
+        let late = OpenError::Deadline { peer, deadline, stage: crate::error::OpenStage::Connecting };
+        assert_eq!(fault(late.into()).code(), Code::Unavailable);
     }
 
     #[test]

@@ -371,7 +371,7 @@ impl Driver {
                 self.swarm.behaviour_mut().control.say(peer, connection, word);
             }
             Action::Forsake { key } => self.legs.forsake(key),
-            Action::FailOpen { open, error } => self.legs.open_failed(open, error.0),
+            Action::FailOpen { open, error } => self.legs.open_failed(open, error),
             Action::Accept { inbound, .. } => self.legs.accept(inbound),
             Action::Ask { inbound } => self.legs.ask(inbound),
             Action::Refuse { inbound, refusal } => self.legs.refuse(inbound, refusal),

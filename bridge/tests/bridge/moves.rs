@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     attacker::{PROTOCOL, attacker},
-    world::{Node, QUIC, RelayNode, TCP, config, relay_config, service, until, within},
+    world::{Node, QUIC, RelayNode, TCP, config, relay_config, service, unpunchable, until, within},
 };
 
 /// Two nodes and both ends of a stream, which the client opened.
@@ -171,7 +171,7 @@ async fn stream_end(events: &mut Events) -> StreamEnd {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_moves_from_the_relay_to_the_direct_connection_while_data_flows_both_ways() {
-    let mut short = config(TCP);
+    let mut short = unpunchable(TCP);
     short.deadlines.relayed_grace = Duration::from_millis(500);
     let (_relay, mut ends) = Ends::relayed(short).await;
     let relayed = ends.near.facts().path_at_open;
@@ -182,6 +182,10 @@ async fn a_stream_moves_from_the_relay_to_the_direct_connection_while_data_flows
         let enough = enough.clone();
         move |_| !enough.load(Relaxed)
     };
+    swap_a_byte(&mut ends.near, &mut ends.far).await;
+    for node in [&ends.client, &ends.server] {
+        node.endpoint.allow_upgrades(true).await;
+    }
     let (near_read, near_write) = tokio::io::split(ends.near);
     let (far_read, far_write) = tokio::io::split(ends.far);
     let up = tokio::spawn(send(near_write, 1, going()));
@@ -209,6 +213,16 @@ async fn a_stream_moves_from_the_relay_to_the_direct_connection_while_data_flows
         );
         assert!(facts.sent_relayed_bytes() > 0 && facts.sent_direct_bytes() > 0);
     }
+}
+
+/// One byte arrives each way.
+async fn swap_a_byte(near: &mut Stream, far: &mut Stream) {
+    within("a byte each way", async {
+        near.write_u8(1).await.unwrap();
+        far.write_u8(2).await.unwrap();
+        assert_eq!((far.read_u8().await.unwrap(), near.read_u8().await.unwrap()), (1, 2));
+    })
+    .await;
 }
 
 /// Sends so much each way with cuts every so many bytes or so: the content must be the same. Tells how
@@ -307,8 +321,8 @@ async fn a_stream_without_any_path_fails_at_both_ends_when_patience_is_over() {
     within("the message", ends.far.read_exact(&mut message)).await.unwrap();
     assert_eq!(&message, b"on another path");
 
-    relay.relay.shutdown().await;
     let lost = Instant::now();
+    relay.relay.shutdown().await;
     let peer = ends.server.id();
     let carrying = ends.near.facts().clone();
     let closing = async {
