@@ -34,6 +34,7 @@ pub struct Config {
     pub limits: Limits,
     /// Where to write down what the node's decisions rest on, so that they can be made again from it: peer ids
     /// and addresses are in it, no payload. A file that exists is replaced; it ends after 16 MiB. Default: none.
+    #[serde(skip)]
     pub journal: Option<PathBuf>,
 }
 
