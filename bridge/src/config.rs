@@ -129,6 +129,9 @@ pub struct Limits {
     pub sharing: Sharing,
     /// Connections in all, direct and relayed. Default 4,096. What each costs: `design/limits.md`.
     pub connections: u32,
+    /// Connections over QUIC among them. Default 256. What a peer sends over one and nobody has read takes up to
+    /// 8 MiB, which libp2p bounds for each connection only; over TCP it is bounded for all together.
+    pub quic_connections: u32,
     /// Connections of one peer: a relayed one, one per transport and family, and their successors
     /// while they overlap. Default 8.
     pub connections_per_peer: u32,
@@ -231,6 +234,7 @@ impl Default for Limits {
         Self {
             sharing: Sharing::default(),
             connections: 4096,
+            quic_connections: 256,
             connections_per_peer: 8,
             pending_inbound: 512,
             unaccepted_streams: 256,

@@ -10,10 +10,18 @@ use libp2p::PeerId;
 use super::places::{Full, Origin, Places, Standing};
 use crate::{config::Limits, event::LimitOwner, path::ConnectionId};
 
+/// A connection that is to be: where it comes from, and whether it is one of QUIC, of which there may be fewer,
+/// since what their peers send unread is bounded for each and not for all together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Coming {
+    pub(crate) origin: Origin,
+    pub(crate) quic: bool,
+}
+
 #[derive(Debug)]
 struct Live {
     peer: PeerId,
-    origin: Origin,
+    coming: Coming,
     standing: Standing,
 }
 
@@ -24,6 +32,7 @@ pub(crate) struct Door {
     handshakes: Places,
     shaking: BTreeMap<ConnectionId, Origin>,
     connections: Places,
+    quic: Places,
     live: BTreeMap<ConnectionId, Live>,
     of_peer: BTreeMap<PeerId, BTreeSet<ConnectionId>>,
     familiar: BTreeSet<PeerId>,
@@ -36,6 +45,7 @@ impl Door {
             handshakes: Places::unkept(limits.pending_inbound as usize, limits.sharing),
             shaking: BTreeMap::new(),
             connections: Places::new(limits.connections as usize, limits.sharing),
+            quic: Places::new(limits.quic_connections as usize, limits.sharing),
             live: BTreeMap::new(),
             of_peer: BTreeMap::new(),
             familiar: BTreeSet::new(),
@@ -48,15 +58,19 @@ impl Door {
             let changed =
                 if familiar { self.familiar.insert(peer) } else { self.familiar.remove(&peer) };
             let standing = self.standing(peer);
-            let live = self.of_peer.get(&peer).filter(|_| changed);
-            for connection in live.into_iter().flatten() {
-                let Some(live) = self.live.get_mut(connection) else { continue };
-                if live.standing != Standing::Ours {
-                    self.connections.give_back(live.origin, live.standing);
-                    self.connections.take(live.origin, standing);
-                    live.standing = standing;
-                }
+            let Some(all) = self.of_peer.get(&peer).filter(|_| changed) else { continue };
+            for connection in all.clone() {
+                self.stands(connection, standing);
             }
+        }
+    }
+
+    fn stands(&mut self, connection: ConnectionId, standing: Standing) {
+        let Some(live) = self.live.get_mut(&connection) else { return };
+        if live.standing != Standing::Ours {
+            let (coming, before) = (live.coming, std::mem::replace(&mut live.standing, standing));
+            self.give_back(coming, before);
+            self.take(coming, standing);
         }
     }
 
@@ -69,9 +83,10 @@ impl Door {
     ///
     /// # Errors
     /// The limit that is reached.
-    pub(crate) fn knock(&mut self, connection: ConnectionId, origin: Origin) -> Result<(), Full> {
+    pub(crate) fn knock(&mut self, connection: ConnectionId, coming: Coming) -> Result<(), Full> {
+        let origin = coming.origin;
         self.handshakes.fits(origin, Standing::Stranger)?;
-        self.connections.fits(origin, Standing::Ours)?;
+        self.fits(coming, Standing::Ours)?;
         self.handshakes.take(origin, Standing::Stranger);
         self.shaking.insert(connection, origin);
         Ok(())
@@ -88,11 +103,11 @@ impl Door {
     ///
     /// # Errors
     /// The limit that is reached.
-    pub(crate) fn admits(&self, peer: PeerId, origin: Origin, standing: Standing) -> Result<(), Full> {
+    pub(crate) fn admits(&self, peer: PeerId, coming: Coming, standing: Standing) -> Result<(), Full> {
         if self.of_peer.get(&peer).is_some_and(|all| all.len() >= self.per_peer_max) {
             return Err(Full { whose: LimitOwner::Peer, limit: self.per_peer_max });
         }
-        self.connections.fits(origin, standing)
+        self.fits(coming, standing)
     }
 
     /// A connection that was admitted is up.
@@ -100,22 +115,43 @@ impl Door {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        origin: Origin,
+        coming: Coming,
         standing: Standing,
     ) {
-        self.connections.take(origin, standing);
-        self.live.insert(connection, Live { peer, origin, standing });
+        self.take(coming, standing);
+        self.live.insert(connection, Live { peer, coming, standing });
         self.of_peer.entry(peer).or_default().insert(connection);
     }
 
     pub(crate) fn closed(&mut self, connection: ConnectionId) {
-        let Some(Live { peer, origin, standing }) = self.live.remove(&connection) else { return };
-        self.connections.give_back(origin, standing);
+        let Some(Live { peer, coming, standing }) = self.live.remove(&connection) else { return };
+        self.give_back(coming, standing);
         if let Some(all) = self.of_peer.get_mut(&peer) {
             all.remove(&connection);
             if all.is_empty() {
                 self.of_peer.remove(&peer);
             }
+        }
+    }
+
+    fn fits(&self, Coming { origin, quic }: Coming, standing: Standing) -> Result<(), Full> {
+        if quic {
+            self.quic.fits(origin, standing)?;
+        }
+        self.connections.fits(origin, standing)
+    }
+
+    fn take(&mut self, Coming { origin, quic }: Coming, standing: Standing) {
+        self.connections.take(origin, standing);
+        if quic {
+            self.quic.take(origin, standing);
+        }
+    }
+
+    fn give_back(&mut self, Coming { origin, quic }: Coming, standing: Standing) {
+        self.connections.give_back(origin, standing);
+        if quic {
+            self.quic.give_back(origin, standing);
         }
     }
 }
@@ -142,24 +178,24 @@ mod tests {
         }
 
         /// Knocks, shakes hands, and comes in.
-        fn come(&mut self, peer: PeerId, origin: Origin) -> Result<ConnectionId, Full> {
+        fn come(&mut self, peer: PeerId, coming: Coming) -> Result<ConnectionId, Full> {
             let connection = self.id();
-            self.door.knock(connection, origin)?;
+            self.door.knock(connection, coming)?;
             self.door.handshake_over(connection);
             let standing = self.door.standing(peer);
-            self.door.admits(peer, origin, standing)?;
-            self.door.opened(connection, peer, origin, standing);
+            self.door.admits(peer, coming, standing)?;
+            self.door.opened(connection, peer, coming, standing);
             Ok(connection)
         }
 
         /// How many of a thousand new identities come in.
-        fn crowd(&mut self, origin: Origin) -> usize {
-            (0..1000).filter(|_| self.come(PeerId::random(), origin).is_ok()).count()
+        fn crowd(&mut self, coming: Coming) -> usize {
+            (0..1000).filter(|_| self.come(PeerId::random(), coming).is_ok()).count()
         }
     }
 
-    fn host(ip: &str) -> Origin {
-        Origin::Host(Place::of(ip.parse().unwrap()))
+    fn host(ip: &str) -> Coming {
+        Coming { origin: Origin::Host(Place::of(ip.parse().unwrap())), quic: false }
     }
 
     #[test]
@@ -192,7 +228,8 @@ mod tests {
     #[test]
     fn circuits_through_one_relay_leave_room_for_those_through_another_and_for_direct_ones() {
         let mut world = World::new();
-        let relays = [PeerId::random(), PeerId::random()].map(Origin::Relay);
+        let relays = [PeerId::random(), PeerId::random()]
+            .map(|relay| Coming { origin: Origin::Relay(relay), quic: false });
         assert_eq!(world.crowd(relays[0]) + world.crowd(relays[0]), 1024);
         let refused = world.come(PeerId::random(), relays[0]).unwrap_err();
         assert_eq!(refused, Full { whose: LimitOwner::ThroughRelay, limit: 1024 });
@@ -212,11 +249,20 @@ mod tests {
     }
 
     #[test]
+    fn connections_of_quic_are_fewer_and_leave_room_for_those_of_tcp() {
+        let mut world = World::new();
+        let quic = |ip: &str| Coming { quic: true, ..host(ip) };
+        assert_eq!(world.crowd(quic("8.8.8.8")), 64, "a quarter of 256");
+        world.come(PeerId::random(), quic("9.9.9.9")).unwrap();
+        assert_eq!(world.crowd(host("8.8.8.8")), 960);
+    }
+
+    #[test]
     fn silent_sockets_of_one_address_leave_handshakes_to_others() {
         let mut world = World::new();
-        let mut knock = |origin| {
+        let mut knock = |coming| {
             let id = world.id();
-            world.door.knock(id, origin)
+            world.door.knock(id, coming)
         };
         let shaking = (0..1000).filter(|_| knock(host("8.8.8.8")).is_ok()).count();
         assert_eq!(shaking, 128, "a quarter of 512");

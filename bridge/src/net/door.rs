@@ -16,13 +16,13 @@ use libp2p::{
 };
 
 use crate::{
-    addr::path_of,
+    addr::{path_of, transport_of},
     config::Limits,
     engine::{
-        door::Door,
+        door::{Coming, Door},
         places::{Full, Origin, Standing},
     },
-    path::ConnectionId,
+    path::{ConnectionId, Transport},
 };
 
 /// A connection that a limit turned away.
@@ -64,8 +64,11 @@ fn denied(full: Full) -> ConnectionDenied {
 }
 
 /// On the accepting side of a circuit only our own address names the relay.
-fn origin(local: &Multiaddr, remote: &Multiaddr) -> Origin {
-    Origin::of(path_of(local), remote)
+fn coming(local: &Multiaddr, remote: &Multiaddr) -> Coming {
+    let path = path_of(local);
+    // What runs in a circuit is Yamux, whatever the link to the relay is.
+    let quic = path.is_direct() && transport_of(local) == Transport::Quic;
+    Coming { origin: Origin::of(path, remote), quic }
 }
 
 impl NetworkBehaviour for Behaviour {
@@ -78,7 +81,7 @@ impl NetworkBehaviour for Behaviour {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.door.knock(ConnectionId(connection), origin(local, remote)).map_err(denied)
+        self.door.knock(ConnectionId(connection), coming(local, remote)).map_err(denied)
     }
 
     fn handle_established_inbound_connection(
@@ -90,7 +93,7 @@ impl NetworkBehaviour for Behaviour {
     ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
         self.door.handshake_over(ConnectionId(connection));
         let standing = self.door.standing(peer);
-        self.door.admits(peer, origin(local, remote), standing).map_err(denied)?;
+        self.door.admits(peer, coming(local, remote), standing).map_err(denied)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -103,24 +106,24 @@ impl NetworkBehaviour for Behaviour {
         _: PortUse,
     ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
         let standing = self.standing_of_dial(connection, peer);
-        self.door.admits(peer, origin(address, address), standing).map_err(denied)?;
+        self.door.admits(peer, coming(address, address), standing).map_err(denied)?;
         Ok(dummy::ConnectionHandler)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(up) => {
-                let (standing, origin) = match up.endpoint {
+                let (standing, coming) = match up.endpoint {
                     ConnectedPoint::Dialer { address, .. } => {
                         let standing = self.standing_of_dial(up.connection_id, up.peer_id);
-                        (standing, origin(address, address))
+                        (standing, coming(address, address))
                     }
                     ConnectedPoint::Listener { local_addr, send_back_addr } => {
-                        (self.door.standing(up.peer_id), origin(local_addr, send_back_addr))
+                        (self.door.standing(up.peer_id), coming(local_addr, send_back_addr))
                     }
                 };
                 self.punches.remove(&up.connection_id);
-                self.door.opened(ConnectionId(up.connection_id), up.peer_id, origin, standing);
+                self.door.opened(ConnectionId(up.connection_id), up.peer_id, coming, standing);
             }
             FromSwarm::ConnectionClosed(gone) => self.door.closed(ConnectionId(gone.connection_id)),
             FromSwarm::ListenFailure(failure) => {
