@@ -172,7 +172,7 @@ pub struct Limits {
 /// A source is one IPv4 address or IPv6 /64, or one relay that circuits come through; a /24 or /48 gets twice
 /// what a source gets. Familiar peers are those that our program uses or that a service would let in; what
 /// they have is counted apart from what strangers have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sharing {
     /// Percent of all places that one source may have; but 64, or half of all if that is less, so that an
     /// office fits in. Default 25: one address leaves room for others. More lets one address take what others

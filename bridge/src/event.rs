@@ -6,7 +6,7 @@
 use std::time::SystemTime;
 
 use libp2p::{Multiaddr, PeerId};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     addr::RefusedAddresses,
@@ -329,7 +329,7 @@ pub enum Asked {
 }
 
 /// Whose limit turned somebody away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitOwner {
     /// The relay's, for all its clients together.

@@ -9,6 +9,7 @@ mod streams;
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use libp2p::{Multiaddr, PeerId};
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::streams::StreamPlaces;
 use crate::{
@@ -39,7 +40,7 @@ pub(crate) enum Standing {
 }
 
 /// The limit that was reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Full {
     pub(crate) whose: LimitOwner,
     pub(crate) limit: usize,
