@@ -200,8 +200,7 @@ mod tests {
 
     #[test]
     fn a_thousand_identities_of_one_address_leave_room_for_others_and_for_a_familiar_peer_there() {
-        let mut limits = Limits::default();
-        limits.connections = 1000;
+        let limits = Limits { connections: 1000, ..Limits::default() };
         let mut world = World { door: Door::new(&limits), ids: 0 };
         let (crowded, familiar) = (host("8.8.8.8"), PeerId::random());
         world.door.acquainted(vec![familiar], true);
