@@ -125,36 +125,88 @@ impl Default for Deadlines {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
-    /// Connections in all. Each costs a few hundred KiB when busy.
+    /// How strangers and familiar peers, and those of one address, share connections, handshakes, streams and
+    /// kept connections.
+    pub sharing: Sharing,
+    /// Connections in all, direct and relayed. Default 4,096. What each costs: `design/limits.md`.
     pub connections: u32,
+    /// Connections over QUIC among them. Default 256. What a peer sends over one and nobody has read takes up to
+    /// 8 MiB, which libp2p bounds for each connection only; over TCP it is bounded for all together.
+    pub quic_connections: u32,
     /// Connections of one peer: a relayed one, one per transport and family, and their successors
-    /// while they overlap.
+    /// while they overlap. Default 8.
     pub connections_per_peer: u32,
-    /// Inbound connections still shaking hands.
+    /// Inbound connections still shaking hands. Default 512.
     pub pending_inbound: u32,
-    /// Inbound streams of one service that nobody has accepted yet; the next one is refused.
+    /// Inbound streams of one service that nobody has accepted yet; the next one is refused. Default 256.
     pub unaccepted_streams: usize,
     /// Live streams of one peer, both directions. An open beyond it waits for one of them to end; a peer's is
     /// refused. Where this node answers for several services, each has an equal share for certain. Below Yamux's
-    /// 512 and QUIC's 256 per connection, at which the whole connection would end.
+    /// 512 and QUIC's 256 per connection, at which the whole connection would end. Default 128.
     pub streams_per_peer: usize,
-    /// Opens under way at once.
+    /// Streams that peers opened to us or ask for, of all peers together; the next one is refused. Default
+    /// 2,048: with the windows that each may fill they hold 1 GiB at most, beside the budget for larger ones.
+    /// Streams that our own program opens are not among them.
+    pub streams_of_peers: usize,
+    /// Opens under way at once. Default 1,024.
     pub opens: usize,
-    /// Relays in use at once.
+    /// Relays in use at once. Default 16.
     pub relays: usize,
-    /// Peers that a connection is kept to.
+    /// Peers that a connection is kept to. Default 256.
     pub holds: usize,
-    /// Connections that peers may ask us to keep although nothing uses them, one a peer.
+    /// Connections that peers may ask us to keep although nothing uses them, one a peer. Default
+    /// 1,024.
     pub held_by_peers: usize,
-    /// Peers whose addresses are remembered.
+    /// Peers whose addresses are remembered. Default 4,096.
     pub known_peers: usize,
-    /// Addresses remembered per peer.
+    /// Addresses remembered per peer. Default 16.
     pub addresses_per_peer: usize,
     /// Peers remembered as familiar because our program used them or let them in; and, apart from these,
     /// peers that services announce they would let in. Only to such peers private addresses are shown.
+    /// Default 16,384.
     pub familiar_peers: usize,
     /// Addresses that peers named and that are dialled, in an hour.
     pub dials: DialLimits,
+}
+
+/// How places of one kind are shared among those who ask for them: identities are free, addresses are not.
+/// A source is one IPv4 address or IPv6 /64, or one relay that circuits come through; a /24 or /48 gets twice
+/// what a source gets. Familiar peers are those that our program uses or that a service would let in; what
+/// they have is counted apart from what strangers have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sharing {
+    /// Percent of all places that one source may have; but 64, or half of all if that is less, so that an
+    /// office fits in. Default 25: one address leaves room for others. More lets one address take what others
+    /// need; less turns away carriers' NATs where many share one.
+    pub source_percent: u8,
+    /// Percent of all places that strangers leave to familiar peers. Default 25. It does not help where a
+    /// service lets everybody in: there everybody becomes familiar.
+    pub kept_percent: u8,
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Self { source_percent: 25, kept_percent: 25 }
+    }
+}
+
+impl Sharing {
+    /// What one source gets of `all`.
+    pub(crate) fn of_source(self, all: usize) -> usize {
+        percent(all, self.source_percent).max((all / 2).min(SOURCE_LEAST)).max(1)
+    }
+
+    /// What strangers leave of `all`.
+    pub(crate) fn kept(self, all: usize) -> usize {
+        percent(all, self.kept_percent)
+    }
+}
+
+/// A household or an office.
+const SOURCE_LEAST: usize = 64;
+
+fn percent(all: usize, percent: u8) -> usize {
+    all.saturating_mul(percent.min(100).into()) / 100
 }
 
 /// How many addresses that peers named are dialled in an hour. What strangers use up is not taken from
@@ -181,11 +233,14 @@ impl Default for DialLimits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            sharing: Sharing::default(),
             connections: 4096,
+            quic_connections: 256,
             connections_per_peer: 8,
             pending_inbound: 512,
             unaccepted_streams: 256,
             streams_per_peer: 128,
+            streams_of_peers: 2048,
             opens: 1024,
             relays: 16,
             holds: 256,

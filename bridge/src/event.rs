@@ -6,7 +6,7 @@
 use std::time::SystemTime;
 
 use libp2p::{Multiaddr, PeerId};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     addr::RefusedAddresses,
@@ -222,7 +222,7 @@ pub enum Event {
         what: Asked,
         /// The limit, as a count.
         limit: u64,
-        /// Whose limit it is; only said by relays.
+        /// Whose limit it is, where there are several for the same thing.
         #[serde(skip_serializing_if = "Option::is_none")]
         whose: Option<LimitOwner>,
         /// How often since the last such event; `peer` and `limit` are of the latest.
@@ -328,12 +328,20 @@ pub enum Asked {
     Takeover,
 }
 
-/// Whose limit turned somebody away at a relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Whose limit turned somebody away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitOwner {
     /// The relay's, for all its clients together.
     Relay,
+    /// This node's, for all peers together.
+    Node,
+    /// That of all strangers together: what is left is kept for familiar peers.
+    Strangers,
+    /// That of everybody who comes through one relay.
+    ThroughRelay,
+    /// That of the service which was asked for.
+    Service,
     /// That of the asker's IP address or network.
     Address,
     /// The asker's own.

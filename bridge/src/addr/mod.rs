@@ -4,9 +4,11 @@
 //!
 //! Here multiaddrs are read: which path and transport one means, which socket. `scope` says which IP
 //! addresses are public, `policy` which addresses that others named may be dialled, `relay` is a
-//! relay's address, `synthetic` an address that stands for a peer, `dialable` what our transports can do.
+//! relay's address, `synthetic` an address that stands for a peer, `dialable` what our transports can do,
+//! `place` which addresses count as one host or one network.
 
 mod dialable;
+pub(crate) mod place;
 pub(crate) mod policy;
 mod relay;
 pub(crate) mod scope;
@@ -71,6 +73,15 @@ pub(crate) fn transport_of(address: &Multiaddr) -> Transport {
         Transport::Quic
     } else {
         Transport::Tcp
+    }
+}
+
+/// The IP address in front of a multiaddr.
+pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
     }
 }
 

@@ -12,7 +12,10 @@ use std::{
 use libp2p::PeerId;
 
 use self::demotion::Demotions;
-use super::input::{InboundId, OpenId, Opened};
+use super::{
+    input::{InboundId, OpenId, Opened},
+    places::{Origin, Places, Standing},
+};
 use crate::{
     error::CloseCause,
     path::{ConnectionId, Path, Transport},
@@ -48,8 +51,11 @@ pub(crate) struct Connection {
     order: u64,
     users: BTreeSet<User>,
     unused_since: Instant,
-    /// The peer asked us to keep it.
-    held: bool,
+    pub(crate) origin: Origin,
+    /// The peer asked us to keep it, and counts as this.
+    held: Option<Standing>,
+    /// It was kept and then had its grace; the next one it gets when somebody uses it.
+    let_go: bool,
     closing: Option<CloseCause>,
     /// When the peer last answered on it.
     pub(crate) answered: Instant,
@@ -88,8 +94,8 @@ pub(crate) struct Connections {
     opened: u64,
     /// Closed lately, with the time of the last answer; the streams on them may learn of it later.
     gone: VecDeque<(ConnectionId, Instant)>,
-    held: usize,
-    held_max: usize,
+    /// What peers may ask us to keep.
+    holds: Places,
     demotions: Demotions,
 }
 
@@ -114,16 +120,15 @@ pub(crate) struct Grace {
 }
 
 impl Connections {
-    /// `held_max`: connections that peers may ask us to keep.
-    pub(crate) fn new(transports: [Transport; 2], held_max: usize) -> Self {
+    /// `holds`: connections that peers may ask us to keep.
+    pub(crate) fn new(transports: [Transport; 2], holds: Places) -> Self {
         Self {
             all: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             transports,
             opened: 0,
             gone: VecDeque::new(),
-            held: 0,
-            held_max,
+            holds,
             demotions: Demotions::default(),
         }
     }
@@ -140,7 +145,9 @@ impl Connections {
             order: self.opened,
             users: BTreeSet::new(),
             unused_since: now,
-            held: false,
+            origin: Origin::of(opened.path, &opened.address),
+            held: None,
+            let_go: false,
             closing: None,
             answered: now,
             took: None,
@@ -163,7 +170,9 @@ impl Connections {
             }
         }
         let cause = connection.closing.take();
-        self.held -= usize::from(connection.held);
+        if let Some(standing) = connection.held {
+            self.holds.give_back(connection.origin, standing);
+        }
         self.gone.truncate(GONE_MAX - 1);
         self.gone.push_front((id, connection.answered));
         Some((connection, cause))
@@ -208,28 +217,50 @@ impl Connections {
             && connection.users.remove(&user)
         {
             connection.unused_since = now;
+            connection.let_go = false;
         }
     }
 
     /// The peer asks us to keep a connection, or no longer. Of one peer only the last one it named is kept,
-    /// and of all peers together no more than there may be.
-    pub(crate) fn held_by_peer(&mut self, id: ConnectionId, held: bool, now: Instant) {
+    /// and of all peers together no more than there may be; `standing` says as what it counts.
+    pub(crate) fn held_by_peer(
+        &mut self,
+        id: ConnectionId,
+        held: bool,
+        standing: Standing,
+        now: Instant,
+    ) {
         let Some(peer) = self.all.get(&id).map(|connection| connection.peer) else { return };
         for other in self.by_peer.get(&peer).into_iter().flatten() {
-            if let Some(connection) = self.all.get_mut(other).filter(|found| found.held)
-                && (held || *other == id)
+            if held == (*other != id)
+                && let Some(connection) = self.all.get_mut(other)
+                && let Some(standing) = connection.held.take()
             {
-                connection.held = false;
-                connection.unused_since = now;
-                self.held -= 1;
+                self.holds.give_back(connection.origin, standing);
+                // Else who passes its hold around would keep all its connections with one.
+                if !std::mem::replace(&mut connection.let_go, true) {
+                    connection.unused_since = now;
+                }
             }
         }
-        if held
-            && self.held < self.held_max
-            && let Some(connection) = self.all.get_mut(&id)
+        if let Some(connection) = self.all.get_mut(&id).filter(|found| held && found.held.is_none())
+            && self.holds.fits(connection.origin, standing).is_ok()
         {
-            connection.held = true;
-            self.held += 1;
+            self.holds.take(connection.origin, standing);
+            connection.held = Some(standing);
+        }
+    }
+
+    /// These peers are familiar from now on, or no longer: what is kept for them counts as such.
+    pub(crate) fn acquainted(&mut self, peers: &[PeerId], familiar: bool) {
+        let standing = if familiar { Standing::Familiar } else { Standing::Stranger };
+        for id in peers.iter().filter_map(|peer| self.by_peer.get(peer)).flatten() {
+            if let Some(connection) = self.all.get_mut(id)
+                && let Some(held) = connection.held.as_mut()
+            {
+                self.holds.give_back(connection.origin, std::mem::replace(held, standing));
+                self.holds.take(connection.origin, standing);
+            }
         }
     }
 
@@ -291,7 +322,7 @@ impl Connections {
                 Need::Direct => connection.path.is_direct(),
                 Need::Best => self.best(connection.peer, &[]) == Some(*id),
             };
-            let kept = connection.is_used() || connection.is_closing() || connection.held;
+            let kept = connection.is_used() || connection.is_closing() || connection.held.is_some();
             let grace = if connection.path.is_direct() { grace.direct } else { grace.relayed };
             (!kept && !carries && !needed).then_some((*id, connection.unused_since + grace))
         })
@@ -318,7 +349,8 @@ impl Connections {
     }
 
     pub(crate) fn is_consistent(&self) -> bool {
-        let held = self.all.values().filter(|found| found.held).count();
-        held == self.held && self.by_peer.values().map(Vec::len).sum::<usize>() == self.all.len()
+        let held = self.all.values().filter(|found| found.held.is_some()).count();
+        held == self.holds.taken()
+            && self.by_peer.values().map(Vec::len).sum::<usize>() == self.all.len()
     }
 }

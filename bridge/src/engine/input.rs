@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
+use super::places::Full;
 use crate::{
     addr::RelayAddr,
     error::{
@@ -159,7 +160,7 @@ pub(crate) enum Input {
     },
     ConnectionRefused {
         peer: Option<PeerId>,
-        limit: u64,
+        full: Full,
     },
     DialFailed {
         dial: DialId,
@@ -331,6 +332,11 @@ pub(crate) enum Action {
         request: ReserveId,
         relay: RelayAddr,
         connection: ConnectionId,
+    },
+    /// These peers are familiar from now on, or no longer.
+    Acquainted {
+        peers: Vec<PeerId>,
+        familiar: bool,
     },
     /// The reservation over this connection is held no more.
     Release {

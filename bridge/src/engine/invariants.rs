@@ -16,6 +16,9 @@ impl Engine {
         if !self.connections.is_consistent() {
             return Some("the books of connections contradict each other".to_owned());
         }
+        if !self.stream_places.is_consistent() {
+            return Some("the books of peers' streams contradict each other".to_owned());
+        }
         for (connection, user) in self.connections.users() {
             let known = match user {
                 User::Open(open) => self.opens.get(open).is_some_and(|open| open.on == Some(connection)),

@@ -13,6 +13,7 @@
 //! - [`refusals`]: when a relay may be asked for a circuit again;
 //! - [`candidates`]: where we may be reached;
 //! - [`upgrades`]: who is reached only through a relay, and when to punch;
+//! - [`door`]: who may have a connection; [`places`]: how those of one source share places with others;
 //! - [`familiar`]: whom we know;
 //! - [`allowance`]: how many addresses that others named may be dialled;
 //! - [`moves`]: our streams, and which of them should run elsewhere;
@@ -28,6 +29,7 @@ mod candidates;
 mod connections;
 mod departures;
 mod dials;
+pub(crate) mod door;
 mod familiar;
 mod guests;
 mod holds;
@@ -38,6 +40,7 @@ mod links;
 mod liveness;
 mod moves;
 mod opens;
+pub(crate) mod places;
 mod placing;
 mod punching;
 mod reaching;
@@ -67,6 +70,7 @@ use self::{
     input::{Action, Input},
     moves::Moves,
     opens::Opens,
+    places::{Full, Places, StreamPlaces},
     refusals::Refusals,
     relays::Relays,
     requests::Requests,
@@ -95,6 +99,7 @@ pub(crate) struct Engine {
     moves: Moves,
     guests: Guests,
     requests: Requests,
+    stream_places: StreamPlaces,
     departures: Departures,
     holds: Holds,
     /// The missing peers that relays were asked to tell of.
@@ -112,7 +117,10 @@ impl Engine {
         let limits = &config.limits;
         Self {
             local,
-            connections: Connections::new(config.transports, limits.held_by_peers),
+            connections: Connections::new(
+                config.transports,
+                Places::new(limits.held_by_peers, limits.sharing),
+            ),
             opens: Opens::default(),
             dials: Dials::new(limits.known_peers, limits.addresses_per_peer, seed),
             relays: Relays::new(
@@ -132,6 +140,7 @@ impl Engine {
             moves: Moves::default(),
             guests: Guests::default(),
             requests: Requests::default(),
+            stream_places: StreamPlaces::new(Places::new(limits.streams_of_peers, limits.sharing)),
             departures: Departures::new(config.deadlines.absence),
             holds: Holds::new(limits.holds, config.deadlines.hold_backoff, config.deadlines.hold_pace),
             watched: Vec::new(),
@@ -159,8 +168,8 @@ impl Engine {
             Input::ConnectionClosed { connection, cause } => {
                 self.connection_closed(connection, cause, now);
             }
-            Input::ConnectionRefused { peer, limit } => {
-                self.refused(peer, Asked::Connection, limit);
+            Input::ConnectionRefused { peer, full } => {
+                self.refused_by(peer, Asked::Connection, full);
             }
             Input::DialFailed { dial, reason } => self.dial_failed(dial, reason, now),
             Input::PunchFailed { dial, failures } => self.punch_failed(dial, failures, now),
@@ -333,6 +342,12 @@ impl Engine {
 
     fn refused(&mut self, peer: Option<PeerId>, what: Asked, limit: u64) {
         self.events.push_back(Event::Refused { peer, what, limit, whose: None, count: 1 });
+    }
+
+    fn refused_by(&mut self, peer: Option<PeerId>, what: Asked, full: Full) {
+        let Full { whose, limit } = full;
+        let (whose, limit) = (Some(whose), limit as u64);
+        self.events.push_back(Event::Refused { peer, what, limit, whose, count: 1 });
     }
 
     fn close(&mut self, connection: ConnectionId, cause: CloseCause) {

@@ -7,7 +7,9 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::{
     Engine,
+    familiar::Changed,
     input::{Action, DialId, Exchange, Role},
+    places::Standing,
     upgrades::{Due, Failed, GaveUp},
 };
 use crate::{
@@ -148,19 +150,33 @@ impl Engine {
     }
 
     pub(super) fn welcome(&mut self, service: Service, peers: Vec<PeerId>, now: Instant) {
-        let Some(new) = self.familiar.welcome(service, peers) else {
+        let Some(changed) = self.familiar.welcome(service, peers) else {
             let limit = self.config.limits.familiar_peers as u64;
             return self.refused(None, Asked::WelcomedPeer, limit);
         };
-        for peer in new {
-            self.upgrades.improved(peer, now);
-        }
+        self.acquainted(changed, now);
     }
 
     /// Our program uses the peer, or lets it in.
     pub(super) fn meet(&mut self, peer: PeerId, now: Instant) {
-        if self.familiar.meet(peer, now) {
-            self.upgrades.improved(peer, now);
+        let changed = self.familiar.meet(peer, now);
+        self.acquainted(changed, now);
+    }
+
+    /// As what a peer counts where places are scarce.
+    pub(super) fn standing(&self, peer: PeerId) -> Standing {
+        if self.familiar.contains(peer) { Standing::Familiar } else { Standing::Stranger }
+    }
+
+    fn acquainted(&mut self, changed: Changed, now: Instant) {
+        for peer in &changed.new {
+            self.upgrades.improved(*peer, now);
+        }
+        for (peers, familiar) in [(changed.gone, false), (changed.new, true)] {
+            if !peers.is_empty() {
+                self.connections.acquainted(&peers, familiar);
+                self.actions.push_back(Action::Acquainted { peers, familiar });
+            }
         }
     }
 

@@ -64,7 +64,10 @@ impl Engine {
     pub(super) fn heard(&mut self, connection: ConnectionId, word: Word, now: Instant) {
         let Some(sender) = self.peer(connection) else { return };
         match word {
-            Word::Hold(held) => self.connections.held_by_peer(connection, held, now),
+            Word::Hold(held) => {
+                let standing = self.standing(sender);
+                self.connections.held_by_peer(connection, held, standing, now);
+            }
             Word::Leaving { .. } if self.relays.may_leave(sender, now) => {
                 for circuit in self.connections.through(sender) {
                     self.nearly_spent(circuit, now);

@@ -9,10 +9,11 @@ use super::{
     connections::User,
     input::{Action, InboundId, OpenId, Queue, SubstreamFailure},
     opens::{CONNECTIONS_TRIED_MAX, PendingOpen},
+    places::{Full, Origin},
 };
 use crate::{
     error::{OpenError, OpenStage, Refusal},
-    event::{Asked, Event},
+    event::{Asked, Event, LimitOwner},
     path::{ConnectionId, Direction, Path},
     service::Service,
     stream::{PROTOCOL_NAME, StreamId, StreamKey, machine::LegId},
@@ -165,11 +166,12 @@ impl Engine {
         queue: Queue,
         now: Instant,
     ) {
-        let peer = self.peer(connection);
-        match self.refusal(peer, &service, queue) {
+        let asker = self.connections.get(connection).map(|found| (found.peer, found.origin));
+        let peer = asker.map(|(peer, _)| peer);
+        match self.refusal(asker, &service, queue) {
             Some(Turned { reason, counted }) => {
-                if let Some((what, limit)) = counted {
-                    self.refused(peer, what, limit as u64);
+                if let Some((what, full)) = counted {
+                    self.refused_by(peer, what, full);
                 } else if let Some(peer) = peer {
                     let direction = Direction::Inbound;
                     self.events.push_back(Event::StreamRefused { peer, service, reason, direction });
@@ -177,7 +179,8 @@ impl Engine {
                 self.actions.push_back(Action::Refuse { inbound, refusal: reason });
             }
             None => {
-                let Some(peer) = peer else { return };
+                let Some((peer, origin)) = asker else { return };
+                self.stream_places.asked(inbound, origin, self.standing(peer));
                 let deadline = now + self.config.deadlines.negotiate;
                 self.requests.insert(inbound, peer, connection, service, deadline);
                 self.connections.add_user(connection, User::Request(inbound));
@@ -193,20 +196,27 @@ impl Engine {
     }
 
     /// Why a peer's stream is turned away at once, if it is.
-    fn refusal(&self, peer: Option<PeerId>, service: &Service, queue: Queue) -> Option<Turned> {
-        let (Some(peer), None) = (peer, self.stopping) else {
+    fn refusal(
+        &self,
+        asker: Option<(PeerId, Origin)>,
+        service: &Service,
+        queue: Queue,
+    ) -> Option<Turned> {
+        let (Some((peer, origin)), None) = (asker, self.stopping) else {
             return Some(Turned { reason: Refusal::Shutdown, counted: None });
         };
         match queue {
             Queue::NotServed => Some(Turned { reason: Refusal::NotServed, counted: None }),
-            Queue::Full { limit } => {
-                Some(Turned { reason: Refusal::Busy, counted: Some((Asked::Stream, limit)) })
-            }
+            Queue::Full { limit } => Some(Turned::busy(Asked::Stream, LimitOwner::Service, limit)),
             Queue::Free { services, .. } if !self.has_room(peer, service, services) => {
                 let limit = self.config.limits.streams_per_peer;
-                Some(Turned { reason: Refusal::Busy, counted: Some((Asked::StreamOfPeer, limit)) })
+                Some(Turned::busy(Asked::StreamOfPeer, LimitOwner::Peer, limit))
             }
-            Queue::Free { .. } => None,
+            Queue::Free { .. } => {
+                let Full { whose, limit } =
+                    self.stream_places.fits(origin, self.standing(peer)).err()?;
+                Some(Turned::busy(Asked::Stream, whose, limit))
+            }
         }
     }
 
@@ -241,6 +251,7 @@ impl Engine {
         path: Path,
         now: Instant,
     ) {
+        self.stream_places.accepted(inbound, key);
         self.request_ended(inbound, now);
         self.guests.accepted(key, service.clone());
         let (peer, stream, direction) = (key.peer, key.stream, Direction::Inbound);
@@ -257,6 +268,7 @@ impl Engine {
 
     /// Nobody waits for a decision any more.
     pub(super) fn request_ended(&mut self, inbound: InboundId, now: Instant) {
+        self.stream_places.ended(inbound);
         if let Some(asked) = self.requests.remove(inbound) {
             self.connections.remove_user(asked.connection, User::Request(inbound), now);
             self.admit_waiting(asked.peer, now);
@@ -285,6 +297,7 @@ impl Engine {
         }
         self.moves.closed(key);
         self.guests.closed(key);
+        self.stream_places.closed(key);
         self.departures.settled(key);
         self.admit_waiting(key.peer, now);
     }
@@ -293,5 +306,11 @@ impl Engine {
 /// Why a stream is turned away, and the limit that it would exceed.
 struct Turned {
     reason: Refusal,
-    counted: Option<(Asked, usize)>,
+    counted: Option<(Asked, Full)>,
+}
+
+impl Turned {
+    fn busy(what: Asked, whose: LimitOwner, limit: usize) -> Self {
+        Self { reason: Refusal::Busy, counted: Some((what, Full { whose, limit })) }
+    }
 }

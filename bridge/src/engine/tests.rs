@@ -8,6 +8,7 @@ mod holds;
 mod moves;
 mod opens;
 mod paths;
+mod places;
 mod quiet;
 mod refusals;
 mod relays;
@@ -164,6 +165,22 @@ impl World {
     /// The dial becomes a direct connection over TCP.
     fn dialled(&mut self, peer: PeerId, dial: DialId) -> (ConnectionId, Vec<Action>) {
         self.established(peer, Path::Direct, Transport::Tcp, Some(dial), Direction::Outbound)
+    }
+
+    /// A peer connects to us directly.
+    fn comes_from(&mut self, peer: PeerId, ip: &str) -> ConnectionId {
+        let connection = ConnectionId(libp2p::swarm::ConnectionId::new_unchecked(self.id() as usize));
+        self.tell(Input::ConnectionOpened(Opened {
+            connection,
+            dial: None,
+            peer,
+            path: Path::Direct,
+            direction: Direction::Inbound,
+            transport: Transport::Tcp,
+            address: format!("/ip4/{ip}/tcp/40001").parse().unwrap(),
+            limit: None,
+        }));
+        connection
     }
 
     fn closed(&mut self, connection: ConnectionId) -> Vec<Action> {

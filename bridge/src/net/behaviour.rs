@@ -2,15 +2,9 @@
 
 use std::time::Duration;
 
-use libp2p::{
-    connection_limits::{self, ConnectionLimits},
-    identify,
-    identity::Keypair,
-    ping,
-    swarm::NetworkBehaviour,
-};
+use libp2p::{identify, identity::Keypair, ping, swarm::NetworkBehaviour};
 
-use super::{circuit, control, dcutr, guard, substream};
+use super::{circuit, control, dcutr, door, guard, substream};
 use crate::{config::Config, engine::PING_INTERVAL};
 
 /// Said in identify, so that one of ours can be told from others.
@@ -27,10 +21,10 @@ pub(crate) const NODE_AGENT: &str = "punchline/";
 /// leave it earlier: the engine misses the answers.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a server or client speaks. Limits come first: they must see a connection before the others.
+/// What a server or client speaks. The door comes first: it must see a connection before the others.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Node {
-    limits: connection_limits::Behaviour,
+    pub(crate) door: door::Behaviour,
     pub(crate) guard: guard::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
@@ -47,15 +41,9 @@ impl Node {
         circuit: circuit::Behaviour,
         guard: guard::Behaviour,
     ) -> Self {
-        let limits = &config.limits;
         let agent = format!("{}{}", NODE_AGENT, env!("CARGO_PKG_VERSION"));
         Self {
-            limits: connection_limits::Behaviour::new(
-                ConnectionLimits::default()
-                    .with_max_pending_incoming(Some(limits.pending_inbound))
-                    .with_max_established(Some(limits.connections))
-                    .with_max_established_per_peer(Some(limits.connections_per_peer)),
-            ),
+            door: door::Behaviour::new(&config.limits),
             guard,
             // Strangers are not told our addresses: those that may be offered, the engine offers.
             identify: identify::Behaviour::new(

@@ -1,6 +1,9 @@
 //! Direct connections: TCP and QUIC on whatever the host has, dialled by address or by name.
 
-use std::{sync::Once, time::Duration};
+use std::{
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
@@ -13,8 +16,9 @@ use libp2p::{
 use super::{
     cause::Kept,
     each::{Each, LOOK_INTERVAL},
-    hangup, local,
+    local, muxer,
     resolve::Resolve,
+    unread::Pool,
 };
 use crate::error::StartError;
 
@@ -25,45 +29,59 @@ use crate::error::StartError;
 const QUIC_IDLE_MS: u32 = 2_000;
 const QUIC_KEEP_ALIVE: Duration = Duration::from_millis(400);
 
+/// What a peer may send over one connection of QUIC before it is read, and on one substream, so that one which
+/// is not read leaves room for others. 8 and 6 MiB: fill 480 Mbit/s × 100 ms; more times the number of
+/// connections is what an attacker can make us hold.
+const QUIC_CONNECTION_BYTES: u32 = 8 << 20;
+const QUIC_SUBSTREAM_BYTES: u32 = 6 << 20;
+
 /// Makes secured, multiplexed connections to peers.
 pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// The transport of direct connections; `guard` looks at each dial after names were resolved. Must be called
+/// The transport of direct connections, which count what is unread in `pool`; `guard` looks at each dial after names were resolved. Must be called
 /// within a tokio runtime.
 pub(crate) fn connections(
     keypair: &Keypair,
+    pool: &Arc<Pool>,
     guard: impl FnOnce(Connections) -> Connections,
 ) -> Result<Resolve, StartError> {
     let mut config = quic::Config::new(keypair);
     config.max_idle_timeout = QUIC_IDLE_MS;
     config.keep_alive_interval = QUIC_KEEP_ALIVE;
+    config.max_connection_data = QUIC_CONNECTION_BYTES;
+    config.max_stream_data = QUIC_SUBSTREAM_BYTES;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default());
     let quic = move || quic::tokio::Transport::new(config.clone());
     // libp2p watches the interfaces in the same way, and would fail for the same cause.
     let inner = match if_watch::tokio::IfWatcher::new() {
-        Ok(_) => joined(keypair, tcp(), quic())?,
+        Ok(_) => joined(keypair, pool, tcp(), quic())?,
         Err(cause) => {
             say_once(&cause);
-            joined(keypair, Each::new(tcp, local::addresses), Each::new(quic, local::addresses))?
+            let each = Each::new(tcp, local::addresses);
+            joined(keypair, pool, each, Each::new(quic, local::addresses))?
         }
     };
     Ok(Resolve::new(guard(inner)))
 }
 
-fn joined<T, Q>(keypair: &Keypair, tcp: T, quic: Q) -> Result<Connections, StartError>
+fn joined<T, Q>(keypair: &Keypair, pool: &Arc<Pool>, tcp: T, quic: Q) -> Result<Connections, StartError>
 where
     T: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
     T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     Q: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
     Q: Transport<Output = (PeerId, quic::Connection)>,
 {
-    let tcp = secured(tcp.map_err(Kept), keypair)?;
+    let tcp = secured(tcp.map_err(Kept), keypair, pool)?;
     let quic = quic.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).map_err(Kept);
     Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
 }
 
 /// Noise and Yamux on top of a transport of bytes.
-pub(crate) fn secured<T>(transport: T, keypair: &Keypair) -> Result<Connections, StartError>
+pub(crate) fn secured<T>(
+    transport: T,
+    keypair: &Keypair,
+    pool: &Arc<Pool>,
+) -> Result<Connections, StartError>
 where
     T: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
     T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -71,7 +89,7 @@ where
     let noise = noise::Config::new(keypair)
         .map_err(|cause| StartError::Transport { transport: "Noise", cause: cause.into() })?;
     let secured = transport.upgrade(Version::V1Lazy).authenticate(noise);
-    let connections = secured.multiplex(hangup::Config::default());
+    let connections = secured.multiplex(muxer::Config { pool: Arc::clone(pool) });
     Ok(connections.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed())
 }
 

@@ -21,8 +21,8 @@ use libp2p::{
 };
 use tokio::time::{Sleep, sleep};
 
-use super::local::{ip_of, source_towards};
-use crate::addr::socket_of;
+use super::local::source_towards;
+use crate::addr::{ip_of, socket_of};
 
 /// How long an address may come or go unnoticed.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(5);

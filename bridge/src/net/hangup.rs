@@ -10,22 +10,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{AsyncRead, AsyncWrite, FutureExt as _, future::BoxFuture};
-use libp2p::{
-    core::{
-        UpgradeInfo,
-        muxing::{StreamMuxer, StreamMuxerEvent},
-        upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade},
-    },
-    yamux,
-};
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 
 /// For last words to leave: several round trips of a living path.
 const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
-
-/// Yamux, whose connections close in bounded time.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Config(yamux::Config);
 
 /// A connection that is dropped when it has not closed in time.
 pub(super) struct Bounded<M> {
@@ -33,43 +21,8 @@ pub(super) struct Bounded<M> {
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
-impl UpgradeInfo for Config {
-    type Info = <yamux::Config as UpgradeInfo>::Info;
-    type InfoIter = <yamux::Config as UpgradeInfo>::InfoIter;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.protocol_info()
-    }
-}
-
-impl<C> InboundConnectionUpgrade<C> for Config
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    type Output = Bounded<yamux::Muxer<C>>;
-    type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<Self::Output>>;
-
-    fn upgrade_inbound(self, io: C, protocol: Self::Info) -> Self::Future {
-        self.0.upgrade_inbound(io, protocol).map(|muxer| Ok(Bounded::new(muxer?))).boxed()
-    }
-}
-
-impl<C> OutboundConnectionUpgrade<C> for Config
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    type Output = Bounded<yamux::Muxer<C>>;
-    type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<Self::Output>>;
-
-    fn upgrade_outbound(self, io: C, protocol: Self::Info) -> Self::Future {
-        self.0.upgrade_outbound(io, protocol).map(|muxer| Ok(Bounded::new(muxer?))).boxed()
-    }
-}
-
 impl<M> Bounded<M> {
-    fn new(inner: M) -> Self {
+    pub(super) fn new(inner: M) -> Self {
         Self { inner, deadline: None }
     }
 }

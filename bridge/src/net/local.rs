@@ -5,24 +5,15 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
 };
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::Multiaddr;
 
-use crate::error::Family;
+use crate::{addr::ip_of, error::Family};
 
 /// Addresses that only a default route leads to, to ask by which address this host would go there.
 const FAR: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
 ];
-
-/// The IP address in front of a multiaddr.
-pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
-    }
-}
 
 /// The address of this host that the system routes from to the host of `remote`. Nothing is sent.
 pub(crate) fn source_towards(remote: &Multiaddr) -> Option<IpAddr> {

@@ -21,11 +21,10 @@ use libp2p::{
 
 use super::{
     direct::Connections,
-    local::ip_of,
     names::{NameError, Names},
 };
 use crate::{
-    addr::{GlobalScope, scope::Scope},
+    addr::{GlobalScope, ip_of, scope::Scope},
     error::Family,
 };
 

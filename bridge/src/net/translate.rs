@@ -3,7 +3,7 @@
 use std::{collections::HashMap, error::Error, io, net::IpAddr, time::SystemTime};
 
 use libp2p::{
-    Multiaddr, PeerId, TransportError, connection_limits,
+    Multiaddr, PeerId, TransportError,
     core::{ConnectedPoint, transport::timeout::TransportTimeoutError},
     identify, ping, quic,
     swarm::{self, ConnectionError, DialError, ListenError, SwarmEvent},
@@ -12,13 +12,14 @@ use libp2p::{
 use super::{
     behaviour::NodeEvent,
     cause::{chain, find_cause, root_cause},
-    circuit, control, dcutr,
-    local::ip_of,
-    substream,
+    circuit, control, dcutr, door, substream,
 };
 use crate::{
-    addr::{is_circuit, path_of, transport_of},
-    engine::input::{CircuitLimit, DialId, Input, Opened},
+    addr::{ip_of, is_circuit, path_of, transport_of},
+    engine::{
+        input::{CircuitLimit, DialId, Input, Opened},
+        places::Full,
+    },
     error::{CircuitFault, CloseCause, DialFailureReason, DialFailures},
     path::{ConnectionId, Direction},
 };
@@ -84,8 +85,8 @@ pub(crate) fn translate(
         SwarmEvent::IncomingConnectionError {
             error: ListenError::Denied { cause }, peer_id, ..
         } => {
-            let Some(limit) = exceeded(&cause) else { return Translated::Nothing };
-            Input::ConnectionRefused { peer: peer_id, limit }
+            let Some(full) = exceeded(&cause) else { return Translated::Nothing };
+            Input::ConnectionRefused { peer: peer_id, full }
         }
         _ => return Translated::Nothing,
     };
@@ -188,8 +189,8 @@ fn is_kind(error: &(dyn Error + 'static), wanted: &[io::ErrorKind]) -> bool {
     kinds.any(|kind| wanted.contains(&kind))
 }
 
-fn exceeded(cause: &swarm::ConnectionDenied) -> Option<u64> {
-    Some(cause.downcast_ref::<connection_limits::Exceeded>()?.limit().into())
+fn exceeded(cause: &swarm::ConnectionDenied) -> Option<Full> {
+    Some(cause.downcast_ref::<door::TurnedAway>()?.0)
 }
 
 pub(crate) fn dial_failure(error: &DialError) -> DialFailureReason {

@@ -15,6 +15,7 @@ use super::{
     cause::Kept,
     circuit, direct,
     guard::{self, Guarded, Permits},
+    unread::{POOL_BYTES, Pool},
 };
 use crate::{config::Config, error::StartError};
 
@@ -32,12 +33,13 @@ const CIRCUIT_DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, StartError> {
     let local = keypair.public().to_peer_id();
     let (circuits, circuit) = circuit::new(local);
-    let circuits = direct::secured(circuits, &keypair)?;
+    let pool = Pool::new(POOL_BYTES);
+    let circuits = direct::secured(circuits, &keypair, &pool)?;
     let circuits = TransportTimeout::new(circuits, CIRCUIT_DEADLINE).map_err(Kept);
     let permits = Permits::new(config.global.clone());
     let guard = |inner| Guarded::new(inner, permits.clone()).boxed();
-    let direct =
-        TransportTimeout::new(direct::connections(&keypair, guard)?, CONNECT_DEADLINE).map_err(Kept);
+    let direct = TransportTimeout::new(direct::connections(&keypair, &pool, guard)?, CONNECT_DEADLINE)
+        .map_err(Kept);
     // Circuits first: the others would take their addresses for those of the relay.
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
     let behaviour = Node::new(config, &keypair, circuit, guard::Behaviour::new(permits));
@@ -53,7 +55,10 @@ pub(crate) fn relay<B: NetworkBehaviour>(
 ) -> Result<Swarm<B>, StartError> {
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
-        .with_other_transport(|keypair| direct::connections(keypair, |inner| inner).map_err(Into::into))
+        .with_other_transport(|keypair| {
+            let pool = Pool::new(POOL_BYTES);
+            direct::connections(keypair, &pool, |inner| inner).map_err(Into::into)
+        })
         .map_err(|cause| StartError::Transport { transport: "TCP and QUIC", cause: cause.into() })?
         .with_bandwidth_metrics(registry)
         .with_behaviour(behaviour)

@@ -370,6 +370,9 @@ impl Driver {
             Action::Say { peer, connection, word } => {
                 self.swarm.behaviour_mut().control.say(peer, connection, word);
             }
+            Action::Acquainted { peers, familiar } => {
+                self.swarm.behaviour_mut().door.acquainted(peers, familiar);
+            }
             Action::Forsake { key } => self.legs.forsake(key),
             Action::FailOpen { open, error } => self.legs.open_failed(open, error),
             Action::Accept { inbound, .. } => self.legs.accept(inbound),
@@ -420,7 +423,9 @@ impl Driver {
             Role::Dialer => opts,
             Role::Listener => opts.override_role(),
         };
-        self.dial_with(Dialling { dial, peer, addresses, punch: true }, opts.build());
+        let opts = opts.build();
+        self.swarm.behaviour_mut().door.punching(opts.connection_id());
+        self.dial_with(Dialling { dial, peer, addresses, punch: true }, opts);
     }
 
     fn dial_with(&mut self, dialling: Dialling, opts: DialOpts) {

@@ -34,15 +34,15 @@ use super::{
     RelayConfig,
     forwarding::{Buffers, Outcome, Terms, forward},
     handler::{Asking, Command, Handler, Report, Request, status_only},
-    machine::{ANSWER_DEADLINE, Action, AskId, Input, Limited, Machine, Place, Refusal},
+    machine::{ANSWER_DEADLINE, Action, AskId, Input, Limited, Machine, Refusal},
 };
 use crate::{
+    addr::{ip_of, place::Place},
     error::CloseCause,
     event::{Event, LimitOwner},
     net::{
         circuit::wire::{self, Hop as Message, Peer, Reservation, Status, Stop, StopKind},
         delimited,
-        local::ip_of,
         translate::close_cause,
     },
     path::ConnectionId,
@@ -261,7 +261,12 @@ impl Hop {
 fn refused(Refusal { status, limited }: Refusal) -> Message {
     let refusal = limited.map(|Limited { whose, limit, retry_after }| {
         let owner = match whose {
-            LimitOwner::Relay => wire::LimitOwner::Relay,
+            // The others are said by nodes, never by a relay's machine.
+            LimitOwner::Relay
+            | LimitOwner::Node
+            | LimitOwner::Strangers
+            | LimitOwner::ThroughRelay
+            | LimitOwner::Service => wire::LimitOwner::Relay,
             LimitOwner::Address => wire::LimitOwner::Address,
             LimitOwner::Peer => wire::LimitOwner::Peer,
             LimitOwner::Destination => wire::LimitOwner::Destination,

@@ -11,6 +11,7 @@ mod circuit;
 mod handmade;
 mod hello;
 mod layering;
+mod limits;
 mod moves;
 mod open;
 mod ordinary;

@@ -103,16 +103,106 @@ fn a_connection_that_the_peer_asks_us_to_keep_is_kept_until_it_says_otherwise() 
 #[test]
 fn a_peer_has_one_connection_kept_and_all_peers_together_no_more_than_the_limit() {
     let mut world = World::with(|config| config.limits.held_by_peers = 2);
-    let all: Vec<_> =
-        [1, 1, 2, 3].map(|seed| world.connected(peer(seed), Path::Direct, Transport::Tcp)).into();
+    let all = [1, 1, 2, 3].map(|seed| world.comes_from(peer(seed), &format!("8.8.{seed}.8")));
     for connection in &all {
         world.tell(Input::Heard { connection: *connection, word: Word::Hold(true) });
     }
     assert_eq!(closes(&world.pass(HOUR)), [all[0], all[3]]);
     world.closed(all[1]);
-    let late = world.connected(peer(4), Path::Direct, Transport::Tcp);
+    let late = world.comes_from(peer(4), "8.8.4.8");
     world.tell(Input::Heard { connection: late, word: Word::Hold(true) });
     assert_eq!(closes(&world.pass(HOUR)), [], "the place of one that is gone is free");
+}
+
+/// How many of these connections are kept although nobody uses them, when their peers ask for it.
+fn kept(world: &mut World, connections: &[ConnectionId]) -> usize {
+    for connection in connections {
+        world.tell(Input::Heard { connection: *connection, word: Word::Hold(true) });
+    }
+    connections.len() - closes(&world.pass(HOUR)).len()
+}
+
+#[test]
+fn what_peers_of_one_address_ask_to_keep_leaves_room_for_others_and_for_a_familiar_peer_there() {
+    let mut world = World::with(|config| config.limits.held_by_peers = 400);
+    let crowd: Vec<_> = (0..200).map(|_| world.comes_from(PeerId::random(), "8.8.8.8")).collect();
+    assert_eq!(kept(&mut world, &crowd), 100, "a quarter");
+    let other = world.comes_from(peer(1), "9.9.9.9");
+    assert_eq!(kept(&mut world, &[other]), 1);
+    world.tell(Input::Welcome { service: service(), peers: vec![peer(2)] });
+    let familiar = world.comes_from(peer(2), "8.8.8.8");
+    assert_eq!(kept(&mut world, &[familiar]), 1);
+}
+
+#[test]
+fn what_peers_of_one_relay_ask_to_keep_leaves_room_for_those_of_another() {
+    let mut world = World::with(|config| config.limits.held_by_peers = 400);
+    let through = |world: &mut World, relay: &RelayAddr| {
+        world.connected(PeerId::random(), relayed(relay), Transport::Tcp)
+    };
+    let crowd: Vec<_> = (0..200).map(|_| through(&mut world, &relay(9))).collect();
+    assert_eq!(kept(&mut world, &crowd), 100, "a quarter");
+    let other = through(&mut world, &relay(8));
+    assert_eq!(kept(&mut world, &[other]), 1);
+}
+
+#[test]
+fn what_strangers_from_everywhere_ask_to_keep_leaves_room_for_familiar_peers() {
+    let mut world = World::with(|config| config.limits.held_by_peers = 400);
+    let from = |number: u32| format!("9.{}.9.9", number % 250);
+    let crowd: Vec<_> =
+        (0..400).map(|number| world.comes_from(PeerId::random(), &from(number))).collect();
+    assert_eq!(kept(&mut world, &crowd), 300);
+    // A stranger whose connection is kept and that a service names leaves its place to another stranger.
+    world.tell(Input::Welcome { service: service(), peers: vec![peer(2)] });
+    let familiar = world.comes_from(peer(2), "8.8.8.8");
+    assert_eq!(kept(&mut world, &[familiar]), 1);
+    let stranger = world.comes_from(peer(3), "8.8.4.4");
+    assert_eq!(kept(&mut world, &[stranger]), 0);
+}
+
+#[test]
+fn a_peer_whose_connection_is_kept_and_that_becomes_familiar_leaves_its_place_to_strangers() {
+    let mut world = World::with(|config| config.limits.held_by_peers = 4);
+    let all = [1, 2, 3].map(|seed| world.comes_from(peer(seed), &format!("9.{seed}.9.9")));
+    assert_eq!(kept(&mut world, &all), 3);
+    world.tell(Input::Welcome { service: service(), peers: vec![peer(1)] });
+    let late = world.comes_from(peer(4), "9.4.9.9");
+    assert_eq!(kept(&mut world, &[late]), 1);
+}
+
+#[test]
+fn a_peer_that_passes_its_hold_around_keeps_one_connection_and_not_all() {
+    let mut world = World::new();
+    let all = [(); 8].map(|()| world.comes_from(peer(1), "8.8.8.8"));
+    let mut closed = Vec::new();
+    for turn in 0..60 {
+        // Passed on in one half of the turns, let go of first in the other.
+        let open: Vec<_> = all.iter().filter(|one| !closed.contains(*one)).collect();
+        if open.is_empty() {
+            break;
+        }
+        let connection = *open[turn % open.len()];
+        closed.extend(closes(&world.tell(Input::Heard { connection, word: Word::Hold(true) })));
+        closed.extend(closes(&world.pass(5 * S)));
+        if turn % 2 == 0 {
+            let free = Input::Heard { connection, word: Word::Hold(false) };
+            closed.extend(closes(&world.tell(free)));
+        }
+    }
+    assert!(closed.len() >= 7, "{} of 8 closed in five minutes", closed.len());
+}
+
+#[test]
+fn a_connection_that_lost_its_hold_has_its_grace_once() {
+    let mut world = World::new();
+    let [first, second] = [(); 2].map(|()| world.comes_from(peer(1), "8.8.8.8"));
+    world.tell(Input::Heard { connection: first, word: Word::Hold(true) });
+    assert_eq!(closes(&world.pass(HOUR)), [second]);
+    let third = world.comes_from(peer(1), "8.8.8.8");
+    world.tell(Input::Heard { connection: third, word: Word::Hold(true) });
+    assert_eq!(closes(&world.pass(59 * S)), [], "as after a stream");
+    assert_eq!(closes(&world.pass(S)), [first]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 use std::{
     future::poll_fn,
     net::{IpAddr, Ipv4Addr, TcpListener},
+    sync::Arc,
 };
 
 use libp2p::{
@@ -10,7 +11,10 @@ use libp2p::{
 };
 
 use super::*;
-use crate::net::direct;
+use crate::net::{
+    direct,
+    unread::{POOL_BYTES, Pool},
+};
 
 const OPTS: DialOpts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
 
@@ -22,8 +26,12 @@ fn address(text: impl AsRef<str>) -> Multiaddr {
     text.as_ref().parse().unwrap()
 }
 
+fn pool() -> Arc<Pool> {
+    Pool::new(POOL_BYTES)
+}
+
 fn dials(ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Resolve {
-    let mut resolve = direct::connections(&Keypair::generate_ed25519(), |inner| inner).unwrap();
+    let mut resolve = direct::connections(&Keypair::generate_ed25519(), &pool(), |inner| inner).unwrap();
     resolve.names = Names::asking(ask);
     resolve
 }
@@ -32,7 +40,7 @@ fn dials(ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Resolve {
 async fn peer() -> (PeerId, u16) {
     let keypair = Keypair::generate_ed25519();
     let id = keypair.public().to_peer_id();
-    let mut transport = direct::connections(&keypair, |inner| inner).unwrap();
+    let mut transport = direct::connections(&keypair, &pool(), |inner| inner).unwrap();
     transport.listen_on(ListenerId::next(), address("/ip4/127.0.0.2/tcp/0")).unwrap();
     let event = poll_fn(|cx| Pin::new(&mut transport).poll(cx)).await;
     let port = crate::addr::socket_of(&event.into_new_address().unwrap()).unwrap().port();

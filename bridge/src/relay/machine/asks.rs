@@ -9,11 +9,11 @@ use libp2p::PeerId;
 use super::{
     Action, Answer, AskId, Limited, Machine, Refusal,
     circuits::{Circuit, Circuits, Stage},
-    places::Place,
     rates::{Allowance, Rates},
     timers::Due,
 };
 use crate::{
+    addr::place::Place,
     event::{Asked, Event, LimitOwner},
     net::circuit::wire::Status,
     path::ConnectionId,

@@ -12,11 +12,13 @@ use std::{
 use ipnet::IpNet;
 use libp2p::PeerId;
 
-use super::{
-    AskId, Limited,
-    places::{Place, Shares},
+use super::{AskId, Limited};
+use crate::{
+    addr::place::{Place, Shares},
+    event::LimitOwner,
+    path::ConnectionId,
+    relay::RelayConfig,
 };
-use crate::{event::LimitOwner, path::ConnectionId, relay::RelayConfig};
 
 /// Circuits that one destination is asked about at once. rust-libp2p's client handles ten.
 pub(super) const ASKED_MAX: usize = 8;

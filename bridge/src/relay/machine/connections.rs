@@ -7,11 +7,13 @@ use std::{
 
 use libp2p::PeerId;
 
-use super::{
-    Limited,
-    places::{Place, Shares},
+use super::Limited;
+use crate::{
+    addr::place::{Place, Shares},
+    event::LimitOwner,
+    path::ConnectionId,
+    relay::RelayConfig,
 };
-use crate::{event::LimitOwner, path::ConnectionId, relay::RelayConfig};
 
 /// For whoever was turned away at the door: most handshakes are over by then.
 const RETRY: Duration = Duration::from_secs(5);

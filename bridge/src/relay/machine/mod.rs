@@ -8,7 +8,6 @@
 mod asks;
 mod circuits;
 mod connections;
-mod places;
 mod rates;
 mod refusals;
 mod reservations;
@@ -35,6 +34,7 @@ use self::{
     watches::Watches,
 };
 use crate::{
+    addr::place::Place,
     event::{Asked, Event, LimitOwner},
     net::circuit::wire::Status,
     path::ConnectionId,
@@ -42,7 +42,7 @@ use crate::{
     word::Word,
 };
 
-pub(super) use self::{circuits::ANSWER_DEADLINE, places::Place};
+pub(super) use self::circuits::ANSWER_DEADLINE;
 
 /// Between the announcement that a relay leaves and the end of its circuits: for several round trips, in
 /// which clients make other circuits. A process that is told to stop has 4.5 s.

@@ -13,10 +13,14 @@ use libp2p::PeerId;
 
 use super::{
     Limited,
-    places::{Place, Shares},
     rates::{Allowance, Rates},
 };
-use crate::{event::LimitOwner, path::ConnectionId, relay::RelayConfig};
+use crate::{
+    addr::place::{Place, Shares},
+    event::LimitOwner,
+    path::ConnectionId,
+    relay::RelayConfig,
+};
 
 /// For whoever finds no place: places come free as peers leave, which nobody can foresee.
 const RETRY: Duration = Duration::from_secs(30);

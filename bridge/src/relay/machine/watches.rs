@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p::PeerId;
 
-use super::{
-    Limited,
-    places::{Place, Shares},
+use super::Limited;
+use crate::{
+    addr::place::{Place, Shares},
+    path::ConnectionId,
+    word::WATCHED_MAX,
 };
-use crate::{path::ConnectionId, word::WATCHED_MAX};
 
 /// Peers that all clients together watch, counted for each client. One costs some hundred bytes.
 const WATCHES_MAX: usize = 65_536;

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 /// The host and the network that an address belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
-    pub(super) host: IpNet,
-    pub(super) network: IpNet,
+    pub(crate) host: IpNet,
+    pub(crate) network: IpNet,
 }
 
 impl Place {
@@ -29,7 +29,7 @@ fn prefix(ip: IpAddr, length: u8) -> IpNet {
 
 /// How many of something each host and each network has, and how many it may have.
 #[derive(Debug)]
-pub(super) struct Shares {
+pub(crate) struct Shares {
     host_max: usize,
     network_max: usize,
     taken: BTreeMap<IpNet, usize>,
@@ -37,7 +37,7 @@ pub(super) struct Shares {
 
 impl Shares {
     /// A network gets twice the share of a host, so that one host never fills it.
-    pub(super) fn new(host_max: usize) -> Self {
+    pub(crate) fn new(host_max: usize) -> Self {
         Self { host_max, network_max: host_max.saturating_mul(2), taken: BTreeMap::new() }
     }
 
@@ -45,7 +45,7 @@ impl Shares {
     ///
     /// # Errors
     /// The limit that it has reached.
-    pub(super) fn fits(&self, place: Place) -> Result<(), usize> {
+    pub(crate) fn fits(&self, place: Place) -> Result<(), usize> {
         let reached = |net: IpNet, max: usize| self.count(net) >= max;
         if reached(place.host, self.host_max) {
             return Err(self.host_max);
@@ -56,13 +56,13 @@ impl Shares {
         Ok(())
     }
 
-    pub(super) fn take(&mut self, place: Place) {
+    pub(crate) fn take(&mut self, place: Place) {
         for net in [place.host, place.network] {
             *self.taken.entry(net).or_default() += 1;
         }
     }
 
-    pub(super) fn give_back(&mut self, place: Place) {
+    pub(crate) fn give_back(&mut self, place: Place) {
         for net in [place.host, place.network] {
             if let Some(count) = self.taken.get_mut(&net) {
                 *count -= 1;
@@ -73,12 +73,12 @@ impl Shares {
         }
     }
 
-    pub(super) fn count(&self, net: IpNet) -> usize {
+    pub(crate) fn count(&self, net: IpNet) -> usize {
         self.taken.get(&net).copied().unwrap_or(0)
     }
 
     #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.taken.is_empty()
     }
 }

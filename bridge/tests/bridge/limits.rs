@@ -1,0 +1,94 @@
+//! Many identities of one address at a node, and others beside them.
+
+use std::collections::HashSet;
+
+use punchline_bridge::{
+    Config, Event, PeerId, Request, Requests,
+    event::{Asked, LimitOwner},
+};
+
+use crate::world::{Node, TCP, config, service, within};
+
+const IPV6: &str = "/ip6/::1/tcp/0";
+
+/// Identities from one address.
+const CROWD: usize = 40;
+
+/// Of 24 connections one address has 12, of 8 streams 4.
+fn limited() -> Config {
+    let mut limited = config(TCP);
+    limited.listen.push(IPV6.parse().unwrap());
+    (limited.limits.connections, limited.limits.streams_of_peers) = (24, 8);
+    limited
+}
+
+/// A node at `listen` that wants a stream to `server` and waits for it.
+async fn asker(server: &Node, listen: &str) -> Node {
+    let node = Node::start(config(listen)).await;
+    let family = if listen == IPV6 { "/ip6" } else { "/ip4" };
+    let mut listening = server.endpoint.listening().iter();
+    let address = listening.find(|address| address.to_string().starts_with(family)).unwrap();
+    node.endpoint.add_addresses(server.id(), vec![address.clone()]).await;
+    let (endpoint, to) = (node.endpoint.clone(), server.id());
+    tokio::spawn(async move { endpoint.open(to, service()).await });
+    node
+}
+
+/// The next request of a peer. Those of others that come first are kept, and keep their places.
+async fn request_of(peer: PeerId, requests: &mut Requests, others: &mut Vec<Request>) -> Request {
+    loop {
+        let request = within("a request", requests.next()).await.unwrap();
+        if request.peer() == peer {
+            return request;
+        }
+        others.push(request);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_of_one_address_reaches_its_limits_and_others_and_familiar_peers_have_room() {
+    let mut server = Node::start(limited()).await;
+    let mut requests = server.endpoint.requests(service()).await.unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        crowd.push(asker(&server, TCP).await);
+    }
+    // Who is asked about is not decided on, and so keeps its place.
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        asked.push(within("a request", requests.next()).await.unwrap());
+    }
+    let (mut live, mut most, mut refused) = (HashSet::new(), 0, (0, 0));
+    within("refusals", async {
+        while refused.0 < CROWD as u64 - 12 || refused.1 == 0 {
+            match server.events.next().await.unwrap() {
+                Event::ConnectionOpened { connection, .. } => drop(live.insert(connection)),
+                Event::ConnectionClosed { connection, .. } => drop(live.remove(&connection)),
+                Event::Refused { what: Asked::Connection, limit, whose, count, .. } => {
+                    assert_eq!((limit, whose), (12, Some(LimitOwner::Address)));
+                    refused.0 += count;
+                }
+                Event::Refused { what: Asked::Stream, limit, whose, count, .. } => {
+                    assert_eq!((limit, whose), (4, Some(LimitOwner::Address)));
+                    refused.1 += count;
+                }
+                _ => {}
+            }
+            most = most.max(live.len());
+        }
+    })
+    .await;
+    assert_eq!(most, 12);
+    let other = asker(&server, IPV6).await;
+    let _waiting = request_of(other.id(), &mut requests, &mut asked).await;
+    // Somebody whom the service would let in comes from the crowded address.
+    let friend = Node::start(config(TCP)).await;
+    server.endpoint.welcome(service(), vec![friend.id()]).await;
+    let address = server.endpoint.listening()[0].clone();
+    friend.endpoint.add_addresses(server.id(), vec![address]).await;
+    let (endpoint, to) = (friend.endpoint.clone(), server.id());
+    let opening = tokio::spawn(async move { endpoint.open(to, service()).await });
+    let request = request_of(friend.id(), &mut requests, &mut asked).await;
+    let _stream = within("its stream", request.accept()).await.unwrap();
+    within("the same", opening).await.unwrap().unwrap();
+}
