@@ -79,6 +79,8 @@ impl Engine {
         let left = matches!(cause, CloseCause::Peer | CloseCause::Reset);
         if !asked && path.is_direct() && left {
             self.departures.closed(peer, id, connection.answered, now);
+        } else {
+            self.departures.unexplained(id);
         }
         if let Some(relay) = path.relay() {
             self.connections.touch(relay, now);

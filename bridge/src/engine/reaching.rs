@@ -92,9 +92,12 @@ impl Engine {
         self.moves.services_of(peer).chain(self.guests.services_of(peer)).next().is_some()
     }
 
-    /// Asks every relay in use to tell when a missing peer is there.
+    /// Asks every relay in use to tell what it knows of missing peers: first of those whose streams have lost their
+    /// path, since these end if the peer's process did, and then of those that a connection is kept to.
     pub(super) fn watch_missing(&mut self) {
-        let mut missing = self.holds.missing();
+        let mut missing: Vec<PeerId> = self.departures.missing().take(WATCHED_MAX).collect();
+        let held = self.holds.missing().into_iter().filter(|held| !missing.contains(held));
+        missing.extend(held.collect::<Vec<_>>());
         missing.truncate(WATCHED_MAX);
         if missing != self.watched {
             self.watched = missing;
