@@ -402,7 +402,8 @@ impl Machine {
         for peer in watched {
             if self.reservations.newest(peer).is_some() {
                 self.say(connection, Word::Present(peer));
-            } else if !self.connections.is_connected(peer) && self.reservations.has_just_left(peer, now) {
+            } else if !self.connections.is_connected(peer) && self.reservations.has_just_left(peer, now)
+            {
                 self.say(connection, Word::Absent { peer, closed: true });
             }
         }
