@@ -16,7 +16,8 @@ pub(crate) enum Word {
     Hold(bool),
     /// A relay ends its circuits within this time: make other ones.
     Leaving { within: Duration },
-    /// To a relay: tell me when one of these peers reserves a place. Replaces what was said before.
+    /// To a relay: tell me when one of these peers reserves a place, and if one has just left. Replaces what was said
+    /// before.
     Watch(Vec<PeerId>),
     /// From a relay: this peer has a place here.
     Present(PeerId),

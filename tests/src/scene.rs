@@ -49,6 +49,8 @@ pub struct Scene {
     /// The `PeerId` of the relay.
     pub relay_id: String,
     transport: Transport,
+    /// Of the second relay, once it runs.
+    second_relay: Option<String>,
     identities: TempDir,
 }
 
@@ -63,13 +65,17 @@ impl Scene {
         let relay_id = peer_id(identities.path().join("relay")).await?;
         let server_id = peer_id(identities.path().join("server")).await?;
         let lab = Lab::build(spec)?;
-        Ok(Self { lab, server_id, relay_id, transport, identities })
+        Ok(Self { lab, server_id, relay_id, transport, second_relay: None, identities })
     }
 
     /// The multiaddr under which the relay is dialled.
     pub fn relay_address(&self) -> String {
-        let (address, suffix) = (self.lab.relay().address(), self.transport.suffix(RELAY_PORT));
-        format!("/ip4/{address}/{suffix}/p2p/{}", self.relay_id)
+        let listening = self.relay_listening(self.transport, RELAY_PORT);
+        format!("{listening}/p2p/{}", self.relay_id)
+    }
+
+    fn relay_listening(&self, transport: Transport, port: u16) -> String {
+        format!("/ip4/{}/{}", self.lab.relay().address(), transport.suffix(port))
     }
 
     /// Starts the relay, and waits until it listens.
@@ -78,28 +84,50 @@ impl Scene {
     ///
     /// If it does not.
     pub async fn start_relay(&self) -> Result<Program> {
-        let mut args = vec!["--identity".to_owned(), self.identity("relay")];
+        self.start_relay_as("relay", RELAY_PORT).await
+    }
+
+    /// Starts a second relay on the same machine, and waits until it listens; returns it and its multiaddr. Nodes that
+    /// are started from then on use it beside the first one, over `transport`.
+    ///
+    /// # Errors
+    ///
+    /// If it does not.
+    pub async fn start_second_relay(&mut self, transport: Transport) -> Result<(Program, String)> {
+        let id = peer_id(self.identities.path().join("second-relay")).await?;
+        let relay = self.start_relay_as("second-relay", SECOND_RELAY_PORT).await?;
+        let listening = self.relay_listening(transport, SECOND_RELAY_PORT);
+        let address = format!("{listening}/p2p/{id}");
+        self.second_relay = Some(address.clone());
+        Ok((relay, address))
+    }
+
+    async fn start_relay_as(&self, identity: &str, port: u16) -> Result<Program> {
+        let mut args = vec!["--identity".to_owned(), self.identity(identity)];
         for transport in [Transport::Tcp, Transport::Quic] {
-            let address =
-                format!("/ip4/{}/{}", self.lab.relay().address(), transport.suffix(RELAY_PORT));
+            let address = self.relay_listening(transport, port);
             args.extend(["--listen", &address, "--external", &address].map(str::to_owned));
         }
         let relay = Program::spawn(self.lab.relay(), "relay", args)?;
-        let own = self.transport.suffix(RELAY_PORT);
+        let own = self.transport.suffix(port);
         let listens =
             |event: &Event| event.text("address").is_some_and(|address| address.contains(&own));
         relay.wait_for("listening", listens, START_DEADLINE).await?;
         Ok(relay)
     }
 
-    /// Starts the server, and waits until it holds a reservation.
+    /// Starts the server, and waits until it holds a reservation at each relay.
     ///
     /// # Errors
     ///
     /// If it does not.
     pub async fn start_server(&self) -> Result<Program> {
         let server = self.start_node(self.lab.host(0), "server", &[])?;
-        server.wait_for("reservation_held", |_| true, START_DEADLINE).await?;
+        for address in [Some(&self.relay_address()), self.second_relay.as_ref()].into_iter().flatten() {
+            let there =
+                |event: &Event| event.text("relay").is_some_and(|relay| address.ends_with(relay));
+            server.wait_for("reservation_held", there, START_DEADLINE).await?;
+        }
         Ok(server)
     }
 
@@ -127,6 +155,7 @@ impl Scene {
         let launch = Launch::punchline(host, subcommand)?
             .args(["--identity", &self.identity(subcommand), "--network", NETWORK])
             .args(["--listen", &listen, "--relay", &self.relay_address()])
+            .args(self.second_relay.iter().flat_map(|address| ["--relay", address]))
             .args(args);
         let launch = match std::env::var_os("JOURNALS") {
             // For bridge/src/engine/tests/journals.
@@ -266,4 +295,5 @@ async fn peer_id(file: PathBuf) -> Result<String> {
 pub const START_DEADLINE: Duration = Duration::from_secs(20);
 
 const RELAY_PORT: u16 = 4001;
+const SECOND_RELAY_PORT: u16 = 4002;
 const NETWORK: &str = "simnet";

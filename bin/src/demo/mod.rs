@@ -9,7 +9,7 @@
 //!
 //! The direct connection is closed, not made silent: on one machine there is no router to switch off, and
 //! a forwarder between the two would make the direct path one that a third process is in. What happens when
-//! a path goes silent is proven on real NATs (`tests/tests/moves.rs`).
+//! a path goes silent is proven on real NATs (`tests/tests/moves`).
 
 mod claims;
 mod show;

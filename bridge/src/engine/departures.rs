@@ -8,12 +8,13 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     time::{Duration, Instant},
 };
 
 use libp2p::PeerId;
 
-use super::liveness::FRESH;
+use super::{guests, liveness::FRESH};
 use crate::{path::ConnectionId, stream::StreamKey};
 
 /// Connections that peers ended, and peers that relays say left; more at once are a network that goes, not processes.
@@ -32,7 +33,7 @@ struct Told {
 #[derive(Clone, Copy, Debug)]
 struct Lost {
     connection: ConnectionId,
-    /// It fell silent, or its relay ended it: that alone says nothing about the peer.
+    /// It fell silent, or its relay ended it: that alone says nothing about the peer, and a relay may know more.
     unexplained: bool,
 }
 
@@ -64,6 +65,20 @@ impl Departures {
         if let Some(told) = self.told.get_mut(&key.peer) {
             told.until = Some(now + self.grace);
         }
+    }
+
+    /// The connection ended, and not because the peer's system ended it: its streams may have learnt of that before.
+    pub(crate) fn unexplained(&mut self, connection: ConnectionId) {
+        for lost in self.lost.values_mut().filter(|lost| lost.connection == connection) {
+            lost.unexplained = true;
+        }
+    }
+
+    /// The peers of streams without a path, each once: relays may know what became of them.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = PeerId> {
+        let first_after = |bound| Some(self.lost.range((bound, Bound::Unbounded)).next()?.0.peer);
+        let next = move |peer: &PeerId| first_after(Bound::Excluded(*guests::of(*peer).end()));
+        std::iter::successors(first_after(Bound::Unbounded), next)
     }
 
     /// A stream has a path again, or has ended.
@@ -169,6 +184,29 @@ mod tests {
         departures.connected(key.peer, now + GRACE / 2);
         assert_eq!(departures.take_due(now + GRACE), []);
         assert_eq!(departures.take_due(now + GRACE / 2 + GRACE), [key]);
+    }
+
+    #[test]
+    fn a_connection_that_fell_silent_explains_nothing_though_its_stream_saw_it_fail() {
+        let (mut departures, key, connection, now) = world();
+        departures.detached(key, connection, false, now);
+        departures.unexplained(connection);
+        departures.told(key.peer, now);
+        assert_eq!(departures.take_due(now + GRACE), [key]);
+    }
+
+    #[test]
+    fn each_peer_of_streams_without_a_path_is_missing_once() {
+        let (mut departures, key, connection, now) = world();
+        let another = StreamKey { peer: PeerId::random(), ..key };
+        for key in [key, StreamKey { stream: StreamId::from_bytes([0xff; 16]), ..key }, another] {
+            departures.detached(key, connection, true, now);
+        }
+        let mut peers = vec![key.peer, another.peer];
+        peers.sort();
+        assert_eq!(departures.missing().collect::<Vec<_>>(), peers);
+        departures.settled(another);
+        assert_eq!(departures.missing().collect::<Vec<_>>(), [key.peer]);
     }
 
     #[test]

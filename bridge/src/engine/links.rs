@@ -79,6 +79,8 @@ impl Engine {
         let left = matches!(cause, CloseCause::Peer | CloseCause::Reset);
         if !asked && path.is_direct() && left {
             self.departures.closed(peer, id, connection.answered, now);
+        } else {
+            self.departures.unexplained(id);
         }
         if let Some(relay) = path.relay() {
             self.connections.touch(relay, now);
@@ -129,10 +131,7 @@ impl Engine {
     }
 
     pub(super) fn relay_ready(&mut self, relay: PeerId, now: Instant) {
-        let link = self.relays.all_ready().into_iter().find(|(peer, _)| *peer == relay);
-        if let Some((_, connection)) = link.filter(|_| !self.watched.is_empty()) {
-            self.say_watch(relay, connection);
-        }
+        self.watchers_changed = true;
         for (peer, address) in self.dials.take_awaiting(relay) {
             self.take(peer, Way::Circuit(address), now);
         }
@@ -184,6 +183,8 @@ impl Engine {
             let limit = self.config.limits.relays as u64;
             self.refused(Some(relay.peer()), Asked::Relay, limit);
         }
+        // One that was only used may now be asked about anybody.
+        self.watchers_changed = true;
     }
 
     /// Said at the first failure and then ever more rarely: at the 2nd, 4th, 8th and so on.

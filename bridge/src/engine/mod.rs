@@ -102,8 +102,10 @@ pub(crate) struct Engine {
     stream_places: StreamPlaces,
     departures: Departures,
     holds: Holds,
-    /// The missing peers that relays were asked to tell of.
+    /// The missing peers that relays are asked to tell of.
     watched: Vec<PeerId>,
+    /// Another relay may be asked about one of them, or one no longer.
+    watchers_changed: bool,
     /// When a shutdown no longer waits: for the streams to tell their peers, and for the connections to close.
     stopping: Option<Stopping>,
     stopped: bool,
@@ -144,6 +146,7 @@ impl Engine {
             departures: Departures::new(config.deadlines.absence),
             holds: Holds::new(limits.holds, config.deadlines.hold_backoff, config.deadlines.hold_pace),
             watched: Vec::new(),
+            watchers_changed: false,
             stopping: None,
             stopped: false,
             next_dial: 0,

@@ -95,22 +95,26 @@ impl Engine {
         self.moves.services_of(peer).chain(self.guests.services_of(peer)).next().is_some()
     }
 
-    /// Asks every relay in use to tell when a missing peer is there.
+    /// Asks every relay in use to tell what it knows of missing peers: first of those whose streams have lost their
+    /// path, since these end if the peer's process did, and then of those that a connection is kept to.
     pub(super) fn watch_missing(&mut self) {
-        let mut missing = self.holds.missing();
+        let mut missing: Vec<PeerId> = self.departures.missing().take(WATCHED_MAX).collect();
+        let held = self.holds.missing().into_iter().filter(|held| !missing.contains(held));
+        missing.extend(held.collect::<Vec<_>>());
         missing.truncate(WATCHED_MAX);
-        if missing != self.watched {
-            self.watched = missing;
-            for (relay, connection) in self.relays.all_ready() {
-                self.say_watch(relay, connection);
+        let changed = std::mem::take(&mut self.watchers_changed);
+        if missing == self.watched && !changed {
+            return;
+        }
+        self.watched = missing;
+        for (relay, connection) in self.relays.all_ready() {
+            let may_know = |peer: &PeerId| self.may_know_of(relay, *peer);
+            let peers: Vec<PeerId> = self.watched.iter().copied().filter(may_know).collect();
+            if self.relays.is_news(relay, &peers) {
+                let word = Word::Watch(peers);
+                self.actions.push_back(Action::Say { peer: relay, connection, word });
             }
         }
-    }
-
-    pub(super) fn say_watch(&mut self, relay: PeerId, connection: ConnectionId) {
-        let may_know = |peer: &PeerId| self.may_know_of(relay, *peer);
-        let word = Word::Watch(self.watched.iter().copied().filter(may_know).collect());
-        self.actions.push_back(Action::Say { peer: relay, connection, word });
     }
 
     fn missed(&mut self, peer: PeerId, reason: String, now: Instant) {
@@ -161,6 +165,8 @@ impl Engine {
             };
             holds.contains(other) || streams() || opens.is_wanted(other)
         };
+        // A relay that is said to lead to a missing peer is asked about it, and one that no longer does is not.
+        self.watchers_changed |= self.watched.contains(&peer);
         if !self.dials.learn(peer, addresses, source, kept, now) {
             let limit = self.config.limits.known_peers as u64;
             self.refused(Some(peer), Asked::KnownPeer, limit);

@@ -63,6 +63,8 @@ struct Relay {
     clock_said: Option<i64>,
     /// When its last word that it leaves was followed.
     left: Option<Instant>,
+    /// The missing peers that it was asked about over this link.
+    asked_about: Vec<PeerId>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -113,6 +115,7 @@ impl Relays {
             reserve: false,
             clock_said: None,
             left: None,
+            asked_about: Vec::new(),
         });
         if !relay.addresses.contains(address) && relay.addresses.len() < self.addresses_max {
             relay.addresses.push(address.clone());
@@ -147,6 +150,16 @@ impl Relays {
     /// The link to a relay, if circuits may be dialled over it.
     pub(crate) fn link(&self, peer: PeerId) -> Option<ConnectionId> {
         self.all.get(&peer)?.ready()
+    }
+
+    /// Whether a relay is to be told that these peers are missing: it was last told of others. It is told then.
+    pub(crate) fn is_news(&mut self, relay: PeerId, missing: &[PeerId]) -> bool {
+        let Some(relay) = self.all.get_mut(&relay) else { return false };
+        let news = relay.asked_about != missing;
+        if news {
+            missing.clone_into(&mut relay.asked_about);
+        }
+        news
     }
 
     /// Whether the link must stay up although nothing runs over it.
@@ -204,6 +217,7 @@ impl Relays {
         if wanted {
             let deadline = now + self.deadlines.identify;
             relay.link = Link::Identifying { connection, deadline };
+            relay.asked_about.clear();
         }
         wanted
     }

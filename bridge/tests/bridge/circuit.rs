@@ -14,10 +14,11 @@ use punchline_bridge::{
 };
 
 use crate::{
-    handmade::{
-        CONNECT, HandMade, Hop, Limit, MALFORMED_MESSAGE, NO_RESERVATION, OK, RESERVATION_REFUSED,
-        RESERVE, RESOURCE_LIMIT_EXCEEDED, Refusal, Stop, read, splice, status, write,
+    circuit_wire::{
+        CONNECT, Hop, Limit, MALFORMED_MESSAGE, NO_RESERVATION, OK, RESERVATION_REFUSED, RESERVE,
+        RESOURCE_LIMIT_EXCEEDED, Refusal, Stop, read, status, write_bytes,
     },
+    handmade::{HandMade, splice},
     open::only_reason,
     world::{
         Node, RelayNode, TCP, circuit_opened, config, exchange, relay_config, service,
@@ -348,7 +349,7 @@ async fn an_offer_without_sense_is_answered_so_and_the_next_one_is_taken() {
     relay.grant().await;
     server.held().await;
     let mut io = relay.stop(server.id()).await;
-    write(&mut io, &[0xff, 0xff, 0xff]).await;
+    write_bytes(&mut io, &[3, 0xff, 0xff, 0xff]).await.unwrap();
     let answer: Stop = within("an answer", read(&mut io)).await.unwrap();
     assert_eq!(answer.status, Some(MALFORMED_MESSAGE));
     let (answer, _) = relay.bring(server.id(), PeerId::random(), None).await;
@@ -373,7 +374,7 @@ async fn offers_that_say_nothing_are_bounded_in_number_and_time() {
     }
     // Each ends without an answer: those beyond the limit at once, the others at their deadline.
     let ends = join_all(offers.iter_mut().map(|io| async {
-        assert!(read::<Stop>(io).await.is_none());
+        assert!(read::<Stop>(io).await.is_err());
         began.elapsed()
     }));
     let ends = within("the end of every offer", ends).await;

@@ -8,6 +8,7 @@
 mod attacker;
 mod candidates;
 mod circuit;
+mod circuit_wire;
 mod handmade;
 mod hello;
 mod layering;

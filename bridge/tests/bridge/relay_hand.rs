@@ -15,84 +15,12 @@ use prost::Message;
 use punchline_bridge::relay::{External, RelayConfig};
 use tokio::sync::watch;
 
-use crate::world::{RelayNode, relay_config, within};
+use crate::{
+    circuit_wire::{HOP, Hop, OK, STOP, STOP_CONNECT, STOP_STATUS, Stop, connect, read, write},
+    world::{RelayNode, relay_config, within},
+};
 
-const HOP: StreamProtocol = StreamProtocol::new("/libp2p/circuit/relay/0.2.0/hop");
-const STOP: StreamProtocol = StreamProtocol::new("/libp2p/circuit/relay/0.2.0/stop");
 const CONTROL: StreamProtocol = StreamProtocol::new("/punchline/control/1");
-
-pub(crate) const OK: i32 = 100;
-pub(crate) const LIMIT_EXCEEDED: i32 = 201;
-pub(crate) const CONNECTION_FAILED: i32 = 203;
-pub(crate) const NO_RESERVATION: i32 = 204;
-
-/// Whose limit it was.
-pub(crate) const RELAY: i32 = 1;
-pub(crate) const ADDRESS: i32 = 2;
-pub(crate) const PEER: i32 = 3;
-
-/// What is said on a hop substream, as far as the tests look at it.
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct HopMessage {
-    #[prost(int32, required, tag = "1")]
-    pub(crate) kind: i32,
-    #[prost(message, optional, tag = "2")]
-    pub(crate) peer: Option<PeerMessage>,
-    #[prost(message, optional, tag = "3")]
-    pub(crate) reservation: Option<ReservationMessage>,
-    #[prost(message, optional, tag = "4")]
-    pub(crate) limit: Option<LimitMessage>,
-    #[prost(int32, optional, tag = "5")]
-    pub(crate) status: Option<i32>,
-    #[prost(message, optional, tag = "1000")]
-    pub(crate) refusal: Option<RefusalMessage>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct PeerMessage {
-    #[prost(bytes = "vec", required, tag = "1")]
-    pub(crate) id: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct ReservationMessage {
-    #[prost(uint64, required, tag = "1")]
-    pub(crate) expire: u64,
-    #[prost(bytes = "vec", repeated, tag = "2")]
-    pub(crate) addrs: Vec<Vec<u8>>,
-    #[prost(uint64, optional, tag = "1000")]
-    pub(crate) seconds: Option<u64>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub(crate) struct LimitMessage {
-    #[prost(uint32, optional, tag = "1")]
-    pub(crate) duration: Option<u32>,
-    #[prost(uint64, optional, tag = "2")]
-    pub(crate) data: Option<u64>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub(crate) struct RefusalMessage {
-    #[prost(int32, tag = "1")]
-    pub(crate) owner: i32,
-    #[prost(uint64, tag = "2")]
-    pub(crate) limit: u64,
-    #[prost(uint64, tag = "3")]
-    pub(crate) retry_after_ms: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StopMessage {
-    #[prost(int32, required, tag = "1")]
-    kind: i32,
-    #[prost(message, optional, tag = "2")]
-    peer: Option<PeerMessage>,
-    #[prost(message, optional, tag = "3")]
-    limit: Option<LimitMessage>,
-    #[prost(int32, optional, tag = "4")]
-    status: Option<i32>,
-}
 
 /// One word of the control protocol.
 #[derive(Clone, PartialEq, Message)]
@@ -119,27 +47,6 @@ pub(crate) struct AbsenceMessage {
     pub(crate) id: Vec<u8>,
     #[prost(bool, required, tag = "2")]
     pub(crate) closed: bool,
-}
-
-async fn write(io: &mut Stream, message: &impl Message) -> std::io::Result<()> {
-    io.write_all(&message.encode_length_delimited_to_vec()).await?;
-    io.flush().await
-}
-
-async fn read<M: Message + Default>(io: &mut Stream) -> std::io::Result<M> {
-    let (mut length, mut shift) = (0, 0);
-    loop {
-        let mut byte = [0];
-        io.read_exact(&mut byte).await?;
-        length |= usize::from(byte[0] & 0x7f) << shift;
-        shift += 7;
-        if byte[0] & 0x80 == 0 {
-            break;
-        }
-    }
-    let mut bytes = vec![0; length];
-    io.read_exact(&mut bytes).await?;
-    Ok(M::decode(bytes.as_slice()).unwrap())
 }
 
 #[derive(NetworkBehaviour)]
@@ -206,10 +113,7 @@ impl Hand {
         Self { id, relay, control, connected, control_substreams, swarm }
     }
 
-    pub(crate) async fn try_ask(
-        &mut self,
-        message: &HopMessage,
-    ) -> std::io::Result<(HopMessage, Stream)> {
+    pub(crate) async fn try_ask(&mut self, message: &Hop) -> std::io::Result<(Hop, Stream)> {
         self.connected.wait_for(|connected| *connected).await.map_err(std::io::Error::other)?;
         let opened = self.control.open_stream(self.relay, HOP).await;
         let mut io = opened.map_err(std::io::Error::other)?;
@@ -217,11 +121,11 @@ impl Hand {
         Ok((read(&mut io).await?, io))
     }
 
-    pub(crate) async fn reserve(&mut self) -> HopMessage {
-        within("an answer", self.try_ask(&HopMessage::default())).await.unwrap().0
+    pub(crate) async fn reserve(&mut self) -> Hop {
+        within("an answer", self.try_ask(&Hop::default())).await.unwrap().0
     }
 
-    pub(crate) async fn connect(&mut self, destination: PeerId) -> (HopMessage, Stream) {
+    pub(crate) async fn connect(&mut self, destination: PeerId) -> (Hop, Stream) {
         within("an answer", self.try_ask(&connect(destination))).await.unwrap()
     }
 
@@ -261,11 +165,6 @@ impl Hand {
     }
 }
 
-pub(crate) fn connect(destination: PeerId) -> HopMessage {
-    let peer = Some(PeerMessage { id: destination.to_bytes() });
-    HopMessage { kind: 1, peer, ..HopMessage::default() }
-}
-
 /// The next word.
 pub(crate) async fn heard(ear: &mut Stream) -> Sentence {
     within("a word", read(ear)).await.unwrap()
@@ -273,9 +172,9 @@ pub(crate) async fn heard(ear: &mut Stream) -> Sentence {
 
 /// Takes a circuit.
 pub(crate) async fn accept(io: &mut Stream) -> std::io::Result<()> {
-    let asked: StopMessage = read(io).await?;
-    assert_eq!(asked.kind, 0, "{asked:?}");
-    write(io, &StopMessage { kind: 1, status: Some(OK), ..StopMessage::default() }).await
+    let asked: Stop = read(io).await?;
+    assert_eq!(asked.kind, STOP_CONNECT, "{asked:?}");
+    write(io, &Stop { kind: STOP_STATUS, status: Some(OK), ..Stop::default() }).await
 }
 
 /// Settings for a relay that is reachable from its start, over both families.

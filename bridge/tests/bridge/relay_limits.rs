@@ -15,10 +15,11 @@ use punchline_bridge::{
 };
 
 use crate::{
-    relay_hand::{
-        ADDRESS, CONNECTION_FAILED, Hand, LIMIT_EXCEEDED, LimitMessage, NO_RESERVATION, OK, PEER, RELAY,
-        accept, connect, over, reachable, with_an_echo,
+    circuit_wire::{
+        ADDRESS, CONNECTION_FAILED, Hop, Limit, NO_RESERVATION, OK, PEER, RELAY,
+        RESOURCE_LIMIT_EXCEEDED, connect,
     },
+    relay_hand::{Hand, accept, over, reachable, with_an_echo},
     world::{Node, RelayNode, TCP, config, exchange, relay_config, until, within},
 };
 
@@ -59,7 +60,7 @@ async fn a_reservation_says_how_long_it_lasts_and_what_a_circuit_may_carry() {
     let answer = Hand::new(&relay).reserve().await;
     let reservation = answer.reservation.unwrap();
     assert_eq!((answer.status, reservation.seconds), (Some(OK), Some(1000)));
-    assert_eq!(answer.limit, Some(LimitMessage { duration: Some(77), data: Some(123_456) }));
+    assert_eq!(answer.limit, Some(Limit { duration: Some(77), data: Some(123_456) }));
     assert_eq!(reservation.addrs.len(), 1);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     assert!((now + 990..=now + 1000).contains(&reservation.expire));
@@ -91,7 +92,7 @@ async fn whoever_is_refused_is_told_whose_limit_it_was_and_when_to_come_again() 
     let ipv6 = || Hand::at(relay.relay.peer_id(), over(&relay, "/ip6"));
     let mut hands = [(); 4].map(|()| Hand::new(&relay));
     let mut far = [(); 2].map(|()| ipv6());
-    let told = |answer: crate::relay_hand::HopMessage| {
+    let told = |answer: Hop| {
         let refusal = answer.refusal.unwrap();
         assert!(refusal.retry_after_ms > 0, "{refusal:?}");
         (answer.status, refusal.owner, refusal.limit)
@@ -100,11 +101,11 @@ async fn whoever_is_refused_is_told_whose_limit_it_was_and_when_to_come_again() 
     for hand in &mut hands[..2] {
         assert_eq!(hand.reserve().await.status, Some(OK));
     }
-    assert_eq!(told(hands[2].reserve().await), (Some(LIMIT_EXCEEDED), ADDRESS, 2));
-    assert_eq!(told(far[0].reserve().await), (Some(LIMIT_EXCEEDED), RELAY, 3));
+    assert_eq!(told(hands[2].reserve().await), (Some(RESOURCE_LIMIT_EXCEEDED), ADDRESS, 2));
+    assert_eq!(told(far[0].reserve().await), (Some(RESOURCE_LIMIT_EXCEEDED), RELAY, 3));
     // Who has one keeps it, until it asks too often.
     assert_eq!(hands[0].reserve().await.status, Some(OK));
-    assert_eq!(told(hands[0].reserve().await), (Some(LIMIT_EXCEEDED), PEER, 2));
+    assert_eq!(told(hands[0].reserve().await), (Some(RESOURCE_LIMIT_EXCEEDED), PEER, 2));
     // Circuits, likewise.
     let mut open = Vec::new();
     for hand in &mut hands[..2] {
@@ -112,12 +113,12 @@ async fn whoever_is_refused_is_told_whose_limit_it_was_and_when_to_come_again() 
         assert_eq!(answer.status, Some(OK));
         open.push(io);
     }
-    assert_eq!(told(hands[0].connect(echo.id).await.0), (Some(LIMIT_EXCEEDED), PEER, 1));
-    assert_eq!(told(hands[3].connect(echo.id).await.0), (Some(LIMIT_EXCEEDED), ADDRESS, 2));
+    assert_eq!(told(hands[0].connect(echo.id).await.0), (Some(RESOURCE_LIMIT_EXCEEDED), PEER, 1));
+    assert_eq!(told(hands[3].connect(echo.id).await.0), (Some(RESOURCE_LIMIT_EXCEEDED), ADDRESS, 2));
     let (answer, io) = far[0].connect(echo.id).await;
     assert_eq!(answer.status, Some(OK));
     open.push(io);
-    assert_eq!(told(far[1].connect(echo.id).await.0), (Some(LIMIT_EXCEEDED), RELAY, 3));
+    assert_eq!(told(far[1].connect(echo.id).await.0), (Some(RESOURCE_LIMIT_EXCEEDED), RELAY, 3));
     let absent = hands[3].connect(PeerId::random()).await.0;
     assert_eq!((absent.status, absent.refusal), (Some(NO_RESERVATION), None));
 }
@@ -200,7 +201,10 @@ async fn circuits_that_are_stuck_at_one_destination_do_not_stop_others_and_their
     }
     assert!(!waiting.is_finished());
     let told = within("the answers", waiting).await.unwrap();
-    assert!(told.iter().all(|status| [CONNECTION_FAILED, LIMIT_EXCEEDED].contains(status)), "{told:?}");
+    assert!(
+        told.iter().all(|status| [CONNECTION_FAILED, RESOURCE_LIMIT_EXCEEDED].contains(status)),
+        "{told:?}"
+    );
     // It comes to itself.
     drop(held);
     tokio::spawn(async move {
@@ -253,7 +257,7 @@ async fn a_circuit_that_never_pauses_lives_exactly_as_long_as_was_announced() {
     let mut client = Hand::new(&relay);
     let (answer, io) = client.connect(echo.id).await;
     let started = Instant::now();
-    assert_eq!(answer.limit, Some(LimitMessage { duration: Some(2), data: None }));
+    assert_eq!(answer.limit, Some(Limit { duration: Some(2), data: None }));
     let (mut read, mut write) = io.split();
     let sending = async { while write.write_all(&[7; 65_536]).await.is_ok() {} };
     let receiving = async {

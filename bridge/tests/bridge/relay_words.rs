@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use futures::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    relay_hand::{AbsenceMessage, Hand, OK, PeersMessage, Sentence, heard, reachable, with_an_echo},
+    circuit_wire::OK,
+    relay_hand::{AbsenceMessage, Hand, PeersMessage, Sentence, heard, reachable, with_an_echo},
     world::{RelayNode, within},
 };
 

@@ -10,7 +10,7 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use futures::io::{AsyncRead, AsyncWrite};
 
-use super::gate::Gate;
+use super::{gate::Gate, read::READS_MAX};
 use crate::{
     frame::{Decoder, data_head},
     machine::{LegEnd, LegId, Transmit},
@@ -27,6 +27,9 @@ const BLOCK_BYTES: usize = 16 << 10;
 
 /// How often at most it is noted for the other streams of a route that something was heard.
 const PULSE: Duration = Duration::from_millis(1);
+
+/// One read of what nobody hears any more.
+const UNHEARD_BYTES: usize = 4 << 10;
 
 /// For a leg that was left to take its last frames. What it does not take by then, another leg has.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
@@ -219,13 +222,27 @@ impl<R: Route> LegIo<R> {
         self.out.len() - self.written
     }
 
-    /// Whether a leg that was left has nothing more to do.
+    /// Whether a leg that was left has nothing more to do. That a pipe took the last frames does not mean that they
+    /// leave before the connection under it is closed; that the other end has closed its direction shows that they
+    /// have come. What it still says there is not heard, and the deadline holds for it too.
     pub(super) fn poll_left(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(deadline) = self.leaving else { return false };
         if deadline <= now || self.poll_write(cx, false).is_err() {
             return true;
         }
         let all = self.unwritten() == 0 && self.image.is_empty();
-        all && Pin::new(&mut self.io).poll_close(cx).is_ready()
+        if !all || Pin::new(&mut self.io).poll_close(cx).is_pending() {
+            return false;
+        }
+        let mut unheard = [0; UNHEARD_BYTES];
+        for _ in 0..READS_MAX {
+            match Pin::new(&mut self.io).poll_read(cx, &mut unheard) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return true,
+            }
+        }
+        cx.waker().wake_by_ref();
+        false
     }
 }

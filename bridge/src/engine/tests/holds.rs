@@ -271,10 +271,64 @@ fn a_relay_that_only_leads_to_another_peer_is_not_told_whom_we_miss_and_is_not_h
     let (_, actions) = world.open(peer(2));
     let [(to_relay, ..)] = dials(&actions)[..] else { panic!("{actions:?}") };
     let (named, _) = world.dialled(relay(8).peer(), to_relay);
-    let told = said(&world.identified(named));
-    assert_eq!(told, [(named, Word::Watch(Vec::new()))], "it learns nothing of peer 1");
+    assert_eq!(said(&world.identified(named)), [], "it learns nothing of peer 1");
     let lie = Input::Heard { connection: named, word: Word::Present(peer(1)) };
     assert_eq!(dials(&world.tell(lie)), []);
+}
+
+/// A held peer that is missing, and a relay in use which was not asked about it.
+fn missing_elsewhere() -> (World, ConnectionId) {
+    let mut world = World::new();
+    world.tell(Input::Hold { peer: peer(1) });
+    world.learn(peer(2), &[relay(8).circuit_to(peer(2))]);
+    let (_, actions) = world.open(peer(2));
+    let (link, _) = world.dialled(relay(8).peer(), dials(&actions)[0].0);
+    assert_eq!(said(&world.identified(link)), []);
+    (world, link)
+}
+
+#[test]
+fn a_relay_that_an_address_of_a_missing_peer_is_learnt_to_lead_through_is_asked_at_once_and_once() {
+    for by_peer in [true, false] {
+        let (mut world, link) = missing_elsewhere();
+        let addresses = vec![direct(1), relay(8).circuit_to(peer(1)), relay(7).circuit_to(peer(1))];
+        let learnt = if by_peer {
+            Input::Hear { peer: peer(1), addresses }
+        } else {
+            Input::Learn { peer: peer(1), addresses }
+        };
+        assert_eq!(said(&world.tell(learnt.clone())), [(link, Word::Watch(vec![peer(1)]))]);
+        assert_eq!(said(&world.tell(learnt)), []);
+        world.tell(Input::Heard { connection: link, word: Word::Present(peer(1)) });
+        assert_eq!(closes(&world.pass(HOUR)), [], "the link is kept to hear the answer");
+    }
+}
+
+#[test]
+fn a_relay_that_no_address_of_a_missing_peer_leads_through_any_more_is_told_to_forget_it() {
+    let (mut world, link) = missing_elsewhere();
+    world.tell(Input::Hear { peer: peer(1), addresses: vec![relay(8).circuit_to(peer(1))] });
+    world.pass(S);
+    let room = u8::try_from(Config::default().limits.addresses_per_peer).unwrap();
+    let addresses = (0..room).map(direct).collect();
+    let forget = [(link, Word::Watch(Vec::new()))];
+    assert_eq!(said(&world.tell(Input::Hear { peer: peer(1), addresses })), forget);
+}
+
+#[test]
+fn a_relay_in_use_that_the_operator_chooses_is_asked_about_missing_peers_at_once() {
+    let (mut world, link) = missing_elsewhere();
+    let actions = world.tell(Input::Reserve { relay: relay(8) });
+    assert_eq!(said(&actions), [(link, Word::Watch(vec![peer(1)]))]);
+}
+
+#[test]
+fn a_new_link_to_a_relay_is_asked_anew() {
+    let (mut world, link) = missing_elsewhere();
+    world.tell(Input::Reserve { relay: relay(8) });
+    let actions = world.closed(link);
+    let (link, _) = world.dialled(relay(8).peer(), dials(&actions)[0].0);
+    assert_eq!(said(&world.identified(link)), [(link, Word::Watch(vec![peer(1)]))]);
 }
 
 #[test]

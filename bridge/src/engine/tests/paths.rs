@@ -138,6 +138,43 @@ fn a_relay_that_says_the_peers_process_ended_is_believed_where_nothing_else_is_k
 }
 
 #[test]
+fn a_stream_whose_direct_path_fell_silent_ends_when_its_relay_knows_that_the_peer_has_left() {
+    for (ours, closed) in [(true, true), (true, false), (false, true)] {
+        let mut world = World::new();
+        let link = world.reserved(&relay(9));
+        let direct = world.connected(peer(1), Path::Direct, Transport::Quic);
+        if ours {
+            world.stream_on(direct, peer(1));
+        } else {
+            world.accept(InboundId(7), direct, key().stream);
+        }
+        // As over QUIC: the stream sees its connection fail before the engine learns that nobody answered there.
+        let lost = Input::StreamDetached { key: key(), connection: Some(direct), silent: false };
+        let asked = said(&world.tell(lost));
+        assert_eq!(asked, [(link, Word::Watch(vec![peer(1)]))]);
+        let cause = CloseCause::Network { cause: "timed out".to_owned() };
+        world.tell(Input::ConnectionClosed { connection: direct, cause });
+        let word = Word::Absent { peer: peer(1), closed };
+        world.tell(Input::Heard { connection: link, word });
+        let ended = world.pass(1500 * MS).contains(&Action::Forsake { key: key() });
+        assert_eq!(ended, closed, "a link that fell silent as well says nothing");
+        world.tell(Input::StreamClosed { key: key() });
+        assert!(world.engine.watched.is_empty());
+    }
+}
+
+#[test]
+fn a_stream_that_has_a_path_does_not_end_by_what_a_relay_says() {
+    let mut world = World::new();
+    let link = world.reserved(&relay(9));
+    let direct = world.connected(peer(1), Path::Direct, Transport::Quic);
+    world.stream_on(direct, peer(1));
+    let word = Word::Absent { peer: peer(1), closed: true };
+    world.tell(Input::Heard { connection: link, word });
+    assert!(!world.pass(60 * S).contains(&Action::Forsake { key: key() }));
+}
+
+#[test]
 fn a_way_that_comes_up_and_carries_nothing_gives_the_other_transport_its_turn() {
     let mut world = World::new();
     world.learn(peer(1), &[direct(1)]);

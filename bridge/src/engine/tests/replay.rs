@@ -236,7 +236,8 @@ async fn an_engine_that_is_told_what_a_node_was_told_does_what_the_node_did() {
     server.shutdown().await;
     for name in ["server", "client"] {
         let journal = Journal::read(&path(name));
-        assert!(journal.lines.len() > 10, "{name}");
+        // From listening to the shutdown. A ping may come or not, and the leg may outlast its connection.
+        assert!(journal.lines.len() > 5, "{name}");
         let mut replay = Replay::new(&journal);
         for line in &journal.lines {
             let so_far = |sums: &[Sum], said: Sum| sums.get(said.count as usize) == Some(&said);

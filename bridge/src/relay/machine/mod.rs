@@ -347,6 +347,9 @@ impl Machine {
             concerned.extend(self.watches.of(peer));
         }
         self.reservation_over(connection, now);
+        if gone && closed {
+            self.reservations.left(peer, now);
+        }
         self.watches.end(connection);
         for ask in self.circuits.at(connection) {
             if let Some(other) = self.lost_an_end(ask, connection, now) {
@@ -399,6 +402,9 @@ impl Machine {
         for peer in watched {
             if self.reservations.newest(peer).is_some() {
                 self.say(connection, Word::Present(peer));
+            } else if !self.connections.is_connected(peer) && self.reservations.has_just_left(peer, now)
+            {
+                self.say(connection, Word::Absent { peer, closed: true });
             }
         }
         if let Some(limited) = unpaid {

@@ -30,6 +30,10 @@ const RETRY: Duration = Duration::from_secs(30);
 /// a minute.
 const TAKEOVERS: Allowance = Allowance { burst: 4, interval: Duration::from_secs(60) };
 
+/// That a peer has left is told to who asks so long after: over QUIC the other ends of its connections notice after
+/// 2.4 s, and may have to dial the relay then.
+const JUST: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 struct Held {
     peer: PeerId,
@@ -45,6 +49,8 @@ struct Kept {
     place: Place,
     until: Instant,
     held: Duration,
+    /// When the peer's system ended its last connection, if it did.
+    left: Option<Instant>,
 }
 
 /// What became of a place whose holder has gone.
@@ -201,9 +207,22 @@ impl Reservations {
             return None;
         }
         self.shares.take(held.place);
-        let kept = Kept { place: held.place, until: now + keep, held: held_for };
+        let kept = Kept { place: held.place, until: now + keep, held: held_for, left: None };
         self.kept.insert(held.peer, kept);
         Some(now + keep)
+    }
+
+    /// The system of a peer whose place is kept ended its last connection.
+    pub(super) fn left(&mut self, peer: PeerId, now: Instant) {
+        if let Some(kept) = self.kept.get_mut(&peer) {
+            kept.left = Some(now);
+        }
+    }
+
+    /// Whether it did so a moment ago, and the peer has taken no place since.
+    pub(super) fn has_just_left(&self, peer: PeerId, now: Instant) -> bool {
+        let left = self.kept.get(&peer).and_then(|kept| kept.left);
+        left.is_some_and(|left| now.saturating_duration_since(left) < JUST)
     }
 
     /// A place was kept long enough.

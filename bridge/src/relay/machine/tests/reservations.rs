@@ -273,6 +273,48 @@ fn who_watches_a_peer_is_told_once_for_each_place_taken_anew() {
 }
 
 #[test]
+fn who_asks_about_a_peer_that_has_just_left_is_told_unless_it_is_back_or_fell_silent() {
+    let mut world = World::new(&RelayConfig::default());
+    let (peer, watcher) = (PeerId::random(), world.node_as(PeerId::random(), "198.51.100.1"));
+    let connection = watcher.connection;
+    let ask = |world: &mut World| {
+        world.actions();
+        world.handle(Input::Watch { connection, peers: Vec::new() });
+        world.handle(Input::Watch { connection, peers: vec![peer] });
+        let word = |action| match action {
+            Action::Say { word, .. } => Some(word),
+            _ => None,
+        };
+        world.actions().into_iter().find_map(word)
+    };
+    let serve = |world: &mut World| {
+        let node = world.node_as(peer, "203.0.113.1");
+        world.reserve(node).unwrap();
+        world.advance(60 * SECOND);
+        node
+    };
+    let left = Some(Word::Absent { peer, closed: true });
+    assert_eq!(ask(&mut world), None);
+    let node = serve(&mut world);
+    world.close(node);
+    world.advance(9 * SECOND);
+    assert_eq!(ask(&mut world), left);
+    world.advance(SECOND);
+    assert_eq!(ask(&mut world), None, "that is long ago");
+    let node = serve(&mut world);
+    world.handle(Input::Closed { connection: node.connection, closed: false });
+    assert_eq!(ask(&mut world), None, "nobody knows what became of it");
+    let node = serve(&mut world);
+    world.close(node);
+    let node = world.node_as(peer, "203.0.113.1");
+    assert_eq!(ask(&mut world), None, "it is about to take its place again");
+    world.close(node);
+    assert_eq!(ask(&mut world), left);
+    serve(&mut world);
+    assert_eq!(ask(&mut world), Some(Word::Present(peer)));
+}
+
+#[test]
 fn watches_are_bounded_for_each_client_and_each_host() {
     let mut world = World::new(&RelayConfig::default());
     let peers: Vec<PeerId> = (0..100).map(|_| PeerId::random()).collect();

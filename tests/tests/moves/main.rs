@@ -4,6 +4,8 @@
 //!
 //! Every trial prints the moves it saw, with their gaps.
 
+mod deaths;
+
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
             }),
         ]);
     }
+    trials.extend(deaths::trials());
     trial::run(trials)
 }
 
