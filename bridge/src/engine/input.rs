@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
-use super::places::Full;
+use super::paths::places::Full;
 use crate::{
     addr::RelayAddr,
     error::{

@@ -1,6 +1,6 @@
 //! What must hold after every input, whatever drivers and peers do. Checked in tests and debug builds.
 
-use super::{Engine, connections::User};
+use super::{Engine, paths::connections::User};
 #[cfg(test)]
 use crate::stream::StreamKey;
 

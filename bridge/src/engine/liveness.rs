@@ -20,6 +20,8 @@
 //! Our process may have slept, or its host may have been too busy to run it: a verdict that comes more than
 //! [`LATE`] after its time is put off.
 
+pub(in crate::engine) mod departures;
+
 use std::time::Duration;
 
 /// Each connection is pinged so often, by both ends. The other durations follow from it.

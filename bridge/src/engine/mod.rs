@@ -4,54 +4,27 @@
 //! It is pure. [`Engine::handle`] takes one [`Input`] and the time; [`Engine::poll_action`] says what
 //! the driver must do, [`Engine::poll_event`] what the world may know, [`Engine::poll_timeout`] when to
 //! call [`Engine::handle_timeout`]. No clock, no channel, no I/O object: those wait in the driver
-//! under an id. One sub-machine per question:
+//! under an id. Its rooms, each with one sub-machine per question:
 //!
-//! - [`connections`]: which are up, which is the best, who uses them, which went quiet;
-//! - [`opens`]: who waits for a stream; [`requests`]: which streams of peers nobody has decided on;
-//! - [`dials`]: where is a peer, and what have we tried;
-//! - [`relays`]: links and reservations;
-//! - [`refusals`]: when a relay may be asked for a circuit again;
-//! - [`candidates`]: where we may be reached;
-//! - [`upgrades`]: who is reached only through a relay, and when to punch;
-//! - [`door`]: who may have a connection; [`places`]: how those of one source share places with others;
-//! - [`familiar`]: whom we know;
-//! - [`allowance`]: how many addresses that others named may be dialled;
-//! - [`moves`]: our streams, and which of them should run elsewhere;
-//! - [`guests`]: the streams of peers, and which of them nobody will move any more;
-//! - [`departures`]: which peers are gone for good;
-//! - [`holds`]: to whom a connection is kept.
+//! - [`paths`]: which connections are up, and who may have one; where peers are; how a relayed connection becomes a
+//!   direct one;
+//! - [`streams`]: who waits for a stream, and on which connection each runs;
+//! - [`relays`]: links, reservations, and when a relay may be asked again;
+//! - [`liveness`]: what speaks for and against the life of a path and of a peer.
 //!
-//! What needs several of them at once is told in [`streams`], [`placing`], [`reaching`], [`punching`] and
-//! [`links`]; [`liveness`] is the table of what speaks for and against the life of a path.
+//! [`input`] is what it is told and what it answers, [`record`] the same as text, [`invariants`] what must hold after
+//! every input.
 
-mod allowance;
-mod candidates;
-mod connections;
-mod departures;
-mod dials;
-pub(crate) mod door;
-mod familiar;
-mod guests;
-mod holds;
 pub(crate) mod input;
 #[cfg(any(test, debug_assertions))]
 mod invariants;
-mod links;
 mod liveness;
-mod moves;
-mod opens;
-pub(crate) mod places;
-mod placing;
-mod punching;
-mod reaching;
+pub(crate) mod paths;
 pub(crate) mod record;
-mod refusals;
 mod relays;
-mod requests;
 mod streams;
 #[cfg(test)]
 mod tests;
-mod upgrades;
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -59,22 +32,20 @@ use libp2p::{Multiaddr, PeerId};
 
 pub(crate) use self::liveness::PING_INTERVAL;
 use self::{
-    allowance::Allowance,
-    candidates::Candidates,
-    connections::{Connections, Grace, Need, User},
-    departures::Departures,
-    dials::Dials,
-    familiar::Familiar,
-    guests::Guests,
-    holds::Holds,
     input::{Action, Input},
-    moves::Moves,
-    opens::Opens,
-    places::{Full, Places, StreamPlaces},
-    refusals::Refusals,
-    relays::Relays,
-    requests::Requests,
-    upgrades::Upgrades,
+    liveness::departures::Departures,
+    paths::{
+        allowance::Allowance,
+        candidates::Candidates,
+        connections::{Connections, Grace, Need, User},
+        dials::Dials,
+        familiar::Familiar,
+        holds::Holds,
+        places::{Full, Places, StreamPlaces},
+        upgrades::Upgrades,
+    },
+    relays::{Relays, refusals::Refusals},
+    streams::{guests::Guests, moves::Moves, opens::Opens, requests::Requests},
 };
 use crate::{
     addr::policy::Source,

@@ -8,6 +8,9 @@
 //!
 //! `reservation` is one reservation over such a link, `term` how long it holds.
 
+pub(in crate::engine) mod links;
+pub(in crate::engine) mod refusals;
+
 mod reservation;
 mod term;
 

@@ -1,4 +1,14 @@
 //! From "a stream to this peer" to a substream on its best connection; and the streams of others.
+//!
+//! - [`opens`]: who waits for a stream; [`requests`]: which streams of peers nobody has decided on;
+//! - [`moves`]: our streams, and which of them should run elsewhere; [`placing`] moves them;
+//! - [`guests`]: the streams of peers, and which of them nobody will move any more.
+
+pub(in crate::engine) mod guests;
+pub(in crate::engine) mod moves;
+pub(in crate::engine) mod opens;
+pub(in crate::engine) mod placing;
+pub(in crate::engine) mod requests;
 
 use std::time::Instant;
 
@@ -6,10 +16,10 @@ use libp2p::PeerId;
 
 use super::{
     Engine,
-    connections::User,
     input::{Action, InboundId, OpenId, Queue, SubstreamFailure},
-    opens::{CONNECTIONS_TRIED_MAX, PendingOpen},
-    places::{Full, Origin},
+    paths::connections::User,
+    paths::places::{Full, Origin},
+    streams::opens::{CONNECTIONS_TRIED_MAX, PendingOpen},
 };
 use crate::{
     error::{OpenError, OpenStage, Refusal},

@@ -18,7 +18,7 @@ use libp2p::{
 use crate::{
     addr::{path_of, transport_of},
     config::Limits,
-    engine::{
+    engine::paths::{
         door::{Coming, Door},
         places::{Full, Origin, Standing},
     },

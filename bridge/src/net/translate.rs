@@ -18,7 +18,7 @@ use crate::{
     addr::{ip_of, is_circuit, path_of, transport_of},
     engine::{
         input::{CircuitLimit, DialId, Input, Opened},
-        places::Full,
+        paths::places::Full,
     },
     error::{CircuitFault, CloseCause, DialFailureReason, DialFailures},
     path::{ConnectionId, Direction},

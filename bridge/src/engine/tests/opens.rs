@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    engine::dials::{CIRCUIT_RETRIES_MAX, CIRCUIT_RETRY},
+    engine::paths::dials::{CIRCUIT_RETRIES_MAX, CIRCUIT_RETRY},
     error::{CircuitFault, OpenStage, Refusal},
     event::Asked,
 };

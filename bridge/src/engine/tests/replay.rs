@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use super::*;
 use crate::{
     engine::{
-        connections::User,
+        paths::connections::User,
         record::{Header, Line, Sum, count_from},
     },
     stream::StreamKey,

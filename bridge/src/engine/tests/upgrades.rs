@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     engine::{
         input::{Exchange, Role},
-        upgrades::{OFFER_WAIT, OFFERS_MAX, ROUND_WAIT, ROUNDS_MAX},
+        paths::upgrades::{OFFER_WAIT, OFFERS_MAX, ROUND_WAIT, ROUNDS_MAX},
     },
     error::{DialFailures, UpgradeFailure},
 };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use libp2p::PeerId;
 
-use super::input::InboundId;
+use crate::engine::input::InboundId;
 use crate::{path::ConnectionId, service::Service};
 
 #[derive(Debug)]

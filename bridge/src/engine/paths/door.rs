@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p::PeerId;
 
-use super::places::{Full, Origin, Places, Standing};
+use crate::engine::paths::places::{Full, Origin, Places, Standing};
 use crate::{config::Limits, event::LimitOwner, path::ConnectionId};
 
 /// A connection that is to be: where it comes from, and whether it is one of QUIC, of which there may be fewer,

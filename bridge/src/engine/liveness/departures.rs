@@ -14,7 +14,7 @@ use std::{
 
 use libp2p::PeerId;
 
-use super::{guests, liveness::FRESH};
+use crate::engine::{liveness::FRESH, streams::guests};
 use crate::{path::ConnectionId, stream::StreamKey};
 
 /// Connections that peers ended, and peers that relays say left; more at once are a network that goes, not processes.

@@ -21,7 +21,7 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::input::{DialId, Exchange, Role};
+use crate::engine::input::{DialId, Exchange, Role};
 use crate::{
     error::{DialFailures, UpgradeFailure},
     path::ConnectionId,

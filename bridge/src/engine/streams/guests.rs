@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use libp2p::PeerId;
 
-use super::liveness::ORPHANED;
+use crate::engine::liveness::ORPHANED;
 use crate::{
     service::Service,
     stream::{StreamId, StreamKey},
@@ -106,7 +106,7 @@ impl Guests {
 }
 
 /// The keys of a peer's streams.
-pub(super) fn of(peer: PeerId) -> std::ops::RangeInclusive<StreamKey> {
+pub(in crate::engine) fn of(peer: PeerId) -> std::ops::RangeInclusive<StreamKey> {
     let key = |byte| StreamKey { peer, stream: StreamId::from_bytes([byte; 16]) };
     key(0)..=key(0xff)
 }

@@ -12,9 +12,9 @@ use std::{
 use libp2p::PeerId;
 
 use self::demotion::Demotions;
-use super::{
+use crate::engine::{
     input::{InboundId, OpenId, Opened},
-    places::{Origin, Places, Standing},
+    paths::places::{Origin, Places, Standing},
 };
 use crate::{
     error::CloseCause,

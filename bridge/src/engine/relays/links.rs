@@ -4,11 +4,11 @@ use std::time::{Instant, SystemTime};
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::{
+use crate::engine::{
     Engine,
-    connections::Connection,
-    dials::Way,
     input::{Action, Grant, Opened, ReserveId},
+    paths::connections::Connection,
+    paths::dials::Way,
     relays::{Held, Lost, Refused, Step},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl Engine {
-    pub(super) fn connection_opened(&mut self, opened: Opened, now: Instant) {
+    pub(in crate::engine) fn connection_opened(&mut self, opened: Opened, now: Instant) {
         let Opened { connection, peer, path, direction, transport, ref address, limit, .. } = opened;
         self.connections.opened(&opened, now);
         self.events.push_back(Event::ConnectionOpened {
@@ -68,7 +68,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn connection_closed(&mut self, id: ConnectionId, cause: CloseCause, now: Instant) {
+    pub(in crate::engine) fn connection_closed(
+        &mut self,
+        id: ConnectionId,
+        cause: CloseCause,
+        now: Instant,
+    ) {
         let Some((connection, ours)) = self.connections.closed(id) else { return };
         let asked = ours.is_some();
         let cause = ours.unwrap_or(cause);
@@ -100,7 +105,7 @@ impl Engine {
         self.tell_of_hold(peer);
     }
 
-    pub(super) fn link_lost(&mut self, lost: Lost, cause: &CloseCause, now: Instant) {
+    pub(in crate::engine) fn link_lost(&mut self, lost: Lost, cause: &CloseCause, now: Instant) {
         let Lost { relay, held } = lost;
         let cause = cause.to_string();
         if !self.relays.contains(relay) {
@@ -113,7 +118,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn identified(&mut self, id: ConnectionId, observed: &Multiaddr, now: Instant) {
+    pub(in crate::engine) fn identified(
+        &mut self,
+        id: ConnectionId,
+        observed: &Multiaddr,
+        now: Instant,
+    ) {
         let Some(connection) = self.connections.get(id) else { return };
         let relay = connection.peer;
         let dialled = connection.direction == Direction::Outbound && connection.path.is_direct();
@@ -130,7 +140,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn relay_ready(&mut self, relay: PeerId, now: Instant) {
+    pub(in crate::engine) fn relay_ready(&mut self, relay: PeerId, now: Instant) {
         self.watchers_changed = true;
         for (peer, address) in self.dials.take_awaiting(relay) {
             self.take(peer, Way::Circuit(address), now);
@@ -140,7 +150,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn relay_step(&mut self, peer: PeerId, step: Step, now: Instant) {
+    pub(in crate::engine) fn relay_step(&mut self, peer: PeerId, step: Step, now: Instant) {
         if self.stopping.is_some() {
             return;
         }
@@ -165,7 +175,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn dial_relay(&mut self, peer: PeerId, relays: &[RelayAddr], now: Instant) {
+    pub(in crate::engine) fn dial_relay(&mut self, peer: PeerId, relays: &[RelayAddr], now: Instant) {
         let fit = |found: &Connection| found.path.is_direct() && !found.is_closing();
         let live = self.connections.of(peer).find(|(_, found)| fit(found));
         if let Some((connection, _)) = live {
@@ -178,7 +188,7 @@ impl Engine {
         self.actions.push_back(Action::Dial { dial, peer, addresses });
     }
 
-    pub(super) fn reserve(&mut self, relay: &RelayAddr, now: Instant) {
+    pub(in crate::engine) fn reserve(&mut self, relay: &RelayAddr, now: Instant) {
         if self.relays.add(relay, true, now).is_err() {
             let limit = self.config.limits.relays as u64;
             self.refused(Some(relay.peer()), Asked::Relay, limit);
@@ -188,14 +198,20 @@ impl Engine {
     }
 
     /// Said at the first failure and then ever more rarely: at the 2nd, 4th, 8th and so on.
-    pub(super) fn reservation_failed(&mut self, relay: PeerId, cause: String) {
+    pub(in crate::engine) fn reservation_failed(&mut self, relay: PeerId, cause: String) {
         let failures = self.relays.failures(relay).unwrap_or(0);
         if failures.is_power_of_two() {
             self.events.push_back(Event::ReservationFailed { relay, cause, failures });
         }
     }
 
-    pub(super) fn reserved(&mut self, request: ReserveId, grant: &Grant, at: SystemTime, now: Instant) {
+    pub(in crate::engine) fn reserved(
+        &mut self,
+        request: ReserveId,
+        grant: &Grant,
+        at: SystemTime,
+        now: Instant,
+    ) {
         let Some(held) = self.relays.granted(request, grant, now, at) else { return };
         let Held { relay, address, expires, clock_ahead } = held;
         self.events.push_back(Event::ReservationHeld {
@@ -210,7 +226,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn reserve_failed(&mut self, request: ReserveId, failure: ReserveFailure, now: Instant) {
+    pub(in crate::engine) fn reserve_failed(
+        &mut self,
+        request: ReserveId,
+        failure: ReserveFailure,
+        now: Instant,
+    ) {
         let cause = failure.to_string();
         let Some(Refused { relay, held, close }) = self.relays.refused(request, failure, now) else {
             return;

@@ -17,7 +17,7 @@ use std::{
 
 use libp2p::PeerId;
 
-use super::guests;
+use crate::engine::streams::guests;
 use crate::{path::ConnectionId, service::Service, stream::StreamKey};
 
 /// First and longest wait after a move that failed, or a reach that found nobody: a stream without a

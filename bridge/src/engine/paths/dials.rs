@@ -15,7 +15,7 @@ use libp2p::{Multiaddr, PeerId};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use self::addresses::{Addresses, Known, Place};
-use super::input::DialId;
+use crate::engine::input::DialId;
 use crate::{
     addr::{
         RelayAddr,

@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::{
+use crate::engine::{
     Engine,
-    dials::{
+    input::{Action, DialId},
+    paths::dials::{
         CIRCUIT_WAIT_MAX, Way,
         addresses::{Known, Place},
     },
-    holds::Missed,
-    input::{Action, DialId},
+    paths::holds::Missed,
 };
 use crate::{
     addr::{
@@ -26,7 +26,7 @@ use crate::{
 
 impl Engine {
     /// Keeps a connection to a peer: reaches for it if there is none, or none that will last.
-    pub(super) fn hold(&mut self, peer: PeerId, now: Instant) {
+    pub(in crate::engine) fn hold(&mut self, peer: PeerId, now: Instant) {
         if self.stopping.is_some() {
             return;
         }
@@ -45,12 +45,12 @@ impl Engine {
     }
 
     /// The last connection to a peer is gone.
-    pub(super) fn hold_lost(&mut self, peer: PeerId, now: Instant) {
+    pub(in crate::engine) fn hold_lost(&mut self, peer: PeerId, now: Instant) {
         self.holds.disconnected(peer, now);
     }
 
     /// Tells the peer which connection is kept, so that its end keeps it too.
-    pub(super) fn tell_of_hold(&mut self, peer: PeerId) {
+    pub(in crate::engine) fn tell_of_hold(&mut self, peer: PeerId) {
         let best = self.connections.best(peer, &[]);
         let Some((before, best)) = self.holds.tell(peer, best) else { return };
         for (connection, held) in [(before, false), (Some(best), true)] {
@@ -61,7 +61,7 @@ impl Engine {
     }
 
     /// The other end of a connection said something. It is believed as far as `design/control.md` says.
-    pub(super) fn heard(&mut self, connection: ConnectionId, word: Word, now: Instant) {
+    pub(in crate::engine) fn heard(&mut self, connection: ConnectionId, word: Word, now: Instant) {
         let Some(sender) = self.peer(connection) else { return };
         match word {
             Word::Hold(held) => {
@@ -86,7 +86,7 @@ impl Engine {
 
     /// Whether a relay is to know that we look for a peer, and is asked about it: the operator chose the relay, or it
     /// is said to lead to that peer. A relay that another peer named learns nothing.
-    pub(super) fn may_know_of(&self, relay: PeerId, peer: PeerId) -> bool {
+    pub(in crate::engine) fn may_know_of(&self, relay: PeerId, peer: PeerId) -> bool {
         self.relays.is_chosen(relay)
             || (self.relays.contains(relay) && self.dials.is_through(peer, relay))
     }
@@ -97,7 +97,7 @@ impl Engine {
 
     /// Asks every relay in use to tell what it knows of missing peers: first of those whose streams have lost their
     /// path, since these end if the peer's process did, and then of those that a connection is kept to.
-    pub(super) fn watch_missing(&mut self) {
+    pub(in crate::engine) fn watch_missing(&mut self) {
         let mut missing: Vec<PeerId> = self.departures.missing().take(WATCHED_MAX).collect();
         let held = self.holds.missing().into_iter().filter(|held| !missing.contains(held));
         missing.extend(held.collect::<Vec<_>>());
@@ -132,7 +132,7 @@ impl Engine {
     }
 
     /// Dials the peer by every way that is known. False if none is.
-    pub(super) fn reach(&mut self, peer: PeerId, now: Instant) -> bool {
+    pub(in crate::engine) fn reach(&mut self, peer: PeerId, now: Instant) -> bool {
         if self.dials.is_reaching(peer) {
             return true;
         }
@@ -151,7 +151,7 @@ impl Engine {
     }
 
     /// Remembers where a peer may be found.
-    pub(super) fn learn(
+    pub(in crate::engine) fn learn(
         &mut self,
         peer: PeerId,
         addresses: Vec<Multiaddr>,
@@ -205,7 +205,7 @@ impl Engine {
         (places, (refused.total() > 0).then_some(DialFailure { way, reason }))
     }
 
-    pub(super) fn take(&mut self, peer: PeerId, way: Way, now: Instant) {
+    pub(in crate::engine) fn take(&mut self, peer: PeerId, way: Way, now: Instant) {
         match way {
             Way::Direct(addresses) => self.dial(peer, Way::Direct(addresses.clone()), addresses),
             // One relay known by several addresses is still one way.
@@ -250,18 +250,23 @@ impl Engine {
         self.actions.push_back(Action::DialCircuit { dial, peer, relay, link });
     }
 
-    pub(super) fn dial(&mut self, peer: PeerId, way: Way, addresses: Vec<Multiaddr>) {
+    pub(in crate::engine) fn dial(&mut self, peer: PeerId, way: Way, addresses: Vec<Multiaddr>) {
         let dial = self.next_dial();
         self.dials.dialling(peer, dial, way);
         self.actions.push_back(Action::Dial { dial, peer, addresses });
     }
 
-    pub(super) fn next_dial(&mut self) -> DialId {
+    pub(in crate::engine) fn next_dial(&mut self) -> DialId {
         self.next_dial += 1;
         DialId(self.next_dial)
     }
 
-    pub(super) fn dial_failed(&mut self, dial: DialId, reason: DialFailureReason, now: Instant) {
+    pub(in crate::engine) fn dial_failed(
+        &mut self,
+        dial: DialId,
+        reason: DialFailureReason,
+        now: Instant,
+    ) {
         if let Some(relay) = self.relays.dial_failed(dial, now) {
             self.circuits_failed(relay, &reason, now);
             self.reservation_failed(relay, reason.to_string());
@@ -277,7 +282,7 @@ impl Engine {
     }
 
     /// Dials a circuit again if somebody still waits for the peer.
-    pub(super) fn retry(&mut self, peer: PeerId, relay: RelayAddr, now: Instant) {
+    pub(in crate::engine) fn retry(&mut self, peer: PeerId, relay: RelayAddr, now: Instant) {
         if self.is_wanted(peer) {
             self.take(peer, Way::Circuit(relay), now);
         } else {
@@ -286,14 +291,23 @@ impl Engine {
     }
 
     /// Fails the circuits that wait for this relay's link.
-    pub(super) fn circuits_failed(&mut self, relay: PeerId, reason: &DialFailureReason, now: Instant) {
+    pub(in crate::engine) fn circuits_failed(
+        &mut self,
+        relay: PeerId,
+        reason: &DialFailureReason,
+        now: Instant,
+    ) {
         for (peer, address) in self.dials.take_awaiting(relay) {
             let ended = self.dials.way_failed(peer, &Way::Circuit(address), reason.clone());
             self.unreachable(ended, now);
         }
     }
 
-    pub(super) fn unreachable(&mut self, ended: Option<(PeerId, Vec<DialFailure>)>, now: Instant) {
+    pub(in crate::engine) fn unreachable(
+        &mut self,
+        ended: Option<(PeerId, Vec<DialFailure>)>,
+        now: Instant,
+    ) {
         let Some((peer, causes)) = ended else { return };
         self.moves.unreachable(peer, |on| self.connections.is_shaky(on), now);
         if self.connections.of(peer).next().is_none() {

@@ -1,16 +1,16 @@
-//! How relayed connections become direct ones: what [`upgrades`](super::upgrades) decides, with the facts
+//! How relayed connections become direct ones: what [`upgrades`](crate::engine::paths::upgrades) decides, with the facts
 //! of the other machines.
 
 use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::{
+use crate::engine::{
     Engine,
-    familiar::Changed,
     input::{Action, DialId, Exchange, Role},
-    places::Standing,
-    upgrades::{Due, Failed, GaveUp},
+    paths::familiar::Changed,
+    paths::places::Standing,
+    paths::upgrades::{Due, Failed, GaveUp},
 };
 use crate::{
     addr::policy::{Acquaintance, Selection},
@@ -22,7 +22,7 @@ use crate::{
 
 impl Engine {
     /// The peer is reached only through relays.
-    pub(super) fn relayed(&mut self, peer: PeerId, now: Instant) {
+    pub(in crate::engine) fn relayed(&mut self, peer: PeerId, now: Instant) {
         let begins = self.accepted_circuit(peer).is_some();
         self.upgrades.relayed(peer, begins, now);
     }
@@ -36,7 +36,7 @@ impl Engine {
         accepted.map(|(connection, _)| connection)
     }
 
-    pub(super) fn upgrades_due(&mut self, now: Instant) {
+    pub(in crate::engine) fn upgrades_due(&mut self, now: Instant) {
         for (peer, due) in self.upgrades.take_due(now) {
             match due {
                 Due::Begin => self.ask(peer),
@@ -58,7 +58,7 @@ impl Engine {
         self.actions.push_back(Action::AskPunch { exchange, peer, candidates });
     }
 
-    pub(super) fn punch_answered(
+    pub(in crate::engine) fn punch_answered(
         &mut self,
         exchange: Exchange,
         candidates: &[Multiaddr],
@@ -86,7 +86,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn punch_offered(
+    pub(in crate::engine) fn punch_offered(
         &mut self,
         exchange: Exchange,
         candidates: &[Multiaddr],
@@ -112,7 +112,7 @@ impl Engine {
         self.actions.push_back(Action::AnswerPunch { exchange, peer, candidates });
     }
 
-    pub(super) fn punch_sync(&mut self, exchange: Exchange, now: Instant) {
+    pub(in crate::engine) fn punch_sync(&mut self, exchange: Exchange, now: Instant) {
         let Some(peer) = self.peer(exchange.connection) else { return };
         let Some(addresses) = self.upgrades.synchronised(peer, exchange) else { return };
         match self.spend(peer, addresses, now) {
@@ -121,7 +121,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn punch_exchange_failed(
+    pub(in crate::engine) fn punch_exchange_failed(
         &mut self,
         exchange: Exchange,
         reason: UpgradeFailure,
@@ -132,7 +132,12 @@ impl Engine {
         self.gave_up(peer, gave_up);
     }
 
-    pub(super) fn punch_failed(&mut self, dial: DialId, failures: DialFailures, now: Instant) {
+    pub(in crate::engine) fn punch_failed(
+        &mut self,
+        dial: DialId,
+        failures: DialFailures,
+        now: Instant,
+    ) {
         match self.upgrades.dial_failed(dial, failures, now) {
             None => {}
             Some((peer, Failed::GaveUp(gave_up))) => self.gave_up(peer, Some(gave_up)),
@@ -143,13 +148,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn allow_upgrades(&mut self, allowed: bool) {
+    pub(in crate::engine) fn allow_upgrades(&mut self, allowed: bool) {
         for (peer, exchange) in self.upgrades.allow(allowed) {
             self.answer(peer, exchange);
         }
     }
 
-    pub(super) fn welcome(&mut self, service: Service, peers: Vec<PeerId>, now: Instant) {
+    pub(in crate::engine) fn welcome(&mut self, service: Service, peers: Vec<PeerId>, now: Instant) {
         let Some(changed) = self.familiar.welcome(service, peers) else {
             let limit = self.config.limits.familiar_peers as u64;
             return self.refused(None, Asked::WelcomedPeer, limit);
@@ -158,13 +163,13 @@ impl Engine {
     }
 
     /// Our program uses the peer, or lets it in.
-    pub(super) fn meet(&mut self, peer: PeerId, now: Instant) {
+    pub(in crate::engine) fn meet(&mut self, peer: PeerId, now: Instant) {
         let changed = self.familiar.meet(peer, now);
         self.acquainted(changed, now);
     }
 
     /// As what a peer counts where places are scarce.
-    pub(super) fn standing(&self, peer: PeerId) -> Standing {
+    pub(in crate::engine) fn standing(&self, peer: PeerId) -> Standing {
         if self.familiar.contains(peer) { Standing::Familiar } else { Standing::Stranger }
     }
 

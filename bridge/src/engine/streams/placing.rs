@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use libp2p::PeerId;
 
-use super::{Engine, connections::User, input::Action, moves::Standing};
+use crate::engine::{Engine, input::Action, paths::connections::User, streams::moves::Standing};
 use crate::{path::ConnectionId, stream::StreamKey};
 
 impl Engine {
-    pub(super) fn stream_moved(&mut self, key: StreamKey, to: ConnectionId, now: Instant) {
+    pub(in crate::engine) fn stream_moved(&mut self, key: StreamKey, to: ConnectionId, now: Instant) {
         self.guests.attached(key);
         self.departures.settled(key);
         self.moves.moved(key, to, now);
@@ -16,7 +16,7 @@ impl Engine {
     }
 
     /// A connection did not take the stream; perhaps because it is gone itself, or as good as gone.
-    pub(super) fn move_failed(
+    pub(in crate::engine) fn move_failed(
         &mut self,
         key: StreamKey,
         connection: ConnectionId,
@@ -36,7 +36,7 @@ impl Engine {
     }
 
     /// No connection carries the stream any more. `lost` was the last; if `silent`, it may still be up.
-    pub(super) fn stream_detached(
+    pub(in crate::engine) fn stream_detached(
         &mut self,
         key: StreamKey,
         lost: Option<ConnectionId>,
@@ -69,7 +69,7 @@ impl Engine {
     }
 
     /// The peer answered on a connection; if it was suspect, it may be the best again.
-    pub(super) fn responsive(&mut self, connection: ConnectionId, now: Instant) {
+    pub(in crate::engine) fn responsive(&mut self, connection: ConnectionId, now: Instant) {
         if self.connections.answered(connection, now)
             && let Some(peer) = self.peer(connection)
         {
@@ -78,14 +78,19 @@ impl Engine {
     }
 
     /// Where pings stopped, streams may have heard something all the same: their bytes go first.
-    pub(super) fn check_quiet(&mut self, now: Instant) {
+    pub(in crate::engine) fn check_quiet(&mut self, now: Instant) {
         let quiet = self.connections.take_quiet(now);
         for connection in quiet.into_iter().filter(|_| self.stopping.is_none()) {
             self.actions.push_back(Action::TakePulse { connection });
         }
     }
 
-    pub(super) fn pulse_taken(&mut self, connection: ConnectionId, last: Option<Instant>, now: Instant) {
+    pub(in crate::engine) fn pulse_taken(
+        &mut self,
+        connection: ConnectionId,
+        last: Option<Instant>,
+        now: Instant,
+    ) {
         if self.connections.is_silent(connection, last, now)
             && let Some(peer) = self.peer(connection)
         {
@@ -103,7 +108,7 @@ impl Engine {
     }
 
     /// A relay will end this connection soon: whoever of us uses it makes another one before.
-    pub(super) fn nearly_spent(&mut self, connection: ConnectionId, now: Instant) {
+    pub(in crate::engine) fn nearly_spent(&mut self, connection: ConnectionId, now: Instant) {
         self.connections.spend(connection);
         let Some(peer) = self.peer(connection) else { return };
         self.place_all(peer, now);
@@ -112,24 +117,24 @@ impl Engine {
         }
     }
 
-    pub(super) fn best_is_shaky(&self, peer: PeerId) -> bool {
+    pub(in crate::engine) fn best_is_shaky(&self, peer: PeerId) -> bool {
         self.connections.best(peer, &[]).is_none_or(|best| self.connections.is_shaky(best))
     }
 
-    pub(super) fn waive_waits(&mut self, peer: PeerId, now: Instant) {
+    pub(in crate::engine) fn waive_waits(&mut self, peer: PeerId, now: Instant) {
         for key in self.moves.waive_waits(peer) {
             self.place(key, now);
         }
     }
 
-    pub(super) fn place_all(&mut self, peer: PeerId, now: Instant) {
+    pub(in crate::engine) fn place_all(&mut self, peer: PeerId, now: Instant) {
         for key in self.moves.of(peer) {
             self.place(key, now);
         }
     }
 
     /// Moves a stream if there is reason to.
-    pub(super) fn place(&mut self, key: StreamKey, now: Instant) {
+    pub(in crate::engine) fn place(&mut self, key: StreamKey, now: Instant) {
         let Some(standing) = self.moves.standing(key, now) else { return };
         if self.stopping.is_some() {
             return;

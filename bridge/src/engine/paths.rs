@@ -1,0 +1,23 @@
+//! Which connections are up and which is the best; where peers are, and how they are reached; how a relayed connection
+//! becomes a direct one.
+//!
+//! - [`connections`]: which are up, which is the best, who uses them, which went quiet;
+//! - [`door`]: who may have a connection; [`places`]: how those of one source share places with others;
+//! - [`dials`]: where is a peer, and what have we tried; [`holds`]: to whom a connection is kept;
+//! - [`candidates`]: where we may be reached;
+//! - [`upgrades`]: who is reached only through a relay, and when to punch;
+//! - [`familiar`]: whom we know; [`allowance`]: how many addresses that others named may be dialled.
+//!
+//! What needs several of them at once is told in [`reaching`] and [`punching`].
+
+pub(in crate::engine) mod allowance;
+pub(in crate::engine) mod candidates;
+pub(in crate::engine) mod connections;
+pub(in crate::engine) mod dials;
+pub(crate) mod door;
+pub(in crate::engine) mod familiar;
+pub(in crate::engine) mod holds;
+pub(crate) mod places;
+pub(in crate::engine) mod punching;
+pub(in crate::engine) mod reaching;
+pub(in crate::engine) mod upgrades;
