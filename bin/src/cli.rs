@@ -212,6 +212,11 @@ pub struct Node {
     #[arg(long, env = "PUNCHLINE_MAX_STREAMS_PER_PEER", default_value = "128", value_name = "N")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=STREAMS_PER_PEER_MAX))]
     pub max_streams_per_peer: usize,
+    /// Most streams of all peers together that this node answers or is asked for at once. Each may cost half a
+    /// MiB of memory; see design/limits.md.
+    #[arg(long, env = "PUNCHLINE_MAX_STREAMS_OF_PEERS", default_value = "2048", value_name = "N")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=STREAMS_OF_PEERS_MAX))]
+    pub max_streams_of_peers: usize,
     /// How long a stream that lost its path waits for another, as `90s`, `15m` or `2h`: say `2h` at both ends,
     /// and sessions survive a laptop that sleeps that long. It is also how long the program behind a service
     /// keeps the connection of a peer that vanished without a word.
@@ -226,6 +231,9 @@ pub struct Node {
 /// What one connection carries, with room for streams that move and for the protocols beside them: QUIC
 /// takes 256 from a peer, and Yamux ends the connection at 512.
 const STREAMS_PER_PEER_MAX: u64 = 224;
+
+/// 32 GiB, if peers mean no good: more is a typo.
+const STREAMS_OF_PEERS_MAX: u64 = 65_536;
 
 /// `punchline relay`.
 #[derive(Args, Debug)]

@@ -31,6 +31,7 @@ impl Node {
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
         let mut config = Config { listen, global, ..Config::default() };
         config.limits.streams_per_peer = settings.max_streams_per_peer;
+        config.limits.streams_of_peers = settings.max_streams_of_peers;
         config.streams.patience = settings.patience.duration();
         config.journal = settings.journal.clone();
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
