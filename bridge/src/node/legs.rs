@@ -156,10 +156,10 @@ impl Legs {
             (Some(handle), _, First::Move(ask)) => {
                 self.attach(key, &handle, connection, &Ask::Move(ask), io);
             }
-            (None, Some(farewell), _) => self.requests.answer(io, farewell),
+            (None, Some(farewell), _) => self.requests.answer(peer, io, farewell),
             (None, None, First::Hello(hello)) => self.asked(peer, connection, hello, io),
             (None, None, First::Move(_)) => {
-                self.requests.answer(io, Farewell::Reset(Code::Unknown));
+                self.requests.answer(peer, io, Farewell::Reset(Code::Unknown));
             }
         }
     }
@@ -177,7 +177,7 @@ impl Legs {
         let leg = self.leg();
         match handle.handle_move(leg, ask, on, Box::new(io)) {
             Ok(()) => self.tell(Input::LegStarted { key, connection, leg }),
-            Err((farewell, io)) => self.requests.answer(io, farewell),
+            Err((farewell, io)) => self.requests.answer(key.peer, io, farewell),
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     legs::Legs,
+    pace::Pace,
     undecided::{self, Asked, Undecided},
 };
 use crate::{
@@ -30,8 +31,9 @@ use crate::{
     },
 };
 
-/// Answers to inbound streams being written at once; past it a refused substream is just dropped.
-const ANSWERS_MAX: usize = 256;
+/// Answers to inbound streams that wait for their time or are being written; past it a refused substream is just
+/// dropped. Half of them are kept for those that need not wait.
+const ANSWERS_MAX: usize = 1024;
 
 /// For one answer of one byte to be written. A peer that does not take it is gone.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
@@ -51,6 +53,7 @@ pub(super) struct Requests {
     services: HashMap<Service, Served>,
     undecided: Undecided<libp2p::Stream>,
     answers: JoinSet<()>,
+    pace: Pace,
 }
 
 impl Requests {
@@ -70,14 +73,18 @@ impl Requests {
         }
     }
 
-    /// Says one last frame on a substream that carries no stream.
+    /// Says one last frame to a peer on a substream that carries no stream, in time.
     pub(super) fn answer(
         &mut self,
+        peer: PeerId,
         mut io: impl futures::AsyncWrite + Unpin + Send + 'static,
         farewell: Farewell,
     ) {
-        if self.answers.len() < ANSWERS_MAX {
+        let Some(wait) = self.pace.wait(peer, Instant::now()) else { return };
+        let most = if wait.is_zero() { ANSWERS_MAX } else { ANSWERS_MAX / 2 };
+        if self.answers.len() < most {
             self.answers.spawn(async move {
+                tokio::time::sleep(wait).await;
                 let answer = refuse(&mut io, farewell.frame());
                 let _ = tokio::time::timeout(ANSWER_DEADLINE, answer).await;
             });
@@ -102,7 +109,7 @@ impl Legs {
                     self.accepted(inbound, reply);
                 }
             }
-            Asked::Stale(io) => self.requests.answer(io, Farewell::Reset(Code::Stale)),
+            Asked::Stale(io) => self.requests.answer(peer, io, Farewell::Reset(Code::Stale)),
         }
     }
 
@@ -206,7 +213,7 @@ impl Legs {
             self.remember_refused(request.key(), code(refusal));
         }
         if let Some((_, io)) = request.leg {
-            self.requests.answer(io, Farewell::Reset(code(refusal)));
+            self.requests.answer(request.peer, io, Farewell::Reset(code(refusal)));
         }
     }
 
