@@ -17,8 +17,10 @@ use libp2p::PeerId;
 use super::{
     Engine,
     input::{Action, InboundId, OpenId, Queue, SubstreamFailure},
-    paths::connections::User,
-    paths::places::{Full, Origin},
+    paths::{
+        connections::User,
+        places::{Full, Origin},
+    },
     streams::opens::{CONNECTIONS_TRIED_MAX, PendingOpen},
 };
 use crate::{

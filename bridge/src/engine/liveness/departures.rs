@@ -14,8 +14,11 @@ use std::{
 
 use libp2p::PeerId;
 
-use crate::engine::{liveness::FRESH, streams::guests};
-use crate::{path::ConnectionId, stream::StreamKey};
+use crate::{
+    engine::{liveness::FRESH, streams::guests},
+    path::ConnectionId,
+    stream::StreamKey,
+};
 
 /// Connections that peers ended, and peers that relays say left; more at once are a network that goes, not processes.
 const DEPARTED_MAX: usize = 1024;

@@ -12,11 +12,11 @@ use std::{
 use libp2p::PeerId;
 
 use self::demotion::Demotions;
-use crate::engine::{
-    input::{InboundId, OpenId, Opened},
-    paths::places::{Origin, Places, Standing},
-};
 use crate::{
+    engine::{
+        input::{InboundId, OpenId, Opened},
+        paths::places::{Origin, Places, Standing},
+    },
     error::CloseCause,
     path::{ConnectionId, Path, Transport},
     stream::{StreamKey, machine::LegId},

@@ -15,12 +15,12 @@ use libp2p::{Multiaddr, PeerId};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use self::addresses::{Addresses, Known, Place};
-use crate::engine::input::DialId;
 use crate::{
     addr::{
         RelayAddr,
         policy::{Source, without_peer},
     },
+    engine::input::DialId,
     error::{DialFailure, DialFailureReason},
 };
 

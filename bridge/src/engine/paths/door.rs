@@ -7,8 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p::PeerId;
 
-use crate::engine::paths::places::{Full, Origin, Places, Standing};
-use crate::{config::Limits, event::LimitOwner, path::ConnectionId};
+use crate::{
+    config::Limits,
+    engine::paths::places::{Full, Origin, Places, Standing},
+    event::LimitOwner,
+    path::ConnectionId,
+};
 
 /// A connection that is to be: where it comes from, and whether it is one of QUIC, of which there may be fewer,
 /// since what their peers send unread is bounded for each and not for all together.

@@ -1,19 +1,21 @@
-//! How relayed connections become direct ones: what [`upgrades`](crate::engine::paths::upgrades) decides, with the facts
-//! of the other machines.
+//! How relayed connections become direct ones: what [`upgrades`](super::upgrades) decides, with the facts of the
+//! other machines.
 
 use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
-use crate::engine::{
-    Engine,
-    input::{Action, DialId, Exchange, Role},
-    paths::familiar::Changed,
-    paths::places::Standing,
-    paths::upgrades::{Due, Failed, GaveUp},
-};
 use crate::{
     addr::policy::{Acquaintance, Selection},
+    engine::{
+        Engine,
+        input::{Action, DialId, Exchange, Role},
+        paths::{
+            familiar::Changed,
+            places::Standing,
+            upgrades::{Due, Failed, GaveUp},
+        },
+    },
     error::{DialFailures, UpgradeFailure},
     event::{Asked, Event},
     path::{ConnectionId, Direction},

@@ -4,19 +4,21 @@ use std::time::Instant;
 
 use libp2p::{Multiaddr, PeerId};
 
-use crate::engine::{
-    Engine,
-    input::{Action, DialId},
-    paths::dials::{
-        CIRCUIT_WAIT_MAX, Way,
-        addresses::{Known, Place},
-    },
-    paths::holds::Missed,
-};
 use crate::{
     addr::{
         RefusedAddresses, RelayAddr,
         policy::{Acquaintance, Source},
+    },
+    engine::{
+        Engine,
+        input::{Action, DialId},
+        paths::{
+            dials::{
+                CIRCUIT_WAIT_MAX, Way,
+                addresses::{Known, Place},
+            },
+            holds::Missed,
+        },
     },
     error::{DialFailure, DialFailureReason, OpenError},
     event::{Asked, Event},

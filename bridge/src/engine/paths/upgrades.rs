@@ -21,8 +21,8 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId};
 
-use crate::engine::input::{DialId, Exchange, Role};
 use crate::{
+    engine::input::{DialId, Exchange, Role},
     error::{DialFailures, UpgradeFailure},
     path::ConnectionId,
 };

@@ -4,15 +4,14 @@ use std::time::{Instant, SystemTime};
 
 use libp2p::{Multiaddr, PeerId};
 
-use crate::engine::{
-    Engine,
-    input::{Action, Grant, Opened, ReserveId},
-    paths::connections::Connection,
-    paths::dials::Way,
-    relays::{Held, Lost, Refused, Step},
-};
 use crate::{
     addr::RelayAddr,
+    engine::{
+        Engine,
+        input::{Action, Grant, Opened, ReserveId},
+        paths::{connections::Connection, dials::Way},
+        relays::{Held, Lost, Refused, Step},
+    },
     error::{CloseCause, DialFailureReason, ReserveFailure},
     event::{Asked, CandidateSource, Event},
     path::{ConnectionId, Direction},

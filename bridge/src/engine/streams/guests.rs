@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, time::Instant};
 
 use libp2p::PeerId;
 
-use crate::engine::liveness::ORPHANED;
 use crate::{
+    engine::liveness::ORPHANED,
     service::Service,
     stream::{StreamId, StreamKey},
 };

@@ -17,8 +17,7 @@ use std::{
 
 use libp2p::PeerId;
 
-use crate::engine::streams::guests;
-use crate::{path::ConnectionId, service::Service, stream::StreamKey};
+use crate::{engine::streams::guests, path::ConnectionId, service::Service, stream::StreamKey};
 
 /// First and longest wait after a move that failed, or a reach that found nobody: a stream without a
 /// path must notice within a second or two that there is one again, and not flood a dead network. The longest

@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use libp2p::PeerId;
 
-use crate::engine::input::OpenId;
-use crate::{error::OpenStage, path::ConnectionId, service::Service};
+use crate::{engine::input::OpenId, error::OpenStage, path::ConnectionId, service::Service};
 
 /// Connections that an open tries one after the other. Each is the best at that moment, so after three
 /// the peer is not well.

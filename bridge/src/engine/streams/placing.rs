@@ -4,8 +4,11 @@ use std::time::Instant;
 
 use libp2p::PeerId;
 
-use crate::engine::{Engine, input::Action, paths::connections::User, streams::moves::Standing};
-use crate::{path::ConnectionId, stream::StreamKey};
+use crate::{
+    engine::{Engine, input::Action, paths::connections::User, streams::moves::Standing},
+    path::ConnectionId,
+    stream::StreamKey,
+};
 
 impl Engine {
     pub(in crate::engine) fn stream_moved(&mut self, key: StreamKey, to: ConnectionId, now: Instant) {

@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use libp2p::PeerId;
 
-use crate::engine::input::InboundId;
-use crate::{path::ConnectionId, service::Service};
+use crate::{engine::input::InboundId, path::ConnectionId, service::Service};
 
 #[derive(Debug)]
 pub(crate) struct Asked {
