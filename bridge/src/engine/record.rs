@@ -44,6 +44,7 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
+    /// One more.
     pub(crate) fn add(&mut self, said: &impl Debug) {
         let mut hasher = DefaultHasher::new();
         (self.hash, format!("{said:?}")).hash(&mut hasher);
@@ -81,27 +82,28 @@ fn since_origin(nanoseconds: u64) -> Option<Instant> {
     ORIGIN.get()?.checked_add(Duration::from_nanos(nanoseconds))
 }
 
-/// Events tell these types as people read them; here nothing may be lost.
+/// Some types are told in events as people read them. Here nothing may be lost: a mirror with the same variants is
+/// written instead.
 macro_rules! whole {
     ($module:ident, $($part:ident)::+, $mirror:ident { $($variant:ident $({ $($field:ident: $of:ty),* })?),* $(,)? }) => {
         pub(super) mod $module {
             use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-            use crate::$($part)::+ as Told;
+            use crate::$($part)::+ as Original;
 
             #[derive(Serialize, Deserialize)]
             enum $mirror { $($variant $({ $($field: $of),* })?),* }
 
-            pub(crate) fn serialize<S: Serializer>(value: &Told, serializer: S) -> Result<S::Ok, S::Error> {
+            pub(crate) fn serialize<S: Serializer>(value: &Original, serializer: S) -> Result<S::Ok, S::Error> {
                 match value.clone() {
-                    $(Told::$variant $({ $($field),* })? => $mirror::$variant $({ $($field),* })?),*
+                    $(Original::$variant $({ $($field),* })? => $mirror::$variant $({ $($field),* })?),*
                 }
                 .serialize(serializer)
             }
 
-            pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Told, D::Error> {
+            pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Original, D::Error> {
                 Ok(match $mirror::deserialize(deserializer)? {
-                    $($mirror::$variant $({ $($field),* })? => Told::$variant $({ $($field),* })?),*
+                    $($mirror::$variant $({ $($field),* })? => Original::$variant $({ $($field),* })?),*
                 })
             }
         }

@@ -38,8 +38,8 @@ const QUIC_SUBSTREAM_BYTES: u32 = 6 << 20;
 /// Makes secured, multiplexed connections to peers.
 pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// The transport of direct connections, which count what is unread in `pool`; `guard` looks at each dial after names were resolved. Must be called
-/// within a tokio runtime.
+/// The transport of direct connections, which count what is unread in `pool`; `guard` looks at each dial after
+/// names were resolved. Must be called within a tokio runtime.
 pub(crate) fn connections(
     keypair: &Keypair,
     pool: &Arc<Pool>,

@@ -1,7 +1,9 @@
 //! The net room knows libp2p: [`transports`] makes swarms and [`listen`] lets them listen, `direct` connects
 //! over TCP and QUIC (by names: `resolve`; in sandboxes: `each`), [`behaviour`] says what a node speaks,
 //! [`circuit`] talks with relays, [`substream`] opens our substreams, [`dcutr`] speaks about hole punches,
-//! [`control`] says short words, [`door`] turns away what is too much, [`guard`] looks at what names led to, [`translate`] reads the swarm's events.
+//! [`control`] says short words, [`translate`] reads the swarm's events. What bounds strangers: [`door`] turns away
+//! connections that are too many, [`unread`] counts what nobody has read (`muxer` is Yamux with that), [`guard`]
+//! looks at what names led to.
 
 pub(crate) mod behaviour;
 mod cause;

@@ -218,9 +218,6 @@ async fn an_engine_that_is_told_what_a_node_was_told_does_what_the_node_did() {
         ..Config::default()
     };
     let service: Service = "echo".parse().unwrap();
-    for name in ["server", "client"] {
-        drop(fs::remove_file(path(name)));
-    }
     let key = libp2p::identity::Keypair::generate_ed25519;
     let (server, _events) = crate::Endpoint::start(config("server"), key()).await.unwrap();
     let (client, _events) = crate::Endpoint::start(config("client"), key()).await.unwrap();
