@@ -1,13 +1,18 @@
-//! Many identities of one address at a node, and others beside them.
+//! Many identities of one address at a node, and one peer that asks too much; and others beside them.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
+use futures::future::join_all;
 use punchline_bridge::{
-    Config, Event, PeerId, Request, Requests,
+    Config, Event, PeerId, Request, Requests, Service,
+    error::{OpenError, Refusal},
     event::{Asked, LimitOwner},
 };
 
-use crate::world::{Node, TCP, config, service, within};
+use crate::world::{Node, TCP, config, pair, service, within};
 
 const IPV6: &str = "/ip6/::1/tcp/0";
 
@@ -91,4 +96,32 @@ async fn a_crowd_of_one_address_reaches_its_limits_and_others_and_familiar_peers
     let request = request_of(friend.id(), &mut requests, &mut asked).await;
     let _stream = within("its stream", request.accept()).await.unwrap();
     within("the same", opening).await.unwrap().unwrap();
+}
+
+/// Opens that are refused: 64 of them are answered at once, the others at 200 a second.
+const REFUSED: u32 = 264;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_asks_on_and_on_for_what_is_not_there_hears_so_at_a_pace_and_others_at_once() {
+    let (server, loud) = pair(TCP).await;
+    let quiet = Node::start(config(TCP)).await;
+    quiet.endpoint.add_addresses(server.id(), server.endpoint.listening().to_vec()).await;
+    drop(quiet.open(server.id()).await);
+    let nowhere: Service = "nowhere".parse().unwrap();
+    let ask = |node: &Node| {
+        let (endpoint, peer, nowhere) = (node.endpoint.clone(), server.id(), nowhere.clone());
+        async move { endpoint.open(peer, nowhere).await }
+    };
+    let began = Instant::now();
+    let answers = join_all((0..REFUSED).map(|_| ask(&loud)));
+    let (answers, quickly) = tokio::join!(within("all answers", answers), async {
+        (within("an answer", ask(&quiet)).await, began.elapsed())
+    });
+    for answer in answers.into_iter().chain([quickly.0]) {
+        let error = answer.unwrap_err();
+        assert!(matches!(error, OpenError::Refused { reason: Refusal::NotServed, .. }), "{error:?}");
+    }
+    let paced = Duration::from_millis(5) * (REFUSED - 65);
+    assert!(began.elapsed() >= paced, "{:?}", began.elapsed());
+    assert!(quickly.1 < began.elapsed(), "who did not ask too much was answered last");
 }
