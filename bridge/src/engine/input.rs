@@ -292,9 +292,10 @@ pub(crate) enum Input {
     StreamClosed {
         key: StreamKey,
     },
-    /// The peer answered a ping on this connection.
+    /// The peer answered a ping on this connection after so long.
     Responsive {
         connection: ConnectionId,
+        round_trip: Duration,
     },
     /// The other end of a connection said something.
     Heard {

@@ -194,7 +194,7 @@ impl Engine {
             Input::StreamClosed { key } => self.stream_closed(key, now),
             Input::Heard { connection, word } => self.heard(connection, word, now),
             Input::NearlySpent { connection } => self.nearly_spent(connection, now),
-            Input::Responsive { connection } => self.responsive(connection, now),
+            Input::Responsive { connection, round_trip } => self.responsive(connection, round_trip, now),
             Input::Pulse { connection, last } => self.pulse_taken(connection, last, now),
         }
         self.handle_timeout(now);

@@ -105,8 +105,8 @@ fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
             result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
             ..
         }) => Input::Unresponsive { connection: ConnectionId(connection) },
-        NodeEvent::Ping(ping::Event { connection, result: Ok(_), .. }) => {
-            Input::Responsive { connection: ConnectionId(connection) }
+        NodeEvent::Ping(ping::Event { connection, result: Ok(round_trip), .. }) => {
+            Input::Responsive { connection: ConnectionId(connection), round_trip }
         }
         NodeEvent::Circuit(circuit::Event::Reserved { request, grant }) => {
             Input::Reserved { request, grant, at: now }

@@ -14,6 +14,7 @@ mod hello;
 mod layering;
 mod limits;
 mod moves;
+mod nearer;
 mod open;
 mod ordinary;
 mod punch;

@@ -1,6 +1,7 @@
 //! Which connections are up, which of a peer's is the best, who uses them, and which nobody uses any more.
 
 mod demotion;
+mod distance;
 mod rank;
 mod watch;
 
@@ -11,7 +12,7 @@ use std::{
 
 use libp2p::PeerId;
 
-use self::demotion::Demotions;
+use self::{demotion::Demotions, distance::RoundTrip};
 use crate::{
     engine::{
         input::{InboundId, OpenId, Opened},
@@ -61,6 +62,7 @@ pub(crate) struct Connection {
     pub(crate) answered: Instant,
     /// How long pings took lately. None before the first was answered.
     took: Option<Duration>,
+    round_trip: RoundTrip,
     /// When somebody must have spoken on it. Not before the peer has answered once.
     hear_by: Option<Instant>,
     /// A stream on it met silence, or nobody spoke on it in time; taken last until a ping is answered.
@@ -151,6 +153,7 @@ impl Connections {
             closing: None,
             answered: now,
             took: None,
+            round_trip: RoundTrip::default(),
             hear_by: None,
             suspect: false,
             spent_at: lifetime.map(|lifetime| now + lifetime - spare(lifetime)),

@@ -1,6 +1,6 @@
 //! Every stream of ours on the best connection to its peer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 
@@ -71,9 +71,14 @@ impl Engine {
         }
     }
 
-    /// The peer answered on a connection; if it was suspect, it may be the best again.
-    pub(in crate::engine) fn responsive(&mut self, connection: ConnectionId, now: Instant) {
-        if self.connections.answered(connection, now)
+    /// The peer answered on a connection, which may be the best now.
+    pub(in crate::engine) fn responsive(
+        &mut self,
+        connection: ConnectionId,
+        round_trip: Duration,
+        now: Instant,
+    ) {
+        if self.connections.answered(connection, round_trip, now)
             && let Some(peer) = self.peer(connection)
         {
             self.place_all(peer, now);
@@ -145,7 +150,7 @@ impl Engine {
         let best = self.connections.best(key.peer, &[]);
         let best = best.filter(|best| !self.connections.is_suspect(*best));
         let to = match standing {
-            Standing::On(on) => best.filter(|best| self.is_clearly_better(*best, on)),
+            Standing::On(on) => best.filter(|best| self.connections.is_clearly_better(*best, on)),
             Standing::Detached => best,
             // What came after the loss is the surer way; the one before it is let go.
             Standing::Seeking(on) => {
@@ -161,13 +166,6 @@ impl Engine {
             self.move_to(key, to);
         } else if self.needs_path(standing) && !self.reach(key.peer, now) {
             self.moves.failed(key, now);
-        }
-    }
-
-    fn is_clearly_better(&self, best: ConnectionId, than: ConnectionId) -> bool {
-        match (self.connections.rank(best), self.connections.rank(than)) {
-            (Some(best), Some(than)) => best.is_clearly_better_than(&than),
-            (best, _) => best.is_some(),
         }
     }
 

@@ -29,6 +29,14 @@ impl World {
         self.connected(peer(1), relayed(&relay(9)), Transport::Tcp)
     }
 
+    /// The peer answers pings after so many milliseconds. Returns where the stream moves.
+    fn pings(&mut self, connection: ConnectionId, took: &[u64]) -> Vec<ConnectionId> {
+        let told = |took: &u64| {
+            moves(&self.tell(Input::Responsive { connection, round_trip: *took as u32 * MS }))
+        };
+        took.iter().flat_map(told).collect()
+    }
+
     fn move_failed(&mut self, connection: ConnectionId, silent: bool) -> Vec<Action> {
         self.tell(Input::MoveFailed { key: key(), connection, silent })
     }
@@ -75,6 +83,66 @@ fn a_stream_on_a_direct_connection_stays_there() {
     assert_eq!(moves(&actions), [], "not even to the preferred transport");
     world.relayed();
     assert_eq!(moves(&world.pass(HOUR)), []);
+}
+
+/// A stream on a connection, another connection like it, and where the stream moves when pings take so many
+/// milliseconds on the one and on the other.
+fn measured(relays: bool, on: &[u64], other: &[u64]) -> (World, [ConnectionId; 2], Vec<ConnectionId>) {
+    let mut world = World::new();
+    let connect = |world: &mut World, name: u8| match relays {
+        true => world.connected(peer(1), relayed(&relay(name)), Transport::Tcp),
+        false => world.direct(Transport::Tcp).0,
+    };
+    let first = connect(&mut world, 8);
+    world.stream_on(first, peer(1));
+    let second = connect(&mut world, 9);
+    let mut moved = world.pings(first, on);
+    moved.extend(world.pings(second, other));
+    (world, [first, second], moved)
+}
+
+#[test]
+fn a_stream_moves_to_a_much_nearer_connection_direct_or_relayed() {
+    for relays in [false, true] {
+        let (_, [_, second], moved) = measured(relays, &[160, 161, 159], &[40, 41, 42]);
+        assert_eq!(moved, [second], "relayed: {relays}");
+    }
+}
+
+#[test]
+fn a_stream_stays_where_another_connection_is_not_much_nearer() {
+    for (on, other, why) in [
+        ([80, 80, 80], [45, 45, 45], "not half as far"),
+        ([12, 12, 12], [1, 1, 1], "nobody would notice"),
+        ([90, 900, 800], [60, 60, 60], "the least counts: load makes pings wait"),
+    ] {
+        assert_eq!(measured(false, &on, &other).2, [], "{why}");
+    }
+    assert_eq!(measured(false, &[160, 160, 160], &[40, 40]).2, [], "measured too little");
+    assert_eq!(measured(false, &[160, 160], &[40, 40, 40]).2, [], "measured too little");
+}
+
+#[test]
+fn a_stream_that_moved_to_a_nearer_connection_moves_back_only_if_that_one_is_much_nearer_after_all() {
+    let (mut world, [first, second], moved) = measured(false, &[160, 160, 160], &[40, 40, 40]);
+    assert_eq!(moved, [second]);
+    assert_eq!(moves(&world.tell(Input::StreamMoved { key: key(), to: second })), []);
+    assert_eq!(world.pings(second, &[900, 900, 900]), [], "the way taken became busy");
+    assert_eq!(world.pings(first, &[35, 30, 25]), []);
+    assert_eq!(world.pings(first, &[15]), [first]);
+}
+
+#[test]
+fn new_streams_take_the_nearer_connection_and_among_like_ones_the_transport_decides() {
+    for (tcp, quic, nearer) in [(200, 30, Transport::Quic), (35, 25, Transport::Tcp)] {
+        let mut world = World::new();
+        let by_tcp = world.direct(Transport::Tcp).0;
+        let by_quic = world.direct(Transport::Quic).0;
+        world.pings(by_tcp, &[tcp; 3]);
+        world.pings(by_quic, &[quic; 3]);
+        let best = if nearer == Transport::Tcp { by_tcp } else { by_quic };
+        assert_eq!(opens_on(&world.open(peer(1)).1), [best], "{tcp} and {quic} ms");
+    }
 }
 
 #[test]
@@ -135,7 +203,7 @@ fn a_silent_connection_is_avoided_until_the_peer_answers_on_it() {
     assert_eq!(moves(&world.tell(Input::StreamMoved { key: key(), to: circuit })), []);
     let (_, actions) = world.open(peer(1));
     assert_eq!(opens_on(&actions), [circuit], "nor does a new stream go there");
-    assert_eq!(moves(&world.tell(Input::Responsive { connection: silent })), [silent]);
+    assert_eq!(moves(&world.tell(Input::Responsive { connection: silent, round_trip: MS })), [silent]);
 }
 
 #[test]
@@ -146,7 +214,7 @@ fn with_nothing_but_a_silent_connection_the_peer_is_reached_for() {
     world.stream_on(silent, peer(1));
     let actions = world.detached(silent, true);
     assert_eq!((moves(&actions), dials(&actions).len()), (vec![], 1));
-    assert_eq!(moves(&world.tell(Input::Responsive { connection: silent })), [silent]);
+    assert_eq!(moves(&world.tell(Input::Responsive { connection: silent, round_trip: MS })), [silent]);
 }
 
 #[test]
@@ -324,7 +392,7 @@ fn a_newer_connection_that_was_there_while_the_lost_one_answered_proves_nothing(
     world.pass(MS);
     world.direct(Transport::Tcp);
     world.pass(MS);
-    world.tell(Input::Responsive { connection: lost });
+    world.tell(Input::Responsive { connection: lost, round_trip: MS });
     world.closed(lost);
     assert!(!forsaken(&mut world, lost));
 }

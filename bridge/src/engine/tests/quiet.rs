@@ -27,7 +27,7 @@ fn world_with(change: impl FnOnce(&mut Config)) -> (World, ConnectionId) {
 
 impl World {
     fn answered(&mut self, connection: ConnectionId) -> Vec<Action> {
-        self.tell(Input::Responsive { connection })
+        self.tell(Input::Responsive { connection, round_trip: MS })
     }
 
     fn circuit(&mut self) -> ConnectionId {

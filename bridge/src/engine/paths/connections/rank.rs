@@ -1,23 +1,25 @@
 //! Which connection to a peer is better than another.
 
-use std::time::Instant;
+use std::{cmp::Ordering, time::Instant};
 
 use libp2p::PeerId;
 
-use super::{Connection, Connections, UNANSWERED};
+use super::{Connection, Connections, UNANSWERED, distance::Distance};
 use crate::path::ConnectionId;
 
 /// How good a connection is, the most important first; the least is the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     standing: Standing,
+    /// In coarse steps, so that the transport decides between ways of about one length.
+    distance: Distance,
     /// By the configured order.
     transport: usize,
     /// The older, the better: it has proved itself.
     order: u64,
 }
 
-/// What a stream moves for. Among connections of one standing it stays where it is.
+/// What a stream moves for at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Standing {
     suspect: bool,
@@ -28,17 +30,16 @@ struct Standing {
     spent: bool,
 }
 
-impl Rank {
-    /// Whether a stream moves for the difference.
-    pub(crate) fn is_clearly_better_than(&self, other: &Self) -> bool {
-        self.standing < other.standing
-    }
-}
-
 impl Connections {
-    /// How good a connection is now; none if it is gone.
-    pub(crate) fn rank(&self, id: ConnectionId) -> Option<Rank> {
-        self.all.get(&id).map(|connection| self.rank_of(connection))
+    /// Whether a stream moves from one connection to another: that one stands better, or is much nearer.
+    pub(crate) fn is_clearly_better(&self, id: ConnectionId, than: ConnectionId) -> bool {
+        let Some(found) = self.all.get(&id) else { return false };
+        let Some(other) = self.all.get(&than) else { return true };
+        match self.rank_of(found).standing.cmp(&self.rank_of(other).standing) {
+            Ordering::Less => true,
+            Ordering::Equal => found.round_trip.is_much_nearer_than(&other.round_trip),
+            Ordering::Greater => false,
+        }
     }
 
     fn rank_of(&self, connection: &Connection) -> Rank {
@@ -50,6 +51,7 @@ impl Connections {
                 relayed: !connection.path.is_direct(),
                 spent: connection.spent,
             },
+            distance: connection.round_trip.distance(),
             transport: transport.unwrap_or(self.transports.len()),
             order: connection.order,
         }

@@ -14,13 +14,15 @@ use crate::{
 };
 
 impl Connections {
-    /// The peer answered a ping on it. True if it was suspect.
-    pub(crate) fn answered(&mut self, id: ConnectionId, now: Instant) -> bool {
+    /// The peer answered a ping on it after so long. True if streams may have a reason to move: it was
+    /// suspect, or it is nearer than was known.
+    pub(crate) fn answered(&mut self, id: ConnectionId, round_trip: Duration, now: Instant) -> bool {
         let Some(connection) = self.all.get_mut(&id) else { return false };
         let before = std::mem::replace(&mut connection.answered, now);
         connection.note_answer(now.saturating_duration_since(before));
         connection.hear_by = Some(now + PING_INTERVAL + connection.patience());
-        std::mem::take(&mut connection.suspect)
+        let nearer = connection.round_trip.note(round_trip);
+        std::mem::take(&mut connection.suspect) || nearer
     }
 
     /// Those in use on which no ping was answered in time; each is said once. Where this is called late,
