@@ -22,6 +22,7 @@ pub mod error;
 pub mod event;
 pub mod grpc;
 mod incoming;
+pub mod nat;
 mod net;
 mod node;
 pub mod path;

@@ -1,0 +1,119 @@
+//! What kind of NAT a node is behind, in the words of RFC 4787, with the old names (RFC 3489) beside them.
+//!
+//! Measured over UDP. Routers treat TCP alike in all but rare cases, so what is said here is taken for both.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// From which public port what leaves a host comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mapping {
+    /// There is no NAT: the host has the public address itself.
+    None,
+    /// From one port, whatever the destination.
+    EndpointIndependent,
+    /// From another port for each destination (address-dependent, or address- and port-dependent): *symmetric*.
+    DestinationDependent,
+}
+
+/// What is let in to a port that something left from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filtering {
+    /// Anybody: *full cone*.
+    EndpointIndependent,
+    /// Those addresses that something was sent to, from any port: *address-restricted*.
+    AddressDependent,
+    /// Those addresses and ports that something was sent to: *port-restricted*.
+    AddressAndPortDependent,
+}
+
+/// What is known of the NAT that a node is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NatKind {
+    /// None: not known.
+    pub mapping: Option<Mapping>,
+    /// None: not known.
+    pub filtering: Option<Filtering>,
+}
+
+impl NatKind {
+    /// Whether nobody can know from which port this node will reach a destination that it never spoke to.
+    pub fn changes_ports(self) -> bool {
+        self.mapping == Some(Mapping::DestinationDependent)
+    }
+
+    /// Whether a peer whose port nobody knows can come in, once something was sent to its address.
+    fn lets_in_any_port(self) -> bool {
+        matches!(self.filtering, Some(Filtering::EndpointIndependent | Filtering::AddressDependent))
+    }
+
+    /// Whether a hole punch between these two cannot succeed, as far as is known. Where one end changes ports, the
+    /// other must let it in from any.
+    pub fn rules_out_punch(self, other: Self) -> bool {
+        let hopeless = |hard: Self, other: Self| {
+            hard.changes_ports()
+                && (other.changes_ports() || other.filtering.is_some())
+                && !other.lets_in_any_port()
+        };
+        hopeless(self, other) || hopeless(other, self)
+    }
+}
+
+impl fmt::Display for NatKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use Filtering::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
+        f.write_str(match (self.mapping, self.filtering) {
+            (None, None) => "unknown",
+            (Some(Mapping::None), Some(EndpointIndependent)) => "none: the address is public",
+            (Some(Mapping::None), Some(_)) => "none, but a firewall",
+            (Some(Mapping::None), None) => "none, perhaps a firewall",
+            (Some(Mapping::DestinationDependent), _) => "one port for each destination (symmetric)",
+            (_, Some(EndpointIndependent)) => "one port, open to all (full cone)",
+            (_, Some(AddressDependent)) => "one port, filtered by address (address-restricted)",
+            (_, Some(AddressAndPortDependent)) => "one port, filtered by port (port-restricted)",
+            (Some(Mapping::EndpointIndependent), None) => "one port for all destinations",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn kind(mapping: Mapping, filtering: Filtering) -> NatKind {
+        NatKind { mapping: Some(mapping), filtering: Some(filtering) }
+    }
+
+    const FULL: NatKind = kind(Mapping::EndpointIndependent, Filtering::EndpointIndependent);
+    const ADDRESS: NatKind = kind(Mapping::EndpointIndependent, Filtering::AddressDependent);
+    const PORT: NatKind = kind(Mapping::EndpointIndependent, Filtering::AddressAndPortDependent);
+    const SYMMETRIC: NatKind = kind(Mapping::DestinationDependent, Filtering::AddressAndPortDependent);
+    const SYMMETRIC_BY_MAPPING: NatKind =
+        NatKind { mapping: Some(Mapping::DestinationDependent), filtering: None };
+
+    #[test]
+    fn a_punch_is_ruled_out_just_where_nobody_can_know_the_port() {
+        for (one, other, ruled_out) in [
+            (FULL, SYMMETRIC, false),
+            (ADDRESS, SYMMETRIC, false),
+            (PORT, SYMMETRIC, true),
+            (SYMMETRIC, SYMMETRIC, true),
+            (SYMMETRIC_BY_MAPPING, SYMMETRIC_BY_MAPPING, true),
+            (PORT, PORT, false),
+            (FULL, FULL, false),
+        ] {
+            assert_eq!(one.rules_out_punch(other), ruled_out, "{one} and {other}");
+            assert_eq!(other.rules_out_punch(one), ruled_out, "{other} and {one}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_rules_nothing_out() {
+        for known in [FULL, ADDRESS, PORT, SYMMETRIC] {
+            assert!(!known.rules_out_punch(NatKind::default()), "{known}");
+        }
+    }
+}
