@@ -92,8 +92,9 @@ pub struct Deadlines {
     /// should know. 1.5 s: many round trips through a relay. A path that merely went silent, or a circuit that
     /// ended, has the stream's whole patience.
     pub absence: Duration,
-    /// After the last hole punch to a peer that stays relayed failed, another one is tried after this. 15 min:
-    /// networks change, and each attempt costs the peer's routers some packets.
+    /// Between two hole punches to a peer that stays relayed, once a row of them has failed. 30 s, for 5 min; then
+    /// four times as much up to half an hour, and twenty times from then on: a NAT that blocked for a minute is
+    /// passed soon, and who never gets through pays little. What changes the outlook is tried at once.
     pub upgrade_again: Duration,
     /// For streams to tell their peers that they end, on shutdown, before the connections close. 500 ms.
     pub parting: Duration,
@@ -114,7 +115,7 @@ impl Default for Deadlines {
             hold_backoff: (Duration::from_millis(500), Duration::from_secs(300)),
             hold_pace: Duration::from_secs(30),
             absence: Duration::from_millis(1500),
-            upgrade_again: Duration::from_secs(15 * 60),
+            upgrade_again: Duration::from_secs(30),
             parting: Duration::from_millis(500),
             shutdown: Duration::from_secs(2),
         }

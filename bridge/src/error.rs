@@ -2,6 +2,7 @@
 
 mod circuit;
 mod listen;
+mod upgrade;
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
@@ -15,6 +16,8 @@ pub use self::circuit::{
 };
 
 pub use self::listen::{Family, ListenFailure, Occupant, Protocol, SystemError};
+
+pub use self::upgrade::{DialFailures, DialOutcome, PunchVerdict, Tried, UpgradeFailure};
 
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -353,92 +356,6 @@ impl fmt::Display for CloseCause {
 }
 
 impl Serialize for CloseCause {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// Why a peer that is reached over a relay could not be reached directly.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UpgradeFailure {
-    /// This node has no address to offer to the peer.
-    #[error(
-        "no address of ours to offer: no relay has told this node a public address, and the peer is none that it shows its private ones to"
-    )]
-    NoCandidateHere,
-    /// The peer named no address.
-    #[error("the peer named no address to punch to")]
-    NoCandidateThere,
-    /// The peer named addresses, and none of them may be dialled.
-    #[error("none of the addresses that the peer named may be dialled: {refused}")]
-    AllRefused {
-        /// How many, by reason.
-        refused: RefusedAddresses,
-    },
-    /// Dials were made and none went through.
-    #[error(
-        "no hole punch went through ({failures}); a router in between may change ports per destination, or answer unexpected packets with a reset"
-    )]
-    PunchFailed {
-        /// How the dials of all punches failed.
-        failures: DialFailures,
-    },
-    /// As many addresses that others named were dialled as may be in an hour.
-    #[error("this node has dialled as many addresses that peers named as it may in an hour: {limit}")]
-    Limit {
-        /// How many.
-        limit: u32,
-    },
-    /// The peer does not speak the protocol.
-    #[error("the peer does not do hole punching")]
-    Unsupported,
-    /// The peers could not agree on a punch.
-    #[error("the exchange about it failed: {cause}")]
-    Exchange {
-        /// What was seen.
-        cause: String,
-    },
-}
-
-/// How dials to several addresses failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DialFailures {
-    /// Nobody answered in time.
-    pub timed_out: u32,
-    /// Refused or reset by the host, or a router.
-    pub refused: u32,
-    /// No route there.
-    pub unreachable: u32,
-    /// Anything else, such as that somebody else answered.
-    pub other: u32,
-}
-
-impl DialFailures {
-    /// All of them together.
-    pub fn total(&self) -> u32 {
-        self.timed_out + self.refused + self.unreachable + self.other
-    }
-
-    pub(crate) fn add(&mut self, other: Self) {
-        self.timed_out += other.timed_out;
-        self.refused += other.refused;
-        self.unreachable += other.unreachable;
-        self.other += other.other;
-    }
-}
-
-impl fmt::Display for DialFailures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { timed_out, refused, unreachable, other } = self;
-        write!(
-            f,
-            "of {} dials {timed_out} timed out, {refused} were refused, {unreachable} found no route, {other} failed otherwise",
-            self.total()
-        )
-    }
-}
-
-impl Serialize for UpgradeFailure {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }

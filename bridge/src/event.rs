@@ -3,14 +3,15 @@
 //! Serialised, an event is one JSON object whose `"event"` field is its name in snake case; whoever
 //! writes it down adds `"ts"`. `design/events.md` shows one example of each.
 
-use std::time::SystemTime;
+use std::{fmt::Display, time::SystemTime};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     addr::RefusedAddresses,
-    error::{CloseCause, ListenFailure, Refusal, UpgradeFailure},
+    error::{CloseCause, ListenFailure, Refusal, Tried, UpgradeFailure},
+    nat::NatKind,
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
     stream::StreamId,
@@ -125,6 +126,8 @@ pub enum Event {
         took_ms: u64,
         /// Hole punches that it took, this one included, as far as this end saw them.
         attempts: u32,
+        /// How it came about, as far as this end knows.
+        rung: Rung,
     },
     /// The direct path could not be had; the relayed connection stays in use.
     UpgradeFailed {
@@ -134,6 +137,17 @@ pub enum Event {
         reason: UpgradeFailure,
         /// Hole punches that failed, as far as this end saw them.
         attempts: u32,
+        /// What this node is behind.
+        #[serde(serialize_with = "text")]
+        local_nat: NatKind,
+        /// What the peer is behind, as it says.
+        #[serde(serialize_with = "text")]
+        remote_nat: NatKind,
+        /// The addresses that were dialled since the last such event, each with its latest outcome; 16 at most.
+        tried: Vec<Tried>,
+        /// Seconds until this end begins another attempt; absent if that is for the peer to do.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        again_seconds: Option<u64>,
     },
     /// A peer named addresses that this node does not dial.
     CandidatesRefused {
@@ -284,6 +298,22 @@ pub enum CandidateSource {
     },
 }
 
+/// How a relayed connection became a direct one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rung {
+    /// Within one network, or on one host.
+    Lan,
+    /// Both ends dialled at the same moment.
+    Punch,
+    /// The peer lets in whoever calls, and this end called.
+    Reversal,
+    /// A usual dial of this end to an address that it knew.
+    Known,
+    /// The peer dialled, in whichever way.
+    Inbound,
+}
+
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -355,6 +385,10 @@ fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S:
         Some(time) => serializer.collect_str(&format_args!("{time:.6}")),
         None => serializer.serialize_none(),
     }
+}
+
+fn text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 
+use crate::error::PunchVerdict;
+
 /// Peers that one [`Word::Watch`] names at most; they fit into a message.
 pub(crate) const WATCHED_MAX: usize = 64;
 
@@ -27,4 +29,8 @@ pub(crate) enum Word {
         /// Its system closed or reset the link, as it does when a process ends; otherwise it went silent.
         closed: bool,
     },
+    /// Begin the punches anew: another outcome is likely now.
+    PunchAgain,
+    /// From the end that begins the punches: it has given up for now.
+    PunchFailed(PunchVerdict),
 }

@@ -34,8 +34,8 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "candidates_refused": peer allowed refused;
         "connection_opened": peer connection path relay direction transport circuit_bytes_max circuit_seconds_max;
         "connection_closed": peer connection path cause;
-        "upgrade_succeeded": peer connection transport took_ms attempts;
-        "upgrade_failed": peer reason attempts;
+        "upgrade_succeeded": peer connection transport took_ms attempts rung;
+        "upgrade_failed": peer reason attempts local_nat remote_nat again_seconds;
         "stream_opened": peer stream service path direction;
         "stream_moved": peer stream from to gap_ms cause;
         "stream_closed": peer stream service cause sent_direct_bytes sent_relayed_bytes received_direct_bytes received_relayed_bytes;

@@ -171,6 +171,11 @@ impl Policy {
         self.global.scope(ip)
     }
 
+    /// Whether an address is one of the internet.
+    pub(crate) fn is_public(&self, address: &Multiaddr) -> bool {
+        socket_of(address).is_some_and(|socket| self.scope(socket.ip()) == Scope::Public)
+    }
+
     /// Which of a peer's `addresses` may be dialled: at most [`CANDIDATES_MAX`], the best ones.
     pub(crate) fn select(
         &self,

@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::paths::places::Full;
 use crate::{
     addr::RelayAddr,
-    error::{
-        CloseCause, DialFailureReason, DialFailures, OpenError, Refusal, ReserveFailure, UpgradeFailure,
-    },
+    error::{CloseCause, DialFailureReason, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure},
+    nat::NatKind,
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
     stream::{StreamId, StreamKey, machine::LegId},
@@ -65,6 +64,18 @@ pub(crate) enum Role {
     Dialer,
     /// The peer, although this end dials too.
     Listener,
+    /// This end, which dials from any port: the peer may let in whoever calls.
+    Caller,
+}
+
+/// What one end of a relayed connection says of itself before a punch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Offer {
+    /// Where it may be reached.
+    pub(crate) candidates: Vec<Multiaddr>,
+    pub(crate) nat: NatKind,
+    /// One of the candidates lets anybody in.
+    pub(crate) open: bool,
 }
 
 /// What a relay forwards in one circuit, as it announces it. What is absent is not limited.
@@ -169,19 +180,19 @@ pub(crate) enum Input {
     /// The dial of a punch failed, at every address.
     PunchFailed {
         dial: DialId,
-        failures: DialFailures,
+        tried: Vec<Tried>,
     },
     /// The peer answered [`Action::AskPunch`]. `same_host`: it proved to run on this one.
     PunchAnswered {
         exchange: Exchange,
-        candidates: Vec<Multiaddr>,
+        offer: Offer,
         same_host: bool,
         round_trip: Duration,
     },
     /// The peer asks for our addresses, and names its own.
     PunchOffered {
         exchange: Exchange,
-        candidates: Vec<Multiaddr>,
+        offer: Offer,
         same_host: bool,
     },
     /// The peer says: dial now.
@@ -347,13 +358,13 @@ pub(crate) enum Action {
     AskPunch {
         exchange: Exchange,
         peer: PeerId,
-        candidates: Vec<Multiaddr>,
+        offer: Offer,
     },
     /// Answer [`Input::PunchOffered`]; followed by [`Input::PunchSync`].
     AnswerPunch {
         exchange: Exchange,
         peer: PeerId,
-        candidates: Vec<Multiaddr>,
+        offer: Offer,
     },
     /// Tell the peer to dial.
     SyncPunch {
@@ -365,7 +376,7 @@ pub(crate) enum Action {
         exchange: Exchange,
         peer: PeerId,
     },
-    /// Dial as the other end of a punch does at the same moment; answered as a dial is, or by
+    /// Dial, as the other end of a punch does at the same moment; answered as a dial is, or by
     /// [`Input::PunchFailed`].
     Punch {
         dial: DialId,

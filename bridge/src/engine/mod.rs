@@ -146,18 +146,18 @@ impl Engine {
                 self.refused_by(peer, Asked::Connection, full);
             }
             Input::DialFailed { dial, reason } => self.dial_failed(dial, reason, now),
-            Input::PunchFailed { dial, failures } => self.punch_failed(dial, failures, now),
-            Input::PunchAnswered { exchange, candidates, same_host, round_trip } => {
-                self.punch_answered(exchange, &candidates, same_host, round_trip, now);
+            Input::PunchFailed { dial, tried } => self.punch_failed(dial, tried, now),
+            Input::PunchAnswered { exchange, offer, same_host, round_trip } => {
+                self.punch_answered(exchange, &offer, same_host, round_trip, now);
             }
-            Input::PunchOffered { exchange, candidates, same_host } => {
-                self.punch_offered(exchange, &candidates, same_host, now);
+            Input::PunchOffered { exchange, offer, same_host } => {
+                self.punch_offered(exchange, &offer, same_host, now);
             }
             Input::PunchSync { exchange } => self.punch_sync(exchange, now),
             Input::PunchExchangeFailed { exchange, reason } => {
                 self.punch_exchange_failed(exchange, reason, now);
             }
-            Input::AllowUpgrades { allowed } => self.allow_upgrades(allowed),
+            Input::AllowUpgrades { allowed } => self.allow_upgrades(allowed, now),
             Input::Welcome { service, peers } => self.welcome(service, peers, now),
             Input::Identified { connection, observed } => {
                 self.identified(connection, &observed, now);
@@ -310,7 +310,7 @@ impl Engine {
 
     fn listening(&mut self, address: Multiaddr, now: Instant) {
         self.candidates.listening(&address, now);
-        self.upgrades.all_improved(now);
+        self.outlook_improved(now);
         self.events.push_back(Event::Listening { address });
     }
 

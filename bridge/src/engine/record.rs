@@ -129,6 +129,8 @@ whole!(upgrade_failure, error::UpgradeFailure, UpgradeFailure {
     AllRefused { refused: crate::addr::RefusedAddresses },
     PunchFailed { failures: crate::error::DialFailures },
     Limit { limit: u32 },
+    PortsChange { ours: crate::nat::NatKind, theirs: crate::nat::NatKind },
+    AtPeer { verdict: crate::error::PunchVerdict },
     Unsupported,
     Exchange { cause: String },
 });

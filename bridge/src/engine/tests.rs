@@ -13,7 +13,9 @@ mod quiet;
 mod refusals;
 mod relays;
 mod replay;
+mod rounds;
 mod upgrades;
+mod verdicts;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};

@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::*;
-use crate::error::Family;
+use crate::{
+    error::{DialFailures, DialOutcome, Family},
+    nat::{Filtering, Mapping},
+};
 
 fn relay() -> PeerId {
     "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN".parse().unwrap()
@@ -71,8 +74,25 @@ fn examples() -> Vec<Event> {
             transport: Transport::Tcp,
             took_ms: 27,
             attempts: 1,
+            rung: Rung::Punch,
         },
-        Event::UpgradeFailed { peer: peer(), reason: UpgradeFailure::NoCandidateThere, attempts: 0 },
+        Event::UpgradeFailed {
+            peer: peer(),
+            reason: UpgradeFailure::PunchFailed {
+                failures: DialFailures { timed_out: 4, ..DialFailures::default() },
+            },
+            attempts: 4,
+            local_nat: NatKind {
+                mapping: Some(Mapping::EndpointIndependent),
+                filtering: Some(Filtering::AddressAndPortDependent),
+            },
+            remote_nat: NatKind::default(),
+            tried: vec![Tried {
+                address: address("/ip4/203.0.113.9/tcp/35000"),
+                outcome: DialOutcome::TimedOut,
+            }],
+            again_seconds: Some(26),
+        },
         Event::CandidatesRefused {
             peer: peer(),
             allowed: 2,

@@ -22,6 +22,7 @@ use crate::{
         door::{Coming, Door},
         places::{Full, Origin, Standing},
     },
+    net::hurry::Hurry,
     path::{ConnectionId, Transport},
 };
 
@@ -35,11 +36,13 @@ pub(crate) struct Behaviour {
     door: Door,
     /// Dials that are hole punches.
     punches: HashSet<swarm::ConnectionId>,
+    hurry: Hurry,
 }
 
 impl Behaviour {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self { door: Door::new(limits), punches: HashSet::new() }
+    /// `hurry`: of the transport that dials.
+    pub(crate) fn new(limits: &Limits, hurry: Hurry) -> Self {
+        Self { door: Door::new(limits), punches: HashSet::new(), hurry }
     }
 
     pub(crate) fn acquainted(&mut self, peers: Vec<PeerId>, familiar: bool) {
@@ -95,6 +98,18 @@ impl NetworkBehaviour for Behaviour {
         let standing = self.door.standing(peer);
         self.door.admits(peer, coming(local, remote), standing).map_err(denied)?;
         Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: swarm::ConnectionId,
+        _: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        // The transport makes the dials right after this.
+        self.hurry.set(self.punches.contains(&connection));
+        Ok(Vec::new())
     }
 
     fn handle_established_outbound_connection(

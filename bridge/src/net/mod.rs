@@ -3,7 +3,7 @@
 //! [`circuit`] talks with relays, [`substream`] opens our substreams, [`dcutr`] speaks about hole punches,
 //! [`control`] says short words, [`translate`] reads the swarm's events. What bounds strangers: [`door`] turns away
 //! connections that are too many, [`unread`] counts what nobody has read (`muxer` is Yamux with that), [`guard`]
-//! looks at what names led to.
+//! looks at what names led to; [`hurry`] gives punches a shorter deadline.
 
 pub(crate) mod behaviour;
 mod cause;
@@ -16,6 +16,7 @@ pub(crate) mod door;
 mod each;
 pub(crate) mod guard;
 mod hangup;
+pub(crate) mod hurry;
 pub(crate) mod listen;
 pub(crate) mod local;
 mod muxer;

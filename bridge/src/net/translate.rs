@@ -15,12 +15,12 @@ use super::{
     circuit, control, dcutr, door, substream,
 };
 use crate::{
-    addr::{ip_of, is_circuit, path_of, transport_of},
+    addr::{ip_of, is_circuit, path_of, policy::without_peer, transport_of},
     engine::{
         input::{CircuitLimit, DialId, Input, Opened},
         paths::places::Full,
     },
-    error::{CircuitFault, CloseCause, DialFailureReason, DialFailures},
+    error::{CircuitFault, CloseCause, DialFailureReason, DialOutcome, Tried},
     path::{ConnectionId, Direction},
 };
 
@@ -78,7 +78,7 @@ pub(crate) fn translate(
                 return Translated::Nothing;
             };
             match punch {
-                true => Input::PunchFailed { dial, failures: dial_failures(&error) },
+                true => Input::PunchFailed { dial, tried: tried(&error) },
                 false => Input::DialFailed { dial, reason: dial_failure(&error) },
             }
         }
@@ -115,11 +115,11 @@ fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
             Input::ReserveFailed { request, failure }
         }
         NodeEvent::Dcutr(dcutr::Event { exchange, said }) => match said {
-            dcutr::Said::Answered { candidates, same_host, round_trip } => {
-                Input::PunchAnswered { exchange, candidates, same_host, round_trip }
+            dcutr::Said::Answered { offer, same_host, round_trip } => {
+                Input::PunchAnswered { exchange, offer, same_host, round_trip }
             }
-            dcutr::Said::Offered { candidates, same_host } => {
-                Input::PunchOffered { exchange, candidates, same_host }
+            dcutr::Said::Offered { offer, same_host } => {
+                Input::PunchOffered { exchange, offer, same_host }
             }
             dcutr::Said::Sync => Input::PunchSync { exchange },
             dcutr::Said::Failed(reason) => Input::PunchExchangeFailed { exchange, reason },
@@ -223,29 +223,25 @@ fn transport_failure(failures: &[(Multiaddr, TransportError<io::Error>)]) -> Dia
     }
 }
 
-/// How each address of a dial failed.
-pub(crate) fn dial_failures(error: &DialError) -> DialFailures {
-    let mut failures = DialFailures::default();
-    match error {
-        DialError::Transport(all) => {
-            for (_, error) in all {
-                *counter(&mut failures, error) += 1;
-            }
-        }
-        _ => failures.other += 1,
-    }
-    failures
+/// How each address of a dial failed. Nothing, if none was dialled.
+pub(crate) fn tried(error: &DialError) -> Vec<Tried> {
+    let DialError::Transport(all) = error else { return Vec::new() };
+    let one = |(address, error): &(Multiaddr, TransportError<io::Error>)| Tried {
+        address: without_peer(address),
+        outcome: outcome(error),
+    };
+    all.iter().map(one).collect()
 }
 
-fn counter<'a>(failures: &'a mut DialFailures, error: &(dyn Error + 'static)) -> &'a mut u32 {
+fn outcome(error: &(dyn Error + 'static)) -> DialOutcome {
     if is_timeout(error) {
-        &mut failures.timed_out
+        DialOutcome::TimedOut
     } else if is_kind(error, &[io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset]) {
-        &mut failures.refused
+        DialOutcome::Refused
     } else if is_kind(error, &[io::ErrorKind::HostUnreachable, io::ErrorKind::NetworkUnreachable]) {
-        &mut failures.unreachable
+        DialOutcome::Unreachable
     } else {
-        &mut failures.other
+        DialOutcome::Other
     }
 }
 
@@ -289,11 +285,12 @@ mod tests {
             loop {
                 if let SwarmEvent::OutgoingConnectionError { error, .. } = swarm.select_next_some().await
                 {
-                    break dial_failures(&error);
+                    break tried(&error);
                 }
             }
         };
-        let failures = tokio::time::timeout(Duration::from_secs(60), failed).await.unwrap();
-        assert_eq!(failures, DialFailures { refused: 1, timed_out: 2, ..DialFailures::default() });
+        let tried = tokio::time::timeout(Duration::from_secs(60), failed).await.unwrap();
+        let count = |wanted| tried.iter().filter(|tried| tried.outcome == wanted).count();
+        assert_eq!((count(DialOutcome::Refused), count(DialOutcome::TimedOut)), (1, 2), "{tried:?}");
     }
 }

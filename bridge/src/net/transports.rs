@@ -1,6 +1,6 @@
 //! Swarms with their transports: direct ones, and for nodes circuits.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use libp2p::{
     Swarm, SwarmBuilder, Transport,
@@ -15,6 +15,7 @@ use super::{
     cause::Kept,
     circuit, direct,
     guard::{self, Guarded, Permits},
+    hurry::{Hurried, Hurry},
     unread::{POOL_BYTES, Pool},
 };
 use crate::{config::Config, error::StartError};
@@ -38,11 +39,12 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     let circuits = TransportTimeout::new(circuits, CIRCUIT_DEADLINE).map_err(Kept);
     let permits = Permits::new(config.global.clone());
     let guard = |inner| Guarded::new(inner, permits.clone()).boxed();
-    let direct = TransportTimeout::new(direct::connections(&keypair, &pool, guard)?, CONNECT_DEADLINE)
-        .map_err(Kept);
+    let hurry = Hurry::default();
+    let direct = Hurried::new(direct::connections(&keypair, &pool, guard)?, hurry.clone());
+    let direct = TransportTimeout::new(direct.map_err(io::Error::other), CONNECT_DEADLINE).map_err(Kept);
     // Circuits first: the others would take their addresses for those of the relay.
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
-    let behaviour = Node::new(config, &keypair, circuit, guard::Behaviour::new(permits));
+    let behaviour = Node::new(config, &keypair, circuit, guard::Behaviour::new(permits), hurry);
     let swarm = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
     Ok(Swarm::new(transport, behaviour, local, swarm))
 }

@@ -39,9 +39,7 @@ use crate::{
         dcutr,
         listen::Listening,
         local::source_towards,
-        translate::{
-            Dialled, Dialling, Translated, dial_failure, dial_failures, is_port_in_use, translate,
-        },
+        translate::{Dialled, Dialling, Translated, dial_failure, is_port_in_use, translate, tried},
     },
     path::{ConnectionId, Path},
     service::Service,
@@ -345,11 +343,11 @@ impl Driver {
                 self.swarm.behaviour_mut().circuit.reserve(request, &relay, connection);
             }
             Action::Release { connection } => self.swarm.behaviour_mut().circuit.release(connection),
-            Action::AskPunch { exchange, peer, candidates } => {
-                self.say(peer, exchange, dcutr::Step::Ask(candidates));
+            Action::AskPunch { exchange, peer, offer } => {
+                self.say(peer, exchange, dcutr::Step::Ask(offer));
             }
-            Action::AnswerPunch { exchange, peer, candidates } => {
-                self.say(peer, exchange, dcutr::Step::Answer(candidates));
+            Action::AnswerPunch { exchange, peer, offer } => {
+                self.say(peer, exchange, dcutr::Step::Answer(offer));
             }
             Action::SyncPunch { exchange, peer } => self.say(peer, exchange, dcutr::Step::Sync),
             Action::EndPunch { exchange, peer } => self.say(peer, exchange, dcutr::Step::End),
@@ -422,6 +420,7 @@ impl Driver {
         let opts = match role {
             Role::Dialer => opts,
             Role::Listener => opts.override_role(),
+            Role::Caller => opts.allocate_new_port(),
         };
         let opts = opts.build();
         self.swarm.behaviour_mut().door.punching(opts.connection_id());
@@ -437,7 +436,7 @@ impl Driver {
             Err(error) => {
                 let Dialling { dial, punch, .. } = dialling;
                 let failed = match punch {
-                    true => Input::PunchFailed { dial, failures: dial_failures(&error) },
+                    true => Input::PunchFailed { dial, tried: tried(&error) },
                     false => Input::DialFailed { dial, reason: dial_failure(&error) },
                 };
                 self.legs.tell(failed);

@@ -6,20 +6,25 @@ use std::time::{Duration, Instant};
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
-    addr::policy::{Acquaintance, Selection},
+    addr::{
+        policy::{Acquaintance, Selection},
+        transport_of,
+    },
     engine::{
         Engine,
-        input::{Action, DialId, Exchange, Role},
+        input::{Action, DialId, Exchange, Offer, Opened, Role},
         paths::{
             familiar::Changed,
             places::Standing,
-            upgrades::{Due, Failed, GaveUp},
+            upgrades::{Due, GaveUp},
         },
     },
-    error::{DialFailures, UpgradeFailure},
-    event::{Asked, Event},
-    path::{ConnectionId, Direction},
+    error::{PunchVerdict, Tried, UpgradeFailure},
+    event::{Asked, Event, Rung},
+    nat::{Filtering, NatKind},
+    path::{ConnectionId, Direction, Transport},
     service::Service,
+    word::Word,
 };
 
 impl Engine {
@@ -27,6 +32,27 @@ impl Engine {
     pub(in crate::engine) fn relayed(&mut self, peer: PeerId, now: Instant) {
         let begins = self.accepted_circuit(peer).is_some();
         self.upgrades.relayed(peer, begins, now);
+    }
+
+    /// A direct connection is up; if the peer was reached only through relays, that is an upgrade.
+    pub(in crate::engine) fn upgraded(&mut self, opened: &Opened, now: Instant) {
+        let Opened { peer, connection, transport, ref address, direction, dial, .. } = *opened;
+        let Some(upgraded) = self.upgrades.direct(peer, dial, now) else { return };
+        let rung = match (upgraded.role, direction) {
+            _ if !self.candidates.policy().is_public(address) => Rung::Lan,
+            (Some(Role::Caller), _) => Rung::Reversal,
+            (Some(Role::Dialer | Role::Listener), _) => Rung::Punch,
+            (None, Direction::Outbound) => Rung::Known,
+            (None, Direction::Inbound) => Rung::Inbound,
+        };
+        self.events.push_back(Event::UpgradeSucceeded {
+            peer,
+            connection,
+            transport,
+            took_ms: upgraded.took.as_millis() as u64,
+            attempts: upgraded.attempts,
+            rung,
+        });
     }
 
     /// A relayed connection that the peer made: its acceptor begins.
@@ -41,8 +67,9 @@ impl Engine {
     pub(in crate::engine) fn upgrades_due(&mut self, now: Instant) {
         for (peer, due) in self.upgrades.take_due(now) {
             match due {
-                Due::Begin => self.ask(peer),
-                Due::Dial(addresses) => self.punch(peer, addresses, Role::Listener, now),
+                Due::Begin => self.ask(peer, now),
+                Due::Dial(addresses) => self.punch(peer, &addresses, Role::Listener, now),
+                Due::Call(addresses) => self.call(peer, &addresses, now),
                 Due::Settle => {
                     let gave_up = self.upgrades.settle(peer);
                     self.gave_up(peer, gave_up);
@@ -51,19 +78,19 @@ impl Engine {
         }
     }
 
-    fn ask(&mut self, peer: PeerId) {
+    fn ask(&mut self, peer: PeerId, now: Instant) {
         let Some(connection) = self.accepted_circuit(peer).filter(|_| self.stopping.is_none()) else {
             return self.upgrades.cannot_begin(peer);
         };
-        let candidates = self.candidates.offer(self.familiar.contains(peer));
-        let exchange = self.upgrades.asked(peer, connection, candidates.len());
-        self.actions.push_back(Action::AskPunch { exchange, peer, candidates });
+        let offer = self.our_offer(peer);
+        let exchange = self.upgrades.asked(peer, connection, &offer, now);
+        self.actions.push_back(Action::AskPunch { exchange, peer, offer });
     }
 
     pub(in crate::engine) fn punch_answered(
         &mut self,
         exchange: Exchange,
-        candidates: &[Multiaddr],
+        theirs: &Offer,
         same_host: bool,
         round_trip: Duration,
         now: Instant,
@@ -75,7 +102,7 @@ impl Engine {
         if !self.upgrades.is_asked(peer, exchange) {
             return;
         }
-        let chosen = self.select(peer, candidates, same_host, now);
+        let chosen = self.choose(peer, theirs, same_host, now);
         match chosen.and_then(|addresses| self.spend(peer, addresses, now)) {
             Ok(addresses) => {
                 self.actions.push_back(Action::SyncPunch { exchange, peer });
@@ -91,7 +118,7 @@ impl Engine {
     pub(in crate::engine) fn punch_offered(
         &mut self,
         exchange: Exchange,
-        candidates: &[Multiaddr],
+        theirs: &Offer,
         same_host: bool,
         now: Instant,
     ) {
@@ -101,24 +128,29 @@ impl Engine {
             self.actions.push_back(Action::EndPunch { exchange, peer });
             return;
         }
-        let addresses = self.select(peer, candidates, same_host, now);
+        let addresses = self.choose(peer, theirs, same_host, now);
         if self.upgrades.offered(peer, exchange, addresses) {
-            self.answer(peer, exchange);
+            self.answer(peer, exchange, now);
         }
     }
 
     /// Even if nothing may be dialled here: the peer's own dial may come through.
-    fn answer(&mut self, peer: PeerId, exchange: Exchange) {
+    fn answer(&mut self, peer: PeerId, exchange: Exchange, now: Instant) {
+        let offer = self.our_offer(peer);
+        self.upgrades.answered(peer, &offer, now);
+        self.actions.push_back(Action::AnswerPunch { exchange, peer, offer });
+    }
+
+    fn our_offer(&self, peer: PeerId) -> Offer {
         let candidates = self.candidates.offer(self.familiar.contains(peer));
-        self.upgrades.answered(peer, candidates.len());
-        self.actions.push_back(Action::AnswerPunch { exchange, peer, candidates });
+        Offer { candidates, nat: self.nat_kind(), open: false }
     }
 
     pub(in crate::engine) fn punch_sync(&mut self, exchange: Exchange, now: Instant) {
         let Some(peer) = self.peer(exchange.connection) else { return };
         let Some(addresses) = self.upgrades.synchronised(peer, exchange) else { return };
         match self.spend(peer, addresses, now) {
-            Ok(addresses) => self.punch(peer, addresses, Role::Dialer, now),
+            Ok(addresses) => self.punch(peer, &addresses, Role::Dialer, now),
             Err(reason) => self.punch_exchange_failed(exchange, reason, now),
         }
     }
@@ -134,25 +166,42 @@ impl Engine {
         self.gave_up(peer, gave_up);
     }
 
-    pub(in crate::engine) fn punch_failed(
-        &mut self,
-        dial: DialId,
-        failures: DialFailures,
-        now: Instant,
-    ) {
-        match self.upgrades.dial_failed(dial, failures, now) {
-            None => {}
-            Some((peer, Failed::GaveUp(gave_up))) => self.gave_up(peer, Some(gave_up)),
-            Some((peer, Failed::Reverse(addresses))) => {
-                let granted = self.spend(peer, addresses, now).unwrap_or_default();
-                self.punch(peer, granted, Role::Dialer, now);
-            }
+    pub(in crate::engine) fn punch_failed(&mut self, dial: DialId, tried: Vec<Tried>, now: Instant) {
+        if let Some((peer, gave_up)) = self.upgrades.dial_failed(dial, tried, now) {
+            self.gave_up(peer, Some(gave_up));
         }
     }
 
-    pub(in crate::engine) fn allow_upgrades(&mut self, allowed: bool) {
+    /// The other end of a relayed connection says how its punches went, or that others may go better.
+    pub(in crate::engine) fn peer_on_punches(&mut self, peer: PeerId, word: &Word, now: Instant) {
+        match word {
+            Word::PunchAgain => self.upgrades.told_again(peer, now),
+            Word::PunchFailed(verdict) => {
+                let why = UpgradeFailure::AtPeer { verdict: *verdict };
+                let gave_up = self.upgrades.peer_gave_up(peer, why);
+                self.gave_up(peer, gave_up);
+            }
+            _ => {}
+        }
+    }
+
+    /// Something changed that makes another outcome of all punches likely.
+    pub(in crate::engine) fn outlook_improved(&mut self, now: Instant) {
+        for peer in self.upgrades.all_improved(now) {
+            self.say_of_punches(peer, Word::PunchAgain);
+        }
+    }
+
+    fn say_of_punches(&mut self, peer: PeerId, word: Word) {
+        let relayed = self.connections.of(peer).find(|(_, found)| !found.path.is_direct());
+        if let Some((connection, _)) = relayed {
+            self.actions.push_back(Action::Say { peer, connection, word });
+        }
+    }
+
+    pub(in crate::engine) fn allow_upgrades(&mut self, allowed: bool, now: Instant) {
         for (peer, exchange) in self.upgrades.allow(allowed) {
-            self.answer(peer, exchange);
+            self.answer(peer, exchange, now);
         }
     }
 
@@ -177,7 +226,9 @@ impl Engine {
 
     fn acquainted(&mut self, changed: Changed, now: Instant) {
         for peer in &changed.new {
-            self.upgrades.improved(*peer, now);
+            if !self.upgrades.improved(*peer, now) {
+                self.say_of_punches(*peer, Word::PunchAgain);
+            }
         }
         for (peers, familiar) in [(changed.gone, false), (changed.new, true)] {
             if !peers.is_empty() {
@@ -185,6 +236,25 @@ impl Engine {
                 self.actions.push_back(Action::Acquainted { peers, familiar });
             }
         }
+    }
+
+    /// What to dial of the addresses that a peer named; an error where that is of no use.
+    fn choose(
+        &mut self,
+        peer: PeerId,
+        theirs: &Offer,
+        same_host: bool,
+        now: Instant,
+    ) -> Result<Vec<Multiaddr>, UpgradeFailure> {
+        let possible = self.upgrades.compare(peer, theirs);
+        let mut chosen = self.select(peer, &theirs.candidates, same_host, now)?;
+        if let Err(reason) = possible {
+            // In one network no NAT is in the way.
+            let policy = self.candidates.policy();
+            chosen.retain(|address| !policy.is_public(address));
+            return if chosen.is_empty() { Err(reason) } else { Ok(chosen) };
+        }
+        Ok(chosen)
     }
 
     /// What may be dialled of the addresses that a peer named; what may not is told.
@@ -226,23 +296,63 @@ impl Engine {
     }
 
     /// Dials; where nothing may be dialled, only the peer's dial can come through.
-    fn punch(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, role: Role, now: Instant) {
-        if addresses.is_empty() {
+    fn punch(&mut self, peer: PeerId, addresses: &[Multiaddr], role: Role, now: Instant) {
+        self.dial_as(role, peer, addresses);
+        self.round_is_over_if_nothing_is_dialled(peer, now);
+    }
+
+    fn round_is_over_if_nothing_is_dialled(&mut self, peer: PeerId, now: Instant) {
+        if !self.upgrades.goes_on_dialling(peer) {
             let gave_up = self.upgrades.nothing_dialled(peer, now);
-            return self.gave_up(peer, gave_up);
+            self.gave_up(peer, gave_up);
         }
-        let new = self.upgrades.not_under_way(peer, &addresses);
-        if new.is_empty() {
-            return self.upgrades.goes_on_dialling(peer);
+    }
+
+    fn dial_as(&mut self, role: Role, peer: PeerId, addresses: &[Multiaddr]) {
+        let addresses = self.upgrades.not_under_way(peer, role, addresses);
+        if !addresses.is_empty() {
+            let dial = self.next_dial();
+            self.upgrades.dialling(peer, dial, role, addresses.clone());
+            self.actions.push_back(Action::Punch { dial, peer, addresses, role });
         }
-        let dial = self.next_dial();
-        self.upgrades.dialling(peer, dial, role, new.clone());
-        self.actions.push_back(Action::Punch { dial, peer, addresses: new, role });
+    }
+
+    /// A peer that lets in whoever calls takes the beginner's dial for a call, and waits for its first words,
+    /// as the beginner does. So the beginner calls as well.
+    fn call(&mut self, peer: PeerId, addresses: &[Multiaddr], now: Instant) {
+        let callable = self.callable(peer, addresses);
+        let granted = self.spend(peer, callable, now).unwrap_or_default();
+        self.dial_as(Role::Caller, peer, &granted);
+        self.round_is_over_if_nothing_is_dialled(peer, now);
+    }
+
+    /// Over QUIC the one who dials always speaks first; and a peer that filters by port lets nobody in.
+    fn callable(&self, peer: PeerId, addresses: &[Multiaddr]) -> Vec<Multiaddr> {
+        let closed = Some(Filtering::AddressAndPortDependent);
+        if self.upgrades.nat_of(peer).filtering == closed && !self.upgrades.is_open(peer) {
+            return Vec::new();
+        }
+        let tcp = |address: &&Multiaddr| transport_of(address) == Transport::Tcp;
+        addresses.iter().filter(tcp).cloned().collect()
+    }
+
+    fn nat_kind(&self) -> NatKind {
+        NatKind::default()
     }
 
     fn gave_up(&mut self, peer: PeerId, gave_up: Option<GaveUp>) {
-        if let Some(GaveUp { reason, attempts }) = gave_up {
-            self.events.push_back(Event::UpgradeFailed { peer, reason, attempts });
+        let Some(GaveUp { reason, attempts, theirs, tried, again }) = gave_up else { return };
+        if again.is_some() {
+            self.say_of_punches(peer, Word::PunchFailed(PunchVerdict::of(&reason)));
         }
+        self.events.push_back(Event::UpgradeFailed {
+            peer,
+            reason,
+            attempts,
+            local_nat: self.nat_kind(),
+            remote_nat: theirs,
+            tried,
+            again_seconds: again.map(|again| again.as_secs()),
+        });
     }
 }

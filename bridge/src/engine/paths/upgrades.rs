@@ -7,12 +7,17 @@
 //! ```text
 //! beginner:  resting --due--> asked --answer--> waiting --half a round trip--> dialling --failed--.
 //!               ^                '-------------- failed -----------------------------------.      |
-//!               '------------------------ up to so many rounds --------------------------- v ---- v
+//!               '------------------------ the next round ------------------------------- v ---- v
 //! other end: resting --offer--> answered --sync--> dialling --failed--> resting, until it is clear that
 //!                         no further offer comes
 //! ```
-//! Whoever has used up its rounds rests for long. What makes another outcome likely (a new address of ours,
-//! the peer became familiar) lets it begin anew at once.
+//! A row of rounds follows each other; then the reason is said, and single rounds follow ever more rarely
+//! ([`schedule`]). What makes another outcome likely (a new address of either end, another NAT, the peer became
+//! familiar) begins a row anew at once.
+
+pub(in crate::engine) mod schedule;
+mod upgrade;
+mod verdict;
 
 use std::{
     collections::BTreeMap,
@@ -21,70 +26,45 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId};
 
+use self::{
+    schedule::Next,
+    upgrade::{Phase, Upgrade},
+};
 use crate::{
-    engine::input::{DialId, Exchange, Role},
-    error::{DialFailures, UpgradeFailure},
+    engine::input::{DialId, Exchange, Offer, Role},
+    error::{Tried, UpgradeFailure},
+    nat::NatKind,
     path::ConnectionId,
 };
 
-/// Punches in a row. By field studies 97 % of those that succeed do so at the first; the rest lost a race.
-pub(crate) const ROUNDS_MAX: u32 = 3;
-
-/// Before the second punch; doubled before the third. Long enough for the other end to see its dials fail.
-pub(crate) const ROUND_WAIT: Duration = Duration::from_millis(250);
+pub(crate) use self::verdict::GaveUp;
 
 /// The longest wait between saying when and dialling: no path of use takes longer.
 pub(crate) const SYNC_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// How long a punch has before the beginner calls as well: what a connection takes to come about, and some. Else two
+/// would come about wherever the peer lets in whoever calls.
+const CALL_ROUND_TRIPS: u32 = 4;
+pub(crate) const CALL_WAIT: Duration = Duration::from_millis(250);
+
 /// The end that does not begin takes it that no further offer comes, after so long without one. Longer than
-/// the beginner's longest dial and wait.
+/// the beginner's longest dial and wait. A beginner of ours says so before.
 pub(crate) const OFFER_WAIT: Duration = Duration::from_secs(20);
 
-/// Offers of one peer that are answered in [`OFFERS_TIME`]: two full upgrades and some.
-pub(crate) const OFFERS_MAX: u32 = 8;
+/// Offers of one peer that are answered in [`OFFERS_TIME`]: three rows and some.
+pub(crate) const OFFERS_MAX: u32 = 16;
 pub(crate) const OFFERS_TIME: Duration = Duration::from_secs(60);
 
-#[derive(Debug)]
-enum Phase {
-    /// Until it is time to begin; or until the other end does.
-    Resting { until: Option<Instant> },
-    /// The peer was asked for its addresses.
-    Asked { on: Exchange },
-    /// The peer offers its addresses, and is not answered before upgrades are allowed.
-    Held { on: Exchange, addresses: Vec<Multiaddr> },
-    /// The peer's offer was answered; it will say when.
-    Answered { on: Exchange, addresses: Vec<Multiaddr> },
-    /// Both ends know when.
-    Waiting { at: Instant, addresses: Vec<Multiaddr> },
-    /// Both ends dial. The beginner may dial once more, as a usual dialler: a peer with a public address
-    /// may have taken its dial for one, and waited for its first words.
-    Dialling { dial: DialId, again: Vec<Multiaddr> },
-}
-
-#[derive(Debug)]
-struct Upgrade {
-    since: Instant,
-    phase: Phase,
-    /// Whether this end begins.
-    begins: bool,
-    /// Punches in the present row, and in all.
-    rounds: u32,
-    attempts: u32,
-    /// When failure is said, unless another offer comes.
-    settle: Option<Instant>,
-    offers: (Instant, u32),
-    /// Addresses of ours that the peer was told in the latest exchange.
-    offered: Option<usize>,
-    failures: DialFailures,
-    /// Why the latest round failed, if not for its dials.
-    reason: Option<UpgradeFailure>,
-}
+/// A peer that says again and again that another outcome is likely is believed so often.
+pub(crate) const AGAIN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How an upgrade went.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Upgraded {
     pub(crate) took: Duration,
     pub(crate) attempts: u32,
+    /// As what this end dialled the connection, if it was a dial of the upgrade.
+    pub(crate) role: Option<Role>,
 }
 
 /// What is due for a peer.
@@ -92,68 +72,58 @@ pub(crate) struct Upgraded {
 pub(crate) enum Due {
     /// Ask for its addresses.
     Begin,
-    /// Dial these as a listener would.
+    /// Dial these as the beginner does.
     Dial(Vec<Multiaddr>),
+    /// Call at these.
+    Call(Vec<Multiaddr>),
     /// Nothing more comes: say why.
     Settle,
 }
 
-/// An upgrade came to nothing.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct GaveUp {
-    pub(crate) reason: UpgradeFailure,
-    pub(crate) attempts: u32,
-}
-
-/// What follows from the failure of a dial.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Failed {
-    /// Dial these once more, in the usual way.
-    Reverse(Vec<Multiaddr>),
-    GaveUp(GaveUp),
+/// A dial that is under way.
+#[derive(Debug)]
+struct Dialled {
+    peer: PeerId,
+    addresses: Vec<Multiaddr>,
+    role: Role,
 }
 
 /// By peer: those that are reached only through relays. Bounded by the connections.
 #[derive(Debug)]
 pub(crate) struct Upgrades {
     peers: BTreeMap<PeerId, Upgrade>,
-    /// Those under way: to whom, at which addresses.
-    dials: BTreeMap<DialId, (PeerId, Vec<Multiaddr>)>,
+    dials: BTreeMap<DialId, Dialled>,
     exchanges: u64,
     allowed: bool,
     again: Duration,
 }
 
 impl Upgrades {
-    /// `allowed`: from the start. `again`: how long to rest after all rounds failed.
+    /// `allowed`: from the start. `again`: between the first rounds after the row has failed.
     pub(crate) fn new(allowed: bool, again: Duration) -> Self {
         Self { peers: BTreeMap::new(), dials: BTreeMap::new(), exchanges: 0, allowed, again }
     }
 
     /// The peer is reached only through relays. `begins`: this end accepted such a connection.
     pub(crate) fn relayed(&mut self, peer: PeerId, begins: bool, now: Instant) {
-        let upgrade = self.peers.entry(peer).or_insert(Upgrade {
-            since: now,
-            phase: Phase::Resting { until: None },
-            begins: false,
-            rounds: 0,
-            attempts: 0,
-            settle: None,
-            offers: (now, 0),
-            offered: None,
-            failures: DialFailures::default(),
-            reason: None,
-        });
+        let upgrade = self.peers.entry(peer).or_insert_with(|| Upgrade::new(now));
         if begins && !std::mem::replace(&mut upgrade.begins, true) {
             upgrade.begin_anew(now);
         }
     }
 
-    pub(crate) fn direct(&mut self, peer: PeerId, now: Instant) -> Option<Upgraded> {
+    /// A direct connection is up. `dial`: the one that it came from, if we dialled.
+    pub(crate) fn direct(
+        &mut self,
+        peer: PeerId,
+        dial: Option<DialId>,
+        now: Instant,
+    ) -> Option<Upgraded> {
+        let role = dial.and_then(|dial| Some(self.dials.get(&dial)?.role));
         let upgrade = self.remove(peer)?;
         // The other end may have come by itself.
         let attempts = upgrade.attempts.max(1);
-        Some(Upgraded { took: now - upgrade.since, attempts })
+        Some(Upgraded { took: now - upgrade.since, attempts, role })
     }
 
     /// No connection to the peer is left.
@@ -162,21 +132,18 @@ impl Upgrades {
     }
 
     fn remove(&mut self, peer: PeerId) -> Option<Upgrade> {
-        self.dials.retain(|_, (owner, _)| *owner != peer);
+        self.dials.retain(|_, dialled| dialled.peer != peer);
         self.peers.remove(&peer)
     }
 
     /// A relayed connection closed: what was exchanged on it comes to nothing.
     pub(crate) fn circuit_closed(&mut self, peer: PeerId, closed: ConnectionId, now: Instant) {
+        let again = self.again;
         let Some(upgrade) = self.peers.get_mut(&peer) else { return };
-        let on = match upgrade.phase {
-            Phase::Asked { on } | Phase::Held { on, .. } | Phase::Answered { on, .. } => on,
-            _ => return,
-        };
-        if on.connection == closed {
+        if upgrade.exchange().is_some_and(|on| on.connection == closed) {
             let cause = "the relayed connection ended".to_owned();
-            upgrade.reason = Some(UpgradeFailure::Exchange { cause });
-            upgrade.rest(now);
+            upgrade.findings.reason = Some(UpgradeFailure::Exchange { cause });
+            upgrade.rest(again, now);
         }
     }
 
@@ -190,21 +157,36 @@ impl Upgrades {
         self.peers.iter().filter_map(held).collect()
     }
 
-    /// Another outcome is likely now than before.
-    pub(crate) fn improved(&mut self, peer: PeerId, now: Instant) {
-        if let Some(upgrade) = self.peers.get_mut(&peer)
-            && upgrade.begins
-        {
+    /// Another outcome is likely now than before. False if it is not for this end to begin: then the peer is to
+    /// be told.
+    pub(crate) fn improved(&mut self, peer: PeerId, now: Instant) -> bool {
+        let Some(upgrade) = self.peers.get_mut(&peer) else { return true };
+        if upgrade.begins {
             upgrade.begin_anew(now);
         }
+        upgrade.begins
     }
 
-    /// As [`Upgrades::improved`], for all that rest.
-    pub(crate) fn all_improved(&mut self, now: Instant) {
-        for upgrade in self.peers.values_mut() {
-            if upgrade.begins && matches!(upgrade.phase, Phase::Resting { .. }) {
-                upgrade.begin_anew(now);
+    /// As [`Upgrades::improved`], for all that rest. Returns the peers that are to be told.
+    pub(crate) fn all_improved(&mut self, now: Instant) -> Vec<PeerId> {
+        let mut others = Vec::new();
+        for (peer, upgrade) in &mut self.peers {
+            match upgrade.phase {
+                Phase::Resting { .. } if upgrade.begins => upgrade.begin_anew(now),
+                Phase::Resting { .. } if upgrade.attempts > 0 => others.push(*peer),
+                _ => {}
             }
+        }
+        others
+    }
+
+    /// The peer says that another outcome is likely.
+    pub(crate) fn told_again(&mut self, peer: PeerId, now: Instant) {
+        let Some(upgrade) = self.peers.get_mut(&peer).filter(|upgrade| upgrade.begins) else { return };
+        let lately = |told| now.saturating_duration_since(told) < AGAIN_INTERVAL;
+        if matches!(upgrade.phase, Phase::Resting { .. }) && !upgrade.told.is_some_and(lately) {
+            upgrade.told = Some(now);
+            upgrade.begin_anew(now);
         }
     }
 
@@ -217,8 +199,16 @@ impl Upgrades {
                     *until = None;
                     due.push((*peer, Due::Begin));
                 }
-                Phase::Waiting { at, addresses } if *at <= now => {
-                    due.push((*peer, Due::Dial(std::mem::take(addresses))));
+                Phase::Waiting { at, addresses, round_trip } if *at <= now => {
+                    let (addresses, wait) = (std::mem::take(addresses), *round_trip * CALL_ROUND_TRIPS);
+                    let call = Some((now + CALL_WAIT + wait, addresses.clone()));
+                    upgrade.phase = Phase::Dialling { call };
+                    due.push((*peer, Due::Dial(addresses)));
+                }
+                Phase::Dialling { call } => {
+                    if let Some((_, addresses)) = call.take_if(|(at, _)| *at <= now) {
+                        due.push((*peer, Due::Call(addresses)));
+                    }
                 }
                 _ => {}
             }
@@ -234,6 +224,7 @@ impl Upgrades {
             let phase = match upgrade.phase {
                 Phase::Resting { until } if self.allowed => until,
                 Phase::Waiting { at, .. } => Some(at),
+                Phase::Dialling { ref call } => call.as_ref().map(|(at, _)| *at),
                 _ => None,
             };
             [phase, upgrade.settle].into_iter().flatten().min()
@@ -241,14 +232,19 @@ impl Upgrades {
         self.peers.values().filter_map(of).min()
     }
 
-    /// The peer is asked on this connection; so many addresses were offered to it. Returns the exchange.
-    pub(crate) fn asked(&mut self, peer: PeerId, connection: ConnectionId, offered: usize) -> Exchange {
+    /// The peer is asked on this connection, with what we offer. Returns the exchange.
+    pub(crate) fn asked(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        ours: &Offer,
+        now: Instant,
+    ) -> Exchange {
         self.exchanges += 1;
         let on = Exchange { connection, number: self.exchanges };
         if let Some(upgrade) = self.peers.get_mut(&peer) {
-            upgrade.rounds += 1;
-            upgrade.attempts += 1;
-            upgrade.offered = Some(offered);
+            upgrade.forget_exchange();
+            upgrade.begin_round(ours, now);
             upgrade.phase = Phase::Asked { on };
         }
         on
@@ -267,6 +263,11 @@ impl Upgrades {
         matches!(phase, Some(Phase::Asked { on }) if *on == exchange)
     }
 
+    /// The peer says what NAT it is behind. An error if a punch with it cannot succeed.
+    pub(crate) fn compare(&mut self, peer: PeerId, theirs: &Offer) -> Result<(), UpgradeFailure> {
+        self.peers.get_mut(&peer).map_or(Ok(()), |upgrade| upgrade.findings.compare(theirs))
+    }
+
     /// Both ends know when: half a round trip from now.
     pub(crate) fn agreed(
         &mut self,
@@ -277,7 +278,8 @@ impl Upgrades {
     ) {
         if let Some(upgrade) = self.peers.get_mut(&peer) {
             let at = now + (round_trip / 2).min(SYNC_WAIT_MAX);
-            upgrade.phase = Phase::Waiting { at, addresses };
+            let round_trip = round_trip.min(SYNC_WAIT_MAX);
+            upgrade.phase = Phase::Waiting { at, addresses, round_trip };
         }
     }
 
@@ -305,21 +307,19 @@ impl Upgrades {
         upgrade.settle = None;
         upgrade.forget_exchange();
         let addresses = addresses.unwrap_or_else(|reason| {
-            upgrade.reason = Some(reason);
+            upgrade.findings.reason = Some(reason);
             Vec::new()
         });
         upgrade.phase = Phase::Held { on, addresses };
         self.allowed
     }
 
-    /// The peer's offer is answered, with so many addresses of ours.
-    pub(crate) fn answered(&mut self, peer: PeerId, offered: usize) {
+    /// The peer's offer is answered, with what we offer.
+    pub(crate) fn answered(&mut self, peer: PeerId, ours: &Offer, now: Instant) {
         let Some(upgrade) = self.peers.get_mut(&peer) else { return };
         if let Phase::Held { on, addresses } = &mut upgrade.phase {
             upgrade.phase = Phase::Answered { on: *on, addresses: std::mem::take(addresses) };
-            upgrade.rounds += 1;
-            upgrade.attempts += 1;
-            upgrade.offered = Some(offered);
+            upgrade.begin_round(ours, now);
         }
     }
 
@@ -331,20 +331,31 @@ impl Upgrades {
         }
     }
 
-    /// Those of the addresses at which the peer is not being dialled already.
-    pub(crate) fn not_under_way(&self, peer: PeerId, addresses: &[Multiaddr]) -> Vec<Multiaddr> {
+    /// Those of the addresses at which the peer is not being dialled in this role already.
+    pub(crate) fn not_under_way(
+        &self,
+        peer: PeerId,
+        role: Role,
+        addresses: &[Multiaddr],
+    ) -> Vec<Multiaddr> {
+        // Two dials from one port to one address are one to the network.
+        let alike = |other: Role| (other == Role::Caller) == (role == Role::Caller);
         let under_way = |address: &&Multiaddr| {
-            self.dials.values().any(|(owner, at)| *owner == peer && at.contains(address))
+            self.dials.values().any(|dialled| {
+                dialled.peer == peer && alike(dialled.role) && dialled.addresses.contains(address)
+            })
         };
         addresses.iter().filter(|address| !under_way(address)).cloned().collect()
     }
 
-    /// An earlier round's dial is this round's: it goes to the same addresses.
-    pub(crate) fn goes_on_dialling(&mut self, peer: PeerId) {
-        let latest = self.dials.iter().rev().find(|(_, (owner, _))| *owner == peer);
-        if let (Some((&dial, _)), Some(upgrade)) = (latest, self.peers.get_mut(&peer)) {
-            upgrade.phase = Phase::Dialling { dial, again: Vec::new() };
-        }
+    /// What the peer lets in, as far as it said.
+    pub(crate) fn nat_of(&self, peer: PeerId) -> NatKind {
+        self.peers.get(&peer).map(|upgrade| upgrade.findings.theirs.nat).unwrap_or_default()
+    }
+
+    /// Whether the peer has an address that lets anybody in, as it says.
+    pub(crate) fn is_open(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|upgrade| upgrade.findings.theirs.open)
     }
 
     /// The dial is made.
@@ -355,36 +366,48 @@ impl Upgrades {
         role: Role,
         addresses: Vec<Multiaddr>,
     ) {
-        let Some(upgrade) = self.peers.get_mut(&peer) else { return };
-        let reversible = role == Role::Listener && upgrade.rounds == 1;
-        let again = if reversible { addresses.clone() } else { Vec::new() };
-        self.dials.insert(dial, (peer, addresses));
-        upgrade.phase = Phase::Dialling { dial, again };
+        if let Some(upgrade) = self.peers.get_mut(&peer) {
+            self.dials.insert(dial, Dialled { peer, addresses, role });
+            upgrade.dials_go_on();
+        }
     }
 
-    /// A dial failed. None if it was not of an upgrade that is still wanted, or another round follows.
+    /// Whether any dial to the peer is under way, of this round or an earlier one, or will follow.
+    pub(crate) fn goes_on_dialling(&mut self, peer: PeerId) -> bool {
+        let under_way = self.is_dialling(peer);
+        let Some(upgrade) = self.peers.get_mut(&peer) else { return false };
+        if under_way {
+            upgrade.dials_go_on();
+        }
+        under_way || matches!(upgrade.phase, Phase::Dialling { call: Some(_) })
+    }
+
+    fn is_dialling(&self, peer: PeerId) -> bool {
+        self.dials.values().any(|dialled| dialled.peer == peer)
+    }
+
+    /// A dial failed. None if it was not the last of an upgrade that is still wanted, or another round
+    /// follows.
     pub(crate) fn dial_failed(
         &mut self,
         dial: DialId,
-        failures: DialFailures,
+        tried: Vec<Tried>,
         now: Instant,
-    ) -> Option<(PeerId, Failed)> {
-        let (peer, _) = self.dials.remove(&dial)?;
+    ) -> Option<(PeerId, GaveUp)> {
+        let peer = self.dials.remove(&dial)?.peer;
         let upgrade = self.peers.get_mut(&peer)?;
-        upgrade.failures.add(failures);
-        let Phase::Dialling { dial: current, again } = &mut upgrade.phase else { return None };
-        if *current != dial {
+        upgrade.findings.add(tried);
+        if self.is_dialling(peer) {
             return None;
         }
-        // Where everything was refused at once, nobody waits for our first words.
-        let unclear = failures.timed_out + failures.other > 0;
-        let again = std::mem::take(again);
-        if unclear && !again.is_empty() {
-            return Some((peer, Failed::Reverse(again)));
+        let upgrade = self.peers.get_mut(&peer)?;
+        let Phase::Dialling { call } = &mut upgrade.phase else { return None };
+        if let Some((at, _)) = call {
+            *at = now;
+            return None;
         }
-        upgrade.reason = None;
-        let gave_up = self.round_failed(peer, now)?;
-        Some((peer, Failed::GaveUp(gave_up)))
+        upgrade.findings.reason = None;
+        Some((peer, self.round_failed(peer, now)?))
     }
 
     /// An exchange, or what the peer named there, came to nothing. None if another round
@@ -397,17 +420,13 @@ impl Upgrades {
         now: Instant,
     ) -> Option<GaveUp> {
         let upgrade = self.peers.get_mut(&peer)?;
-        let on = match upgrade.phase {
-            Phase::Asked { on } | Phase::Held { on, .. } | Phase::Answered { on, .. } => on,
-            _ => return None,
-        };
-        if on != exchange {
+        if upgrade.exchange() != Some(exchange) {
             return None;
         }
-        if reason == UpgradeFailure::Unsupported {
-            upgrade.rounds = ROUNDS_MAX;
+        if reason.is_final() {
+            upgrade.schedule.end_row();
         }
-        upgrade.reason = Some(reason);
+        upgrade.findings.reason = Some(reason);
         self.round_failed(peer, now)
     }
 
@@ -419,55 +438,24 @@ impl Upgrades {
     /// What came of the rounds so far, if the peer has not begun another.
     pub(crate) fn settle(&mut self, peer: PeerId) -> Option<GaveUp> {
         let upgrade = self.peers.get_mut(&peer)?;
-        Some(upgrade.give_up(None))
+        upgrade.phase = Phase::Resting { until: None };
+        upgrade.give_up(None)
+    }
+
+    /// The peer, which begins, says that it has given up for now.
+    pub(crate) fn peer_gave_up(&mut self, peer: PeerId, why: UpgradeFailure) -> Option<GaveUp> {
+        let upgrade = self.peers.get_mut(&peer).filter(|upgrade| !upgrade.begins)?;
+        upgrade.settle = None;
+        upgrade.findings.peer_failed(why);
+        upgrade.give_up(None)
     }
 
     fn round_failed(&mut self, peer: PeerId, now: Instant) -> Option<GaveUp> {
-        let again = now + self.again;
+        let again = self.again;
         let upgrade = self.peers.get_mut(&peer)?;
-        if upgrade.rounds >= ROUNDS_MAX {
-            let begins = upgrade.begins;
-            return Some(upgrade.give_up(begins.then_some(again)));
+        match upgrade.rest(again, now) {
+            Next::Later(at) if upgrade.begins => upgrade.give_up(Some(at.duration_since(now))),
+            _ => None,
         }
-        upgrade.rest(now);
-        None
-    }
-}
-
-impl Upgrade {
-    fn begin_anew(&mut self, now: Instant) {
-        self.forget_exchange();
-        self.rounds = 0;
-        self.phase = Phase::Resting { until: Some(now) };
-    }
-
-    /// Another exchange takes the place of one in which nobody was told to dial: that was no punch.
-    fn forget_exchange(&mut self) {
-        if let Phase::Asked { .. } | Phase::Answered { .. } = self.phase {
-            self.rounds = self.rounds.saturating_sub(1);
-            self.attempts = self.attempts.saturating_sub(1);
-        }
-    }
-
-    /// Until the next round of this row.
-    fn rest(&mut self, now: Instant) {
-        let wait = ROUND_WAIT * (1 << self.rounds.saturating_sub(1).min(4));
-        self.phase = Phase::Resting { until: self.begins.then(|| now + wait) };
-        self.settle = (!self.begins).then(|| now + OFFER_WAIT);
-    }
-
-    fn give_up(&mut self, again: Option<Instant>) -> GaveUp {
-        self.phase = Phase::Resting { until: again };
-        (self.rounds, self.settle) = (0, None);
-        let failures = std::mem::take(&mut self.failures);
-        let reason = self.reason.take().unwrap_or(UpgradeFailure::PunchFailed { failures });
-        // Others end an exchange in which nothing is offered to them; and a dial alone is no punch.
-        let for_want =
-            matches!(reason, UpgradeFailure::Exchange { .. } | UpgradeFailure::PunchFailed { .. });
-        let reason = match self.offered {
-            Some(0) if for_want => UpgradeFailure::NoCandidateHere,
-            _ => reason,
-        };
-        GaveUp { reason, attempts: self.attempts }
     }
 }

@@ -39,17 +39,7 @@ impl Engine {
             if self.relays.connection_opened(peer, connection, now) {
                 self.refusals.forget(peer);
             }
-            if let Some(upgraded) = self.upgrades.direct(peer, now) {
-                let took_ms = upgraded.took.as_millis() as u64;
-                let attempts = upgraded.attempts;
-                self.events.push_back(Event::UpgradeSucceeded {
-                    peer,
-                    connection,
-                    transport,
-                    took_ms,
-                    attempts,
-                });
-            }
+            self.upgraded(&opened, now);
         } else if !self.connections.has_direct(peer) {
             self.relayed(peer, now);
         }
@@ -132,7 +122,7 @@ impl Engine {
         if dialled && let Some(address) = self.candidates.observed(relay, observed, now) {
             let source = CandidateSource::Relay { relay };
             self.events.push_back(Event::CandidateFound { address, source });
-            self.upgrades.all_improved(now);
+            self.outlook_improved(now);
         }
         if self.relays.identified(relay, id) {
             self.relay_ready(relay, now);

@@ -5,7 +5,10 @@ use std::time::Duration;
 use libp2p::PeerId;
 use prost::Message;
 
-use crate::word::{WATCHED_MAX, Word};
+use crate::{
+    error::PunchVerdict,
+    word::{WATCHED_MAX, Word},
+};
 
 /// The protocol: its substreams go one way, from whoever opened one.
 pub(crate) const CONTROL_PROTOCOL: libp2p::StreamProtocol =
@@ -24,6 +27,10 @@ pub(super) struct Sentence {
     present: Option<Vec<u8>>,
     #[prost(message, optional, tag = "5")]
     absent: Option<Absence>,
+    #[prost(bool, optional, tag = "6")]
+    punch_again: Option<bool>,
+    #[prost(uint32, optional, tag = "7")]
+    punch_failed: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -56,6 +63,8 @@ impl From<&Word> for Sentence {
             Word::Absent { peer, closed } => {
                 sentence.absent = Some(Absence { id: peer.to_bytes(), closed: *closed });
             }
+            Word::PunchAgain => sentence.punch_again = Some(true),
+            Word::PunchFailed(verdict) => sentence.punch_failed = Some(number(*verdict)),
         }
         sentence
     }
@@ -77,8 +86,37 @@ impl Sentence {
         if let Some(id) = self.present {
             return Some(Word::Present(PeerId::from_bytes(&id).ok()?));
         }
+        if self.punch_again.is_some() {
+            return Some(Word::PunchAgain);
+        }
+        if let Some(number) = self.punch_failed {
+            return Some(Word::PunchFailed(verdict(number)));
+        }
         let Absence { id, closed } = self.absent?;
         Some(Word::Absent { peer: PeerId::from_bytes(&id).ok()?, closed })
+    }
+}
+
+fn number(verdict: PunchVerdict) -> u32 {
+    match verdict {
+        PunchVerdict::Other => 0,
+        PunchVerdict::NoCandidate => 1,
+        PunchVerdict::AllRefused => 2,
+        PunchVerdict::PunchFailed => 3,
+        PunchVerdict::Limit => 4,
+        PunchVerdict::PortsChange => 5,
+    }
+}
+
+/// Verdicts of later versions are [`PunchVerdict::Other`].
+fn verdict(number: u32) -> PunchVerdict {
+    match number {
+        1 => PunchVerdict::NoCandidate,
+        2 => PunchVerdict::AllRefused,
+        3 => PunchVerdict::PunchFailed,
+        4 => PunchVerdict::Limit,
+        5 => PunchVerdict::PortsChange,
+        _ => PunchVerdict::Other,
     }
 }
 
@@ -99,6 +137,13 @@ mod tests {
             Word::Present(peer),
             Word::Absent { peer, closed: true },
             Word::Absent { peer, closed: false },
+            Word::PunchAgain,
+            Word::PunchFailed(PunchVerdict::Other),
+            Word::PunchFailed(PunchVerdict::NoCandidate),
+            Word::PunchFailed(PunchVerdict::AllRefused),
+            Word::PunchFailed(PunchVerdict::PunchFailed),
+            Word::PunchFailed(PunchVerdict::Limit),
+            Word::PunchFailed(PunchVerdict::PortsChange),
         ] {
             assert_eq!(Sentence::from(&word).word(), Some(word));
         }

@@ -13,7 +13,7 @@ use std::{
 
 use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::{
-    Multiaddr, Stream, StreamProtocol,
+    Stream, StreamProtocol,
     core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo},
     swarm::{
         ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol,
@@ -27,6 +27,7 @@ use super::{
     wire::{HolePunch, Kind, PROTOCOL},
 };
 use crate::{
+    engine::input::Offer,
     error::UpgradeFailure,
     net::delimited::{read, write},
 };
@@ -73,7 +74,7 @@ enum Exchange {
 #[derive(Debug)]
 pub(crate) struct Asking {
     number: u64,
-    candidates: Vec<Multiaddr>,
+    offer: Offer,
 }
 
 pub(crate) struct Handler {
@@ -83,7 +84,7 @@ pub(crate) struct Handler {
     /// Of the latest exchange.
     number: u64,
     /// To be asked with, as soon as the connection asks what to do.
-    asking: Option<Vec<Multiaddr>>,
+    asking: Option<Offer>,
     failed: Option<(u64, UpgradeFailure)>,
     waker: Option<Waker>,
 }
@@ -132,14 +133,14 @@ impl ConnectionHandler for Handler {
 
     fn on_behaviour_event(&mut self, (number, step): Command) {
         match step {
-            Step::Ask(candidates) => {
+            Step::Ask(offer) => {
                 self.number = number;
                 self.exchange = Exchange::None;
-                self.asking = Some(candidates);
+                self.asking = Some(offer);
             }
-            Step::Answer(candidates) => {
+            Step::Answer(offer) => {
                 if let Some(io) = self.take_waiting(number) {
-                    self.run(answer(io, HolePunch::connect(&candidates, self.proofs.own)));
+                    self.run(answer(io, HolePunch::connect(&offer, self.proofs.own)));
                 } else {
                     let cause = "the peer's exchange ended before its answer";
                     self.failed = Some((number, exchange_failed(cause)));
@@ -165,8 +166,8 @@ impl ConnectionHandler for Handler {
         if let Some((number, reason)) = self.failed.take() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour((number, Said::Failed(reason))));
         }
-        if let Some(candidates) = self.asking.take() {
-            let asking = Asking { number: self.number, candidates };
+        if let Some(offer) = self.asking.take() {
+            let asking = Asking { number: self.number, offer };
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
                 protocol: SubstreamProtocol::new(Speak(true), asking),
             });
@@ -200,9 +201,9 @@ impl ConnectionHandler for Handler {
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: io,
-                info: Asking { number, candidates },
+                info: Asking { number, offer },
             }) if number == self.number => {
-                self.run(ask(io, HolePunch::connect(&candidates, self.proofs.own), self.proofs));
+                self.run(ask(io, HolePunch::connect(&offer, self.proofs.own), self.proofs));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, info }) => {
                 let reason = match error {
@@ -227,16 +228,16 @@ async fn ask(mut io: Stream, own: HolePunch, proofs: Proofs) -> io::Result<(Opti
     write(&mut io, &own).await?;
     let asked = Instant::now();
     let theirs = expect(&mut io, Kind::Connect).await?;
-    let (candidates, same_host) = (theirs.addresses(), proofs.hold(&theirs));
+    let (offer, same_host) = (theirs.offer(), proofs.hold(&theirs));
     let round_trip = asked.elapsed();
-    Ok((Some(io), Said::Answered { candidates, same_host, round_trip }))
+    Ok((Some(io), Said::Answered { offer, same_host, round_trip }))
 }
 
 /// Hears the peer's addresses.
 async fn listen(mut io: Stream, proofs: Proofs) -> io::Result<(Option<Stream>, Said)> {
     let theirs = expect(&mut io, Kind::Connect).await?;
-    let (candidates, same_host) = (theirs.addresses(), proofs.hold(&theirs));
-    Ok((Some(io), Said::Offered { candidates, same_host }))
+    let (offer, same_host) = (theirs.offer(), proofs.hold(&theirs));
+    Ok((Some(io), Said::Offered { offer, same_host }))
 }
 
 /// Says our addresses and waits for the moment.

@@ -26,15 +26,20 @@ use self::{
     handler::{Handler, Part, Proofs},
     host::Host,
 };
-use crate::{addr::is_circuit, engine::input::Exchange, error::UpgradeFailure, path::ConnectionId};
+use crate::{
+    addr::is_circuit,
+    engine::input::{Exchange, Offer},
+    error::UpgradeFailure,
+    path::ConnectionId,
+};
 
 /// What the engine wants said in an exchange.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// Open it, with our addresses.
-    Ask(Vec<Multiaddr>),
-    /// Answer the peer's with ours.
-    Answer(Vec<Multiaddr>),
+    /// Open it, with what we say of ourselves.
+    Ask(Offer),
+    /// Answer the peer.
+    Answer(Offer),
     /// Tell the peer to dial.
     Sync,
     /// Let go of the exchange.
@@ -47,15 +52,15 @@ pub(crate) type Command = (u64, Step);
 /// What the peer said in an exchange.
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// Its addresses, in answer to ours.
+    /// What it says of itself, in answer to us.
     Answered {
-        candidates: Vec<Multiaddr>,
+        offer: Offer,
         same_host: bool,
         round_trip: Duration,
     },
-    /// Its addresses; it waits for ours.
+    /// What it says of itself; it waits for our answer.
     Offered {
-        candidates: Vec<Multiaddr>,
+        offer: Offer,
         same_host: bool,
     },
     /// Dial now.

@@ -1,10 +1,15 @@
 //! The message of the exchange about a hole punch.
 //!
-//! Source: libp2p's specification `relay/DCUtR.md`. The field from 1000 on is ours: protobuf lets whoever
-//! does not know a field skip it.
+//! Source: libp2p's specification `relay/DCUtR.md`. The fields from 1000 on are ours: protobuf lets whoever
+//! does not know a field skip it, and a stock peer sends none of them.
 
 use libp2p::Multiaddr;
 use prost::Message;
+
+use crate::{
+    engine::input::Offer,
+    nat::{Filtering, Mapping, NatKind},
+};
 
 /// Between the two ends of a relayed connection.
 pub(crate) const PROTOCOL: libp2p::StreamProtocol = libp2p::StreamProtocol::new("/libp2p/dcutr");
@@ -20,6 +25,58 @@ pub(crate) struct HolePunch {
     /// CONNECT: proves to a peer on the same host that the sender runs there too.
     #[prost(bytes = "vec", optional, tag = "1000")]
     pub(crate) host: Option<Vec<u8>>,
+    /// CONNECT: what the sender is behind.
+    #[prost(message, optional, tag = "1001")]
+    pub(crate) nat: Option<Nat>,
+    /// CONNECT: one of the addresses lets anybody in.
+    #[prost(bool, optional, tag = "1002")]
+    pub(crate) open: Option<bool>,
+}
+
+/// A kind of NAT; what is not known is left out.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct Nat {
+    /// 1 none, 2 endpoint-independent, 3 destination-dependent.
+    #[prost(uint32, optional, tag = "1")]
+    mapping: Option<u32>,
+    /// 1 endpoint-independent, 2 address-dependent, 3 address- and port-dependent.
+    #[prost(uint32, optional, tag = "2")]
+    filtering: Option<u32>,
+}
+
+impl From<NatKind> for Nat {
+    fn from(kind: NatKind) -> Self {
+        let mapping = kind.mapping.map(|mapping| match mapping {
+            Mapping::None => 1,
+            Mapping::EndpointIndependent => 2,
+            Mapping::DestinationDependent => 3,
+        });
+        let filtering = kind.filtering.map(|filtering| match filtering {
+            Filtering::EndpointIndependent => 1,
+            Filtering::AddressDependent => 2,
+            Filtering::AddressAndPortDependent => 3,
+        });
+        Self { mapping, filtering }
+    }
+}
+
+impl From<Nat> for NatKind {
+    /// Kinds of later versions are not known.
+    fn from(nat: Nat) -> Self {
+        let mapping = nat.mapping.and_then(|mapping| match mapping {
+            1 => Some(Mapping::None),
+            2 => Some(Mapping::EndpointIndependent),
+            3 => Some(Mapping::DestinationDependent),
+            _ => None,
+        });
+        let filtering = nat.filtering.and_then(|filtering| match filtering {
+            1 => Some(Filtering::EndpointIndependent),
+            2 => Some(Filtering::AddressDependent),
+            3 => Some(Filtering::AddressAndPortDependent),
+            _ => None,
+        });
+        Self { mapping, filtering }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
@@ -30,25 +87,34 @@ pub(crate) enum Kind {
 }
 
 impl HolePunch {
-    pub(crate) fn connect(addresses: &[Multiaddr], host: Option<[u8; 32]>) -> Self {
+    /// What a stock peer would say if there is nothing to add.
+    pub(crate) fn connect(offer: &Offer, host: Option<[u8; 32]>) -> Self {
+        let nat = (offer.nat != NatKind::default()).then(|| offer.nat.into());
         Self {
             kind: Kind::Connect as i32,
-            obs_addrs: addresses.iter().map(Multiaddr::to_vec).collect(),
+            obs_addrs: offer.candidates.iter().map(Multiaddr::to_vec).collect(),
             host: host.map(Vec::from),
+            nat,
+            open: offer.open.then_some(true),
         }
     }
 
     pub(crate) fn sync() -> Self {
-        Self { kind: Kind::Sync as i32, obs_addrs: Vec::new(), host: None }
+        Self { kind: Kind::Sync as i32, ..Self::default() }
     }
 
     pub(crate) fn is(&self, kind: Kind) -> bool {
         self.kind == kind as i32
     }
 
-    /// The addresses in it; what is none is left out.
-    pub(crate) fn addresses(&self) -> Vec<Multiaddr> {
-        self.obs_addrs.iter().filter_map(|bytes| Multiaddr::try_from(bytes.clone()).ok()).collect()
+    /// What the sender says of itself; what is no address is left out.
+    pub(crate) fn offer(&self) -> Offer {
+        let address = |bytes: &Vec<u8>| Multiaddr::try_from(bytes.clone()).ok();
+        Offer {
+            candidates: self.obs_addrs.iter().filter_map(address).collect(),
+            nat: self.nat.map(NatKind::from).unwrap_or_default(),
+            open: self.open.unwrap_or_default(),
+        }
     }
 }
 
@@ -57,19 +123,43 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn offer(address: &str) -> Offer {
+        Offer { candidates: vec![address.parse().unwrap()], ..Offer::default() }
+    }
+
     #[test]
     fn a_message_is_what_the_specification_says() {
-        let address: Multiaddr = "/ip4/1.2.3.4/tcp/5".parse().unwrap();
-        let bytes = HolePunch::connect(std::slice::from_ref(&address), None).encode_to_vec();
+        let offer = offer("/ip4/1.2.3.4/tcp/5");
+        let bytes = HolePunch::connect(&offer, None).encode_to_vec();
         assert_eq!(bytes, [8, 100, 18, 8, 4, 1, 2, 3, 4, 6, 0, 5]);
         assert_eq!(HolePunch::sync().encode_to_vec(), [8, 172, 2]);
-        assert_eq!(HolePunch::decode(&bytes[..]).unwrap().addresses(), [address]);
+        assert_eq!(HolePunch::decode(&bytes[..]).unwrap().offer(), offer);
+    }
+
+    #[test]
+    fn every_kind_of_nat_is_read_back_and_those_of_later_versions_are_not_known() {
+        let mappings = [Mapping::None, Mapping::EndpointIndependent, Mapping::DestinationDependent];
+        let filterings = [
+            Filtering::EndpointIndependent,
+            Filtering::AddressDependent,
+            Filtering::AddressAndPortDependent,
+        ];
+        let optional = |all: &[Mapping]| all.iter().copied().map(Some).chain([None]).collect::<Vec<_>>();
+        for mapping in optional(&mappings) {
+            for filtering in filterings.map(Some).into_iter().chain([None]) {
+                let nat = NatKind { mapping, filtering };
+                let said = Offer { nat, open: true, ..offer("/ip4/1.2.3.4/tcp/5") };
+                assert_eq!(HolePunch::connect(&said, None).offer(), said);
+            }
+        }
+        let later = Nat { mapping: Some(9), filtering: Some(0) };
+        assert_eq!(NatKind::from(later), NatKind::default());
     }
 
     #[test]
     fn what_is_no_address_is_left_out() {
-        let mut message = HolePunch::connect(&["/ip4/1.2.3.4/tcp/5".parse().unwrap()], None);
+        let mut message = HolePunch::connect(&offer("/ip4/1.2.3.4/tcp/5"), None);
         message.obs_addrs.insert(0, vec![0xff; 9]);
-        assert_eq!(message.addresses().len(), 1);
+        assert_eq!(message.offer().candidates.len(), 1);
     }
 }

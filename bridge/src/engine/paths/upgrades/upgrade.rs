@@ -1,0 +1,110 @@
+//! One peer that is reached only through relays: where its rounds of punches stand.
+
+use std::time::{Duration, Instant};
+
+use libp2p::Multiaddr;
+
+use super::{
+    OFFER_WAIT,
+    schedule::{Next, Schedule},
+    verdict::{Findings, GaveUp},
+};
+use crate::engine::input::{Exchange, Offer};
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Until it is time to begin; or until the other end does.
+    Resting { until: Option<Instant> },
+    /// The peer was asked for its addresses.
+    Asked { on: Exchange },
+    /// The peer offers its addresses, and is not answered before upgrades are allowed.
+    Held { on: Exchange, addresses: Vec<Multiaddr> },
+    /// The peer's offer was answered; it will say when.
+    Answered { on: Exchange, addresses: Vec<Multiaddr> },
+    /// Both ends know when.
+    Waiting { at: Instant, addresses: Vec<Multiaddr>, round_trip: Duration },
+    /// Both ends dial. If that brings no connection soon, the beginner calls at these addresses as well.
+    Dialling { call: Option<(Instant, Vec<Multiaddr>)> },
+}
+
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    pub(super) since: Instant,
+    pub(super) phase: Phase,
+    /// Whether this end begins.
+    pub(super) begins: bool,
+    pub(super) schedule: Schedule,
+    /// Punches in all.
+    pub(super) attempts: u32,
+    /// When failure is said, unless another offer comes.
+    pub(super) settle: Option<Instant>,
+    pub(super) offers: (Instant, u32),
+    /// When the peer last said that another outcome is likely.
+    pub(super) told: Option<Instant>,
+    pub(super) findings: Findings,
+}
+
+impl Upgrade {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            phase: Phase::Resting { until: None },
+            begins: false,
+            schedule: Schedule::new(now),
+            attempts: 0,
+            settle: None,
+            offers: (now, 0),
+            told: None,
+            findings: Findings::default(),
+        }
+    }
+
+    /// The one that both ends speak in.
+    pub(super) fn exchange(&self) -> Option<Exchange> {
+        match self.phase {
+            Phase::Asked { on } | Phase::Held { on, .. } | Phase::Answered { on, .. } => Some(on),
+            _ => None,
+        }
+    }
+
+    pub(super) fn dials_go_on(&mut self) {
+        if !matches!(self.phase, Phase::Dialling { .. }) {
+            self.phase = Phase::Dialling { call: None };
+        }
+    }
+
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        self.forget_exchange();
+        self.schedule = Schedule::new(now);
+        self.findings.begin_anew();
+        self.phase = Phase::Resting { until: Some(now) };
+    }
+
+    pub(super) fn begin_round(&mut self, ours: &Offer, now: Instant) {
+        self.schedule.round_begins(now);
+        self.attempts = self.attempts.saturating_add(1);
+        self.findings.offered(ours);
+    }
+
+    /// Another exchange takes the place of one in which nobody was told to dial: that was no punch.
+    pub(super) fn forget_exchange(&mut self) {
+        if let Phase::Asked { .. } | Phase::Answered { .. } = self.phase {
+            self.schedule.take_back();
+            self.attempts = self.attempts.saturating_sub(1);
+        }
+    }
+
+    /// Until the next round.
+    pub(super) fn rest(&mut self, again: Duration, now: Instant) -> Next {
+        let next = self.schedule.next(again, now);
+        let (Next::Soon(at) | Next::Later(at)) = next;
+        self.phase = Phase::Resting { until: self.begins.then_some(at) };
+        self.settle = (!self.begins).then(|| now + OFFER_WAIT);
+        next
+    }
+
+    /// Says why, if that was not said before.
+    pub(super) fn give_up(&mut self, again: Option<Duration>) -> Option<GaveUp> {
+        self.findings.verdict(self.attempts, again)
+    }
+}

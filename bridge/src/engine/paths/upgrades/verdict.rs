@@ -1,0 +1,112 @@
+//! Why an upgrade came to nothing, as far as this end knows.
+
+use std::{
+    mem::{Discriminant, discriminant},
+    time::Duration,
+};
+
+use crate::{
+    engine::input::Offer,
+    error::{DialFailures, DialOutcome, Tried, UpgradeFailure},
+    nat::NatKind,
+};
+
+/// Addresses whose latest outcome is kept: those of two rounds with all their candidates.
+const TRIED_MAX: usize = 16;
+
+/// An upgrade came to nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct GaveUp {
+    pub(crate) reason: UpgradeFailure,
+    pub(crate) attempts: u32,
+    /// What the peer said of its NAT.
+    pub(crate) theirs: NatKind,
+    pub(crate) tried: Vec<Tried>,
+    /// Until the next round, if this end begins it.
+    pub(crate) again: Option<Duration>,
+}
+
+/// How well a peer can be reached, as it says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    pub(super) nat: NatKind,
+    /// It has an address that lets anybody in.
+    pub(super) open: bool,
+}
+
+/// What the rounds brought to light.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// What we offered in the latest exchange.
+    ours: Option<Offer>,
+    /// What the peer said of itself; its addresses are not kept.
+    pub(super) theirs: Standing,
+    /// Since the last verdict.
+    failures: DialFailures,
+    tried: Vec<Tried>,
+    /// Why the latest round failed, if not for its dials.
+    pub(super) reason: Option<UpgradeFailure>,
+    /// What was said last: the same is not said again and again.
+    said: Option<Discriminant<UpgradeFailure>>,
+}
+
+impl Findings {
+    pub(super) fn offered(&mut self, ours: &Offer) {
+        self.ours = Some(ours.clone());
+    }
+
+    /// Whatever was said before, the next verdict is said again.
+    pub(super) fn begin_anew(&mut self) {
+        self.said = None;
+    }
+
+    /// An error if a punch cannot succeed, and nobody has an address that lets others in.
+    pub(super) fn compare(&mut self, theirs: &Offer) -> Result<(), UpgradeFailure> {
+        self.theirs = Standing { nat: theirs.nat, open: theirs.open };
+        let Some(ours) = &self.ours else { return Ok(()) };
+        let open = ours.open || theirs.open;
+        match !open && ours.nat.rules_out_punch(theirs.nat) {
+            true => Err(UpgradeFailure::PortsChange { ours: ours.nat, theirs: theirs.nat }),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn add(&mut self, tried: Vec<Tried>) {
+        if tried.is_empty() {
+            self.failures.count(DialOutcome::Other);
+        }
+        for one in tried {
+            self.failures.count(one.outcome);
+            self.tried.retain(|known| known.address != one.address);
+            self.tried.push(one);
+        }
+        let surplus = self.tried.len().saturating_sub(TRIED_MAX);
+        self.tried.drain(..surplus);
+    }
+
+    /// What the peer says counts where this end knows nothing better.
+    pub(super) fn peer_failed(&mut self, why: UpgradeFailure) {
+        let nothing = self.reason.is_none() && self.failures == DialFailures::default();
+        if nothing || why.is_final() {
+            self.reason = Some(why);
+        }
+    }
+
+    pub(super) fn verdict(&mut self, attempts: u32, again: Option<Duration>) -> Option<GaveUp> {
+        let failures = std::mem::take(&mut self.failures);
+        let reason = self.reason.take().unwrap_or(UpgradeFailure::PunchFailed { failures });
+        // Others end an exchange in which nothing is offered to them; and a dial alone is no punch.
+        let for_want =
+            matches!(reason, UpgradeFailure::Exchange { .. } | UpgradeFailure::PunchFailed { .. });
+        let nothing_offered = self.ours.as_ref().is_some_and(|ours| ours.candidates.is_empty());
+        let reason = match nothing_offered && for_want {
+            true => UpgradeFailure::NoCandidateHere,
+            false => reason,
+        };
+        if self.said.replace(discriminant(&reason)) == Some(discriminant(&reason)) {
+            return None;
+        }
+        let tried = std::mem::take(&mut self.tried);
+        Some(GaveUp { reason, attempts, theirs: self.theirs.nat, tried, again })
+    }
+}

@@ -1,0 +1,85 @@
+//! One round of punches after another, and what belongs to a round.
+
+use super::{
+    upgrades::{RTT, TIMED_OUT, asked, public, punches, reasons},
+    *,
+};
+use crate::{
+    engine::{
+        input::{Offer, Role},
+        paths::upgrades::schedule::{ROUND_WAIT, ROUNDS_MAX},
+    },
+    error::{DialFailures, UpgradeFailure},
+    nat::{Filtering, Mapping, NatKind},
+};
+
+/// Lets all rounds of a row fail.
+pub(super) fn row_fails(world: &mut World, circuit: ConnectionId) {
+    for round in 1..=ROUNDS_MAX {
+        assert_eq!(reasons(world), []);
+        world.round_fails(circuit, TIMED_OUT);
+        if round < ROUNDS_MAX {
+            assert_eq!(asked(&world.pass(ROUND_WAIT * round)).len(), 1, "{round}");
+        }
+    }
+}
+
+#[test]
+fn after_a_row_of_rounds_the_upgrade_failed_and_single_rounds_follow_in_which_nothing_is_said_again() {
+    let mut world = World::seen_with(|config| config.deadlines.relayed_grace = HOUR);
+    let (circuit, _) = world.visited(peer(1));
+    row_fails(&mut world, circuit);
+    let failures = DialFailures { timed_out: 2 * ROUNDS_MAX, ..DialFailures::default() };
+    assert_eq!(reasons(&mut world), [(UpgradeFailure::PunchFailed { failures }, ROUNDS_MAX)]);
+    let again = Config::default().deadlines.upgrade_again;
+    for _ in 0..5 {
+        assert_eq!(asked(&world.pass(again - RTT / 2 - MS)), []);
+        assert_eq!(asked(&world.pass(MS)).len(), 1);
+        world.round_fails(circuit, TIMED_OUT);
+        assert_eq!(reasons(&mut world), [], "it is known");
+    }
+    assert_eq!(asked(&world.pass(again - RTT / 2)).len(), 1);
+    for _ in 0..2 {
+        world.answer(circuit, &[]);
+    }
+    let failed = reasons(&mut world);
+    assert!(matches!(failed[..], [(UpgradeFailure::NoCandidateThere, _)]), "another reason: {failed:?}");
+}
+
+#[test]
+fn a_round_fails_when_all_of_its_dials_have() {
+    let mut world = World::seen();
+    let (circuit, _) = world.visited(peer(1));
+    let punch = world.punch(circuit, &[public(1)]);
+    let call = punches(&world.pass(S))[0].0;
+    world.punch_failed(punch, TIMED_OUT);
+    assert_eq!(asked(&world.pass(S)), [], "the call is under way");
+    world.punch_failed(call, TIMED_OUT);
+    assert_eq!(asked(&world.pass(ROUND_WAIT)).len(), 1);
+}
+
+#[test]
+fn only_over_tcp_and_only_a_peer_that_may_let_it_in_is_called() {
+    let quic: Multiaddr = "/ip4/8.8.8.1/udp/4001/quic-v1".parse().unwrap();
+    let by_port = Filtering::AddressAndPortDependent;
+    let kind = |filtering| NatKind { mapping: Some(Mapping::EndpointIndependent), filtering };
+    for (filtering, open, calls) in [
+        (None, false, true),
+        (Some(Filtering::AddressDependent), false, true),
+        (Some(Filtering::EndpointIndependent), false, true),
+        (Some(by_port), false, false),
+        (Some(by_port), true, true),
+    ] {
+        let mut world = World::seen();
+        let (circuit, _) = world.visited(peer(1));
+        let candidates = vec![public(1), quic.clone()];
+        world.answer_with(circuit, Offer { candidates, nat: kind(filtering), open }, false);
+        let made = punches(&world.pass(S));
+        let called: Vec<_> =
+            made.iter().filter(|(.., role)| *role == Role::Caller).map(|made| &made.1[..]).collect();
+        let expected = [public(1)];
+        let expected = if calls { vec![&expected[..]] } else { vec![] };
+        assert_eq!(called, expected, "{filtering:?}, open: {open}");
+        assert_eq!(made[0].1.len(), 2);
+    }
+}

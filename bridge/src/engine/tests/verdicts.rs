@@ -1,0 +1,104 @@
+//! What the two ends of a relayed connection tell each other about their punches, and what they say of it.
+
+use super::{
+    rounds::row_fails,
+    upgrades::{TIMED_OUT, asked, public, punches, reasons},
+    *,
+};
+use crate::{
+    engine::paths::upgrades::AGAIN_INTERVAL,
+    error::{PunchVerdict, UpgradeFailure},
+    word::Word,
+};
+
+/// What is said to peers about punches.
+fn said(actions: &[Action]) -> Vec<Word> {
+    let pick = |action: &Action| match action {
+        Action::Say { word, .. } => Some(word.clone()),
+        _ => None,
+    };
+    let of_punches = |word: &Word| matches!(word, Word::PunchAgain | Word::PunchFailed(_));
+    actions.iter().filter_map(pick).filter(of_punches).collect()
+}
+
+fn patient() -> World {
+    World::seen_with(|config| config.deadlines.relayed_grace = HOUR)
+}
+
+#[test]
+fn the_end_that_gives_up_tells_the_other_why() {
+    let mut world = patient();
+    let (circuit, _) = world.visited(peer(1));
+    for round in 1.. {
+        let words = said(&world.round_fails(circuit, TIMED_OUT));
+        if reasons(&mut world).is_empty() {
+            assert_eq!(words, [], "round {round}");
+            world.pass(2 * S);
+        } else {
+            assert_eq!(words, [Word::PunchFailed(PunchVerdict::PunchFailed)]);
+            return;
+        }
+    }
+}
+
+#[test]
+fn the_end_that_is_told_says_why_at_once_by_what_it_knows_itself_first() {
+    let told = |world: &mut World, connection, verdict| {
+        world.tell(Input::Heard { connection, word: Word::PunchFailed(verdict) });
+        reasons(world)
+    };
+    let mut world = patient();
+    let circuit = world.reached(peer(1));
+    let verdict = PunchVerdict::AllRefused;
+    assert_eq!(told(&mut world, circuit, verdict), [(UpgradeFailure::AtPeer { verdict }, 0)]);
+    assert_eq!(told(&mut world, circuit, verdict), [], "once");
+
+    let mut world = patient();
+    let circuit = world.reached(peer(1));
+    world.offer(circuit, &[public(1)]);
+    let dial = punches(&world.sync(circuit))[0].0;
+    world.punch_failed(dial, TIMED_OUT);
+    let reasons = told(&mut world, circuit, PunchVerdict::PunchFailed);
+    assert!(
+        matches!(reasons[..], [(UpgradeFailure::PunchFailed { failures }, 1)] if failures.timed_out == 1)
+    );
+}
+
+#[test]
+fn a_verdict_of_the_end_that_does_not_begin_is_nothing() {
+    let mut world = patient();
+    let (circuit, _) = world.visited(peer(1));
+    let word = Word::PunchFailed(PunchVerdict::Other);
+    world.tell(Input::Heard { connection: circuit, word });
+    assert_eq!(reasons(&mut world), []);
+}
+
+#[test]
+fn a_peer_that_says_again_has_a_row_of_punches_but_not_too_often() {
+    let mut world = patient();
+    let (circuit, _) = world.visited(peer(1));
+    row_fails(&mut world, circuit);
+    world.events();
+    let again = |world: &mut World| {
+        asked(&world.tell(Input::Heard { connection: circuit, word: Word::PunchAgain })).len()
+    };
+    assert_eq!(again(&mut world), 1);
+    row_fails(&mut world, circuit);
+    assert_eq!(reasons(&mut world).len(), 1, "the row has a verdict of its own");
+    let count: usize = (0..100).map(|_| again(&mut world)).sum();
+    assert_eq!(count, 0);
+    world.pass(AGAIN_INTERVAL);
+    assert_eq!(again(&mut world), 1);
+}
+
+#[test]
+fn an_end_that_does_not_begin_and_finds_an_address_says_again() {
+    let mut world = World::with(|config| config.deadlines.relayed_grace = HOUR);
+    let circuit = world.reached(peer(1));
+    world.offer(circuit, &[public(1)]);
+    let dial = punches(&world.sync(circuit))[0].0;
+    world.punch_failed(dial, TIMED_OUT);
+    let address = "/ip4/9.9.9.9/tcp/4001".parse().unwrap();
+    let actions = world.tell(Input::Listening { address });
+    assert_eq!(said(&actions), [Word::PunchAgain]);
+}
