@@ -5,6 +5,7 @@
 //! Every trial prints the moves it saw, with their gaps.
 
 mod deaths;
+mod later;
 
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         ]);
     }
     trials.extend(deaths::trials());
+    trials.extend(later::trials());
     trial::run(trials)
 }
 
