@@ -78,6 +78,11 @@ impl Scene {
         format!("/ip4/{}/{}", self.lab.relay().address(), transport.suffix(port))
     }
 
+    /// What everything runs over.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
     /// Starts the relay, and waits until it listens.
     ///
     /// # Errors

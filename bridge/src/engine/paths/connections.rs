@@ -196,13 +196,17 @@ impl Connections {
         self.all.iter().filter(|(_, found)| found.path == through).map(|(id, _)| *id).collect()
     }
 
-    pub(crate) fn has_direct(&self, peer: PeerId) -> bool {
-        self.of(peer).any(|(_, connection)| connection.path.is_direct())
+    /// Whether a peer is reached through relays, and directly at most on connections that fell silent.
+    pub(crate) fn is_only_relayed(&self, peer: PeerId) -> bool {
+        let lives = |found: &Connection| found.path.is_direct() && !found.suspect;
+        !self.of(peer).any(|(_, found)| lives(found))
+            && self.of(peer).any(|(_, found)| !found.path.is_direct())
     }
 
-    /// Whether a peer is reached, and only through relays.
-    pub(crate) fn is_only_relayed(&self, peer: PeerId) -> bool {
-        !self.has_direct(peer) && self.of(peer).next().is_some()
+    /// The direct connections to a peer that fell silent.
+    pub(crate) fn silent_direct(&self, peer: PeerId) -> Vec<ConnectionId> {
+        let silent = |found: &Connection| found.path.is_direct() && found.suspect;
+        self.of(peer).filter(|(_, found)| silent(found)).map(|(id, _)| id).collect()
     }
 
     pub(crate) fn any_used(&self) -> bool {

@@ -19,7 +19,7 @@ use crate::{
             upgrades::{Due, GaveUp},
         },
     },
-    error::{PunchVerdict, Tried, UpgradeFailure},
+    error::{CloseCause, PunchVerdict, Tried, UpgradeFailure},
     event::{Asked, Event, Rung},
     nat::{Filtering, NatKind},
     path::{ConnectionId, Direction, Transport},
@@ -55,13 +55,13 @@ impl Engine {
         });
     }
 
-    /// A relayed connection that the peer made: its acceptor begins.
+    /// The best relayed connection that the peer made, or the newest of those: its acceptor begins.
     fn accepted_circuit(&self, peer: PeerId) -> Option<ConnectionId> {
-        let mut all = self.connections.of(peer);
-        let accepted = all.find(|(_, found)| {
+        let accepted = self.connections.of(peer).filter(|(_, found)| {
             found.direction == Direction::Inbound && !found.path.is_direct() && !found.is_closing()
         });
-        accepted.map(|(connection, _)| connection)
+        let best = accepted.max_by_key(|(id, _)| (!self.connections.is_shaky(*id), *id));
+        best.map(|(connection, _)| connection)
     }
 
     pub(in crate::engine) fn upgrades_due(&mut self, now: Instant) {
@@ -297,6 +297,10 @@ impl Engine {
 
     /// Dials; where nothing may be dialled, only the peer's dial can come through.
     fn punch(&mut self, peer: PeerId, addresses: &[Multiaddr], role: Role, now: Instant) {
+        // What fell silent may hold the port that the punch leaves from.
+        for silent in self.connections.silent_direct(peer) {
+            self.close(silent, CloseCause::Unresponsive);
+        }
         self.dial_as(role, peer, addresses);
         self.round_is_over_if_nothing_is_dialled(peer, now);
     }

@@ -126,8 +126,8 @@ impl Upgrades {
         Some(Upgraded { took: now - upgrade.since, attempts, role })
     }
 
-    /// No connection to the peer is left.
-    pub(crate) fn disconnected(&mut self, peer: PeerId) {
+    /// No connection to the peer is left, or a direct one that had fallen silent lives after all.
+    pub(crate) fn unneeded(&mut self, peer: PeerId) {
         self.remove(peer);
     }
 

@@ -40,7 +40,7 @@ impl Engine {
                 self.refusals.forget(peer);
             }
             self.upgraded(&opened, now);
-        } else if !self.connections.has_direct(peer) {
+        } else if self.connections.is_only_relayed(peer) {
             self.relayed(peer, now);
         }
         for open in self.opens.connecting_to(peer) {
@@ -84,7 +84,7 @@ impl Engine {
         }
         self.upgrades.circuit_closed(peer, id, now);
         if self.connections.of(peer).next().is_none() {
-            self.upgrades.disconnected(peer);
+            self.upgrades.unneeded(peer);
             self.guests.disconnected(peer);
             self.hold_lost(peer, now);
         }

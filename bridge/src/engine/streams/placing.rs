@@ -78,9 +78,13 @@ impl Engine {
         round_trip: Duration,
         now: Instant,
     ) {
+        let was_suspect = self.connections.is_suspect(connection);
         if self.connections.answered(connection, round_trip, now)
             && let Some(peer) = self.peer(connection)
         {
+            if was_suspect && self.path(connection).is_some_and(|path| path.is_direct()) {
+                self.upgrades.unneeded(peer);
+            }
             self.place_all(peer, now);
         }
     }
@@ -113,6 +117,17 @@ impl Engine {
             self.place(key, now);
         }
         self.waive_waits(peer, now);
+        if self.connections.is_only_relayed(peer) {
+            self.relayed(peer, now);
+        }
+        self.hold_is_shaky(peer, now);
+    }
+
+    /// If a connection to the peer is kept, and the best one may soon be none, another one is made.
+    fn hold_is_shaky(&mut self, peer: PeerId, now: Instant) {
+        if self.stopping.is_none() && self.holds.contains(peer) && self.best_is_shaky(peer) {
+            self.reach(peer, now);
+        }
     }
 
     /// A relay will end this connection soon: whoever of us uses it makes another one before.
@@ -120,9 +135,7 @@ impl Engine {
         self.connections.spend(connection);
         let Some(peer) = self.peer(connection) else { return };
         self.place_all(peer, now);
-        if self.stopping.is_none() && self.holds.contains(peer) && self.best_is_shaky(peer) {
-            self.reach(peer, now);
-        }
+        self.hold_is_shaky(peer, now);
     }
 
     pub(in crate::engine) fn best_is_shaky(&self, peer: PeerId) -> bool {

@@ -1,6 +1,9 @@
 //! Connections that went quiet: who is doubted when, and what becomes of the streams on them.
 
-use super::*;
+use super::{
+    upgrades::{asked, public, punches},
+    *,
+};
 use crate::stream::StreamKey;
 
 /// After the last answer where pings take no time: when a connection is quiet.
@@ -247,21 +250,42 @@ fn a_thousand_idle_streams_take_one_pulse() {
 }
 
 #[test]
-fn connections_that_nobody_would_miss_or_that_never_answered_are_not_watched() {
+fn a_connection_that_nobody_uses_is_watched_and_one_that_never_answered_is_not() {
     let mut world = World::new();
     let unused = world.connected(peer(1), Path::Direct, Transport::Tcp);
     world.answered(unused);
     let dumb = world.connected(peer(2), Path::Direct, Transport::Tcp);
     world.stream_on(dumb, peer(2));
-    assert_eq!(pulses(&world.pass(30 * S)), []);
+    assert_eq!(pulses(&world.pass(30 * S)), [unused]);
 }
 
 #[test]
-fn links_to_relays_are_not_watched() {
-    let mut world = World::new();
-    let link = world.reserved(&relay(9));
-    world.answered(link);
-    assert_eq!(world.pass(60 * S), []);
+fn a_peer_that_comes_through_a_relay_since_its_direct_path_died_is_punched_when_that_fell_silent() {
+    let mut world = World::seen_with(|config| config.deadlines.relayed_grace = HOUR);
+    let (direct, _) = world.established(peer(1), Path::Direct, Transport::Tcp, None, Direction::Inbound);
+    world.answered(direct);
+    let (circuit, actions) = world.visited(peer(1));
+    assert_eq!(asked(&actions), [], "it is direct, as far as we know");
+    assert_eq!(pulses(&world.pass(QUIET)), [direct]);
+    assert_eq!(asked(&world.heard(direct, QUIET))[0].0, circuit);
+    world.answer(circuit, &[public(1)]);
+    let actions = world.pass(S);
+    let closed = |action: &Action| matches!(action, Action::CloseConnection { connection, dead: true } if *connection == direct);
+    assert!(actions.iter().any(closed), "it may hold the port that the punch needs: {actions:?}");
+    assert_eq!(punches(&actions).len(), 2);
+}
+
+#[test]
+fn a_direct_connection_that_lives_after_all_needs_no_punch() {
+    let mut world = World::seen_with(|config| config.deadlines.relayed_grace = HOUR);
+    let (direct, _) = world.established(peer(1), Path::Direct, Transport::Tcp, None, Direction::Inbound);
+    world.answered(direct);
+    let (circuit, _) = world.visited(peer(1));
+    world.pass(QUIET);
+    world.heard(direct, QUIET);
+    world.answered(direct);
+    assert_eq!(world.answer(circuit, &[public(1)]), []);
+    assert_eq!(punches(&world.pass(S)), []);
 }
 
 #[test]

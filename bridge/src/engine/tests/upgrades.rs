@@ -422,6 +422,15 @@ fn an_exchange_whose_circuit_closes_goes_on_over_another() {
 }
 
 #[test]
+fn the_newest_circuit_is_asked_on_since_an_older_one_may_be_dead_and_not_known_to_be() {
+    let mut world = World::seen();
+    let direct = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    world.visited(peer(1));
+    let (newest, _) = world.visited(peer(1));
+    assert_eq!(asked(&world.closed(direct))[0].0, newest);
+}
+
+#[test]
 fn when_the_direct_connection_is_lost_and_the_relayed_one_is_left_it_is_upgraded_again() {
     let mut world = World::seen();
     let (circuit, _) = world.visited(peer(1));

@@ -1,9 +1,9 @@
 //! Connections that went quiet without anybody having said why.
 //!
 //! A path may die while nothing is under way on it. Transports say so late or never, and libp2p's pings
-//! give a connection up only after 18 s. So a connection that is in use and on which nothing was heard for
-//! longer than from one ping to the next is *suspect*: streams leave it, and new ones avoid it. Nothing is
-//! closed for that, and an answer that comes late makes good.
+//! give a connection up only after 18 s. So a connection on which nothing was heard for
+//! longer than from one ping to the next is *suspect*: streams leave it, new ones avoid it, and a direct one does
+//! not keep us from punching. Nothing is closed for that, and an answer that comes late makes good.
 
 use std::time::{Duration, Instant};
 
@@ -25,11 +25,11 @@ impl Connections {
         std::mem::take(&mut connection.suspect) || nearer
     }
 
-    /// Those in use on which no ping was answered in time; each is said once. Where this is called late,
+    /// Those on which no ping was answered in time; each is said once. Where this is called late,
     /// nobody has listened, and the wait starts anew.
     pub(crate) fn take_quiet(&mut self, now: Instant) -> Vec<ConnectionId> {
         let mut quiet = Vec::new();
-        for (id, connection) in self.all.iter_mut().filter(|(_, found)| found.is_watched()) {
+        for (id, connection) in self.all.iter_mut().filter(|(_, found)| !found.is_closing()) {
             let Some(due) = connection.hear_by.take_if(|due| *due <= now) else { continue };
             if now.duration_since(due) > LATE {
                 connection.hear_by = Some(now + connection.patience());
@@ -42,7 +42,7 @@ impl Connections {
 
     /// When the next of them will have been quiet for long.
     pub(crate) fn next_quiet(&self) -> Option<Instant> {
-        let watched = self.all.values().filter(|found| found.is_watched());
+        let watched = self.all.values().filter(|found| !found.is_closing());
         watched.filter_map(|found| found.hear_by).min()
     }
 
@@ -68,10 +68,6 @@ impl Connections {
 }
 
 impl Connection {
-    fn is_watched(&self) -> bool {
-        self.is_used() && !self.is_closing()
-    }
-
     /// A ping was answered so long after the one before, or, the first, after the connection opened. What
     /// busy hosts add counts: with hundreds of connections at once it is more than the way. It is
     /// forgotten slowly, half of it in three pings, since who is busy is so by fits and starts.
