@@ -24,10 +24,11 @@ const LEASE_SECONDS: u32 = 3600;
 /// What the router shows its owner beside the port. Only UPnP has a place for it.
 const DESCRIPTION: &str = "punchline";
 
-/// For the answer to a packet of PCP or NAT-PMP: it is one hop away. Three are sent, in 250 ms, 500 ms and 1 s.
+/// For the answer to a packet of PCP or NAT-PMP: it is one hop away. Two are sent, and waited for 250 ms and
+/// 500 ms: where only UPnP is spoken it follows soon.
 const PATIENCE: TimeoutConfig = TimeoutConfig {
     initial_timeout: Duration::from_millis(250),
-    max_retries: 2,
+    max_retries: 1,
     max_retry_timeout: None,
 };
 
