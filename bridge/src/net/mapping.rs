@@ -256,3 +256,52 @@ async fn until(at: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn listener(transport: Transport, at: &str) -> Listener {
+        Listener { transport, at: at.parse().unwrap() }
+    }
+
+    fn way() -> Way {
+        Way { router: "192.168.1.1".parse().unwrap(), from: "192.168.1.7".parse().unwrap() }
+    }
+
+    #[test]
+    fn only_a_listener_at_the_address_that_leads_to_the_router_is_mapped() {
+        let bridge = listener(Transport::Tcp, "172.17.0.1:4001");
+        let home = listener(Transport::Tcp, "192.168.1.7:4002");
+        assert_eq!(port_of(&[bridge], Transport::Tcp, way()), None);
+        assert_eq!(port_of(&[bridge, home], Transport::Quic, way()), None);
+        let port = port_of(&[bridge, home], Transport::Tcp, way()).unwrap();
+        assert_eq!((port.port.get(), port.transport), (4002, Transport::Tcp));
+    }
+
+    #[tokio::test]
+    async fn what_a_keeper_says_that_was_let_go_does_not_count() {
+        let (say, mut news) = mpsc::channel(NEWS_MAX);
+        let mut office = Office::new(say);
+        let port = port_of(&[listener(Transport::Tcp, "192.168.1.7:1")], Transport::Tcp, way());
+        let keeper = Keeper { id: 2, port: port.unwrap(), told: false, stop: CancellationToken::new() };
+        office.keepers.insert(Transport::Tcp, keeper);
+        let lasts = Duration::from_secs(60);
+        let granted = |external: &str| Granted { external: external.parse().unwrap(), lasts };
+        let (old, new) = (granted("8.8.4.4:1"), granted("8.8.4.4:2"));
+        office.heard((1, Some((old, MappingProtocol::Pcp)))).await;
+        office.heard((2, Some((new, MappingProtocol::Pcp)))).await;
+        office.heard((1, None)).await;
+        let told = news.try_recv().unwrap();
+        assert!(
+            matches!(told, Input::PortMapped { external, .. } if external == new.external.into()),
+            "{told:?}"
+        );
+        assert!(news.try_recv().is_err());
+        // Nobody stands before the listeners any more.
+        office.look(&[]).await;
+        let told = news.try_recv().unwrap();
+        assert!(matches!(told, Input::PortMappingLost { transport: Transport::Tcp }), "{told:?}");
+    }
+}
