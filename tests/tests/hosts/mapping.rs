@@ -69,8 +69,8 @@ pub(crate) async fn renewed() -> Result<()> {
     let server = world.launch(lab.host(0), "server", "server")?.spawn()?;
     both_mapped(&server, PortMapping::Pcp).await?;
     drop(daemon);
+    // The next one begins with nothing.
     let _daemon = Miniupnpd::start(&lab, 0, PortMapping::Pcp, SECONDS)?;
-    ensure!(Miniupnpd::forwarded(lab.router(0))? == 0, "the new daemon begins with nothing");
     eventually(&server, || Ok(Miniupnpd::forwarded(lab.router(0))? == 2)).await?;
     let lost = server.events().iter().filter(|event| event.name() == "port_mapping_lost").count();
     ensure!(lost == 0, "renewed in time, and yet lost\n{}", server.report());
@@ -96,7 +96,7 @@ pub(crate) async fn moves() -> Result<()> {
     Ok(())
 }
 
-/// Where there is a router that would.
+/// By a node that could have its ports mapped.
 pub(crate) async fn left_alone() -> Result<()> {
     let (world, lab) = (World::new()?, Lab::build(&LabSpec::new([Nat::PortPreserving]))?);
     let _daemon = Miniupnpd::start(&lab, 0, PortMapping::Pcp, HOUR)?;
@@ -112,6 +112,7 @@ pub(crate) async fn left_alone() -> Result<()> {
     says_nothing(&server)
 }
 
+/// Of three protocols none is answered, and whoever reads the events is not bothered with that.
 pub(crate) async fn silent() -> Result<()> {
     let (world, lab) = (World::new()?, Lab::build(&LabSpec::new([Nat::PortPreserving]))?);
     let mut server = world.launch(lab.host(0), "server", "server")?.args(["-v"]).spawn()?;
@@ -159,8 +160,8 @@ async fn eventually(program: &Program, holds: impl Fn() -> Result<bool>) -> Resu
 
 const HOUR: u32 = 3600;
 
-/// So that a mapping is renewed every 5 s.
-const SECONDS: u32 = 10;
+/// So that a mapping is renewed every 10 s, or 5 s later if a packet is lost.
+const SECONDS: u32 = 20;
 
 /// Promised: how soon a program that is asked to stop has stopped.
 const EXIT_DEADLINE: Duration = Duration::from_secs(5);
