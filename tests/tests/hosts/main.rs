@@ -43,18 +43,13 @@ fn main() -> ExitCode {
         miniupnpd_trial("a_router_that_is_to_be_left_alone_maps_nothing", mapping::left_alone),
         lab_trial("a_router_that_maps_nothing_is_no_word_worth", mapping::silent),
     ];
-    let ends = [
-        (PortMapping::Pcp, End::Server, "server"),
-        (PortMapping::NatPmp, End::Server, "server"),
-        (PortMapping::Upnp, End::Server, "server"),
-        // What its router forwards before the circuit is made, since the client does not begin the punch.
-        (PortMapping::Pcp, End::Client, "client"),
-    ];
-    for (protocol, end, whose) in ends {
-        let name = format!(
-            "where_routers_reset_the_punch_a_port_mapped_by_{protocol}_for_the_{whose}_makes_the_session_direct"
-        );
-        trials.push(miniupnpd_trial(&name, move || mapping::becomes_direct(protocol, end)));
+    for (end, whose) in [(End::Server, "server"), (End::Client, "client")] {
+        for protocol in [PortMapping::Pcp, PortMapping::NatPmp, PortMapping::Upnp] {
+            let name = format!(
+                "where_routers_reset_the_punch_a_port_mapped_by_{protocol}_for_the_{whose}_makes_the_session_direct"
+            );
+            trials.push(miniupnpd_trial(&name, move || mapping::becomes_direct(protocol, end)));
+        }
     }
     trial::run(trials)
 }

@@ -166,5 +166,5 @@ const SECONDS: u32 = 20;
 /// Promised: how soon a program that is asked to stop has stopped.
 const EXIT_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The end that begins may wait for a dial that nobody answers, before it dials the other way.
-const DIRECT_DEADLINE: Duration = Duration::from_secs(45);
+/// By UPnP a port is mapped some seconds after the punches failed; then another row of them begins at once.
+const DIRECT_DEADLINE: Duration = Duration::from_secs(20);

@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 
 use super::{
-    upgrades::{REFUSED, asked, at, public},
+    upgrades::{REFUSED, asked, at, public, punches},
     *,
 };
 use crate::{
@@ -21,6 +21,11 @@ fn mapped(actions: &[Action]) -> Vec<Vec<Listener>> {
         _ => None,
     };
     actions.iter().filter_map(pick).collect()
+}
+
+/// Whether the peer that is asked is told that we have an address which lets anybody in.
+fn opens(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::AskPunch { offer, .. } if offer.open))
 }
 
 fn listener(at: &str) -> Listener {
@@ -87,24 +92,36 @@ fn a_mapped_address_is_offered_at_once_and_withdrawn_when_it_goes() {
     );
     let (circuit, actions) = world.visited(peer(1));
     assert_eq!(asked(&actions), [(circuit, vec![address.clone()])]);
+    assert!(opens(&actions), "it lets anybody in");
 
     world.tell(Input::PortMappingLost { transport: Transport::Tcp });
     let told = mapping_events(&mut world);
     assert!(matches!(&told[..], [Event::PortMappingLost { address: lost, .. }] if *lost == address));
     assert_eq!(world.offers(), []);
+    assert!(!opens(&world.visited(peer(2)).1));
 }
 
 #[test]
 fn a_new_mapping_begins_upgrades_anew_at_once() {
     let mut world = World::seen();
     let (circuit, _) = world.visited(peer(1));
-    let dial = world.punch(circuit, &[public(1)]);
-    assert_eq!(asked(&world.punch_failed(dial, REFUSED)), [], "it rests");
+    assert_eq!(asked(&world.round_fails(circuit, REFUSED)), [], "it rests");
     let actions = world.port_mapped("8.8.4.4:31000");
     let mapped = "/ip4/8.8.4.4/tcp/31000".parse().unwrap();
     assert_eq!(asked(&actions), [(circuit, vec![mapped, public(8)])], "the mapped one first");
     let again = world.port_mapped("8.8.4.4:31000");
     assert_eq!(asked(&again), [], "renewed: nothing is new");
+}
+
+#[test]
+fn the_end_that_does_not_begin_tells_the_other_of_a_new_mapping() {
+    let mut world = World::seen();
+    let circuit = world.reached(peer(1));
+    world.offer(circuit, &[public(1)]);
+    let (dial, ..) = punches(&world.sync(circuit))[0].clone();
+    world.punch_failed(dial, REFUSED);
+    let told = said(&world.port_mapped("8.8.4.4:31000"));
+    assert_eq!(told, [(circuit, Word::PunchAgain)]);
 }
 
 #[test]
