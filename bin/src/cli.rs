@@ -207,6 +207,10 @@ pub struct Node {
     /// Treat these ranges as public: labs, private networks.
     #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
     pub assume_global: Vec<Many<IpNet>>,
+    /// Whether the router is asked to forward the ports of --listen to this node, by PCP, NAT-PMP or UPnP, and told to
+    /// stop when the node ends. Then peers reach it directly where a hole punch would fail.
+    #[arg(long, env = "PUNCHLINE_PORT_MAPPING", value_name = "WHEN", default_value = "on")]
+    pub port_mapping: PortMapping,
     /// Most streams to and from one peer at once, 224 at most; services share them equally. Of both ends'
     /// numbers the lower one counts. Each stream may cost a window of memory.
     #[arg(long, env = "PUNCHLINE_MAX_STREAMS_PER_PEER", default_value = "128", value_name = "N")]
@@ -226,6 +230,17 @@ pub struct Node {
     /// ids and addresses of peers are in it, nothing of what streams carry. It ends after 16 MiB.
     #[arg(long, env = "PUNCHLINE_JOURNAL", value_name = "FILE")]
     pub journal: Option<PathBuf>,
+}
+
+/// Whether the router is asked to forward ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PortMapping {
+    /// It is asked.
+    #[value(aliases = ["true", "yes"])]
+    On,
+    /// It is left alone.
+    #[value(aliases = ["false", "no"])]
+    Off,
 }
 
 /// What one connection carries, with room for streams that move and for the protocols beside them: QUIC

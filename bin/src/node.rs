@@ -1,7 +1,7 @@
 //! What server and client have in common: a bridge endpoint, its reservations, its events.
 
 use libp2p::Multiaddr;
-use punchline_bridge::{Config, Endpoint, RelayAddr, addr::GlobalScope};
+use punchline_bridge::{Config, Endpoint, RelayAddr, addr::GlobalScope, config::PortMapping};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -30,6 +30,10 @@ impl Node {
         let Places { listen, reserve, relays } = Places::of(settings);
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
         let mut config = Config { listen, global, ..Config::default() };
+        config.port_mapping = match settings.port_mapping {
+            cli::PortMapping::On => PortMapping::On,
+            cli::PortMapping::Off => PortMapping::Off,
+        };
         config.limits.streams_per_peer = settings.max_streams_per_peer;
         config.limits.streams_of_peers = settings.max_streams_of_peers;
         config.streams.patience = settings.patience.duration();

@@ -22,6 +22,10 @@ pub struct Config {
     pub transports: [Transport; 2],
     /// When a relayed connection is to become direct. Default: at once.
     pub upgrades: Upgrades,
+    /// Whether our router is asked to forward the ports that we listen on at private IPv4 addresses, by PCP, NAT-PMP
+    /// or UPnP. Default: on. Then anybody can dial us through it, as they could without a router, and the session is
+    /// direct where a hole punch would fail. Where no router answers, it is asked ever more rarely.
+    pub port_mapping: PortMapping,
     /// How streams are carried: windows, acknowledgements, patience.
     #[serde(skip)]
     pub streams: crate::stream::machine::Config,
@@ -55,6 +59,15 @@ pub enum Upgrades {
     AtOnce,
     /// Neither begun nor answered until [`Endpoint::allow_upgrades`](crate::Endpoint::allow_upgrades) says so.
     WhenTold,
+}
+
+/// Whether our router is asked to forward ports to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PortMapping {
+    /// It is, and what it forwards is taken back when the node ends.
+    On,
+    /// It is left alone.
+    Off,
 }
 
 /// How long to wait for what.
@@ -261,6 +274,7 @@ impl Default for Config {
             global: GlobalScope::default(),
             transports: [Transport::Tcp, Transport::Quic],
             upgrades: Upgrades::AtOnce,
+            port_mapping: PortMapping::On,
             streams: crate::stream::machine::Config::default(),
             when_dropped: WhenDropped::ShutDown,
             deadlines: Deadlines::default(),

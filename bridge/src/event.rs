@@ -79,6 +79,35 @@ pub enum Event {
         /// Who observed it.
         source: CandidateSource,
     },
+    /// Our router forwards a port to us: whoever dials `address` reaches this node. Said again when the address
+    /// changes.
+    PortMapped {
+        /// Which of the ports that we listen on.
+        transport: Transport,
+        /// Where the router takes connections for us.
+        address: Multiaddr,
+        /// How it was asked.
+        protocol: MappingProtocol,
+    },
+    /// The router no longer forwards a port to us, or we are no longer behind it. The node asks again by itself.
+    PortMappingLost {
+        /// Which of the ports that we listen on.
+        transport: Transport,
+        /// Where the router took connections for us.
+        address: Multiaddr,
+    },
+    /// Our router forwards a port to us from an address where nobody can come, so it is no candidate. Said once for
+    /// all ports.
+    PortMappingUnusable {
+        /// Which of the ports that we listen on.
+        transport: Transport,
+        /// Where the router takes connections for us.
+        address: Multiaddr,
+        /// How it was asked.
+        protocol: MappingProtocol,
+        /// Why nobody comes there, and what to do.
+        cause: MappingFault,
+    },
     /// A connection is up.
     ConnectionOpened {
         /// The other end.
@@ -287,6 +316,37 @@ pub enum Event {
     Stopped {},
 }
 
+/// How a router is asked to forward a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MappingProtocol {
+    /// The Port Control Protocol, RFC 6887.
+    Pcp,
+    /// The NAT Port Mapping Protocol, RFC 6886.
+    NatPmp,
+    /// UPnP's Internet Gateway Device.
+    Upnp,
+}
+
+/// Why nobody comes to an address that our router forwards to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MappingFault {
+    /// The router's own address is private.
+    #[error(
+        "the router is behind another NAT, so only hosts between the two come there; ask the provider for a public address, or use a relay"
+    )]
+    BehindNat,
+    /// The router names no address, or one that is nobody's.
+    #[error("the router names no address of its own in the internet; see whether it is connected")]
+    NoAddress,
+}
+
+impl Serialize for MappingFault {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Who told us of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "by", rename_all = "snake_case")]
@@ -295,6 +355,11 @@ pub enum CandidateSource {
     Relay {
         /// Which relay.
         relay: PeerId,
+    },
+    /// Our router forwards it to us.
+    Mapping {
+        /// How it was asked to.
+        protocol: MappingProtocol,
     },
 }
 

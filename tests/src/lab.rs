@@ -15,7 +15,7 @@
 //! IPv4 only. It has no delay, loss or rate, because kernels without `netem` cannot give them.
 //!
 //! Reading order: this file builds and measures; `nat` turns a [`Nat`] into nftables rules;
-//! `namespace` is one machine; `capability` says whether this machine can have a lab at all.
+//! `miniupnpd` lets a router forward ports; `namespace` is one machine; `capability` says whether this machine can have a lab at all.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -26,11 +26,13 @@ use rustix::process::{Pid, test_kill_process};
 
 mod capability;
 mod command;
+mod miniupnpd;
 mod namespace;
 mod nat;
 
 pub use capability::{Missing, capability};
 pub use command::LabError;
+pub use miniupnpd::{Miniupnpd, PortMapping};
 pub use namespace::Namespace;
 pub use nat::{Nat, RouterSpec, UnexpectedSyn};
 

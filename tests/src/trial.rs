@@ -46,6 +46,15 @@ where
     with(name, &[a_kaspad, the_lab], body)
 }
 
+/// Like [`lab_trial`], for a test that needs a router which forwards ports: `miniupnpd`.
+pub fn miniupnpd_trial<Body, Running>(name: &str, body: Body) -> Trial
+where
+    Body: FnOnce() -> Running + Send + 'static,
+    Running: Future<Output = anyhow::Result<()>>,
+{
+    with(name, &[the_lab, a_miniupnpd], body)
+}
+
 /// A test that needs no lab, run beside those that do.
 pub fn trial<Body, Running>(name: &str, body: Body) -> Trial
 where
@@ -97,6 +106,11 @@ where
 
 fn the_lab(name: &str) -> Result<(), Result<Completion, Failed>> {
     lab::capability().map_err(|missing| skip(name, missing, lab_required()))
+}
+
+fn a_miniupnpd(name: &str) -> Result<(), Result<Completion, Failed>> {
+    let missing = "needs the program `miniupnpd`: install the package miniupnpd-nftables";
+    lab::Miniupnpd::is_installed().then_some(()).ok_or_else(|| skip(name, missing, lab_required()))
 }
 
 fn a_kaspad(name: &str) -> Result<(), Result<Completion, Failed>> {

@@ -31,6 +31,9 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "reservation_failed": relay cause failures;
         "clock_differs": relay seconds;
         "candidate_found": address source;
+        "port_mapped": transport address protocol;
+        "port_mapping_lost": transport address;
+        "port_mapping_unusable": transport address protocol cause;
         "candidates_refused": peer allowed refused;
         "connection_opened": peer connection path relay direction transport circuit_bytes_max circuit_seconds_max;
         "connection_closed": peer connection path cause;

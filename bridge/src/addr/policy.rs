@@ -32,6 +32,8 @@ const PREFIX_V6_BITS: u32 = 64;
 pub(crate) enum Source {
     /// Our own operator, by flags or through the program. Not judged.
     Operator,
+    /// Our router: it forwards the address to us, whoever comes. What others see of us may be open to them alone.
+    Router,
     /// A relay that sees our packets come from there.
     Relay,
     /// Our own system: this host has it.
@@ -282,7 +284,8 @@ pub(crate) fn without_peer(address: &Multiaddr) -> Multiaddr {
     address
 }
 
-fn at(socket: SocketAddr, transport: Transport) -> Multiaddr {
+/// A socket's address, as a multiaddr.
+pub(crate) fn at(socket: SocketAddr, transport: Transport) -> Multiaddr {
     let ip = Multiaddr::from(socket.ip());
     match transport {
         Transport::Tcp => ip.with(Protocol::Tcp(socket.port())),

@@ -1,6 +1,9 @@
 //! What the engine is told and what it answers: ids and facts, no I/O object.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    net::{SocketAddr, SocketAddrV4},
+    time::{Duration, Instant, SystemTime},
+};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
@@ -9,6 +12,7 @@ use super::paths::places::Full;
 use crate::{
     addr::RelayAddr,
     error::{CloseCause, DialFailureReason, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure},
+    event::MappingProtocol,
     nat::NatKind,
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
@@ -76,6 +80,13 @@ pub(crate) struct Offer {
     pub(crate) nat: NatKind,
     /// One of the candidates lets anybody in.
     pub(crate) open: bool,
+}
+
+/// A listener of ours at a private IPv4 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Listener {
+    pub(crate) transport: Transport,
+    pub(crate) at: SocketAddrV4,
 }
 
 /// What a relay forwards in one circuit, as it announces it. What is absent is not limited.
@@ -162,6 +173,16 @@ pub(crate) enum Input {
     },
     ListeningEnded {
         address: Multiaddr,
+    },
+    /// Our router forwards what comes to this address of its own to our listener.
+    PortMapped {
+        transport: Transport,
+        external: SocketAddr,
+        by: MappingProtocol,
+    },
+    /// It does not any more.
+    PortMappingLost {
+        transport: Transport,
     },
     ConnectionOpened(Opened),
     ConnectionClosed {
@@ -344,6 +365,11 @@ pub(crate) enum Action {
         request: ReserveId,
         relay: RelayAddr,
         connection: ConnectionId,
+    },
+    /// Have our router forward to these listeners, and to no others any more; each that it does is told by
+    /// [`Input::PortMapped`].
+    MapPorts {
+        listeners: Vec<Listener>,
     },
     /// These peers are familiar from now on, or no longer.
     Acquainted {

@@ -41,6 +41,7 @@ use self::{
         dials::Dials,
         familiar::Familiar,
         holds::Holds,
+        mapping::Mappings,
         places::{Full, Places, StreamPlaces},
         upgrades::Upgrades,
     },
@@ -64,6 +65,7 @@ pub(crate) struct Engine {
     relays: Relays,
     refusals: Refusals,
     candidates: Candidates,
+    mappings: Mappings,
     upgrades: Upgrades,
     familiar: Familiar,
     allowance: Allowance,
@@ -104,6 +106,7 @@ impl Engine {
             ),
             refusals: Refusals::default(),
             candidates: Candidates::new(config.global.clone()),
+            mappings: Mappings::default(),
             upgrades: Upgrades::new(
                 config.upgrades == crate::config::Upgrades::AtOnce,
                 config.deadlines.upgrade_again,
@@ -137,7 +140,11 @@ impl Engine {
             Input::Close { connection } => self.close(connection, CloseCause::Asked),
             Input::Shutdown => self.shutdown(now),
             Input::Listening { address } => self.listening(address, now),
-            Input::ListeningEnded { address } => self.candidates.listening_ended(&address),
+            Input::ListeningEnded { address } => self.listening_ended(&address),
+            Input::PortMapped { transport, external, by } => {
+                self.port_mapped(transport, external, by, now);
+            }
+            Input::PortMappingLost { transport } => self.port_mapping_lost(transport),
             Input::ConnectionOpened(opened) => self.connection_opened(opened, now),
             Input::ConnectionClosed { connection, cause } => {
                 self.connection_closed(connection, cause, now);
@@ -311,7 +318,13 @@ impl Engine {
     fn listening(&mut self, address: Multiaddr, now: Instant) {
         self.candidates.listening(&address, now);
         self.outlook_improved(now);
+        self.map_ports();
         self.events.push_back(Event::Listening { address });
+    }
+
+    fn listening_ended(&mut self, address: &Multiaddr) {
+        self.candidates.listening_ended(address);
+        self.map_ports();
     }
 
     fn refused(&mut self, peer: Option<PeerId>, what: Asked, limit: u64) {
@@ -341,6 +354,7 @@ impl Engine {
         for open in self.opens.ids() {
             self.fail(open, OpenError::Shutdown, now);
         }
+        self.map_ports();
     }
 
     /// Carries a shutdown on: once no stream has anything to tell its peer, all connections close together, a

@@ -17,6 +17,7 @@ pub(in crate::engine) mod dials;
 pub(crate) mod door;
 pub(in crate::engine) mod familiar;
 pub(in crate::engine) mod holds;
+pub(in crate::engine) mod mapping;
 pub(crate) mod places;
 pub(in crate::engine) mod punching;
 pub(in crate::engine) mod reaching;

@@ -5,6 +5,7 @@
 mod addresses;
 mod connections;
 mod holds;
+mod mapping;
 mod moves;
 mod opens;
 mod paths;

@@ -147,6 +147,21 @@ fn examples() -> Vec<Event> {
             address: address("/ip6/::/tcp/0"),
             cause: ListenFailure::NoAddress { family: Family::V6 },
         },
+        Event::PortMapped {
+            transport: Transport::Quic,
+            address: address("/ip4/198.51.100.4/udp/41563/quic-v1"),
+            protocol: MappingProtocol::NatPmp,
+        },
+        Event::PortMappingLost {
+            transport: Transport::Quic,
+            address: address("/ip4/198.51.100.4/udp/41563/quic-v1"),
+        },
+        Event::PortMappingUnusable {
+            transport: Transport::Tcp,
+            address: address("/ip4/100.64.3.4/tcp/41563"),
+            protocol: MappingProtocol::Upnp,
+            cause: MappingFault::BehindNat,
+        },
     ]
 }
 
@@ -176,6 +191,9 @@ fn position(event: &Event) -> usize {
         Event::RelayTraffic { .. } => 21,
         Event::Stopped {} => 22,
         Event::ListenFailed { .. } => 23,
+        Event::PortMapped { .. } => 24,
+        Event::PortMappingLost { .. } => 25,
+        Event::PortMappingUnusable { .. } => 26,
     }
 }
 

@@ -20,6 +20,14 @@ pub(crate) fn source_towards(remote: &Multiaddr) -> Option<IpAddr> {
     source_of_route(ip_of(remote)?)
 }
 
+/// The IPv4 address of this host that the system routes from to the internet.
+pub(crate) fn source_of_default_route() -> Option<Ipv4Addr> {
+    match source_of_route(FAR[0])? {
+        IpAddr::V4(source) => Some(source),
+        IpAddr::V6(_) => None,
+    }
+}
+
 fn source_of_route(remote: IpAddr) -> Option<IpAddr> {
     let any: IpAddr = match remote {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -39,6 +39,7 @@ use crate::{
         dcutr,
         listen::Listening,
         local::source_towards,
+        mapping::Mapper,
         translate::{Dialled, Dialling, Translated, dial_failure, is_port_in_use, translate, tried},
     },
     path::{ConnectionId, Path},
@@ -102,6 +103,7 @@ pub(crate) struct Driver {
     events: broadcast::Sender<Event>,
     legs: Legs,
     dialled: Dialled,
+    mapper: Mapper,
     /// The address of ours that each direct connection leaves from.
     sources: HashMap<ConnectionId, IpAddr>,
 }
@@ -125,6 +127,7 @@ impl Driver {
             events,
             legs: Legs::new(stream_config),
             dialled: HashMap::new(),
+            mapper: Mapper::default(),
             sources: HashMap::new(),
         }
     }
@@ -140,7 +143,7 @@ impl Driver {
         loop {
             self.drain();
             if self.engine.is_stopped() {
-                return;
+                return self.mapper.end().await;
             }
             let timeout = self.engine.poll_timeout();
             tokio::select! {
@@ -157,6 +160,7 @@ impl Driver {
                     self.legs.tell(Input::NearlySpent { connection });
                 }
                 () = self.legs.requests.answered() => {}
+                input = self.mapper.news() => self.legs.tell(input),
                 () = sleep_until(timeout) => self.timeout(),
             }
         }
@@ -371,6 +375,7 @@ impl Driver {
             Action::Acquainted { peers, familiar } => {
                 self.swarm.behaviour_mut().door.acquainted(peers, familiar);
             }
+            Action::MapPorts { listeners } => self.mapper.map(listeners),
             Action::Forsake { key } => self.legs.forsake(key),
             Action::FailOpen { open, error } => self.legs.open_failed(open, error),
             Action::Accept { inbound, .. } => self.legs.accept(inbound),

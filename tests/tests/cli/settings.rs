@@ -206,3 +206,18 @@ async fn a_variable_that_is_no_setting_is_named_with_the_one_that_was_meant() ->
     assert!(!said.contains("PUNCHLINE_PEER") && said.lines().count() == 1, "{said}");
     Ok(())
 }
+
+#[tokio::test]
+async fn port_mapping_is_a_word_or_a_switch() -> Result<()> {
+    let world = World::new()?;
+    for text in ["port_mapping = false", "[server]\nport_mapping = \"off\"", "port_mapping = true"] {
+        let file = world.write("settings.toml", text)?;
+        let launch = world.launch("server", "server")?.args(["--check", "--config", &file]);
+        let output = launch.output(SOON).await?;
+        ensure!(output.status.success(), "{text}: {output:?}");
+    }
+    let wrong =
+        world.launch("server", "server")?.args(["--check"]).env("PUNCHLINE_PORT_MAPPING", "upnp");
+    refused(&wrong.output(SOON).await?, 2, &["upnp", "PUNCHLINE_PORT_MAPPING", "on, off"]);
+    Ok(())
+}

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod dns;
+mod mapping;
 mod names;
 mod ports;
 mod sandbox;
@@ -12,10 +13,12 @@ mod world;
 
 use std::process::ExitCode;
 
-use punchline_tests::trial::{self, lab_trial, trial};
+use mapping::End;
+use punchline_tests::lab::PortMapping;
+use punchline_tests::trial::{self, lab_trial, miniupnpd_trial, trial};
 
 fn main() -> ExitCode {
-    trial::run(vec![
+    let mut trials = vec![
         trial("of_twenty_relays_started_at_once_on_one_port_exactly_one_listens", ports::twenty),
         trial("a_port_of_another_program_is_refused_and_the_program_named", ports::foreign),
         trial("a_killed_relay_starts_again_at_once_on_its_port", ports::restart),
@@ -32,5 +35,21 @@ fn main() -> ExitCode {
         lab_trial("a_relay_by_name_is_found_when_the_name_servers_change", names::servers_change),
         lab_trial("an_empty_resolv_conf_matters_only_to_names", names::empty),
         lab_trial("a_relay_behind_dnsaddr_is_found", names::dnsaddr),
-    ])
+        miniupnpd_trial(
+            "a_mapped_port_is_renewed_in_time_also_at_a_router_that_forgot_it",
+            mapping::renewed,
+        ),
+        miniupnpd_trial("a_host_that_gets_another_address_has_its_ports_mapped_anew", mapping::moves),
+        miniupnpd_trial("a_router_that_is_to_be_left_alone_maps_nothing", mapping::left_alone),
+        lab_trial("a_router_that_maps_nothing_is_no_word_worth", mapping::silent),
+    ];
+    for (end, whose) in [(End::Server, "server"), (End::Client, "client")] {
+        for protocol in [PortMapping::Pcp, PortMapping::NatPmp, PortMapping::Upnp] {
+            let name = format!(
+                "where_routers_reset_the_punch_a_port_mapped_by_{protocol}_for_the_{whose}_makes_the_session_direct"
+            );
+            trials.push(miniupnpd_trial(&name, move || mapping::becomes_direct(protocol, end)));
+        }
+    }
+    trial::run(trials)
 }

@@ -1,9 +1,14 @@
-//! Where we may be reached: how relays see us from outside, and the addresses of this host.
+//! Where we may be reached: how relays see us from outside, what our router forwards to us, and the addresses of this
+//! host.
 //!
 //! What a relay sees is taken as it says it. libp2p's identify replaces the port by our listen port, which
 //! behind a NAT that changes ports is an address that nobody answers at.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Instant};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
 
 use libp2p::{Multiaddr, PeerId};
 
@@ -14,6 +19,7 @@ use crate::{
         scope::Scope,
         socket_of, transport_of,
     },
+    engine::input::Listener,
     path::Transport,
 };
 
@@ -29,6 +35,8 @@ pub(crate) struct Candidates {
     policy: Policy,
     /// The latest observation of each relay, per transport and family.
     observed: BTreeMap<(PeerId, Transport, bool), (Multiaddr, Instant)>,
+    /// What our router forwards to us.
+    mapped: BTreeMap<Transport, (Multiaddr, Instant)>,
     /// What we listen on, as the system reported it.
     listening: Vec<(Multiaddr, Instant)>,
     here: Here,
@@ -39,6 +47,7 @@ impl Candidates {
         Self {
             policy: Policy::new(global),
             observed: BTreeMap::new(),
+            mapped: BTreeMap::new(),
             listening: Vec::new(),
             here: Here::default(),
         }
@@ -89,6 +98,36 @@ impl Candidates {
         self.locate();
     }
 
+    /// Our router forwards this address to us; true if it did not before.
+    pub(crate) fn mapped(&mut self, transport: Transport, address: Multiaddr, now: Instant) -> bool {
+        let before = self.mapped.insert(transport, (address.clone(), now));
+        self.locate();
+        before.is_none_or(|(before, _)| before != address)
+    }
+
+    /// It does not any more. Returns what it was.
+    pub(crate) fn mapping_lost(&mut self, transport: Transport) -> Option<Multiaddr> {
+        let (address, _) = self.mapped.remove(&transport)?;
+        self.locate();
+        Some(address)
+    }
+
+    /// Whether one of them lets anybody in.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.mapped.is_empty()
+    }
+
+    /// Our listeners that a router may stand before: those at private IPv4 addresses.
+    pub(crate) fn behind_router(&self) -> Vec<Listener> {
+        let private = |(address, _): &(Multiaddr, Instant)| match socket_of(address)? {
+            SocketAddr::V4(at) if self.policy.scope((*at.ip()).into()) == Scope::Private => {
+                Some(Listener { transport: transport_of(address), at })
+            }
+            _ => None,
+        };
+        self.listening.iter().filter_map(private).collect()
+    }
+
     /// What to offer to a peer: public addresses to anybody, and to a familiar peer those of our networks
     /// as well, for which half of the places are kept.
     pub(crate) fn offer(&self, familiar: bool) -> Vec<Multiaddr> {
@@ -111,9 +150,10 @@ impl Candidates {
     /// Each address once, with its better source.
     fn all(&self) -> Vec<Candidate> {
         let mut all: Vec<Candidate> = Vec::new();
+        let mapped = self.mapped.values().map(|found| (Source::Router, found));
         let observed = self.observed.values().map(|found| (Source::Relay, found));
         let listening = self.listening.iter().map(|found| (Source::Interface, found));
-        for (source, (address, seen)) in observed.chain(listening) {
+        for (source, (address, seen)) in mapped.chain(observed).chain(listening) {
             let Some(nearness) = self.nearness(address) else { continue };
             let candidate = Candidate { address: address.clone(), source, nearness, seen: *seen };
             match all.iter_mut().find(|known| known.address == *address) {
@@ -138,7 +178,12 @@ impl Candidates {
         let ip = |address: &Multiaddr| -> Option<IpAddr> { Some(socket_of(address)?.ip()) };
         self.here = Here {
             interfaces: self.listening.iter().filter_map(|(address, _)| ip(address)).collect(),
-            public: self.observed.values().filter_map(|(address, _)| ip(address)).collect(),
+            public: self
+                .observed
+                .values()
+                .chain(self.mapped.values())
+                .filter_map(|(address, _)| ip(address))
+                .collect(),
         };
     }
 }
@@ -209,6 +254,35 @@ mod tests {
         assert_eq!(candidates.offer(false), std::slice::from_ref(&own));
         candidates.observed(PeerId::random(), &own, now);
         assert_eq!(candidates.offer(false), [own]);
+    }
+
+    #[test]
+    fn what_our_router_forwards_is_offered_before_what_relays_observe() {
+        let (mut candidates, now) = (laptop(), Instant::now());
+        let mapped = address("/ip4/73.0.0.11/tcp/4001");
+        assert!(candidates.mapped(Transport::Tcp, mapped.clone(), now));
+        assert!(!candidates.mapped(Transport::Tcp, mapped.clone(), now), "the same again");
+        let observed = address("/ip4/73.0.0.11/tcp/35000");
+        assert_eq!(candidates.offer(false), [mapped.clone(), observed.clone()]);
+        assert_eq!(candidates.mapping_lost(Transport::Tcp), Some(mapped));
+        assert_eq!(candidates.offer(false), [observed]);
+    }
+
+    #[test]
+    fn a_router_is_asked_for_listeners_at_private_ipv4_addresses_alone() {
+        let (mut candidates, now) = (Candidates::new(GlobalScope::default()), Instant::now());
+        for other in [
+            "/ip4/127.0.0.1/tcp/4001",
+            "/ip4/73.0.0.11/tcp/4001",
+            "/ip4/169.254.3.4/tcp/4001",
+            "/ip6/fd00::7/tcp/4001",
+        ] {
+            candidates.listening(&address(other), now);
+        }
+        assert_eq!(candidates.behind_router(), []);
+        candidates.listening(&address("/ip4/192.168.1.7/udp/4002/quic-v1"), now);
+        let at = "192.168.1.7:4002".parse().unwrap();
+        assert_eq!(candidates.behind_router(), [Listener { transport: Transport::Quic, at }]);
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl Engine {
 
     fn our_offer(&self, peer: PeerId) -> Offer {
         let candidates = self.candidates.offer(self.familiar.contains(peer));
-        Offer { candidates, nat: self.nat_kind(), open: false }
+        Offer { candidates, nat: self.nat_kind(), open: self.candidates.is_open() }
     }
 
     pub(in crate::engine) fn punch_sync(&mut self, exchange: Exchange, now: Instant) {

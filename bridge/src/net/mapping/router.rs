@@ -1,0 +1,256 @@
+//! What is said to a router: by PCP and NAT-PMP with crab_nat, by UPnP with igd-next.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    num::NonZeroU16,
+    time::Duration,
+};
+
+use crab_nat::{
+    GatewayAddress, InternetProtocol, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp, pcp,
+};
+use igd_next::{
+    AddAnyPortError, AddPortError, GetExternalIpError, PortMappingProtocol, RemovePortError,
+    SearchError, SearchOptions,
+    aio::{Gateway, tokio::Tokio},
+};
+use tokio::time::{error::Elapsed, timeout};
+
+use crate::{event::MappingProtocol, net::local, path::Transport};
+
+/// For how long a router is asked to forward a port. An hour: what a crashed node leaves behind is gone soon.
+const LEASE_SECONDS: u32 = 3600;
+
+/// What the router shows its owner beside the port. Only UPnP has a place for it.
+const DESCRIPTION: &str = "punchline";
+
+/// For the answer to a packet of PCP or NAT-PMP: it is one hop away. Two are sent, and waited for 250 ms and
+/// 500 ms: where only UPnP is spoken it follows soon.
+const PATIENCE: TimeoutConfig = TimeoutConfig {
+    initial_timeout: Duration::from_millis(250),
+    max_retries: 1,
+    max_retry_timeout: None,
+};
+
+/// For a router to answer a search by UPnP, at its own address and then at everybody's.
+const SEARCH: Duration = Duration::from_secs(1);
+
+/// For whatever a router is asked, all in all. What it sends meanwhile is bounded by this alone.
+const ANSWER: Duration = Duration::from_secs(8);
+
+/// Where UPnP's devices listen.
+const SSDP_PORT: u16 = 1900;
+const SSDP_GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
+
+/// The way to our router: by its address, from that of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) router: Ipv4Addr,
+    pub(super) from: Ipv4Addr,
+}
+
+impl Way {
+    /// The default one, if there is one. Reads the system's tables and may take some milliseconds.
+    pub(super) fn find() -> Option<Self> {
+        let from = local::source_of_default_route()?;
+        let has = |interface: &netdev::Interface| interface.ipv4.iter().any(|net| net.addr() == from);
+        let router = netdev::get_interfaces().into_iter().find(has)?.gateway?.ipv4.first().copied()?;
+        Some(Self { router, from })
+    }
+}
+
+/// A port of ours, and the router that is to forward to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Port {
+    pub(super) way: Way,
+    pub(super) transport: Transport,
+    pub(super) port: NonZeroU16,
+}
+
+/// What a router promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Granted {
+    pub(super) external: SocketAddrV4,
+    pub(super) lasts: Duration,
+}
+
+/// A port that a router forwards to us.
+#[derive(Debug)]
+pub(super) enum Mapping {
+    /// By PCP or NAT-PMP.
+    Datagrams(crab_nat::PortMapping),
+    /// By UPnP, from this port of the router.
+    Upnp { port: Port, router: Box<Gateway<Tokio>>, external: u16 },
+}
+
+/// Why a router did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failed {
+    #[error(transparent)]
+    Pcp(#[from] pcp::Failure),
+    #[error(transparent)]
+    NatPmp(#[from] natpmp::Failure),
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    #[error("the search was answered from {0}, which is not our router")]
+    Stranger(SocketAddr),
+    #[error(transparent)]
+    ExternalIp(#[from] GetExternalIpError),
+    #[error(transparent)]
+    AddPort(#[from] AddPortError),
+    #[error(transparent)]
+    AddAnyPort(#[from] AddAnyPortError),
+    #[error(transparent)]
+    RemovePort(#[from] RemovePortError),
+    #[error("its external address is of IPv6")]
+    NotIpv4,
+    #[error("no answer in time")]
+    Late(#[from] Elapsed),
+}
+
+impl Mapping {
+    /// Asks for a mapping; by preference for one from the same port.
+    pub(super) async fn ask(port: Port, by: MappingProtocol) -> Result<(Self, Granted), Failed> {
+        let asked = async {
+            let mut mapping = match by {
+                MappingProtocol::Pcp => {
+                    let base = pcp::BaseMapRequest::new(
+                        port.router(),
+                        port.way.from.into(),
+                        port.protocol(),
+                        port.port,
+                    );
+                    Self::Datagrams(pcp::port_mapping(base, None, None, port.options()).await?)
+                }
+                MappingProtocol::NatPmp => Self::Datagrams(
+                    natpmp::port_mapping(port.router(), port.protocol(), port.port, port.options())
+                        .await?,
+                ),
+                MappingProtocol::Upnp => {
+                    let router = Box::new(search(port.way).await?);
+                    Self::Upnp { port, router, external: port.port.get() }
+                }
+            };
+            let granted = match &mut mapping {
+                Self::Datagrams(mapping) => granted(mapping).await?,
+                Self::Upnp { port, router, external } => forward(*port, router, external).await?,
+            };
+            Ok((mapping, granted))
+        };
+        timeout(ANSWER, asked).await?
+    }
+
+    /// Asks for more time.
+    pub(super) async fn renew(&mut self) -> Result<Granted, Failed> {
+        let renewed = async {
+            match self {
+                Self::Datagrams(mapping) => {
+                    mapping.renew().await.map_err(Failed::from)?;
+                    granted(mapping).await
+                }
+                Self::Upnp { port, router, external } => forward(*port, router, external).await,
+            }
+        };
+        timeout(ANSWER, renewed).await?
+    }
+
+    /// Takes it back.
+    pub(super) async fn release(self) -> Result<(), Failed> {
+        let released = async {
+            match self {
+                Self::Datagrams(mapping) => mapping.try_drop().await.map_err(|(cause, _)| cause.into()),
+                Self::Upnp { port, router, external } => {
+                    Ok(router.remove_port(port.upnp(), external).await?)
+                }
+            }
+        };
+        timeout(ANSWER, released).await?
+    }
+}
+
+impl Port {
+    fn router(&self) -> GatewayAddress {
+        self.way.router.into()
+    }
+
+    fn protocol(&self) -> InternetProtocol {
+        match self.transport {
+            Transport::Tcp => InternetProtocol::Tcp,
+            Transport::Quic => InternetProtocol::Udp,
+        }
+    }
+
+    fn upnp(&self) -> PortMappingProtocol {
+        match self.transport {
+            Transport::Tcp => PortMappingProtocol::TCP,
+            Transport::Quic => PortMappingProtocol::UDP,
+        }
+    }
+
+    fn options(&self) -> PortMappingOptions {
+        PortMappingOptions {
+            external_port: Some(self.port),
+            lifetime_seconds: Some(LEASE_SECONDS),
+            timeout_config: Some(PATIENCE),
+        }
+    }
+}
+
+impl From<crab_nat::MappingFailure> for Failed {
+    fn from(failure: crab_nat::MappingFailure) -> Self {
+        match failure {
+            crab_nat::MappingFailure::NatPmp(failure) => failure.into(),
+            crab_nat::MappingFailure::Pcp(failure) => failure.into(),
+        }
+    }
+}
+
+async fn granted(mapping: &crab_nat::PortMapping) -> Result<Granted, Failed> {
+    let ip = match mapping.mapping_type() {
+        PortMappingType::Pcp { external_ip: IpAddr::V4(ip), .. } => ip,
+        PortMappingType::Pcp { .. } => return Err(Failed::NotIpv4),
+        PortMappingType::NatPmp => natpmp::external_address(mapping.gateway(), Some(PATIENCE)).await?,
+    };
+    let external = SocketAddrV4::new(ip, mapping.external_port().get());
+    Ok(Granted { external, lasts: Duration::from_secs(mapping.lifetime().into()) })
+}
+
+/// Finds our router's UPnP. Most answer at their own address, where nobody else hears the question; the others are
+/// asked as the standard says. An answer from elsewhere does not count: whoever is in the network may give one.
+async fn search(way: Way) -> Result<Gateway<Tokio>, Failed> {
+    let mut found = Err(SearchError::NoResponseWithinTimeout);
+    for to in [way.router, SSDP_GROUP] {
+        found = igd_next::aio::tokio::search_gateway(SearchOptions {
+            bind_addr: (way.from, 0).into(),
+            broadcast_address: (to, SSDP_PORT).into(),
+            timeout: Some(SEARCH),
+            single_search_timeout: Some(SEARCH),
+        })
+        .await;
+        if found.is_ok() {
+            break;
+        }
+    }
+    let found = found?;
+    match found.addr.ip() == way.router {
+        true => Ok(found),
+        false => Err(Failed::Stranger(found.addr)),
+    }
+}
+
+/// Has the router forward by UPnP, from the port `external` if it can be, which becomes the one that it is.
+async fn forward(port: Port, router: &Gateway<Tokio>, external: &mut u16) -> Result<Granted, Failed> {
+    let IpAddr::V4(ip) = router.get_external_ip().await? else { return Err(Failed::NotIpv4) };
+    let ours = SocketAddr::from((port.way.from, port.port.get()));
+    let add = |seconds| router.add_port(port.upnp(), *external, ours, seconds, DESCRIPTION);
+    let added = match add(LEASE_SECONDS).await {
+        // Some routers know no time: what a crash leaves there stays, and is used by the next start.
+        Err(AddPortError::OnlyPermanentLeasesSupported) => add(0).await,
+        added => added,
+    };
+    if added.is_err() {
+        *external = router.add_any_port(port.upnp(), ours, LEASE_SECONDS, DESCRIPTION).await?;
+    }
+    let external = SocketAddrV4::new(ip, *external);
+    Ok(Granted { external, lasts: Duration::from_secs(LEASE_SECONDS.into()) })
+}

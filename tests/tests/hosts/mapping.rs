@@ -1,0 +1,170 @@
+//! Hosts behind routers that forward ports to whoever asks.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use punchline_tests::lab::{Lab, LabSpec, Miniupnpd, Nat, PortMapping, UnexpectedSyn};
+use punchline_tests::process::{Event, Program};
+use punchline_tests::scene::{Cast, Scene, Transport, same_load};
+
+use crate::world::{SOON, World, listening};
+
+/// Routers that reset every SYN from outside: no punch over TCP can succeed.
+fn resetting() -> LabSpec {
+    LabSpec::new([Nat::PortPreserving; 2]).unexpected_syn(UnexpectedSyn::Reset)
+}
+
+/// Server and client become direct through the port that one end's router forwards; when that end has ended, the
+/// router forwards nothing.
+pub(crate) async fn becomes_direct(protocol: PortMapping, end: End) -> Result<()> {
+    let scene = Scene::prepare(&resetting(), Transport::Tcp).await?;
+    let router = match end {
+        End::Server => 0,
+        End::Client => 1,
+    };
+    let _daemon = Miniupnpd::start(&scene.lab, router, protocol, HOUR)?;
+    let mut cast = Cast::start(&scene, &["--load-mib", "1", "--load-after-direct"]).await?;
+    let direct = goes_through(&scene, &cast, protocol, end).await;
+    cast.explain(direct)?;
+    for program in [&mut cast.server, &mut cast.client] {
+        let status = program.terminate(EXIT_DEADLINE).await?;
+        ensure!(status.code() == Some(0), "{status}\n{}", program.report());
+    }
+    let forwarded = Miniupnpd::forwarded(scene.lab.router(router))?;
+    ensure!(forwarded == 0, "{forwarded} ports are forwarded to nobody");
+    Ok(())
+}
+
+/// Whose router forwards a port.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    /// That of the end that accepts the circuit.
+    Server,
+    /// That of the end that makes it.
+    Client,
+}
+
+async fn goes_through(scene: &Scene, cast: &Cast, protocol: PortMapping, end: End) -> Result<()> {
+    let (program, router) = match end {
+        End::Server => (&cast.server, scene.lab.router(0)),
+        End::Client => (&cast.client, scene.lab.router(1)),
+    };
+    let mapped = mapped(program, "tcp", protocol).await?;
+    let at_router = format!("/ip4/{}/tcp/", router.address());
+    ensure!(mapped.starts_with(&at_router), "{mapped}");
+    let offered = |event: &Event| event.has("address", &mapped);
+    program.wait_for("candidate_found", offered, SOON).await?;
+    ensure!(Miniupnpd::forwarded(router)? == 1);
+    cast.both("upgrade_succeeded", |_| true, DIRECT_DEADLINE).await?;
+    let (arrived, sent) = cast.both("load_done", |_| true, SOON).await?;
+    ensure!(arrived.has("path", "direct") && sent.has("path", "direct"), "{arrived} {sent}");
+    ensure!(same_load(&arrived, &sent, 1), "{arrived} {sent}");
+    cast.one_session()
+}
+
+/// A router whose owner lets it forward for seconds only is asked again and again, also when it has forgotten.
+pub(crate) async fn renewed() -> Result<()> {
+    let (world, lab) = (World::new()?, Lab::build(&LabSpec::new([Nat::PortPreserving]))?);
+    let daemon = Miniupnpd::start(&lab, 0, PortMapping::Pcp, SECONDS)?;
+    let server = world.launch(lab.host(0), "server", "server")?.spawn()?;
+    both_mapped(&server, PortMapping::Pcp).await?;
+    drop(daemon);
+    // The next one begins with nothing.
+    let _daemon = Miniupnpd::start(&lab, 0, PortMapping::Pcp, SECONDS)?;
+    eventually(&server, || Ok(Miniupnpd::forwarded(lab.router(0))? == 2)).await?;
+    let lost = server.events().iter().filter(|event| event.name() == "port_mapping_lost").count();
+    ensure!(lost == 0, "renewed in time, and yet lost\n{}", server.report());
+    Ok(())
+}
+
+/// A host that gets another address asks for that one, and takes back what was for the other.
+pub(crate) async fn moves() -> Result<()> {
+    let (world, lab) = (World::new()?, Lab::build(&LabSpec::new([Nat::PortPreserving]))?);
+    let _daemon = Miniupnpd::start(&lab, 0, PortMapping::Upnp, HOUR)?;
+    let mut server = world.launch(lab.host(0), "server", "server")?.spawn()?;
+    both_mapped(&server, PortMapping::Upnp).await?;
+    let before = server.mark();
+    lab.renumber(0, "192.168.1.77".parse()?)?;
+    for transport in ["tcp", "quic"] {
+        let of = |event: &Event| event.has("transport", transport);
+        let lost = server.wait_for_after(before, "port_mapping_lost", of, SOON).await;
+        lost.with_context(|| server.report())?;
+        let mapped = server.wait_for_after(before, "port_mapped", of, SOON).await;
+        mapped.with_context(|| server.report())?;
+    }
+    server.terminate(EXIT_DEADLINE).await?;
+    Ok(())
+}
+
+/// By a node that could have its ports mapped.
+pub(crate) async fn left_alone() -> Result<()> {
+    let (world, lab) = (World::new()?, Lab::build(&LabSpec::new([Nat::PortPreserving]))?);
+    let _daemon = Miniupnpd::start(&lab, 0, PortMapping::Pcp, HOUR)?;
+    let relay = world.launch(lab.relay(), "relay", "relay")?.args(["--external", "auto"]).spawn()?;
+    let address = listening(&relay, "/ip4/73.0.0.2/tcp/").await?;
+    let address = format!("{address}/p2p/{}", world.peer_id("relay").await?);
+    let server = world.launch(lab.host(0), "server", "server")?;
+    let mut server = server.args(["--relay", &address, "--port-mapping", "off"]).spawn()?;
+    // The reservation takes longer than a mapping.
+    server.wait_for("reservation_held", |_| true, SOON).await?;
+    ensure!(Miniupnpd::forwarded(lab.router(0))? == 0);
+    server.terminate(EXIT_DEADLINE).await?;
+    says_nothing(&server)
+}
+
+/// Of three protocols none is answered, and whoever reads the events is not bothered with that.
+pub(crate) async fn silent() -> Result<()> {
+    let (world, lab) = (World::new()?, Lab::build(&LabSpec::new([Nat::PortPreserving]))?);
+    let mut server = world.launch(lab.host(0), "server", "server")?.args(["-v"]).spawn()?;
+    for protocol in ["Pcp", "NatPmp", "Upnp"] {
+        let failed = format!("Ask({protocol})");
+        eventually(&server, || Ok(server.report().contains(&failed))).await?;
+    }
+    server.terminate(EXIT_DEADLINE).await?;
+    says_nothing(&server)
+}
+
+fn says_nothing(server: &Program) -> Result<()> {
+    let said = server.events().into_iter().find(|event| event.name().starts_with("port_map"));
+    ensure!(said.is_none(), "{said:?}");
+    Ok(())
+}
+
+async fn both_mapped(server: &Program, protocol: PortMapping) -> Result<()> {
+    for transport in ["tcp", "quic"] {
+        mapped(server, transport, protocol).await?;
+    }
+    Ok(())
+}
+
+/// Where the router takes connections for the program.
+async fn mapped(program: &Program, transport: &str, protocol: PortMapping) -> Result<String> {
+    let by = |event: &Event| {
+        event.has("transport", transport) && event.has("protocol", &protocol.to_string())
+    };
+    let mapped = program.wait_for("port_mapped", by, SOON).await;
+    let mapped = mapped.with_context(|| program.report())?;
+    Ok(mapped.text("address").context("an address")?.to_owned())
+}
+
+async fn eventually(program: &Program, holds: impl Fn() -> Result<bool>) -> Result<()> {
+    let mut looks = tokio::time::interval(Duration::from_millis(50));
+    let held = async {
+        while !holds()? {
+            looks.tick().await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(SOON, held).await.with_context(|| program.report())?
+}
+
+const HOUR: u32 = 3600;
+
+/// So that a mapping is renewed every 10 s, or 5 s later if a packet is lost.
+const SECONDS: u32 = 20;
+
+/// Promised: how soon a program that is asked to stop has stopped.
+const EXIT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// By UPnP a port is mapped some seconds after the punches failed; then another row of them begins at once.
+const DIRECT_DEADLINE: Duration = Duration::from_secs(20);
