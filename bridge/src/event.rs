@@ -158,6 +158,17 @@ pub enum Event {
         /// How it came about, as far as this end knows.
         rung: Rung,
     },
+    /// This end dials a peer that it reaches only through relays.
+    UpgradeAttempted {
+        /// The other end.
+        peer: PeerId,
+        /// How.
+        rung: Rung,
+        /// Hole punches so far, this one included.
+        attempt: u32,
+        /// Where.
+        addresses: Vec<Multiaddr>,
+    },
     /// The direct path could not be had; the relayed connection stays in use.
     UpgradeFailed {
         /// The other end.

@@ -38,6 +38,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "connection_opened": peer connection path relay direction transport circuit_bytes_max circuit_seconds_max;
         "connection_closed": peer connection path cause;
         "upgrade_succeeded": peer connection transport took_ms attempts rung;
+        "upgrade_attempted": peer rung attempt;
         "upgrade_failed": peer reason attempts local_nat remote_nat again_seconds;
         "stream_opened": peer stream service path direction;
         "stream_moved": peer stream from to gap_ms cause;

@@ -162,6 +162,12 @@ fn examples() -> Vec<Event> {
             protocol: MappingProtocol::Upnp,
             cause: MappingFault::BehindNat,
         },
+        Event::UpgradeAttempted {
+            peer: peer(),
+            rung: Rung::Punch,
+            attempt: 1,
+            addresses: vec![address("/ip4/203.0.113.9/tcp/35000")],
+        },
     ]
 }
 
@@ -194,6 +200,7 @@ fn position(event: &Event) -> usize {
         Event::PortMapped { .. } => 24,
         Event::PortMappingLost { .. } => 25,
         Event::PortMappingUnusable { .. } => 26,
+        Event::UpgradeAttempted { .. } => 27,
     }
 }
 

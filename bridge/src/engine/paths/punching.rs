@@ -39,9 +39,8 @@ impl Engine {
         let Opened { peer, connection, transport, ref address, direction, dial, .. } = *opened;
         let Some(upgraded) = self.upgrades.direct(peer, dial, now) else { return };
         let rung = match (upgraded.role, direction) {
+            (Some(role), _) => self.rung_of(role, std::slice::from_ref(address)),
             _ if !self.candidates.policy().is_public(address) => Rung::Lan,
-            (Some(Role::Caller), _) => Rung::Reversal,
-            (Some(Role::Dialer | Role::Listener), _) => Rung::Punch,
             (None, Direction::Outbound) => Rung::Known,
             (None, Direction::Inbound) => Rung::Inbound,
         };
@@ -317,7 +316,22 @@ impl Engine {
         if !addresses.is_empty() {
             let dial = self.next_dial();
             self.upgrades.dialling(peer, dial, role, addresses.clone());
+            self.events.push_back(Event::UpgradeAttempted {
+                peer,
+                rung: self.rung_of(role, &addresses),
+                attempt: self.upgrades.attempts_to(peer),
+                addresses: addresses.clone(),
+            });
             self.actions.push_back(Action::Punch { dial, peer, addresses, role });
+        }
+    }
+
+    fn rung_of(&self, role: Role, addresses: &[Multiaddr]) -> Rung {
+        let policy = self.candidates.policy();
+        match role {
+            _ if !addresses.iter().any(|address| policy.is_public(address)) => Rung::Lan,
+            Role::Caller => Rung::Reversal,
+            Role::Dialer | Role::Listener => Rung::Punch,
         }
     }
 

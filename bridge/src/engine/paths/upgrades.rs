@@ -348,6 +348,11 @@ impl Upgrades {
         addresses.iter().filter(|address| !under_way(address)).cloned().collect()
     }
 
+    /// Punches to the peer so far.
+    pub(crate) fn attempts_to(&self, peer: PeerId) -> u32 {
+        self.peers.get(&peer).map(|upgrade| upgrade.attempts).unwrap_or_default()
+    }
+
     /// What the peer lets in, as far as it said.
     pub(crate) fn nat_of(&self, peer: PeerId) -> NatKind {
         self.peers.get(&peer).map(|upgrade| upgrade.findings.theirs.nat).unwrap_or_default()
