@@ -45,7 +45,7 @@ use self::{
         places::{Full, Places, StreamPlaces},
         upgrades::Upgrades,
     },
-    relays::{Relays, refusals::Refusals},
+    relays::{Relays, refusals::Refusals, sights::Sights},
     streams::{guests::Guests, moves::Moves, opens::Opens, requests::Requests},
 };
 use crate::{
@@ -64,6 +64,7 @@ pub(crate) struct Engine {
     dials: Dials,
     relays: Relays,
     refusals: Refusals,
+    sights: Sights,
     candidates: Candidates,
     mappings: Mappings,
     upgrades: Upgrades,
@@ -105,6 +106,7 @@ impl Engine {
                 seed,
             ),
             refusals: Refusals::default(),
+            sights: Sights::default(),
             candidates: Candidates::new(config.global.clone()),
             mappings: Mappings::default(),
             upgrades: Upgrades::new(

@@ -12,6 +12,7 @@ pub(in crate::engine) mod links;
 pub(in crate::engine) mod refusals;
 
 mod reservation;
+pub(in crate::engine) mod sights;
 mod term;
 
 use std::{
@@ -19,7 +20,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use self::{
@@ -173,6 +174,12 @@ impl Relays {
     /// The links that carry circuits.
     pub(crate) fn all_ready(&self) -> Vec<(PeerId, ConnectionId)> {
         self.all.iter().filter_map(|(peer, relay)| Some((*peer, relay.ready()?))).collect()
+    }
+
+    /// Where a relay listens.
+    pub(crate) fn addresses(&self, peer: PeerId) -> Vec<Multiaddr> {
+        let addresses = self.all.get(&peer).map(|relay| &relay.addresses);
+        addresses.into_iter().flatten().map(|relay| relay.address().clone()).collect()
     }
 
     /// A circuit is wanted now: do not wait for the backoff.

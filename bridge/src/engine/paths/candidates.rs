@@ -92,6 +92,11 @@ impl Candidates {
         }
     }
 
+    /// Whether this host listens over a transport.
+    pub(crate) fn listens_over(&self, transport: Transport) -> bool {
+        self.listening.iter().any(|(address, _)| transport_of(address) == transport)
+    }
+
     /// It does not any more.
     pub(crate) fn listening_ended(&mut self, address: &Multiaddr) {
         self.listening.retain(|(known, _)| known != address);

@@ -203,6 +203,10 @@ impl Connections {
             && self.of(peer).any(|(_, found)| !found.path.is_direct())
     }
 
+    pub(crate) fn has_direct_over(&self, peer: PeerId, transport: Transport) -> bool {
+        self.of(peer).any(|(_, found)| found.path.is_direct() && found.transport == transport)
+    }
+
     /// The direct connections to a peer that fell silent.
     pub(crate) fn silent_direct(&self, peer: PeerId) -> Vec<ConnectionId> {
         let silent = |found: &Connection| found.path.is_direct() && found.suspect;

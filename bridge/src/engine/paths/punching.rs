@@ -32,6 +32,7 @@ impl Engine {
     pub(in crate::engine) fn relayed(&mut self, peer: PeerId, now: Instant) {
         let begins = self.accepted_circuit(peer).is_some();
         self.upgrades.relayed(peer, begins, now);
+        self.be_seen_over_each_transport(now);
     }
 
     /// A direct connection is up; if the peer was reached only through relays, that is an upgrade.

@@ -167,14 +167,14 @@ impl Upgrades {
         upgrade.begins
     }
 
-    /// As [`Upgrades::improved`], for all that rest. Returns the peers that are to be told.
+    /// As [`Upgrades::improved`], for all about which no exchange is under way. Returns the peers that are to be told.
     pub(crate) fn all_improved(&mut self, now: Instant) -> Vec<PeerId> {
         let mut others = Vec::new();
-        for (peer, upgrade) in &mut self.peers {
-            match upgrade.phase {
-                Phase::Resting { .. } if upgrade.begins => upgrade.begin_anew(now),
-                Phase::Resting { .. } if upgrade.attempts > 0 => others.push(*peer),
-                _ => {}
+        for (peer, upgrade) in self.peers.iter_mut().filter(|(_, upgrade)| upgrade.takes_another()) {
+            if upgrade.begins {
+                upgrade.begin_anew(now);
+            } else if upgrade.attempts > 0 {
+                others.push(*peer);
             }
         }
         others
@@ -184,7 +184,7 @@ impl Upgrades {
     pub(crate) fn told_again(&mut self, peer: PeerId, now: Instant) {
         let Some(upgrade) = self.peers.get_mut(&peer).filter(|upgrade| upgrade.begins) else { return };
         let lately = |told| now.saturating_duration_since(told) < AGAIN_INTERVAL;
-        if matches!(upgrade.phase, Phase::Resting { .. }) && !upgrade.told.is_some_and(lately) {
+        if upgrade.takes_another() && !upgrade.told.is_some_and(lately) {
             upgrade.told = Some(now);
             upgrade.begin_anew(now);
         }

@@ -83,3 +83,57 @@ fn only_over_tcp_and_only_a_peer_that_may_let_it_in_is_called() {
         assert_eq!(made[0].1.len(), 2);
     }
 }
+
+#[test]
+fn a_relay_is_dialled_by_the_other_transport_when_a_punch_may_need_what_it_sees_there() {
+    let mut world = World::new();
+    let quic: Multiaddr = "/ip4/1.2.3.9/udp/4001/quic-v1".parse().unwrap();
+    let over_quic = RelayAddr::new(quic.clone().with_p2p(peer(9)).unwrap()).unwrap();
+    world.reserved(&relay(9));
+    world.tell(Input::Reserve { relay: over_quic });
+    for listening in ["/ip4/192.168.1.7/tcp/4001", "/ip4/192.168.1.7/udp/4001/quic-v1"] {
+        world.tell(Input::Listening { address: listening.parse().unwrap() });
+    }
+    let (circuit, actions) = world.visited(peer(1));
+    let made = dials(&actions);
+    assert_eq!((made.len(), made[0].1, &made[0].2[..]), (1, peer(9), &[quic][..]));
+    assert_eq!(asked(&actions)[0].1.len(), 1, "nobody waits for it");
+    world.punch(circuit, &[public(1)]);
+    let dial = Some(made[0].0);
+    let (link, _) = world.established(peer(9), Path::Direct, Transport::Quic, dial, Direction::Outbound);
+    let seen: Multiaddr = "/ip4/8.8.8.8/udp/35000/quic-v1".parse().unwrap();
+    let asked_again = asked(&world.observed(link, seen.clone()));
+    assert!(
+        asked_again[0].1.contains(&seen),
+        "another round begins, with the new address: {asked_again:?}"
+    );
+    assert_eq!(dials(&world.visited(peer(2)).1), [], "it is seen by both");
+}
+
+#[test]
+fn a_relay_that_does_not_answer_over_the_other_transport_is_dialled_there_once_in_30_s() {
+    let mut world = World::new();
+    let quic: Multiaddr = "/ip4/1.2.3.9/udp/4001/quic-v1".parse().unwrap();
+    world.reserved(&relay(9));
+    world.tell(Input::Reserve { relay: RelayAddr::new(quic.with_p2p(peer(9)).unwrap()).unwrap() });
+    world.tell(Input::Listening { address: "/ip4/192.168.1.7/udp/4001/quic-v1".parse().unwrap() });
+    let mut made = 0;
+    for seed in 20..80 {
+        for (dial, ..) in dials(&world.visited(peer(seed)).1) {
+            made += 1;
+            world.dial_failed(dial);
+        }
+        world.pass(S);
+    }
+    assert_eq!(made, 2);
+}
+
+#[test]
+fn a_node_that_does_not_listen_over_a_transport_is_not_to_be_seen_over_it() {
+    let mut world = World::new();
+    let quic: Multiaddr = "/ip4/1.2.3.9/udp/4001/quic-v1".parse().unwrap();
+    world.reserved(&relay(9));
+    world.tell(Input::Reserve { relay: RelayAddr::new(quic.with_p2p(peer(9)).unwrap()).unwrap() });
+    world.tell(Input::Listening { address: "/ip4/192.168.1.7/tcp/4001".parse().unwrap() });
+    assert_eq!(dials(&world.visited(peer(1)).1), []);
+}

@@ -67,6 +67,11 @@ impl Upgrade {
         }
     }
 
+    /// Whether another exchange may begin: none is under way. Dials that are go on.
+    pub(super) fn takes_another(&self) -> bool {
+        matches!(self.phase, Phase::Resting { .. } | Phase::Dialling { .. })
+    }
+
     pub(super) fn dials_go_on(&mut self) {
         if !matches!(self.phase, Phase::Dialling { .. }) {
             self.phase = Phase::Dialling { call: None };
