@@ -207,9 +207,10 @@ impl Connections {
         self.of(peer).any(|(_, found)| found.path.is_direct() && found.transport == transport)
     }
 
-    /// The direct connections to a peer that fell silent.
+    /// The direct connections to a peer that fell silent and that nobody uses. Where streams are, they may hear
+    /// something all the same.
     pub(crate) fn silent_direct(&self, peer: PeerId) -> Vec<ConnectionId> {
-        let silent = |found: &Connection| found.path.is_direct() && found.suspect;
+        let silent = |found: &Connection| found.path.is_direct() && found.suspect && !found.is_used();
         self.of(peer).filter(|(_, found)| silent(found)).map(|(id, _)| id).collect()
     }
 

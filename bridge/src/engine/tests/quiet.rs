@@ -276,6 +276,22 @@ fn a_peer_that_comes_through_a_relay_since_its_direct_path_died_is_punched_when_
 }
 
 #[test]
+fn a_silent_connection_is_not_closed_for_a_punch_while_a_peers_stream_is_on_it() {
+    let mut world = World::seen_with(|config| config.deadlines.relayed_grace = HOUR);
+    let (direct, _) = world.established(peer(1), Path::Direct, Transport::Tcp, None, Direction::Inbound);
+    world.answered(direct);
+    world.inbound(direct, FREE);
+    let (circuit, _) = world.visited(peer(1));
+    world.pass(QUIET);
+    world.heard(direct, QUIET);
+    world.answer(circuit, &[public(1)]);
+    let actions = world.pass(S);
+    let closed = |action: &Action| matches!(action, Action::CloseConnection { .. });
+    assert!(!actions.iter().any(closed), "{actions:?}");
+    assert!(!punches(&actions).is_empty());
+}
+
+#[test]
 fn a_direct_connection_that_lives_after_all_needs_no_punch() {
     let mut world = World::seen_with(|config| config.deadlines.relayed_grace = HOUR);
     let (direct, _) = world.established(peer(1), Path::Direct, Transport::Tcp, None, Direction::Inbound);
