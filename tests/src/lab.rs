@@ -17,25 +17,28 @@
 //! Reading order: this file builds and measures; `nat` turns a [`Nat`] into nftables rules;
 //! `miniupnpd` lets a router forward ports; `namespace` is one machine; `capability` says whether this machine can have a lab at all.
 
-use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+mod addresses;
 mod capability;
 mod command;
 mod miniupnpd;
 mod namespace;
 mod nat;
+mod rules;
+mod wiring;
 
 pub use capability::{Missing, capability};
 pub use command::LabError;
 pub use miniupnpd::{Miniupnpd, PortMapping};
 pub use namespace::Namespace;
-pub use nat::{Nat, RouterSpec, UnexpectedSyn};
+pub use nat::{Filtering, Mapping, Nat, RouterSpec, UnexpectedSyn, UnknownNat};
 
+use addresses::{INTERNET, RELAY, gateway_address, host_address, neighbour_address, public_address};
 use command::run;
 
 /// What a lab consists of: a host behind each router, or two.
@@ -99,21 +102,19 @@ impl Lab {
         sweep()?;
         let prefix = unique_prefix();
         let add = |suffix: &str, address| Namespace::add(format!("{prefix}{suffix}"), address);
-        let each = |kind: &str, address: fn(usize) -> Ipv4Addr| {
-            (0..asked)
-                .map(|index| add(&format!("{kind}{index}"), address(index)))
-                .collect::<Result<Vec<_>, _>>()
+        let host = |(index, router): (usize, &RouterSpec)| {
+            add(&format!("host{index}"), host_address(index, router.nat.translates()))
         };
         let neighbour = |(index, router): (usize, &RouterSpec)| {
-            router
-                .neighbour
-                .then(|| add(&format!("neighbour{index}"), neighbour_address(index)))
-                .transpose()
+            let address = neighbour_address(index, router.nat.translates());
+            router.neighbour.then(|| add(&format!("neighbour{index}"), address)).transpose()
         };
+        let router = |index| add(&format!("router{index}"), public_address(index));
+        let routers = || spec.routers.iter().enumerate();
         let lab = Self {
-            hosts: each("host", host_address)?,
-            neighbours: spec.routers.iter().enumerate().map(neighbour).collect::<Result<_, _>>()?,
-            routers: each("router", public_address)?,
+            hosts: routers().map(host).collect::<Result<_, _>>()?,
+            neighbours: routers().map(neighbour).collect::<Result<_, _>>()?,
+            routers: (0..asked).map(router).collect::<Result<_, _>>()?,
             relay: add("relay", RELAY)?,
             internet: add("internet", INTERNET)?,
         };
@@ -144,20 +145,33 @@ impl Lab {
         self.neighbours[index].as_ref().expect("the router was asked for with a neighbour")
     }
 
-    /// Router `index`; its address is the public one. Panics if there is no such router.
+    /// Router `index`; its address is the one that it has on the internet. Panics if there is no such router.
     pub fn router(&self, index: usize) -> &Namespace {
         &self.routers[index]
     }
 
-    /// Replaces the rules of router `index`, and forgets its mappings, counters and blocks.
+    /// The address from which the internet sees the host behind router `index`; panics if there is none.
+    pub fn seen_address(&self, index: usize) -> Ipv4Addr {
+        match self.is_private(index) {
+            true => self.router(index).address(),
+            false => self.host(index).address(),
+        }
+    }
+
+    /// Replaces the rules of router `index`, and forgets its counters and blocks. What the kernel knows of
+    /// flows stays until [`Lab::flush_nat`].
     ///
     /// # Errors
     ///
-    /// If `nft` refuses the rules.
+    /// If `nft` refuses the rules, or the hosts would need other addresses, since one NAT translates and the
+    /// other does not.
     pub fn set_router(&self, index: usize, spec: &RouterSpec) -> Result<(), LabError> {
+        if spec.nat.translates() != self.is_private(index) {
+            return Err(LabError::OtherAddresses { nat: spec.nat });
+        }
         let router = self.router(index);
         let others: Vec<_> = (0..self.routers.len()).filter(|&other| other != index).collect();
-        let rules = nat::ruleset(spec, router.address(), &others);
+        let rules = rules::ruleset(spec, &others);
         run(router.command("nft").args(["-f", "-"]), Some(&rules)).map(drop)
     }
 
@@ -177,7 +191,7 @@ impl Lab {
         }
     }
 
-    /// Bytes that router `a` forwarded so far between its host and the public address of router
+    /// Bytes that router `a` forwarded so far between its host and the host of router
     /// `b`, both directions added, headers included: traffic on the direct path.
     ///
     /// # Errors
@@ -185,7 +199,7 @@ impl Lab {
     /// If `nft` does not tell.
     pub fn direct_bytes(&self, a: usize, b: usize) -> Result<u64, LabError> {
         let mut command = self.router(a).command("nft");
-        command.args(["-j", "list", "counter", "ip", "lab", &nat::direct_counter(b)]);
+        command.args(["-j", "list", "counter", "ip", "lab", &rules::direct_counter(b)]);
         let answer = command::json(&mut command)?;
         let objects = answer.get("nftables").and_then(|list| list.as_array());
         objects
@@ -237,7 +251,9 @@ impl Lab {
     ///
     /// If `conntrack` is not installed or refuses.
     pub fn flush_nat(&self, index: usize) -> Result<(), LabError> {
-        run(self.router(index).command("conntrack").arg("-F"), None).map(drop)
+        let router = self.router(index);
+        run(router.command("nft").args(["-f", "-"]), Some(rules::FORGET))?;
+        run(router.command("conntrack").arg("-F"), None).map(drop)
     }
 
     /// Takes its address from the machine behind router `index` and gives it `address`, of the same
@@ -248,7 +264,7 @@ impl Lab {
     ///
     /// If `ip` refuses.
     pub fn renumber(&self, index: usize, address: Ipv4Addr) -> Result<(), LabError> {
-        let gateway = gateway_address(index);
+        let gateway = gateway_address(index, self.is_private(index));
         self.host(index).configure(&format!(
             "addr flush dev eth0\naddr add {address}/24 dev eth0\nroute replace default via {gateway}\n"
         ))
@@ -259,53 +275,14 @@ impl Lab {
         run(self.router(index).command("nft").args(["-f", "-"]), Some(&element)).map(drop)
     }
 
-    /// Lays the cables and gives every machine its addresses and routes.
-    fn wire(&self) -> Result<(), LabError> {
-        let internet = self.internet.name();
-        let mut cables = cable(&self.relay, "eth0", internet, "relay");
-        let mut bridge = "link add bridge type bridge\nlink set relay master bridge up\n".to_owned();
-        for (index, router) in self.routers.iter().enumerate() {
-            cables += &cable(router, "wan", internet, &format!("router{index}"));
-            for (port, host) in self.behind(index).enumerate() {
-                cables += &cable(host, "eth0", router.name(), &format!("lan{port}"));
-            }
-            let _ = writeln!(bridge, "link set router{index} master bridge up");
-        }
-        run(command::ip().args(["-batch", "-"]), Some(&cables))?;
-
-        self.internet
-            .configure(&format!("{bridge}addr add {INTERNET}/24 dev bridge\nlink set bridge up\n"))?;
-        self.relay.configure(&interface("eth0", RELAY))?;
-        for (index, router) in self.routers.iter().enumerate() {
-            let gateway = gateway_address(index);
-            let mut lines =
-                "link add lan type bridge\n".to_owned() + &interface("wan", router.address());
-            for (port, _) in self.behind(index).enumerate() {
-                let _ = writeln!(lines, "link set lan{port} master lan up");
-            }
-            router.configure(&(lines + &interface("lan", gateway)))?;
-            router.sysctl("ipv4/ip_forward", "1")?;
-            let route = format!("route add default via {gateway}\n");
-            for host in self.behind(index) {
-                host.configure(&(interface("eth0", host.address()) + &route))?;
-            }
-        }
-        Ok(())
-    }
-
     /// The machines behind router `index`.
     fn behind(&self, index: usize) -> impl Iterator<Item = &Namespace> {
         std::iter::once(&self.hosts[index]).chain(&self.neighbours[index])
     }
-}
 
-fn cable(near: &Namespace, near_link: &str, far: &str, far_link: &str) -> String {
-    let near = near.name();
-    format!("link add {near_link} netns {near} type veth peer name {far_link} netns {far}\n")
-}
-
-fn interface(link: &str, address: Ipv4Addr) -> String {
-    format!("addr add {address}/24 dev {link}\nlink set {link} up\n")
+    fn is_private(&self, index: usize) -> bool {
+        self.host(index).address() == host_address(index, true)
+    }
 }
 
 /// Removes the namespaces of test processes that are no more.
@@ -329,33 +306,11 @@ fn unique_prefix() -> String {
     format!("{PREFIX}{}-{lab}-", std::process::id())
 }
 
-fn public_address(index: usize) -> Ipv4Addr {
-    Ipv4Addr::new(73, 0, 0, 11 + octet(index))
-}
-
-fn gateway_address(index: usize) -> Ipv4Addr {
-    Ipv4Addr::new(192, 168, 1 + octet(index), 1)
-}
-
-fn host_address(index: usize) -> Ipv4Addr {
-    Ipv4Addr::new(192, 168, 1 + octet(index), 2)
-}
-
-fn neighbour_address(index: usize) -> Ipv4Addr {
-    Ipv4Addr::new(192, 168, 1 + octet(index), 3)
-}
-
-fn octet(index: usize) -> u8 {
-    u8::try_from(index).expect("an index below ROUTERS_MAX fits an octet")
-}
-
 /// The most routers in a lab: their public addresses start at .11 of a /24, and a test that wants
 /// more than this on one machine measures the machine.
 pub const ROUTERS_MAX: usize = 32;
 
 const PREFIX: &str = "punchline-";
-const INTERNET: Ipv4Addr = Ipv4Addr::new(73, 0, 0, 1);
-const RELAY: Ipv4Addr = Ipv4Addr::new(73, 0, 0, 2);
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use serde_json::Value;
 
-use super::ROUTERS_MAX;
+use super::{Nat, ROUTERS_MAX};
 
 /// Why a lab could not be built, measured or changed.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,12 @@ pub enum LabError {
     TooManyRouters {
         /// The number in the spec.
         asked: usize,
+    },
+    /// A NAT that translates was to take the place of one that does not, or the other way round.
+    #[error("hosts keep their addresses while a lab runs, and those do not fit a NAT of kind `{nat}`")]
+    OtherAddresses {
+        /// The kind that does not fit.
+        nat: Nat,
     },
     /// A tool could not be started or spoken to.
     #[error("cannot run {command}")]
