@@ -1,0 +1,95 @@
+//! The NAT lab for people: `lab matrix` puts the shipped programs behind every pair of NATs and prints what
+//! becomes direct. Wants root.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+use punchline_tests::lab::{Nat, capability};
+use punchline_tests::matrix::{Cell, Over, Run, Table};
+use punchline_tests::process::binary;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+#[derive(Parser)]
+#[command(name = "lab", about = "A small internet with NATs, in network namespaces")]
+struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Runs relay, server and client behind every pair of NATs; exits 1 if an outcome is not the expected one.
+    Matrix(Matrix),
+}
+
+#[derive(Args)]
+struct Matrix {
+    /// Kinds of NAT: full, address, port, changing, sym, firewall, none; default: the first five.
+    #[arg(long, value_delimiter = ',', default_values_t = Nat::CLASSIC)]
+    types: Vec<Nat>,
+    /// What the nodes listen on and dial by: tcp, quic, both.
+    #[arg(long, value_delimiter = ',', default_values_t = Over::ALL)]
+    transports: Vec<Over>,
+    /// Runs of each cell.
+    #[arg(long, default_value_t = 1)]
+    runs: usize,
+    /// Labs side by side.
+    #[arg(long, default_value_t = 3)]
+    jobs: usize,
+    /// A folder for all that the programs printed, a file for each run.
+    #[arg(long)]
+    logs: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let Command { verb } = Command::parse();
+    capability()?;
+    match verb {
+        Verb::Matrix(matrix) => run_matrix(matrix).await,
+    }
+}
+
+async fn run_matrix(asked: Matrix) -> Result<ExitCode> {
+    binary("punchline")?;
+    let cells = Cell::all(&asked.types, &asked.transports);
+    let mut table = Table::new(&cells);
+    let room = Arc::new(Semaphore::new(asked.jobs.max(1)));
+    let mut running = JoinSet::new();
+    for (number, cell) in (0..asked.runs).flat_map(|_| cells.clone()).enumerate() {
+        let room = Arc::clone(&room);
+        running.spawn(async move {
+            let _turn = room.acquire_owned().await;
+            (number, cell.run().await)
+        });
+    }
+    let total = running.len();
+    let mut done = 0;
+    while let Some(ended) = running.join_next().await {
+        let (number, run) = ended.context("a run panicked")?;
+        done += 1;
+        eprintln!("{done}/{total} {}: {:?}", run.cell, run.outcome);
+        if let Some(folder) = asked.logs.as_deref() {
+            keep_log(folder, number, &run)?;
+        }
+        table.add(&run);
+    }
+    println!("{table}");
+    Ok(if table.differences() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn keep_log(folder: &Path, number: usize, run: &Run) -> Result<()> {
+    let Run { cell, outcome, report } = run;
+    fs::create_dir_all(folder)?;
+    let Cell { over, server, client } = cell;
+    let file = folder.join(format!("{over}-{server}-{client}-{number}.log"));
+    fs::write(&file, format!("{cell}: {outcome:?}\n{report}"))
+        .with_context(|| file.display().to_string())
+}
