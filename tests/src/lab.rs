@@ -19,6 +19,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -26,6 +27,8 @@ use rustix::process::{Pid, test_kill_process};
 mod addresses;
 mod capability;
 mod command;
+mod forwarder;
+mod line;
 mod miniupnpd;
 mod namespace;
 mod nat;
@@ -34,12 +37,14 @@ mod wiring;
 
 pub use capability::{Missing, capability};
 pub use command::LabError;
+pub use line::Line;
 pub use miniupnpd::{Miniupnpd, PortMapping};
 pub use namespace::Namespace;
 pub use nat::{Filtering, Mapping, Nat, RouterSpec, UnexpectedSyn, UnknownNat};
 
 use addresses::{INTERNET, RELAY, gateway_address, host_address, neighbour_address, public_address};
 use command::run;
+use forwarder::Forwarder;
 
 /// What a lab consists of: a host behind each router, or two.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -63,6 +68,20 @@ impl LabSpec {
         self
     }
 
+    /// The same lab, in which packets between a host and the relay take `one_way`, and those between two hosts twice
+    /// as long.
+    pub fn delay(self, one_way: Duration) -> Self {
+        self.line(Line { delay: one_way, ..Line::default() })
+    }
+
+    /// The same lab, in which every router has such a line to the internet.
+    pub fn line(mut self, line: Line) -> Self {
+        for router in &mut self.routers {
+            router.line = line;
+        }
+        self
+    }
+
     /// The same lab, in which every router answers unexpected SYNs as given.
     pub fn unexpected_syn(mut self, answer: UnexpectedSyn) -> Self {
         for router in &mut self.routers {
@@ -80,6 +99,8 @@ impl LabSpec {
 /// killed test process left behind is swept by the next [`Lab::build`] on the machine.
 #[derive(Debug)]
 pub struct Lab {
+    /// Dropped before the namespaces, which live as long as a device of theirs is held.
+    lines: Vec<Forwarder>,
     hosts: Vec<Namespace>,
     neighbours: Vec<Option<Namespace>>,
     routers: Vec<Namespace>,
@@ -111,14 +132,15 @@ impl Lab {
         };
         let router = |index| add(&format!("router{index}"), public_address(index));
         let routers = || spec.routers.iter().enumerate();
-        let lab = Self {
+        let mut lab = Self {
+            lines: Vec::new(),
             hosts: routers().map(host).collect::<Result<_, _>>()?,
             neighbours: routers().map(neighbour).collect::<Result<_, _>>()?,
             routers: (0..asked).map(router).collect::<Result<_, _>>()?,
             relay: add("relay", RELAY)?,
             internet: add("internet", INTERNET)?,
         };
-        lab.wire()?;
+        lab.wire(&spec.routers)?;
         for (index, router) in spec.routers.iter().enumerate() {
             lab.set_router(index, router)?;
         }

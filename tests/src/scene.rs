@@ -94,7 +94,7 @@ impl Scene {
 
     /// What everything runs over.
     pub fn transport(&self) -> Transport {
-        self.transport
+        self.transports[0]
     }
 
     /// Starts the relay, and waits until it listens.

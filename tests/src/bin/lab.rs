@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
@@ -43,6 +44,9 @@ struct Matrix {
     /// Labs side by side.
     #[arg(long, default_value_t = 3)]
     jobs: usize,
+    /// One-way delay between each host and the relay, in milliseconds; between the hosts it is twice that.
+    #[arg(long, default_value = "0", value_parser = milliseconds)]
+    delay: Duration,
     /// A folder for all that the programs printed, a file for each run.
     #[arg(long)]
     logs: Option<PathBuf>,
@@ -67,7 +71,7 @@ async fn run_matrix(asked: Matrix) -> Result<ExitCode> {
         let room = Arc::clone(&room);
         running.spawn(async move {
             let _turn = room.acquire_owned().await;
-            (number, cell.run().await)
+            (number, cell.run(asked.delay).await)
         });
     }
     let total = running.len();
@@ -81,8 +85,14 @@ async fn run_matrix(asked: Matrix) -> Result<ExitCode> {
         }
         table.add(&run);
     }
+    let way = 2 * asked.delay;
+    println!("Round trips: {way:?} between a host and the relay, {:?} between the hosts.", 2 * way);
     println!("{table}");
     Ok(if table.differences() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn milliseconds(text: &str) -> Result<Duration> {
+    Ok(Duration::try_from_secs_f64(text.parse::<f64>()? / 1000.0)?)
 }
 
 fn keep_log(folder: &Path, number: usize, run: &Run) -> Result<()> {

@@ -56,6 +56,16 @@ pub enum LabError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A link that delays packets could not be made.
+    #[error("cannot make the link {link} in namespace {namespace}")]
+    Link {
+        /// The namespace's name.
+        namespace: String,
+        /// The name of the link in it.
+        link: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// A kernel setting could not be written in a namespace.
     #[error("cannot set net/{key} in namespace {namespace}")]
     Sysctl {

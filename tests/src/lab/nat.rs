@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::line::Line;
+
 /// What a router does with the flows of its host. TCP and UDP are treated alike.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Nat {
@@ -153,12 +155,14 @@ pub struct RouterSpec {
     pub unexpected_syn: UnexpectedSyn,
     /// Whether a second host is in its network. Only heeded when the lab is built.
     pub neighbour: bool,
+    /// Its line to the internet. Only heeded when the lab is built.
+    pub line: Line,
 }
 
 impl RouterSpec {
-    /// A router with one host that maps as given and drops unexpected SYNs.
+    /// A router with one host that maps and filters as given, drops unexpected SYNs, and delays nothing.
     pub fn new(nat: Nat) -> Self {
-        Self { nat, unexpected_syn: UnexpectedSyn::Drop, neighbour: false }
+        Self { nat, unexpected_syn: UnexpectedSyn::Drop, neighbour: false, line: Line::default() }
     }
 }
 

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use super::addresses::{INTERNET, RELAY, gateway_address, public_network};
-use super::{Lab, LabError, Namespace, command};
+use super::forwarder::Forwarder;
+use super::{Lab, LabError, Line, Namespace, RouterSpec, command};
 
 impl Lab {
     /// Lays the cables and gives every machine its addresses and routes.
-    pub(super) fn wire(&self) -> Result<(), LabError> {
-        self.lay_cables()?;
+    pub(super) fn wire(&mut self, routers: &[RouterSpec]) -> Result<(), LabError> {
+        self.lay_cables(routers)?;
         let mut bridge = "link add bridge type bridge\nlink set relay master bridge up\n".to_owned();
         for index in 0..self.routers.len() {
             let _ = writeln!(bridge, "link set router{index} master bridge up");
@@ -20,11 +21,18 @@ impl Lab {
         (0..self.routers.len()).try_for_each(|index| self.wire_router(index))
     }
 
-    fn lay_cables(&self) -> Result<(), LabError> {
+    fn lay_cables(&mut self, specs: &[RouterSpec]) -> Result<(), LabError> {
         let internet = self.internet.name();
         let mut cables = cable(&self.relay, "eth0", internet, "relay");
-        for (index, router) in self.routers.iter().enumerate() {
-            cables += &cable(router, "wan", internet, &format!("router{index}"));
+        for (index, (router, spec)) in self.routers.iter().zip(specs).enumerate() {
+            let far_link = format!("router{index}");
+            match spec.line == Line::default() {
+                true => cables += &cable(router, "wan", internet, &far_link),
+                false => {
+                    let ends = [(router, "wan"), (&self.internet, far_link.as_str())];
+                    self.lines.push(Forwarder::start(spec.line, ends)?);
+                }
+            }
             for (port, host) in self.behind(index).enumerate() {
                 cables += &cable(host, "eth0", router.name(), &format!("lan{port}"));
             }

@@ -23,18 +23,19 @@ pub struct Run {
 }
 
 impl Cell {
-    /// Builds a lab, starts relay, server and client in it, and waits for what becomes of their session.
-    pub async fn run(self) -> Run {
+    /// Builds a lab in which packets between a host and the relay take `one_way`, starts relay, server and client in
+    /// it, and waits for what becomes of their session.
+    pub async fn run(self, one_way: Duration) -> Run {
         let broken = |error: anyhow::Error| {
             let report = format!("{error:#}");
             let why = report.lines().next().unwrap_or_default().to_owned();
             Run { cell: self, outcome: Outcome::Broken { why }, report }
         };
-        self.attempt().await.unwrap_or_else(broken)
+        self.attempt(one_way).await.unwrap_or_else(broken)
     }
 
-    async fn attempt(self) -> Result<Run> {
-        let spec = LabSpec::new([self.server, self.client]);
+    async fn attempt(self, one_way: Duration) -> Result<Run> {
+        let spec = LabSpec::new([self.server, self.client]).delay(one_way);
         let scene = Scene::prepare_over(&spec, self.over.transports()).await?;
         let cast = Cast::start(&scene, &[]).await?;
         let outcome = self.watch(&scene, &cast).await;
