@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::pipe::pipe;
+use rustix::pipe::{PipeFlags, pipe_with};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use super::line::{Direction, Line};
@@ -33,7 +33,8 @@ impl Forwarder {
             link: ends[0].1.to_owned(),
             source,
         };
-        let (closed, open) = pipe().map_err(|errno| failed(errno.into()))?;
+        // A program that is started meanwhile must not keep it open.
+        let (closed, open) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
         let directions = [0, 1].map(|seed| Direction::new(line, seed));
         let mut both = Both { devices: [near, far], directions };
         let work = move || both.forward_until(&closed);

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::Trial;
 use punchline_tests::lab::{Lab, LabSpec, Line, Nat};
 use punchline_tests::trial::lab_trial;
+use tokio::time::timeout;
 
 use crate::sockets::{HOST_PORT, REFLECTOR_PORT, SILENCE, SOON, local, receive, udp};
 
@@ -16,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         lab_trial("a_line_with_jitter_takes_now_more_and_now_less", jitter),
         lab_trial("a_line_that_loses_packets_loses_as_many_as_asked", loss),
+        lab_trial("a_lab_with_lines_ends_although_a_program_runs_in_another", ends),
         lab_trial("a_delayed_line_carries_a_megabyte_unharmed", bulk),
     ];
     for delay in DELAYS {
@@ -110,6 +112,21 @@ async fn bulk() -> Result<()> {
         Ok(sent) => Ok(sent?),
         Err(_) => bail!("the sender panicked"),
     }
+}
+
+async fn ends() -> Result<()> {
+    let spec = LabSpec::new([Nat::PortPreserving]).delay(Duration::from_millis(20));
+    let (lab, other) = (Lab::build(&spec)?, Lab::build(&spec)?);
+    let mut idle = other.host(0).command("sleep").arg("60").spawn()?;
+    let (ended, end) = tokio::sync::oneshot::channel();
+    thread::spawn(move || {
+        drop(lab);
+        ended.send(())
+    });
+    let ended = timeout(SOON, end).await;
+    idle.kill()?;
+    idle.wait()?;
+    Ok(ended??)
 }
 
 /// There, and back from the far end itself.
