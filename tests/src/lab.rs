@@ -19,7 +19,6 @@
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -33,6 +32,7 @@ mod miniupnpd;
 mod namespace;
 mod nat;
 mod rules;
+mod spec;
 mod wiring;
 
 pub use capability::{Missing, capability};
@@ -40,56 +40,15 @@ pub use command::LabError;
 pub use line::Line;
 pub use miniupnpd::{Miniupnpd, PortMapping};
 pub use namespace::Namespace;
-pub use nat::{Filtering, Mapping, Nat, RouterSpec, UnexpectedSyn, UnknownNat};
+pub use nat::{Filtering, Mapping, Nat, UnknownNat};
+pub use spec::{Egress, LabSpec, RouterSpec, UnexpectedSyn};
 
-use addresses::{INTERNET, RELAY, gateway_address, host_address, neighbour_address, public_address};
+use addresses::{
+    INTERNET, RELAY, carrier_address, customer_address, gateway_address, host_address,
+    neighbour_address, public_address, public_network, spare_address,
+};
 use command::run;
 use forwarder::Forwarder;
-
-/// What a lab consists of: a host behind each router, or two.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct LabSpec {
-    /// The routers, in the order of their indices; at most [`ROUTERS_MAX`].
-    pub routers: Vec<RouterSpec>,
-}
-
-impl LabSpec {
-    /// A lab with one router for each of `nats`; unexpected SYNs are dropped.
-    pub fn new(nats: impl IntoIterator<Item = Nat>) -> Self {
-        let routers = nats.into_iter().map(RouterSpec::new).collect();
-        Self { routers }
-    }
-
-    /// The same lab, in which every router has two hosts in its network.
-    pub fn with_neighbours(mut self) -> Self {
-        for router in &mut self.routers {
-            router.neighbour = true;
-        }
-        self
-    }
-
-    /// The same lab, in which packets between a host and the relay take `one_way`, and those between two hosts twice
-    /// as long.
-    pub fn delay(self, one_way: Duration) -> Self {
-        self.line(Line { delay: one_way, ..Line::default() })
-    }
-
-    /// The same lab, in which every router has such a line to the internet.
-    pub fn line(mut self, line: Line) -> Self {
-        for router in &mut self.routers {
-            router.line = line;
-        }
-        self
-    }
-
-    /// The same lab, in which every router answers unexpected SYNs as given.
-    pub fn unexpected_syn(mut self, answer: UnexpectedSyn) -> Self {
-        for router in &mut self.routers {
-            router.unexpected_syn = answer;
-        }
-        self
-    }
-}
 
 /// A running lab.
 ///
@@ -104,6 +63,9 @@ pub struct Lab {
     hosts: Vec<Namespace>,
     neighbours: Vec<Option<Namespace>>,
     routers: Vec<Namespace>,
+    carriers: Vec<Namespace>,
+    /// Of each router, the carrier that it is behind.
+    behind_carrier: Vec<Option<usize>>,
     relay: Namespace,
     internet: Namespace,
 }
@@ -113,13 +75,10 @@ impl Lab {
     ///
     /// # Errors
     ///
-    /// If `spec` has more than [`ROUTERS_MAX`] routers, or if the machine refuses a step; see
-    /// [`capability`] to ask beforehand.
+    /// If `spec` has more routers than fit, or routers that cannot be where they are to be, or if the machine refuses
+    /// a step; see [`capability`] to ask beforehand.
     pub fn build(spec: &LabSpec) -> Result<Self, LabError> {
-        let asked = spec.routers.len();
-        if asked > ROUTERS_MAX {
-            return Err(LabError::TooManyRouters { asked });
-        }
+        check(spec)?;
         sweep()?;
         let prefix = unique_prefix();
         let add = |suffix: &str, address| Namespace::add(format!("{prefix}{suffix}"), address);
@@ -130,17 +89,27 @@ impl Lab {
             let address = neighbour_address(index, router.nat.translates());
             router.neighbour.then(|| add(&format!("neighbour{index}"), address)).transpose()
         };
-        let router = |index| add(&format!("router{index}"), public_address(index));
+        let router = |(index, router): (usize, &RouterSpec)| {
+            let public = || public_address(index);
+            let address = router.carrier.map_or_else(public, |at| customer_address(at, index));
+            add(&format!("router{index}"), address)
+        };
+        let carrier = |index| add(&format!("carrier{index}"), carrier_address(index));
         let routers = || spec.routers.iter().enumerate();
         let mut lab = Self {
             lines: Vec::new(),
             hosts: routers().map(host).collect::<Result<_, _>>()?,
             neighbours: routers().map(neighbour).collect::<Result<_, _>>()?,
-            routers: (0..asked).map(router).collect::<Result<_, _>>()?,
+            routers: routers().map(router).collect::<Result<_, _>>()?,
+            carriers: (0..spec.carriers.len()).map(carrier).collect::<Result<_, _>>()?,
+            behind_carrier: spec.routers.iter().map(|router| router.carrier).collect(),
             relay: add("relay", RELAY)?,
             internet: add("internet", INTERNET)?,
         };
-        lab.wire(&spec.routers)?;
+        lab.wire(spec)?;
+        for (carrier, spec) in lab.carriers.iter().zip(&spec.carriers) {
+            lab.apply(carrier, spec, carrier.address(), &[])?;
+        }
         for (index, router) in spec.routers.iter().enumerate() {
             lab.set_router(index, router)?;
         }
@@ -167,17 +136,28 @@ impl Lab {
         self.neighbours[index].as_ref().expect("the router was asked for with a neighbour")
     }
 
-    /// Router `index`; its address is the one that it has on the internet. Panics if there is no such router.
+    /// Router `index`; its address is the one that it has on the internet, or in its carrier's network. Panics if there is no such router.
     pub fn router(&self, index: usize) -> &Namespace {
         &self.routers[index]
     }
 
     /// The address from which the internet sees the host behind router `index`; panics if there is none.
     pub fn seen_address(&self, index: usize) -> Ipv4Addr {
-        match self.is_private(index) {
-            true => self.router(index).address(),
-            false => self.host(index).address(),
+        match (self.behind_carrier[index], self.is_private(index)) {
+            (Some(carrier), _) => self.carriers[carrier].address(),
+            (None, true) => self.router(index).address(),
+            (None, false) => self.host(index).address(),
         }
+    }
+
+    /// The carrier of the given index; its address is the one that it has on the internet. Panics if there is none.
+    pub fn carrier(&self, index: usize) -> &Namespace {
+        &self.carriers[index]
+    }
+
+    /// A free address for [`Lab::reboot_router`].
+    pub fn spare_address(&self, index: usize) -> Ipv4Addr {
+        spare_address(index)
     }
 
     /// Replaces the rules of router `index`, and forgets its counters and blocks. What the kernel knows of
@@ -188,13 +168,69 @@ impl Lab {
     /// If `nft` refuses the rules, or the hosts would need other addresses, since one NAT translates and the
     /// other does not.
     pub fn set_router(&self, index: usize, spec: &RouterSpec) -> Result<(), LabError> {
+        self.set_router_at(index, spec, self.router(index).address())
+    }
+
+    /// Restarts router `index` with the public address `address`: what it knew of flows is gone, and those that were
+    /// connected through it are not told. [`Namespace::address`] goes on naming the first one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Lab::set_router`], or if the router is behind a carrier or `address` is not of its network, so
+    /// that `ip` refuses.
+    pub fn reboot_router(
+        &self,
+        index: usize,
+        spec: &RouterSpec,
+        address: Ipv4Addr,
+    ) -> Result<(), LabError> {
+        // Without any address in between the router would lose its routes.
+        self.router(index).configure(&format!("addr add {address}/24 dev wan\n"))?;
+        let all =
+            command::json(self.router(index).ip().args(["-j", "-4", "addr", "show", "dev", "wan"]))?;
+        let listed = all.pointer("/0/addr_info").and_then(|list| list.as_array());
+        for old in listed.into_iter().flatten().filter_map(|entry| entry.get("local")?.as_str()) {
+            if old != address.to_string() {
+                self.router(index).configure(&format!("addr del {old}/24 dev wan\n"))?;
+            }
+        }
+        self.set_router_at(index, spec, address)?;
+        self.flush_nat(index)
+    }
+
+    fn set_router_at(&self, index: usize, spec: &RouterSpec, address: Ipv4Addr) -> Result<(), LabError> {
         if spec.nat.translates() != self.is_private(index) {
             return Err(LabError::OtherAddresses { nat: spec.nat });
         }
-        let router = self.router(index);
-        let others: Vec<_> = (0..self.routers.len()).filter(|&other| other != index).collect();
-        let rules = rules::ruleset(spec, &others);
-        run(router.command("nft").args(["-f", "-"]), Some(&rules)).map(drop)
+        let others = (0..self.routers.len()).filter(|&other| other != index);
+        let others: Vec<_> = others.map(|other| (other, self.seen_as(other))).collect();
+        self.apply(self.router(index), spec, address, &others)
+    }
+
+    /// Where the hosts behind router `index` are seen, as nftables writes a set of addresses.
+    fn seen_as(&self, index: usize) -> String {
+        match self.behind_carrier[index] {
+            Some(carrier) => self.carriers[carrier].address().to_string(),
+            None => {
+                let (router, spare) = (public_address(index), spare_address(index));
+                format!("{router}, {spare}, {}", public_network(index))
+            }
+        }
+    }
+
+    fn apply(
+        &self,
+        router: &Namespace,
+        spec: &RouterSpec,
+        address: Ipv4Addr,
+        others: &[rules::Other],
+    ) -> Result<(), LabError> {
+        let rules = rules::ruleset(spec, address, others);
+        run(router.command("nft").args(["-f", "-"]), Some(&rules))?;
+        let seconds =
+            |usual: u64| spec.udp_timeout.map_or(usual, |timeout| timeout.as_secs()).to_string();
+        router.sysctl("netfilter/nf_conntrack_udp_timeout", &seconds(30))?;
+        router.sysctl("netfilter/nf_conntrack_udp_timeout_stream", &seconds(120))
     }
 
     /// Bytes that crossed the relay's link so far, both directions added, headers included.
@@ -214,7 +250,8 @@ impl Lab {
     }
 
     /// Bytes that router `a` forwarded so far between its host and the host of router
-    /// `b`, both directions added, headers included: traffic on the direct path.
+    /// `b`, both directions added, headers included: traffic on the direct path. All that are behind one carrier
+    /// look alike.
     ///
     /// # Errors
     ///
@@ -307,6 +344,22 @@ impl Lab {
     }
 }
 
+fn check(spec: &LabSpec) -> Result<(), LabError> {
+    let (asked, carriers) = (spec.routers.len(), spec.carriers.len());
+    if asked > ROUTERS_MAX || carriers > CARRIERS_MAX {
+        return Err(LabError::TooManyRouters { asked: asked.max(carriers) });
+    }
+    let global = |router: &&RouterSpec| !router.nat.translates();
+    let behind = spec.routers.iter().filter(|router| router.carrier.is_some());
+    if let Some(router) = behind.chain(&spec.carriers).find(global) {
+        return Err(LabError::GlobalBehindCarrier { nat: router.nat });
+    }
+    match spec.routers.iter().filter_map(|router| router.carrier).find(|&carrier| carrier >= carriers) {
+        Some(carrier) => Err(LabError::NoSuchCarrier { carrier }),
+        None => Ok(()),
+    }
+}
+
 /// Removes the namespaces of test processes that are no more.
 fn sweep() -> Result<(), LabError> {
     let listed = run(command::ip().args(["netns", "list"]), None)?;
@@ -331,6 +384,9 @@ fn unique_prefix() -> String {
 /// The most routers in a lab: their public addresses start at .11 of a /24, and a test that wants
 /// more than this on one machine measures the machine.
 pub const ROUTERS_MAX: usize = 32;
+
+/// The most carriers in a lab.
+pub const CARRIERS_MAX: usize = 8;
 
 const PREFIX: &str = "punchline-";
 

@@ -16,6 +16,26 @@ pub(super) fn public_address(index: usize) -> Ipv4Addr {
     Ipv4Addr::new(73, 0, 0, 11 + octet(index))
 }
 
+/// Another address that router `index` may have on the internet.
+pub(super) fn spare_address(index: usize) -> Ipv4Addr {
+    Ipv4Addr::new(73, 0, 0, 51 + octet(index))
+}
+
+/// Carrier `index` on the internet.
+pub(super) fn carrier_address(index: usize) -> Ipv4Addr {
+    Ipv4Addr::new(73, 0, 0, 101 + octet(index))
+}
+
+/// Carrier `carrier` in the network of its customers.
+pub(super) fn carrier_gateway(carrier: usize) -> Ipv4Addr {
+    Ipv4Addr::new(100, 64, 1 + octet(carrier), 1)
+}
+
+/// Router `index` in the network of its carrier.
+pub(super) fn customer_address(carrier: usize, index: usize) -> Ipv4Addr {
+    Ipv4Addr::new(100, 64, 1 + octet(carrier), 11 + octet(index))
+}
+
 /// The network of the hosts behind router `index`, if it does not translate, as `ip` and `nft` write it.
 pub(super) fn public_network(index: usize) -> String {
     format!("{}/24", in_network(index, false, 0))
@@ -45,5 +65,5 @@ fn in_network(index: usize, private: bool, machine: u8) -> Ipv4Addr {
 }
 
 fn octet(index: usize) -> u8 {
-    u8::try_from(index).expect("an index below ROUTERS_MAX fits an octet")
+    u8::try_from(index).expect("indices below ROUTERS_MAX fit an octet")
 }

@@ -1,12 +1,10 @@
-//! Kinds of NAT, and what one router of a lab does.
+//! Kinds of NAT.
 //!
 //! The words are those of RFC 4787: a *mapping* says from which public port a flow leaves, a
 //! *filtering* which packets may come in. `rules` turns both into nftables rules.
 
 use std::fmt;
 use std::str::FromStr;
-
-use super::line::Line;
 
 /// What a router does with the flows of its host. TCP and UDP are treated alike.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -133,36 +131,6 @@ impl FromStr for Nat {
 
     fn from_str(name: &str) -> Result<Self, UnknownNat> {
         Self::ALL.into_iter().find(|nat| nat.name() == name).ok_or_else(|| UnknownNat(name.to_owned()))
-    }
-}
-
-/// What a router answers to a TCP SYN from outside that it does not expect.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum UnexpectedSyn {
-    /// Nothing, as RFC 5382 (REQ-4) asks, so that simultaneous open works.
-    Drop,
-    /// A RST, to every SYN from outside, even to one that crosses a SYN from inside (against
-    /// RFC 5382, REQ-2), so that simultaneous open fails whatever its timing.
-    Reset,
-}
-
-/// One router.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct RouterSpec {
-    /// How it maps and filters.
-    pub nat: Nat,
-    /// What it does with SYNs from outside.
-    pub unexpected_syn: UnexpectedSyn,
-    /// Whether a second host is in its network. Only heeded when the lab is built.
-    pub neighbour: bool,
-    /// Its line to the internet. Only heeded when the lab is built.
-    pub line: Line,
-}
-
-impl RouterSpec {
-    /// A router with one host that maps and filters as given, drops unexpected SYNs, and delays nothing.
-    pub fn new(nat: Nat) -> Self {
-        Self { nat, unexpected_syn: UnexpectedSyn::Drop, neighbour: false, line: Line::default() }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The lab, proven before it judges the product: mappings, filterings, simultaneous open, counters.
 
+mod carriers;
 mod lines;
 mod nats;
 mod sockets;
@@ -22,6 +23,7 @@ use sockets::{
 fn main() -> ExitCode {
     let mut trials = nats::trials();
     trials.extend(lines::trials());
+    trials.extend(carriers::trials());
     trials.extend([
         lab_trial("an_unexpected_syn_vanishes_at_a_dropping_router", syn_dropped),
         lab_trial("an_unexpected_syn_is_reset_at_a_resetting_router", syn_reset),
