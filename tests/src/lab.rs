@@ -126,6 +126,11 @@ impl Lab {
         &self.internet
     }
 
+    /// How many routers there are, each with a host.
+    pub fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
     /// The machine behind router `index`; panics if there is no such router.
     pub fn host(&self, index: usize) -> &Namespace {
         &self.hosts[index]
@@ -360,8 +365,12 @@ fn check(spec: &LabSpec) -> Result<(), LabError> {
     }
 }
 
-/// Removes the namespaces of test processes that are no more.
-fn sweep() -> Result<(), LabError> {
+/// Removes the namespaces of processes that are no more; [`Lab::build`] does the same.
+///
+/// # Errors
+///
+/// If `ip` does not list them.
+pub fn sweep() -> Result<(), LabError> {
     let listed = run(command::ip().args(["netns", "list"]), None)?;
     let names = listed.lines().filter_map(|line| line.split_whitespace().next());
     let is_gone = |pid| test_kill_process(pid) == Err(Errno::SRCH);

@@ -5,9 +5,10 @@ mod lines;
 mod nats;
 mod sockets;
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use punchline_tests::lab::{Lab, LabError, LabSpec, Nat, RouterSpec, UnexpectedSyn};
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         lab_trial("a_router_can_change_its_nat_while_the_lab_runs", changed),
         lab_trial("neighbours_reach_each_other_and_their_router_sends_nothing_back", neighbours),
         lab_trial("a_dropped_lab_leaves_nothing_behind", left_behind),
+        lab_trial("a_lab_that_is_up_can_be_entered_and_taken_down", up_and_down),
         lab_trial("what_a_killed_test_process_left_behind_is_swept", swept),
     ]);
     trial::run(trials)
@@ -193,6 +195,38 @@ async fn left_behind() -> Result<()> {
     ensure!(!door.exists());
     let status = idle.wait(SOON).await?;
     ensure!(!status.success(), "ended by itself: {status}");
+    Ok(())
+}
+
+async fn up_and_down() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let state = folder.path().join("state");
+    let lab = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+        command.args(args).arg("--state").arg(&state);
+        command
+    };
+    let mut up = lab(&["up", "full", "sym", "--delay", "5"]).stdout(Stdio::piped()).spawn()?;
+    let mut told = BufReader::new(up.stdout.take().context("it is piped")?).lines();
+    let lines: Vec<String> = told.by_ref().take(6).collect::<Result<_, _>>()?;
+    let namespace =
+        |machine: &str| lines.iter().find(|line| line.starts_with(machine))?.split_whitespace().nth(5);
+    let door = Path::new("/run/netns").join(namespace("router-b ").context("router-b is not told of")?);
+    ensure!(door.exists(), "{lines:?}");
+    let second = lab(&["up", "full"]).output()?;
+    ensure!(String::from_utf8_lossy(&second.stderr).contains("`lab down`"), "{second:?}");
+
+    let script = "ip -4 -br addr show eth0";
+    let mut shell =
+        lab(&["shell", "b"]).stdin(Stdio::piped()).stdout(Stdio::piped()).env("SHELL", "sh").spawn()?;
+    shell.stdin.take().context("it is piped")?.write_all(script.as_bytes())?;
+    let inside = shell.wait_with_output()?;
+    ensure!(String::from_utf8_lossy(&inside.stdout).contains("192.168.2.2"), "{inside:?}");
+
+    ensure!(lab(&["down"]).status()?.success());
+    // It goes on telling until it is read to its end.
+    told.for_each(drop);
+    ensure!(up.wait()?.success() && !door.exists() && !state.exists());
     Ok(())
 }
 

@@ -1,7 +1,4 @@
-//! The NAT lab for people: `lab matrix` puts the shipped programs behind every pair of NATs and prints what
-//! becomes direct. Wants root.
-
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+//! `lab matrix`: every pair of NATs, side by side.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,28 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Parser, Subcommand};
-use punchline_tests::lab::{Nat, capability};
+use clap::Args;
+use punchline_tests::lab::Nat;
 use punchline_tests::matrix::{Cell, Over, Run, Table};
 use punchline_tests::process::binary;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-#[derive(Parser)]
-#[command(name = "lab", about = "A small internet with NATs, in network namespaces")]
-struct Command {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Subcommand)]
-enum Verb {
-    /// Runs relay, server and client behind every pair of NATs; exits 1 if an outcome is not the expected one.
-    Matrix(Matrix),
-}
+use crate::milliseconds;
 
 #[derive(Args)]
-struct Matrix {
+pub(crate) struct Matrix {
     /// Kinds of NAT: full, address, port, changing, sym, firewall, none; default: the first five.
     #[arg(long, value_delimiter = ',', default_values_t = Nat::CLASSIC)]
     types: Vec<Nat>,
@@ -52,16 +38,7 @@ struct Matrix {
     logs: Option<PathBuf>,
 }
 
-#[tokio::main]
-async fn main() -> Result<ExitCode> {
-    let Command { verb } = Command::parse();
-    capability()?;
-    match verb {
-        Verb::Matrix(matrix) => run_matrix(matrix).await,
-    }
-}
-
-async fn run_matrix(asked: Matrix) -> Result<ExitCode> {
+pub(crate) async fn run(asked: Matrix) -> Result<ExitCode> {
     binary("punchline")?;
     let cells = Cell::all(&asked.types, &asked.transports);
     let mut table = Table::new(&cells);
@@ -89,10 +66,6 @@ async fn run_matrix(asked: Matrix) -> Result<ExitCode> {
     println!("Round trips: {way:?} between a host and the relay, {:?} between the hosts.", 2 * way);
     println!("{table}");
     Ok(if table.differences() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn milliseconds(text: &str) -> Result<Duration> {
-    Ok(Duration::try_from_secs_f64(text.parse::<f64>()? / 1000.0)?)
 }
 
 fn keep_log(folder: &Path, number: usize, run: &Run) -> Result<()> {
