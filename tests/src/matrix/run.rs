@@ -26,17 +26,21 @@ impl Cell {
     /// Builds a lab in which packets between a host and the relay take `one_way`, starts relay, server and client in
     /// it, and waits for what becomes of their session.
     pub async fn run(self, one_way: Duration) -> Run {
+        self.run_in(&LabSpec::new([self.server, self.client]).delay(one_way)).await
+    }
+
+    /// As [`Cell::run`], in a lab of another make with the server behind router 0 and the client behind router 1.
+    pub async fn run_in(self, spec: &LabSpec) -> Run {
         let broken = |error: anyhow::Error| {
             let report = format!("{error:#}");
             let why = report.lines().next().unwrap_or_default().to_owned();
             Run { cell: self, outcome: Outcome::Broken { why }, report }
         };
-        self.attempt(one_way).await.unwrap_or_else(broken)
+        self.attempt(spec).await.unwrap_or_else(broken)
     }
 
-    async fn attempt(self, one_way: Duration) -> Result<Run> {
-        let spec = LabSpec::new([self.server, self.client]).delay(one_way);
-        let scene = Scene::prepare_over(&spec, self.over.transports()).await?;
+    async fn attempt(self, spec: &LabSpec) -> Result<Run> {
+        let scene = Scene::prepare_over(spec, self.over.transports()).await?;
         let cast = Cast::start(&scene, &[]).await?;
         let outcome = self.watch(&scene, &cast).await;
         let outcome = outcome.unwrap_or_else(|error| {
