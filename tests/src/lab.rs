@@ -7,15 +7,19 @@
 //!    73.0.0.2            │                │
 //!                     host 0           host 1         …   192.168.1.2, 192.168.2.2, …
 //! ```
-//! A router may have a second host in its network, its *neighbour* (192.168.1.3, …). Routers do not send
-//! back what their own hosts send to the public address (no hairpin).
+//! A router may have a second host in its network, its *neighbour* (192.168.1.3, …). Hosts behind a router that does
+//! not translate ([`Nat::Open`], [`Nat::Firewall`]) have global addresses (74.0.1.2, …). Routers may be behind the
+//! router of a *carrier* instead of on the internet: it is 73.0.0.101, its customers are 100.64.1.11, 100.64.1.12, …
+//! No router sends back what its own hosts send to the public address, unless it is to ([`RouterSpec::hairpin`]).
 //!
-//! The addresses of the internet are from a range that every peer takes for global: stacks treat
-//! documentation and benchmarking ranges as private and would then not punch at all. The lab is
-//! IPv4 only. It has no delay, loss or rate, because kernels without `netem` cannot give them.
+//! Packets cross at once, unless a router's line to the internet has properties of its own ([`Line`]): then they wait
+//! in this process, since many kernels have no `netem`. The relay's line has none, so that a packet between a host
+//! and the relay waits once, and one between two hosts twice. The lab is IPv4 only.
 //!
-//! Reading order: this file builds and measures; `nat` turns a [`Nat`] into nftables rules;
-//! `miniupnpd` lets a router forward ports; `namespace` is one machine; `capability` says whether this machine can have a lab at all.
+//! Reading order: `spec` says what a lab consists of, `nat` what routers can do; this file builds and measures;
+//! `rules` is how nftables does what `nat` says, `addresses` who has which address, `wiring` lays the cables; `line`
+//! says how long packets wait, and `forwarder` keeps them so long; `miniupnpd` lets a router forward ports; `namespace`
+//! is one machine; `capability` says whether this machine can have a lab at all.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
