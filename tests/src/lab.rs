@@ -7,67 +7,52 @@
 //!    73.0.0.2            │                │
 //!                     host 0           host 1         …   192.168.1.2, 192.168.2.2, …
 //! ```
-//! A router may have a second host in its network, its *neighbour* (192.168.1.3, …). Routers do not send
-//! back what their own hosts send to the public address (no hairpin).
+//! A router may have a second host in its network, its *neighbour* (192.168.1.3, …). Hosts behind a router that does
+//! not translate ([`Nat::Open`], [`Nat::Firewall`]) have global addresses (74.0.1.2, …). Routers may be behind the
+//! router of a *carrier* instead of on the internet: it is 73.0.0.101, its customers are 100.64.1.11, 100.64.1.12, …
+//! No router sends back what its own hosts send to the public address, unless it is to ([`RouterSpec::hairpin`]).
 //!
-//! The addresses of the internet are from a range that every peer takes for global: stacks treat
-//! documentation and benchmarking ranges as private and would then not punch at all. The lab is
-//! IPv4 only. It has no delay, loss or rate, because kernels without `netem` cannot give them.
+//! Packets cross at once, unless a router's line to the internet has properties of its own ([`Line`]): then they wait
+//! in this process, since many kernels have no `netem`. The relay's line has none, so that a packet between a host
+//! and the relay waits once, and one between two hosts twice. The lab is IPv4 only.
 //!
-//! Reading order: this file builds and measures; `nat` turns a [`Nat`] into nftables rules;
-//! `miniupnpd` lets a router forward ports; `namespace` is one machine; `capability` says whether this machine can have a lab at all.
+//! Reading order: `spec` says what a lab consists of, `nat` what routers can do; this file builds and measures;
+//! `rules` is how nftables does what `nat` says, `addresses` who has which address, `wiring` lays the cables; `line`
+//! says how long packets wait, and `forwarder` keeps them so long; `miniupnpd` lets a router forward ports; `namespace`
+//! is one machine; `capability` says whether this machine can have a lab at all.
 
-use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+mod addresses;
 mod capability;
 mod command;
+mod forwarder;
+mod line;
 mod miniupnpd;
 mod namespace;
 mod nat;
+mod rules;
+mod spec;
+mod wiring;
 
 pub use capability::{Missing, capability};
 pub use command::LabError;
+pub use line::Line;
 pub use miniupnpd::{Miniupnpd, PortMapping};
 pub use namespace::Namespace;
-pub use nat::{Nat, RouterSpec, UnexpectedSyn};
+pub use nat::{Filtering, Mapping, Nat, UnknownNat};
+pub use spec::{Egress, LabSpec, RouterSpec, UnexpectedSyn};
 
+use addresses::{
+    INTERNET, RELAY, carrier_address, customer_address, gateway_address, host_address,
+    neighbour_address, public_address, public_network, spare_address,
+};
 use command::run;
-
-/// What a lab consists of: a host behind each router, or two.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct LabSpec {
-    /// The routers, in the order of their indices; at most [`ROUTERS_MAX`].
-    pub routers: Vec<RouterSpec>,
-}
-
-impl LabSpec {
-    /// A lab with one router for each of `nats`; unexpected SYNs are dropped.
-    pub fn new(nats: impl IntoIterator<Item = Nat>) -> Self {
-        let routers = nats.into_iter().map(RouterSpec::new).collect();
-        Self { routers }
-    }
-
-    /// The same lab, in which every router has two hosts in its network.
-    pub fn with_neighbours(mut self) -> Self {
-        for router in &mut self.routers {
-            router.neighbour = true;
-        }
-        self
-    }
-
-    /// The same lab, in which every router answers unexpected SYNs as given.
-    pub fn unexpected_syn(mut self, answer: UnexpectedSyn) -> Self {
-        for router in &mut self.routers {
-            router.unexpected_syn = answer;
-        }
-        self
-    }
-}
+use forwarder::Forwarder;
 
 /// A running lab.
 ///
@@ -77,9 +62,14 @@ impl LabSpec {
 /// killed test process left behind is swept by the next [`Lab::build`] on the machine.
 #[derive(Debug)]
 pub struct Lab {
+    /// Dropped before the namespaces, which live as long as a device of theirs is held.
+    lines: Vec<Forwarder>,
     hosts: Vec<Namespace>,
     neighbours: Vec<Option<Namespace>>,
     routers: Vec<Namespace>,
+    carriers: Vec<Namespace>,
+    /// Of each router, the carrier that it is behind.
+    behind_carrier: Vec<Option<usize>>,
     relay: Namespace,
     internet: Namespace,
 }
@@ -89,35 +79,41 @@ impl Lab {
     ///
     /// # Errors
     ///
-    /// If `spec` has more than [`ROUTERS_MAX`] routers, or if the machine refuses a step; see
-    /// [`capability`] to ask beforehand.
+    /// If `spec` has more routers than fit, or routers that cannot be where they are to be, or if the machine refuses
+    /// a step; see [`capability`] to ask beforehand.
     pub fn build(spec: &LabSpec) -> Result<Self, LabError> {
-        let asked = spec.routers.len();
-        if asked > ROUTERS_MAX {
-            return Err(LabError::TooManyRouters { asked });
-        }
+        check(spec)?;
         sweep()?;
         let prefix = unique_prefix();
         let add = |suffix: &str, address| Namespace::add(format!("{prefix}{suffix}"), address);
-        let each = |kind: &str, address: fn(usize) -> Ipv4Addr| {
-            (0..asked)
-                .map(|index| add(&format!("{kind}{index}"), address(index)))
-                .collect::<Result<Vec<_>, _>>()
+        let host = |(index, router): (usize, &RouterSpec)| {
+            add(&format!("host{index}"), host_address(index, router.nat.translates()))
         };
         let neighbour = |(index, router): (usize, &RouterSpec)| {
-            router
-                .neighbour
-                .then(|| add(&format!("neighbour{index}"), neighbour_address(index)))
-                .transpose()
+            let address = neighbour_address(index, router.nat.translates());
+            router.neighbour.then(|| add(&format!("neighbour{index}"), address)).transpose()
         };
-        let lab = Self {
-            hosts: each("host", host_address)?,
-            neighbours: spec.routers.iter().enumerate().map(neighbour).collect::<Result<_, _>>()?,
-            routers: each("router", public_address)?,
+        let router = |(index, router): (usize, &RouterSpec)| {
+            let public = || public_address(index);
+            let address = router.carrier.map_or_else(public, |at| customer_address(at, index));
+            add(&format!("router{index}"), address)
+        };
+        let carrier = |index| add(&format!("carrier{index}"), carrier_address(index));
+        let routers = || spec.routers.iter().enumerate();
+        let mut lab = Self {
+            lines: Vec::new(),
+            hosts: routers().map(host).collect::<Result<_, _>>()?,
+            neighbours: routers().map(neighbour).collect::<Result<_, _>>()?,
+            routers: routers().map(router).collect::<Result<_, _>>()?,
+            carriers: (0..spec.carriers.len()).map(carrier).collect::<Result<_, _>>()?,
+            behind_carrier: spec.routers.iter().map(|router| router.carrier).collect(),
             relay: add("relay", RELAY)?,
             internet: add("internet", INTERNET)?,
         };
-        lab.wire()?;
+        lab.wire(spec)?;
+        for (carrier, spec) in lab.carriers.iter().zip(&spec.carriers) {
+            lab.apply(carrier, spec, carrier.address(), &[])?;
+        }
         for (index, router) in spec.routers.iter().enumerate() {
             lab.set_router(index, router)?;
         }
@@ -134,6 +130,11 @@ impl Lab {
         &self.internet
     }
 
+    /// How many routers there are, each with a host.
+    pub fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
     /// The machine behind router `index`; panics if there is no such router.
     pub fn host(&self, index: usize) -> &Namespace {
         &self.hosts[index]
@@ -144,21 +145,101 @@ impl Lab {
         self.neighbours[index].as_ref().expect("the router was asked for with a neighbour")
     }
 
-    /// Router `index`; its address is the public one. Panics if there is no such router.
+    /// Router `index`; its address is the one that it has on the internet, or in its carrier's network. Panics if there is no such router.
     pub fn router(&self, index: usize) -> &Namespace {
         &self.routers[index]
     }
 
-    /// Replaces the rules of router `index`, and forgets its mappings, counters and blocks.
+    /// The address from which the internet sees the host behind router `index`; panics if there is none.
+    pub fn seen_address(&self, index: usize) -> Ipv4Addr {
+        match (self.behind_carrier[index], self.is_private(index)) {
+            (Some(carrier), _) => self.carriers[carrier].address(),
+            (None, true) => self.router(index).address(),
+            (None, false) => self.host(index).address(),
+        }
+    }
+
+    /// The carrier of the given index; its address is the one that it has on the internet. Panics if there is none.
+    pub fn carrier(&self, index: usize) -> &Namespace {
+        &self.carriers[index]
+    }
+
+    /// A free address for [`Lab::reboot_router`].
+    pub fn spare_address(&self, index: usize) -> Ipv4Addr {
+        spare_address(index)
+    }
+
+    /// Replaces the rules of router `index`, and forgets its counters and blocks. What the kernel knows of
+    /// flows stays until [`Lab::flush_nat`].
     ///
     /// # Errors
     ///
-    /// If `nft` refuses the rules.
+    /// If `nft` refuses the rules, or the hosts would need other addresses, since one NAT translates and the
+    /// other does not.
     pub fn set_router(&self, index: usize, spec: &RouterSpec) -> Result<(), LabError> {
-        let router = self.router(index);
-        let others: Vec<_> = (0..self.routers.len()).filter(|&other| other != index).collect();
-        let rules = nat::ruleset(spec, router.address(), &others);
-        run(router.command("nft").args(["-f", "-"]), Some(&rules)).map(drop)
+        self.set_router_at(index, spec, self.router(index).address())
+    }
+
+    /// Restarts router `index` with the public address `address`: what it knew of flows is gone, and those that were
+    /// connected through it are not told. [`Namespace::address`] goes on naming the first one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Lab::set_router`], or if the router is behind a carrier or `address` is not of its network, so
+    /// that `ip` refuses.
+    pub fn reboot_router(
+        &self,
+        index: usize,
+        spec: &RouterSpec,
+        address: Ipv4Addr,
+    ) -> Result<(), LabError> {
+        // Without any address in between the router would lose its routes.
+        self.router(index).configure(&format!("addr add {address}/24 dev wan\n"))?;
+        let all =
+            command::json(self.router(index).ip().args(["-j", "-4", "addr", "show", "dev", "wan"]))?;
+        let listed = all.pointer("/0/addr_info").and_then(|list| list.as_array());
+        for old in listed.into_iter().flatten().filter_map(|entry| entry.get("local")?.as_str()) {
+            if old != address.to_string() {
+                self.router(index).configure(&format!("addr del {old}/24 dev wan\n"))?;
+            }
+        }
+        self.set_router_at(index, spec, address)?;
+        self.flush_nat(index)
+    }
+
+    fn set_router_at(&self, index: usize, spec: &RouterSpec, address: Ipv4Addr) -> Result<(), LabError> {
+        if spec.nat.translates() != self.is_private(index) {
+            return Err(LabError::OtherAddresses { nat: spec.nat });
+        }
+        let others = (0..self.routers.len()).filter(|&other| other != index);
+        let others: Vec<_> = others.map(|other| (other, self.seen_as(other))).collect();
+        self.apply(self.router(index), spec, address, &others)
+    }
+
+    /// Where the hosts behind router `index` are seen, as nftables writes a set of addresses.
+    fn seen_as(&self, index: usize) -> String {
+        match self.behind_carrier[index] {
+            Some(carrier) => self.carriers[carrier].address().to_string(),
+            None => {
+                let (router, spare) = (public_address(index), spare_address(index));
+                format!("{router}, {spare}, {}", public_network(index))
+            }
+        }
+    }
+
+    fn apply(
+        &self,
+        router: &Namespace,
+        spec: &RouterSpec,
+        address: Ipv4Addr,
+        others: &[rules::Other],
+    ) -> Result<(), LabError> {
+        let rules = rules::ruleset(spec, address, others);
+        run(router.command("nft").args(["-f", "-"]), Some(&rules))?;
+        let seconds =
+            |usual: u64| spec.udp_timeout.map_or(usual, |timeout| timeout.as_secs()).to_string();
+        router.sysctl("netfilter/nf_conntrack_udp_timeout", &seconds(30))?;
+        router.sysctl("netfilter/nf_conntrack_udp_timeout_stream", &seconds(120))
     }
 
     /// Bytes that crossed the relay's link so far, both directions added, headers included.
@@ -177,15 +258,16 @@ impl Lab {
         }
     }
 
-    /// Bytes that router `a` forwarded so far between its host and the public address of router
-    /// `b`, both directions added, headers included: traffic on the direct path.
+    /// Bytes that router `a` forwarded so far between its host and the host of router
+    /// `b`, both directions added, headers included: traffic on the direct path. All that are behind one carrier
+    /// look alike.
     ///
     /// # Errors
     ///
     /// If `nft` does not tell.
     pub fn direct_bytes(&self, a: usize, b: usize) -> Result<u64, LabError> {
         let mut command = self.router(a).command("nft");
-        command.args(["-j", "list", "counter", "ip", "lab", &nat::direct_counter(b)]);
+        command.args(["-j", "list", "counter", "ip", "lab", &rules::direct_counter(b)]);
         let answer = command::json(&mut command)?;
         let objects = answer.get("nftables").and_then(|list| list.as_array());
         objects
@@ -237,7 +319,9 @@ impl Lab {
     ///
     /// If `conntrack` is not installed or refuses.
     pub fn flush_nat(&self, index: usize) -> Result<(), LabError> {
-        run(self.router(index).command("conntrack").arg("-F"), None).map(drop)
+        let router = self.router(index);
+        run(router.command("nft").args(["-f", "-"]), Some(rules::FORGET))?;
+        run(router.command("conntrack").arg("-F"), None).map(drop)
     }
 
     /// Takes its address from the machine behind router `index` and gives it `address`, of the same
@@ -248,7 +332,7 @@ impl Lab {
     ///
     /// If `ip` refuses.
     pub fn renumber(&self, index: usize, address: Ipv4Addr) -> Result<(), LabError> {
-        let gateway = gateway_address(index);
+        let gateway = gateway_address(index, self.is_private(index));
         self.host(index).configure(&format!(
             "addr flush dev eth0\naddr add {address}/24 dev eth0\nroute replace default via {gateway}\n"
         ))
@@ -259,57 +343,38 @@ impl Lab {
         run(self.router(index).command("nft").args(["-f", "-"]), Some(&element)).map(drop)
     }
 
-    /// Lays the cables and gives every machine its addresses and routes.
-    fn wire(&self) -> Result<(), LabError> {
-        let internet = self.internet.name();
-        let mut cables = cable(&self.relay, "eth0", internet, "relay");
-        let mut bridge = "link add bridge type bridge\nlink set relay master bridge up\n".to_owned();
-        for (index, router) in self.routers.iter().enumerate() {
-            cables += &cable(router, "wan", internet, &format!("router{index}"));
-            for (port, host) in self.behind(index).enumerate() {
-                cables += &cable(host, "eth0", router.name(), &format!("lan{port}"));
-            }
-            let _ = writeln!(bridge, "link set router{index} master bridge up");
-        }
-        run(command::ip().args(["-batch", "-"]), Some(&cables))?;
-
-        self.internet
-            .configure(&format!("{bridge}addr add {INTERNET}/24 dev bridge\nlink set bridge up\n"))?;
-        self.relay.configure(&interface("eth0", RELAY))?;
-        for (index, router) in self.routers.iter().enumerate() {
-            let gateway = gateway_address(index);
-            let mut lines =
-                "link add lan type bridge\n".to_owned() + &interface("wan", router.address());
-            for (port, _) in self.behind(index).enumerate() {
-                let _ = writeln!(lines, "link set lan{port} master lan up");
-            }
-            router.configure(&(lines + &interface("lan", gateway)))?;
-            router.sysctl("ipv4/ip_forward", "1")?;
-            let route = format!("route add default via {gateway}\n");
-            for host in self.behind(index) {
-                host.configure(&(interface("eth0", host.address()) + &route))?;
-            }
-        }
-        Ok(())
-    }
-
     /// The machines behind router `index`.
     fn behind(&self, index: usize) -> impl Iterator<Item = &Namespace> {
         std::iter::once(&self.hosts[index]).chain(&self.neighbours[index])
     }
+
+    fn is_private(&self, index: usize) -> bool {
+        self.host(index).address() == host_address(index, true)
+    }
 }
 
-fn cable(near: &Namespace, near_link: &str, far: &str, far_link: &str) -> String {
-    let near = near.name();
-    format!("link add {near_link} netns {near} type veth peer name {far_link} netns {far}\n")
+fn check(spec: &LabSpec) -> Result<(), LabError> {
+    let (asked, carriers) = (spec.routers.len(), spec.carriers.len());
+    if asked > ROUTERS_MAX || carriers > CARRIERS_MAX {
+        return Err(LabError::TooManyRouters { asked: asked.max(carriers) });
+    }
+    let global = |router: &&RouterSpec| !router.nat.translates();
+    let behind = spec.routers.iter().filter(|router| router.carrier.is_some());
+    if let Some(router) = behind.chain(&spec.carriers).find(global) {
+        return Err(LabError::GlobalBehindCarrier { nat: router.nat });
+    }
+    match spec.routers.iter().filter_map(|router| router.carrier).find(|&carrier| carrier >= carriers) {
+        Some(carrier) => Err(LabError::NoSuchCarrier { carrier }),
+        None => Ok(()),
+    }
 }
 
-fn interface(link: &str, address: Ipv4Addr) -> String {
-    format!("addr add {address}/24 dev {link}\nlink set {link} up\n")
-}
-
-/// Removes the namespaces of test processes that are no more.
-fn sweep() -> Result<(), LabError> {
+/// Removes the namespaces of processes that are no more; [`Lab::build`] does the same.
+///
+/// # Errors
+///
+/// If `ip` does not list them.
+pub fn sweep() -> Result<(), LabError> {
     let listed = run(command::ip().args(["netns", "list"]), None)?;
     let names = listed.lines().filter_map(|line| line.split_whitespace().next());
     let is_gone = |pid| test_kill_process(pid) == Err(Errno::SRCH);
@@ -329,33 +394,14 @@ fn unique_prefix() -> String {
     format!("{PREFIX}{}-{lab}-", std::process::id())
 }
 
-fn public_address(index: usize) -> Ipv4Addr {
-    Ipv4Addr::new(73, 0, 0, 11 + octet(index))
-}
-
-fn gateway_address(index: usize) -> Ipv4Addr {
-    Ipv4Addr::new(192, 168, 1 + octet(index), 1)
-}
-
-fn host_address(index: usize) -> Ipv4Addr {
-    Ipv4Addr::new(192, 168, 1 + octet(index), 2)
-}
-
-fn neighbour_address(index: usize) -> Ipv4Addr {
-    Ipv4Addr::new(192, 168, 1 + octet(index), 3)
-}
-
-fn octet(index: usize) -> u8 {
-    u8::try_from(index).expect("an index below ROUTERS_MAX fits an octet")
-}
-
 /// The most routers in a lab: their public addresses start at .11 of a /24, and a test that wants
 /// more than this on one machine measures the machine.
 pub const ROUTERS_MAX: usize = 32;
 
+/// The most carriers in a lab.
+pub const CARRIERS_MAX: usize = 8;
+
 const PREFIX: &str = "punchline-";
-const INTERNET: Ipv4Addr = Ipv4Addr::new(73, 0, 0, 1);
-const RELAY: Ipv4Addr = Ipv4Addr::new(73, 0, 0, 2);
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 //! - [`lab`]: a small internet of network namespaces, with a relay host and NAT routers.
 //! - [`process`]: starts the shipped programs, on the host or in the lab, and waits for their events.
 //! - [`scene`]: a relay, a server and a client in a lab, as most scenarios want them.
+//! - [`matrix`]: that scene behind every pair of NATs, and what physics lets one expect of each.
 //! - [`kaspad`]: stock Kaspa nodes, started like those, and asked over their RPC.
 //! - [`trial`]: runs tests that need the lab or a stock node, and says loudly when they cannot run.
 //!
@@ -15,6 +16,7 @@
 
 pub mod kaspad;
 pub mod lab;
+pub mod matrix;
 pub mod process;
 pub mod scene;
 pub mod trial;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::lab::{Lab, LabSpec, Namespace};
 use crate::process::{Event, Launch, Place, Program, ProgramError, binary};
 
-/// The one transport of a scenario: relay, circuit and punch all use it.
+/// A transport of a scenario: relay, circuit and punch all use it, or any of them where there are several.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Transport {
     /// TCP with Noise and Yamux.
@@ -48,7 +48,7 @@ pub struct Scene {
     pub server_id: String,
     /// The `PeerId` of the relay.
     pub relay_id: String,
-    transport: Transport,
+    transports: Vec<Transport>,
     /// Of the second relay, once it runs.
     second_relay: Option<String>,
     identities: TempDir,
@@ -61,16 +61,30 @@ impl Scene {
     ///
     /// If one of them fails.
     pub async fn prepare(spec: &LabSpec, transport: Transport) -> Result<Self> {
+        Self::prepare_over(spec, &[transport]).await
+    }
+
+    /// As [`Scene::prepare`], for nodes that listen on, and dial the relay by, each of `transports`.
+    ///
+    /// # Errors
+    ///
+    /// If one of them fails.
+    pub async fn prepare_over(spec: &LabSpec, transports: &[Transport]) -> Result<Self> {
         let identities = tempfile::tempdir()?;
         let relay_id = peer_id(identities.path().join("relay")).await?;
         let server_id = peer_id(identities.path().join("server")).await?;
         let lab = Lab::build(spec)?;
-        Ok(Self { lab, server_id, relay_id, transport, second_relay: None, identities })
+        let transports = transports.to_vec();
+        Ok(Self { lab, server_id, relay_id, transports, second_relay: None, identities })
     }
 
-    /// The multiaddr under which the relay is dialled.
+    /// The multiaddr under which the relay is dialled; the first one, where it is by several transports.
     pub fn relay_address(&self) -> String {
-        let listening = self.relay_listening(self.transport, RELAY_PORT);
+        self.relay_address_over(self.transports[0])
+    }
+
+    fn relay_address_over(&self, transport: Transport) -> String {
+        let listening = self.relay_listening(transport, RELAY_PORT);
         format!("{listening}/p2p/{}", self.relay_id)
     }
 
@@ -80,7 +94,7 @@ impl Scene {
 
     /// What everything runs over.
     pub fn transport(&self) -> Transport {
-        self.transport
+        self.transports[0]
     }
 
     /// Starts the relay, and waits until it listens.
@@ -114,10 +128,12 @@ impl Scene {
             args.extend(["--listen", &address, "--external", &address].map(str::to_owned));
         }
         let relay = Program::spawn(self.lab.relay(), "relay", args)?;
-        let own = self.transport.suffix(port);
-        let listens =
-            |event: &Event| event.text("address").is_some_and(|address| address.contains(&own));
-        relay.wait_for("listening", listens, START_DEADLINE).await?;
+        for transport in &self.transports {
+            let own = transport.suffix(port);
+            let listens =
+                |event: &Event| event.text("address").is_some_and(|address| address.contains(&own));
+            relay.wait_for("listening", listens, START_DEADLINE).await?;
+        }
         Ok(relay)
     }
 
@@ -156,17 +172,20 @@ impl Scene {
     }
 
     fn start_node(&self, host: &Namespace, subcommand: &str, args: &[&str]) -> Result<Program> {
-        let listen = format!("/ip4/0.0.0.0/{}", self.transport.suffix(0));
+        let over = |transport: &Transport| {
+            let listen = format!("/ip4/0.0.0.0/{}", transport.suffix(0));
+            ["--listen".to_owned(), listen, "--relay".to_owned(), self.relay_address_over(*transport)]
+        };
         let launch = Launch::punchline(host, subcommand)?
             .args(["--identity", &self.identity(subcommand), "--network", NETWORK])
-            .args(["--listen", &listen, "--relay", &self.relay_address()])
+            .args(self.transports.iter().flat_map(over))
             .args(self.second_relay.iter().flat_map(|address| ["--relay", address]))
             .args(args);
         let launch = match std::env::var_os("JOURNALS") {
             // For bridge/src/engine/tests/journals.
             Some(folder) => {
                 let journal =
-                    Path::new(&folder).join(format!("lab-{}-{subcommand}.jsonl", self.transport));
+                    Path::new(&folder).join(format!("lab-{}-{subcommand}.jsonl", self.transports[0]));
                 launch.args(["--journal".as_ref(), journal.as_os_str()])
             }
             None => launch,

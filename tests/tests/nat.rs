@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use punchline_tests::lab::{LabSpec, Nat, UnexpectedSyn};
+use punchline_tests::lab::{LabSpec, Nat, RouterSpec, UnexpectedSyn};
+use punchline_tests::matrix::{Cell, Expected, Outcome, Over, Run};
 use punchline_tests::process::{Event, Program, ProgramError};
 use punchline_tests::scene::{Cast, Scene, Transport, same_load};
 use punchline_tests::trial::{self, lab_trial};
@@ -30,7 +31,33 @@ fn main() -> ExitCode {
             trials.push(lab_trial(&name, move || punch(transport, nats)));
         }
     }
+    for cell in CELLS {
+        let Cell { server, client, over } = cell;
+        let verb = match cell.expected() {
+            Expected::Direct => "become_direct",
+            Expected::Relayed => "stay_relayed_and_say_why",
+        };
+        let name = format!("server_{server}_and_client_{client}_{verb}_over_{over}");
+        trials.push(lab_trial(&name, move || in_time(cell, LabSpec::new([server, client]))));
+    }
+    trials.push(lab_trial("a_server_behind_two_nats_becomes_direct", || {
+        let cell = cell(Nat::PortPreserving, Nat::PortPreserving, Over::Both);
+        let carrier = RouterSpec::new(Nat::PortPreserving);
+        in_time(cell, LabSpec::new([Nat::PortPreserving; 2]).behind_carrier(0, carrier))
+    }));
     trial::run(trials)
+}
+
+/// What physics allows comes true, and soon.
+async fn in_time(cell: Cell, spec: LabSpec) -> Result<()> {
+    let Run { outcome, report, .. } = cell.run_in(&spec.delay(ONE_WAY)).await;
+    let is_well = match &outcome {
+        Outcome::Direct { took, .. } => *took < DIRECT_DEADLINE,
+        Outcome::Relayed { reason, .. } => reason.contains("port"),
+        Outcome::Silent | Outcome::Broken { .. } => false,
+    };
+    ensure!(is_well && outcome.is(cell.expected()), "{cell}: {outcome:?}\n{report}");
+    Ok(())
 }
 
 async fn punch(transport: Transport, nats: [Nat; 2]) -> Result<()> {
@@ -151,6 +178,29 @@ const NATS: [(&str, [Nat; 2]); 3] = [
     ("client_port_changing", [Nat::PortPreserving, PORT_CHANGING]),
 ];
 const PORT_CHANGING: Nat = Nat::PortChanging { port: 35_000 };
+
+/// Of the whole matrix (`lab matrix`): what was or may be hard.
+const CELLS: [Cell; 9] = [
+    cell(Nat::FullCone, Nat::Symmetric, Over::Both),
+    cell(Nat::Symmetric, Nat::FullCone, Over::Both),
+    cell(Nat::AddressRestricted, Nat::Symmetric, Over::Tcp),
+    cell(Nat::Symmetric, Nat::AddressRestricted, Over::Tcp),
+    cell(Nat::Symmetric, Nat::AddressRestricted, Over::Quic),
+    cell(Nat::Symmetric, Nat::Symmetric, Over::Both),
+    cell(Nat::PORT_CHANGING, Nat::PORT_CHANGING, Over::Tcp),
+    cell(Nat::Firewall, Nat::PortPreserving, Over::Quic),
+    cell(Nat::Symmetric, Nat::Open, Over::Both),
+];
+
+const fn cell(server: Nat, client: Nat, over: Over) -> Cell {
+    Cell { server, client, over }
+}
+
+/// So that 50 ms pass between a question to the other end and the answer.
+const ONE_WAY: Duration = Duration::from_micros(12_500);
+
+/// Time for a second and a third attempt. The rule is far less.
+const DIRECT_DEADLINE: Duration = Duration::from_secs(5);
 
 const MIB: u64 = 1024 * 1024;
 const LOAD_MIB: u64 = 64;

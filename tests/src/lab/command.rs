@@ -5,16 +5,36 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use serde_json::Value;
 
-use super::ROUTERS_MAX;
+use super::{CARRIERS_MAX, Nat, ROUTERS_MAX};
 
 /// Why a lab could not be built, measured or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// More routers than a lab can have.
-    #[error("{asked} routers asked for, at most {ROUTERS_MAX} fit")]
+    #[error("{asked} routers asked for, at most {ROUTERS_MAX} fit, and {CARRIERS_MAX} carriers")]
     TooManyRouters {
         /// The number in the spec.
         asked: usize,
+    },
+    /// Behind a carrier's NAT there are private addresses alone.
+    #[error(
+        "a router of kind `{nat}`, whose hosts have global addresses, cannot be behind a carrier, nor be one"
+    )]
+    GlobalBehindCarrier {
+        /// Its kind.
+        nat: Nat,
+    },
+    /// A router is to be behind a carrier that is not there.
+    #[error("there is no carrier {carrier} for a router to be behind")]
+    NoSuchCarrier {
+        /// Its index.
+        carrier: usize,
+    },
+    /// A NAT that translates was to take the place of one that does not, or the other way round.
+    #[error("hosts keep their addresses while a lab runs, and those do not fit a NAT of kind `{nat}`")]
+    OtherAddresses {
+        /// The kind that does not fit.
+        nat: Nat,
     },
     /// A tool could not be started or spoken to.
     #[error("cannot run {command}")]
@@ -47,6 +67,16 @@ pub enum LabError {
     Enter {
         /// The namespace's name.
         namespace: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A link that delays packets could not be made.
+    #[error("cannot make the link {link} in namespace {namespace}")]
+    Link {
+        /// The namespace's name.
+        namespace: String,
+        /// The name of the link in it.
+        link: String,
         /// What the operating system said.
         source: io::Error,
     },

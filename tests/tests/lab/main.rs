@@ -1,28 +1,31 @@
 //! The lab, proven before it judges the product: mappings, filterings, simultaneous open, counters.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
-use std::path::Path;
-use std::process::{Command, ExitCode};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+mod carriers;
+mod lines;
+mod nats;
+mod sockets;
 
-use anyhow::{Context, Result, bail, ensure};
-use punchline_tests::lab::{Lab, LabSpec, Namespace, Nat, RouterSpec, UnexpectedSyn};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use punchline_tests::lab::{Lab, LabError, LabSpec, Nat, RouterSpec, UnexpectedSyn};
 use punchline_tests::process::Launch;
 use punchline_tests::trial::{self, lab_trial};
-use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
+use sockets::{
+    DATAGRAM, HOST_PORT, REFLECTOR_PORT, Reflector, SILENCE, SOON, ask_tcp, ask_udp, dial, is_refused,
+    local, receive, udp,
+};
+
 fn main() -> ExitCode {
-    trial::run(vec![
-        lab_trial("a_port_preserving_nat_keeps_the_port_for_every_destination", || {
-            mapping(Nat::PortPreserving, HOST_PORT)
-        }),
-        lab_trial("a_port_changing_nat_shows_its_port_to_every_destination", || {
-            mapping(CHANGING, CHANGED_PORT)
-        }),
-        lab_trial("a_nat_lets_in_only_the_destination_that_its_host_spoke_to", filtering),
+    let mut trials = nats::trials();
+    trials.extend(lines::trials());
+    trials.extend(carriers::trials());
+    trials.extend([
         lab_trial("an_unexpected_syn_vanishes_at_a_dropping_router", syn_dropped),
         lab_trial("an_unexpected_syn_is_reset_at_a_resetting_router", syn_reset),
         lab_trial("simultaneous_open_crosses_two_dropping_routers", || {
@@ -38,40 +41,10 @@ fn main() -> ExitCode {
         lab_trial("a_router_can_change_its_nat_while_the_lab_runs", changed),
         lab_trial("neighbours_reach_each_other_and_their_router_sends_nothing_back", neighbours),
         lab_trial("a_dropped_lab_leaves_nothing_behind", left_behind),
+        lab_trial("a_lab_that_is_up_can_be_entered_and_taken_down", up_and_down),
         lab_trial("what_a_killed_test_process_left_behind_is_swept", swept),
-    ])
-}
-
-async fn mapping(nat: Nat, expected: u16) -> Result<()> {
-    let lab = Lab::build(&LabSpec::new([nat]))?;
-    let public = SocketAddrV4::new(lab.router(0).address(), expected);
-    let udp = udp(lab.host(0), HOST_PORT)?;
-    for reflector in [Reflector::start(lab.relay())?, Reflector::start(lab.internet())?] {
-        ensure!(ask_udp(&udp, reflector.address)? == public);
-        ensure!(ask_tcp(lab.host(0), HOST_PORT, reflector.address).await? == public);
-        reflector.done()?;
-    }
-    Ok(())
-}
-
-async fn filtering() -> Result<()> {
-    for nat in [Nat::PortPreserving, CHANGING] {
-        let lab = Lab::build(&LabSpec::new([nat]))?;
-        let host = udp(lab.host(0), HOST_PORT)?;
-        let known = udp(lab.relay(), REFLECTOR_PORT)?;
-        host.send_to(b"hello", local(&known)?)?;
-        let (_, public) = receive(&known)?.context("the way out is open")?;
-
-        let stranger = udp(lab.internet(), REFLECTOR_PORT)?;
-        let other_port = udp(lab.relay(), REFLECTOR_PORT + 1)?;
-        stranger.send_to(b"stranger", public)?;
-        other_port.send_to(b"other port", public)?;
-        known.send_to(b"known", public)?;
-        // Order is kept on the way, so whatever was let in came before the packet that may come.
-        let (first, _) = receive(&host)?.context("the answer is let in")?;
-        ensure!(first == b"known", "{nat:?} let in {:?}", String::from_utf8_lossy(&first));
-    }
-    Ok(())
+    ]);
+    trial::run(trials)
 }
 
 async fn syn_dropped() -> Result<()> {
@@ -157,7 +130,14 @@ async fn blocked_relay() -> Result<()> {
 }
 
 async fn flushed() -> Result<()> {
-    let lab = Lab::build(&LabSpec::new([Nat::PortPreserving]))?;
+    for nat in Nat::ALL.into_iter().filter(|&nat| nat != Nat::Open) {
+        forgets(nat).with_context(|| nat.name())?;
+    }
+    Ok(())
+}
+
+fn forgets(nat: Nat) -> Result<()> {
+    let lab = Lab::build(&LabSpec::new([nat]))?;
     let host = udp(lab.host(0), HOST_PORT)?;
     let known = udp(lab.relay(), REFLECTOR_PORT)?;
     host.send_to(b"hello", local(&known)?)?;
@@ -180,7 +160,10 @@ async fn changed() -> Result<()> {
     lab.flush_nat(0)?;
     ensure!(ask_udp(&host, reflector.address)?.port() == CHANGED_PORT);
     ask_tcp(lab.host(0), HOST_PORT, reflector.address).await?;
-    reflector.done()
+    reflector.done()?;
+    let refused = lab.set_router(0, &RouterSpec::new(Nat::Open));
+    ensure!(matches!(refused, Err(LabError::OtherAddresses { .. })), "{refused:?}");
+    Ok(())
 }
 
 async fn neighbours() -> Result<()> {
@@ -215,6 +198,38 @@ async fn left_behind() -> Result<()> {
     Ok(())
 }
 
+async fn up_and_down() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let state = folder.path().join("state");
+    let lab = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+        command.args(args).arg("--state").arg(&state);
+        command
+    };
+    let mut up = lab(&["up", "full", "sym", "--delay", "5"]).stdout(Stdio::piped()).spawn()?;
+    let mut told = BufReader::new(up.stdout.take().context("it is piped")?).lines();
+    let lines: Vec<String> = told.by_ref().take(6).collect::<Result<_, _>>()?;
+    let namespace =
+        |machine: &str| lines.iter().find(|line| line.starts_with(machine))?.split_whitespace().nth(5);
+    let door = Path::new("/run/netns").join(namespace("router-b ").context("router-b is not told of")?);
+    ensure!(door.exists(), "{lines:?}");
+    let second = lab(&["up", "full"]).output()?;
+    ensure!(String::from_utf8_lossy(&second.stderr).contains("`lab down`"), "{second:?}");
+
+    let script = "ip -4 -br addr show eth0";
+    let mut shell =
+        lab(&["shell", "b"]).stdin(Stdio::piped()).stdout(Stdio::piped()).env("SHELL", "sh").spawn()?;
+    shell.stdin.take().context("it is piped")?.write_all(script.as_bytes())?;
+    let inside = shell.wait_with_output()?;
+    ensure!(String::from_utf8_lossy(&inside.stdout).contains("192.168.2.2"), "{inside:?}");
+
+    ensure!(lab(&["down"]).status()?.success());
+    // It goes on telling until it is read to its end.
+    told.for_each(drop);
+    ensure!(up.wait()?.success() && !door.exists() && !state.exists());
+    Ok(())
+}
+
 async fn swept() -> Result<()> {
     let mut gone = Command::new("true").spawn()?;
     gone.wait()?;
@@ -224,68 +239,6 @@ async fn swept() -> Result<()> {
     Lab::build(&LabSpec::default())?;
     ensure!(!Path::new("/run/netns").join(&orphan).exists());
     Ok(())
-}
-
-/// Answers one UDP and one TCP question "what is my address?" at a time, until the TCP one is
-/// answered: after that no thread stays behind.
-struct Reflector {
-    address: SocketAddrV4,
-    answering: JoinHandle<Result<()>>,
-}
-
-impl Reflector {
-    fn start(namespace: &Namespace) -> Result<Self> {
-        let address = SocketAddrV4::new(namespace.address(), REFLECTOR_PORT);
-        let by_udp = udp(namespace, REFLECTOR_PORT)?;
-        let by_tcp = namespace.within(|| TcpListener::bind(address))??;
-        by_udp.set_read_timeout(None)?;
-        thread::spawn(move || -> io::Result<()> {
-            loop {
-                let (_, asker) = by_udp.recv_from(&mut [0; 64])?;
-                by_udp.send_to(asker.to_string().as_bytes(), asker)?;
-            }
-        });
-        let answering = thread::spawn(move || {
-            let (mut stream, asker) = by_tcp.accept()?;
-            stream.write_all(asker.to_string().as_bytes())?;
-            Ok(())
-        });
-        Ok(Self { address, answering })
-    }
-
-    fn done(self) -> Result<()> {
-        self.answering.join().unwrap_or_else(|_| bail!("the reflector panicked"))
-    }
-}
-
-fn ask_udp(socket: &UdpSocket, reflector: SocketAddrV4) -> Result<SocketAddrV4> {
-    socket.send_to(b"who am I?", reflector)?;
-    let (answer, _) = receive(socket)?.context("no answer from the reflector")?;
-    Ok(String::from_utf8(answer)?.parse()?)
-}
-
-async fn ask_tcp(host: &Namespace, port: u16, reflector: SocketAddrV4) -> Result<SocketAddrV4> {
-    let mut stream = timeout(SOON, dial(host, port, reflector)).await??.into_std()?;
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(SOON))?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer.parse()?)
-}
-
-async fn dial(from: &Namespace, port: u16, to: SocketAddrV4) -> Result<tokio::net::TcpStream> {
-    let bound = from.within(|| {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_reuseaddr(true)?;
-        socket.bind((Ipv4Addr::UNSPECIFIED, port).into())?;
-        io::Result::Ok(socket)
-    })??;
-    Ok(bound.connect(to.into()).await?)
-}
-
-fn is_refused<T>(dialled: &Result<T>) -> bool {
-    let kind = |error: &anyhow::Error| error.downcast_ref::<io::Error>().map(io::Error::kind);
-    dialled.as_ref().err().and_then(kind) == Some(io::ErrorKind::ConnectionRefused)
 }
 
 /// Sends `DATA` bytes of IP packets, one after the other arrived.
@@ -304,48 +257,12 @@ fn drain(socket: &UdpSocket) -> Result<()> {
     Ok(socket.set_read_timeout(Some(SOON))?)
 }
 
-fn udp(namespace: &Namespace, port: u16) -> Result<UdpSocket> {
-    let address = SocketAddrV4::new(namespace.address(), port);
-    let socket = namespace.within(|| UdpSocket::bind(address))??;
-    socket.set_read_timeout(Some(SOON))?;
-    Ok(socket)
-}
-
-/// The next datagram and its sender; `None` if none comes while the socket's patience lasts.
-fn receive(socket: &UdpSocket) -> Result<Option<(Vec<u8>, SocketAddrV4)>> {
-    let mut datagram = vec![0; DATAGRAM];
-    match socket.recv_from(&mut datagram) {
-        Ok((length, SocketAddr::V4(from))) => {
-            datagram.truncate(length);
-            Ok(Some((datagram, from)))
-        }
-        Ok((_, other)) => bail!("not IPv4: {other}"),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn local(socket: &UdpSocket) -> Result<SocketAddrV4> {
-    match socket.local_addr()? {
-        SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(_) => bail!("the lab is IPv4 only"),
-    }
-}
-
-const HOST_PORT: u16 = 40_000;
 const CHANGED_PORT: u16 = 35_000;
 const CHANGING: Nat = Nat::PortChanging { port: CHANGED_PORT };
-const REFLECTOR_PORT: u16 = 3_478;
 
 const DATAGRAMS: usize = 1_000;
-const DATAGRAM: usize = 1_000;
 /// IPv4 and UDP.
 const HEADERS: usize = 28;
 const DATA: u64 = (DATAGRAMS * DATAGRAM) as u64;
 /// Ethernet headers of the datagrams (14 bytes each), and ARP.
 const SLACK: u64 = 14 * DATAGRAMS as u64 + 2_000;
-
-/// The lab has no delay: whatever takes this long will not come.
-const SOON: Duration = Duration::from_secs(10);
-/// How long a silence must last to be one; a first retransmission of a SYN falls into it.
-const SILENCE: Duration = Duration::from_millis(1_500);

@@ -1,0 +1,50 @@
+//! The NAT lab for people: `lab up` builds one to walk into, `lab matrix` puts the shipped programs behind every pair
+//! of NATs and prints what becomes direct. Wants root.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod matrix;
+mod up;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use punchline_tests::lab::capability;
+
+#[derive(Parser)]
+#[command(name = "lab", about = "A small internet with NATs, in network namespaces")]
+struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Builds a lab and keeps it until Ctrl-C or `lab down`; says how to enter its machines.
+    Up(up::Up),
+    /// Opens a shell on a machine of the lab that is up.
+    Shell(up::Shell),
+    /// Takes down the lab that is up, and what ended programs left behind.
+    Down(up::Down),
+    /// Runs relay, server and client behind every pair of NATs; exits 1 if an outcome is not the expected one.
+    Matrix(matrix::Matrix),
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let Command { verb } = Command::parse();
+    capability()?;
+    match verb {
+        Verb::Up(asked) => up::up(asked).await,
+        Verb::Shell(asked) => up::shell(&asked),
+        Verb::Down(asked) => up::down(&asked).await,
+        Verb::Matrix(asked) => matrix::run(asked).await,
+    }
+}
+
+/// A duration, as people write it on a command line.
+fn milliseconds(text: &str) -> Result<Duration> {
+    Ok(Duration::try_from_secs_f64(text.parse::<f64>()? / 1000.0)?)
+}

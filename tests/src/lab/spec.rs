@@ -1,0 +1,127 @@
+//! What a lab consists of, before it is built.
+
+use std::time::Duration;
+
+use super::line::Line;
+use super::nat::Nat;
+
+/// What a lab consists of: a host behind each router, or two, and carriers that some of the routers are behind.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LabSpec {
+    /// The routers, in the order of their indices; at most [`ROUTERS_MAX`](super::ROUTERS_MAX).
+    pub routers: Vec<RouterSpec>,
+    /// The routers of carriers, to which [`RouterSpec::carrier`] refers; at most
+    /// [`CARRIERS_MAX`](super::CARRIERS_MAX). They have no hosts, and must translate.
+    pub carriers: Vec<RouterSpec>,
+}
+
+impl LabSpec {
+    /// A lab with one router for each of `nats`; unexpected SYNs are dropped.
+    pub fn new(nats: impl IntoIterator<Item = Nat>) -> Self {
+        let routers = nats.into_iter().map(RouterSpec::new).collect();
+        Self { routers, carriers: Vec::new() }
+    }
+
+    /// The same lab, in which router `index` is behind a carrier of its own (CGNAT); panics if there is no such router.
+    pub fn behind_carrier(mut self, index: usize, carrier: RouterSpec) -> Self {
+        self.routers[index].carrier = Some(self.carriers.len());
+        self.carriers.push(carrier);
+        self
+    }
+
+    /// The same lab, in which all routers are behind one carrier.
+    pub fn behind_one_carrier(mut self, carrier: RouterSpec) -> Self {
+        for router in &mut self.routers {
+            router.carrier = Some(self.carriers.len());
+        }
+        self.carriers.push(carrier);
+        self
+    }
+
+    /// The same lab, in which every router has two hosts in its network.
+    pub fn with_neighbours(self) -> Self {
+        self.each(|router| router.neighbour = true)
+    }
+
+    /// The same lab, in which packets between a host and the relay take `one_way`, and those between two hosts twice
+    /// as long.
+    pub fn delay(self, one_way: Duration) -> Self {
+        self.line(Line { delay: one_way, ..Line::default() })
+    }
+
+    /// The same lab, in which every router has such a line to the internet, or to its carrier.
+    pub fn line(self, line: Line) -> Self {
+        self.each(|router| router.line = line)
+    }
+
+    /// The same lab, in which every router answers unexpected SYNs as given.
+    pub fn unexpected_syn(self, answer: UnexpectedSyn) -> Self {
+        self.each(|router| router.unexpected_syn = answer)
+    }
+
+    fn each(mut self, change: impl FnMut(&mut RouterSpec)) -> Self {
+        self.routers.iter_mut().for_each(change);
+        self
+    }
+}
+
+/// One router.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RouterSpec {
+    /// How it maps and filters.
+    pub nat: Nat,
+    /// What it does with SYNs from outside.
+    pub unexpected_syn: UnexpectedSyn,
+    /// What may leave.
+    pub egress: Egress,
+    /// How long a UDP flow is remembered after its last packet, in whole seconds; none for what Linux does: 30 s,
+    /// and 120 s where there were answers.
+    pub udp_timeout: Option<Duration>,
+    /// Whether machines inside reach each other by their public addresses, seen as coming from the sender's
+    /// public address. Only for kinds that keep ports.
+    pub hairpin: bool,
+    /// Whether a second host is in its network. Only heeded when the lab is built.
+    pub neighbour: bool,
+    /// Its line to the internet, or to its carrier. Only heeded when the lab is built.
+    pub line: Line,
+    /// The carrier that it is behind, by its index, rather than on the internet. Only heeded when the lab is built.
+    pub carrier: Option<usize>,
+}
+
+impl RouterSpec {
+    /// A router with one host that maps and filters as given, drops unexpected SYNs, lets everything out and delays
+    /// nothing.
+    pub fn new(nat: Nat) -> Self {
+        Self {
+            nat,
+            unexpected_syn: UnexpectedSyn::Drop,
+            egress: Egress::All,
+            udp_timeout: None,
+            hairpin: false,
+            neighbour: false,
+            line: Line::default(),
+            carrier: None,
+        }
+    }
+}
+
+/// What a router answers to a TCP SYN from outside that it does not expect.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UnexpectedSyn {
+    /// Nothing, as RFC 5382 (REQ-4) asks, so that simultaneous open works.
+    Drop,
+    /// A RST, to every SYN from outside, even to one that crosses a SYN from inside (against
+    /// RFC 5382, REQ-2), so that simultaneous open fails whatever its timing.
+    Reset,
+}
+
+/// What a router lets its hosts send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Egress {
+    /// Everything.
+    All,
+    /// No UDP, in neither direction.
+    NoUdp,
+    /// TCP to port 443, and nothing else; no UDP in either direction.
+    Https,
+}
