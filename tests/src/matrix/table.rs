@@ -115,10 +115,13 @@ fn summary(outcomes: &[Outcome]) -> String {
 /// What the runs of a cell came to, and how often.
 fn words(outcomes: &[Outcome]) -> BTreeMap<String, usize> {
     let mut words = BTreeMap::new();
+    let half = of(outcomes.iter().filter_map(told_after).collect(), 50).unwrap_or_default();
     for outcome in outcomes {
         let word = match outcome {
             Outcome::Direct { transport, .. } => format!("direct over {transport}"),
-            Outcome::Relayed { reason, after } => format!("relay after {} s: {reason}", after.as_secs()),
+            Outcome::Relayed { reason, .. } => {
+                format!("relay after {:.1} s: {reason}", half.as_secs_f64())
+            }
             Outcome::Silent => "relay, and nobody said why".to_owned(),
             Outcome::Broken { why } => format!("no session: {why}"),
         };
@@ -127,13 +130,24 @@ fn words(outcomes: &[Outcome]) -> BTreeMap<String, usize> {
     words
 }
 
+fn told_after(outcome: &Outcome) -> Option<Duration> {
+    match outcome {
+        Outcome::Relayed { after, .. } => Some(*after),
+        _ => None,
+    }
+}
+
 /// The time to direct that `percent` of the direct runs did not exceed.
 fn quantile(outcomes: &[Outcome], percent: usize) -> Option<Duration> {
     let took = |outcome: &Outcome| match outcome {
         Outcome::Direct { took, .. } => Some(*took),
         _ => None,
     };
-    let mut times: Vec<_> = outcomes.iter().filter_map(took).collect();
+    of(outcomes.iter().filter_map(took).collect(), percent)
+}
+
+/// The one of `times` that `percent` of them do not exceed.
+fn of(mut times: Vec<Duration>, percent: usize) -> Option<Duration> {
     times.sort_unstable();
     let rank = (times.len() * percent).div_ceil(100);
     times.get(rank.checked_sub(1)?).copied()
@@ -161,6 +175,16 @@ mod tests {
         assert_eq!(quantile(&outcomes, 50), Some(Duration::from_millis(20)));
         assert_eq!(quantile(&outcomes, 95), Some(Duration::from_millis(30)));
         assert_eq!(quantile(&[Outcome::Silent], 50), None);
+    }
+
+    #[test]
+    fn one_reason_is_told_once_with_the_median_of_its_times() {
+        let relayed = |seconds| Outcome::Relayed {
+            reason: "because".to_owned(),
+            after: Duration::from_secs(seconds),
+        };
+        let told: Vec<_> = words(&[relayed(3), relayed(1), relayed(2)]).into_iter().collect();
+        assert_eq!(told, [("relay after 2.0 s: because".to_owned(), 3)]);
     }
 
     #[test]
