@@ -104,7 +104,14 @@ pub(crate) fn udp(namespace: &Namespace, port: u16) -> Result<UdpSocket> {
 /// The next datagram and its sender; `None` if none comes while the socket's patience lasts.
 pub(crate) fn receive(socket: &UdpSocket) -> Result<Option<(Vec<u8>, SocketAddrV4)>> {
     let mut datagram = vec![0; DATAGRAM];
-    match socket.recv_from(&mut datagram) {
+    // A child that ends meanwhile interrupts a wait that has a limit.
+    let received = loop {
+        match socket.recv_from(&mut datagram) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => break received,
+        }
+    };
+    match received {
         Ok((length, SocketAddr::V4(from))) => {
             datagram.truncate(length);
             Ok(Some((datagram, from)))
