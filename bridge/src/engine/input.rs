@@ -1,7 +1,7 @@
 //! What the engine is told and what it answers: ids and facts, no I/O object.
 
 use std::{
-    net::{SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr, SocketAddrV4},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::paths::places::Full;
 use crate::{
-    addr::RelayAddr,
+    addr::{RelayAddr, stun::StunServer},
     error::{CloseCause, DialFailureReason, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure},
     event::MappingProtocol,
-    nat::NatKind,
+    nat::{AnswerFrom, NatKind},
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
     stream::{StreamId, StreamKey, machine::LegId},
@@ -44,6 +44,23 @@ pub(crate) struct Exchange {
     /// Counted where the exchange begins at this end: by the engine where it asks, by the connection's handler
     /// where the peer asks. A connection has exchanges of one kind only.
     pub(crate) number: u64,
+}
+
+/// One question to a STUN server, however often it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct ProbeId(pub(crate) u64);
+
+/// Questions to STUN servers that leave from one port, which no other ones leave from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct RunId(pub(crate) u64);
+
+/// A question to a STUN server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    pub(crate) probe: ProbeId,
+    pub(crate) run: RunId,
+    pub(crate) to: SocketAddr,
+    pub(crate) answer_from: AnswerFrom,
 }
 
 /// A connection as the swarm reports it.
@@ -344,6 +361,24 @@ pub(crate) enum Input {
         #[serde(with = "super::record::moment")]
         last: Option<Instant>,
     },
+    /// A STUN server's answer to [`Action::AskStun`] came from `from`: it sees us at `mapped`, and says that `other` is
+    /// its other address.
+    StunAnswered {
+        probe: ProbeId,
+        from: SocketAddr,
+        mapped: SocketAddr,
+        other: Option<SocketAddr>,
+    },
+    /// A STUN server does not do what it was asked for, or cannot be asked from here.
+    StunRefused {
+        probe: ProbeId,
+    },
+    /// What the name of a STUN server stands for; nothing if that could not be found out.
+    StunResolved {
+        run: RunId,
+        server: StunServer,
+        ips: Vec<IpAddr>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -429,6 +464,13 @@ pub(crate) enum Action {
         peer: PeerId,
         connection: ConnectionId,
         word: Word,
+    },
+    /// Ask a STUN server, or ask it again; answered by [`Input::StunAnswered`], [`Input::StunRefused`] or silence.
+    AskStun(Ask),
+    /// Look the name of a STUN server up; answered by [`Input::StunResolved`].
+    ResolveStun {
+        run: RunId,
+        server: StunServer,
     },
     /// Reset a stream that nobody will give a path any more.
     Forsake {
