@@ -158,13 +158,9 @@ impl Nat {
         self.moved = true;
         // Nobody can be asked anew.
         self.forget |= self.servers.is_empty();
-        let at = match &self.run {
-            // At the start nothing else is to be waited for.
-            None => now,
-            Some(run) if self.kind().mapping.is_some() => (run.began + SPACING).max(now + SETTLE),
-            Some(_) => now + SETTLE,
-        };
-        self.begin_at(at);
+        let known = self.run.as_ref().filter(|_| self.kind().mapping.is_some());
+        let spaced = known.map(|run| run.began + SPACING);
+        self.begin_at(spaced.into_iter().fold(now + SETTLE, Instant::max));
     }
 
     fn begin_at(&mut self, at: Instant) {
@@ -309,7 +305,7 @@ impl Nat {
         [self.due, run].into_iter().flatten().min()
     }
 
-    /// What is known now and was not told yet. `ours` are the addresses of this host.
+    /// What is known now and was not told yet; while a run is under way nothing, for it may find out more. `ours` are the addresses of this host.
     pub(crate) fn news(&mut self, ours: &[IpAddr]) -> Vec<Found> {
         let over = self.run.as_ref().is_none_or(Run::is_over);
         let mut news = Vec::new();
@@ -319,9 +315,7 @@ impl Nat {
                 verdict = verdict.or(self.verdicts[at]);
             }
             self.verdicts[at] = verdict;
-            let NatKind { mapping, filtering } = verdict.kind;
-            let settled = over || (mapping.is_some() && filtering.is_some());
-            if settled && verdict != self.told[at] {
+            if over && verdict != self.told[at] {
                 let told = std::mem::replace(&mut self.told[at], verdict);
                 let changed = told.kind != NatKind::default() && told.kind != verdict.kind;
                 let Verdict { kind, public } = verdict;

@@ -244,10 +244,21 @@ fn a_server_that_answers_plainly_whatever_it_is_asked_says_nothing_of_the_filter
 }
 
 #[test]
+fn the_addresses_that_a_host_has_at_the_start_are_one_reason_to_ask() {
+    let mut world = World::new(Mapping::None, Filtering::EndpointIndependent, &[RELAY]);
+    for _ in 0..5 {
+        world.listening();
+        world.pass(ms(5));
+    }
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.nat.runs, 1);
+}
+
+#[test]
 fn a_question_is_sent_three_times_and_given_up_after_a_second_and_a_half() {
     let mut world = World::new(Mapping::None, Filtering::EndpointIndependent, &[RELAY]);
     world.listening();
-    world.pass(ms(1499));
+    world.pass(SETTLE + ms(1499));
     assert_eq!(world.sends, 3);
     assert!(world.nat.run.as_ref().is_some_and(|run| !run.is_over()));
     world.pass(ms(2));

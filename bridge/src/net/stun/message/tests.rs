@@ -111,7 +111,8 @@ fn what_is_no_whole_and_well_formed_binding_message_is_nothing() {
     nowhere[25] = 3;
     assert_eq!(Message::read(&nowhere), None, "a family that does not exist");
     let mut empty = success("198.51.100.4:35000", None).write();
-    (empty.truncate(20), empty[3] = 0);
+    empty.truncate(20);
+    empty[3] = 0;
     assert_eq!(Message::read(&empty), None, "an answer that says nothing");
 }
 
