@@ -145,7 +145,9 @@ fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
 /// Where the address to listen on is that of a NAT in front of this host, the command that works.
 fn with_remedy(error: StartError, listen: &[Multiaddr], external: &External) -> anyhow::Error {
     match &error {
-        StartError::Listen { address, cause: ListenFailure::NotOurs { .. } } => {
+        StartError::Listen { address, cause: ListenFailure::NotOurs { .. } }
+            if listen.contains(address) =>
+        {
             let command = behind_a_nat(ip_of(address), listen, external);
             anyhow::anyhow!("{error}; if {address} is this host's address outside: {command}")
         }

@@ -472,6 +472,10 @@ pub(crate) enum Action {
         run: RunId,
         server: StunServer,
     },
+    /// Give the port of a run back.
+    CloseStun {
+        run: RunId,
+    },
     /// Reset a stream that nobody will give a path any more.
     Forsake {
         key: StreamKey,

@@ -46,11 +46,10 @@ impl Client {
     /// Sends a question, or sends it again. What that comes to, if it does not leave this host.
     pub(crate) fn ask(&mut self, ask: Ask) -> Option<Input> {
         let Ask { probe, run, to, answer_from } = ask;
-        if self.run != Some(run) {
-            self.run = Some(run);
-            (self.v4, self.v6) = (None, None);
-            self.asked.clear();
+        if let Some(before) = self.run.filter(|before| *before != run) {
+            self.close(before);
         }
+        self.run = Some(run);
         let known = self.asked.iter().find(|(_, asked)| **asked == probe).map(|(id, _)| *id);
         let transaction = known.unwrap_or_else(rand::random);
         self.asked.insert(transaction, probe);
@@ -63,6 +62,14 @@ impl Client {
                 tracing::debug!(%error, %to, "a STUN server cannot be asked");
                 Some(Input::StunRefused { probe })
             }
+        }
+    }
+
+    /// Gives the ports of a run back.
+    pub(crate) fn close(&mut self, run: RunId) {
+        if self.run.take_if(|latest| *latest == run).is_some() {
+            (self.v4, self.v6) = (None, None);
+            self.asked.clear();
         }
     }
 

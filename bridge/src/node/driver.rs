@@ -382,6 +382,7 @@ impl Driver {
             Action::MapPorts { listeners } => self.mapper.map(listeners),
             Action::AskStun(ask) => self.legs.inputs.extend(self.stun.ask(ask)),
             Action::ResolveStun { run, server } => self.stun.resolve(run, server),
+            Action::CloseStun { run } => self.stun.close(run),
             Action::Forsake { key } => self.legs.forsake(key),
             Action::FailOpen { open, error } => self.legs.open_failed(open, error),
             Action::Accept { inbound, .. } => self.legs.accept(inbound),

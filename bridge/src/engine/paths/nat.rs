@@ -62,7 +62,12 @@ const OBSERVED_MAX: usize = 64;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Ask(Ask),
-    Resolve { run: RunId, server: StunServer },
+    Resolve {
+        run: RunId,
+        server: StunServer,
+    },
+    /// No further questions come in this run.
+    Close(RunId),
 }
 
 /// What is known of the NAT for one family of addresses, where that is news.
@@ -186,7 +191,7 @@ impl Nat {
         }
         self.servers.push(Server { at: at.clone(), beside: Some(connection), trusted });
         match &self.run {
-            Some(run) if now < run.began + JOIN => self.enter(&at, trusted, now),
+            Some(run) if now < run.began + JOIN && !run.closed => self.enter(&at, trusted, now),
             _ => self.begin_at(now),
         }
     }
@@ -213,7 +218,8 @@ impl Nat {
     /// What the name of a server stands for; nothing if it could not be resolved.
     pub(crate) fn resolved(&mut self, run: RunId, server: &StunServer, ips: &[IpAddr], now: Instant) {
         let trusted = self.servers.iter().any(|known| known.at == *server && known.trusted);
-        let Some(run) = self.run.as_mut().filter(|latest| latest.id == run) else { return };
+        let latest = |latest: &&mut Run| latest.id == run && !latest.closed;
+        let Some(run) = self.run.as_mut().filter(latest) else { return };
         run.resolving.remove(server);
         for v6 in [false, true] {
             if let Some(ip) = ips.iter().find(|ip| ip.is_ipv6() == v6) {
@@ -254,6 +260,10 @@ impl Nat {
                 self.conclude(unanswered, now);
             }
         }
+        if let Some(run) = self.run.as_mut().filter(|run| closes(run).is_some_and(|at| at <= now)) {
+            run.closed = true;
+            self.steps.push(Step::Close(run.id));
+        }
         std::mem::take(&mut self.steps)
     }
 
@@ -263,7 +273,9 @@ impl Nat {
             return;
         }
         self.runs += 1;
-        let ended = self.run.replace(Run::new(RunId(self.runs), std::mem::take(&mut self.moved), now));
+        let forgets = std::mem::take(&mut self.moved);
+        let run = Run::new(RunId(self.runs), forgets, self.scope.clone(), now);
+        let ended = self.run.replace(run);
         if let Some(ended) = ended.filter(Run::is_over) {
             self.before = Some(ended.findings);
         }
@@ -301,8 +313,9 @@ impl Nat {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let run = self.run.as_ref().and_then(Run::next_deadline);
-        [self.due, run].into_iter().flatten().min()
+        let run = self.run.as_ref();
+        let (asks, closes) = (run.and_then(Run::next_deadline), run.and_then(closes));
+        [self.due, asks, closes].into_iter().flatten().min()
     }
 
     /// What is known now and was not told yet; while a run is under way nothing, for it may find out more. `ours` are the addresses of this host.
@@ -344,6 +357,11 @@ impl Nat {
         let observers = u32::try_from(seen.len()).unwrap_or(u32::MAX);
         (Verdict { kind, public: public.filter(|_| known) }, observers)
     }
+}
+
+/// When the port of a run is given back: whatever strangers send there would be read, else.
+fn closes(run: &Run) -> Option<Instant> {
+    (run.is_over() && !run.closed).then(|| run.began + JOIN)
 }
 
 #[cfg(test)]

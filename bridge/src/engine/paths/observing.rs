@@ -41,6 +41,7 @@ impl Engine {
             self.actions.push_back(match step {
                 Step::Ask(ask) => Action::AskStun(ask),
                 Step::Resolve { run, server } => Action::ResolveStun { run, server },
+                Step::Close(run) => Action::CloseStun { run },
             });
         }
         for found in self.nat.news(&self.candidates.here().interfaces) {

@@ -8,12 +8,12 @@
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
-    os::fd::OwnedFd,
     time::Duration,
 };
 
 use libp2p::Multiaddr;
 use rustix::{
+    fd::OwnedFd,
     io::Errno,
     net::{AddressFamily, SocketType, bind, ipproto, socket, sockopt},
 };

@@ -101,6 +101,10 @@ pub(super) struct Run {
     pub(super) forgets: bool,
     /// What follows from its end has been done.
     pub(super) concluded: bool,
+    /// Its port is given back, and nothing can be asked any more.
+    pub(super) closed: bool,
+    /// Which other addresses of servers may be gone to.
+    scope: GlobalScope,
     probes: BTreeMap<ProbeId, Probe>,
     /// Where anything was sent to: an answer from there proves nothing about the filter.
     asked: BTreeSet<SocketAddr>,
@@ -110,7 +114,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new(id: RunId, forgets: bool, now: Instant) -> Self {
+    pub(super) fn new(id: RunId, forgets: bool, scope: GlobalScope, now: Instant) -> Self {
         Self {
             id,
             began: now,
@@ -118,6 +122,8 @@ impl Run {
             resolving: BTreeSet::new(),
             forgets,
             concluded: false,
+            closed: false,
+            scope,
             probes: BTreeMap::new(),
             asked: BTreeSet::new(),
             servers: BTreeSet::new(),
@@ -180,7 +186,7 @@ impl Run {
         let Some(Probe { question, since, .. }) = self.probes.remove(&id) else { return };
         let Question { to, trusted, given, .. } = question;
         self.findings.seen.insert(to, Sight { mapped: answer.mapped, port: Port::Stun, trusted });
-        let other = answer.other.filter(|_| given).and_then(|other| usable(other, to, trusted));
+        let other = answer.other.filter(|_| given).and_then(|other| self.usable(other, to, trusted));
         let Some(other) = other else { return };
         let round_trip = now.saturating_duration_since(since);
         let [.., last] = SENDS;
@@ -248,14 +254,14 @@ impl Run {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.probes.values().map(Probe::next).min()
     }
-}
 
-/// The other address of a server, as far as we go there because the server says so: to another port of the same host,
-/// whatever address it believes to have; to another host only for a server that our operator chose.
-fn usable(other: SocketAddr, server: SocketAddr, trusted: bool) -> Option<SocketAddr> {
-    let elsewhere =
-        trusted && other.is_ipv6() == server.is_ipv6() && GlobalScope::default().contains(other.ip());
-    let other = if elsewhere { other } else { SocketAddr::new(server.ip(), other.port()) };
-    // Only the port is of use where the address is the same, and both are where it is not.
-    (other.port() != server.port() && other.port() != 0).then_some(other)
+    /// The other address of a server, as far as we go there because the server says so: to another port of the same
+    /// host, whatever address it believes to have; to another host only for a server that our operator chose.
+    fn usable(&self, other: SocketAddr, server: SocketAddr, trusted: bool) -> Option<SocketAddr> {
+        let alike = other.is_ipv6() == server.is_ipv6();
+        let elsewhere = trusted && alike && self.scope.contains(other.ip());
+        let other = if elsewhere { other } else { SocketAddr::new(server.ip(), other.port()) };
+        // Only the port is of use where the address is the same, and both are where it is not.
+        (other.port() != server.port() && other.port() != 0).then_some(other)
+    }
 }

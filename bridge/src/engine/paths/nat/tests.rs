@@ -46,6 +46,7 @@ struct World {
     found: Vec<(Duration, Found)>,
     began: Instant,
     resolves: Vec<(RunId, StunServer)>,
+    closed: Vec<RunId>,
 }
 
 impl World {
@@ -65,6 +66,7 @@ impl World {
             on_the_way: Vec::new(),
             found: Vec::new(),
             resolves: Vec::new(),
+            closed: Vec::new(),
         }
     }
 
@@ -109,6 +111,7 @@ impl World {
             match step {
                 Step::Ask(ask) => self.send(ask),
                 Step::Resolve { run, server } => self.resolves.push((run, server)),
+                Step::Close(run) => self.closed.push(run),
             }
         }
         let after = self.now - self.began;
@@ -118,6 +121,7 @@ impl World {
 
     fn send(&mut self, ask: Ask) {
         let Ask { probe, run, to, answer_from } = ask;
+        assert!(!self.closed.contains(&run), "its port is another one now");
         self.sends += 1;
         self.sent.push((run, to));
         let answers_at = |server: &&StunHost| {
@@ -300,6 +304,27 @@ fn in_another_network_what_could_not_be_found_out_is_unknown() {
     world.listening();
     world.pass(ms(2000));
     assert_eq!(world.nat.kind(), NatKind::default());
+}
+
+#[test]
+fn the_port_of_a_run_is_given_back_once_nobody_may_join_it_and_who_comes_later_is_asked_in_another() {
+    let mut world =
+        World::new(Mapping::EndpointIndependent, Filtering::AddressDependent, &["relay.example"]);
+    world = world.with_server(RELAY, Some("73.0.0.2:3479"));
+    world.listening();
+    // A name that takes long keeps it open.
+    world.pass(JOIN + JOIN);
+    assert_eq!(world.closed, []);
+    let (run, server) = world.resolves[0].clone();
+    world.nat.resolved(run, &server, &[at(RELAY).ip()], world.now);
+    world.turn();
+    world.pass(ms(2000));
+    assert_eq!((&world.closed[..], world.sends > 0), (&[run][..], true));
+    world.relay(1, SECOND);
+    world.pass(ms(2000));
+    assert_eq!(world.nat.runs, 2);
+    world.nat.resolved(run, &server, &[at(SECOND).ip()], world.now);
+    world.pass(ms(2000));
 }
 
 #[test]
