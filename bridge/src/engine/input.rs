@@ -8,12 +8,15 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
-use super::paths::places::Full;
+use super::paths::{
+    nat::{Ask, ProbeId, RunId},
+    places::Full,
+};
 use crate::{
     addr::{RelayAddr, stun::StunServer},
     error::{CloseCause, DialFailureReason, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure},
     event::MappingProtocol,
-    nat::{AnswerFrom, NatKind},
+    nat::NatKind,
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
     stream::{StreamId, StreamKey, machine::LegId},
@@ -44,23 +47,6 @@ pub(crate) struct Exchange {
     /// Counted where the exchange begins at this end: by the engine where it asks, by the connection's handler
     /// where the peer asks. A connection has exchanges of one kind only.
     pub(crate) number: u64,
-}
-
-/// One question to a STUN server, however often it is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct ProbeId(pub(crate) u64);
-
-/// Questions to STUN servers that leave from one port, which no other ones leave from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct RunId(pub(crate) u64);
-
-/// A question to a STUN server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ask {
-    pub(crate) probe: ProbeId,
-    pub(crate) run: RunId,
-    pub(crate) to: SocketAddr,
-    pub(crate) answer_from: AnswerFrom,
 }
 
 /// A connection as the swarm reports it.

@@ -18,7 +18,7 @@ pub(crate) mod door;
 pub(in crate::engine) mod familiar;
 pub(in crate::engine) mod holds;
 pub(in crate::engine) mod mapping;
-pub(in crate::engine) mod nat;
+pub(crate) mod nat;
 pub(in crate::engine) mod observing;
 pub(crate) mod places;
 pub(in crate::engine) mod punching;

@@ -21,7 +21,10 @@ use self::message::{Body, Message, TransactionId};
 use super::names::Names;
 use crate::{
     addr::stun::{Host, StunServer},
-    engine::input::{Ask, Input, ProbeId, RunId},
+    engine::{
+        input::Input,
+        paths::nat::{Ask, ProbeId, RunId},
+    },
 };
 
 /// An answer is far smaller.

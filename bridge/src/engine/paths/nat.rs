@@ -8,6 +8,7 @@
 //! become known soon after that join it. What a run found holds until the next one is over, and after that as far as this
 //! one could not find it out, unless the network is another one or nobody answered.
 
+mod question;
 mod run;
 mod verdict;
 
@@ -19,6 +20,7 @@ use std::{
 
 use libp2p::Multiaddr;
 
+pub(crate) use self::question::{Ask, ProbeId, RunId};
 use self::{
     run::{Answer, Findings, Run},
     verdict::{Port, Sight, filtering, mapping},
@@ -29,7 +31,6 @@ use crate::{
         stun::{Host, StunServer},
         transport_of,
     },
-    engine::input::{Ask, ProbeId, RunId},
     error::Family,
     nat::NatKind,
     path::{ConnectionId, Transport},

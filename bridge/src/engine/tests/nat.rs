@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::{
-    engine::input::Ask,
+    engine::paths::nat::Ask,
     nat::{AnswerFrom, Mapping},
 };
 

@@ -13,10 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::verdict::{LetIn, Port, Sight};
+use super::{
+    question::{Ask, ProbeId, RunId},
+    verdict::{LetIn, Port, Sight},
+};
 use crate::{
     addr::{GlobalScope, stun::StunServer},
-    engine::input::{Ask, ProbeId, RunId},
     nat::AnswerFrom,
 };
 
