@@ -26,7 +26,8 @@ step() {
     "$@"
 }
 
-# The NAT lab wants ip, nft and conntrack, miniupnpd for routers that forward ports, and root to use them.
+# The NAT lab wants ip, nft and conntrack, miniupnpd for routers that forward ports, coturn for a STUN server of others,
+# and root to use them.
 lab_tools() {
     if [ "$(id -u)" -ne 0 ]; then
         loudly "not root: the tests with real NATs (lab, nat) are LEFT OUT; run ./test.sh as root for them"
@@ -43,7 +44,7 @@ lab_tools() {
 }
 
 missing_packages() {
-    for pair in ip:iproute2 nft:nftables conntrack:conntrack miniupnpd:miniupnpd-nftables; do
+    for pair in ip:iproute2 nft:nftables conntrack:conntrack miniupnpd:miniupnpd-nftables turnserver:coturn; do
         command -v "${pair%%:*}" > /dev/null || printf '%s ' "${pair#*:}"
     done
 }

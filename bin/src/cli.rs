@@ -17,7 +17,7 @@ use clap::{
 };
 use ipnet::IpNet;
 use libp2p::{Multiaddr, PeerId};
-use punchline_bridge::RelayAddr;
+use punchline_bridge::{RelayAddr, addr::StunServer};
 use punchline_protocol::Network;
 
 pub use self::gateway::{
@@ -25,7 +25,7 @@ pub use self::gateway::{
 };
 pub use self::{
     time::Patience,
-    values::{ExternalAddr, ListenAddr, Many, all},
+    values::{ExternalAddr, ListenAddr, Many, StunAddr, all},
 };
 
 /// gRPC between two private peers: no port forwarding, no VPN, no server in the middle.
@@ -211,6 +211,10 @@ pub struct Node {
     /// stop when the node ends. Then peers reach it directly where a hole punch would fail.
     #[arg(long, env = "PUNCHLINE_PORT_MAPPING", value_name = "WHEN", default_value = "on")]
     pub port_mapping: PortMapping,
+    /// Ask this STUN server, too, what kind of NAT this node is behind; `stun:` may stand before it. Relays of
+    /// ours are asked anyway; of more than 8 the first 8.
+    #[arg(long, env = "PUNCHLINE_STUN_SERVER", value_name = "HOST:PORT")]
+    pub stun_server: Vec<Many<StunServer>>,
     /// Most streams to and from one peer at once, 224 at most; services share them equally. Of both ends'
     /// numbers the lower one counts. Each stream may cost a window of memory.
     #[arg(long, env = "PUNCHLINE_MAX_STREAMS_PER_PEER", default_value = "128", value_name = "N")]
@@ -260,6 +264,10 @@ pub struct Relay {
     /// Default: the addresses given with --listen that name an IP address.
     #[arg(long, env = "PUNCHLINE_EXTERNAL", value_name = "ADDR|auto")]
     pub external: Vec<Many<ExternalAddr>>,
+    /// Answer STUN over UDP here and at the next port, so that nodes learn what kind of NAT they are behind; `off`:
+    /// nowhere. Default: on every interface, at 3478 and 3479.
+    #[arg(long, env = "PUNCHLINE_STUN_LISTEN", value_name = "IP:PORT|off")]
+    pub stun_listen: Vec<Many<StunAddr>>,
     /// Treat these ranges as public when --external is auto.
     #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
     pub assume_global: Vec<Many<IpNet>>,

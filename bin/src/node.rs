@@ -34,6 +34,7 @@ impl Node {
             cli::PortMapping::On => PortMapping::On,
             cli::PortMapping::Off => PortMapping::Off,
         };
+        config.stun_servers = cli::all(&settings.stun_server);
         config.limits.streams_per_peer = settings.max_streams_per_peer;
         config.limits.streams_of_peers = settings.max_streams_of_peers;
         config.streams.patience = settings.patience.duration();

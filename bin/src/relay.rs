@@ -9,12 +9,12 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
     addr::GlobalScope,
     error::{ListenFailure, StartError},
-    relay::{External, Rate, Relay, RelayConfig},
+    relay::{External, Rate, Relay, RelayConfig, StunListen},
 };
 
 use crate::{
     Context, Unusable,
-    cli::{self, ExternalAddr, ListenAddr},
+    cli::{self, ExternalAddr, ListenAddr, StunAddr},
     stop,
 };
 
@@ -56,6 +56,7 @@ fn config(settings: &cli::Relay) -> Result<RelayConfig, Unusable> {
     Ok(RelayConfig {
         listen,
         external,
+        stun: stun(&cli::all(&settings.stun_listen))?,
         global: GlobalScope::with_assumed(cli::all(&settings.assume_global)),
         reservations: settings.max_reservations.get(),
         reservations_per_peer: settings.max_reservations_per_peer.get(),
@@ -111,6 +112,22 @@ fn external(listen: &[Multiaddr], given: &[ExternalAddr]) -> Result<External, Un
     Ok(External::Given(named))
 }
 
+fn stun(given: &[StunAddr]) -> Result<StunListen, Unusable> {
+    if given.is_empty() {
+        return Ok(StunListen::Everywhere);
+    }
+    let addresses = given.iter().filter_map(|given| match given {
+        StunAddr::At(address) => Some(*address),
+        StunAddr::Off => None,
+    });
+    let addresses: Vec<_> = addresses.collect();
+    match addresses.len() {
+        0 => Ok(StunListen::Off),
+        count if count == given.len() => Ok(StunListen::At(addresses)),
+        _ => Err(Unusable("--stun-listen off cannot be combined with addresses".to_owned())),
+    }
+}
+
 fn names_a_host(address: &Multiaddr) -> bool {
     let host = ip_of(address).is_some_and(|ip| !ip.is_unspecified());
     let port = |part| matches!(part, Protocol::Tcp(port) | Protocol::Udp(port) if port != 0);
@@ -128,7 +145,9 @@ fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
 /// Where the address to listen on is that of a NAT in front of this host, the command that works.
 fn with_remedy(error: StartError, listen: &[Multiaddr], external: &External) -> anyhow::Error {
     match &error {
-        StartError::Listen { address, cause: ListenFailure::NotOurs { .. } } => {
+        StartError::Listen { address, cause: ListenFailure::NotOurs { .. } }
+            if listen.contains(address) =>
+        {
             let command = behind_a_nat(ip_of(address), listen, external);
             anyhow::anyhow!("{error}; if {address} is this host's address outside: {command}")
         }
@@ -211,6 +230,21 @@ mod tests {
         assert_eq!(external(&[], &[ExternalAddr::Auto]).unwrap(), External::Observed);
         let both = [ExternalAddr::Auto, ExternalAddr::At(named[0].clone())];
         assert!(external(&[], &both).is_err());
+    }
+
+    #[test]
+    fn stun_is_answered_everywhere_where_it_is_said_or_nowhere() {
+        let read = |given: &[&str]| {
+            let given: Vec<StunAddr> = given.iter().map(|text| text.parse().unwrap()).collect();
+            stun(&given)
+        };
+        assert_eq!(read(&[]).unwrap(), StunListen::Everywhere);
+        assert_eq!(read(&["off"]).unwrap(), StunListen::Off);
+        let at = read(&["203.0.113.7:3478", "[::]:5000"]).unwrap();
+        let expected = ["203.0.113.7:3478", "[::]:5000"].map(|text| text.parse().unwrap());
+        assert_eq!(at, StunListen::At(expected.to_vec()));
+        assert!(read(&["off", "[::]:5000"]).unwrap_err().0.contains("cannot be combined"));
+        assert!("3478".parse::<StunAddr>().unwrap_err().contains("say IP:PORT"));
     }
 
     #[test]

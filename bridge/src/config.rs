@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 
-use crate::{addr::GlobalScope, path::Transport};
+use crate::{
+    addr::{GlobalScope, StunServer},
+    path::Transport,
+};
 
 /// How a node listens, chooses and waits. The defaults are fit for production.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,6 +20,9 @@ pub struct Config {
     pub listen: Vec<Multiaddr>,
     /// Which observed addresses may be offered to peers. Default: globally routable ones only.
     pub global: GlobalScope,
+    /// STUN servers to ask what kind of NAT this node is behind, besides those that relays run; of more than 8 the
+    /// first 8. Asked at the start, when the addresses of this host change, and every hour. Default: none.
+    pub stun_servers: Vec<StunServer>,
     /// The order of preference among direct connections. Default: TCP, then QUIC, since bulk goes
     /// about twice as fast over TCP where both are clean.
     pub transports: [Transport; 2],
@@ -272,6 +278,7 @@ impl Default for Config {
         Self {
             listen: Vec::new(),
             global: GlobalScope::default(),
+            stun_servers: Vec::new(),
             transports: [Transport::Tcp, Transport::Quic],
             upgrades: Upgrades::AtOnce,
             port_mapping: PortMapping::On,

@@ -3,15 +3,15 @@
 //! Serialised, an event is one JSON object whose `"event"` field is its name in snake case; whoever
 //! writes it down adds `"ts"`. `design/events.md` shows one example of each.
 
-use std::{fmt::Display, time::SystemTime};
+use std::{fmt::Display, net::IpAddr, time::SystemTime};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     addr::RefusedAddresses,
-    error::{CloseCause, ListenFailure, Refusal, Tried, UpgradeFailure},
-    nat::NatKind,
+    error::{CloseCause, Family, ListenFailure, Refusal, Tried, UpgradeFailure},
+    nat::{Filtering, Mapping, NatKind},
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
     stream::StreamId,
@@ -107,6 +107,27 @@ pub enum Event {
         protocol: MappingProtocol,
         /// Why nobody comes there, and what to do.
         cause: MappingFault,
+    },
+    /// What kind of NAT this node is behind is known, or is another than was said before. Each family of addresses is
+    /// told of by itself.
+    NatFound {
+        /// Of which addresses.
+        #[serde(serialize_with = "text")]
+        family: Family,
+        /// How ports are mapped; absent if not known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mapping: Option<Mapping>,
+        /// What is let in; absent if not known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        filtering: Option<Filtering>,
+        /// Both in words.
+        #[serde(serialize_with = "text")]
+        nat: NatKind,
+        /// The address that others see; absent if not known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        public_address: Option<IpAddr>,
+        /// How many relays and servers it was learnt from; two ports of one server count as two.
+        observers: u32,
     },
     /// A connection is up.
     ConnectionOpened {
@@ -322,6 +343,14 @@ pub enum Event {
         sent_bytes: u64,
         /// Of these, what circuits carried: each forwarded byte once.
         forwarded_bytes: u64,
+    },
+    /// This relay answers STUN.
+    StunListening {
+        /// Where, with the real port.
+        address: Multiaddr,
+        /// The port that answers come from if a client asks for another one; absent if there is none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        other_port: Option<u16>,
     },
     /// The node has closed everything.
     Stopped {},

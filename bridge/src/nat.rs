@@ -24,10 +24,23 @@ pub enum Mapping {
 pub enum Filtering {
     /// Anybody: *full cone*.
     EndpointIndependent,
-    /// Those addresses that something was sent to, from any port: *address-restricted*.
+    /// Those addresses that something was sent to, from any port: *address-restricted*. Also said where it is not known
+    /// whether others are let in, since that takes an observer with two addresses to tell.
     AddressDependent,
     /// Those addresses and ports that something was sent to: *port-restricted*.
     AddressAndPortDependent,
+}
+
+/// From where a STUN server's answer is to come: what a NAT lets in of it tells how the NAT filters (RFC 5780).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum AnswerFrom {
+    /// From where the question went.
+    #[default]
+    Here,
+    /// From another port of the same address.
+    OtherPort,
+    /// From another address.
+    OtherAddress,
 }
 
 /// What is known of the NAT that a node is behind.
@@ -68,8 +81,8 @@ impl fmt::Display for NatKind {
         f.write_str(match (self.mapping, self.filtering) {
             (None, None) => "unknown",
             (Some(Mapping::None), Some(EndpointIndependent)) => "none: the address is public",
-            (Some(Mapping::None), Some(_)) => "none, but a firewall",
-            (Some(Mapping::None), None) => "none, perhaps a firewall",
+            (Some(Mapping::None), Some(AddressAndPortDependent)) => "none, but a firewall",
+            (Some(Mapping::None), _) => "none, perhaps a firewall",
             (Some(Mapping::DestinationDependent), _) => "one port for each destination (symmetric)",
             (_, Some(EndpointIndependent)) => "one port, open to all (full cone)",
             (_, Some(AddressDependent)) => "one port, filtered by address (address-restricted)",

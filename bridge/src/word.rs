@@ -33,4 +33,6 @@ pub(crate) enum Word {
     PunchAgain,
     /// From the end that begins the punches: it has given up for now.
     PunchFailed(PunchVerdict),
+    /// From a relay: it answers STUN at this UDP port, of the address that this connection leads to.
+    Stun { port: u16 },
 }

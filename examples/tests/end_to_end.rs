@@ -7,7 +7,7 @@ use std::{process::Stdio, time::Duration};
 use punchline_bridge::{
     Config, Endpoint, Keypair, PeerId, RelayAddr,
     addr::GlobalScope,
-    relay::{External, Relay, RelayConfig},
+    relay::{External, Relay, RelayConfig, StunListen},
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -52,7 +52,8 @@ impl Program {
 async fn relay() -> (Relay, RelayAddr) {
     let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
     let global = GlobalScope::with_assumed(vec![LOOPBACK.parse().unwrap()]);
-    let config = RelayConfig { listen, external: External::Observed, global, ..RelayConfig::default() };
+    let (external, stun) = (External::Observed, StunListen::Off);
+    let config = RelayConfig { listen, external, stun, global, ..RelayConfig::default() };
     let (relay, _) = Relay::start(config, Keypair::generate_ed25519()).await.unwrap();
     let address = format!("{}/p2p/{}", relay.listening()[0], relay.peer_id());
     (relay, address.parse().unwrap())

@@ -1,15 +1,17 @@
 //! The main job on real NATs, with the shipped programs: from the relay to a direct path, and what
 //! happens when there is none, when the relay dies, and when somebody asks to stop.
 
+use std::net::UdpSocket;
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use punchline_tests::lab::{LabSpec, Nat, RouterSpec, UnexpectedSyn};
+use punchline_tests::lab::{self, Lab, LabSpec, Nat, RouterSpec, UnexpectedSyn};
 use punchline_tests::matrix::{Cell, Expected, Outcome, Over, Run};
-use punchline_tests::process::{Event, Program, ProgramError};
+use punchline_tests::process::{Event, Launch, Program, ProgramError};
 use punchline_tests::scene::{Cast, Scene, Transport, same_load};
-use punchline_tests::trial::{self, lab_trial};
+use punchline_tests::trial::{self, lab_trial, tool_trial};
 
 fn main() -> ExitCode {
     let mut trials = vec![
@@ -20,6 +22,8 @@ fn main() -> ExitCode {
         lab_trial("a_reservation_is_back_within_5_s_of_a_relay_that_was_away_for_60_s", || {
             killed_relay(Transport::Quic, Some(OUTAGE))
         }),
+        lab_trial("nodes_learn_from_their_relay_what_kind_of_nat_they_are_behind", nat_kinds),
+        tool_trial("a_stun_server_of_others_tells_what_kind_of_nat_a_node_is_behind", no_coturn, coturn),
         lab_trial("every_program_with_a_live_session_exits_0_within_5_s_of_sigterm", sigterm),
     ];
     for transport in [Transport::Tcp, Transport::Quic] {
@@ -143,6 +147,94 @@ async fn killed_relay(transport: Transport, outage: Option<Duration>) -> Result<
     Ok(())
 }
 
+/// One relay, by its word: whether strangers are let in takes a second address to tell.
+async fn nat_kinds() -> Result<()> {
+    let scene = Scene::prepare(&LabSpec::new(KINDS.map(|(nat, ..)| nat)), Transport::Quic).await?;
+    let relay = scene.start_relay().await?;
+    let address = scene.relay_address();
+    let told = told(&scene.lab, ["--relay", &address], "address_dependent");
+    told.await.with_context(|| relay.report())
+}
+
+/// Each kind of NAT as the node behind it tells it. `open`: what is said of one that lets anybody in.
+async fn told(lab: &Lab, observers: [&str; 2], open: &str) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut nodes = Vec::new();
+    for index in 0..lab.hosts() {
+        let identity = folder.path().join(format!("identity-{index}"));
+        let launch = Launch::punchline(lab.host(index), "server")?
+            .args(["--network", "simnet", "--listen", "/ip4/0.0.0.0/udp/0/quic-v1"])
+            .args(["--port-mapping", "off", "--identity"])
+            .args([identity.as_os_str()])
+            .args(observers);
+        nodes.push(launch.spawn()?);
+    }
+    for (index, (node, (nat, mapping, filtering))) in nodes.iter().zip(KINDS).enumerate() {
+        let found = node.wait_for("nat_found", is_whole, PUNCH_DEADLINE).await?;
+        let address = lab.seen_address(index).to_string();
+        let filtering = if filtering == ANYBODY { open } else { filtering };
+        let expected =
+            [("mapping", mapping), ("filtering", filtering), ("public_address", address.as_str())];
+        ensure!(expected.iter().all(|(field, value)| found.has(field, value)), "{nat}: {found}");
+    }
+    Ok(())
+}
+
+/// Said of mapping and filtering both.
+fn is_whole(found: &Event) -> bool {
+    found.text("mapping").is_some() && found.text("filtering").is_some()
+}
+
+fn no_coturn() -> Option<String> {
+    if let Err(missing) = lab::capability() {
+        return Some(missing.to_string());
+    }
+    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .any(|folder| folder.join(TURNSERVER).is_file());
+    (!found).then(|| format!("there is no {TURNSERVER}: install coturn"))
+}
+
+async fn coturn() -> Result<()> {
+    let lab = Lab::build(&LabSpec::new(KINDS.map(|(nat, ..)| nat)))?;
+    let folder = tempfile::tempdir()?;
+    let server = start_coturn(&lab, folder.path()).await?;
+    let stun = format!("stun:{}:3478", lab.internet().address());
+    let told = told(&lab, ["--stun-server", &stun], ANYBODY);
+    told.await.with_context(|| server.report())
+}
+
+/// A STUN server of others, with two addresses, on the lab's internet.
+async fn start_coturn(lab: &Lab, folder: &Path) -> Result<Program> {
+    let machine = lab.internet();
+    machine.configure(&format!("addr add {SECOND_ADDRESS}/24 dev bridge\n"))?;
+    let first = machine.address().to_string();
+    let launch = Launch::program(machine, TURNSERVER)
+        .args(["-n", "--stun-only", "--no-cli", "--no-tls", "--no-dtls", "--log-file", "stdout"])
+        .args(["-L", &first, "-L", SECOND_ADDRESS])
+        .args(["--pidfile".as_ref(), folder.join("pid").as_os_str()])
+        .args(["--userdb".as_ref(), folder.join("users").as_os_str()]);
+    let server = launch.spawn()?;
+    let answers = machine.within(|| answers_stun((first.as_str(), 3478)))?;
+    answers.with_context(|| server.report())?;
+    Ok(server)
+}
+
+/// Asks until it answers.
+fn answers_stun(server: (&str, u16)) -> std::io::Result<()> {
+    let request = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    let started = Instant::now();
+    loop {
+        socket.send_to(&request, server)?;
+        match socket.recv_from(&mut [0; 1500]) {
+            Ok(_) => return Ok(()),
+            Err(error) if started.elapsed() > PUNCH_DEADLINE => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
 async fn sigterm() -> Result<()> {
     let scene = Scene::prepare(&LabSpec::new([Nat::PortPreserving; 2]), Transport::Tcp).await?;
     let mut cast = Cast::start(&scene, &[]).await?;
@@ -177,6 +269,20 @@ const NATS: [(&str, [Nat; 2]); 3] = [
     ("server_port_changing", [PORT_CHANGING, Nat::PortPreserving]),
     ("client_port_changing", [Nat::PortPreserving, PORT_CHANGING]),
 ];
+/// How each kind of NAT maps, and how it filters.
+const KINDS: [(Nat, &str, &str); 7] = [
+    (Nat::FullCone, "endpoint_independent", ANYBODY),
+    (Nat::AddressRestricted, "endpoint_independent", "address_dependent"),
+    (Nat::PortPreserving, "endpoint_independent", "address_and_port_dependent"),
+    (PORT_CHANGING, "endpoint_independent", "address_and_port_dependent"),
+    (Nat::Symmetric, "destination_dependent", "address_and_port_dependent"),
+    (Nat::Firewall, "none", "address_and_port_dependent"),
+    (Nat::Open, "none", ANYBODY),
+];
+const ANYBODY: &str = "endpoint_independent";
+/// The program of Debian's package coturn.
+const TURNSERVER: &str = "turnserver";
+const SECOND_ADDRESS: &str = "73.0.0.3";
 const PORT_CHANGING: Nat = Nat::PortChanging { port: 35_000 };
 
 /// Of the whole matrix (`lab matrix`): what was or may be hard.

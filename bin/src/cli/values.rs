@@ -1,10 +1,13 @@
 //! Addresses and lists of them, as people write them.
 
-use std::str::FromStr;
+use std::{net::SocketAddr, str::FromStr};
 
 use ipnet::IpNet;
 use libp2p::Multiaddr;
-use punchline_bridge::{RelayAddr, addr};
+use punchline_bridge::{
+    RelayAddr,
+    addr::{self, StunServer},
+};
 
 use super::{Allowed, NamedTarget};
 
@@ -65,6 +68,29 @@ impl FromStr for ExternalAddr {
 const EXTERNAL_FORM: &str =
     "say /ip4/<address>/tcp/<port>, /dns4/<name>/udp/<port>/quic-v1 and so on, or auto";
 
+/// Where to answer STUN, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StunAddr {
+    /// Nowhere.
+    Off,
+    /// Here.
+    At(SocketAddr),
+}
+
+impl FromStr for StunAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            address => address
+                .parse()
+                .map(Self::At)
+                .map_err(|error| format!("{error}; say IP:PORT, as 0.0.0.0:3478 or [::]:3478, or off")),
+        }
+    }
+}
+
 /// Most values in one list: what no human types, and a typo or an attack would.
 const LIST_MAX: usize = 256;
 
@@ -91,7 +117,7 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(ListenAddr, ExternalAddr, IpNet, Allowed, NamedTarget);
+plain!(ListenAddr, ExternalAddr, StunAddr, StunServer, IpNet, Allowed, NamedTarget);
 
 /// An address to dial.
 impl Listed for Multiaddr {

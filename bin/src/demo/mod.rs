@@ -69,7 +69,7 @@ struct Demo {
 
 impl Demo {
     async fn play(&mut self) -> anyhow::Result<()> {
-        let relay = self.stage.spawn(Actor::Relay, &["--external", "auto"])?;
+        let relay = self.stage.spawn(Actor::Relay, &["--external", "auto", "--stun-listen", "off"])?;
         self.until(Scene::RelayListening).await?;
         let listening = self.story.first(Actor::Relay, "listening");
         let address = listening.map(|seen| seen.text("address").to_owned()).unwrap_or_default();

@@ -34,6 +34,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "port_mapped": transport address protocol;
         "port_mapping_lost": transport address;
         "port_mapping_unusable": transport address protocol cause;
+        "nat_found": family mapping filtering nat observers;
         "candidates_refused": peer allowed refused;
         "connection_opened": peer connection path relay direction transport circuit_bytes_max circuit_seconds_max;
         "connection_closed": peer connection path cause;
@@ -51,6 +52,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "circuit_opened": source destination;
         "circuit_closed": source destination bytes cause;
         "relay_traffic": received_bytes sent_bytes forwarded_bytes;
+        "stun_listening": address other_port;
         "stopped":;
         "session_ready": peer network protocol_version user_agent path;
         "session_ended": peer cause;

@@ -5,13 +5,14 @@
 //! Here multiaddrs are read: which path and transport one means, which socket. `scope` says which IP
 //! addresses are public, `policy` which addresses that others named may be dialled, `relay` is a
 //! relay's address, `synthetic` an address that stands for a peer, `dialable` what our transports can do,
-//! `place` which addresses count as one host or one network.
+//! `place` which addresses count as one host or one network, `stun` where a STUN server is.
 
 mod dialable;
 pub(crate) mod place;
 pub(crate) mod policy;
 mod relay;
 pub(crate) mod scope;
+pub(crate) mod stun;
 mod synthetic;
 
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +24,7 @@ pub use self::{
     policy::RefusedAddresses,
     relay::{RelayAddr, RelayAddrError},
     scope::GlobalScope,
+    stun::{STUN_PORT, StunServer, StunServerError},
     synthetic::synthetic_socket_addr,
 };
 use crate::path::{Path, Transport};

@@ -1,16 +1,19 @@
 //! What the engine is told and what it answers: ids and facts, no I/O object.
 
 use std::{
-    net::{SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr, SocketAddrV4},
     time::{Duration, Instant, SystemTime},
 };
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
-use super::paths::places::Full;
+use super::paths::{
+    nat::{Ask, ProbeId, RunId},
+    places::Full,
+};
 use crate::{
-    addr::RelayAddr,
+    addr::{RelayAddr, stun::StunServer},
     error::{CloseCause, DialFailureReason, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure},
     event::MappingProtocol,
     nat::NatKind,
@@ -344,6 +347,24 @@ pub(crate) enum Input {
         #[serde(with = "super::record::moment")]
         last: Option<Instant>,
     },
+    /// A STUN server's answer to [`Action::AskStun`] came from `from`: it sees us at `mapped`, and says that `other` is
+    /// its other address.
+    StunAnswered {
+        probe: ProbeId,
+        from: SocketAddr,
+        mapped: SocketAddr,
+        other: Option<SocketAddr>,
+    },
+    /// A STUN server does not do what it was asked for, or cannot be asked from here.
+    StunRefused {
+        probe: ProbeId,
+    },
+    /// What the name of a STUN server stands for; nothing if that could not be found out.
+    StunResolved {
+        run: RunId,
+        server: StunServer,
+        ips: Vec<IpAddr>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -429,6 +450,17 @@ pub(crate) enum Action {
         peer: PeerId,
         connection: ConnectionId,
         word: Word,
+    },
+    /// Ask a STUN server, or ask it again; answered by [`Input::StunAnswered`], [`Input::StunRefused`] or silence.
+    AskStun(Ask),
+    /// Look the name of a STUN server up; answered by [`Input::StunResolved`].
+    ResolveStun {
+        run: RunId,
+        server: StunServer,
+    },
+    /// Give the port of a run back.
+    CloseStun {
+        run: RunId,
     },
     /// Reset a stream that nobody will give a path any more.
     Forsake {

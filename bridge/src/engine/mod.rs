@@ -42,6 +42,7 @@ use self::{
         familiar::Familiar,
         holds::Holds,
         mapping::Mappings,
+        nat::Nat,
         places::{Full, Places, StreamPlaces},
         upgrades::Upgrades,
     },
@@ -67,6 +68,7 @@ pub(crate) struct Engine {
     sights: Sights,
     candidates: Candidates,
     mappings: Mappings,
+    nat: Nat,
     upgrades: Upgrades,
     familiar: Familiar,
     allowance: Allowance,
@@ -109,6 +111,7 @@ impl Engine {
             sights: Sights::default(),
             candidates: Candidates::new(config.global.clone()),
             mappings: Mappings::default(),
+            nat: Nat::new(&config.stun_servers, config.global.clone()),
             upgrades: Upgrades::new(
                 config.upgrades == crate::config::Upgrades::AtOnce,
                 config.deadlines.upgrade_again,
@@ -142,7 +145,7 @@ impl Engine {
             Input::Close { connection } => self.close(connection, CloseCause::Asked),
             Input::Shutdown => self.shutdown(now),
             Input::Listening { address } => self.listening(address, now),
-            Input::ListeningEnded { address } => self.listening_ended(&address),
+            Input::ListeningEnded { address } => self.listening_ended(&address, now),
             Input::PortMapped { transport, external, by } => {
                 self.port_mapped(transport, external, by, now);
             }
@@ -205,6 +208,11 @@ impl Engine {
             Input::NearlySpent { connection } => self.nearly_spent(connection, now),
             Input::Responsive { connection, round_trip } => self.responsive(connection, round_trip, now),
             Input::Pulse { connection, last } => self.pulse_taken(connection, last, now),
+            Input::StunAnswered { probe, from, mapped, other } => {
+                self.nat.answered(probe, from, mapped, other, now);
+            }
+            Input::StunRefused { probe } => self.nat.refused(probe),
+            Input::StunResolved { run, server, ips } => self.nat.resolved(run, &server, &ips, now),
         }
         self.handle_timeout(now);
         #[cfg(any(test, debug_assertions))]
@@ -242,6 +250,7 @@ impl Engine {
         }
         self.watch_missing();
         self.check_quiet(now);
+        self.observe_nat(now);
         self.upgrades_due(now);
         for id in self.connections.expired(self.grace(), self.needs(), now) {
             self.close(id, CloseCause::Unused);
@@ -272,6 +281,7 @@ impl Engine {
             self.departures.next_deadline(),
             self.holds.next_deadline(),
             self.upgrades.next_deadline(),
+            self.nat.next_deadline(),
             self.stopping.as_ref().map(|stopping| stopping.parted.unwrap_or(stopping.closed)),
         ];
         all.into_iter().flatten().min()
@@ -319,13 +329,15 @@ impl Engine {
 
     fn listening(&mut self, address: Multiaddr, now: Instant) {
         self.candidates.listening(&address, now);
+        self.nat.network_changed(now);
         self.outlook_improved(now);
         self.map_ports();
         self.events.push_back(Event::Listening { address });
     }
 
-    fn listening_ended(&mut self, address: &Multiaddr) {
+    fn listening_ended(&mut self, address: &Multiaddr, now: Instant) {
         self.candidates.listening_ended(address);
+        self.nat.network_changed(now);
         self.map_ports();
     }
 

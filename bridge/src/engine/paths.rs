@@ -4,11 +4,11 @@
 //! - [`connections`]: which are up, which is the best, who uses them, which went quiet;
 //! - [`door`]: who may have a connection; [`places`]: how those of one source share places with others;
 //! - [`dials`]: where is a peer, and what have we tried; [`holds`]: to whom a connection is kept;
-//! - [`candidates`]: where we may be reached;
+//! - [`candidates`]: where we may be reached; [`nat`]: what kind of NAT we are behind;
 //! - [`upgrades`]: who is reached only through a relay, and when to punch;
 //! - [`familiar`]: whom we know; [`allowance`]: how many addresses that others named may be dialled.
 //!
-//! What needs several of them at once is told in [`reaching`] and [`punching`].
+//! What needs several of them at once is told in [`reaching`], [`observing`] and [`punching`].
 
 pub(in crate::engine) mod allowance;
 pub(in crate::engine) mod candidates;
@@ -18,6 +18,8 @@ pub(crate) mod door;
 pub(in crate::engine) mod familiar;
 pub(in crate::engine) mod holds;
 pub(in crate::engine) mod mapping;
+pub(crate) mod nat;
+pub(in crate::engine) mod observing;
 pub(crate) mod places;
 pub(in crate::engine) mod punching;
 pub(in crate::engine) mod reaching;

@@ -7,6 +7,7 @@ mod connections;
 mod holds;
 mod mapping;
 mod moves;
+mod nat;
 mod opens;
 mod paths;
 mod places;

@@ -168,6 +168,18 @@ fn examples() -> Vec<Event> {
             attempt: 1,
             addresses: vec![address("/ip4/203.0.113.9/tcp/35000")],
         },
+        Event::NatFound {
+            family: Family::V4,
+            mapping: Some(Mapping::EndpointIndependent),
+            filtering: Some(Filtering::AddressAndPortDependent),
+            nat: NatKind {
+                mapping: Some(Mapping::EndpointIndependent),
+                filtering: Some(Filtering::AddressAndPortDependent),
+            },
+            public_address: Some([198, 51, 100, 4].into()),
+            observers: 2,
+        },
+        Event::StunListening { address: address("/ip4/0.0.0.0/udp/3478"), other_port: Some(3479) },
     ]
 }
 
@@ -201,6 +213,8 @@ fn position(event: &Event) -> usize {
         Event::PortMappingLost { .. } => 25,
         Event::PortMappingUnusable { .. } => 26,
         Event::UpgradeAttempted { .. } => 27,
+        Event::NatFound { .. } => 28,
+        Event::StunListening { .. } => 29,
     }
 }
 

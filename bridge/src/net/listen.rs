@@ -14,6 +14,7 @@ use libp2p::{
 use tokio::time::{Instant, timeout_at};
 
 use self::port::Place;
+pub(crate) use self::port::own_udp_port;
 use super::{cause::root_cause, local};
 use crate::error::{ListenFailure, StartError};
 

@@ -40,6 +40,7 @@ use crate::{
         listen::Listening,
         local::source_towards,
         mapping::Mapper,
+        stun,
         translate::{Dialled, Dialling, Translated, dial_failure, is_port_in_use, translate, tried},
     },
     path::{ConnectionId, Path},
@@ -106,6 +107,7 @@ pub(crate) struct Driver {
     mapper: Mapper,
     /// The address of ours that each direct connection leaves from.
     sources: HashMap<ConnectionId, IpAddr>,
+    stun: stun::Client,
 }
 
 impl Driver {
@@ -129,6 +131,7 @@ impl Driver {
             dialled: HashMap::new(),
             mapper: Mapper::default(),
             sources: HashMap::new(),
+            stun: stun::Client::default(),
         }
     }
 
@@ -161,6 +164,7 @@ impl Driver {
                 }
                 () = self.legs.requests.answered() => {}
                 input = self.mapper.news() => self.legs.tell(input),
+                input = self.stun.heard() => self.legs.tell(input),
                 () = sleep_until(timeout) => self.timeout(),
             }
         }
@@ -376,6 +380,9 @@ impl Driver {
                 self.swarm.behaviour_mut().door.acquainted(peers, familiar);
             }
             Action::MapPorts { listeners } => self.mapper.map(listeners),
+            Action::AskStun(ask) => self.legs.inputs.extend(self.stun.ask(ask)),
+            Action::ResolveStun { run, server } => self.stun.resolve(run, server),
+            Action::CloseStun { run } => self.stun.close(run),
             Action::Forsake { key } => self.legs.forsake(key),
             Action::FailOpen { open, error } => self.legs.open_failed(open, error),
             Action::Accept { inbound, .. } => self.legs.accept(inbound),

@@ -1,6 +1,7 @@
 //! Every setting of a relay: its effect, its default, its price.
 
 use std::{
+    net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     time::Duration,
 };
@@ -16,6 +17,8 @@ pub struct RelayConfig {
     pub listen: Vec<Multiaddr>,
     /// Addresses that clients reach it under; without one it hands out no reservations.
     pub external: External,
+    /// Where to answer STUN, by which clients learn what kind of NAT they are behind. Default: everywhere.
+    pub stun: StunListen,
     /// Which observed addresses may become external ones. Default: globally routable ones only.
     pub global: GlobalScope,
     /// Reservations held at once. Each costs a connection. Default 1,024.
@@ -77,6 +80,19 @@ pub enum External {
     Observed,
 }
 
+/// Where a relay answers STUN.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StunListen {
+    /// On every interface, IPv4 and IPv6, at port 3478 and the next one. Where the port is taken the relay says so,
+    /// by [`Event::ListenFailed`](crate::Event::ListenFailed), and goes on without.
+    #[default]
+    Everywhere,
+    /// At these addresses, each also at the port that follows.
+    At(Vec<SocketAddr>),
+    /// Nowhere.
+    Off,
+}
+
 /// So many requests at once, refilled evenly over an hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -108,6 +124,7 @@ impl Default for RelayConfig {
         Self {
             listen: Vec::new(),
             external: External::Given(Vec::new()),
+            stun: StunListen::default(),
             global: GlobalScope::default(),
             reservations: 1024,
             reservations_per_peer: 4,

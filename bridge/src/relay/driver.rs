@@ -5,12 +5,14 @@ use std::{net::SocketAddr, time::Duration};
 use futures::StreamExt;
 use libp2p::{Multiaddr, Swarm, identify, ping, swarm::SwarmEvent};
 use tokio::sync::{broadcast, mpsc};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     External, RelayConfig,
     behaviour::{Behaviour, BehaviourEvent},
     hop::Said,
     machine::Input,
+    stun::Stun,
     traffic::{Carried, Traffic},
 };
 use crate::{
@@ -55,13 +57,17 @@ impl Driver {
         Self { swarm, config, traffic, events, stop }
     }
 
-    pub(super) async fn run(mut self, listening: Listening) {
+    pub(super) async fn run(mut self, listening: Listening, mut stun: Stun) {
         for address in listening.addresses {
             self.publish(Event::Listening { address });
         }
         for (address, cause) in listening.failed {
             self.publish(Event::ListenFailed { address, cause });
         }
+        for event in stun.events() {
+            self.publish(event);
+        }
+        let _stun = AbortOnDropHandle::new(tokio::spawn(stun.serve()));
         let mut tick = tokio::time::interval(TRAFFIC_INTERVAL);
         let mut leaving = false;
         loop {

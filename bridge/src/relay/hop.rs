@@ -34,7 +34,7 @@ use super::{
     RelayConfig,
     forwarding::{Buffers, Outcome, Terms, forward},
     handler::{Asking, Command, Handler, Report, Request, status_only},
-    machine::{ANSWER_DEADLINE, Action, AskId, Input, Limited, Machine, Refusal},
+    machine::{ANSWER_DEADLINE, Action, AskId, Input, Limited, Machine, Refusal, stun::StunPorts},
 };
 use crate::{
     addr::{ip_of, place::Place},
@@ -115,6 +115,11 @@ impl Hop {
     /// Something happened that only who runs the swarm sees.
     pub(super) fn handle(&mut self, input: Input) {
         self.machine.handle(input, Instant::now());
+    }
+
+    /// Clients are told from now on.
+    pub(super) fn answers_stun_at(&mut self, ports: StunPorts) {
+        self.machine.answers_stun_at(ports);
     }
 
     /// Bytes that circuits carried since the start.

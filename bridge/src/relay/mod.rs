@@ -3,7 +3,7 @@
 //! It speaks circuit relay v2 with everybody who does, and a few words more with nodes of ours. `machine`
 //! decides within the limits of [`RelayConfig`], all of which are announced, enforced and counted; `hop` and
 //! its `handler` act, one for all connections and one on each; `forwarding` carries the bytes of a circuit,
-//! `traffic` counts, `driver` runs it all. `design/relay.md` has the limits in their order.
+//! `stun` tells clients how they are seen, `traffic` counts, `driver` runs it all. `design/relay.md` has the limits in their order.
 
 mod behaviour;
 mod config;
@@ -12,19 +12,20 @@ mod forwarding;
 mod handler;
 mod hop;
 mod machine;
+mod stun;
 mod traffic;
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use tokio::sync::{broadcast, mpsc};
 
-use self::{behaviour::Behaviour, driver::Driver, traffic::Traffic};
+use self::{behaviour::Behaviour, driver::Driver, stun::Stun, traffic::Traffic};
 use crate::{
     endpoint::{EVENTS_MAX, Events},
     error::StartError,
     net::{listen, transports},
 };
 
-pub use self::config::{External, Rate, RelayConfig};
+pub use self::config::{External, Rate, RelayConfig, StunListen};
 
 /// A running relay.
 pub struct Relay {
@@ -46,12 +47,14 @@ impl Relay {
         let mut traffic = Traffic::default();
         let mut swarm =
             transports::relay(keypair, traffic.registry(), |keypair| Behaviour::new(&config, keypair))?;
+        let stun = Stun::listen(&config.stun)?;
+        swarm.behaviour_mut().hop.answers_stun_at(stun.ports());
         let told = listen::listen(&mut swarm, &config.listen).await?;
         let listening = told.addresses.clone();
         let (events, subscription) = broadcast::channel(EVENTS_MAX);
         let (stop, stopped) = mpsc::channel(1);
         let driver = Driver::new(swarm, config, traffic, events.clone(), stopped);
-        let task = tokio::spawn(driver.run(told));
+        let task = tokio::spawn(driver.run(told, stun));
         Ok((Self { peer, listening, events, stop, task }, Events::new(subscription)))
     }
 

@@ -28,5 +28,6 @@ mod scanner;
 mod silence;
 mod stock;
 mod stream;
+mod stun;
 mod upgrade;
 mod world;

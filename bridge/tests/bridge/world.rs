@@ -9,7 +9,7 @@ use punchline_bridge::{
     config::Upgrades,
     event::Asked,
     path::Direction,
-    relay::{External, Relay, RelayConfig},
+    relay::{External, Relay, RelayConfig, StunListen},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -135,6 +135,7 @@ pub(crate) fn relay_config(listen: &str) -> RelayConfig {
         listen: vec![listen.parse().unwrap()],
         external: External::Observed,
         global: loopback(),
+        stun: StunListen::Off,
         ..RelayConfig::default()
     }
 }

@@ -19,7 +19,7 @@ use punchline_bridge::{
     Config, Endpoint, Keypair, Multiaddr, PeerId, RelayAddr, Service,
     addr::GlobalScope,
     config::Upgrades,
-    relay::{External, Rate, Relay, RelayConfig},
+    relay::{External, Rate, Relay, RelayConfig, StunListen},
 };
 use serde_json::json;
 use tokio::{
@@ -157,6 +157,7 @@ async fn relay() -> (Relay, RelayAddr) {
     let config = RelayConfig {
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
         external: External::Observed,
+        stun: StunListen::Off,
         global: GlobalScope::with_assumed(vec!["127.0.0.0/8".parse().unwrap()]),
         requests_per_peer: often,
         requests_per_ip: often,

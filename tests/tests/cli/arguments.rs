@@ -33,6 +33,13 @@ const UNUSABLE: &[(&[&str], &[&str])] = &[
     (&["server", "--relay", NO_PEER], &["is not a multiaddr", "/p2p/"]),
     (&["server", "--network", "moonnet"], &["mainnet, testnet-10, devnet or simnet"]),
     (&["server", "--assume-global", "10.0.0.0/99"], &["10.0.0.0/99"]),
+    (&["server", "--stun-server", "turn:a.example:3478"], &["only STUN", "stun.example.org:3478"]),
+    (&["server", "--stun-server", "a.example:0"], &["its port", "stun.example.org:3478"]),
+    (&["relay", "--external", "auto", "--stun-listen", "3478"], &["say IP:PORT", "off"]),
+    (
+        &["relay", "--external", "auto", "--stun-listen", "off,[::]:3478"],
+        &["--stun-listen off cannot be combined"],
+    ),
     (&["server", "--advertise", "here"], &["here"]),
     (&["server", "--log-format", "xml"], &["text, json"]),
     (&["server", "--events", "/no/such/directory/events"], &["/no/such/directory", "--events"]),

@@ -8,7 +8,7 @@ use punchline_bridge::{
     config::Upgrades,
     error::OpenError,
     grpc::{self, Connector},
-    relay::{External, Relay, RelayConfig},
+    relay::{External, Relay, RelayConfig, StunListen},
 };
 use tokio::{
     runtime::{Handle, Runtime},
@@ -172,7 +172,8 @@ pub(crate) fn loopback_is_global() -> GlobalScope {
 async fn relay() -> (Relay, RelayAddr) {
     let listen = vec![Way::Tcp.listen()];
     let (external, global) = (External::Observed, loopback_is_global());
-    let config = RelayConfig { listen, external, global, ..RelayConfig::default() };
+    let stun = StunListen::Off;
+    let config = RelayConfig { listen, external, stun, global, ..RelayConfig::default() };
     let (relay, _) = Relay::start(config, Keypair::generate_ed25519()).await.unwrap();
     let address = format!("{}/p2p/{}", relay.listening()[0], relay.peer_id());
     (relay, address.parse().unwrap())

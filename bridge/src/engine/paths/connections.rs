@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 
 use self::{demotion::Demotions, distance::RoundTrip};
 use crate::{
@@ -48,6 +48,8 @@ pub(crate) struct Connection {
     pub(crate) path: Path,
     pub(crate) transport: Transport,
     pub(crate) direction: crate::path::Direction,
+    /// The peer's, as we know it.
+    pub(crate) address: Multiaddr,
     opened: Instant,
     order: u64,
     users: BTreeSet<User>,
@@ -143,6 +145,7 @@ impl Connections {
             path: opened.path,
             transport: opened.transport,
             direction: opened.direction,
+            address: opened.address.clone(),
             opened: now,
             order: self.opened,
             users: BTreeSet::new(),

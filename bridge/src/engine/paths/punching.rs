@@ -356,7 +356,7 @@ impl Engine {
     }
 
     fn nat_kind(&self) -> NatKind {
-        NatKind::default()
+        self.nat.kind()
     }
 
     fn gave_up(&mut self, peer: PeerId, gave_up: Option<GaveUp>) {

@@ -81,6 +81,7 @@ impl Engine {
             {
                 self.departures.told(peer, now);
             }
+            Word::Stun { port } => self.stun_offered(connection, port, now),
             // Only relays are asked to watch, and only relays may tell.
             Word::PunchAgain | Word::PunchFailed(_) => self.peer_on_punches(sender, &word, now),
             Word::Leaving { .. } | Word::Watch(_) | Word::Present(_) | Word::Absent { .. } => {}

@@ -64,6 +64,7 @@ impl Engine {
         now: Instant,
     ) {
         let Some((connection, ours)) = self.connections.closed(id) else { return };
+        self.nat.closed(id);
         let asked = ours.is_some();
         let cause = ours.unwrap_or(cause);
         if let Some(lost) = self.relays.connection_closed(id, now) {
@@ -118,6 +119,9 @@ impl Engine {
         let dialled = connection.direction == Direction::Outbound && connection.path.is_direct();
         if !self.relays.contains(relay) {
             return;
+        }
+        if dialled {
+            self.port_observed(id, relay, observed);
         }
         if dialled && let Some(address) = self.candidates.observed(relay, observed, now) {
             let source = CandidateSource::Relay { relay };

@@ -31,6 +31,8 @@ pub(super) struct Sentence {
     punch_again: Option<bool>,
     #[prost(uint32, optional, tag = "7")]
     punch_failed: Option<u32>,
+    #[prost(uint32, optional, tag = "8")]
+    stun_port: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -65,6 +67,7 @@ impl From<&Word> for Sentence {
             }
             Word::PunchAgain => sentence.punch_again = Some(true),
             Word::PunchFailed(verdict) => sentence.punch_failed = Some(number(*verdict)),
+            Word::Stun { port } => sentence.stun_port = Some((*port).into()),
         }
         sentence
     }
@@ -91,6 +94,9 @@ impl Sentence {
         }
         if let Some(number) = self.punch_failed {
             return Some(Word::PunchFailed(verdict(number)));
+        }
+        if let Some(port) = self.stun_port {
+            return Some(Word::Stun { port: u16::try_from(port).ok()? });
         }
         let Absence { id, closed } = self.absent?;
         Some(Word::Absent { peer: PeerId::from_bytes(&id).ok()?, closed })
@@ -144,6 +150,7 @@ mod tests {
             Word::PunchFailed(PunchVerdict::PunchFailed),
             Word::PunchFailed(PunchVerdict::Limit),
             Word::PunchFailed(PunchVerdict::PortsChange),
+            Word::Stun { port: 3478 },
         ] {
             assert_eq!(Sentence::from(&word).word(), Some(word));
         }
@@ -162,5 +169,7 @@ mod tests {
         assert_eq!(Sentence::default().word(), None);
         let nobody = Sentence { present: Some(vec![1, 2, 3]), ..Sentence::default() };
         assert_eq!(nobody.word(), None);
+        let nowhere = Sentence { stun_port: Some(65_536), ..Sentence::default() };
+        assert_eq!(nowhere.word(), None);
     }
 }

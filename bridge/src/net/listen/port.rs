@@ -7,12 +7,13 @@
 //! so they take turns, by a name that only one process at a time can have.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
 use libp2p::Multiaddr;
 use rustix::{
+    fd::OwnedFd,
     io::Errno,
     net::{AddressFamily, SocketType, bind, ipproto, socket, sockopt},
 };
@@ -63,12 +64,12 @@ impl Place {
             (_, 0) | (Protocol::Udp, _) => Turn::default(),
             (Protocol::Tcp, port) => Turn::take(port).await,
         };
-        self.probe().map_err(|errno| self.failure(errno))?;
+        self.bind().map_err(|errno| self.failure(errno))?;
         Ok(turn)
     }
 
-    /// Binds a socket as libp2p will, but without letting others join, and lets go of it.
-    fn probe(&self) -> Result<(), Errno> {
+    /// Binds a socket as libp2p will, but without letting others join.
+    fn bind(&self) -> Result<OwnedFd, Errno> {
         let family = match self.family() {
             Family::V4 => AddressFamily::INET,
             Family::V6 => AddressFamily::INET6,
@@ -84,7 +85,8 @@ impl Place {
             // Old connections that this port still remembers do not matter; who listens does.
             sockopt::set_socket_reuseaddr(&socket, true)?;
         }
-        bind(&socket, &self.address)
+        bind(&socket, &self.address)?;
+        Ok(socket)
     }
 
     fn failure(&self, errno: Errno) -> ListenFailure {
@@ -124,6 +126,12 @@ impl Place {
         let listener = found.min_by_key(|one| one.state != listeners::SocketState::Listen)?;
         Some(Occupant { pid: listener.process.pid, program: listener.process.name })
     }
+}
+
+/// A UDP socket at `address`, of that family alone, which nobody shares.
+pub(crate) fn own_udp_port(address: SocketAddr) -> Result<UdpSocket, ListenFailure> {
+    let place = Place { protocol: Protocol::Udp, address };
+    place.bind().map(UdpSocket::from).map_err(|errno| place.failure(errno))
 }
 
 /// A turn at one port; over when dropped, or when the process ends.

@@ -11,6 +11,7 @@ mod connections;
 mod rates;
 mod refusals;
 mod reservations;
+pub(super) mod stun;
 mod timers;
 mod watches;
 
@@ -30,6 +31,7 @@ use self::{
     connections::{Connections, Link},
     refusals::{Refusals, Refused},
     reservations::{Ended, Reservations},
+    stun::StunPorts,
     timers::{Due, Timers},
     watches::Watches,
 };
@@ -170,6 +172,7 @@ pub(super) struct Machine {
     timers: Timers,
     /// When the relay has left, once it was told to.
     leaving: Option<Instant>,
+    stun: StunPorts,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
 }
@@ -187,9 +190,15 @@ impl Machine {
             summary: None,
             timers: Timers::default(),
             leaving: None,
+            stun: StunPorts::default(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
         }
+    }
+
+    /// Clients that listen are told from now on.
+    pub(super) fn answers_stun_at(&mut self, ports: StunPorts) {
+        self.stun = ports;
     }
 
     /// Whether a socket may shake hands. If so, [`handshake_over`](Self::handshake_over) must follow.
@@ -286,7 +295,10 @@ impl Machine {
     fn identified(&mut self, connection: ConnectionId, ours: bool, hears: bool, now: Instant) {
         let Some(link) = self.connections.link_mut(connection) else { return };
         (link.ours, link.hears) = (ours, hears);
-        let peer = link.peer;
+        let (peer, place) = (link.peer, link.place);
+        if let Some(port) = self.stun.of(place) {
+            self.say(connection, Word::Stun { port });
+        }
         // It may have taken its place before it said what it is.
         if self.reservations.newest(peer) == Some(connection) {
             for old in self.left_over(peer, connection) {

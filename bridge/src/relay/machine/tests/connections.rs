@@ -42,6 +42,24 @@ fn half_a_million_silent_sockets_cost_bounded_memory_and_events_and_others_are_l
 }
 
 #[test]
+fn a_client_that_listens_is_told_where_stun_is_answered_for_its_family_of_addresses() {
+    let mut world = World::new(&RelayConfig::default());
+    world.machine.answers_stun_at(StunPorts { v4: Some(3478), v6: None });
+    let told = |world: &mut World, ip: &str, hears: bool| {
+        let Client { connection, .. } = world.client(ip);
+        world.handle(Input::Identified { connection, ours: false, hears });
+        let word = |action: &Action| match action {
+            Action::Say { word, .. } => Some(word.clone()),
+            _ => None,
+        };
+        world.actions().iter().filter_map(word).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut world, "198.51.100.1", true), [Word::Stun { port: 3478 }]);
+    assert_eq!(told(&mut world, "198.51.100.2", false), []);
+    assert_eq!(told(&mut world, "2a00::1", true), []);
+}
+
+#[test]
 fn connections_of_one_host_leave_room_for_others() {
     let mut world = World::new(&RelayConfig::default());
     let let_in = (0..5000).filter(|_| world.try_connect(PeerId::random(), "198.51.100.1").is_ok());
