@@ -18,5 +18,6 @@ pub mod kaspad;
 pub mod lab;
 pub mod matrix;
 pub mod process;
+pub mod relay_death;
 pub mod scene;
 pub mod trial;

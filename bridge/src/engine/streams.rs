@@ -126,6 +126,7 @@ impl Engine {
             stream: key.stream,
             service,
             path,
+            relay: path.relay(),
             direction: Direction::Outbound,
         });
         self.place(key, now);
@@ -268,7 +269,8 @@ impl Engine {
         self.guests.accepted(key, service.clone());
         let (peer, stream, direction) = (key.peer, key.stream, Direction::Inbound);
         self.meet(peer, now);
-        self.events.push_back(Event::StreamOpened { peer, stream, service, path, direction });
+        let relay = path.relay();
+        self.events.push_back(Event::StreamOpened { peer, stream, service, path, relay, direction });
     }
 
     pub(super) fn request_moved(&mut self, inbound: InboundId, to: ConnectionId, now: Instant) {

@@ -200,6 +200,7 @@ impl Legs {
                     stream: key.stream,
                     from: record.from.path,
                     to: record.to.path,
+                    relay: record.to.path.relay(),
                     gap_ms: record.gap.as_micros() as f64 / 1000.0,
                     cause: record.cause.map(|cause| cause.to_string()),
                 });
