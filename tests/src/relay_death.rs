@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::lab::{Lab, LabError, LabSpec, Nat};
-use crate::process::{Event, Program};
+use crate::process::{Event, Program, ProgramError};
 use crate::scene::{Cast, START_DEADLINE, Scene, Transport};
 
 /// How a relay dies.
@@ -121,7 +121,7 @@ async fn settle(cast: &Cast, second: &Program, talk: Talk) -> Result<()> {
         }
         Talk::Idle => {
             let closed = cast.either("connection_closed", UNUSED_IS_CLOSED).await;
-            let _ = closed;
+            ensure!(matches!(closed, Err(ProgramError::Deadline { .. })), "no spare: {closed:?}");
             Ok(())
         }
     }

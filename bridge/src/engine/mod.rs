@@ -33,7 +33,7 @@ use libp2p::{Multiaddr, PeerId};
 pub(crate) use self::liveness::PING_INTERVAL;
 use self::{
     input::{Action, Input},
-    liveness::departures::Departures,
+    liveness::{beats::Beats, departures::Departures},
     paths::{
         allowance::Allowance,
         candidates::Candidates,
@@ -45,7 +45,7 @@ use self::{
         places::{Full, Places, StreamPlaces},
         upgrades::Upgrades,
     },
-    relays::{Relays, refusals::Refusals, sights::Sights},
+    relays::{Relays, refusals::Refusals, sights::Sights, spares::Spares},
     streams::{guests::Guests, moves::Moves, opens::Opens, requests::Requests},
 };
 use crate::{
@@ -65,6 +65,7 @@ pub(crate) struct Engine {
     relays: Relays,
     refusals: Refusals,
     sights: Sights,
+    spares: Spares,
     candidates: Candidates,
     mappings: Mappings,
     upgrades: Upgrades,
@@ -75,6 +76,7 @@ pub(crate) struct Engine {
     requests: Requests,
     stream_places: StreamPlaces,
     departures: Departures,
+    beats: Beats,
     holds: Holds,
     /// The missing peers that relays are asked to tell of.
     watched: Vec<PeerId>,
@@ -107,6 +109,7 @@ impl Engine {
             ),
             refusals: Refusals::default(),
             sights: Sights::default(),
+            spares: Spares::default(),
             candidates: Candidates::new(config.global.clone()),
             mappings: Mappings::default(),
             upgrades: Upgrades::new(
@@ -120,6 +123,7 @@ impl Engine {
             requests: Requests::default(),
             stream_places: StreamPlaces::new(Places::new(limits.streams_of_peers, limits.sharing)),
             departures: Departures::new(config.deadlines.absence),
+            beats: Beats::default(),
             holds: Holds::new(limits.holds, config.deadlines.hold_backoff, config.deadlines.hold_pace),
             watched: Vec::new(),
             watchers_changed: false,
@@ -219,9 +223,7 @@ impl Engine {
         for (peer, relay) in self.dials.due(now) {
             self.retry(peer, relay, now);
         }
-        for (peer, step) in self.relays.poll(now) {
-            self.relay_step(peer, step, now);
-        }
+        self.relays_due(now);
         for inbound in self.requests.overdue(now) {
             self.request_overdue(inbound, now);
         }
@@ -241,6 +243,8 @@ impl Engine {
             self.place_all(peer, now);
         }
         self.watch_missing();
+        self.make_spares(now);
+        self.beats_due(now);
         self.check_quiet(now);
         self.upgrades_due(now);
         for id in self.connections.expired(self.grace(), self.needs(), now) {
@@ -270,6 +274,8 @@ impl Engine {
             self.moves.next_deadline(),
             self.guests.next_deadline(),
             self.departures.next_deadline(),
+            self.spares.next_deadline(),
+            self.beats.next_deadline(),
             self.holds.next_deadline(),
             self.upgrades.next_deadline(),
             self.stopping.as_ref().map(|stopping| stopping.parted.unwrap_or(stopping.closed)),
@@ -300,10 +306,10 @@ impl Engine {
     /// What keeps a connection that no stream uses.
     fn needs(&self) -> impl Fn(PeerId) -> Need {
         let watching = |peer| self.watched.iter().any(|missing| self.may_know_of(peer, *missing));
-        move |peer| match (self.relays.needs_link(peer) || watching(peer), self.holds.contains(peer)) {
-            (true, _) => Need::Direct,
-            (false, true) => Need::Best,
-            (false, false) => Need::None,
+        move |peer| Need {
+            direct: self.relays.needs_link(peer) || watching(peer),
+            best: self.holds.contains(peer),
+            spares: self.runs_relayed(peer),
         }
     }
 

@@ -130,6 +130,7 @@ impl Engine {
             direction: Direction::Outbound,
         });
         self.place(key, now);
+        self.consider_spare(peer, now);
     }
 
     /// An open came to nothing on its connection, and goes on over the next; unless it was answered, or has
@@ -271,6 +272,7 @@ impl Engine {
         self.meet(peer, now);
         let relay = path.relay();
         self.events.push_back(Event::StreamOpened { peer, stream, service, path, relay, direction });
+        self.consider_spare(peer, now);
     }
 
     pub(super) fn request_moved(&mut self, inbound: InboundId, to: ConnectionId, now: Instant) {

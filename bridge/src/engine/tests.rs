@@ -15,6 +15,7 @@ mod refusals;
 mod relays;
 mod replay;
 mod rounds;
+mod spares;
 mod upgrades;
 mod verdicts;
 

@@ -320,7 +320,7 @@ impl Driver {
                 self.sources.remove(connection);
                 self.legs.connection_closed(*connection);
             }
-            Input::Responsive { connection, .. } => {
+            Input::Responsive { connection, .. } | Input::Heard { connection, .. } => {
                 if let Some(ends) = self.legs.ends.get(connection) {
                     ends.pulse.beat(Instant::now());
                 }

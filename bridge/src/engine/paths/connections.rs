@@ -3,6 +3,7 @@
 mod demotion;
 mod distance;
 mod rank;
+mod spare;
 mod watch;
 
 use std::{
@@ -60,6 +61,8 @@ pub(crate) struct Connection {
     closing: Option<CloseCause>,
     /// When the peer last answered on it.
     pub(crate) answered: Instant,
+    /// When the last ping was answered, or the connection opened.
+    pinged: Instant,
     /// How long pings took lately. None before the first was answered.
     took: Option<Duration>,
     round_trip: RoundTrip,
@@ -105,13 +108,14 @@ pub(crate) struct Connections {
 const GONE_MAX: usize = 256;
 
 /// What keeps a peer's connections although no stream uses them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
-    None,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Need {
     /// All direct ones: it is a relay that we want to be reached through.
-    Direct,
+    pub(crate) direct: bool,
     /// The best one.
-    Best,
+    pub(crate) best: bool,
+    /// Circuits beside those that streams run on.
+    pub(crate) spares: bool,
 }
 
 /// How long a connection without users is kept.
@@ -152,6 +156,7 @@ impl Connections {
             let_go: false,
             closing: None,
             answered: now,
+            pinged: now,
             took: None,
             round_trip: RoundTrip::default(),
             hear_by: None,
@@ -325,15 +330,16 @@ impl Connections {
         grace: Grace,
         needs: impl Fn(PeerId) -> Need,
     ) -> impl Iterator<Item = (ConnectionId, Instant)> {
-        let in_use: BTreeSet<PeerId> =
-            self.all.values().filter_map(|connection| connection.path.relay()).collect();
+        let mut circuits = BTreeMap::new();
+        for relay in self.all.values().filter_map(|connection| connection.path.relay()) {
+            *circuits.entry(relay).or_insert(0_usize) += 1;
+        }
         self.all.iter().filter_map(move |(id, connection)| {
-            let carries = connection.path.is_direct() && in_use.contains(&connection.peer);
-            let needed = match needs(connection.peer) {
-                Need::None => false,
-                Need::Direct => connection.path.is_direct(),
-                Need::Best => self.best(connection.peer, &[]) == Some(*id),
-            };
+            let carries = connection.path.is_direct() && circuits.contains_key(&connection.peer);
+            let need = needs(connection.peer);
+            let needed = need.direct && connection.path.is_direct()
+                || need.best && self.best(connection.peer, &[]) == Some(*id)
+                || need.spares && self.is_spare(*id, connection, &circuits);
             let kept = connection.is_used() || connection.is_closing() || connection.held.is_some();
             let grace = if connection.path.is_direct() { grace.direct } else { grace.relayed };
             (!kept && !carries && !needed).then_some((*id, connection.unused_since + grace))

@@ -75,6 +75,11 @@ impl Engine {
                     self.nearly_spent(circuit, now);
                 }
             }
+            Word::Beat(number) => {
+                let word = Word::Echo(number);
+                self.actions.push_back(Action::Say { peer: sender, connection, word });
+            }
+            Word::Echo(number) => self.echo(connection, number, now),
             Word::Present(peer) if self.may_know_of(sender, peer) => self.holds.heard_of(peer, now),
             Word::Absent { peer, closed: true }
                 if self.may_know_of(sender, peer) && self.streams_with(peer) =>
@@ -94,7 +99,7 @@ impl Engine {
             || (self.relays.contains(relay) && self.dials.is_through(peer, relay))
     }
 
-    fn streams_with(&self, peer: PeerId) -> bool {
+    pub(in crate::engine) fn streams_with(&self, peer: PeerId) -> bool {
         self.moves.services_of(peer).chain(self.guests.services_of(peer)).next().is_some()
     }
 
@@ -174,6 +179,7 @@ impl Engine {
             let limit = self.config.limits.known_peers as u64;
             self.refused(Some(peer), Asked::KnownPeer, limit);
         }
+        self.consider_spare(peer, now);
     }
 
     /// Where a peer may be sought, best first. What others said is judged, and dialled only so often.
@@ -273,7 +279,7 @@ impl Engine {
         if let Some(relay) = self.relays.dial_failed(dial, now) {
             self.circuits_failed(relay, &reason, now);
             self.reservation_failed(relay, reason.to_string());
-        } else {
+        } else if !self.spare_failed(dial, &reason, now) {
             if let DialFailureReason::RelayFull(limit) = &reason
                 && let Some((peer, relay)) = self.dials.circuit(dial)
             {

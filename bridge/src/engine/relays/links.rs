@@ -33,6 +33,7 @@ impl Engine {
             circuit_seconds_max: limit.and_then(|limit| limit.duration).map(|time| time.as_secs()),
         });
         if let Some(dial) = opened.dial {
+            self.spares.dialled(dial);
             self.dials.succeeded(dial, &opened.address, now);
         }
         if path.is_direct() {
@@ -52,6 +53,7 @@ impl Engine {
         self.guests.connected(peer, now);
         self.place_all(peer, now);
         self.tell_of_hold(peer);
+        self.consider_spare(peer, now);
         if self.stopping.is_some() {
             self.close(connection, CloseCause::Shutdown);
         }
@@ -89,9 +91,11 @@ impl Engine {
             self.hold_lost(peer, now);
         }
         self.events.push_back(Event::ConnectionClosed { peer, connection: id, path, cause });
+        self.beats.closed(id);
         self.moves.waive_waits(peer);
         self.place_all(peer, now);
         self.tell_of_hold(peer);
+        self.consider_spare(peer, now);
     }
 
     pub(in crate::engine) fn link_lost(&mut self, lost: Lost, cause: &CloseCause, now: Instant) {
@@ -131,9 +135,14 @@ impl Engine {
 
     pub(in crate::engine) fn relay_ready(&mut self, relay: PeerId, now: Instant) {
         self.watchers_changed = true;
+        self.spares.link_ready(relay, now);
         for (peer, address) in self.dials.take_awaiting(relay) {
             self.take(peer, Way::Circuit(address), now);
         }
+        self.relays_due(now);
+    }
+
+    pub(in crate::engine) fn relays_due(&mut self, now: Instant) {
         for (peer, step) in self.relays.poll(now) {
             self.relay_step(peer, step, now);
         }

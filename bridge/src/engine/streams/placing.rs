@@ -86,6 +86,7 @@ impl Engine {
                 self.upgrades.unneeded(peer);
             }
             self.place_all(peer, now);
+            self.consider_spare(peer, now);
         }
     }
 
@@ -103,7 +104,8 @@ impl Engine {
         last: Option<Instant>,
         now: Instant,
     ) {
-        if self.connections.is_silent(connection, last, now)
+        let silent = self.connections.is_silent(connection, last, now);
+        if (self.beats.is_dead(connection, last) || silent)
             && let Some(peer) = self.peer(connection)
         {
             self.suspect(peer, connection, now);
@@ -121,6 +123,7 @@ impl Engine {
             self.relayed(peer, now);
         }
         self.hold_is_shaky(peer, now);
+        self.consider_spare(peer, now);
     }
 
     /// If a connection to the peer is kept, and the best one may soon be none, another one is made.

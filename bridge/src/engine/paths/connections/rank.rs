@@ -42,7 +42,7 @@ impl Connections {
         }
     }
 
-    fn rank_of(&self, connection: &Connection) -> Rank {
+    pub(super) fn rank_of(&self, connection: &Connection) -> Rank {
         let transport = self.transports.iter().position(|kind| *kind == connection.transport);
         Rank {
             standing: Standing {
