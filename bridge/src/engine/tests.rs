@@ -12,6 +12,7 @@ mod paths;
 mod places;
 mod quiet;
 mod refusals;
+mod relay_mode;
 mod relays;
 mod replay;
 mod rounds;

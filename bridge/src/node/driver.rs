@@ -114,7 +114,7 @@ impl Driver {
         (engine, journal): (Engine, Option<Journal>),
         commands: mpsc::Receiver<Command>,
         events: broadcast::Sender<Event>,
-        stream_config: std::sync::Arc<machine::Config>,
+        (stream_config, relayed_streams): (std::sync::Arc<machine::Config>, bool),
         when_dropped: WhenDropped,
     ) -> Self {
         Self {
@@ -125,7 +125,7 @@ impl Driver {
             lingers: false,
             when_dropped,
             events,
-            legs: Legs::new(stream_config),
+            legs: Legs::new(stream_config, relayed_streams),
             dialled: HashMap::new(),
             mapper: Mapper::default(),
             sources: HashMap::new(),

@@ -96,6 +96,8 @@ pub(crate) struct Connections {
     all: BTreeMap<ConnectionId, Connection>,
     by_peer: BTreeMap<PeerId, Vec<ConnectionId>>,
     transports: [Transport; 2],
+    /// Whether streams may run through relays.
+    relayed_streams: bool,
     opened: u64,
     /// Closed lately, with the time of the last answer; the streams on them may learn of it later.
     gone: VecDeque<(ConnectionId, Instant)>,
@@ -126,12 +128,13 @@ pub(crate) struct Grace {
 }
 
 impl Connections {
-    /// `holds`: connections that peers may ask us to keep.
-    pub(crate) fn new(transports: [Transport; 2], holds: Places) -> Self {
+    /// `relayed_streams`: whether streams may run through relays. `holds`: connections that peers may ask us to keep.
+    pub(crate) fn new(transports: [Transport; 2], relayed_streams: bool, holds: Places) -> Self {
         Self {
             all: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             transports,
+            relayed_streams,
             opened: 0,
             gone: VecDeque::new(),
             holds,

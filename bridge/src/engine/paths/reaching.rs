@@ -144,8 +144,8 @@ impl Engine {
         if self.dials.is_reaching(peer) {
             return true;
         }
-        let (places, refused) = self.allowed(peer, now);
-        let failures: Vec<DialFailure> = refused.into_iter().collect();
+        let (places, mut failures) = self.allowed(peer, now);
+        let places = self.without_circuits(places, &mut failures);
         let ways = self.dials.begin(peer, places, failures.clone());
         if ways.is_empty() {
             let known = !failures.is_empty();
@@ -183,7 +183,7 @@ impl Engine {
     }
 
     /// Where a peer may be sought, best first. What others said is judged, and dialled only so often.
-    fn allowed(&mut self, peer: PeerId, now: Instant) -> (Vec<Place>, Option<DialFailure>) {
+    fn allowed(&mut self, peer: PeerId, now: Instant) -> (Vec<Place>, Vec<DialFailure>) {
         let known = self.dials.known(peer);
         let familiar = self.familiar.contains(peer);
         let acquaintance = Acquaintance { familiar, same_host: false };
@@ -211,7 +211,21 @@ impl Engine {
         places.extend(heard.into_iter().take(granted));
         let reason = DialFailureReason::NotAllowed { refused };
         let way = "addresses that the peer named".to_owned();
-        (places, (refused.total() > 0).then_some(DialFailure { way, reason }))
+        let failures = (refused.total() > 0).then_some(DialFailure { way, reason });
+        (places, failures.into_iter().collect())
+    }
+
+    /// Where no relay is used, circuits are no way.
+    fn without_circuits(&self, mut places: Vec<Place>, failures: &mut Vec<DialFailure>) -> Vec<Place> {
+        let all = places.len();
+        if !self.uses_relays() {
+            places.retain(|place| place.direct().is_some());
+        }
+        if places.len() < all {
+            let way = "through relays".to_owned();
+            failures.push(DialFailure { way, reason: DialFailureReason::RelaysOff });
+        }
+        places
     }
 
     pub(in crate::engine) fn take(&mut self, peer: PeerId, way: Way, now: Instant) {

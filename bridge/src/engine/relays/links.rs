@@ -37,6 +37,7 @@ impl Engine {
             self.dials.succeeded(dial, &opened.address, now);
         }
         if path.is_direct() {
+            self.introductions.over(peer);
             if self.relays.connection_opened(peer, connection, now) {
                 self.refusals.forget(peer);
             }
@@ -87,12 +88,16 @@ impl Engine {
         self.upgrades.circuit_closed(peer, id, now);
         if self.connections.of(peer).next().is_none() {
             self.upgrades.unneeded(peer);
+            self.forget_introduction(peer);
             self.guests.disconnected(peer);
             self.hold_lost(peer, now);
         }
         self.events.push_back(Event::ConnectionClosed { peer, connection: id, path, cause });
         self.beats.closed(id);
         self.moves.waive_waits(peer);
+        if !path.is_direct() {
+            self.introduction_lost(peer, now);
+        }
         self.place_all(peer, now);
         self.tell_of_hold(peer);
         self.consider_spare(peer, now);
@@ -187,6 +192,11 @@ impl Engine {
     }
 
     pub(in crate::engine) fn reserve(&mut self, relay: &RelayAddr, now: Instant) {
+        if !self.uses_relays() {
+            let cause = DialFailureReason::RelaysOff.to_string();
+            let relay = relay.peer();
+            return self.events.push_back(Event::ReservationFailed { relay, cause, failures: 1 });
+        }
         if self.relays.add(relay, true, now).is_err() {
             let limit = self.config.limits.relays as u64;
             self.refused(Some(relay.peer()), Asked::Relay, limit);

@@ -18,14 +18,16 @@ use crate::{
 };
 
 impl Engine {
-    /// Whether a peer's streams, ours or its own, run through relays, for want of a direct way.
+    /// Whether a peer's streams, ours or its own, run through relays, for want of a direct way, or wait for one.
     pub(in crate::engine) fn runs_relayed(&self, peer: PeerId) -> bool {
-        self.streams_with(peer) && self.connections.is_reached_through_relays(peer)
+        self.connections.is_reached_through_relays(peer)
+            && (self.streams_with(peer) || self.awaits_direct(peer))
     }
 
     /// Connections to a peer, its streams or its known addresses have changed.
     pub(in crate::engine) fn consider_spare(&mut self, peer: PeerId, now: Instant) {
-        if self.stopping.is_none() && self.runs_relayed(peer) {
+        let carries = self.connections.may_carry_relayed();
+        if carries && self.stopping.is_none() && self.runs_relayed(peer) {
             self.spares.consider(peer, now);
             self.begin_beats(peer, now);
         }

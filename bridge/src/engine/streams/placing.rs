@@ -180,7 +180,10 @@ impl Engine {
         };
         if let Some(to) = to {
             self.move_to(key, to);
-        } else if self.needs_path(standing) && !self.reach(key.peer, now) {
+        } else if self.needs_path(standing)
+            && !self.is_introduced(key.peer)
+            && !self.reach(key.peer, now)
+        {
             self.moves.failed(key, now);
         }
     }
