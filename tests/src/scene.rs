@@ -51,6 +51,7 @@ pub struct Scene {
     transports: Vec<Transport>,
     /// Of the second relay, once it runs.
     second_relay: Option<String>,
+    node_args: Vec<String>,
     identities: TempDir,
 }
 
@@ -75,7 +76,20 @@ impl Scene {
         let server_id = peer_id(identities.path().join("server")).await?;
         let lab = Lab::build(spec)?;
         let transports = transports.to_vec();
-        Ok(Self { lab, server_id, relay_id, transports, second_relay: None, identities })
+        Ok(Self {
+            lab,
+            server_id,
+            relay_id,
+            transports,
+            second_relay: None,
+            node_args: Vec::new(),
+            identities,
+        })
+    }
+
+    /// Servers and clients that are started from then on get these arguments too.
+    pub fn start_nodes_with(&mut self, args: &[&str]) {
+        self.node_args.extend(args.iter().map(|arg| (*arg).to_owned()));
     }
 
     /// The multiaddr under which the relay is dialled; the first one, where it is by several transports.
@@ -176,6 +190,7 @@ impl Scene {
             .args(["--identity", &self.identity(subcommand), "--network", NETWORK])
             .args(self.transports.iter().flat_map(over))
             .args(self.second_relay.iter().flat_map(|address| ["--relay", address]))
+            .args(&self.node_args)
             .args(args);
         let launch = match std::env::var_os("JOURNALS") {
             // For bridge/src/engine/tests/journals.
