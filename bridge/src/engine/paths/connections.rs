@@ -84,6 +84,11 @@ impl Connection {
         !self.users.is_empty()
     }
 
+    /// Whether it is not to be closed for want of use, or closes already.
+    fn is_kept(&self) -> bool {
+        self.is_used() || self.is_closing() || self.held.is_some()
+    }
+
     /// How long pings took lately.
     pub(crate) fn took(&self) -> Option<Duration> {
         self.took
@@ -337,15 +342,19 @@ impl Connections {
         for relay in self.all.values().filter_map(|connection| connection.path.relay()) {
             *circuits.entry(relay).or_insert(0_usize) += 1;
         }
-        self.all.iter().filter_map(move |(id, connection)| {
+        // Most connections are used: what may keep the others is looked into for those alone.
+        let unused = self.all.iter().filter(|(_, found)| !found.is_kept());
+        unused.filter_map(move |(id, connection)| {
             let carries = connection.path.is_direct() && circuits.contains_key(&connection.peer);
+            if carries {
+                return None;
+            }
             let need = needs(connection.peer);
             let needed = need.direct && connection.path.is_direct()
                 || need.best && self.best(connection.peer, &[]) == Some(*id)
                 || need.spares && self.is_spare(*id, connection, &circuits);
-            let kept = connection.is_used() || connection.is_closing() || connection.held.is_some();
             let grace = if connection.path.is_direct() { grace.direct } else { grace.relayed };
-            (!kept && !carries && !needed).then_some((*id, connection.unused_since + grace))
+            (!needed).then_some((*id, connection.unused_since + grace))
         })
     }
 }
