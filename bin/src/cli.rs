@@ -204,6 +204,9 @@ pub struct Node {
     /// A relay, as `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`.
     #[arg(long, env = "PUNCHLINE_RELAY", value_name = "ADDR")]
     pub relay: Vec<Many<RelayAddr>>,
+    /// What relays are used for.
+    #[arg(long, env = "PUNCHLINE_RELAY_MODE", value_name = "MODE", default_value = "fallback")]
+    pub relay_mode: RelayMode,
     /// Treat these ranges as public: labs, private networks.
     #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
     pub assume_global: Vec<Many<IpNet>>,
@@ -245,6 +248,27 @@ pub enum PortMapping {
     /// It is left alone.
     #[value(aliases = ["false", "no"])]
     Off,
+}
+
+/// What relays are used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RelayMode {
+    /// Nothing: peers are reached at known addresses alone, and --relay may not be given.
+    Off,
+    /// To introduce peers: no byte of a service crosses a relay; streams wait for a direct connection.
+    Coordination,
+    /// To carry streams as well, where there is no direct path.
+    Fallback,
+}
+
+impl From<RelayMode> for punchline_bridge::config::RelayMode {
+    fn from(mode: RelayMode) -> Self {
+        match mode {
+            RelayMode::Off => Self::Off,
+            RelayMode::Coordination => Self::Coordination,
+            RelayMode::Fallback => Self::Fallback,
+        }
+    }
 }
 
 /// What one connection carries, with room for streams that move and for the protocols beside them: QUIC

@@ -84,7 +84,7 @@ fn addresses(settings: &cli::Client, myself: PeerId) -> Result<Vec<Multiaddr>, U
             return Err(Unusable(format!("--addr {address} leads to {other}, not to --peer {wanted}")));
         }
     }
-    let relays = Places::of(&settings.node).relays;
+    let relays = Places::of(&settings.node)?.relays;
     addresses.extend(relays.iter().map(|relay| relay.circuit_to(wanted)));
     if addresses.is_empty() {
         let remedy = "say where the peer is: --relay <the relay it has a reservation with>, or --addr";

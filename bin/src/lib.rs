@@ -36,15 +36,15 @@ use crate::{
     cli::{Cli, Command, Common, Role},
     identity::{Claim, ClaimError},
     report::{Reporter, log::Log},
-    settings::SettingsError,
+    settings::{Settings, SettingsError},
 };
 
 /// Runs the command that `arguments` name (the first is the program's own name) until it is done or the
 /// process is told to stop. Exit codes: 0 done, 1 failed, 2 unusable arguments or settings.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
-    let cli = match settings::read(arguments, environment) {
-        Ok(cli) => cli,
+    let Settings { cli, warnings } = match settings::read(arguments, environment) {
+        Ok(settings) => settings,
         Err(SettingsError::Arguments { error, origin }) => {
             let _ = error.print();
             if let Some(origin) = origin {
@@ -64,7 +64,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Err(error) => return last_words(&unable(error), 1),
     };
     let variables = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    for warning in settings::unknown_variables(variables) {
+    for warning in warnings.into_iter().chain(settings::unknown_variables(variables)) {
         tracing::warn!("{warning}");
     }
     let runtime = match tokio::runtime::Runtime::new() {

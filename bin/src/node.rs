@@ -5,8 +5,8 @@ use punchline_bridge::{Config, Endpoint, RelayAddr, addr::GlobalScope, config::P
 use tokio::task::JoinHandle;
 
 use crate::{
-    Context,
-    cli::{self, ListenAddr},
+    Context, Unusable,
+    cli::{self, ListenAddr, RelayMode},
 };
 
 /// A started node.
@@ -27,7 +27,7 @@ impl Node {
     /// # Errors
     /// If an address cannot be listened on.
     pub async fn start(settings: &cli::Node, context: &Context) -> anyhow::Result<Self> {
-        let Places { listen, reserve, relays } = Places::of(settings);
+        let Places { listen, reserve, relays } = Places::of(settings)?;
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
         let mut config = Config { listen, global, ..Config::default() };
         config.port_mapping = match settings.port_mapping {
@@ -35,6 +35,7 @@ impl Node {
             cli::PortMapping::Off => PortMapping::Off,
         };
         config.stun_servers = cli::all(&settings.stun_server);
+        config.relay_mode = settings.relay_mode.into();
         config.limits.streams_per_peer = settings.max_streams_per_peer;
         config.limits.streams_of_peers = settings.max_streams_of_peers;
         config.streams.patience = settings.patience.duration();
@@ -75,7 +76,8 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    pub(crate) fn of(settings: &cli::Node) -> Self {
+    /// An error if relays are named although none is to be used.
+    pub(crate) fn of(settings: &cli::Node) -> Result<Self, Unusable> {
         let (mut listen, mut reserve) = (Vec::new(), Vec::new());
         for address in cli::all(&settings.listen) {
             match address {
@@ -85,6 +87,12 @@ impl Places {
         }
         let mut relays = cli::all(&settings.relay);
         relays.extend(reserve.iter().cloned());
-        Self { listen, reserve, relays }
+        if let Some(relay) = relays.first().filter(|_| settings.relay_mode == RelayMode::Off) {
+            return Err(Unusable(format!(
+                "--relay-mode off uses no relay, but {relay} is given; leave out --relay (and circuit addresses in \
+                 --listen), or say --relay-mode coordination or fallback"
+            )));
+        }
+        Ok(Self { listen, reserve, relays })
     }
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     Context, cli, load,
-    node::{KASPA_SERVICE, Node},
+    node::{KASPA_SERVICE, Node, Places},
     rehearsal::Rehearsal,
     report::{Reporter, SessionEvent},
     session, stop,
@@ -23,6 +23,7 @@ use crate::{
 /// # Errors
 /// If the settings make no sense, or an address cannot be listened on.
 pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> {
+    Places::of(&settings.node)?;
     if context.check {
         return crate::usable();
     }

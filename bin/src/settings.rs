@@ -3,6 +3,8 @@
 //! clap knows the first two and the defaults; the file, and the `LIBP2P_*` variables of the small
 //! mains, become clap's defaults. So every value is parsed, checked and reported in one place.
 
+mod autorelay;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
@@ -104,6 +106,15 @@ fn of(table: &Option<String>) -> String {
 
 type Defaults = BTreeMap<String, Vec<String>>;
 
+/// What was asked for, and what whoever asked should know about it.
+#[derive(Debug)]
+pub struct Settings {
+    /// The command and its settings.
+    pub cli: Cli,
+    /// One line each.
+    pub warnings: Vec<String>,
+}
+
 /// Reads all layers. `environment` looks a variable up.
 ///
 /// # Errors
@@ -111,10 +122,15 @@ type Defaults = BTreeMap<String, Vec<String>>;
 pub fn read(
     arguments: Vec<OsString>,
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<Cli, SettingsError> {
+) -> Result<Settings, SettingsError> {
+    let mut warnings = Vec::new();
     let mut root = without_empty(Cli::command(), &environment);
     let file = match config_path(&arguments, &environment) {
-        Some(path) => Some((load(&path)?, path)),
+        Some(path) => {
+            let mut table = load(&path)?;
+            warnings = autorelay::translate(&mut table, &path)?;
+            Some((table, path))
+        }
         None => None,
     };
     let commands: Vec<String> =
@@ -150,7 +166,7 @@ pub fn read(
         run.expose = tables::<ExposeTable>(table, "expose", path)?;
         run.forward = tables::<ForwardTable>(table, "forward", path)?;
     }
-    Ok(cli)
+    Ok(Settings { cli, warnings })
 }
 
 /// A variable that is set to nothing is not set: so templates say that there is no value.

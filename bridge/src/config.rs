@@ -32,6 +32,8 @@ pub struct Config {
     /// or UPnP. Default: on. Then anybody can dial us through it, as they could without a router, and the session is
     /// direct where a hole punch would fail. Where no router answers, it is asked ever more rarely.
     pub port_mapping: PortMapping,
+    /// What relays are used for. Default: to introduce peers, and to carry streams where there is no direct path.
+    pub relay_mode: RelayMode,
     /// How streams are carried: windows, acknowledgements, patience.
     #[serde(skip)]
     pub streams: crate::stream::machine::Config,
@@ -74,6 +76,28 @@ pub enum PortMapping {
     On,
     /// It is left alone.
     Off,
+}
+
+/// What relays are used for. Each end goes by its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelayMode {
+    /// Nothing: no reservation is asked for and no circuit dialled. Peers are reached at known addresses alone.
+    Off,
+    /// To introduce peers: circuits carry what is said about a hole punch. Streams wait for a direct connection, new ones
+    /// until the deadline of their open, those that lost their path for as long as their patience; those of peers that
+    /// come through a relay are refused.
+    Coordination,
+    /// To carry streams as well, where there is no direct path.
+    #[default]
+    Fallback,
+}
+
+impl RelayMode {
+    /// Whether streams may run through relays.
+    pub(crate) fn carries_streams(self) -> bool {
+        self == Self::Fallback
+    }
 }
 
 /// How long to wait for what.
@@ -282,6 +306,7 @@ impl Default for Config {
             transports: [Transport::Tcp, Transport::Quic],
             upgrades: Upgrades::AtOnce,
             port_mapping: PortMapping::On,
+            relay_mode: RelayMode::default(),
             streams: crate::stream::machine::Config::default(),
             when_dropped: WhenDropped::ShutDown,
             deadlines: Deadlines::default(),

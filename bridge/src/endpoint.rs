@@ -88,7 +88,7 @@ impl Endpoint {
         let (events, subscription) = broadcast::channel(EVENTS_MAX);
         let unaccepted_max = config.limits.unaccepted_streams;
         let when_dropped = config.when_dropped;
-        let streams = std::sync::Arc::new(config.streams.clone());
+        let streams = (std::sync::Arc::new(config.streams.clone()), config.relay_mode.carries_streams());
         let engine = engine(peer, config)?;
         let told = events.downgrade();
         let driver = Driver::new(swarm, engine, requests, events, streams, when_dropped);

@@ -145,6 +145,20 @@ pub enum OpenError {
         /// How many there may be, both directions.
         limit: usize,
     },
+    /// The peer was reached, but only through a relay, and that is not to carry its streams.
+    #[error(
+        "{peer} was reached through a relay, but relay mode is coordination{} and no direct path came about: {}",
+        if *there { " there" } else { "" },
+        why.as_ref().map_or_else(|| "no attempt was over yet".to_owned(), ToString::to_string)
+    )]
+    NotDirect {
+        /// Whom we wanted.
+        peer: PeerId,
+        /// Whether the peer's settings forbid it, or ours.
+        there: bool,
+        /// How the latest attempt failed.
+        why: Option<UpgradeFailure>,
+    },
     /// The node is shutting down, or has.
     #[error("the node is shut down")]
     Shutdown,
@@ -157,6 +171,7 @@ impl OpenError {
             Self::ConnectionLost { .. }
             | Self::Deadline { .. }
             | Self::Busy { .. }
+            | Self::NotDirect { .. }
             | Self::StreamsOfPeer { .. } => true,
             Self::Unreachable { causes, .. } => causes.iter().any(|cause| cause.reason.is_retryable()),
             Self::Refused { reason, .. } => reason.is_retryable(),
@@ -215,6 +230,9 @@ pub enum Refusal {
     /// The ticket was taken back.
     #[error("the ticket was revoked")]
     TicketRevoked,
+    /// It takes no streams through relays.
+    #[error("it takes no streams through relays; a direct connection is needed")]
+    DirectOnly,
 }
 
 impl Refusal {
@@ -224,6 +242,7 @@ impl Refusal {
             Self::NotServed
             | Self::Busy
             | Self::Shutdown
+            | Self::DirectOnly
             | Self::TargetRefused
             | Self::TargetUnreachable => true,
             Self::TicketExpired | Self::TicketUsed | Self::TicketRevoked => false,
@@ -276,6 +295,9 @@ pub enum DialFailureReason {
         /// How many, by reason.
         refused: RefusedAddresses,
     },
+    /// Our settings.
+    #[error("relay mode is off: this node uses no relay")]
+    RelaysOff,
     /// A limit of ours.
     #[error("a limit of this node forbids it: {limit}")]
     Limit {
@@ -299,7 +321,7 @@ pub enum DialFailureReason {
 impl DialFailureReason {
     /// Whether the same dial may succeed later: not if somebody else lives there, or it may not be made.
     pub fn is_retryable(&self) -> bool {
-        !matches!(self, Self::WrongPeer { .. } | Self::NotAllowed { .. })
+        !matches!(self, Self::WrongPeer { .. } | Self::NotAllowed { .. } | Self::RelaysOff)
     }
 
     /// Whether the same dial may well succeed in a moment.

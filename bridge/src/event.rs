@@ -229,6 +229,9 @@ pub enum Event {
         service: Service,
         /// The path it starts on.
         path: Path,
+        /// The relay in the middle, if that path is relayed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        relay: Option<PeerId>,
         /// Who opened it.
         direction: Direction,
     },
@@ -242,6 +245,9 @@ pub enum Event {
         from: Path,
         /// The path since.
         to: Path,
+        /// The relay in the middle, if that path is relayed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        relay: Option<PeerId>,
         /// Milliseconds in which nothing could flow, as far as this end can tell.
         gap_ms: f64,
         /// How the connection before was lost; absent if it was left for a better one.

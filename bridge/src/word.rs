@@ -18,6 +18,10 @@ pub(crate) enum Word {
     Hold(bool),
     /// A relay ends its circuits within this time: make other ones.
     Leaving { within: Duration },
+    /// Answer this at once, with its number.
+    Beat(u64),
+    /// The answer.
+    Echo(u64),
     /// To a relay: tell me when one of these peers reserves a place, and if one has just left. Replaces what was said
     /// before.
     Watch(Vec<PeerId>),

@@ -253,6 +253,15 @@ impl Program {
         self.wait(KILL_DEADLINE).await.map(drop)
     }
 
+    /// Halts the program (SIGSTOP): it keeps its sockets and says nothing any more.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended before.
+    pub fn halt(&self) -> Result<(), ProgramError> {
+        self.signal(Signal::STOP)
+    }
+
     /// Waits for the program to end of its own accord, and for its last events.
     ///
     /// # Errors

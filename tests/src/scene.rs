@@ -51,6 +51,7 @@ pub struct Scene {
     transports: Vec<Transport>,
     /// Of the second relay, once it runs.
     second_relay: Option<String>,
+    node_args: Vec<String>,
     identities: TempDir,
 }
 
@@ -75,7 +76,20 @@ impl Scene {
         let server_id = peer_id(identities.path().join("server")).await?;
         let lab = Lab::build(spec)?;
         let transports = transports.to_vec();
-        Ok(Self { lab, server_id, relay_id, transports, second_relay: None, identities })
+        Ok(Self {
+            lab,
+            server_id,
+            relay_id,
+            transports,
+            second_relay: None,
+            node_args: Vec::new(),
+            identities,
+        })
+    }
+
+    /// Servers and clients that are started from then on get these arguments too.
+    pub fn start_nodes_with(&mut self, args: &[&str]) {
+        self.node_args.extend(args.iter().map(|arg| (*arg).to_owned()));
     }
 
     /// The multiaddr under which the relay is dialled; the first one, where it is by several transports.
@@ -84,12 +98,8 @@ impl Scene {
     }
 
     fn relay_address_over(&self, transport: Transport) -> String {
-        let listening = self.relay_listening(transport, RELAY_PORT);
+        let listening = listening(self.lab.relay(), transport, RELAY_PORT);
         format!("{listening}/p2p/{}", self.relay_id)
-    }
-
-    fn relay_listening(&self, transport: Transport, port: u16) -> String {
-        format!("/ip4/{}/{}", self.lab.relay().address(), transport.suffix(port))
     }
 
     /// What everything runs over.
@@ -103,31 +113,31 @@ impl Scene {
     ///
     /// If it does not.
     pub async fn start_relay(&self) -> Result<Program> {
-        self.start_relay_as("relay", RELAY_PORT).await
+        self.start_relay_at(self.lab.relay(), "relay", RELAY_PORT).await
     }
 
-    /// Starts a second relay on the same machine, and waits until it listens; returns it and its multiaddr. Nodes that
-    /// are started from then on use it beside the first one, over `transport`.
+    /// Starts a second relay, on [`Lab::internet`], and waits until it listens; returns it and its multiaddr. Nodes
+    /// that are started from then on use it beside the first one, over `transport`.
     ///
     /// # Errors
     ///
     /// If it does not.
     pub async fn start_second_relay(&mut self, transport: Transport) -> Result<(Program, String)> {
         let id = peer_id(self.identities.path().join("second-relay")).await?;
-        let relay = self.start_relay_as("second-relay", SECOND_RELAY_PORT).await?;
-        let listening = self.relay_listening(transport, SECOND_RELAY_PORT);
-        let address = format!("{listening}/p2p/{id}");
+        let machine = self.lab.internet();
+        let relay = self.start_relay_at(machine, "second-relay", SECOND_RELAY_PORT).await?;
+        let address = format!("{}/p2p/{id}", listening(machine, transport, SECOND_RELAY_PORT));
         self.second_relay = Some(address.clone());
         Ok((relay, address))
     }
 
-    async fn start_relay_as(&self, identity: &str, port: u16) -> Result<Program> {
+    async fn start_relay_at(&self, machine: &Namespace, identity: &str, port: u16) -> Result<Program> {
         let mut args = vec!["--identity".to_owned(), self.identity(identity)];
         for transport in [Transport::Tcp, Transport::Quic] {
-            let address = self.relay_listening(transport, port);
+            let address = listening(machine, transport, port);
             args.extend(["--listen", &address, "--external", &address].map(str::to_owned));
         }
-        let relay = Program::spawn(self.lab.relay(), "relay", args)?;
+        let relay = Program::spawn(machine, "relay", args)?;
         for transport in &self.transports {
             let own = transport.suffix(port);
             let listens =
@@ -180,6 +190,7 @@ impl Scene {
             .args(["--identity", &self.identity(subcommand), "--network", NETWORK])
             .args(self.transports.iter().flat_map(over))
             .args(self.second_relay.iter().flat_map(|address| ["--relay", address]))
+            .args(&self.node_args)
             .args(args);
         let launch = match std::env::var_os("JOURNALS") {
             // For bridge/src/engine/tests/journals.
@@ -300,6 +311,10 @@ pub fn same_load(arrived: &Event, sent: &Event, mebibytes: u64) -> bool {
     let bytes = sent.number("bytes");
     let complete = |event: &Event| event.number("bytes") == bytes && bytes >= Some(mebibytes << 20);
     hash.is_some() && hash == sent.text("sha256") && complete(arrived) && complete(sent)
+}
+
+fn listening(machine: &Namespace, transport: Transport, port: u16) -> String {
+    format!("/ip4/{}/{}", machine.address(), transport.suffix(port))
 }
 
 /// Creates the identity `file` and tells its `PeerId`, as an operator would.

@@ -57,7 +57,7 @@ pub async fn expose(settings: cli::Expose, context: Context) -> anyhow::Result<(
 /// # Errors
 /// If the settings make no sense, or an address cannot be listened on.
 pub async fn forward(settings: cli::Forward, context: Context) -> anyhow::Result<()> {
-    let (relays, myself) = (Places::of(&settings.node).relays, context.keypair.public().to_peer_id());
+    let (relays, myself) = (Places::of(&settings.node)?.relays, context.keypair.public().to_peer_id());
     let forwardings = vec![Forwarding::of(&settings.way, &relays, myself)?];
     run_plan(Plan { node: settings.node, exposures: Vec::new(), forwardings }, context).await
 }
@@ -67,7 +67,7 @@ pub async fn forward(settings: cli::Forward, context: Context) -> anyhow::Result
 /// # Errors
 /// If the settings make no sense, or an address cannot be listened on.
 pub async fn run(settings: cli::Run, context: Context) -> anyhow::Result<()> {
-    let (relays, myself) = (Places::of(&settings.node).relays, context.keypair.public().to_peer_id());
+    let (relays, myself) = (Places::of(&settings.node)?.relays, context.keypair.public().to_peer_id());
     let exposures = settings.expose.iter().map(Exposure::of_table).collect::<Result<_, _>>()?;
     let forwardings = settings.forward.iter().map(|table| Forwarding::of_table(table, &relays, myself));
     let forwardings = forwardings.collect::<Result<_, _>>()?;
@@ -150,6 +150,7 @@ impl Closing {
 
 async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     plan.check()?;
+    Places::of(&plan.node)?;
     plan.share();
     let issuer = context.keypair.public().to_peer_id();
     let gates = plan.exposures.iter().map(|exposure| exposure.gate(issuer, &context.ledger));

@@ -41,8 +41,8 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "upgrade_succeeded": peer connection transport took_ms attempts rung;
         "upgrade_attempted": peer rung attempt;
         "upgrade_failed": peer reason attempts local_nat remote_nat again_seconds;
-        "stream_opened": peer stream service path direction;
-        "stream_moved": peer stream from to gap_ms cause;
+        "stream_opened": peer stream service path relay direction;
+        "stream_moved": peer stream from to relay gap_ms cause;
         "stream_closed": peer stream service cause sent_direct_bytes sent_relayed_bytes received_direct_bytes received_relayed_bytes;
         "stream_refused": peer service reason direction;
         "peer_unreachable": peer reason failures retry_in_ms;

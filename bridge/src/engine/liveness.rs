@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | a ping is not answered, nothing else is heard | [`PING_INTERVAL`] + [`PING_PATIENCE`] + twice what pings took | the connection is *suspect* | our streams leave it; the peer is dialled by every way |
 //! | a stream meets silence (its own patience: `stream`, `silence_max`) | none | suspect | the same |
+//! | a question to a peer is answered over one relay and not over another, where nothing else is heard | [`BEAT`](beats::BEAT) + twice what pings took | suspect | the same |
 //! | a stream meets silence twice, soon after it came | none | connections of this kind are *demoted* | others are taken, for a while |
 //! | anything is heard on a suspect connection | none | it lives | streams may come back |
 //! | the peer's system closed or reset a direct connection that had answered within [`FRESH`] | `Deadlines::absence` for any new connection | the peer's process is gone | its streams without a path end |
@@ -20,6 +21,7 @@
 //! Our process may have slept, or its host may have been too busy to run it: a verdict that comes more than
 //! [`LATE`] after its time is put off.
 
+pub(in crate::engine) mod beats;
 pub(in crate::engine) mod departures;
 
 use std::time::Duration;

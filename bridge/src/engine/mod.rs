@@ -33,7 +33,7 @@ use libp2p::{Multiaddr, PeerId};
 pub(crate) use self::liveness::PING_INTERVAL;
 use self::{
     input::{Action, Input},
-    liveness::departures::Departures,
+    liveness::{beats::Beats, departures::Departures},
     paths::{
         allowance::Allowance,
         candidates::Candidates,
@@ -41,12 +41,13 @@ use self::{
         dials::Dials,
         familiar::Familiar,
         holds::Holds,
+        introductions::Introductions,
         mapping::Mappings,
         nat::Nat,
         places::{Full, Places, StreamPlaces},
         upgrades::Upgrades,
     },
-    relays::{Relays, refusals::Refusals, sights::Sights},
+    relays::{Relays, refusals::Refusals, sights::Sights, spares::Spares},
     streams::{guests::Guests, moves::Moves, opens::Opens, requests::Requests},
 };
 use crate::{
@@ -66,10 +67,12 @@ pub(crate) struct Engine {
     relays: Relays,
     refusals: Refusals,
     sights: Sights,
+    spares: Spares,
     candidates: Candidates,
     mappings: Mappings,
     nat: Nat,
     upgrades: Upgrades,
+    introductions: Introductions,
     familiar: Familiar,
     allowance: Allowance,
     moves: Moves,
@@ -77,6 +80,7 @@ pub(crate) struct Engine {
     requests: Requests,
     stream_places: StreamPlaces,
     departures: Departures,
+    beats: Beats,
     holds: Holds,
     /// The missing peers that relays are asked to tell of.
     watched: Vec<PeerId>,
@@ -97,6 +101,7 @@ impl Engine {
             local,
             connections: Connections::new(
                 config.transports,
+                config.relay_mode.carries_streams(),
                 Places::new(limits.held_by_peers, limits.sharing),
             ),
             opens: Opens::default(),
@@ -109,6 +114,7 @@ impl Engine {
             ),
             refusals: Refusals::default(),
             sights: Sights::default(),
+            spares: Spares::default(),
             candidates: Candidates::new(config.global.clone()),
             mappings: Mappings::default(),
             nat: Nat::new(&config.stun_servers, config.global.clone()),
@@ -116,6 +122,7 @@ impl Engine {
                 config.upgrades == crate::config::Upgrades::AtOnce,
                 config.deadlines.upgrade_again,
             ),
+            introductions: Introductions::default(),
             familiar: Familiar::new(limits.familiar_peers),
             allowance: Allowance::new(limits.dials.clone()),
             moves: Moves::default(),
@@ -123,6 +130,7 @@ impl Engine {
             requests: Requests::default(),
             stream_places: StreamPlaces::new(Places::new(limits.streams_of_peers, limits.sharing)),
             departures: Departures::new(config.deadlines.absence),
+            beats: Beats::default(),
             holds: Holds::new(limits.holds, config.deadlines.hold_backoff, config.deadlines.hold_pace),
             watched: Vec::new(),
             watchers_changed: false,
@@ -227,9 +235,7 @@ impl Engine {
         for (peer, relay) in self.dials.due(now) {
             self.retry(peer, relay, now);
         }
-        for (peer, step) in self.relays.poll(now) {
-            self.relay_step(peer, step, now);
-        }
+        self.relays_due(now);
         for inbound in self.requests.overdue(now) {
             self.request_overdue(inbound, now);
         }
@@ -249,6 +255,8 @@ impl Engine {
             self.place_all(peer, now);
         }
         self.watch_missing();
+        self.make_spares(now);
+        self.beats_due(now);
         self.check_quiet(now);
         self.observe_nat(now);
         self.upgrades_due(now);
@@ -279,6 +287,8 @@ impl Engine {
             self.moves.next_deadline(),
             self.guests.next_deadline(),
             self.departures.next_deadline(),
+            self.spares.next_deadline(),
+            self.beats.next_deadline(),
             self.holds.next_deadline(),
             self.upgrades.next_deadline(),
             self.nat.next_deadline(),
@@ -310,10 +320,10 @@ impl Engine {
     /// What keeps a connection that no stream uses.
     fn needs(&self) -> impl Fn(PeerId) -> Need {
         let watching = |peer| self.watched.iter().any(|missing| self.may_know_of(peer, *missing));
-        move |peer| match (self.relays.needs_link(peer) || watching(peer), self.holds.contains(peer)) {
-            (true, _) => Need::Direct,
-            (false, true) => Need::Best,
-            (false, false) => Need::None,
+        move |peer| Need {
+            direct: self.relays.needs_link(peer) || watching(peer),
+            best: self.holds.contains(peer),
+            spares: self.runs_relayed(peer),
         }
     }
 

@@ -6,6 +6,7 @@
 //! - [`dials`]: where is a peer, and what have we tried; [`holds`]: to whom a connection is kept;
 //! - [`candidates`]: where we may be reached; [`nat`]: what kind of NAT we are behind;
 //! - [`upgrades`]: who is reached only through a relay, and when to punch;
+//! - [`introductions`]: who is reached through a relay that is not to carry streams;
 //! - [`familiar`]: whom we know; [`allowance`]: how many addresses that others named may be dialled.
 //!
 //! What needs several of them at once is told in [`reaching`], [`observing`] and [`punching`].
@@ -17,6 +18,7 @@ pub(in crate::engine) mod dials;
 pub(crate) mod door;
 pub(in crate::engine) mod familiar;
 pub(in crate::engine) mod holds;
+pub(in crate::engine) mod introductions;
 pub(in crate::engine) mod mapping;
 pub(crate) mod nat;
 pub(in crate::engine) mod observing;

@@ -6,13 +6,16 @@
 //!          ^----------------- failed or closed ------------------------------------'
 //! ```
 //!
-//! `reservation` is one reservation over such a link, `term` how long it holds.
+//! `reservation` is one reservation over such a link, `term` how long it holds. [`spares`]: second circuits, through
+//! other relays.
 
 pub(in crate::engine) mod links;
 pub(in crate::engine) mod refusals;
 
 mod reservation;
 pub(in crate::engine) mod sights;
+pub(in crate::engine) mod spares;
+mod sparing;
 mod term;
 
 use std::{

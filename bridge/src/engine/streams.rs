@@ -49,8 +49,7 @@ impl Engine {
         }
         self.meet(peer, now);
         let deadline = now + self.config.deadlines.open;
-        let tried = Vec::new();
-        self.opens.insert(open, PendingOpen { peer, service, deadline, on: None, tried });
+        self.opens.insert(open, PendingOpen::new(peer, service, deadline));
         self.advance(open, now);
     }
 
@@ -59,14 +58,18 @@ impl Engine {
     pub(super) fn advance(&mut self, open: OpenId, now: Instant) {
         let Some(pending) = self.opens.get(open) else { return };
         let (peer, service) = (pending.peer, pending.service.clone());
-        if let Some(connection) = self.connections.best(peer, &pending.tried) {
+        let best = match pending.direct_only {
+            true => self.connections.best_direct(peer, &pending.tried),
+            false => self.connections.best(peer, &pending.tried),
+        };
+        if let Some(connection) = best {
             if self.streams_of(peer) >= self.config.limits.streams_per_peer {
                 return;
             }
             self.opens.begin(open, connection);
             self.connections.add_user(connection, User::Open(open));
             self.actions.push_back(Action::OpenSubstream { open, peer, connection, service });
-        } else if !self.reach(peer, now) {
+        } else if !self.is_introduced(peer) && !self.reach(peer, now) {
             self.fail(open, OpenError::NoAddress { peer }, now);
         }
     }
@@ -88,6 +91,7 @@ impl Engine {
 
     pub(super) fn fail(&mut self, open: OpenId, error: OpenError, now: Instant) {
         let Some(pending) = self.opens.remove(open) else { return };
+        self.forget_introduction(pending.peer);
         if let Some(connection) = pending.on {
             self.connections.remove_user(connection, User::Open(open), now);
             self.admit_waiting(pending.peer, now);
@@ -99,10 +103,13 @@ impl Engine {
         let Some(pending) = self.opens.get(open) else { return };
         let (peer, stage) = (pending.peer, pending.stage());
         let connected = self.connections.best(peer, &pending.tried).is_some();
-        let error = if stage == OpenStage::Connecting && connected {
+        let barred = pending.direct_only || !connected;
+        let not_direct = || self.not_direct(peer).filter(|_| stage == OpenStage::Connecting && barred);
+        let error = if stage == OpenStage::Connecting && connected && !pending.direct_only {
             OpenError::StreamsOfPeer { peer, limit: self.config.limits.streams_per_peer }
         } else {
-            OpenError::Deadline { peer, deadline: self.config.deadlines.open, stage }
+            let deadline = self.config.deadlines.open;
+            not_direct().unwrap_or(OpenError::Deadline { peer, deadline, stage })
         };
         self.fail(open, error, now);
     }
@@ -126,9 +133,11 @@ impl Engine {
             stream: key.stream,
             service,
             path,
+            relay: path.relay(),
             direction: Direction::Outbound,
         });
         self.place(key, now);
+        self.consider_spare(peer, now);
     }
 
     /// An open came to nothing on its connection, and goes on over the next; unless it was answered, or has
@@ -137,6 +146,7 @@ impl Engine {
         let Some(pending) = self.opens.get(open) else { return };
         let (peer, service) = (pending.peer, pending.service.clone());
         let error = match failure {
+            SubstreamFailure::Refused(Refusal::DirectOnly) if self.wait_for_direct(open, now) => return,
             SubstreamFailure::Refused(reason) => {
                 let (asked, direction) = (service.clone(), Direction::Outbound);
                 let refused = Event::StreamRefused { peer, service: asked, reason, direction };
@@ -180,7 +190,9 @@ impl Engine {
     ) {
         let asker = self.connections.get(connection).map(|found| (found.peer, found.origin));
         let peer = asker.map(|(peer, _)| peer);
-        match self.refusal(asker, &service, queue) {
+        let barred = !self.takes_streams(connection);
+        let barred = barred.then_some(Turned { reason: Refusal::DirectOnly, counted: None });
+        match barred.or_else(|| self.refusal(asker, &service, queue)) {
             Some(Turned { reason, counted }) => {
                 if let Some((what, full)) = counted {
                     self.refused_by(peer, what, full);
@@ -268,7 +280,9 @@ impl Engine {
         self.guests.accepted(key, service.clone());
         let (peer, stream, direction) = (key.peer, key.stream, Direction::Inbound);
         self.meet(peer, now);
-        self.events.push_back(Event::StreamOpened { peer, stream, service, path, direction });
+        let relay = path.relay();
+        self.events.push_back(Event::StreamOpened { peer, stream, service, path, relay, direction });
+        self.consider_spare(peer, now);
     }
 
     pub(super) fn request_moved(&mut self, inbound: InboundId, to: ConnectionId, now: Instant) {

@@ -13,9 +13,11 @@ mod paths;
 mod places;
 mod quiet;
 mod refusals;
+mod relay_mode;
 mod relays;
 mod replay;
 mod rounds;
+mod spares;
 mod upgrades;
 mod verdicts;
 

@@ -103,6 +103,7 @@ fn examples() -> Vec<Event> {
             stream,
             service: service.clone(),
             path: relayed,
+            relay: relayed.relay(),
             direction: Direction::Outbound,
         },
         Event::StreamMoved {
@@ -110,6 +111,7 @@ fn examples() -> Vec<Event> {
             stream,
             from: relayed,
             to: Path::Direct,
+            relay: None,
             gap_ms: 0.4,
             cause: None,
         },

@@ -116,7 +116,7 @@ impl Driver {
         (engine, journal): (Engine, Option<Journal>),
         commands: mpsc::Receiver<Command>,
         events: broadcast::Sender<Event>,
-        stream_config: std::sync::Arc<machine::Config>,
+        (stream_config, relayed_streams): (std::sync::Arc<machine::Config>, bool),
         when_dropped: WhenDropped,
     ) -> Self {
         Self {
@@ -127,7 +127,7 @@ impl Driver {
             lingers: false,
             when_dropped,
             events,
-            legs: Legs::new(stream_config),
+            legs: Legs::new(stream_config, relayed_streams),
             dialled: HashMap::new(),
             mapper: Mapper::default(),
             sources: HashMap::new(),
@@ -324,7 +324,7 @@ impl Driver {
                 self.sources.remove(connection);
                 self.legs.connection_closed(*connection);
             }
-            Input::Responsive { connection, .. } => {
+            Input::Responsive { connection, .. } | Input::Heard { connection, .. } => {
                 if let Some(ends) = self.legs.ends.get(connection) {
                     ends.pulse.beat(Instant::now());
                 }

@@ -146,6 +146,7 @@ fn refusal(code: Code) -> SubstreamFailure {
         Code::TicketExpired => Refusal::TicketExpired,
         Code::TicketUsed => Refusal::TicketUsed,
         Code::TicketRevoked => Refusal::TicketRevoked,
+        Code::DirectOnly => Refusal::DirectOnly,
         other => return SubstreamFailure::Over(format!("the peer answered {other:?}")),
     })
 }

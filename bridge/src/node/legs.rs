@@ -72,6 +72,8 @@ pub(super) struct Legs {
     pub(super) requests: Requests,
     pub(super) ends: HashMap<ConnectionId, Ends>,
     pub(super) stream_config: Arc<machine::Config>,
+    /// Whether streams may run through relays.
+    relayed_streams: bool,
     // Unbounded, yet bounded by what streams may say: see `Note`.
     pub(super) notes: (NoteSender, mpsc::UnboundedReceiver<(StreamKey, Note)>),
     pub(super) decisions: (Decisions, mpsc::UnboundedReceiver<(InboundId, Decision)>),
@@ -80,7 +82,7 @@ pub(super) struct Legs {
 }
 
 impl Legs {
-    pub(super) fn new(stream_config: Arc<machine::Config>) -> Self {
+    pub(super) fn new(stream_config: Arc<machine::Config>, relayed_streams: bool) -> Self {
         Self {
             inputs: VecDeque::new(),
             events: VecDeque::new(),
@@ -91,6 +93,7 @@ impl Legs {
             requests: Requests::default(),
             ends: HashMap::new(),
             stream_config,
+            relayed_streams,
             notes: mpsc::unbounded_channel(),
             decisions: mpsc::unbounded_channel(),
             nearly_spent: mpsc::unbounded_channel(),
@@ -149,6 +152,11 @@ impl Legs {
         };
         let key = StreamKey { peer, stream };
         let known = self.books.get_mut(key).map(|live| live.handle.clone());
+        let relayed = self.ends.get(&connection).is_some_and(|ends| !ends.path.is_direct());
+        if relayed && !self.relayed_streams && (known.is_some() || self.requests.is_asked(key)) {
+            // Its opener keeps it, and moves it to a direct connection.
+            return self.requests.answer(peer, io, Farewell::Reset(Code::Busy));
+        }
         match (known, self.books.farewell(key, Instant::now()), first) {
             (Some(handle), _, First::Hello(hello)) => {
                 self.attach(key, &handle, connection, &Ask::Hello(hello), io);
@@ -200,6 +208,7 @@ impl Legs {
                     stream: key.stream,
                     from: record.from.path,
                     to: record.to.path,
+                    relay: record.to.path.relay(),
                     gap_ms: record.gap.as_micros() as f64 / 1000.0,
                     cause: record.cause.map(|cause| cause.to_string()),
                 });

@@ -66,6 +66,11 @@ impl Requests {
         Ok(())
     }
 
+    /// Whether a stream is asked for and not decided on.
+    pub(super) fn is_asked(&self, key: StreamKey) -> bool {
+        self.undecided.contains(key)
+    }
+
     /// Returns when an answer was written. For ever if none is being written.
     pub(super) async fn answered(&mut self) {
         if self.answers.join_next().await.is_none() {
@@ -260,5 +265,6 @@ fn code(refusal: Refusal) -> Code {
         Refusal::TicketExpired => Code::TicketExpired,
         Refusal::TicketUsed => Code::TicketUsed,
         Refusal::TicketRevoked => Code::TicketRevoked,
+        Refusal::DirectOnly => Code::DirectOnly,
     }
 }

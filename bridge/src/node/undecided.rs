@@ -83,6 +83,10 @@ impl<L> Undecided<L> {
         self.all.insert(inbound, request);
     }
 
+    pub(super) fn contains(&self, key: StreamKey) -> bool {
+        self.by_stream.contains_key(&key)
+    }
+
     pub(super) fn get_mut(&mut self, inbound: InboundId) -> Option<&mut Request<L>> {
         self.all.get_mut(&inbound)
     }

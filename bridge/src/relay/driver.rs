@@ -93,7 +93,7 @@ impl Driver {
     fn handle(&mut self, event: SwarmEvent<BehaviourEvent>) -> bool {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Hop(Said::Left)) => return true,
-            SwarmEvent::Behaviour(BehaviourEvent::Hop(Said::Event(event))) => self.publish(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Hop(Said::Event(event))) => self.publish(*event),
             SwarmEvent::Behaviour(BehaviourEvent::Hop(Said::Word { peer, connection, word })) => {
                 self.swarm.behaviour_mut().control.say(peer, connection, word);
             }

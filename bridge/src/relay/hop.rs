@@ -52,7 +52,7 @@ use crate::{
 /// To whoever runs the swarm.
 #[derive(Debug)]
 pub(super) enum Said {
-    Event(Event),
+    Event(Box<Event>),
     /// To be said on a connection.
     Word {
         peer: PeerId,
@@ -388,7 +388,7 @@ impl NetworkBehaviour for Hop {
                 return Poll::Ready(out);
             }
             if let Some(event) = self.machine.poll_event() {
-                self.say(Said::Event(event));
+                self.say(Said::Event(Box::new(event)));
             } else if let Some(action) = self.machine.poll_action() {
                 self.act(action);
             } else if let Poll::Ready(Some(ended)) = self.tasks.poll_join_next(cx) {

@@ -57,7 +57,7 @@ async fn a_reservation_is_renewed_before_it_ends() {
         .await;
         assert!(matches!(event, Event::ReservationHeld { .. }), "{event:?}");
     }
-    assert!(began.elapsed() >= Duration::from_millis(5900), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_millis(3900), "{:?}", began.elapsed());
     let ended = until(&mut relay.events, "a renewal or an end", |event| match event {
         Event::ReservationAccepted { renewed: true, .. } => Some(false),
         Event::ReservationEnded { .. } => Some(true),

@@ -21,6 +21,7 @@ mod punch;
 mod relay;
 mod relay_hand;
 mod relay_limits;
+mod relay_mode;
 mod relay_stock;
 mod relay_words;
 mod requests;

@@ -39,6 +39,8 @@ pub enum Code {
     Revoked,
     /// 18: the program that the stream leads to reset its connection.
     TargetReset,
+    /// 19: that end takes no streams through relays.
+    DirectOnly,
     /// A value that this version has no name for.
     Other(u16),
 }
@@ -64,6 +66,7 @@ impl From<u16> for Code {
             16 => Self::TicketRevoked,
             17 => Self::Revoked,
             18 => Self::TargetReset,
+            19 => Self::DirectOnly,
             other => Self::Other(other),
         }
     }
@@ -90,6 +93,7 @@ impl From<Code> for u16 {
             Code::TicketRevoked => 16,
             Code::Revoked => 17,
             Code::TargetReset => 18,
+            Code::DirectOnly => 19,
             Code::Other(other) => other,
         }
     }

@@ -221,3 +221,39 @@ async fn port_mapping_is_a_word_or_a_switch() -> Result<()> {
     refused(&wrong.output(SOON).await?, 2, &["upnp", "PUNCHLINE_PORT_MAPPING", "on, off"]);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_relay_that_is_given_and_not_to_be_used_is_a_usage_error() -> Result<()> {
+    let world = World::new()?;
+    let off = ["--check", "--relay-mode", "off"];
+    let own = |command: &str| match command {
+        "client" => vec!["--peer", NO_PEER],
+        "expose" => vec!["--service", "x=127.0.0.1:1", "--allow", NO_PEER],
+        _ => vec![],
+    };
+    for command in ["server", "client", "expose"] {
+        let launch = world.quiet(command, command)?.args(off).args(own(command));
+        let launch = launch.args(["--relay", NO_RELAY]);
+        refused(&launch.output(SOON).await?, 2, &["--relay-mode off uses no relay", NO_RELAY]);
+    }
+    let circuit = format!("{NO_RELAY}/p2p-circuit");
+    let launch = world.quiet("server", "server")?.args(off).args(["--listen", &circuit]);
+    refused(&launch.output(SOON).await?, 2, &["--relay-mode off uses no relay"]);
+    let launch = world.quiet("server", "server")?.args(off);
+    assert!(launch.output(SOON).await?.status.success());
+    let launch = world.quiet("server", "server")?.args(["--check", "--relay-mode", "perhaps"]);
+    refused(&launch.output(SOON).await?, 2, &["off, coordination, fallback"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_without_autorelay_means_coordination_and_a_warning_says_so() -> Result<()> {
+    let world = World::new()?;
+    let file = world.write("settings.toml", "enable_autorelay = false\n")?;
+    let server = world.quiet("server", "server")?.args(["--check", "--config", &file]);
+    let output = server.args(["--relay", NO_RELAY]).output(SOON).await?;
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr)?;
+    assert!(said.contains("enable_autorelay") && said.contains("coordination"), "{said}");
+    Ok(())
+}

@@ -105,7 +105,7 @@ async fn killed(on: Transport, end: usize) -> Result<()> {
     settled.explain(known)
 }
 
-/// One end after the other loses its relay, and nothing else.
+/// One end after the other loses its relays, and nothing else.
 async fn only_the_relay_lost(on: Transport) -> Result<()> {
     let settled = Settled::new(on).await?;
     let lives = lives_without_its_relay(&settled).await;
@@ -116,10 +116,14 @@ async fn lives_without_its_relay(settled: &Settled) -> Result<()> {
     let Settled { scene: Scene { lab, .. }, cast, .. } = settled;
     for (end, program) in [(SERVER, &cast.server), (CLIENT, &cast.client)] {
         let (mark, seen) = (program.mark(), settled.relay().mark());
-        lab.block(end, lab.relay().address())?;
+        for machine in [lab.relay(), lab.internet()] {
+            lab.block(end, machine.address())?;
+        }
         settled.relay().wait_for_after(seen, "reservation_ended", |_| true, LINK_DEADLINE).await?;
         stays(cast).await?;
-        lab.unblock(end, lab.relay().address())?;
+        for machine in [lab.relay(), lab.internet()] {
+            lab.unblock(end, machine.address())?;
+        }
         program.wait_for_after(mark, "reservation_held", |_| true, LINK_DEADLINE).await?;
     }
     cast.one_session()

@@ -6,6 +6,7 @@
 
 mod deaths;
 mod later;
+mod relays;
 
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
     }
     trials.extend(deaths::trials());
     trials.extend(later::trials());
+    trials.extend(relays::trials());
     trial::run(trials)
 }
 

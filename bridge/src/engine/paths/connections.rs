@@ -3,6 +3,7 @@
 mod demotion;
 mod distance;
 mod rank;
+mod spare;
 mod watch;
 
 use std::{
@@ -62,6 +63,8 @@ pub(crate) struct Connection {
     closing: Option<CloseCause>,
     /// When the peer last answered on it.
     pub(crate) answered: Instant,
+    /// When the last ping was answered, or the connection opened.
+    pinged: Instant,
     /// How long pings took lately. None before the first was answered.
     took: Option<Duration>,
     round_trip: RoundTrip,
@@ -83,6 +86,11 @@ impl Connection {
         !self.users.is_empty()
     }
 
+    /// Whether it is not to be closed for want of use, or closes already.
+    fn is_kept(&self) -> bool {
+        self.is_used() || self.is_closing() || self.held.is_some()
+    }
+
     /// How long pings took lately.
     pub(crate) fn took(&self) -> Option<Duration> {
         self.took
@@ -95,6 +103,8 @@ pub(crate) struct Connections {
     all: BTreeMap<ConnectionId, Connection>,
     by_peer: BTreeMap<PeerId, Vec<ConnectionId>>,
     transports: [Transport; 2],
+    /// Whether streams may run through relays.
+    relayed_streams: bool,
     opened: u64,
     /// Closed lately, with the time of the last answer; the streams on them may learn of it later.
     gone: VecDeque<(ConnectionId, Instant)>,
@@ -107,13 +117,14 @@ pub(crate) struct Connections {
 const GONE_MAX: usize = 256;
 
 /// What keeps a peer's connections although no stream uses them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
-    None,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Need {
     /// All direct ones: it is a relay that we want to be reached through.
-    Direct,
+    pub(crate) direct: bool,
     /// The best one.
-    Best,
+    pub(crate) best: bool,
+    /// Circuits beside those that streams run on.
+    pub(crate) spares: bool,
 }
 
 /// How long a connection without users is kept.
@@ -124,12 +135,13 @@ pub(crate) struct Grace {
 }
 
 impl Connections {
-    /// `holds`: connections that peers may ask us to keep.
-    pub(crate) fn new(transports: [Transport; 2], holds: Places) -> Self {
+    /// `relayed_streams`: whether streams may run through relays. `holds`: connections that peers may ask us to keep.
+    pub(crate) fn new(transports: [Transport; 2], relayed_streams: bool, holds: Places) -> Self {
         Self {
             all: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             transports,
+            relayed_streams,
             opened: 0,
             gone: VecDeque::new(),
             holds,
@@ -155,6 +167,7 @@ impl Connections {
             let_go: false,
             closing: None,
             answered: now,
+            pinged: now,
             took: None,
             round_trip: RoundTrip::default(),
             hear_by: None,
@@ -328,18 +341,23 @@ impl Connections {
         grace: Grace,
         needs: impl Fn(PeerId) -> Need,
     ) -> impl Iterator<Item = (ConnectionId, Instant)> {
-        let in_use: BTreeSet<PeerId> =
-            self.all.values().filter_map(|connection| connection.path.relay()).collect();
-        self.all.iter().filter_map(move |(id, connection)| {
-            let carries = connection.path.is_direct() && in_use.contains(&connection.peer);
-            let needed = match needs(connection.peer) {
-                Need::None => false,
-                Need::Direct => connection.path.is_direct(),
-                Need::Best => self.best(connection.peer, &[]) == Some(*id),
-            };
-            let kept = connection.is_used() || connection.is_closing() || connection.held.is_some();
+        let mut circuits = BTreeMap::new();
+        for relay in self.all.values().filter_map(|connection| connection.path.relay()) {
+            *circuits.entry(relay).or_insert(0_usize) += 1;
+        }
+        // Most connections are used: what may keep the others is looked into for those alone.
+        let unused = self.all.iter().filter(|(_, found)| !found.is_kept());
+        unused.filter_map(move |(id, connection)| {
+            let carries = connection.path.is_direct() && circuits.contains_key(&connection.peer);
+            if carries {
+                return None;
+            }
+            let need = needs(connection.peer);
+            let needed = need.direct && connection.path.is_direct()
+                || need.best && self.best(connection.peer, &[]) == Some(*id)
+                || need.spares && self.is_spare(*id, connection, &circuits);
             let grace = if connection.path.is_direct() { grace.direct } else { grace.relayed };
-            (!kept && !carries && !needed).then_some((*id, connection.unused_since + grace))
+            (!needed).then_some((*id, connection.unused_since + grace))
         })
     }
 }

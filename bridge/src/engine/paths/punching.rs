@@ -361,6 +361,7 @@ impl Engine {
 
     fn gave_up(&mut self, peer: PeerId, gave_up: Option<GaveUp>) {
         let Some(GaveUp { reason, attempts, theirs, tried, again }) = gave_up else { return };
+        self.introductions.failed(peer, &reason);
         if again.is_some() {
             self.say_of_punches(peer, Word::PunchFailed(PunchVerdict::of(&reason)));
         }

@@ -75,6 +75,11 @@ impl Engine {
                     self.nearly_spent(circuit, now);
                 }
             }
+            Word::Beat(number) => {
+                let word = Word::Echo(number);
+                self.actions.push_back(Action::Say { peer: sender, connection, word });
+            }
+            Word::Echo(number) => self.echo(connection, number, now),
             Word::Present(peer) if self.may_know_of(sender, peer) => self.holds.heard_of(peer, now),
             Word::Absent { peer, closed: true }
                 if self.may_know_of(sender, peer) && self.streams_with(peer) =>
@@ -95,7 +100,7 @@ impl Engine {
             || (self.relays.contains(relay) && self.dials.is_through(peer, relay))
     }
 
-    fn streams_with(&self, peer: PeerId) -> bool {
+    pub(in crate::engine) fn streams_with(&self, peer: PeerId) -> bool {
         self.moves.services_of(peer).chain(self.guests.services_of(peer)).next().is_some()
     }
 
@@ -140,8 +145,8 @@ impl Engine {
         if self.dials.is_reaching(peer) {
             return true;
         }
-        let (places, refused) = self.allowed(peer, now);
-        let failures: Vec<DialFailure> = refused.into_iter().collect();
+        let (places, mut failures) = self.allowed(peer, now);
+        let places = self.without_circuits(places, &mut failures);
         let ways = self.dials.begin(peer, places, failures.clone());
         if ways.is_empty() {
             let known = !failures.is_empty();
@@ -175,10 +180,11 @@ impl Engine {
             let limit = self.config.limits.known_peers as u64;
             self.refused(Some(peer), Asked::KnownPeer, limit);
         }
+        self.consider_spare(peer, now);
     }
 
     /// Where a peer may be sought, best first. What others said is judged, and dialled only so often.
-    fn allowed(&mut self, peer: PeerId, now: Instant) -> (Vec<Place>, Option<DialFailure>) {
+    fn allowed(&mut self, peer: PeerId, now: Instant) -> (Vec<Place>, Vec<DialFailure>) {
         let known = self.dials.known(peer);
         let familiar = self.familiar.contains(peer);
         let acquaintance = Acquaintance { familiar, same_host: false };
@@ -206,7 +212,21 @@ impl Engine {
         places.extend(heard.into_iter().take(granted));
         let reason = DialFailureReason::NotAllowed { refused };
         let way = "addresses that the peer named".to_owned();
-        (places, (refused.total() > 0).then_some(DialFailure { way, reason }))
+        let failures = (refused.total() > 0).then_some(DialFailure { way, reason });
+        (places, failures.into_iter().collect())
+    }
+
+    /// Where no relay is used, circuits are no way.
+    fn without_circuits(&self, mut places: Vec<Place>, failures: &mut Vec<DialFailure>) -> Vec<Place> {
+        let all = places.len();
+        if !self.uses_relays() {
+            places.retain(|place| place.direct().is_some());
+        }
+        if places.len() < all {
+            let way = "through relays".to_owned();
+            failures.push(DialFailure { way, reason: DialFailureReason::RelaysOff });
+        }
+        places
     }
 
     pub(in crate::engine) fn take(&mut self, peer: PeerId, way: Way, now: Instant) {
@@ -274,7 +294,7 @@ impl Engine {
         if let Some(relay) = self.relays.dial_failed(dial, now) {
             self.circuits_failed(relay, &reason, now);
             self.reservation_failed(relay, reason.to_string());
-        } else {
+        } else if !self.spare_failed(dial, &reason, now) {
             if let DialFailureReason::RelayFull(limit) = &reason
                 && let Some((peer, relay)) = self.dials.circuit(dial)
             {

@@ -33,9 +33,11 @@ impl Engine {
             circuit_seconds_max: limit.and_then(|limit| limit.duration).map(|time| time.as_secs()),
         });
         if let Some(dial) = opened.dial {
+            self.spares.dialled(dial);
             self.dials.succeeded(dial, &opened.address, now);
         }
         if path.is_direct() {
+            self.introductions.over(peer);
             if self.relays.connection_opened(peer, connection, now) {
                 self.refusals.forget(peer);
             }
@@ -52,6 +54,7 @@ impl Engine {
         self.guests.connected(peer, now);
         self.place_all(peer, now);
         self.tell_of_hold(peer);
+        self.consider_spare(peer, now);
         if self.stopping.is_some() {
             self.close(connection, CloseCause::Shutdown);
         }
@@ -86,13 +89,19 @@ impl Engine {
         self.upgrades.circuit_closed(peer, id, now);
         if self.connections.of(peer).next().is_none() {
             self.upgrades.unneeded(peer);
+            self.forget_introduction(peer);
             self.guests.disconnected(peer);
             self.hold_lost(peer, now);
         }
         self.events.push_back(Event::ConnectionClosed { peer, connection: id, path, cause });
+        self.beats.closed(id);
         self.moves.waive_waits(peer);
+        if !path.is_direct() {
+            self.introduction_lost(peer, now);
+        }
         self.place_all(peer, now);
         self.tell_of_hold(peer);
+        self.consider_spare(peer, now);
     }
 
     pub(in crate::engine) fn link_lost(&mut self, lost: Lost, cause: &CloseCause, now: Instant) {
@@ -135,9 +144,14 @@ impl Engine {
 
     pub(in crate::engine) fn relay_ready(&mut self, relay: PeerId, now: Instant) {
         self.watchers_changed = true;
+        self.spares.link_ready(relay, now);
         for (peer, address) in self.dials.take_awaiting(relay) {
             self.take(peer, Way::Circuit(address), now);
         }
+        self.relays_due(now);
+    }
+
+    pub(in crate::engine) fn relays_due(&mut self, now: Instant) {
         for (peer, step) in self.relays.poll(now) {
             self.relay_step(peer, step, now);
         }
@@ -182,6 +196,11 @@ impl Engine {
     }
 
     pub(in crate::engine) fn reserve(&mut self, relay: &RelayAddr, now: Instant) {
+        if !self.uses_relays() {
+            let cause = DialFailureReason::RelaysOff.to_string();
+            let relay = relay.peer();
+            return self.events.push_back(Event::ReservationFailed { relay, cause, failures: 1 });
+        }
         if self.relays.add(relay, true, now).is_err() {
             let limit = self.config.limits.relays as u64;
             self.refused(Some(relay.peer()), Asked::Relay, limit);

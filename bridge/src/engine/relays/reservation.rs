@@ -1,7 +1,7 @@
 //! One reservation: asked for, held, renewed in time, lapsed.
 //!
 //! ```text
-//! ask:   At(time) --due, link ready--> Sent --granted--> At(three quarters of the term)
+//! ask:   At(time) --due, link ready--> Sent --granted--> At(half of the term)
 //!            ^------------------------- refused (backoff, or what the relay says)
 //! held:  None --granted--> until the term is over --not granted again by then--> None
 //! ```

@@ -11,7 +11,7 @@ const USUAL: Duration = Duration::from_secs(3600);
 /// An end that is nearer than this, or past, is no duration that such a relay would grant: the clocks differ.
 const USUAL_SHORTEST: Duration = Duration::from_secs(120);
 
-/// Taken for the duration when the clocks differ so much that it cannot be told: asking again six times an
+/// Taken for the duration when the clocks differ so much that it cannot be told: asking again twelve times an
 /// hour is what ordinary relays allow, and a relay that forgot us sooner knows us again soon.
 const UNKNOWN: Duration = Duration::from_secs(600);
 
@@ -61,9 +61,10 @@ impl Term {
         Self { lasts, is_known, clock_ahead: None }
     }
 
-    /// When to ask again: after three quarters.
+    /// When to ask again: after half of it, so that a relay may be away, or full, for as long again before anything is
+    /// lost.
     pub(crate) fn renew_after(&self) -> Duration {
-        self.lasts * 3 / 4
+        self.lasts / 2
     }
 }
 
@@ -94,7 +95,7 @@ mod tests {
         ] {
             let term = Term::new(&grant(relay + 3600, Some(3600)), at(ours));
             assert_eq!(term, Term { lasts: HOUR, is_known: true, clock_ahead: ahead }, "{ours}");
-            assert_eq!(term.renew_after(), Duration::from_secs(2700));
+            assert_eq!(term.renew_after(), HOUR / 2);
         }
     }
 

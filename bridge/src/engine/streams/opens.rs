@@ -10,6 +10,10 @@ use crate::{engine::input::OpenId, error::OpenStage, path::ConnectionId, service
 /// the peer is not well.
 pub(crate) const CONNECTIONS_TRIED_MAX: usize = 3;
 
+/// Circuits that are dialled for an open which waits for a direct connection, one after the other. A peer keeps an unused
+/// one for 10 s, so three last for the open's 30 s.
+const INTRODUCTIONS_MAX: u32 = 3;
+
 #[derive(Debug)]
 pub(crate) struct PendingOpen {
     pub(crate) peer: PeerId,
@@ -17,9 +21,18 @@ pub(crate) struct PendingOpen {
     pub(crate) deadline: Instant,
     pub(crate) on: Option<ConnectionId>,
     pub(crate) tried: Vec<ConnectionId>,
+    /// The peer takes no streams through relays.
+    pub(crate) direct_only: bool,
+    /// Circuits that ended while it waited for a direct connection.
+    pub(crate) introductions: u32,
 }
 
 impl PendingOpen {
+    pub(crate) fn new(peer: PeerId, service: Service, deadline: Instant) -> Self {
+        let (tried, direct_only, introductions) = Default::default();
+        Self { peer, service, deadline, on: None, tried, direct_only, introductions }
+    }
+
     pub(crate) fn stage(&self) -> OpenStage {
         match self.on {
             None => OpenStage::Connecting,
@@ -60,6 +73,31 @@ impl Opens {
         let connection = pending.on.take()?;
         pending.tried.push(connection);
         Some((pending, connection))
+    }
+
+    /// It is for a direct connection from now on.
+    pub(crate) fn wait_for_direct(&mut self, open: OpenId) {
+        if let Some(pending) = self.all.get_mut(&open) {
+            pending.direct_only = true;
+        }
+    }
+
+    /// Whether an open waits for a direct connection to a peer that takes streams on no other.
+    pub(crate) fn awaits_direct(&self, peer: PeerId) -> bool {
+        self.all.values().any(|pending| pending.direct_only && pending.peer == peer)
+    }
+
+    /// A circuit to a peer has ended: the waiting opens for which another one may be dialled.
+    pub(crate) fn introduced_again(&mut self, peer: PeerId) -> Vec<OpenId> {
+        let again = |(open, pending): (&OpenId, &mut PendingOpen)| {
+            let waits = pending.peer == peer && pending.on.is_none();
+            if !waits || pending.introductions >= INTRODUCTIONS_MAX {
+                return None;
+            }
+            pending.introductions += 1;
+            Some(*open)
+        };
+        self.all.iter_mut().filter_map(again).collect()
     }
 
     /// How many negotiate with a peer.

@@ -86,6 +86,7 @@ impl Engine {
                 self.upgrades.unneeded(peer);
             }
             self.place_all(peer, now);
+            self.consider_spare(peer, now);
         }
     }
 
@@ -103,7 +104,8 @@ impl Engine {
         last: Option<Instant>,
         now: Instant,
     ) {
-        if self.connections.is_silent(connection, last, now)
+        let silent = self.connections.is_silent(connection, last, now);
+        if (self.beats.is_dead(connection, last) || silent)
             && let Some(peer) = self.peer(connection)
         {
             self.suspect(peer, connection, now);
@@ -121,6 +123,7 @@ impl Engine {
             self.relayed(peer, now);
         }
         self.hold_is_shaky(peer, now);
+        self.consider_spare(peer, now);
     }
 
     /// If a connection to the peer is kept, and the best one may soon be none, another one is made.
@@ -177,7 +180,10 @@ impl Engine {
         };
         if let Some(to) = to {
             self.move_to(key, to);
-        } else if self.needs_path(standing) && !self.reach(key.peer, now) {
+        } else if self.needs_path(standing)
+            && !self.is_introduced(key.peer)
+            && !self.reach(key.peer, now)
+        {
             self.moves.failed(key, now);
         }
     }

@@ -29,6 +29,8 @@ fn the_grace_starts_when_the_last_stream_ends() {
     world.leg_ended(circuit);
     assert_eq!(closes(&world.pass(HOUR)), [], "one stream is left");
     world.leg_ended(circuit);
+    let key = StreamKey { peer: peer(1), stream: StreamId::from_bytes([1; 16]) };
+    world.tell(Input::StreamClosed { key });
     assert_eq!(closes(&world.pass(grace().0 - MS)), []);
     assert_eq!(closes(&world.pass(MS)), [circuit]);
 }

@@ -127,7 +127,7 @@ fn a_refused_request_is_repeated_when_the_relay_said_within_bounds() {
 }
 
 #[test]
-fn a_reservation_is_renewed_after_three_quarters_of_its_time_whatever_the_clocks_show() {
+fn a_reservation_is_renewed_after_half_of_its_time_whatever_the_clocks_show() {
     for (ahead, said) in [(0, None), (3600, Some(3600)), (-3600, Some(-3600)), (80, None)] {
         let mut world = World::new();
         let (connection, request) = world.asked(&relay(9));
@@ -144,8 +144,7 @@ fn a_reservation_is_renewed_after_three_quarters_of_its_time_whatever_the_clocks
             _ => None,
         };
         assert_eq!(events.iter().find_map(differs), said);
-        let three_quarters = HOUR * 3 / 4;
-        assert_eq!(world.pass(three_quarters - MS), []);
+        assert_eq!(world.pass(HOUR / 2 - MS), []);
         let actions = world.pass(MS);
         let relay = relay(9);
         assert_eq!(actions, [Action::Reserve { request: reserve(&actions), relay, connection }]);
@@ -166,7 +165,7 @@ fn a_difference_of_the_clocks_is_said_once_and_again_when_it_has_become_another(
             Event::ClockDiffers { seconds, .. } => Some(seconds),
             _ => None,
         }));
-        request = reserve(&world.pass(HOUR * 3 / 4));
+        request = reserve(&world.pass(HOUR / 2));
     }
     assert_eq!(said, [3600, 7200]);
 }
@@ -187,7 +186,7 @@ fn an_end_in_the_past_with_a_duration_holds() {
 fn an_ordinary_relay_that_names_only_an_end_is_asked_again_in_time_by_a_clock_that_is_wrong() {
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
     for (left, renewed_after, is_known) in
-        [(3600, 2700, true), (0, 450, false), (-3600, 450, false), (7200, 2700, false)]
+        [(3600, 1800, true), (0, 300, false), (-3600, 300, false), (7200, 1800, false)]
     {
         let mut world = World::new();
         let (_, request) = world.asked(&relay(9));
@@ -209,20 +208,23 @@ fn a_refused_renewal_costs_nothing_before_the_end_and_at_the_end_the_loss_is_sai
     let (connection, request) = world.asked(&relay(9));
     world.granted(request);
     world.events();
-    let renewal = reserve(&world.pass(HOUR * 3 / 4));
-    let left = HOUR / 4;
-    world.refused(renewal, full(600 * S));
-    assert_eq!(world.pass(600 * S - MS), []);
-    let renewal = reserve(&world.pass(MS));
+    let renewal = reserve(&world.pass(HOUR / 2));
+    world.refused(renewal, full(400 * S));
+    assert_eq!(world.pass(400 * S - MS), []);
+    let mut renewal = reserve(&world.pass(MS));
+    for _ in 0..2 {
+        world.refused(renewal, full(600 * S));
+        renewal = reserve(&world.pass(600 * S));
+    }
     world.refused(renewal, full(600 * S));
     assert!(world.events().is_empty());
-    let actions = world.pass(left - 600 * S);
+    let actions = world.pass(HOUR / 2 - 1600 * S);
     assert_eq!(actions, [Action::Release { connection }]);
     let events = world.events();
     let [Event::ReservationLost { cause, .. }] = &events[..] else { panic!("{events:?}") };
     assert!(cause.contains("its own limit for all clients"), "{cause}");
     // It goes on asking, and holds again.
-    let renewal = reserve(&world.pass(300 * S));
+    let renewal = reserve(&world.pass(400 * S));
     world.granted(renewal);
     assert!(matches!(world.events()[..], [Event::ReservationHeld { .. }]));
 }
@@ -233,8 +235,8 @@ fn a_renewal_that_nobody_answers_leaves_the_link_alone_until_the_reservation_end
     let (connection, request) = world.asked(&relay(9));
     world.granted(request);
     let deadline = Config::default().deadlines.reserve;
-    let mut actions = world.pass(HOUR * 3 / 4);
-    let end = world.now + HOUR / 4;
+    let mut actions = world.pass(HOUR / 2);
+    let end = world.now + HOUR / 2;
     while world.now < end {
         if let [request] = reserves(&actions)[..] {
             actions = world.refused(request, ReserveFailure::Deadline { deadline });
@@ -254,7 +256,7 @@ fn a_renewal_is_said_again_and_dials_nobody() {
     let (_, request) = world.asked(&relay(9));
     world.granted(request);
     world.events();
-    let actions = world.pass(HOUR * 3 / 4);
+    let actions = world.pass(HOUR / 2);
     assert_eq!((dials(&actions), closes(&actions)), (vec![], vec![]));
     world.granted(reserve(&actions));
     assert!(matches!(world.events()[..], [Event::ReservationHeld { .. }]));

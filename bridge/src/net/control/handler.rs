@@ -60,7 +60,16 @@ pub(crate) struct Handler {
 impl Handler {
     /// A later word of the same kind makes an earlier one that was not said pointless, unless it is about a peer.
     fn queue(&mut self, word: Word) {
-        if matches!(word, Word::Hold(_) | Word::Leaving { .. } | Word::Watch(_) | Word::Stun { .. }) {
+        let replaces = matches!(
+            word,
+            Word::Hold(_)
+                | Word::Leaving { .. }
+                | Word::Watch(_)
+                | Word::Stun { .. }
+                | Word::Beat(_)
+                | Word::Echo(_)
+        );
+        if replaces {
             self.words.retain(|waiting| discriminant(waiting) != discriminant(&word));
         }
         if self.words.len() == WORDS_MAX {

@@ -33,6 +33,10 @@ pub(super) struct Sentence {
     punch_failed: Option<u32>,
     #[prost(uint32, optional, tag = "8")]
     stun_port: Option<u32>,
+    #[prost(uint64, optional, tag = "9")]
+    beat: Option<u64>,
+    #[prost(uint64, optional, tag = "10")]
+    echo: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -61,6 +65,8 @@ impl From<&Word> for Sentence {
                 let ids = peers.iter().take(WATCHED_MAX).map(|peer| peer.to_bytes()).collect();
                 sentence.watch = Some(Peers { ids });
             }
+            Word::Beat(number) => sentence.beat = Some(*number),
+            Word::Echo(number) => sentence.echo = Some(*number),
             Word::Present(peer) => sentence.present = Some(peer.to_bytes()),
             Word::Absent { peer, closed } => {
                 sentence.absent = Some(Absence { id: peer.to_bytes(), closed: *closed });
@@ -97,6 +103,12 @@ impl Sentence {
         }
         if let Some(port) = self.stun_port {
             return Some(Word::Stun { port: u16::try_from(port).ok()? });
+        }
+        if let Some(number) = self.beat {
+            return Some(Word::Beat(number));
+        }
+        if let Some(number) = self.echo {
+            return Some(Word::Echo(number));
         }
         let Absence { id, closed } = self.absent?;
         Some(Word::Absent { peer: PeerId::from_bytes(&id).ok()?, closed })
@@ -138,6 +150,8 @@ mod tests {
             Word::Hold(true),
             Word::Hold(false),
             Word::Leaving { within: Duration::from_secs(20) },
+            Word::Beat(7),
+            Word::Echo(u64::MAX),
             Word::Watch(vec![peer, PeerId::random()]),
             Word::Watch(Vec::new()),
             Word::Present(peer),

@@ -25,7 +25,7 @@ pub(super) struct RoundTrip {
 
 /// A round trip in coarse steps; what was not measured is far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Distance(u32);
+pub(crate) struct Distance(u32);
 
 impl RoundTrip {
     /// A ping took so long. True if streams may have a reason to move.

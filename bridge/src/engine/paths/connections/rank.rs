@@ -5,7 +5,7 @@ use std::{cmp::Ordering, time::Instant};
 use libp2p::PeerId;
 
 use super::{Connection, Connections, UNANSWERED, distance::Distance};
-use crate::path::ConnectionId;
+use crate::path::{ConnectionId, Path};
 
 /// How good a connection is, the most important first; the least is the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +42,7 @@ impl Connections {
         }
     }
 
-    fn rank_of(&self, connection: &Connection) -> Rank {
+    pub(super) fn rank_of(&self, connection: &Connection) -> Rank {
         let transport = self.transports.iter().position(|kind| *kind == connection.transport);
         Rank {
             standing: Standing {
@@ -57,18 +57,42 @@ impl Connections {
         }
     }
 
-    /// The best connection to a peer. Those in `except` have failed already.
+    /// The best connection to a peer that may carry streams. Those in `except` have failed already.
     pub(crate) fn best(&self, peer: PeerId, except: &[ConnectionId]) -> Option<ConnectionId> {
+        self.best_of(peer, |id, found| self.may_carry(found.path) && !except.contains(&id))
+    }
+
+    /// The best direct connection to a peer.
+    pub(crate) fn best_direct(&self, peer: PeerId, except: &[ConnectionId]) -> Option<ConnectionId> {
+        self.best_of(peer, |id, found| found.path.is_direct() && !except.contains(&id))
+    }
+
+    fn best_of(
+        &self,
+        peer: PeerId,
+        fits: impl Fn(ConnectionId, &Connection) -> bool,
+    ) -> Option<ConnectionId> {
         self.of(peer)
-            .filter(|(id, connection)| !connection.is_closing() && !except.contains(id))
+            .filter(|(id, connection)| !connection.is_closing() && fits(*id, connection))
             .min_by_key(|(_, connection)| self.rank_of(connection))
             .map(|(id, _)| id)
+    }
+
+    /// Whether streams may run through relays.
+    pub(crate) fn may_carry_relayed(&self) -> bool {
+        self.relayed_streams
+    }
+
+    /// Whether streams may run on such a path.
+    pub(crate) fn may_carry(&self, path: Path) -> bool {
+        self.relayed_streams || path.is_direct()
     }
 
     /// The newest connection to a peer, if it is newer than `than` and nothing speaks against it.
     pub(crate) fn newer(&self, peer: PeerId, than: ConnectionId) -> Option<ConnectionId> {
         self.of(peer)
             .filter(|(id, found)| *id > than && !found.is_closing() && !found.suspect)
+            .filter(|(_, found)| self.may_carry(found.path))
             .map(|(id, _)| id)
             .max()
     }

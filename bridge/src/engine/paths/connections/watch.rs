@@ -18,11 +18,20 @@ impl Connections {
     /// suspect, or it is nearer than was known.
     pub(crate) fn answered(&mut self, id: ConnectionId, round_trip: Duration, now: Instant) -> bool {
         let Some(connection) = self.all.get_mut(&id) else { return false };
-        let before = std::mem::replace(&mut connection.answered, now);
+        let before = std::mem::replace(&mut connection.pinged, now);
+        connection.answered = now;
         connection.note_answer(now.saturating_duration_since(before));
         connection.hear_by = Some(now + PING_INTERVAL + connection.patience());
         let nearer = connection.round_trip.note(round_trip);
         std::mem::take(&mut connection.suspect) || nearer
+    }
+
+    /// The peer said something else on it. True if it was suspect.
+    pub(crate) fn is_heard(&mut self, id: ConnectionId, now: Instant) -> bool {
+        let Some(connection) = self.all.get_mut(&id) else { return false };
+        connection.answered = now;
+        connection.hear_by = Some(now + PING_INTERVAL + connection.patience());
+        std::mem::take(&mut connection.suspect)
     }
 
     /// Those on which no ping was answered in time; each is said once. Where this is called late,
