@@ -78,7 +78,7 @@ pub(crate) struct Found {
     pub(crate) kind: NatKind,
     pub(crate) public: Option<IpAddr>,
     pub(crate) observers: u32,
-    /// Another kind was known before.
+    /// The kind is the first that is known, or another one than before: punches may go otherwise.
     pub(crate) changed: bool,
 }
 
@@ -331,7 +331,7 @@ impl Nat {
             self.verdicts[at] = verdict;
             if over && verdict != self.told[at] {
                 let told = std::mem::replace(&mut self.told[at], verdict);
-                let changed = told.kind != NatKind::default() && told.kind != verdict.kind;
+                let changed = told.kind != verdict.kind;
                 let Verdict { kind, public } = verdict;
                 news.push(Found { family, kind, public, observers, changed });
             }

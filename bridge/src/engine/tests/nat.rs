@@ -2,10 +2,14 @@
 
 use std::net::SocketAddr;
 
-use super::*;
+use super::{
+    upgrades::{at, public, punches, reasons},
+    *,
+};
 use crate::{
-    engine::paths::nat::Ask,
-    nat::{AnswerFrom, Mapping},
+    engine::{input::Offer, paths::nat::Ask},
+    error::{PunchVerdict, UpgradeFailure},
+    nat::{AnswerFrom, Filtering, Mapping, NatKind},
 };
 
 fn asks(actions: &[Action]) -> Vec<Ask> {
@@ -56,7 +60,7 @@ fn answer(world: &mut World, asked: &[Ask], seen: impl Fn(SocketAddr) -> &'stati
 }
 
 #[test]
-fn when_the_kind_of_nat_is_another_what_stayed_relayed_is_tried_anew() {
+fn when_the_kind_of_nat_is_known_or_another_what_stayed_relayed_is_tried_anew() {
     let mut world = World::with(|config| {
         config.stun_servers = ["73.0.0.2", "73.0.0.3"].map(|ip| ip.parse().unwrap()).to_vec();
         config.deadlines.relayed_grace = 100 * HOUR;
@@ -86,8 +90,70 @@ fn when_the_kind_of_nat_is_another_what_stayed_relayed_is_tried_anew() {
         let actions =
             answer(&mut world, &asked, |to| ports[usize::from(to.ip().to_string() == "73.0.0.3")]);
         known.push((mappings(&world.events()), begins(&actions)));
+        for _ in 0..10 {
+            world.answer(circuit, &[]);
+            world.pass(S);
+        }
     }
     let same = Some(Mapping::EndpointIndependent);
     let differ = Some(Mapping::DestinationDependent);
-    assert_eq!(known, [(vec![same], false), (vec![], false), (vec![differ], true)]);
+    assert_eq!(known, [(vec![same], true), (vec![], false), (vec![differ], true)]);
+}
+
+/// A node that two servers see come from two ports, and that a peer visits through a relay.
+fn symmetric() -> (World, ConnectionId) {
+    let mut world = World::with(|config| {
+        config.stun_servers = ["73.0.0.2", "73.0.0.3"].map(|ip| ip.parse().unwrap()).to_vec();
+        config.deadlines.relayed_grace = HOUR;
+    });
+    let asked = asks(&world.tell(Input::Listening { address: direct(1) }));
+    let later = if asked.is_empty() { asks(&world.pass(S)) } else { asked };
+    answer(&mut world, &later, |to| match to.ip().to_string().as_str() {
+        "73.0.0.3" => "73.0.0.11:6",
+        _ => "73.0.0.11:7",
+    });
+    world.pass(2 * S);
+    let known = mappings(&world.events());
+    assert_eq!(known.last(), Some(&Some(Mapping::DestinationDependent)));
+    let (circuit, _) = world.visited(peer(1));
+    (world, circuit)
+}
+
+fn of_peer(filtering: Filtering, open: bool) -> Offer {
+    let nat = NatKind { mapping: Some(Mapping::EndpointIndependent), filtering: Some(filtering) };
+    Offer { candidates: vec![public(1)], nat, open }
+}
+
+#[test]
+fn where_nobody_can_know_the_port_nobody_dials_and_both_ends_know_why_after_one_exchange() {
+    let (mut world, circuit) = symmetric();
+    let actions = world.answer_with(circuit, of_peer(Filtering::AddressAndPortDependent, false), false);
+    let told = Word::PunchFailed(PunchVerdict::PortsChange);
+    assert!(actions.iter().any(|action| matches!(action, Action::Say { word, .. } if *word == told)));
+    assert_eq!(punches(&world.pass(S)), []);
+    let reasons = reasons(&mut world);
+    assert!(matches!(reasons[..], [(UpgradeFailure::PortsChange { .. }, 1)]), "{reasons:?}");
+}
+
+#[test]
+fn a_peer_that_lets_in_any_port_or_has_a_mapped_one_is_dialled_although_our_nat_changes_ports() {
+    for (filtering, open) in
+        [(Filtering::AddressDependent, false), (Filtering::AddressAndPortDependent, true)]
+    {
+        let (mut world, circuit) = symmetric();
+        world.answer_with(circuit, of_peer(filtering, open), false);
+        assert!(!punches(&world.pass(S)).is_empty(), "{filtering:?}, open: {open}");
+    }
+}
+
+#[test]
+fn a_neighbour_is_dialled_whatever_the_nat_does() {
+    let (mut world, circuit) = symmetric();
+    world.tell(Input::Listening { address: at("192.168.1.7") });
+    world.tell(Input::Hold { peer: peer(1) });
+    let near = at("192.168.1.9");
+    let mut offer = of_peer(Filtering::AddressAndPortDependent, false);
+    offer.candidates.push(near.clone());
+    world.answer_with(circuit, offer, false);
+    assert_eq!(punches(&world.pass(S))[0].1, [near]);
 }
