@@ -340,7 +340,7 @@ impl Engine {
     fn listening(&mut self, address: Multiaddr, now: Instant) {
         self.candidates.listening(&address, now);
         self.nat.network_changed(now);
-        self.outlook_improved(now);
+        self.outlook_improved();
         self.map_ports();
         self.events.push_back(Event::Listening { address });
     }

@@ -61,7 +61,7 @@ impl Engine {
             let mapped = Event::PortMapped { transport, address: address.clone(), protocol };
             let source = CandidateSource::Mapping { protocol };
             self.events.extend([mapped, Event::CandidateFound { address, source }]);
-            self.outlook_improved(now);
+            self.outlook_improved();
         }
     }
 

@@ -55,7 +55,7 @@ impl Engine {
                 observers,
             });
             if changed {
-                self.outlook_improved(now);
+                self.outlook_improved();
             }
         }
     }

@@ -186,8 +186,8 @@ impl Engine {
     }
 
     /// Something changed that makes another outcome of all punches likely.
-    pub(in crate::engine) fn outlook_improved(&mut self, now: Instant) {
-        for peer in self.upgrades.all_improved(now) {
+    pub(in crate::engine) fn outlook_improved(&mut self) {
+        for peer in self.upgrades.all_improved() {
             self.say_of_punches(peer, Word::PunchAgain);
         }
     }

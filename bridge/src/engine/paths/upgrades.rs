@@ -55,8 +55,10 @@ pub(crate) const OFFER_WAIT: Duration = Duration::from_secs(20);
 pub(crate) const OFFERS_MAX: u32 = 16;
 pub(crate) const OFFERS_TIME: Duration = Duration::from_secs(60);
 
-/// A peer that says again and again that another outcome is likely is believed so often.
-pub(crate) const AGAIN_INTERVAL: Duration = Duration::from_secs(10);
+/// A peer that says again and again that another outcome is likely is believed so often in [`AGAIN_TIME`]: it may learn
+/// of an address, a mapped port and the kind of its NAT one after the other.
+pub(crate) const AGAIN_MAX: u32 = 4;
+pub(crate) const AGAIN_TIME: Duration = Duration::from_secs(10);
 
 /// How an upgrade went.
 #[derive(Debug, PartialEq, Eq)]
@@ -167,14 +169,15 @@ impl Upgrades {
         upgrade.begins
     }
 
-    /// As [`Upgrades::improved`], for all about which no exchange is under way. Returns the peers that are to be told.
-    pub(crate) fn all_improved(&mut self, now: Instant) -> Vec<PeerId> {
+    /// As [`Upgrades::improved`], for all; an exchange that is under way is not broken off. Returns the peers that
+    /// are to be told.
+    pub(crate) fn all_improved(&mut self) -> Vec<PeerId> {
         let mut others = Vec::new();
-        for (peer, upgrade) in self.peers.iter_mut().filter(|(_, upgrade)| upgrade.takes_another()) {
-            if upgrade.begins {
-                upgrade.begin_anew(now);
-            } else if upgrade.attempts > 0 {
-                others.push(*peer);
+        for (peer, upgrade) in &mut self.peers {
+            match upgrade.begins {
+                true => upgrade.again = true,
+                false if upgrade.attempts > 0 => others.push(*peer),
+                false => {}
             }
         }
         others
@@ -183,11 +186,11 @@ impl Upgrades {
     /// The peer says that another outcome is likely.
     pub(crate) fn told_again(&mut self, peer: PeerId, now: Instant) {
         let Some(upgrade) = self.peers.get_mut(&peer).filter(|upgrade| upgrade.begins) else { return };
-        let lately = |told| now.saturating_duration_since(told) < AGAIN_INTERVAL;
-        if upgrade.takes_another() && !upgrade.told.is_some_and(lately) {
-            upgrade.told = Some(now);
-            upgrade.begin_anew(now);
+        if now.saturating_duration_since(upgrade.told.0) >= AGAIN_TIME {
+            upgrade.told = (now, 0);
         }
+        upgrade.told.1 = upgrade.told.1.saturating_add(1);
+        upgrade.again |= upgrade.told.1 <= AGAIN_MAX;
     }
 
     /// What is due. Each is said once, and must be answered by what it asks for.
@@ -212,6 +215,13 @@ impl Upgrades {
                 }
                 _ => {}
             }
+            if upgrade.is_again() {
+                upgrade.begin_anew(now);
+                if self.allowed {
+                    upgrade.phase = Phase::Resting { until: None };
+                    due.push((*peer, Due::Begin));
+                }
+            }
             if upgrade.settle.take_if(|settle| *settle <= now).is_some() {
                 due.push((*peer, Due::Settle));
             }
@@ -227,7 +237,8 @@ impl Upgrades {
                 Phase::Dialling { ref call } => call.as_ref().map(|(at, _)| *at),
                 _ => None,
             };
-            [phase, upgrade.settle].into_iter().flatten().min()
+            let again = upgrade.is_again().then_some(upgrade.since);
+            [phase, upgrade.settle, again].into_iter().flatten().min()
         };
         self.peers.values().filter_map(of).min()
     }

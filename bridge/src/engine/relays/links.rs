@@ -135,7 +135,7 @@ impl Engine {
         if dialled && let Some(address) = self.candidates.observed(relay, observed, now) {
             let source = CandidateSource::Relay { relay };
             self.events.push_back(Event::CandidateFound { address, source });
-            self.outlook_improved(now);
+            self.outlook_improved();
         }
         if self.relays.identified(relay, id) {
             self.relay_ready(relay, now);

@@ -6,7 +6,7 @@ use super::{
     *,
 };
 use crate::{
-    engine::paths::upgrades::AGAIN_INTERVAL,
+    engine::paths::upgrades::{AGAIN_MAX, AGAIN_TIME},
     error::{PunchVerdict, UpgradeFailure},
     word::Word,
 };
@@ -85,10 +85,27 @@ fn a_peer_that_says_again_has_a_row_of_punches_but_not_too_often() {
     assert_eq!(again(&mut world), 1);
     row_fails(&mut world, circuit);
     assert_eq!(reasons(&mut world).len(), 1, "the row has a verdict of its own");
-    let count: usize = (0..100).map(|_| again(&mut world)).sum();
-    assert_eq!(count, 0);
-    world.pass(AGAIN_INTERVAL);
+    let mut begun = 0;
+    for _ in 0..100 {
+        begun += again(&mut world);
+        world.answer(circuit, &[]);
+    }
+    assert_eq!(begun, AGAIN_MAX as usize - 1, "beside the first one");
+    world.pass(AGAIN_TIME);
+    world.answer(circuit, &[]);
     assert_eq!(again(&mut world), 1);
+}
+
+#[test]
+fn what_is_said_while_an_exchange_is_under_way_counts_when_that_is_over() {
+    let mut world = patient();
+    let (circuit, actions) = world.visited(peer(1));
+    assert_eq!(asked(&actions).len(), 1);
+    let word = Word::PunchAgain;
+    assert_eq!(asked(&world.tell(Input::Heard { connection: circuit, word })), []);
+    world.answer(circuit, &[public(1)]);
+    let actions = world.pass(S);
+    assert!(!punches(&actions).is_empty() && !asked(&actions).is_empty(), "{actions:?}");
 }
 
 #[test]

@@ -39,8 +39,10 @@ pub(super) struct Upgrade {
     /// When failure is said, unless another offer comes.
     pub(super) settle: Option<Instant>,
     pub(super) offers: (Instant, u32),
-    /// When the peer last said that another outcome is likely.
-    pub(super) told: Option<Instant>,
+    /// How often the peer said lately that another outcome is likely.
+    pub(super) told: (Instant, u32),
+    /// A row is to begin anew as soon as no exchange is under way.
+    pub(super) again: bool,
     pub(super) findings: Findings,
 }
 
@@ -54,7 +56,8 @@ impl Upgrade {
             attempts: 0,
             settle: None,
             offers: (now, 0),
-            told: None,
+            told: (now, 0),
+            again: false,
             findings: Findings::default(),
         }
     }
@@ -67,9 +70,9 @@ impl Upgrade {
         }
     }
 
-    /// Whether another exchange may begin: none is under way. Dials that are go on.
-    pub(super) fn takes_another(&self) -> bool {
-        matches!(self.phase, Phase::Resting { .. } | Phase::Dialling { .. })
+    /// Whether a row begins anew now. Dials that are under way go on.
+    pub(super) fn is_again(&self) -> bool {
+        self.again && matches!(self.phase, Phase::Resting { .. } | Phase::Dialling { .. })
     }
 
     pub(super) fn dials_go_on(&mut self) {
@@ -80,6 +83,7 @@ impl Upgrade {
 
     pub(super) fn begin_anew(&mut self, now: Instant) {
         self.forget_exchange();
+        self.again = false;
         self.schedule = Schedule::new(now);
         self.findings.begin_anew();
         self.phase = Phase::Resting { until: Some(now) };
