@@ -17,6 +17,7 @@ use super::{
     cause::Kept,
     each::{Each, LOOK_INTERVAL},
     local, muxer,
+    reset::Heard,
     resolve::Resolve,
     unread::Pool,
 };
@@ -50,7 +51,7 @@ pub(crate) fn connections(
     config.keep_alive_interval = QUIC_KEEP_ALIVE;
     config.max_connection_data = QUIC_CONNECTION_BYTES;
     config.max_stream_data = QUIC_SUBSTREAM_BYTES;
-    let tcp = || tcp::tokio::Transport::new(tcp::Config::default());
+    let tcp = || tcp::tokio::Transport::new(tcp::Config::default()).map(|tcp, _| Heard::new(tcp));
     let quic = move || quic::tokio::Transport::new(config.clone());
     // libp2p watches the interfaces in the same way, and would fail for the same cause.
     let inner = match if_watch::tokio::IfWatcher::new() {

@@ -3,7 +3,8 @@
 //! [`circuit`] talks with relays, [`substream`] opens our substreams, [`dcutr`] speaks about hole punches,
 //! [`control`] says short words, [`stun`] asks how others see us, [`mapping`] has our router forward ports, [`translate`] reads the swarm's events. What bounds strangers: [`door`] turns away
 //! connections that are too many, [`unread`] counts what nobody has read (`muxer` is Yamux with that), [`guard`]
-//! looks at what names led to; [`hurry`] gives punches a shorter deadline.
+//! looks at what names led to; [`hurry`] gives punches a shorter deadline, `reset`
+//! frees the ports of dead connections.
 
 pub(crate) mod behaviour;
 mod cause;
@@ -22,6 +23,7 @@ pub(crate) mod local;
 pub(crate) mod mapping;
 mod muxer;
 mod names;
+mod reset;
 mod resolve;
 pub(crate) mod stun;
 pub(crate) mod substream;

@@ -1,0 +1,108 @@
+//! TCP connections that are reset rather than closed when the peer was not heard for a while.
+//!
+//! A socket that is closed keeps its two addresses until the peer has acknowledged the end. On a dead path nobody does,
+//! for minutes, and meanwhile neither we nor the routers in between let another connection run from the same port to the same
+//! peer; a hole punch needs just that. A reset frees them at once, also in the routers that it passes.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::tcp::tokio::TcpStream;
+
+use crate::engine::PING_INTERVAL;
+
+/// Both ends ping each other, so each hears something in this time on a path that lives.
+const SILENT: Duration = PING_INTERVAL.saturating_add(Duration::from_millis(500));
+
+/// A connection that knows when it last heard anything.
+pub(super) struct Heard {
+    inner: TcpStream,
+    heard: Instant,
+}
+
+impl Heard {
+    pub(super) fn new(inner: TcpStream) -> Self {
+        Self { inner, heard: Instant::now() }
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        if self.heard.elapsed() > SILENT {
+            // A socket closed with nothing to linger for is reset; where the system refuses, it is closed as usual.
+            let _ = rustix::net::sockopt::set_socket_linger(&self.inner.0, Some(Duration::ZERO));
+        }
+    }
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let read = std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, buffer));
+        self.heard = Instant::now();
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buffer)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, buffers)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::{
+        io::AsyncReadExt as _,
+        net::{TcpListener, TcpStream as Socket},
+    };
+
+    use super::*;
+
+    /// What the peer of a connection that is dropped reads.
+    async fn dropped_after(silence: Duration) -> io::Result<usize> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = Socket::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let mut heard = Heard::new(TcpStream(near));
+        heard.heard = Instant::now().checked_sub(silence).unwrap();
+        drop(heard);
+        far.read(&mut [0; 8]).await
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_nothing_was_heard_is_reset_and_another_is_closed() {
+        assert_eq!(dropped_after(Duration::ZERO).await.unwrap(), 0);
+        let reset = dropped_after(2 * SILENT).await.unwrap_err();
+        assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+    }
+}
