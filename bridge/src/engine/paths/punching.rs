@@ -70,6 +70,11 @@ impl Engine {
                 Due::Begin => self.ask(peer, now),
                 Due::Dial(addresses) => self.punch(peer, &addresses, Role::Listener, now),
                 Due::Call(addresses) => self.call(peer, &addresses, now),
+                Due::Elsewhere(than) => {
+                    if self.accepted_circuit(peer).is_some_and(|best| best != than) {
+                        self.ask(peer, now);
+                    }
+                }
                 Due::Settle => {
                     let gave_up = self.upgrades.settle(peer);
                     self.gave_up(peer, gave_up);

@@ -51,6 +51,10 @@ pub(crate) const CALL_WAIT: Duration = Duration::from_millis(250);
 /// the beginner's longest dial and wait. A beginner of ours says so before.
 pub(crate) const OFFER_WAIT: Duration = Duration::from_secs(20);
 
+/// The peer's answer is waited for so long before it is asked on another circuit, if there is one: circuits die
+/// unnoticed.
+pub(crate) const ASK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Offers of one peer that are answered in [`OFFERS_TIME`]: three rows and some.
 pub(crate) const OFFERS_MAX: u32 = 16;
 pub(crate) const OFFERS_TIME: Duration = Duration::from_secs(60);
@@ -78,6 +82,8 @@ pub(crate) enum Due {
     Dial(Vec<Multiaddr>),
     /// Call at these.
     Call(Vec<Multiaddr>),
+    /// The answer is late: ask on another circuit than this, if there is one.
+    Elsewhere(ConnectionId),
     /// Nothing more comes: say why.
     Settle,
 }
@@ -202,6 +208,11 @@ impl Upgrades {
                     *until = None;
                     due.push((*peer, Due::Begin));
                 }
+                Phase::Asked { on, patience } => {
+                    if patience.take_if(|at| *at <= now).is_some() {
+                        due.push((*peer, Due::Elsewhere(on.connection)));
+                    }
+                }
                 Phase::Waiting { at, addresses, round_trip } if *at <= now => {
                     let (addresses, wait) = (std::mem::take(addresses), *round_trip * CALL_ROUND_TRIPS);
                     let call = Some((now + CALL_WAIT + wait, addresses.clone()));
@@ -233,6 +244,7 @@ impl Upgrades {
         let of = |upgrade: &Upgrade| {
             let phase = match upgrade.phase {
                 Phase::Resting { until } if self.allowed => until,
+                Phase::Asked { patience, .. } => patience,
                 Phase::Waiting { at, .. } => Some(at),
                 Phase::Dialling { ref call } => call.as_ref().map(|(at, _)| *at),
                 _ => None,
@@ -256,7 +268,7 @@ impl Upgrades {
         if let Some(upgrade) = self.peers.get_mut(&peer) {
             upgrade.forget_exchange();
             upgrade.begin_round(ours, now);
-            upgrade.phase = Phase::Asked { on };
+            upgrade.phase = Phase::Asked { on, patience: Some(now + ASK_PATIENCE) };
         }
         on
     }
@@ -271,7 +283,7 @@ impl Upgrades {
     /// Whether the peer was asked in this exchange, the latest, and has not answered.
     pub(crate) fn is_asked(&self, peer: PeerId, exchange: Exchange) -> bool {
         let phase = self.peers.get(&peer).map(|upgrade| &upgrade.phase);
-        matches!(phase, Some(Phase::Asked { on }) if *on == exchange)
+        matches!(phase, Some(Phase::Asked { on, .. }) if *on == exchange)
     }
 
     /// The peer says what NAT it is behind. An error if a punch with it cannot succeed.

@@ -5,7 +5,7 @@ use crate::{
     engine::{
         input::{Exchange, Offer, Role},
         paths::upgrades::{
-            CALL_WAIT, OFFER_WAIT, OFFERS_MAX,
+            ASK_PATIENCE, CALL_WAIT, OFFER_WAIT, OFFERS_MAX,
             schedule::{ROUND_WAIT, ROUNDS_MAX},
         },
     },
@@ -419,6 +419,22 @@ fn an_exchange_whose_circuit_closes_goes_on_over_another() {
     assert_eq!(asked(&actions), [], "one exchange at a time");
     world.closed(first);
     assert_eq!(asked(&world.pass(ROUND_WAIT))[0].0, second);
+}
+
+#[test]
+fn a_peer_whose_answer_is_late_is_asked_on_another_circuit_if_there_is_one() {
+    let mut world = World::seen();
+    world.visited(peer(1));
+    assert_eq!(asked(&world.pass(ASK_PATIENCE)), [], "there is none");
+    let mut world = World::seen();
+    let (_dead, actions) = world.visited(peer(1));
+    assert_eq!(asked(&actions).len(), 1);
+    let (second, _) = world.visited(peer(1));
+    assert_eq!(asked(&world.pass(ASK_PATIENCE))[0].0, second);
+    world.punch(second, &[public(1)]);
+    world.connected(peer(1), Path::Direct, Transport::Tcp);
+    let events = upgrades(&mut world);
+    assert!(matches!(events[..], [Event::UpgradeSucceeded { attempts: 1, .. }]), "{events:?}");
 }
 
 #[test]

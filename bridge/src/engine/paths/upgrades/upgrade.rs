@@ -16,7 +16,7 @@ pub(super) enum Phase {
     /// Until it is time to begin; or until the other end does.
     Resting { until: Option<Instant> },
     /// The peer was asked for its addresses.
-    Asked { on: Exchange },
+    Asked { on: Exchange, patience: Option<Instant> },
     /// The peer offers its addresses, and is not answered before upgrades are allowed.
     Held { on: Exchange, addresses: Vec<Multiaddr> },
     /// The peer's offer was answered; it will say when.
@@ -65,7 +65,7 @@ impl Upgrade {
     /// The one that both ends speak in.
     pub(super) fn exchange(&self) -> Option<Exchange> {
         match self.phase {
-            Phase::Asked { on } | Phase::Held { on, .. } | Phase::Answered { on, .. } => Some(on),
+            Phase::Asked { on, .. } | Phase::Held { on, .. } | Phase::Answered { on, .. } => Some(on),
             _ => None,
         }
     }
