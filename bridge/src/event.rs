@@ -489,6 +489,16 @@ pub enum LimitOwner {
     Peer,
     /// That of the peer which a circuit was to lead to.
     Destination,
+    /// No number is: the operator keeps the asker's range of addresses away.
+    Ranges,
+}
+
+impl Event {
+    /// So many connections were not answered for the range that they came from.
+    pub(crate) fn refused_ranges(count: u64) -> Self {
+        let (what, whose) = (Asked::Connection, Some(LimitOwner::Ranges));
+        Self::Refused { peer: None, what, limit: 0, whose, count }
+    }
 }
 
 fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -13,7 +13,7 @@ use super::paths::{
     places::Full,
 };
 use crate::{
-    addr::{RelayAddr, stun::StunServer},
+    addr::{Ranges, RelayAddr, stun::StunServer},
     error::{CloseCause, DialFailureReason, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure},
     event::MappingProtocol,
     nat::NatKind,
@@ -232,6 +232,14 @@ pub(crate) enum Input {
     /// Punches may be made, or not any more.
     AllowUpgrades {
         allowed: bool,
+    },
+    /// The operator lets us speak with other ranges from now on.
+    KeepTo {
+        ranges: Ranges,
+    },
+    /// A connection leads to an address of a range that the operator no longer lets us speak with.
+    Barred {
+        connection: ConnectionId,
     },
     /// A service would let these peers in, and no others any more.
     Welcome {

@@ -51,7 +51,7 @@ use self::{
     streams::{guests::Guests, moves::Moves, opens::Opens, requests::Requests},
 };
 use crate::{
-    addr::policy::Source,
+    addr::policy::{Policy, Source},
     config::Config,
     error::{CloseCause, OpenError},
     event::{Asked, Event},
@@ -115,7 +115,7 @@ impl Engine {
             refusals: Refusals::default(),
             sights: Sights::default(),
             spares: Spares::default(),
-            candidates: Candidates::new(config.global.clone()),
+            candidates: Candidates::new(Policy::new(config.global.clone(), config.ranges.clone())),
             mappings: Mappings::default(),
             nat: Nat::new(&config.stun_servers, config.global.clone()),
             upgrades: Upgrades::new(
@@ -148,7 +148,7 @@ impl Engine {
             Input::Open { open, peer, service } => self.open(open, peer, service, now),
             Input::Hold { peer } => self.hold(peer, now),
             Input::Learn { peer, addresses } => self.learn(peer, addresses, Source::Operator, now),
-            Input::Hear { peer, addresses } => self.learn(peer, addresses, Source::Peer, now),
+            Input::Hear { peer, addresses } => self.hear(peer, addresses, now),
             Input::Reserve { relay } => self.reserve(&relay, now),
             Input::Close { connection } => self.close(connection, CloseCause::Asked),
             Input::Shutdown => self.shutdown(now),
@@ -177,6 +177,8 @@ impl Engine {
             Input::PunchExchangeFailed { exchange, reason } => {
                 self.punch_exchange_failed(exchange, reason, now);
             }
+            Input::KeepTo { ranges } => self.candidates.keep_to(ranges),
+            Input::Barred { connection } => self.close(connection, CloseCause::Barred),
             Input::AllowUpgrades { allowed } => self.allow_upgrades(allowed, now),
             Input::Welcome { service, peers } => self.welcome(service, peers, now),
             Input::Identified { connection, observed } => {

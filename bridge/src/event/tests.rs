@@ -96,7 +96,7 @@ fn examples() -> Vec<Event> {
         Event::CandidatesRefused {
             peer: peer(),
             allowed: 2,
-            refused: RefusedAddresses { unusable: 0, forbidden: 1, private: 3, surplus: 0 },
+            refused: RefusedAddresses { unusable: 0, forbidden: 1, private: 3, surplus: 0, denied: 0 },
         },
         Event::StreamOpened {
             peer: peer(),

@@ -21,11 +21,12 @@ pub(crate) const NODE_AGENT: &str = "punchline/";
 /// leave it earlier: the engine misses the answers.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a server or client speaks. The door comes first: it must see a connection before the others.
+/// What a server or client speaks. The guard and the door come first: they must see a connection before the others, and
+/// whom the guard does not answer takes no place at the door.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Node {
-    pub(crate) door: door::Behaviour,
     pub(crate) guard: guard::Behaviour,
+    pub(crate) door: door::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(crate) circuit: circuit::Behaviour,
@@ -59,8 +60,9 @@ impl Node {
     }
 }
 
+/// For relays, which name their external addresses and not those of their own networks.
 pub(crate) fn identify_behaviour(keypair: &Keypair, agent: String) -> identify::Behaviour {
-    identify::Behaviour::new(identify_config(keypair, agent))
+    identify::Behaviour::new(identify_config(keypair, agent).with_hide_listen_addrs(true))
 }
 
 fn identify_config(keypair: &Keypair, agent: String) -> identify::Config {

@@ -12,7 +12,7 @@ use libp2p::{
 use super::{
     behaviour::NodeEvent,
     cause::{chain, find_cause, root_cause},
-    circuit, control, dcutr, door, substream,
+    circuit, control, dcutr, door, guard, substream,
 };
 use crate::{
     addr::{ip_of, is_circuit, path_of, policy::without_peer, transport_of},
@@ -21,6 +21,7 @@ use crate::{
         paths::places::Full,
     },
     error::{CircuitFault, CloseCause, DialFailureReason, DialOutcome, Tried},
+    event::Event,
     path::{ConnectionId, Direction},
 };
 
@@ -40,6 +41,8 @@ pub(crate) type Dialled = HashMap<swarm::ConnectionId, Dialling>;
 pub(crate) enum Translated {
     Input(Input),
     Substream(substream::Event),
+    /// To be told to the world as it is.
+    Event(Event),
     /// This host has lost an address.
     AddressGone {
         ip: Option<IpAddr>,
@@ -96,6 +99,12 @@ pub(crate) fn translate(
 fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
     let input = match event {
         NodeEvent::Substream(event) => return Translated::Substream(event),
+        NodeEvent::Guard(guard::Event::Refused { count }) => {
+            return Translated::Event(Event::refused_ranges(count));
+        }
+        NodeEvent::Guard(guard::Event::Barred { connection }) => {
+            Input::Barred { connection: ConnectionId(connection) }
+        }
         NodeEvent::Control(control::Heard { connection, word }) => Input::Heard { connection, word },
         NodeEvent::Identify(identify::Event::Received { connection_id, info, .. }) => {
             Input::Identified { connection: ConnectionId(connection_id), observed: info.observed_addr }

@@ -14,7 +14,7 @@ use super::{
     behaviour::Node,
     cause::Kept,
     circuit, direct,
-    guard::{self, Guarded, Permits},
+    guard::{self, Permits},
     hurry::{Hurried, Hurry},
     unread::{POOL_BYTES, Pool},
 };
@@ -37,10 +37,9 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     let pool = Pool::new(POOL_BYTES);
     let circuits = direct::secured(circuits, &keypair, &pool)?;
     let circuits = TransportTimeout::new(circuits, CIRCUIT_DEADLINE).map_err(Kept);
-    let permits = Permits::new(config.global.clone());
-    let guard = |inner| Guarded::new(inner, permits.clone()).boxed();
+    let permits = Permits::new(config.global.clone(), config.ranges.clone());
     let hurry = Hurry::default();
-    let direct = Hurried::new(direct::connections(&keypair, &pool, guard)?, hurry.clone());
+    let direct = Hurried::new(direct::connections(&keypair, &pool, &permits)?, hurry.clone());
     let direct = TransportTimeout::new(direct.map_err(io::Error::other), CONNECT_DEADLINE).map_err(Kept);
     // Circuits first: the others would take their addresses for those of the relay.
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
@@ -49,17 +48,18 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     Ok(Swarm::new(transport, behaviour, local, swarm))
 }
 
-/// A swarm for a relay, not yet listening; what it carries is counted in `registry`.
+/// A swarm for a relay, not yet listening; what it carries is counted in `registry`, and `permits` says whom it dials.
 pub(crate) fn relay<B: NetworkBehaviour>(
     keypair: Keypair,
     registry: &mut Registry,
+    permits: &Permits,
     behaviour: impl FnOnce(&Keypair) -> B,
 ) -> Result<Swarm<B>, StartError> {
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_other_transport(|keypair| {
             let pool = Pool::new(POOL_BYTES);
-            direct::connections(keypair, &pool, |inner| inner).map_err(Into::into)
+            direct::connections(keypair, &pool, permits).map_err(Into::into)
         })
         .map_err(|cause| StartError::Transport { transport: "TCP and QUIC", cause: cause.into() })?
         .with_bandwidth_metrics(registry)

@@ -18,6 +18,7 @@ mod nearer;
 mod open;
 mod ordinary;
 mod punch;
+mod ranges;
 mod relay;
 mod relay_hand;
 mod relay_limits;

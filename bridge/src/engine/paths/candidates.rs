@@ -14,7 +14,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     addr::{
-        GlobalScope,
+        Ranges,
         policy::{CANDIDATES_MAX, Candidate, Here, Nearness, Policy, Source, without_peer},
         scope::Scope,
         socket_of, transport_of,
@@ -43,9 +43,9 @@ pub(crate) struct Candidates {
 }
 
 impl Candidates {
-    pub(crate) fn new(global: GlobalScope) -> Self {
+    pub(crate) fn new(policy: Policy) -> Self {
         Self {
-            policy: Policy::new(global),
+            policy,
             observed: BTreeMap::new(),
             mapped: BTreeMap::new(),
             listening: Vec::new(),
@@ -55,6 +55,11 @@ impl Candidates {
 
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// These ranges hold from now on.
+    pub(crate) fn keep_to(&mut self, ranges: Ranges) {
+        self.policy.keep_to(ranges);
     }
 
     pub(crate) fn here(&self) -> &Here {
@@ -69,7 +74,7 @@ impl Candidates {
         now: Instant,
     ) -> Option<Multiaddr> {
         let socket = socket_of(observed)?;
-        if self.policy.scope(socket.ip()) != Scope::Public {
+        if self.policy.shows(observed) != Some(Nearness::Public) {
             return None;
         }
         let address = without_peer(observed);
@@ -159,7 +164,7 @@ impl Candidates {
         let observed = self.observed.values().map(|found| (Source::Relay, found));
         let listening = self.listening.iter().map(|found| (Source::Interface, found));
         for (source, (address, seen)) in mapped.chain(observed).chain(listening) {
-            let Some(nearness) = self.nearness(address) else { continue };
+            let Some(nearness) = self.policy.shows(address) else { continue };
             let candidate = Candidate { address: address.clone(), source, nearness, seen: *seen };
             match all.iter_mut().find(|known| known.address == *address) {
                 Some(known) if candidate.score() < known.score() => *known = candidate,
@@ -168,15 +173,6 @@ impl Candidates {
             }
         }
         all
-    }
-
-    fn nearness(&self, address: &Multiaddr) -> Option<Nearness> {
-        match self.policy.scope(socket_of(address)?.ip()) {
-            Scope::Public => Some(Nearness::Public),
-            Scope::Private => Some(Nearness::ThisNetwork),
-            Scope::Loopback => Some(Nearness::ThisHost),
-            Scope::Forbidden => None,
-        }
     }
 
     fn locate(&mut self) {
@@ -197,6 +193,7 @@ impl Candidates {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::addr::GlobalScope;
 
     fn address(text: &str) -> Multiaddr {
         text.parse().unwrap()
@@ -204,7 +201,8 @@ mod tests {
 
     /// A laptop that listens on all its addresses, seen by one relay.
     fn laptop() -> Candidates {
-        let (mut candidates, now) = (Candidates::new(GlobalScope::default()), Instant::now());
+        let (mut candidates, now) =
+            (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now());
         for ip in ["127.0.0.1", "192.168.1.7", "169.254.3.4", "10.20.30.40"] {
             candidates.listening(&address(&format!("/ip4/{ip}/tcp/4001")), now);
         }
@@ -253,7 +251,8 @@ mod tests {
 
     #[test]
     fn a_public_address_of_this_host_is_offered_once_and_by_its_observation() {
-        let (mut candidates, now) = (Candidates::new(GlobalScope::default()), Instant::now());
+        let (mut candidates, now) =
+            (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now());
         let own = address("/ip6/2a00::7/tcp/4001");
         candidates.listening(&own, now);
         assert_eq!(candidates.offer(false), std::slice::from_ref(&own));
@@ -275,7 +274,8 @@ mod tests {
 
     #[test]
     fn a_router_is_asked_for_listeners_at_private_ipv4_addresses_alone() {
-        let (mut candidates, now) = (Candidates::new(GlobalScope::default()), Instant::now());
+        let (mut candidates, now) =
+            (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now());
         for other in [
             "/ip4/127.0.0.1/tcp/4001",
             "/ip4/73.0.0.11/tcp/4001",
@@ -292,7 +292,8 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let (mut candidates, now) = (Candidates::new(GlobalScope::default()), Instant::now());
+        let (mut candidates, now) =
+            (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now());
         for port in 1..=200 {
             candidates.observed(PeerId::random(), &address(&format!("/ip4/73.0.0.11/tcp/{port}")), now);
             candidates.listening(&address(&format!("/ip4/192.168.1.7/tcp/{port}")), now);
