@@ -36,6 +36,8 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "port_mapping_unusable": transport address protocol cause;
         "nat_found": family mapping filtering nat public_address observers;
         "candidates_refused": peer allowed refused;
+        "address_confirmed": address server lets_in;
+        "address_withdrawn": address;
         "connection_opened": peer connection path relay direction transport circuit_bytes_max circuit_seconds_max;
         "connection_closed": peer connection path cause;
         "upgrade_succeeded": peer connection transport took_ms attempts rung;

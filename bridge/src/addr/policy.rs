@@ -41,6 +41,8 @@ pub(crate) enum Source {
     Operator,
     /// Our router: it forwards the address to us, whoever comes. What others see of us may be open to them alone.
     Router,
+    /// A relay that reached us there.
+    Confirmed,
     /// A relay that sees our packets come from there.
     Relay,
     /// Our own system: this host has it.

@@ -37,6 +37,7 @@ use self::{
     paths::{
         allowance::Allowance,
         candidates::Candidates,
+        confirmed::{Confirmed, Contacts},
         connections::{Connections, Grace, Need, User},
         dials::Dials,
         familiar::Familiar,
@@ -71,6 +72,8 @@ pub(crate) struct Engine {
     candidates: Candidates,
     mappings: Mappings,
     nat: Nat,
+    confirmed: Confirmed,
+    contacts: Contacts,
     upgrades: Upgrades,
     introductions: Introductions,
     familiar: Familiar,
@@ -118,6 +121,8 @@ impl Engine {
             candidates: Candidates::new(Policy::new(config.global.clone(), config.ranges.clone())),
             mappings: Mappings::default(),
             nat: Nat::new(&config.stun_servers, config.global.clone()),
+            confirmed: Confirmed::default(),
+            contacts: Contacts::default(),
             upgrades: Upgrades::new(
                 config.upgrades == crate::config::Upgrades::AtOnce,
                 config.deadlines.upgrade_again,
@@ -184,6 +189,8 @@ impl Engine {
             Input::Identified { connection, observed } => {
                 self.identified(connection, &observed, now);
             }
+            Input::TestsOffered { connection } => self.tests_offered(connection, now),
+            Input::AddressTested { test, outcome } => self.test_ended(test, outcome, now),
             Input::Unresponsive { connection } => self.close(connection, CloseCause::Unresponsive),
             Input::AddressGone { connection } => self.close(connection, CloseCause::AddressGone),
             Input::Reserved { request, grant, at } => self.reserved(request, &grant, at, now),
@@ -262,6 +269,7 @@ impl Engine {
         self.check_quiet(now);
         self.observe_nat(now);
         self.upgrades_due(now);
+        self.test_addresses(now);
         for id in self.connections.expired(self.grace(), self.needs(), now) {
             self.close(id, CloseCause::Unused);
         }
@@ -269,7 +277,11 @@ impl Engine {
     }
 
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front()?;
+        if let Action::Dial { addresses, .. } | Action::Punch { addresses, .. } = &action {
+            addresses.iter().for_each(|address| self.contacts.note(address));
+        }
+        Some(action)
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
@@ -294,6 +306,7 @@ impl Engine {
             self.holds.next_deadline(),
             self.upgrades.next_deadline(),
             self.nat.next_deadline(),
+            self.confirmed.next_deadline().filter(|_| self.stopping.is_none()),
             self.stopping.as_ref().map(|stopping| stopping.parted.unwrap_or(stopping.closed)),
         ];
         all.into_iter().flatten().min()

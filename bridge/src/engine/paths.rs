@@ -13,6 +13,7 @@
 
 pub(in crate::engine) mod allowance;
 pub(crate) mod candidates;
+pub(in crate::engine) mod confirmed;
 pub(in crate::engine) mod connections;
 pub(in crate::engine) mod dials;
 pub(crate) mod door;

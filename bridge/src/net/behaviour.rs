@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libp2p::{identify, identity::Keypair, ping, swarm::NetworkBehaviour};
 
-use super::{circuit, control, dcutr, door, guard, hurry, substream};
+use super::{autonat, circuit, control, dcutr, door, guard, hurry, substream};
 use crate::{config::Config, engine::PING_INTERVAL};
 
 /// Said in identify, so that one of ours can be told from others.
@@ -33,6 +33,7 @@ pub(crate) struct Node {
     pub(crate) dcutr: dcutr::Behaviour,
     pub(crate) substream: substream::Behaviour,
     pub(crate) control: control::Behaviour,
+    pub(crate) autonat: autonat::Behaviour,
 }
 
 impl Node {
@@ -56,6 +57,7 @@ impl Node {
             dcutr: dcutr::Behaviour::new(keypair.public().to_peer_id()),
             substream: substream::Behaviour::new(config.deadlines.negotiate),
             control: control::Behaviour::default(),
+            autonat: autonat::Behaviour::default(),
         }
     }
 }

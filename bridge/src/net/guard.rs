@@ -22,7 +22,7 @@ use std::{
 
 use futures::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
 use libp2p::{
-    Multiaddr, Transport,
+    Multiaddr, PeerId, Transport,
     core::transport::{DialOpts, ListenerId, TransportError, TransportEvent},
     multiaddr::Protocol,
 };
@@ -30,7 +30,7 @@ use libp2p::{
 pub(crate) use self::behaviour::{Behaviour, Event};
 use crate::addr::{
     GlobalScope, Ranges, RelayAddr, ip_of, is_circuit,
-    policy::{Policy, is_named, without_peer},
+    policy::{Acquaintance, Here, Policy, is_named, without_peer},
     ranges::RangeFault,
     scope::Scope,
     socket_of, split_circuit,
@@ -159,6 +159,12 @@ impl Permits {
     /// Whether to dial.
     pub(crate) fn dials(&self, address: &Multiaddr) -> Result<(), Refused> {
         socket_of(address).map_or(Ok(()), |socket| self.known().dials(socket))
+    }
+
+    /// Whether a stranger at the other end of a connection may have us dial this address.
+    pub(crate) fn dials_for_stranger(&self, peer: PeerId, address: &Multiaddr) -> bool {
+        let (known, stranger) = (self.known(), Acquaintance::default());
+        known.policy.judge(address, peer, stranger, false, &Here::default()).is_ok()
     }
 
     /// Whether to answer a connection between these. A circuit is judged by its relay, which we dialled.
@@ -323,7 +329,7 @@ mod tests {
     }
 
     fn relay(at: &str) -> RelayAddr {
-        RelayAddr::new(address(at).with(Protocol::P2p(libp2p::PeerId::random()))).unwrap()
+        RelayAddr::new(address(at).with(Protocol::P2p(PeerId::random()))).unwrap()
     }
 
     #[test]
@@ -344,7 +350,7 @@ mod tests {
         assert!(permits.dials(&stranger).is_err() && permits.answers(&local, &stranger).is_err());
         permits.given_relay(&relay("/ip4/8.8.8.8/tcp/4001"));
         assert_eq!((permits.dials(&stranger), permits.answers(&local, &stranger)), (Ok(()), Ok(())));
-        let behind = relay("/ip4/8.8.4.4/tcp/4001").circuit_to(libp2p::PeerId::random());
+        let behind = relay("/ip4/8.8.4.4/tcp/4001").circuit_to(PeerId::random());
         permits.given(&[behind, address("/ip4/8.8.1.1/tcp/1")]);
         assert_eq!(permits.dials(&address("/ip4/8.8.4.4/udp/1/quic-v1")), Ok(()));
         assert!(permits.dials(&address("/ip4/8.8.1.1/tcp/1")).is_err(), "a peer is no relay");

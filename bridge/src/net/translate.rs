@@ -10,6 +10,7 @@ use libp2p::{
 };
 
 use super::{
+    autonat,
     behaviour::NodeEvent,
     cause::{chain, find_cause, root_cause},
     circuit, control, dcutr, door, guard, substream,
@@ -104,6 +105,10 @@ fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
         }
         NodeEvent::Guard(guard::Event::Barred { connection }) => {
             Input::Barred { connection: ConnectionId(connection) }
+        }
+        NodeEvent::Autonat(autonat::Event::Offered { connection }) => Input::TestsOffered { connection },
+        NodeEvent::Autonat(autonat::Event::Ended { test, outcome }) => {
+            Input::AddressTested { test, outcome }
         }
         NodeEvent::Control(control::Heard { connection, word }) => Input::Heard { connection, word },
         NodeEvent::Identify(identify::Event::Received { connection_id, info, .. }) => {

@@ -48,6 +48,23 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     Ok(Swarm::new(transport, behaviour, local, swarm))
 }
 
+/// Unread bytes of a swarm that only dials: a handful of connections, on which hardly anything is said.
+const DIALER_POOL_BYTES: u64 = 1 << 20;
+
+/// A swarm that does not listen, and gives up on a dial after `deadline`. Each dial leaves from a port that nothing
+/// else uses.
+pub(crate) fn dialer<B: NetworkBehaviour>(
+    behaviour: B,
+    permits: &Permits,
+    deadline: Duration,
+) -> Result<Swarm<B>, StartError> {
+    let keypair = Keypair::generate_ed25519();
+    let direct = direct::connections(&keypair, &Pool::new(DIALER_POOL_BYTES), permits)?;
+    let transport = TransportTimeout::new(direct, deadline).map_err(Kept).boxed();
+    let swarm = swarm::Config::with_tokio_executor();
+    Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm))
+}
+
 /// A swarm for a relay, not yet listening; what it carries is counted in `registry`, and `permits` says whom it dials.
 pub(crate) fn relay<B: NetworkBehaviour>(
     keypair: Keypair,

@@ -387,6 +387,13 @@ impl Driver {
             Action::Acquainted { peers, familiar } => {
                 self.swarm.behaviour_mut().door.acquainted(peers, familiar);
             }
+            Action::TestAddress { test, peer, connection, address } => {
+                self.swarm.behaviour_mut().autonat.test(test, peer, connection, address);
+            }
+            Action::Confirm { address, confirmed: true } => self.swarm.add_external_address(address),
+            Action::Confirm { address, confirmed: false } => {
+                self.swarm.remove_external_address(&address)
+            }
             Action::MapPorts { listeners } => self.mapper.map(listeners),
             Action::AskStun(ask) => self.legs.inputs.extend(self.stun.ask(ask)),
             Action::ResolveStun { run, server } => self.stun.resolve(run, server),

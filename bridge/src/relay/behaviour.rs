@@ -2,7 +2,7 @@
 
 use libp2p::{identify, identity::Keypair, ping, swarm::NetworkBehaviour};
 
-use super::{RelayConfig, hop::Hop};
+use super::{RelayConfig, dialback, hop::Hop};
 use crate::net::{
     behaviour::{RELAY_AGENT, identify_behaviour, ping_behaviour},
     control,
@@ -18,10 +18,16 @@ pub(super) struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) control: control::Behaviour,
+    dialback: dialback::Behaviour,
 }
 
 impl Behaviour {
-    pub(super) fn new(config: &RelayConfig, keypair: &Keypair, permits: Permits) -> Self {
+    pub(super) fn new(
+        config: &RelayConfig,
+        keypair: &Keypair,
+        permits: Permits,
+        dialback: dialback::Behaviour,
+    ) -> Self {
         let agent = RELAY_AGENT.to_owned();
         Self {
             guard: guard::Behaviour::new(permits),
@@ -29,6 +35,7 @@ impl Behaviour {
             identify: identify_behaviour(keypair, agent),
             ping: ping_behaviour(),
             control: control::Behaviour::default(),
+            dialback,
         }
     }
 }

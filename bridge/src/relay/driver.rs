@@ -10,6 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     External, RelayConfig,
     behaviour::{Behaviour, BehaviourEvent},
+    dialback::Refused,
     hop::Said,
     machine::Input,
     stun::Stun,
@@ -105,6 +106,9 @@ impl Driver {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Hop(Said::Left)) => return true,
             SwarmEvent::Behaviour(BehaviourEvent::Hop(Said::Event(event))) => self.publish(*event),
+            SwarmEvent::Behaviour(BehaviourEvent::Dialback(Refused { peer, limited })) => {
+                self.swarm.behaviour_mut().hop.handle(Input::DialBackRefused { peer, limited });
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Guard(guard::Event::Refused { count })) => {
                 self.publish(Event::refused_ranges(count));
             }

@@ -7,6 +7,7 @@
 
 mod behaviour;
 mod config;
+mod dialback;
 mod driver;
 mod forwarding;
 mod handler;
@@ -52,8 +53,9 @@ impl Relay {
         let peer = keypair.public().to_peer_id();
         let mut traffic = Traffic::default();
         let permits = Permits::new(config.global.clone(), config.ranges.clone());
+        let dialback = dialback::Behaviour::new(permits.clone())?;
         let mut swarm = transports::relay(keypair, traffic.registry(), &permits, |keypair| {
-            Behaviour::new(&config, keypair, permits.clone())
+            Behaviour::new(&config, keypair, permits.clone(), dialback)
         })?;
         let stun = Stun::listen(&config.stun)?;
         swarm.behaviour_mut().hop.answers_stun_at(stun.ports());

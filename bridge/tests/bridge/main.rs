@@ -19,6 +19,7 @@ mod open;
 mod ordinary;
 mod punch;
 mod ranges;
+mod reachability;
 mod relay;
 mod relay_hand;
 mod relay_limits;

@@ -20,6 +20,7 @@ use crate::{
         socket_of, transport_of,
     },
     engine::input::Listener,
+    event::LetsIn,
     path::Transport,
 };
 
@@ -39,7 +40,11 @@ pub(crate) struct Candidates {
     mapped: BTreeMap<Transport, (Multiaddr, Instant)>,
     /// What we listen on, as the system reported it.
     listening: Vec<(Multiaddr, Instant)>,
+    /// Those that a relay has reached, and who else does.
+    confirmed: BTreeMap<Multiaddr, LetsIn>,
     here: Here,
+    /// Since they were taken to be tested.
+    changed: bool,
 }
 
 impl Candidates {
@@ -49,7 +54,9 @@ impl Candidates {
             observed: BTreeMap::new(),
             mapped: BTreeMap::new(),
             listening: Vec::new(),
+            confirmed: BTreeMap::new(),
             here: Here::default(),
+            changed: false,
         }
     }
 
@@ -59,7 +66,7 @@ impl Candidates {
 
     /// These ranges hold from now on.
     pub(crate) fn keep_to(&mut self, ranges: Ranges) {
-        self.policy.keep_to(ranges);
+        self.changed |= self.policy.keep_to(ranges);
     }
 
     pub(crate) fn here(&self) -> &Here {
@@ -124,7 +131,23 @@ impl Candidates {
 
     /// Whether one of them lets anybody in.
     pub(crate) fn is_open(&self) -> bool {
-        !self.mapped.is_empty()
+        !self.mapped.is_empty() || self.confirmed.values().any(|lets_in| *lets_in == LetsIn::Anybody)
+    }
+
+    /// A relay reached this one, and so do others; or nobody does. True if now one lets anybody in and none did
+    /// before.
+    pub(crate) fn confirmed(&mut self, address: &Multiaddr, lets_in: Option<LetsIn>) -> bool {
+        let open = self.is_open();
+        match lets_in {
+            Some(lets_in) => self.confirmed.insert(address.clone(), lets_in),
+            None => self.confirmed.remove(address),
+        };
+        !open && self.is_open()
+    }
+
+    /// The candidates to be tested, if there are others than before.
+    pub(crate) fn take_changed(&mut self) -> Option<Vec<Multiaddr>> {
+        std::mem::take(&mut self.changed).then(|| self.offer(false))
     }
 
     /// Our listeners that a router may stand before: those at private IPv4 addresses.
@@ -165,6 +188,8 @@ impl Candidates {
         let listening = self.listening.iter().map(|found| (Source::Interface, found));
         for (source, (address, seen)) in mapped.chain(observed).chain(listening) {
             let Some(nearness) = self.policy.shows(address) else { continue };
+            let confirmed = source != Source::Router && self.confirmed.contains_key(address);
+            let source = if confirmed { Source::Confirmed } else { source };
             let candidate = Candidate { address: address.clone(), source, nearness, seen: *seen };
             match all.iter_mut().find(|known| known.address == *address) {
                 Some(known) if candidate.score() < known.score() => *known = candidate,
@@ -176,6 +201,7 @@ impl Candidates {
     }
 
     fn locate(&mut self) {
+        self.changed = true;
         let ip = |address: &Multiaddr| -> Option<IpAddr> { Some(socket_of(address)?.ip()) };
         self.here = Here {
             interfaces: self.listening.iter().filter_map(|(address, _)| ip(address)).collect(),
