@@ -1,6 +1,7 @@
 //! The command line: the one place where strings and the environment are read.
 
 mod gateway;
+mod nets;
 pub mod ticket;
 mod time;
 mod values;
@@ -24,6 +25,7 @@ pub use self::gateway::{
     Access, Allowed, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
 pub use self::{
+    nets::Nets,
     time::Patience,
     values::{ExternalAddr, ListenAddr, Many, StunAddr, all},
 };
@@ -101,8 +103,8 @@ pub enum LogFormat {
     Json,
 }
 
-const SIGNALS: &str = "SIGTERM and Ctrl-C end it in order, with exit code 0. SIGHUP reads --allow-file again and opens the file \
-     of --events anew; if there is neither, or its terminal was closed, it ends as on SIGTERM. Under nohup it \
+const SIGNALS: &str = "SIGTERM and Ctrl-C end it in order, with exit code 0. SIGHUP reads --allow-file and --net-file again and opens the \
+     file of --events anew; if there is none of them, or its terminal was closed, it ends as on SIGTERM. Under nohup it \
      outlives its terminal.";
 
 /// What to do.
@@ -210,6 +212,9 @@ pub struct Node {
     /// Treat these ranges as public: labs, private networks.
     #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
     pub assume_global: Vec<Many<IpNet>>,
+    /// Whom it speaks with, by address.
+    #[command(flatten)]
+    pub nets: Nets,
     /// Whether the router is asked to forward the ports of --listen to this node, by PCP, NAT-PMP or UPnP, and told to
     /// stop when the node ends. Then peers reach it directly where a hole punch would fail.
     #[arg(long, env = "PUNCHLINE_PORT_MAPPING", value_name = "WHEN", default_value = "on")]
@@ -295,6 +300,9 @@ pub struct Relay {
     /// Treat these ranges as public when --external is auto.
     #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
     pub assume_global: Vec<Many<IpNet>>,
+    /// Whom it speaks with, by address.
+    #[command(flatten)]
+    pub nets: Nets,
     /// Most reservations at once.
     #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS", default_value = "1024")]
     pub max_reservations: NonZeroUsize,

@@ -20,7 +20,7 @@ use self::load::Load;
 use crate::{
     Context, Unusable, cli,
     load::Report,
-    node::{KASPA_SERVICE, Node, Places},
+    node::{self, KASPA_SERVICE, Node, Places},
     rehearsal::Rehearsal,
     report::{Reporter, SessionEvent},
     session, stop,
@@ -38,6 +38,7 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
     let rehearsal = Rehearsal::new(settings.rehearse);
     let load = Load::of(&settings, rehearsal.end_load())?;
     if context.check {
+        node::ranges(&settings.node.nets)?;
         return crate::usable();
     }
     let node = Node::start(&settings.node, &context).await?;

@@ -143,7 +143,17 @@ fn reloads(command: &Command, common: &Common) -> bool {
         Command::Run(run) => run.expose.iter().any(|table| table.access.allow_file.is_some()),
         _ => false,
     };
-    allow_file || common.events.as_deref().is_some_and(report::is_file)
+    let nets = match command {
+        Command::Relay(relay) => Some(&relay.nets),
+        Command::Server(server) => Some(&server.node.nets),
+        Command::Client(client) => Some(&client.node.nets),
+        Command::Expose(expose) => Some(&expose.node.nets),
+        Command::Forward(forward) => Some(&forward.node.nets),
+        Command::Run(run) => Some(&run.node.nets),
+        Command::Demo(_) | Command::Ticket(_) | Command::Id(_) => None,
+    };
+    let net_file = nets.is_some_and(|nets| nets.net_file.is_some());
+    allow_file || net_file || common.events.as_deref().is_some_and(report::is_file)
 }
 
 /// Runs a command whose events are written when this returns.

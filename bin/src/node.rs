@@ -1,12 +1,18 @@
 //! What server and client have in common: a bridge endpoint, its reservations, its events.
 
 use libp2p::Multiaddr;
-use punchline_bridge::{Config, Endpoint, RelayAddr, addr::GlobalScope, config::PortMapping};
-use tokio::task::JoinHandle;
+use punchline_bridge::{
+    Config, Endpoint, RelayAddr,
+    addr::{GlobalScope, Ranges},
+    config::PortMapping,
+};
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    Context, Unusable,
+    Context, Unusable, access,
     cli::{self, ListenAddr, RelayMode},
+    report::{ReportEvent, Reporter},
+    stop,
 };
 
 /// A started node.
@@ -16,6 +22,41 @@ pub struct Node {
     /// The relays it was given.
     pub relays: Vec<RelayAddr>,
     events: JoinHandle<()>,
+    reloads: JoinHandle<()>,
+}
+
+/// The ranges that the settings and their file say.
+///
+/// # Errors
+/// If the file cannot be used.
+pub(crate) fn ranges(nets: &cli::Nets) -> Result<Ranges, Unusable> {
+    access::ranges(nets).map_err(|error| Unusable(error.to_string()))
+}
+
+/// Reads the file of ranges again whenever the process is told to.
+pub(crate) struct Reloads {
+    nets: cli::Nets,
+    reporter: Reporter,
+    told: watch::Receiver<u64>,
+}
+
+impl Reloads {
+    pub(crate) fn new(nets: &cli::Nets, reporter: &Reporter) -> Self {
+        Self { nets: nets.clone(), reporter: reporter.clone(), told: stop::reloads() }
+    }
+
+    /// The ranges that hold from now on. Where there is no file, it never returns.
+    pub(crate) async fn next(&mut self) -> Ranges {
+        while self.nets.net_file.is_some() && self.told.changed().await.is_ok() {
+            let read = tokio::task::block_in_place(|| access::ranges(&self.nets));
+            let error = read.as_ref().err().map(ToString::to_string);
+            self.reporter.report(ReportEvent::NetsReloaded { error });
+            if let Ok(ranges) = read {
+                return ranges;
+            }
+        }
+        std::future::pending().await
+    }
 }
 
 /// The service that Kaspa sessions are opened for.
@@ -29,7 +70,8 @@ impl Node {
     pub async fn start(settings: &cli::Node, context: &Context) -> anyhow::Result<Self> {
         let Places { listen, reserve, relays } = Places::of(settings)?;
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
-        let mut config = Config { listen, global, ..Config::default() };
+        let ranges = ranges(&settings.nets)?;
+        let mut config = Config { listen, global, ranges, ..Config::default() };
         config.port_mapping = match settings.port_mapping {
             cli::PortMapping::On => PortMapping::On,
             cli::PortMapping::Off => PortMapping::Off,
@@ -54,11 +96,18 @@ impl Node {
         for relay in reserve {
             endpoint.reserve(relay).await;
         }
-        Ok(Self { endpoint, relays, events })
+        let (node, mut reloads) = (endpoint.clone(), Reloads::new(&settings.nets, &context.reporter));
+        let reloads = tokio::spawn(async move {
+            loop {
+                node.keep_to(reloads.next().await).await;
+            }
+        });
+        Ok(Self { endpoint, relays, events, reloads })
     }
 
     /// Closes the endpoint; its last event is reported when this returns.
     pub async fn shutdown(self) {
+        self.reloads.abort();
         self.endpoint.shutdown().await;
         drop(self.endpoint);
         let _ = self.events.await;

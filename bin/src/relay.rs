@@ -15,6 +15,7 @@ use punchline_bridge::{
 use crate::{
     Context, Unusable,
     cli::{self, ExternalAddr, ListenAddr, StunAddr},
+    node::{self, Reloads},
     stop,
 };
 
@@ -41,7 +42,16 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
             reporter.report(event);
         }
     });
-    stop::told().await;
+    let mut reloads = Reloads::new(&settings.nets, &context.reporter);
+    let reloading = async {
+        loop {
+            relay.keep_to(reloads.next().await).await;
+        }
+    };
+    tokio::select! {
+        () = reloading => {}
+        () = stop::told() => {}
+    }
     stop::drain(async {
         relay.shutdown().await;
         let _ = events.await;
@@ -58,6 +68,7 @@ fn config(settings: &cli::Relay) -> Result<RelayConfig, Unusable> {
         external,
         stun: stun(&cli::all(&settings.stun_listen))?,
         global: GlobalScope::with_assumed(cli::all(&settings.assume_global)),
+        ranges: node::ranges(&settings.nets)?,
         reservations: settings.max_reservations.get(),
         reservations_per_peer: settings.max_reservations_per_peer.get(),
         reservations_per_ip: settings.max_reservations_per_ip,

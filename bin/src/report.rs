@@ -42,11 +42,11 @@ pub enum Event {
     Session(SessionEvent),
     /// From expose and forward.
     Gateway(GatewayEvent),
-    /// Of the report itself.
+    /// Of the process itself.
     Report(ReportEvent),
 }
 
-/// What is to be said of the report itself.
+/// What is to be said of the process itself: its report, and what it reads again.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum ReportEvent {
@@ -63,6 +63,11 @@ pub enum ReportEvent {
         count: u64,
         /// Milliseconds since the first of them.
         within_ms: u64,
+    },
+    /// The file of ranges was read again.
+    NetsReloaded {
+        /// Why it could not be, if so: then the old ranges stay in force.
+        error: Option<String>,
     },
 }
 

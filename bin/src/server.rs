@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     Context, cli, load,
-    node::{KASPA_SERVICE, Node, Places},
+    node::{self, KASPA_SERVICE, Node, Places},
     rehearsal::Rehearsal,
     report::{Reporter, SessionEvent},
     session, stop,
@@ -25,6 +25,7 @@ use crate::{
 pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> {
     Places::of(&settings.node)?;
     if context.check {
+        node::ranges(&settings.node.nets)?;
         return crate::usable();
     }
     let rehearsal = Rehearsal::new(settings.rehearse);

@@ -6,7 +6,7 @@ use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    addr::{GlobalScope, StunServer},
+    addr::{GlobalScope, Ranges, StunServer},
     path::Transport,
 };
 
@@ -23,6 +23,9 @@ pub struct Config {
     /// STUN servers to ask what kind of NAT this node is behind, besides those that relays run; of more than 8 the
     /// first 8. Asked at the start, when the addresses of this host change, and every hour. Default: none.
     pub stun_servers: Vec<StunServer>,
+    /// Which ranges are dialled and answered; [`Endpoint::keep_to`](crate::Endpoint::keep_to) changes them. Default:
+    /// all.
+    pub ranges: Ranges,
     /// The order of preference among direct connections. Default: TCP, then QUIC, since bulk goes
     /// about twice as fast over TCP where both are clean.
     pub transports: [Transport; 2],
@@ -303,6 +306,7 @@ impl Default for Config {
             listen: Vec::new(),
             global: GlobalScope::default(),
             stun_servers: Vec::new(),
+            ranges: Ranges::default(),
             transports: [Transport::Tcp, Transport::Quic],
             upgrades: Upgrades::AtOnce,
             port_mapping: PortMapping::On,

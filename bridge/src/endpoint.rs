@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    addr::RelayAddr,
+    addr::{Ranges, RelayAddr},
     config::Config,
     engine::{Engine, record::Header},
     error::{OpenError, ServeError, StartError},
@@ -141,6 +141,11 @@ impl Endpoint {
     /// that are relayed then are upgraded now.
     pub async fn allow_upgrades(&self, allowed: bool) {
         let _ = self.commands.send(Command::AllowUpgrades { allowed }).await;
+    }
+
+    /// Dials and answers these ranges from now on, and no others. Connections to others are closed.
+    pub async fn keep_to(&self, ranges: Ranges) {
+        let _ = self.commands.send(Command::KeepTo { ranges }).await;
     }
 
     /// Opens a stream to a peer's service on the best connection there is; if there is none, reaches

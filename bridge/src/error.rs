@@ -351,6 +351,8 @@ pub enum CloseCause {
     Unresponsive,
     /// This host does not have the address any more that the connection left from.
     AddressGone,
+    /// Its operator no longer lets this node speak with the address at the other end.
+    Barred,
     /// The peer closed it, in order or not: libp2p cannot tell.
     Peer,
     /// The peer's system, or a router, reset it.
@@ -370,6 +372,7 @@ impl fmt::Display for CloseCause {
             Self::Shutdown => f.write_str("shutdown"),
             Self::Unresponsive => f.write_str("unresponsive"),
             Self::AddressGone => f.write_str("this host lost the address that it left from"),
+            Self::Barred => f.write_str("--deny-net and --allow-net keep its address away"),
             Self::Peer => f.write_str("closed by the peer"),
             Self::Reset => f.write_str("reset by the peer"),
             Self::Network { cause } => f.write_str(cause),

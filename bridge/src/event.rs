@@ -3,6 +3,8 @@
 //! Serialised, an event is one JSON object whose `"event"` field is its name in snake case; whoever
 //! writes it down adds `"ts"`. `design/events.md` shows one example of each.
 
+mod refused;
+
 use std::{fmt::Display, net::IpAddr, time::SystemTime};
 
 use libp2p::{Multiaddr, PeerId};
@@ -16,6 +18,8 @@ use crate::{
     service::Service,
     stream::StreamId,
 };
+
+pub use self::refused::{Asked, LimitOwner};
 
 /// Something that happened to this node.
 #[derive(Clone, Debug, Serialize)]
@@ -128,6 +132,21 @@ pub enum Event {
         public_address: Option<IpAddr>,
         /// How many relays and servers it was learnt from; two ports of one server count as two.
         observers: u32,
+    },
+    /// A relay dialled an address of ours and reached us: it is an external address. Said again when `lets_in` changes.
+    AddressConfirmed {
+        /// Which address.
+        address: Multiaddr,
+        /// The relay.
+        server: PeerId,
+        /// Who else gets in there, as far as that proves it.
+        lets_in: LetsIn,
+    },
+    /// An address of ours that was confirmed is no external address any more: relays no longer reach us there, or it is
+    /// gone.
+    AddressWithdrawn {
+        /// Which address.
+        address: Multiaddr,
     },
     /// A connection is up.
     ConnectionOpened {
@@ -409,6 +428,16 @@ pub enum CandidateSource {
     },
 }
 
+/// Who gets in at an address, as far as a dial-back of a relay proves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LetsIn {
+    /// Anybody.
+    Anybody,
+    /// Hosts that we spoke with, as that relay is; perhaps others too. Some NATs filter so.
+    WhoWasSpokenTo,
+}
+
 /// How a relayed connection became a direct one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -439,56 +468,6 @@ pub enum StreamEnd {
     PathLost,
     /// The peer broke the protocol.
     Violation,
-}
-
-/// What a refused peer had asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Asked {
-    /// A connection.
-    Connection,
-    /// A stream; the service's queue of unaccepted streams was full.
-    Stream,
-    /// One more stream than a peer may have.
-    StreamOfPeer,
-    /// Our own program: to use one more relay.
-    Relay,
-    /// Our own program: to keep a connection to one more peer.
-    Hold,
-    /// To remember where one more peer is.
-    KnownPeer,
-    /// Our own program: to let in one more peer.
-    WelcomedPeer,
-    /// A reservation at this relay.
-    Reservation,
-    /// A circuit through this relay.
-    Circuit,
-    /// To be told when a peer is at this relay.
-    Watch,
-    /// The place at this relay of another process with the same identity, once too often.
-    Takeover,
-}
-
-/// Whose limit turned somebody away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitOwner {
-    /// The relay's, for all its clients together.
-    Relay,
-    /// This node's, for all peers together.
-    Node,
-    /// That of all strangers together: what is left is kept for familiar peers.
-    Strangers,
-    /// That of everybody who comes through one relay.
-    ThroughRelay,
-    /// That of the service which was asked for.
-    Service,
-    /// That of the asker's IP address or network.
-    Address,
-    /// The asker's own.
-    Peer,
-    /// That of the peer which a circuit was to lead to.
-    Destination,
 }
 
 fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -2,22 +2,19 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
-    io::{self, Read as _},
-    os::unix::fs::PermissionsExt as _,
+    io,
     path::{Path, PathBuf},
 };
 
 use libp2p::{PeerId, identity::ParseError};
+
+use super::file::{self, FileFault};
 
 /// Most peers in an allow file: all of them are kept in memory.
 pub const ALLOW_MAX: usize = 10_000;
 
 /// Largest allow file in bytes: as many peers, with a comment each.
 pub const ALLOW_FILE_BYTES_MAX: u64 = 2 << 20;
-
-/// Characters of a wrong line that are shown.
-const SHOWN_MAX: usize = 60;
 
 /// Why an allow file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -72,35 +69,25 @@ pub enum AllowError {
 
 /// The peers in the file.
 pub(super) fn read(path: &Path) -> Result<HashSet<PeerId>, AllowError> {
-    let failed = |cause| AllowError::Io { path: path.to_owned(), cause };
-    let metadata = fs::metadata(path).map_err(failed)?;
-    if !metadata.is_file() {
-        return Err(AllowError::NotAFile { path: path.to_owned() });
-    }
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o002 != 0 {
-        return Err(AllowError::Exposed { path: path.to_owned(), mode });
-    }
-    let mut text = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(ALLOW_FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(failed)?;
-    if text.len() as u64 > ALLOW_FILE_BYTES_MAX {
-        return Err(AllowError::Oversized { path: path.to_owned() });
-    }
-    parse(&String::from_utf8_lossy(&text), path)
+    let text = file::text(path, ALLOW_FILE_BYTES_MAX).map_err(|fault| {
+        let path = path.to_owned();
+        match fault {
+            FileFault::NotAFile => AllowError::NotAFile { path },
+            FileFault::Exposed { mode } => AllowError::Exposed { path, mode },
+            FileFault::Oversized { .. } => AllowError::Oversized { path },
+            FileFault::Io(cause) => AllowError::Io { path, cause },
+        }
+    })?;
+    parse(&text, path)
 }
 
 fn parse(text: &str, path: &Path) -> Result<HashSet<PeerId>, AllowError> {
     let mut peers = HashSet::new();
-    for (number, line) in text.lines().enumerate() {
-        let id = line.split('#').next().unwrap_or_default().trim();
-        if id.is_empty() {
-            continue;
-        }
+    for (line, id) in file::entries(text) {
         let peer = id.parse().map_err(|cause| AllowError::Line {
             path: path.to_owned(),
-            line: number + 1,
-            text: id.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect(),
+            line,
+            text: file::shown(id),
             cause,
         })?;
         peers.insert(peer);
@@ -114,7 +101,10 @@ fn parse(text: &str, path: &Path) -> Result<HashSet<PeerId>, AllowError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::fs::Permissions;
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt as _,
+    };
 
     use super::*;
 

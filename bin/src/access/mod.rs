@@ -1,4 +1,5 @@
-//! Who may use an exposed service: allow lists and tickets. The format is in `design/tickets.md`.
+//! Who may use an exposed service: allow lists and tickets. The format is in `design/tickets.md`. And whom a node speaks
+//! with at all, by address: [`ranges`].
 //!
 //! Reading order: [`Gate`] decides on each stream; [`Ticket`] is the string that people pass on, and
 //! [`Capability`] what of it the gate sees; [`Ledger`] is the file that remembers which tickets were
@@ -8,8 +9,10 @@
 mod allow;
 mod book;
 mod capability;
+mod file;
 mod gate;
 mod ledger;
+mod nets;
 mod ticket;
 
 #[cfg(test)]
@@ -19,8 +22,10 @@ pub use self::{
     allow::{ALLOW_FILE_BYTES_MAX, ALLOW_MAX, AllowError},
     book::{Book, BookError, ENTRIES_MAX, Entry, Standing, Use, UseId},
     capability::{Capability, CapabilityError, Terms, TicketId, TicketIdError},
+    file::FileFault,
     gate::{AccessError, Denial, Gate, Pass, Rules},
     ledger::{Ledger, LedgerError},
+    nets::{NET_FILE_BYTES_MAX, NETS_MAX, NetsError, ranges},
     ticket::{AddressFault, IssueError, Routes, Ticket, TicketError},
 };
 

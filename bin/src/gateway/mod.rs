@@ -34,7 +34,7 @@ use crate::{
     Context, Unusable,
     access::Gate,
     cli,
-    node::{Node, Places},
+    node::{self, Node, Places},
     report::Reporter,
     stop,
 };
@@ -156,6 +156,7 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     let gates = plan.exposures.iter().map(|exposure| exposure.gate(issuer, &context.ledger));
     let gates = gates.collect::<Result<Vec<Gate>, _>>()?;
     if context.check {
+        node::ranges(&plan.node.nets)?;
         return crate::usable();
     }
     let reloads = stop::reloads();

@@ -36,6 +36,8 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "port_mapping_unusable": transport address protocol cause;
         "nat_found": family mapping filtering nat public_address observers;
         "candidates_refused": peer allowed refused;
+        "address_confirmed": address server lets_in;
+        "address_withdrawn": address;
         "connection_opened": peer connection path relay direction transport circuit_bytes_max circuit_seconds_max;
         "connection_closed": peer connection path cause;
         "upgrade_succeeded": peer connection transport took_ms attempts rung;
@@ -46,7 +48,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "stream_closed": peer stream service cause sent_direct_bytes sent_relayed_bytes received_direct_bytes received_relayed_bytes;
         "stream_refused": peer service reason direction;
         "peer_unreachable": peer reason failures retry_in_ms;
-        "refused": peer what limit count;
+        "refused": peer what limit whose count;
         "reservation_accepted": peer renewed;
         "reservation_ended": peer;
         "circuit_opened": source destination;
@@ -64,6 +66,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "access_refused": peer service reason;
         "access_revoked": peer service;
         "access_reloaded": service error;
+        "nets_reloaded": error;
         "target_failed": peer service target reason;
         "forward_listening": peer service local;
         "forward_failed": peer service reason;

@@ -3,17 +3,20 @@
 //! Everything here is pure. Strings are parsed at the border; past it these types are trusted.
 //!
 //! Here multiaddrs are read: which path and transport one means, which socket. `scope` says which IP
-//! addresses are public, `policy` which addresses that others named may be dialled, `relay` is a
+//! addresses are public, `ranges` which ones the operator lets us speak with, `translated` which IPv4 address is in one of
+//! IPv6; `policy` judges by all of it at four gates: what is said of us, remembered, dialled, answered. `relay` is a
 //! relay's address, `synthetic` an address that stands for a peer, `dialable` what our transports can do,
 //! `place` which addresses count as one host or one network, `stun` where a STUN server is.
 
 mod dialable;
 pub(crate) mod place;
 pub(crate) mod policy;
+pub(crate) mod ranges;
 mod relay;
 pub(crate) mod scope;
 pub(crate) mod stun;
 mod synthetic;
+pub(crate) mod translated;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -22,6 +25,7 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 pub use self::{
     dialable::{Undialable, dialable, listenable},
     policy::RefusedAddresses,
+    ranges::Ranges,
     relay::{RelayAddr, RelayAddrError},
     scope::GlobalScope,
     stun::{STUN_PORT, StunServer, StunServerError},

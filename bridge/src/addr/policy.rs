@@ -1,5 +1,9 @@
-//! The one policy for addresses that did not come from our own operator, whatever brought them: a hole
-//! punch's exchange, a ticket, identify, later a discovery.
+//! The one policy for addresses, at four gates: what is said of us ([`Policy::shows`]), what is remembered of a peer
+//! ([`Policy::learns`]), what is dialled ([`Policy::judge`]; what a name led to, by the guard in `net`) and who is
+//! answered ([`Policy::answers`]).
+//!
+//! What the operator's [`Ranges`] keep away passes no gate. The rest concerns addresses that did not come from our own
+//! operator, whatever brought them: a hole punch's exchange, a ticket, identify, later a discovery.
 //!
 //! A peer that names an address wishes that we dial it. Public ones we dial for anybody. Private ones
 //! would let strangers look around in our network, so they are dialled only for a *familiar* peer (our
@@ -15,7 +19,10 @@ use std::{
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use serde::{Deserialize, Serialize};
 
-use super::{GlobalScope, RelayAddr, is_circuit, peer_of, scope::Scope, socket_of, transport_of};
+use super::{
+    GlobalScope, Ranges, RelayAddr, is_circuit, peer_of, ranges::RangeFault, scope::Scope, socket_of,
+    split_circuit, translated::inside, transport_of,
+};
 use crate::path::Transport;
 
 /// Addresses of one peer that are dialled, or of ours that are offered, for one punch: as many as libp2p
@@ -34,6 +41,8 @@ pub(crate) enum Source {
     Operator,
     /// Our router: it forwards the address to us, whoever comes. What others see of us may be open to them alone.
     Router,
+    /// A relay that reached us there.
+    Confirmed,
     /// A relay that sees our packets come from there.
     Relay,
     /// Our own system: this host has it.
@@ -92,6 +101,9 @@ pub(crate) enum Refused {
     /// Of a private network or of this host, for a peer that has no business there.
     #[error("a private address that does not seem to be in our network, or of a peer we do not know")]
     Private,
+    /// In a range that our operator keeps away.
+    #[error("an address {0}")]
+    Range(#[from] RangeFault),
 }
 
 /// Addresses that a peer named and that are not dialled, by reason.
@@ -105,12 +117,15 @@ pub struct RefusedAddresses {
     pub private: u32,
     /// More than are dialled of one peer.
     pub surplus: u32,
+    /// Addresses of ranges that our operator keeps away.
+    #[serde(default)]
+    pub denied: u32,
 }
 
 impl RefusedAddresses {
     /// All of them together.
     pub fn total(&self) -> u32 {
-        self.unusable + self.forbidden + self.private + self.surplus
+        self.unusable + self.forbidden + self.private + self.surplus + self.denied
     }
 
     pub(crate) fn count(&mut self, refused: Refused) {
@@ -118,16 +133,18 @@ impl RefusedAddresses {
             Refused::Unusable => self.unusable += 1,
             Refused::Forbidden => self.forbidden += 1,
             Refused::Private => self.private += 1,
+            Refused::Range(_) => self.denied += 1,
         }
     }
 }
 
 impl std::fmt::Display for RefusedAddresses {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { unusable, forbidden, private, surplus } = self;
+        let Self { unusable, forbidden, private, surplus, denied } = self;
         write!(
             f,
-            "{} refused ({private} private, {forbidden} forbidden, {unusable} unusable, {surplus} too many)",
+            "{} refused ({private} private, {forbidden} forbidden, {unusable} unusable, {surplus} too many, {denied} of \
+             ranges that are kept away)",
             self.total()
         )
     }
@@ -158,15 +175,58 @@ pub(crate) struct Selection {
     pub(crate) refused: RefusedAddresses,
 }
 
-/// Decides which addresses that others named may be dialled.
+/// Decides at each of the four gates.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     global: GlobalScope,
+    ranges: Ranges,
 }
 
 impl Policy {
-    pub(crate) fn new(global: GlobalScope) -> Self {
-        Self { global }
+    pub(crate) fn new(global: GlobalScope, ranges: Ranges) -> Self {
+        Self { global, ranges }
+    }
+
+    /// These ranges hold from now on; true if others held before.
+    pub(crate) fn keep_to(&mut self, ranges: Ranges) -> bool {
+        let changed = self.ranges != ranges;
+        self.ranges = ranges;
+        changed
+    }
+
+    /// Whether an address of ours may be shown to others, and how near they must be. Which ranges are allowed does
+    /// not matter here: they are those of our peers.
+    pub(crate) fn shows(&self, address: &Multiaddr) -> Option<Nearness> {
+        let ip = socket_of(address)?.ip();
+        match self.scope(ip) {
+            _ if self.ranges.denies(ip) => None,
+            Scope::Public => Some(Nearness::Public),
+            Scope::Private => Some(Nearness::ThisNetwork),
+            Scope::Loopback => Some(Nearness::ThisHost),
+            Scope::Forbidden => None,
+        }
+    }
+
+    /// Whether to remember an address that a peer named for itself: one that will never be dialled is not. A circuit is
+    /// judged by its relay, and a relay's name when it is looked up.
+    pub(crate) fn learns(&self, address: &Multiaddr, peer: PeerId) -> Result<(), Refused> {
+        let ip = match split_circuit(address) {
+            Ok(Some((_, behind))) if behind.is_some_and(|behind| behind != peer) => {
+                return Err(Refused::Unusable);
+            }
+            Ok(Some((relay, _))) if is_named(relay.address()) => return Ok(()),
+            Ok(Some((relay, _))) => plain(relay.address(), relay.peer())?.1,
+            Ok(None) => plain(address, peer)?.1,
+            Err(_) => return Err(Refused::Unusable),
+        };
+        self.ranges.judge(ip, false)?;
+        if self.scope(ip) == Scope::Forbidden { Err(Refused::Forbidden) } else { Ok(()) }
+    }
+
+    /// Whether to answer a host that comes from this address. Only ranges keep it away: it proves by coming that the
+    /// address is its own, and learns nothing by being answered.
+    pub(crate) fn answers(&self, ip: IpAddr, named_relay: bool) -> Result<(), RangeFault> {
+        self.ranges.judge(ip, named_relay)
     }
 
     pub(crate) fn scope(&self, ip: IpAddr) -> Scope {
@@ -237,6 +297,7 @@ impl Policy {
         here: &Here,
     ) -> Result<(Multiaddr, Nearness), Refused> {
         let (address, ip) = plain(address, peer)?;
+        self.ranges.judge(ip, false)?;
         let ours = here.interfaces.contains(&ip) && !self.global.is_assumed(ip);
         let near = here.interfaces.iter().any(|own| is_same_network(*own, ip));
         let nearness = match self.scope(ip) {
@@ -272,7 +333,7 @@ fn plain(address: &Multiaddr, peer: PeerId) -> Result<(Multiaddr, IpAddr), Refus
     if at(socket, transport_of(&address)) != address {
         return Err(Refused::Unusable);
     }
-    Ok((address, socket.ip().to_canonical()))
+    Ok((address, inside(socket.ip())))
 }
 
 /// The address without the peer id at its end.
@@ -294,7 +355,7 @@ pub(crate) fn at(socket: SocketAddr, transport: Transport) -> Multiaddr {
 }
 
 fn is_same_network(a: IpAddr, b: IpAddr) -> bool {
-    match (a.to_canonical(), b.to_canonical()) {
+    match (inside(a), inside(b)) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= PREFIX_V4_BITS,
         (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= PREFIX_V6_BITS,
         _ => false,

@@ -6,8 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// Where an IP address means the same host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use super::translated::readings;
+
+/// Where an IP address means the same host. Declared from wide to narrow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
     /// Everywhere.
     Public,
@@ -40,16 +42,22 @@ impl GlobalScope {
 
     /// Whether the operator said that `ip` is public.
     pub(crate) fn is_assumed(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
+        readings(ip).all(|ip| self.assumes(ip))
+    }
+
+    fn assumes(&self, ip: IpAddr) -> bool {
         !is_never_dialled(ip) && self.assumed.iter().any(|net| net.contains(&ip))
     }
 
     pub(crate) fn scope(&self, ip: IpAddr) -> Scope {
-        let ip = ip.to_canonical();
+        readings(ip).map(|ip| self.scope_of_plain(ip)).max().unwrap_or(Scope::Forbidden)
+    }
+
+    fn scope_of_plain(&self, ip: IpAddr) -> Scope {
         if is_never_dialled(ip) {
             return Scope::Forbidden;
         }
-        if self.is_assumed(ip) {
+        if self.assumes(ip) {
             return Scope::Public;
         }
         match ip {
@@ -81,11 +89,12 @@ fn scope_v4(ip: Ipv4Addr) -> Scope {
     let carrier = a == 100 && (64..128).contains(&b);
     let protocol = a == 192 && b == 0 && c == 0;
     let benchmark = a == 198 && (b == 18 || b == 19);
+    let tunnel = a == 192 && b == 88 && c == 99;
     if ip.is_loopback() {
         Scope::Loopback
     } else if ip.is_private() || carrier {
         Scope::Private
-    } else if ip.is_documentation() || protocol || benchmark {
+    } else if ip.is_documentation() || protocol || benchmark || tunnel {
         Scope::Forbidden
     } else {
         Scope::Public
@@ -143,6 +152,8 @@ mod tests {
                     "192.0.0.192",
                     "192.0.2.1",
                     "198.18.0.1",
+                    "198.19.255.255",
+                    "192.88.99.1",
                     "203.0.113.1",
                     "100.100.100.200",
                     "168.63.129.16",
@@ -153,8 +164,12 @@ mod tests {
                     "2001:db8::1",
                     "2001::1",
                     "2002:7f00:1::1",
-                    "64:ff9b::7f00:1",
                     "fec0::1",
+                    "::8.8.8.8",
+                    "::ffff:0:8.8.8.8",
+                    "100::1",
+                    "3fff::1",
+                    "5f00::1",
                 ],
             ),
         ] {
@@ -166,9 +181,18 @@ mod tests {
 
     #[test]
     fn an_ipv4_address_in_ipv6_clothes_is_what_it_is() {
-        assert_eq!(scope("::ffff:127.0.0.1"), Scope::Loopback);
-        assert_eq!(scope("::ffff:169.254.169.254"), Scope::Forbidden);
-        assert_eq!(scope("::ffff:8.8.8.8"), Scope::Public);
+        for clothes in ["::ffff:", "64:ff9b::", "64:ff9b:1::", "64:ff9b:1:7::"] {
+            for (ip, expected) in [
+                ("127.0.0.1", Scope::Loopback),
+                ("10.0.0.1", Scope::Private),
+                ("169.254.169.254", Scope::Forbidden),
+                ("8.8.8.8", Scope::Public),
+            ] {
+                assert_eq!(scope(&format!("{clothes}{ip}")), expected, "{clothes}{ip}");
+            }
+        }
+        assert_eq!(scope("64:ff9b:1:a00:0:100::"), Scope::Forbidden, "10.0.0.1, or 0.0.1.0");
+        assert_eq!(scope("64:ff9b:1:808:8:800::"), Scope::Public, "8.8.8.8, or 8.8.8.0, or 8.8.0.0");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the engine is told and what it answers: ids and facts, no I/O object.
 
+mod ids;
+
 use std::{
     net::{IpAddr, SocketAddr, SocketAddrV4},
     time::{Duration, Instant, SystemTime},
@@ -8,12 +10,13 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::ids::{DialId, InboundId, OpenId, ReserveId, TestId};
 use super::paths::{
     nat::{Ask, ProbeId, RunId},
     places::Full,
 };
 use crate::{
-    addr::{RelayAddr, stun::StunServer},
+    addr::{Ranges, RelayAddr, stun::StunServer},
     error::{CloseCause, DialFailureReason, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure},
     event::MappingProtocol,
     nat::NatKind,
@@ -23,21 +26,16 @@ use crate::{
     word::Word,
 };
 
-/// One call of `open` that has not been answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct OpenId(pub(crate) u64);
-
-/// One dial that has not been answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct DialId(pub(crate) u64);
-
-/// One request for a reservation that has not been answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct ReserveId(pub(crate) u64);
-
-/// One inbound stream that has neither been taken nor refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct InboundId(pub(crate) u64);
+/// What a test of an address said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    /// The server's dial arrived, from this host.
+    Reached { from: IpAddr },
+    /// It did not.
+    Unreached,
+    /// The server would not or could not say.
+    Unanswered,
+}
 
 /// One exchange of addresses on a relayed connection. What is said in an older one is not taken for a word
 /// in a later one.
@@ -233,6 +231,14 @@ pub(crate) enum Input {
     AllowUpgrades {
         allowed: bool,
     },
+    /// The operator lets us speak with other ranges from now on.
+    KeepTo {
+        ranges: Ranges,
+    },
+    /// A connection leads to an address of a range that the operator no longer lets us speak with.
+    Barred {
+        connection: ConnectionId,
+    },
     /// A service would let these peers in, and no others any more.
     Welcome {
         service: Service,
@@ -241,6 +247,15 @@ pub(crate) enum Input {
     Identified {
         connection: ConnectionId,
         observed: Multiaddr,
+    },
+    /// The other end of a connection tests addresses.
+    TestsOffered {
+        connection: ConnectionId,
+    },
+    /// What came of [`Action::TestAddress`].
+    AddressTested {
+        test: TestId,
+        outcome: Outcome,
     },
     Unresponsive {
         connection: ConnectionId,
@@ -391,6 +406,18 @@ pub(crate) enum Action {
     /// [`Input::PortMapped`].
     MapPorts {
         listeners: Vec<Listener>,
+    },
+    /// Have a relay dial this address of ours; answered by [`Input::AddressTested`].
+    TestAddress {
+        test: TestId,
+        peer: PeerId,
+        connection: ConnectionId,
+        address: Multiaddr,
+    },
+    /// Others reach us at this address, or not any more.
+    Confirm {
+        address: Multiaddr,
+        confirmed: bool,
     },
     /// These peers are familiar from now on, or no longer.
     Acquainted {

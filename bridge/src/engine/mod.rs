@@ -37,6 +37,7 @@ use self::{
     paths::{
         allowance::Allowance,
         candidates::Candidates,
+        confirmed::{Confirmed, Contacts},
         connections::{Connections, Grace, Need, User},
         dials::Dials,
         familiar::Familiar,
@@ -51,7 +52,7 @@ use self::{
     streams::{guests::Guests, moves::Moves, opens::Opens, requests::Requests},
 };
 use crate::{
-    addr::policy::Source,
+    addr::policy::{Policy, Source},
     config::Config,
     error::{CloseCause, OpenError},
     event::{Asked, Event},
@@ -71,6 +72,8 @@ pub(crate) struct Engine {
     candidates: Candidates,
     mappings: Mappings,
     nat: Nat,
+    confirmed: Confirmed,
+    contacts: Contacts,
     upgrades: Upgrades,
     introductions: Introductions,
     familiar: Familiar,
@@ -115,9 +118,11 @@ impl Engine {
             refusals: Refusals::default(),
             sights: Sights::default(),
             spares: Spares::default(),
-            candidates: Candidates::new(config.global.clone()),
+            candidates: Candidates::new(Policy::new(config.global.clone(), config.ranges.clone())),
             mappings: Mappings::default(),
             nat: Nat::new(&config.stun_servers, config.global.clone()),
+            confirmed: Confirmed::default(),
+            contacts: Contacts::default(),
             upgrades: Upgrades::new(
                 config.upgrades == crate::config::Upgrades::AtOnce,
                 config.deadlines.upgrade_again,
@@ -148,7 +153,7 @@ impl Engine {
             Input::Open { open, peer, service } => self.open(open, peer, service, now),
             Input::Hold { peer } => self.hold(peer, now),
             Input::Learn { peer, addresses } => self.learn(peer, addresses, Source::Operator, now),
-            Input::Hear { peer, addresses } => self.learn(peer, addresses, Source::Peer, now),
+            Input::Hear { peer, addresses } => self.hear(peer, addresses, now),
             Input::Reserve { relay } => self.reserve(&relay, now),
             Input::Close { connection } => self.close(connection, CloseCause::Asked),
             Input::Shutdown => self.shutdown(now),
@@ -177,11 +182,15 @@ impl Engine {
             Input::PunchExchangeFailed { exchange, reason } => {
                 self.punch_exchange_failed(exchange, reason, now);
             }
+            Input::KeepTo { ranges } => self.candidates.keep_to(ranges),
+            Input::Barred { connection } => self.close(connection, CloseCause::Barred),
             Input::AllowUpgrades { allowed } => self.allow_upgrades(allowed, now),
             Input::Welcome { service, peers } => self.welcome(service, peers, now),
             Input::Identified { connection, observed } => {
                 self.identified(connection, &observed, now);
             }
+            Input::TestsOffered { connection } => self.tests_offered(connection, now),
+            Input::AddressTested { test, outcome } => self.test_ended(test, outcome, now),
             Input::Unresponsive { connection } => self.close(connection, CloseCause::Unresponsive),
             Input::AddressGone { connection } => self.close(connection, CloseCause::AddressGone),
             Input::Reserved { request, grant, at } => self.reserved(request, &grant, at, now),
@@ -260,6 +269,7 @@ impl Engine {
         self.check_quiet(now);
         self.observe_nat(now);
         self.upgrades_due(now);
+        self.test_addresses(now);
         for id in self.connections.expired(self.grace(), self.needs(), now) {
             self.close(id, CloseCause::Unused);
         }
@@ -267,7 +277,11 @@ impl Engine {
     }
 
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front()?;
+        if let Action::Dial { addresses, .. } | Action::Punch { addresses, .. } = &action {
+            addresses.iter().for_each(|address| self.contacts.note(address));
+        }
+        Some(action)
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
@@ -292,6 +306,7 @@ impl Engine {
             self.holds.next_deadline(),
             self.upgrades.next_deadline(),
             self.nat.next_deadline(),
+            self.confirmed.next_deadline().filter(|_| self.stopping.is_none()),
             self.stopping.as_ref().map(|stopping| stopping.parted.unwrap_or(stopping.closed)),
         ];
         all.into_iter().flatten().min()

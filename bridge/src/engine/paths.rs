@@ -12,7 +12,8 @@
 //! What needs several of them at once is told in [`reaching`], [`observing`] and [`punching`].
 
 pub(in crate::engine) mod allowance;
-pub(in crate::engine) mod candidates;
+pub(crate) mod candidates;
+pub(in crate::engine) mod confirmed;
 pub(in crate::engine) mod connections;
 pub(in crate::engine) mod dials;
 pub(crate) mod door;

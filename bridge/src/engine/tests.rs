@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod addresses;
+mod confirmed;
 mod connections;
 mod holds;
 mod mapping;

@@ -96,7 +96,7 @@ fn examples() -> Vec<Event> {
         Event::CandidatesRefused {
             peer: peer(),
             allowed: 2,
-            refused: RefusedAddresses { unusable: 0, forbidden: 1, private: 3, surplus: 0 },
+            refused: RefusedAddresses { unusable: 0, forbidden: 1, private: 3, surplus: 0, denied: 0 },
         },
         Event::StreamOpened {
             peer: peer(),
@@ -182,6 +182,12 @@ fn examples() -> Vec<Event> {
             observers: 2,
         },
         Event::StunListening { address: address("/ip4/0.0.0.0/udp/3478"), other_port: Some(3479) },
+        Event::AddressConfirmed {
+            address: address("/ip4/198.51.100.4/tcp/41563"),
+            server: peer(),
+            lets_in: LetsIn::WhoWasSpokenTo,
+        },
+        Event::AddressWithdrawn { address: address("/ip4/198.51.100.4/tcp/41563") },
     ]
 }
 
@@ -217,6 +223,8 @@ fn position(event: &Event) -> usize {
         Event::UpgradeAttempted { .. } => 27,
         Event::NatFound { .. } => 28,
         Event::StunListening { .. } => 29,
+        Event::AddressConfirmed { .. } => 30,
+        Event::AddressWithdrawn { .. } => 31,
     }
 }
 

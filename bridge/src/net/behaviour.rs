@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libp2p::{identify, identity::Keypair, ping, swarm::NetworkBehaviour};
 
-use super::{circuit, control, dcutr, door, guard, hurry, substream};
+use super::{autonat, circuit, control, dcutr, door, guard, hurry, substream};
 use crate::{config::Config, engine::PING_INTERVAL};
 
 /// Said in identify, so that one of ours can be told from others.
@@ -21,17 +21,19 @@ pub(crate) const NODE_AGENT: &str = "punchline/";
 /// leave it earlier: the engine misses the answers.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a server or client speaks. The door comes first: it must see a connection before the others.
+/// What a server or client speaks. The guard and the door come first: they must see a connection before the others, and
+/// whom the guard does not answer takes no place at the door.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Node {
-    pub(crate) door: door::Behaviour,
     pub(crate) guard: guard::Behaviour,
+    pub(crate) door: door::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(crate) circuit: circuit::Behaviour,
     pub(crate) dcutr: dcutr::Behaviour,
     pub(crate) substream: substream::Behaviour,
     pub(crate) control: control::Behaviour,
+    pub(crate) autonat: autonat::Behaviour,
 }
 
 impl Node {
@@ -55,12 +57,14 @@ impl Node {
             dcutr: dcutr::Behaviour::new(keypair.public().to_peer_id()),
             substream: substream::Behaviour::new(config.deadlines.negotiate),
             control: control::Behaviour::default(),
+            autonat: autonat::Behaviour::default(),
         }
     }
 }
 
+/// For relays, which name their external addresses and not those of their own networks.
 pub(crate) fn identify_behaviour(keypair: &Keypair, agent: String) -> identify::Behaviour {
-    identify::Behaviour::new(identify_config(keypair, agent))
+    identify::Behaviour::new(identify_config(keypair, agent).with_hide_listen_addrs(true))
 }
 
 fn identify_config(keypair: &Keypair, agent: String) -> identify::Config {

@@ -14,7 +14,22 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 4096;
 /// # Errors
 /// If the substream fails or ends, or what comes is too long or no such message.
 pub(crate) async fn read<M: Message + Default>(io: &mut (impl AsyncRead + Unpin)) -> io::Result<M> {
-    let mut bytes = vec![0; length(io).await?];
+    read_up_to(io, MESSAGE_BYTES_MAX).await
+}
+
+/// As [`read`], for a protocol that allows messages of another size, below 16 KiB.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_up_to<M: Message + Default>(
+    io: &mut (impl AsyncRead + Unpin),
+    max: usize,
+) -> io::Result<M> {
+    let length = length(io).await?;
+    if length > max {
+        return Err(too_long(length, max));
+    }
+    let mut bytes = vec![0; length];
     io.read_exact(&mut bytes).await?;
     M::decode(bytes.as_slice()).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
@@ -29,7 +44,7 @@ pub(crate) async fn write(
 ) -> io::Result<()> {
     let length = message.encoded_len();
     if length > MESSAGE_BYTES_MAX {
-        return Err(too_long(length));
+        return Err(too_long(length, MESSAGE_BYTES_MAX));
     }
     io.write_all(&message.encode_length_delimited_to_vec()).await?;
     io.flush().await
@@ -43,14 +58,14 @@ async fn length(io: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
         io.read_exact(&mut byte).await?;
         length |= usize::from(byte[0] & 0x7f) << shift;
         if byte[0] & 0x80 == 0 {
-            return if length > MESSAGE_BYTES_MAX { Err(too_long(length)) } else { Ok(length) };
+            return Ok(length);
         }
     }
-    Err(too_long(length))
+    Err(too_long(1 << 14, 1 << 14))
 }
 
-fn too_long(length: usize) -> io::Error {
-    let text = format!("a message of {length} bytes or more; at most {MESSAGE_BYTES_MAX} are taken");
+fn too_long(length: usize, max: usize) -> io::Error {
+    let text = format!("a message of {length} bytes or more; at most {max} are taken");
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 

@@ -16,6 +16,7 @@ use libp2p::{
 use super::{
     cause::Kept,
     each::{Each, LOOK_INTERVAL},
+    guard::{Guarded, Permits},
     local, muxer,
     reset::Heard,
     resolve::Resolve,
@@ -39,12 +40,12 @@ const QUIC_SUBSTREAM_BYTES: u32 = 6 << 20;
 /// Makes secured, multiplexed connections to peers.
 pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// The transport of direct connections, which count what is unread in `pool`; `guard` looks at each dial after
+/// The transport of direct connections, which count what is unread in `pool`; `permits` says which are dialled, after
 /// names were resolved. Must be called within a tokio runtime.
 pub(crate) fn connections(
     keypair: &Keypair,
     pool: &Arc<Pool>,
-    guard: impl FnOnce(Connections) -> Connections,
+    permits: &Permits,
 ) -> Result<Resolve, StartError> {
     let mut config = quic::Config::new(keypair);
     config.max_idle_timeout = QUIC_IDLE_MS;
@@ -62,7 +63,7 @@ pub(crate) fn connections(
             joined(keypair, pool, each, Each::new(quic, local::addresses))?
         }
     };
-    Ok(Resolve::new(guard(inner)))
+    Ok(Resolve::new(Guarded::new(inner, permits.clone()).boxed(), permits.clone()))
 }
 
 fn joined<T, Q>(keypair: &Keypair, pool: &Arc<Pool>, tcp: T, quic: Q) -> Result<Connections, StartError>

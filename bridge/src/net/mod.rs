@@ -1,11 +1,13 @@
 //! The net room knows libp2p: [`transports`] makes swarms and [`listen`] lets them listen, `direct` connects
 //! over TCP and QUIC (by names: `resolve`; in sandboxes: `each`), [`behaviour`] says what a node speaks,
 //! [`circuit`] talks with relays, [`substream`] opens our substreams, [`dcutr`] speaks about hole punches,
-//! [`control`] says short words, [`stun`] asks how others see us, [`mapping`] has our router forward ports, [`translate`] reads the swarm's events. What bounds strangers: [`door`] turns away
+//! [`control`] says short words, [`stun`] asks how others see us, [`mapping`] has our router forward ports, [`autonat`] has
+//! relays test addresses, [`translate`] reads the swarm's events. What bounds strangers: [`door`] turns away
 //! connections that are too many, [`unread`] counts what nobody has read (`muxer` is Yamux with that), [`guard`]
 //! looks at what names led to; [`hurry`] gives punches a shorter deadline, `reset`
 //! frees the ports of dead connections.
 
+pub(crate) mod autonat;
 pub(crate) mod behaviour;
 mod cause;
 pub(crate) mod circuit;
@@ -25,6 +27,7 @@ mod muxer;
 mod names;
 mod reset;
 mod resolve;
+pub(crate) mod speak;
 pub(crate) mod stun;
 pub(crate) mod substream;
 pub(crate) mod translate;

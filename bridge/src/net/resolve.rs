@@ -21,6 +21,7 @@ use libp2p::{
 
 use super::{
     direct::Connections,
+    guard::Permits,
     names::{NameError, Names},
 };
 use crate::{
@@ -44,6 +45,7 @@ pub(crate) struct Resolve {
     // A dial goes on when its name is resolved, long after it was asked for.
     inner: Arc<Mutex<Connections>>,
     names: Names,
+    permits: Permits,
 }
 
 /// Nothing that a name stands for answers.
@@ -58,8 +60,9 @@ fn list(failures: &[(Multiaddr, io::Error)]) -> String {
 }
 
 impl Resolve {
-    pub(crate) fn new(inner: Connections) -> Self {
-        Self { inner: Arc::new(Mutex::new(inner)), names: Names::default() }
+    /// `permits` is told what names stand for.
+    pub(crate) fn new(inner: Connections, permits: Permits) -> Self {
+        Self { inner: Arc::new(Mutex::new(inner)), names: Names::default(), permits }
     }
 
     fn inner(&self) -> MutexGuard<'_, Connections> {
@@ -97,9 +100,10 @@ impl Transport for Resolve {
         if name_in(&address).is_none() {
             return self.inner().dial(address, opts);
         }
-        let (inner, names) = (self.inner.clone(), self.names.clone());
+        let (inner, names, permits) = (self.inner.clone(), self.names.clone(), self.permits.clone());
         let dial = async move {
-            let addresses = resolve(&names, address).await.map_err(io::Error::other)?;
+            let addresses = resolve(&names, address.clone()).await.map_err(io::Error::other)?;
+            permits.looked_up(&address, &addresses);
             first_to_answer(&inner, addresses, opts).await
         };
         Ok(dial.boxed())

@@ -10,9 +10,10 @@ use libp2p::{
 };
 
 use super::{
+    autonat,
     behaviour::NodeEvent,
     cause::{chain, find_cause, root_cause},
-    circuit, control, dcutr, door, substream,
+    circuit, control, dcutr, door, guard, substream,
 };
 use crate::{
     addr::{ip_of, is_circuit, path_of, policy::without_peer, transport_of},
@@ -21,6 +22,7 @@ use crate::{
         paths::places::Full,
     },
     error::{CircuitFault, CloseCause, DialFailureReason, DialOutcome, Tried},
+    event::Event,
     path::{ConnectionId, Direction},
 };
 
@@ -40,6 +42,8 @@ pub(crate) type Dialled = HashMap<swarm::ConnectionId, Dialling>;
 pub(crate) enum Translated {
     Input(Input),
     Substream(substream::Event),
+    /// To be told to the world as it is.
+    Event(Event),
     /// This host has lost an address.
     AddressGone {
         ip: Option<IpAddr>,
@@ -96,6 +100,16 @@ pub(crate) fn translate(
 fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
     let input = match event {
         NodeEvent::Substream(event) => return Translated::Substream(event),
+        NodeEvent::Guard(guard::Event::Refused { count }) => {
+            return Translated::Event(Event::refused_ranges(count));
+        }
+        NodeEvent::Guard(guard::Event::Barred { connection }) => {
+            Input::Barred { connection: ConnectionId(connection) }
+        }
+        NodeEvent::Autonat(autonat::Event::Offered { connection }) => Input::TestsOffered { connection },
+        NodeEvent::Autonat(autonat::Event::Ended { test, outcome }) => {
+            Input::AddressTested { test, outcome }
+        }
         NodeEvent::Control(control::Heard { connection, word }) => Input::Heard { connection, word },
         NodeEvent::Identify(identify::Event::Received { connection_id, info, .. }) => {
             Input::Identified { connection: ConnectionId(connection_id), observed: info.observed_addr }

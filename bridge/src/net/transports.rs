@@ -14,7 +14,7 @@ use super::{
     behaviour::Node,
     cause::Kept,
     circuit, direct,
-    guard::{self, Guarded, Permits},
+    guard::{self, Permits},
     hurry::{Hurried, Hurry},
     unread::{POOL_BYTES, Pool},
 };
@@ -37,10 +37,9 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     let pool = Pool::new(POOL_BYTES);
     let circuits = direct::secured(circuits, &keypair, &pool)?;
     let circuits = TransportTimeout::new(circuits, CIRCUIT_DEADLINE).map_err(Kept);
-    let permits = Permits::new(config.global.clone());
-    let guard = |inner| Guarded::new(inner, permits.clone()).boxed();
+    let permits = Permits::new(config.global.clone(), config.ranges.clone());
     let hurry = Hurry::default();
-    let direct = Hurried::new(direct::connections(&keypair, &pool, guard)?, hurry.clone());
+    let direct = Hurried::new(direct::connections(&keypair, &pool, &permits)?, hurry.clone());
     let direct = TransportTimeout::new(direct.map_err(io::Error::other), CONNECT_DEADLINE).map_err(Kept);
     // Circuits first: the others would take their addresses for those of the relay.
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
@@ -49,17 +48,35 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     Ok(Swarm::new(transport, behaviour, local, swarm))
 }
 
-/// A swarm for a relay, not yet listening; what it carries is counted in `registry`.
+/// Unread bytes of a swarm that only dials: a handful of connections, on which hardly anything is said.
+const DIALER_POOL_BYTES: u64 = 1 << 20;
+
+/// A swarm that does not listen, and gives up on a dial after `deadline`. Each dial leaves from a port that nothing
+/// else uses.
+pub(crate) fn dialer<B: NetworkBehaviour>(
+    behaviour: B,
+    permits: &Permits,
+    deadline: Duration,
+) -> Result<Swarm<B>, StartError> {
+    let keypair = Keypair::generate_ed25519();
+    let direct = direct::connections(&keypair, &Pool::new(DIALER_POOL_BYTES), permits)?;
+    let transport = TransportTimeout::new(direct, deadline).map_err(Kept).boxed();
+    let swarm = swarm::Config::with_tokio_executor();
+    Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm))
+}
+
+/// A swarm for a relay, not yet listening; what it carries is counted in `registry`, and `permits` says whom it dials.
 pub(crate) fn relay<B: NetworkBehaviour>(
     keypair: Keypair,
     registry: &mut Registry,
+    permits: &Permits,
     behaviour: impl FnOnce(&Keypair) -> B,
 ) -> Result<Swarm<B>, StartError> {
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_other_transport(|keypair| {
             let pool = Pool::new(POOL_BYTES);
-            direct::connections(keypair, &pool, |inner| inner).map_err(Into::into)
+            direct::connections(keypair, &pool, permits).map_err(Into::into)
         })
         .map_err(|cause| StartError::Transport { transport: "TCP and QUIC", cause: cause.into() })?
         .with_bandwidth_metrics(registry)

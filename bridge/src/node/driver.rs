@@ -26,7 +26,7 @@ use super::{
     requests::Served,
 };
 use crate::{
-    addr::RelayAddr,
+    addr::{Ranges, RelayAddr},
     config::WhenDropped,
     engine::{
         Engine,
@@ -78,6 +78,9 @@ pub(crate) enum Command {
     },
     AllowUpgrades {
         allowed: bool,
+    },
+    KeepTo {
+        ranges: Ranges,
     },
     Reserve {
         relay: RelayAddr,
@@ -253,8 +256,12 @@ impl Driver {
             Some(Command::Hear { peer, addresses }) => Input::Hear { peer, addresses },
             Some(Command::Welcome { service, peers }) => Input::Welcome { service, peers },
             Some(Command::AllowUpgrades { allowed }) => Input::AllowUpgrades { allowed },
+            Some(Command::KeepTo { ranges }) => {
+                self.swarm.behaviour_mut().guard.keep_to(ranges.clone());
+                Input::KeepTo { ranges }
+            }
             Some(Command::Reserve { relay }) => {
-                self.swarm.behaviour().guard.given(std::slice::from_ref(relay.address()));
+                self.swarm.behaviour().guard.given_relay(&relay);
                 Input::Reserve { relay }
             }
             Some(Command::Close { connection }) => Input::Close { connection },
@@ -295,6 +302,7 @@ impl Driver {
             Translated::Substream(event) => {
                 self.legs.substream_event(event, |key| self.engine.moves_to(key));
             }
+            Translated::Event(event) => self.legs.events.push_back(event),
             Translated::AddressGone { ip, address } => {
                 let lost = self.sources.iter().filter(|(_, source)| Some(**source) == ip);
                 for connection in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
@@ -378,6 +386,13 @@ impl Driver {
             }
             Action::Acquainted { peers, familiar } => {
                 self.swarm.behaviour_mut().door.acquainted(peers, familiar);
+            }
+            Action::TestAddress { test, peer, connection, address } => {
+                self.swarm.behaviour_mut().autonat.test(test, peer, connection, address);
+            }
+            Action::Confirm { address, confirmed: true } => self.swarm.add_external_address(address),
+            Action::Confirm { address, confirmed: false } => {
+                self.swarm.remove_external_address(&address)
             }
             Action::MapPorts { listeners } => self.mapper.map(listeners),
             Action::AskStun(ask) => self.legs.inputs.extend(self.stun.ask(ask)),

@@ -2,29 +2,40 @@
 
 use libp2p::{identify, identity::Keypair, ping, swarm::NetworkBehaviour};
 
-use super::{RelayConfig, hop::Hop};
+use super::{RelayConfig, dialback, hop::Hop};
 use crate::net::{
     behaviour::{RELAY_AGENT, identify_behaviour, ping_behaviour},
     control,
+    guard::{self, Permits},
 };
 
-/// What a relay speaks. The hop comes first: it holds the limits of connections.
+/// What a relay speaks. The guard and the hop come first: the one knows who is answered, the other holds the limits of
+/// connections.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
+    pub(super) guard: guard::Behaviour,
     pub(super) hop: Hop,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) control: control::Behaviour,
+    dialback: dialback::Behaviour,
 }
 
 impl Behaviour {
-    pub(super) fn new(config: &RelayConfig, keypair: &Keypair) -> Self {
+    pub(super) fn new(
+        config: &RelayConfig,
+        keypair: &Keypair,
+        permits: Permits,
+        dialback: dialback::Behaviour,
+    ) -> Self {
         let agent = RELAY_AGENT.to_owned();
         Self {
+            guard: guard::Behaviour::new(permits),
             hop: Hop::new(keypair.public().to_peer_id(), config.clone()),
             identify: identify_behaviour(keypair, agent),
             ping: ping_behaviour(),
             control: control::Behaviour::default(),
+            dialback,
         }
     }
 }

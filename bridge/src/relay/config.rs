@@ -8,7 +8,11 @@ use std::{
 
 use libp2p::Multiaddr;
 
-use crate::{addr::GlobalScope, error::StartError, net::circuit::wire::Limit};
+use crate::{
+    addr::{GlobalScope, Ranges},
+    error::StartError,
+    net::circuit::wire::Limit,
+};
 
 /// Every setting of a relay. The defaults fit a small machine that serves a few hundred nodes.
 #[derive(Clone, Debug)]
@@ -21,6 +25,8 @@ pub struct RelayConfig {
     pub stun: StunListen,
     /// Which observed addresses may become external ones. Default: globally routable ones only.
     pub global: GlobalScope,
+    /// Which ranges are dialled and answered; [`Relay::keep_to`](super::Relay::keep_to) changes them. Default: all.
+    pub ranges: Ranges,
     /// Reservations held at once. Each costs a connection. Default 1,024.
     pub reservations: usize,
     /// Reservations of one peer at once; a node of ours has one whatever this says. Default 4.
@@ -126,6 +132,7 @@ impl Default for RelayConfig {
             external: External::Given(Vec::new()),
             stun: StunListen::default(),
             global: GlobalScope::default(),
+            ranges: Ranges::default(),
             reservations: 1024,
             reservations_per_peer: 4,
             reservations_per_ip: None,

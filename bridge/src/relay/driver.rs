@@ -10,16 +10,19 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     External, RelayConfig,
     behaviour::{Behaviour, BehaviourEvent},
+    dialback::Refused,
     hop::Said,
     machine::Input,
     stun::Stun,
     traffic::{Carried, Traffic},
 };
 use crate::{
+    addr::Ranges,
     event::Event,
     net::{
         behaviour::NODE_AGENT,
         control::{CONTROL_PROTOCOL, Heard},
+        guard,
         listen::Listening,
     },
     path::ConnectionId,
@@ -32,13 +35,19 @@ const TRAFFIC_INTERVAL: Duration = Duration::from_secs(1);
 /// Observed addresses that `--external auto` takes over: one per transport and family.
 const OBSERVED_MAX: usize = 4;
 
+/// What the program that holds a relay wants of it.
+pub(super) enum Order {
+    KeepTo(Ranges),
+    Leave,
+}
+
 /// The loop of a relay.
 pub(super) struct Driver {
     swarm: Swarm<Behaviour>,
     config: RelayConfig,
     traffic: Traffic,
     events: broadcast::Sender<Event>,
-    stop: mpsc::Receiver<()>,
+    orders: mpsc::Receiver<Order>,
 }
 
 impl Driver {
@@ -47,14 +56,14 @@ impl Driver {
         config: RelayConfig,
         traffic: Traffic,
         events: broadcast::Sender<Event>,
-        stop: mpsc::Receiver<()>,
+        orders: mpsc::Receiver<Order>,
     ) -> Self {
         if let External::Given(addresses) = &config.external {
             for address in addresses {
                 swarm.add_external_address(address.clone());
             }
         }
-        Self { swarm, config, traffic, events, stop }
+        Self { swarm, config, traffic, events, orders }
     }
 
     pub(super) async fn run(mut self, listening: Listening, mut stun: Stun) {
@@ -78,11 +87,14 @@ impl Driver {
                     }
                 }
                 _ = tick.tick() => self.report_traffic(),
-                // Told to, or dropped by the program that held the relay.
-                _ = self.stop.recv(), if !leaving => {
-                    leaving = true;
-                    self.swarm.behaviour_mut().hop.handle(Input::Leave);
-                }
+                order = self.orders.recv(), if !leaving => match order {
+                    Some(Order::KeepTo(ranges)) => self.swarm.behaviour_mut().guard.keep_to(ranges),
+                    // Told to, or dropped by the program that held the relay.
+                    Some(Order::Leave) | None => {
+                        leaving = true;
+                        self.swarm.behaviour_mut().hop.handle(Input::Leave);
+                    }
+                },
             }
         }
         self.report_traffic();
@@ -94,6 +106,15 @@ impl Driver {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Hop(Said::Left)) => return true,
             SwarmEvent::Behaviour(BehaviourEvent::Hop(Said::Event(event))) => self.publish(*event),
+            SwarmEvent::Behaviour(BehaviourEvent::Dialback(Refused { peer, limited })) => {
+                self.swarm.behaviour_mut().hop.handle(Input::DialBackRefused { peer, limited });
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Guard(guard::Event::Refused { count })) => {
+                self.publish(Event::refused_ranges(count));
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Guard(guard::Event::Barred { connection })) => {
+                self.swarm.close_connection(connection);
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Hop(Said::Word { peer, connection, word })) => {
                 self.swarm.behaviour_mut().control.say(peer, connection, word);
             }

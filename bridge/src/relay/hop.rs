@@ -271,7 +271,8 @@ fn refused(Refusal { status, limited }: Refusal) -> Message {
             | LimitOwner::Node
             | LimitOwner::Strangers
             | LimitOwner::ThroughRelay
-            | LimitOwner::Service => wire::LimitOwner::Relay,
+            | LimitOwner::Service
+            | LimitOwner::Ranges => wire::LimitOwner::Relay,
             LimitOwner::Address => wire::LimitOwner::Address,
             LimitOwner::Peer => wire::LimitOwner::Peer,
             LimitOwner::Destination => wire::LimitOwner::Destination,

@@ -7,6 +7,7 @@
 
 mod behaviour;
 mod config;
+mod dialback;
 mod driver;
 mod forwarding;
 mod handler;
@@ -18,11 +19,17 @@ mod traffic;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use tokio::sync::{broadcast, mpsc};
 
-use self::{behaviour::Behaviour, driver::Driver, stun::Stun, traffic::Traffic};
+use self::{
+    behaviour::Behaviour,
+    driver::{Driver, Order},
+    stun::Stun,
+    traffic::Traffic,
+};
 use crate::{
+    addr::Ranges,
     endpoint::{EVENTS_MAX, Events},
     error::StartError,
-    net::{listen, transports},
+    net::{guard::Permits, listen, transports},
 };
 
 pub use self::config::{External, Rate, RelayConfig, StunListen};
@@ -32,7 +39,7 @@ pub struct Relay {
     peer: PeerId,
     listening: Vec<Multiaddr>,
     events: broadcast::Sender<crate::Event>,
-    stop: mpsc::Sender<()>,
+    orders: mpsc::Sender<Order>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -45,17 +52,20 @@ impl Relay {
         config.check()?;
         let peer = keypair.public().to_peer_id();
         let mut traffic = Traffic::default();
-        let mut swarm =
-            transports::relay(keypair, traffic.registry(), |keypair| Behaviour::new(&config, keypair))?;
+        let permits = Permits::new(config.global.clone(), config.ranges.clone());
+        let dialback = dialback::Behaviour::new(permits.clone())?;
+        let mut swarm = transports::relay(keypair, traffic.registry(), &permits, |keypair| {
+            Behaviour::new(&config, keypair, permits.clone(), dialback)
+        })?;
         let stun = Stun::listen(&config.stun)?;
         swarm.behaviour_mut().hop.answers_stun_at(stun.ports());
         let told = listen::listen(&mut swarm, &config.listen).await?;
         let listening = told.addresses.clone();
         let (events, subscription) = broadcast::channel(EVENTS_MAX);
-        let (stop, stopped) = mpsc::channel(1);
-        let driver = Driver::new(swarm, config, traffic, events.clone(), stopped);
+        let (orders, taken) = mpsc::channel(1);
+        let driver = Driver::new(swarm, config, traffic, events.clone(), taken);
         let task = tokio::spawn(driver.run(told, stun));
-        Ok((Self { peer, listening, events, stop, task }, Events::new(subscription)))
+        Ok((Self { peer, listening, events, orders, task }, Events::new(subscription)))
     }
 
     /// Its identity.
@@ -73,10 +83,15 @@ impl Relay {
         Events::new(self.events.subscribe())
     }
 
+    /// Dials and answers these ranges from now on, and no others. Connections to others are closed.
+    pub async fn keep_to(&self, ranges: Ranges) {
+        let _ = self.orders.send(Order::KeepTo(ranges)).await;
+    }
+
     /// Takes nothing new, tells clients that it leaves, and ends: at once if no circuit is open whose ends
     /// can make another one, else within 3 s.
     pub async fn shutdown(self) {
-        let _ = self.stop.send(()).await;
+        let _ = self.orders.send(Order::Leave).await;
         let _ = self.task.await;
     }
 }

@@ -18,6 +18,8 @@ mod nearer;
 mod open;
 mod ordinary;
 mod punch;
+mod ranges;
+mod reachability;
 mod relay;
 mod relay_hand;
 mod relay_limits;

@@ -129,6 +129,12 @@ impl Hand {
         within("an answer", self.try_ask(&connect(destination))).await.unwrap()
     }
 
+    /// A substream of any protocol to the relay.
+    pub(crate) async fn substream(&mut self, protocol: StreamProtocol) -> Stream {
+        self.connected.wait_for(|connected| *connected).await.unwrap();
+        within("a substream", self.control.open_stream(self.relay, protocol)).await.unwrap()
+    }
+
     /// Says a word to the relay. The substream must live until it was heard.
     pub(crate) async fn say(&mut self, word: Sentence) -> Stream {
         self.connected.wait_for(|connected| *connected).await.unwrap();

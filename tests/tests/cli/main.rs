@@ -9,6 +9,7 @@ mod demo;
 mod events;
 mod hangups;
 mod identity;
+mod nets;
 mod sessions;
 mod settings;
 mod stopping;

@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used)]
+mod gates;
+
 use super::*;
 
 const STRANGER: Acquaintance = Acquaintance { familiar: false, same_host: false };
@@ -32,7 +34,7 @@ fn here() -> Here {
 }
 
 fn judge(address: &Multiaddr, known: Acquaintance, same_router: bool) -> Result<Nearness, Refused> {
-    let policy = Policy::new(GlobalScope::default());
+    let policy = Policy::new(GlobalScope::default(), Ranges::default());
     policy.judge(address, peer(1), known, same_router, &here()).map(|(_, nearness)| nearness)
 }
 
@@ -104,7 +106,8 @@ fn only_plain_addresses_of_the_peer_are_dialled() {
 
 #[test]
 fn ranges_that_the_operator_takes_for_public_are_dialled_for_anybody_even_our_own() {
-    let policy = Policy::new(GlobalScope::with_assumed(vec!["127.0.0.0/8".parse().unwrap()]));
+    let policy =
+        Policy::new(GlobalScope::with_assumed(vec!["127.0.0.0/8".parse().unwrap()]), Ranges::default());
     let judge = |text| policy.judge(&tcp(text), peer(1), STRANGER, false, &here()).map(|(_, near)| near);
     assert_eq!(judge("127.0.0.1"), Ok(Nearness::Public));
     assert_eq!(judge("192.168.1.9"), Err(Refused::Private));
@@ -112,7 +115,7 @@ fn ranges_that_the_operator_takes_for_public_are_dialled_for_anybody_even_our_ow
 
 #[test]
 fn of_many_addresses_the_eight_best_are_dialled_and_the_rest_is_counted() {
-    let policy = Policy::new(GlobalScope::default());
+    let policy = Policy::new(GlobalScope::default(), Ranges::default());
     let mut named: Vec<Multiaddr> = (0..20).map(|host| tcp(&format!("8.8.8.{host}"))).collect();
     named.extend([tcp("192.168.1.9"), tcp("192.168.1.9"), tcp("10.9.9.9"), tcp("169.254.169.254")]);
     named.push("/dns4/example.org/tcp/1".parse().unwrap());
@@ -120,7 +123,7 @@ fn of_many_addresses_the_eight_best_are_dialled_and_the_rest_is_counted() {
     let stranger = policy.select(&named, peer(1), STRANGER, &here(), now);
     assert_eq!(stranger.chosen.len(), CANDIDATES_MAX);
     assert!(stranger.chosen.iter().all(|candidate| candidate.nearness == Nearness::Public));
-    let expected = RefusedAddresses { unusable: 1, forbidden: 1, private: 3, surplus: 12 };
+    let expected = RefusedAddresses { unusable: 1, forbidden: 1, private: 3, surplus: 12, denied: 0 };
     assert_eq!(stranger.refused, expected);
     assert_eq!(stranger.refused.total(), 17);
     let familiar = policy.select(&named, peer(1), FAMILIAR, &here(), now);
@@ -131,7 +134,7 @@ fn of_many_addresses_the_eight_best_are_dialled_and_the_rest_is_counted() {
 
 #[test]
 fn a_familiar_peer_with_our_public_address_is_sought_in_other_private_networks_too() {
-    let policy = Policy::new(GlobalScope::default());
+    let policy = Policy::new(GlobalScope::default(), Ranges::default());
     let select = |named: &[Multiaddr], known| {
         let selection = policy.select(named, peer(1), known, &here(), Instant::now());
         selection.chosen.into_iter().map(|candidate| candidate.address).collect::<Vec<_>>()

@@ -14,12 +14,13 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     addr::{
-        GlobalScope,
+        Ranges,
         policy::{CANDIDATES_MAX, Candidate, Here, Nearness, Policy, Source, without_peer},
         scope::Scope,
         socket_of, transport_of,
     },
     engine::input::Listener,
+    event::LetsIn,
     path::Transport,
 };
 
@@ -39,22 +40,33 @@ pub(crate) struct Candidates {
     mapped: BTreeMap<Transport, (Multiaddr, Instant)>,
     /// What we listen on, as the system reported it.
     listening: Vec<(Multiaddr, Instant)>,
+    /// Those that a relay has reached, and who else does.
+    confirmed: BTreeMap<Multiaddr, LetsIn>,
     here: Here,
+    /// Since they were taken to be tested.
+    changed: bool,
 }
 
 impl Candidates {
-    pub(crate) fn new(global: GlobalScope) -> Self {
+    pub(crate) fn new(policy: Policy) -> Self {
         Self {
-            policy: Policy::new(global),
+            policy,
             observed: BTreeMap::new(),
             mapped: BTreeMap::new(),
             listening: Vec::new(),
+            confirmed: BTreeMap::new(),
             here: Here::default(),
+            changed: false,
         }
     }
 
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// These ranges hold from now on.
+    pub(crate) fn keep_to(&mut self, ranges: Ranges) {
+        self.changed |= self.policy.keep_to(ranges);
     }
 
     pub(crate) fn here(&self) -> &Here {
@@ -69,7 +81,7 @@ impl Candidates {
         now: Instant,
     ) -> Option<Multiaddr> {
         let socket = socket_of(observed)?;
-        if self.policy.scope(socket.ip()) != Scope::Public {
+        if self.policy.shows(observed) != Some(Nearness::Public) {
             return None;
         }
         let address = without_peer(observed);
@@ -119,7 +131,23 @@ impl Candidates {
 
     /// Whether one of them lets anybody in.
     pub(crate) fn is_open(&self) -> bool {
-        !self.mapped.is_empty()
+        !self.mapped.is_empty() || self.confirmed.values().any(|lets_in| *lets_in == LetsIn::Anybody)
+    }
+
+    /// A relay reached this one, and so do others; or nobody does. True if now one lets anybody in and none did
+    /// before.
+    pub(crate) fn confirmed(&mut self, address: &Multiaddr, lets_in: Option<LetsIn>) -> bool {
+        let open = self.is_open();
+        match lets_in {
+            Some(lets_in) => self.confirmed.insert(address.clone(), lets_in),
+            None => self.confirmed.remove(address),
+        };
+        !open && self.is_open()
+    }
+
+    /// The candidates to be tested, if there are others than before.
+    pub(crate) fn take_changed(&mut self) -> Option<Vec<Multiaddr>> {
+        std::mem::take(&mut self.changed).then(|| self.offer(false))
     }
 
     /// Our listeners that a router may stand before: those at private IPv4 addresses.
@@ -159,7 +187,9 @@ impl Candidates {
         let observed = self.observed.values().map(|found| (Source::Relay, found));
         let listening = self.listening.iter().map(|found| (Source::Interface, found));
         for (source, (address, seen)) in mapped.chain(observed).chain(listening) {
-            let Some(nearness) = self.nearness(address) else { continue };
+            let Some(nearness) = self.policy.shows(address) else { continue };
+            let confirmed = source != Source::Router && self.confirmed.contains_key(address);
+            let source = if confirmed { Source::Confirmed } else { source };
             let candidate = Candidate { address: address.clone(), source, nearness, seen: *seen };
             match all.iter_mut().find(|known| known.address == *address) {
                 Some(known) if candidate.score() < known.score() => *known = candidate,
@@ -170,16 +200,8 @@ impl Candidates {
         all
     }
 
-    fn nearness(&self, address: &Multiaddr) -> Option<Nearness> {
-        match self.policy.scope(socket_of(address)?.ip()) {
-            Scope::Public => Some(Nearness::Public),
-            Scope::Private => Some(Nearness::ThisNetwork),
-            Scope::Loopback => Some(Nearness::ThisHost),
-            Scope::Forbidden => None,
-        }
-    }
-
     fn locate(&mut self) {
+        self.changed = true;
         let ip = |address: &Multiaddr| -> Option<IpAddr> { Some(socket_of(address)?.ip()) };
         self.here = Here {
             interfaces: self.listening.iter().filter_map(|(address, _)| ip(address)).collect(),
@@ -197,6 +219,7 @@ impl Candidates {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::addr::GlobalScope;
 
     fn address(text: &str) -> Multiaddr {
         text.parse().unwrap()
@@ -204,7 +227,8 @@ mod tests {
 
     /// A laptop that listens on all its addresses, seen by one relay.
     fn laptop() -> Candidates {
-        let (mut candidates, now) = (Candidates::new(GlobalScope::default()), Instant::now());
+        let (mut candidates, now) =
+            (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now());
         for ip in ["127.0.0.1", "192.168.1.7", "169.254.3.4", "10.20.30.40"] {
             candidates.listening(&address(&format!("/ip4/{ip}/tcp/4001")), now);
         }
@@ -253,7 +277,8 @@ mod tests {
 
     #[test]
     fn a_public_address_of_this_host_is_offered_once_and_by_its_observation() {
-        let (mut candidates, now) = (Candidates::new(GlobalScope::default()), Instant::now());
+        let (mut candidates, now) =
+            (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now());
         let own = address("/ip6/2a00::7/tcp/4001");
         candidates.listening(&own, now);
         assert_eq!(candidates.offer(false), std::slice::from_ref(&own));
@@ -275,7 +300,8 @@ mod tests {
 
     #[test]
     fn a_router_is_asked_for_listeners_at_private_ipv4_addresses_alone() {
-        let (mut candidates, now) = (Candidates::new(GlobalScope::default()), Instant::now());
+        let (mut candidates, now) =
+            (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now());
         for other in [
             "/ip4/127.0.0.1/tcp/4001",
             "/ip4/73.0.0.11/tcp/4001",
@@ -292,7 +318,8 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let (mut candidates, now) = (Candidates::new(GlobalScope::default()), Instant::now());
+        let (mut candidates, now) =
+            (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now());
         for port in 1..=200 {
             candidates.observed(PeerId::random(), &address(&format!("/ip4/73.0.0.11/tcp/{port}")), now);
             candidates.listening(&address(&format!("/ip4/192.168.1.7/tcp/{port}")), now);

@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use self::addresses::{Addresses, Known, Place};
 use crate::{
     addr::{
-        RelayAddr,
+        RefusedAddresses, RelayAddr,
         policy::{Source, without_peer},
     },
     engine::input::DialId,
@@ -95,6 +95,15 @@ impl Dials {
 
     pub(crate) fn known(&self, peer: PeerId) -> Vec<Known> {
         self.addresses.of(peer)
+    }
+
+    /// These of the addresses that a peer named last were not remembered.
+    pub(crate) fn not_remembered(&mut self, peer: PeerId, refused: RefusedAddresses) {
+        self.addresses.refused(peer, refused);
+    }
+
+    pub(crate) fn refused(&self, peer: PeerId) -> RefusedAddresses {
+        self.addresses.refused_of(peer)
     }
 
     pub(crate) fn is_reaching(&self, peer: PeerId) -> bool {

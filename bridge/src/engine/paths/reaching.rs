@@ -159,6 +159,17 @@ impl Engine {
         true
     }
 
+    /// Remembers where a peer may be found, by its own word.
+    pub(in crate::engine) fn hear(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>, now: Instant) {
+        let (policy, mut refused) = (self.candidates.policy(), RefusedAddresses::default());
+        addresses.retain(|address| {
+            let learnt = policy.learns(address, peer);
+            learnt.map_err(|reason| refused.count(reason)).is_ok()
+        });
+        self.learn(peer, addresses, Source::Peer, now);
+        self.dials.not_remembered(peer, refused);
+    }
+
     /// Remembers where a peer may be found.
     pub(in crate::engine) fn learn(
         &mut self,
@@ -192,7 +203,7 @@ impl Engine {
         let said: Vec<Multiaddr> =
             known.iter().filter_map(|known| known.place.direct().cloned()).collect();
         let same_router = policy.is_behind_our_router(&said, here);
-        let (mut places, mut heard, mut refused) = (Vec::new(), Vec::new(), RefusedAddresses::default());
+        let (mut places, mut heard, mut refused) = (Vec::new(), Vec::new(), self.dials.refused(peer));
         for Known { place, source, .. } in known {
             if source == Source::Operator {
                 places.push(place);
@@ -208,7 +219,7 @@ impl Engine {
             }
         }
         let granted = self.allowance.take(peer, familiar, heard.len(), now);
-        refused.surplus = (heard.len() - granted) as u32;
+        refused.surplus += (heard.len() - granted) as u32;
         places.extend(heard.into_iter().take(granted));
         let reason = DialFailureReason::NotAllowed { refused };
         let way = "addresses that the peer named".to_owned();

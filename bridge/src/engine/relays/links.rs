@@ -21,6 +21,9 @@ impl Engine {
     pub(in crate::engine) fn connection_opened(&mut self, opened: Opened, now: Instant) {
         let Opened { connection, peer, path, direction, transport, ref address, limit, .. } = opened;
         self.connections.opened(&opened, now);
+        if path.is_direct() {
+            self.contacts.note(address);
+        }
         self.events.push_back(Event::ConnectionOpened {
             peer,
             connection,
@@ -68,6 +71,7 @@ impl Engine {
     ) {
         let Some((connection, ours)) = self.connections.closed(id) else { return };
         self.nat.closed(id);
+        self.confirmed.gone(id);
         let asked = ours.is_some();
         let cause = ours.unwrap_or(cause);
         if let Some(lost) = self.relays.connection_closed(id, now) {

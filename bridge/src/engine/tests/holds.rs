@@ -1,7 +1,7 @@
 //! Peers that a connection is kept to, and streams that the program decides on.
 
 use super::*;
-use crate::event::Asked;
+use crate::{addr::GlobalScope, event::Asked};
 
 fn unreachable(events: &[Event]) -> Vec<(u32, u64)> {
     let pick = |event: &Event| match event {
@@ -278,7 +278,9 @@ fn a_relay_that_only_leads_to_another_peer_is_not_told_whom_we_miss_and_is_not_h
 
 /// A held peer that is missing, and a relay in use which was not asked about it.
 fn missing_elsewhere() -> (World, ConnectionId) {
-    let mut world = World::new();
+    // What a peer names of the addresses of these tests is remembered.
+    let documentation = GlobalScope::with_assumed(vec!["203.0.113.0/24".parse().unwrap()]);
+    let mut world = World::with(|config| config.global = documentation);
     world.tell(Input::Hold { peer: peer(1) });
     world.learn(peer(2), &[relay(8).circuit_to(peer(2))]);
     let (_, actions) = world.open(peer(2));

@@ -4,8 +4,6 @@
 //! There is at most one exchange at a time; the peer's next one takes the place of the one before.
 
 use std::{
-    convert::Infallible,
-    future::Ready,
     io,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -13,8 +11,7 @@ use std::{
 
 use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::{
-    Stream, StreamProtocol,
-    core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo},
+    Stream,
     swarm::{
         ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol,
         handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
@@ -29,7 +26,10 @@ use super::{
 use crate::{
     engine::input::Offer,
     error::UpgradeFailure,
-    net::delimited::{read, write},
+    net::{
+        delimited::{read, write},
+        speak::Speak,
+    },
 };
 
 /// For the peer to say what it has to say next. 10 s, as libp2p's own exchange.
@@ -128,7 +128,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Asking;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Speak> {
-        SubstreamProtocol::new(Speak(self.part == Part::Answers), ())
+        SubstreamProtocol::new(Speak((self.part == Part::Answers).then_some(PROTOCOL)), ())
     }
 
     fn on_behaviour_event(&mut self, (number, step): Command) {
@@ -169,7 +169,7 @@ impl ConnectionHandler for Handler {
         if let Some(offer) = self.asking.take() {
             let asking = Asking { number: self.number, offer };
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                protocol: SubstreamProtocol::new(Speak(true), asking),
+                protocol: SubstreamProtocol::new(Speak(Some(PROTOCOL)), asking),
             });
         }
         if let Exchange::Running(words) = &mut self.exchange
@@ -258,38 +258,5 @@ async fn expect(io: &mut Stream, kind: Kind) -> io::Result<HolePunch> {
     match message.is(kind) {
         true => Ok(message),
         false => Err(io::Error::new(io::ErrorKind::InvalidData, "the peer broke the protocol")),
-    }
-}
-
-/// The protocol, or none. Nothing is said while it is agreed on.
-#[derive(Debug)]
-pub(crate) struct Speak(bool);
-
-impl UpgradeInfo for Speak {
-    type Info = StreamProtocol;
-    type InfoIter = std::option::IntoIter<StreamProtocol>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.then_some(PROTOCOL).into_iter()
-    }
-}
-
-impl InboundUpgrade<Stream> for Speak {
-    type Output = Stream;
-    type Error = Infallible;
-    type Future = Ready<Result<Stream, Infallible>>;
-
-    fn upgrade_inbound(self, io: Stream, _: Self::Info) -> Self::Future {
-        std::future::ready(Ok(io))
-    }
-}
-
-impl OutboundUpgrade<Stream> for Speak {
-    type Output = Stream;
-    type Error = Infallible;
-    type Future = Ready<Result<Stream, Infallible>>;
-
-    fn upgrade_outbound(self, io: Stream, _: Self::Info) -> Self::Future {
-        std::future::ready(Ok(io))
     }
 }

@@ -30,8 +30,15 @@ fn pool() -> Arc<Pool> {
     Pool::new(POOL_BYTES)
 }
 
+/// The hosts of these tests are on loopback.
+fn permits() -> Permits {
+    let loopback =
+        GlobalScope::with_assumed(vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+    Permits::new(loopback, crate::addr::Ranges::default())
+}
+
 fn dials(ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Resolve {
-    let mut resolve = direct::connections(&Keypair::generate_ed25519(), &pool(), |inner| inner).unwrap();
+    let mut resolve = direct::connections(&Keypair::generate_ed25519(), &pool(), &permits()).unwrap();
     resolve.names = Names::asking(ask);
     resolve
 }
@@ -40,7 +47,7 @@ fn dials(ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Resolve {
 async fn peer() -> (PeerId, u16) {
     let keypair = Keypair::generate_ed25519();
     let id = keypair.public().to_peer_id();
-    let mut transport = direct::connections(&keypair, &pool(), |inner| inner).unwrap();
+    let mut transport = direct::connections(&keypair, &pool(), &permits()).unwrap();
     transport.listen_on(ListenerId::next(), address("/ip4/127.0.0.2/tcp/0")).unwrap();
     let event = poll_fn(|cx| Pin::new(&mut transport).poll(cx)).await;
     let port = crate::addr::socket_of(&event.into_new_address().unwrap()).unwrap().port();

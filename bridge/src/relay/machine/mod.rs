@@ -8,6 +8,7 @@
 mod asks;
 mod circuits;
 mod connections;
+mod dial_backs;
 mod rates;
 mod refusals;
 mod reservations;
@@ -44,7 +45,7 @@ use crate::{
     word::Word,
 };
 
-pub(super) use self::circuits::ANSWER_DEADLINE;
+pub(super) use self::{circuits::ANSWER_DEADLINE, dial_backs::DialBacks};
 
 /// Between the announcement that a relay leaves and the end of its circuits: for several round trips, in
 /// which clients make other circuits. A process that is told to stop has 4.5 s.
@@ -73,6 +74,8 @@ pub(super) enum Input {
     Ended { ask: AskId, cause: Option<String>, bytes: u64 },
     /// A client wants to be told of these peers, and of no others.
     Watch { connection: ConnectionId, peers: Vec<PeerId> },
+    /// A client's address is not dialled.
+    DialBackRefused { peer: PeerId, limited: Limited },
     /// The relay is to stop.
     Leave,
 }
@@ -242,6 +245,9 @@ impl Machine {
             Input::Answered { ask, answer } => self.answered(ask, answer, now),
             Input::Ended { ask, cause, bytes } => self.ended(ask, cause, bytes),
             Input::Watch { connection, peers } => self.watch(connection, &peers, now),
+            Input::DialBackRefused { peer, limited } => {
+                self.note(Some(peer), Asked::DialBack, limited, now);
+            }
             Input::Leave => self.leave(now),
         }
     }

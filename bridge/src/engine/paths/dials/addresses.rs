@@ -7,7 +7,7 @@ use std::{cmp::Reverse, collections::BTreeMap, time::Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
-use crate::addr::{RelayAddr, policy::Source, policy::without_peer, split_circuit};
+use crate::addr::{RefusedAddresses, RelayAddr, policy::Source, policy::without_peer, split_circuit};
 
 /// Where a peer may be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,10 +61,18 @@ impl Known {
     }
 }
 
+/// What is known of one peer.
+#[derive(Debug, Default)]
+struct Found {
+    known: Vec<Known>,
+    /// What it named last and was not worth remembering.
+    refused: RefusedAddresses,
+}
+
 /// By peer.
 #[derive(Debug)]
 pub(crate) struct Addresses {
-    all: BTreeMap<PeerId, Vec<Known>>,
+    all: BTreeMap<PeerId, Found>,
     peers_max: usize,
     addresses_max: usize,
 }
@@ -89,7 +97,7 @@ impl Addresses {
             self.all.remove(&worst);
         }
         let max = self.addresses_max;
-        let known = self.all.entry(peer).or_default();
+        let known = &mut self.all.entry(peer).or_default().known;
         for place in addresses.iter().filter_map(place_of) {
             match known.iter_mut().find(|known| known.place == place) {
                 Some(known) => {
@@ -104,9 +112,21 @@ impl Addresses {
         true
     }
 
+    /// These of the addresses that a peer named were not remembered.
+    pub(crate) fn refused(&mut self, peer: PeerId, refused: RefusedAddresses) {
+        if let Some(found) = self.all.get_mut(&peer) {
+            found.refused = refused;
+        }
+    }
+
+    /// What was not remembered of a peer's addresses when it named them last.
+    pub(crate) fn refused_of(&self, peer: PeerId) -> RefusedAddresses {
+        self.all.get(&peer).map(|found| found.refused).unwrap_or_default()
+    }
+
     /// A peer's addresses, best first.
     pub(crate) fn of(&self, peer: PeerId) -> Vec<Known> {
-        let mut known = self.all.get(&peer).cloned().unwrap_or_default();
+        let mut known = self.all.get(&peer).map(|found| found.known.clone()).unwrap_or_default();
         known.sort_by_key(Known::score);
         known
     }
@@ -114,7 +134,7 @@ impl Addresses {
     /// Whether a circuit through this relay is said to lead to the peer.
     pub(crate) fn is_through(&self, peer: PeerId, relay: PeerId) -> bool {
         let leads = |known: &Known| matches!(&known.place, Place::Circuit(by) if by.peer() == relay);
-        self.all.get(&peer).is_some_and(|known| known.iter().any(leads))
+        self.all.get(&peer).is_some_and(|found| found.known.iter().any(leads))
     }
 
     /// This address led to the peer.
@@ -132,7 +152,7 @@ impl Addresses {
     }
 
     fn find(&mut self, peer: PeerId, place: &Place) -> Option<&mut Known> {
-        self.all.get_mut(&peer)?.iter_mut().find(|known| known.place == *place)
+        self.all.get_mut(&peer)?.known.iter_mut().find(|known| known.place == *place)
     }
 
     /// The peer whose best address is the worst, of those that nobody keeps.
@@ -140,8 +160,9 @@ impl Addresses {
         let idle = self.all.iter().filter(|(peer, _)| !kept(**peer));
         let best = |known: &[Known]| known.iter().map(Known::score).min();
         // A peer without an address is worse than any.
-        let worst =
-            idle.max_by_key(|(_, known)| best(known).map_or((true, None), |best| (false, Some(best))));
+        let worst = idle.max_by_key(|(_, found)| {
+            best(&found.known).map_or((true, None), |best| (false, Some(best)))
+        });
         worst.map(|(peer, _)| *peer)
     }
 }

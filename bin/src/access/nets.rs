@@ -1,0 +1,131 @@
+//! Files of ranges: `allow` or `deny` and a range a line, `#` begins a comment.
+
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use punchline_bridge::addr::Ranges;
+
+use super::file::{self, FileFault};
+use crate::cli;
+
+/// Most ranges in a file: those of all countries but one have fewer.
+pub const NETS_MAX: usize = 262_144;
+
+/// Largest file of ranges in bytes: as many, with a word about some.
+pub const NET_FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Why a file of ranges cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NetsError {
+    /// It cannot be read.
+    #[error("the file of ranges {} {fault}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: FileFault,
+    },
+    /// A line is not what it should be.
+    #[error("{}, line {line}: `{text}` is no range; write `allow 10.0.0.0/8` or `deny 2001:db8::/32`, one a line", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Which line; the first is 1.
+        line: usize,
+        /// What it says, shortened.
+        text: String,
+    },
+    /// It has too many ranges.
+    #[error("the file of ranges {} has more than {NETS_MAX}; join those that are beside each other", path.display())]
+    TooMany {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What the settings say, the file included.
+///
+/// # Errors
+/// If the file cannot be used.
+pub fn ranges(settings: &cli::Nets) -> Result<Ranges, NetsError> {
+    let (mut allow, mut deny) = (cli::all(&settings.allow_net), cli::all(&settings.deny_net));
+    if let Some(path) = &settings.net_file {
+        let text = file::text(path, NET_FILE_BYTES_MAX)
+            .map_err(|fault| NetsError::File { path: path.clone(), fault })?;
+        parse(&text, path, &mut allow, &mut deny)?;
+    }
+    Ok(Ranges::new(allow, deny))
+}
+
+fn parse(
+    text: &str,
+    path: &Path,
+    allow: &mut Vec<IpNet>,
+    deny: &mut Vec<IpNet>,
+) -> Result<(), NetsError> {
+    for (count, (line, entry)) in file::entries(text).enumerate() {
+        if count == NETS_MAX {
+            return Err(NetsError::TooMany { path: path.to_owned() });
+        }
+        let wrong = || NetsError::Line { path: path.to_owned(), line, text: file::shown(entry) };
+        let (word, net) = entry.split_once(char::is_whitespace).ok_or_else(wrong)?;
+        let net = net.trim().parse().map_err(|_| wrong())?;
+        match word {
+            "allow" => allow.push(net),
+            "deny" => deny.push(net),
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn nets(all: &[&str]) -> Vec<IpNet> {
+        all.iter().map(|net| net.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_file_adds_to_what_the_flags_say() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# ours\nallow 10.0.0.0/8 # office\n\n\tdeny\t 10.9.0.0/16\r\n")
+            .unwrap();
+        let settings = cli::Nets {
+            allow_net: vec!["192.0.2.0/24,2001:db8::/32".parse().unwrap()],
+            deny_net: Vec::new(),
+            net_file: Some(file.path().to_owned()),
+        };
+        let allow = nets(&["192.0.2.0/24", "2001:db8::/32", "10.0.0.0/8"]);
+        assert_eq!(ranges(&settings).unwrap(), Ranges::new(allow, nets(&["10.9.0.0/16"])));
+        assert_eq!(ranges(&cli::Nets::default()).unwrap(), Ranges::default());
+    }
+
+    #[test]
+    fn a_wrong_line_is_named_by_its_number() {
+        for (text, line) in [
+            ("allow 10.0.0.0/8\n10.9.0.0/16", 2),
+            ("permit 10.0.0.0/8", 1),
+            ("\n\ndeny 10.0.0.0/33", 3),
+            ("deny", 1),
+        ] {
+            let error = parse(text, Path::new("nets"), &mut Vec::new(), &mut Vec::new()).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("nets, line {line}: `")), "{error}");
+        }
+    }
+
+    #[test]
+    fn there_is_a_most_of_ranges_and_of_bytes() {
+        let text = "deny 10.0.0.0/8\n".repeat(NETS_MAX);
+        let parse = |text: &str| parse(text, Path::new("nets"), &mut Vec::new(), &mut Vec::new());
+        assert!(parse(&text).is_ok());
+        assert!(matches!(parse(&(text + "allow ::/0")), Err(NetsError::TooMany { .. })));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(NET_FILE_BYTES_MAX + 1).unwrap();
+        let settings = cli::Nets { net_file: Some(file.path().to_owned()), ..cli::Nets::default() };
+        let error = ranges(&settings).unwrap_err();
+        assert!(matches!(error, NetsError::File { fault: FileFault::Oversized { .. }, .. }), "{error}");
+    }
+}

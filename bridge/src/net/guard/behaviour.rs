@@ -1,0 +1,166 @@
+//! Sees every dial of the swarm before it is made, and every connection before it is answered.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandlerInEvent, THandlerOutEvent,
+        ToSwarm, dummy,
+    },
+};
+use tokio::time::Sleep;
+
+use super::{Permits, tally::Tally};
+use crate::addr::{Ranges, RelayAddr};
+
+/// To whoever runs the swarm.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// So many connections were not answered since this was said last, for the range that they come from.
+    Refused { count: u64 },
+    /// This connection is one of a range that is kept away since now.
+    Barred { connection: ConnectionId },
+}
+
+/// The behaviour. See the module's text.
+pub(crate) struct Behaviour {
+    permits: Permits,
+    /// Where direct connections lead.
+    live: BTreeMap<ConnectionId, Multiaddr>,
+    tally: Tally,
+    timer: Option<Pin<Box<Sleep>>>,
+    queue: VecDeque<Event>,
+}
+
+impl Behaviour {
+    pub(crate) fn new(permits: Permits) -> Self {
+        let (live, queue) = (BTreeMap::new(), VecDeque::new());
+        Self { permits, live, tally: Tally::default(), timer: None, queue }
+    }
+
+    /// The operator gave these.
+    pub(crate) fn given(&self, addresses: &[Multiaddr]) {
+        self.permits.given(addresses);
+    }
+
+    /// The operator named this relay.
+    pub(crate) fn given_relay(&self, relay: &RelayAddr) {
+        self.permits.given_relay(relay);
+    }
+
+    /// These ranges hold from now on, also for the connections that there are.
+    pub(crate) fn keep_to(&mut self, ranges: Ranges) {
+        if !self.permits.keep_to(ranges) {
+            return;
+        }
+        let barred = self.live.iter().filter(|(_, address)| !self.permits.keeps(address));
+        self.queue.extend(barred.map(|(connection, _)| Event::Barred { connection: *connection }));
+    }
+
+    fn answer(&mut self, local: &Multiaddr, remote: &Multiaddr) -> Result<(), ConnectionDenied> {
+        self.permits.answers(local, remote).map_err(|refused| {
+            self.tally.count();
+            ConnectionDenied::new(refused)
+        })
+    }
+
+    fn poll_tally(&mut self, cx: &mut Context<'_>) -> Poll<u64> {
+        let now = Instant::now();
+        if let Some(count) = self.tally.take(now) {
+            return Poll::Ready(count);
+        }
+        let Some(due) = self.tally.due(now).map(tokio::time::Instant::from_std) else {
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        timer.as_mut().reset(due);
+        std::task::ready!(timer.as_mut().poll(cx));
+        Poll::Ready(self.tally.take(Instant::now()).unwrap_or_default())
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Event;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.answer(local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
+        // The ranges may have changed during the handshake.
+        self.answer(local, remote)?;
+        Ok(dummy::ConnectionHandler)
+    }
+
+    /// What is dialled was judged before.
+    fn handle_pending_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: Option<PeerId>,
+        addresses: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.permits.dialling(addresses);
+        Ok(Vec::new())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(up) if !up.endpoint.is_relayed() => {
+                let (ConnectedPoint::Dialer { address, .. }
+                | ConnectedPoint::Listener { send_back_addr: address, .. }) = up.endpoint;
+                self.live.insert(up.connection_id, address.clone());
+            }
+            FromSwarm::ConnectionClosed(gone) => {
+                self.live.remove(&gone.connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        never: THandlerOutEvent<Self>,
+    ) {
+        match never {}
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
+        if let Some(event) = self.queue.pop_front() {
+            return Poll::Ready(ToSwarm::GenerateEvent(event));
+        }
+        self.poll_tally(cx).map(|count| ToSwarm::GenerateEvent(Event::Refused { count }))
+    }
+}
