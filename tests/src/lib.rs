@@ -20,7 +20,6 @@ pub mod kaspad;
 pub mod lab;
 pub mod matrix;
 pub mod process;
-
 pub mod rehearsal;
 pub mod relay_death;
 pub mod scene;

@@ -94,20 +94,20 @@ impl Rehearsal {
 
     fn page(&self, origin: &Origin, name: &str) -> String {
         let Origin { commit, command, machine } = origin;
+        let (topology, verdict) = (self.topology, self.verdict());
         let mut page = format!(
-            "# Rehearsal of `{}`: {}\n\n`{command}` at commit {commit}, {machine}. It did on each machine of the lab what [the\n\
-             runbook](../design/runbook.md) says. The events of each machine are in [{name}/]({name}/); names in angle\n\
-             brackets stand for addresses and ids.\n\n## Topology\n\n{}\n",
-            self.topology,
-            self.verdict(),
-            described(self.topology),
+            "# Rehearsal of `{topology}`: {verdict}\n\n`{command}` at commit {commit}.\n\n\
+             Machine: {machine}. Each machine of the lab did what [the runbook](../design/runbook.md) says for this topology.\n\
+             Its events are in [the folder beside this page]({name}/). Names in angle brackets stand for addresses and ids.\n\n\
+             ## Topology\n\n{}\n",
+            described(topology),
         );
-        let verdict = match &self.failure {
-            None => "Every step showed what the runbook says.".to_owned(),
-            Some(failure) => format!("Failed: {failure}"),
+        let why = match &self.failure {
+            None => "Every step showed what the runbook says.",
+            Some(failure) => failure,
         };
         let parts = [
-            ("Verdict", format!("{}: {verdict}\n", self.verdict())),
+            ("Verdict", format!("**{verdict}**. {why}\n")),
             ("Timings", self.timings()),
             ("Counters", self.counters()),
             ("Steps", self.steps()),

@@ -62,7 +62,9 @@ pub async fn rehearse(topology: Topology, runbook: &Runbook) -> Result<Rehearsal
         done.push(Done { step: step.clone(), at, seen, relay_link_bytes, direct_bytes });
         if let Err(error) = outcome {
             let Step { line, machine, advice, .. } = step;
-            failure = Some(format!("the step on {machine} in line {line}: {error:#}. If not: {advice}"));
+            failure = Some(format!(
+                "The step on {machine} in line {line} of the runbook: {error:#}.\nIf not: {advice}"
+            ));
             break;
         }
     }
@@ -119,7 +121,7 @@ impl Player {
     /// The event that `sight` is about, of a step that began `at`.
     async fn wait_for(&self, sight: &Sight, at: Timestamp) -> Result<Event> {
         let Sight::Event { machine, within, by_now, event, conditions, .. } = sight else {
-            bail!("{sight:?} is not about an event");
+            bail!("not about an event: {sight:?}");
         };
         let until = at + *within;
         let is_meant = |said: &Event| {
@@ -135,7 +137,11 @@ impl Player {
             if let Some(said) = self.stage.events(*machine).into_iter().find(is_meant) {
                 return Ok(said);
             }
-            ensure!(!is_over, "no such `{event}` on {machine} within {within:?}: {conditions:?}");
+            if is_over {
+                let said: Vec<String> = conditions.iter().map(Condition::to_string).collect();
+                let with = if said.is_empty() { "" } else { " with " };
+                bail!("no `{event}`{with}{} on {machine} within {within:?}", said.join(" and "));
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A section is for the topologies in its line `For:`; one without that line has no steps. A step is a block whose
 //! fence names a machine, and the list under it: what must be seen, and what to do if it is not.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -106,6 +107,25 @@ pub struct RunbookError {
     pub line: usize,
     /// What is wrong there.
     pub problem: String,
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "`{}` {} `{}`", self.field, self.relation.sign(), self.value)
+    }
+}
+
+impl Relation {
+    const ALL: [Self; 4] = [Self::Is, Self::Above, Self::Below, Self::Contains];
+
+    fn sign(self) -> &'static str {
+        match self {
+            Self::Is => "=",
+            Self::Above => ">",
+            Self::Below => "<",
+            Self::Contains => "contains",
+        }
+    }
 }
 
 impl FromStr for Runbook {
@@ -237,14 +257,8 @@ fn sight(text: &mut Cursor) -> Result<Sight, Unclear> {
 
 fn condition(text: &mut Cursor) -> Result<Condition, Unclear> {
     let field = text.name()?;
-    let relations = [
-        (" = ", Relation::Is),
-        (" > ", Relation::Above),
-        (" < ", Relation::Below),
-        (" contains ", Relation::Contains),
-    ];
-    let found = relations.into_iter().find(|(sign, _)| text.skip(sign));
-    let (_, relation) = found.ok_or_else(|| text.unclear("`=`, `<`, `>` or `contains`"))?;
+    let found = Relation::ALL.into_iter().find(|relation| text.skip(&format!(" {} ", relation.sign())));
+    let relation = found.ok_or_else(|| text.unclear("`=`, `<`, `>` or `contains`"))?;
     Ok(Condition { field, relation, value: text.name()? })
 }
 
