@@ -1,8 +1,10 @@
-//! The lab, proven before it judges the product: mappings, filterings, simultaneous open, counters.
+//! The lab, proven before it judges the product: mappings, filterings, simultaneous open, counters. And the runbook,
+//! executed in it.
 
 mod carriers;
 mod lines;
 mod nats;
+mod rehearsals;
 mod sockets;
 
 use std::io::{BufRead, BufReader, Write};
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     let mut trials = nats::trials();
     trials.extend(lines::trials());
     trials.extend(carriers::trials());
+    trials.extend(rehearsals::trials());
     trials.extend([
         lab_trial("an_unexpected_syn_vanishes_at_a_dropping_router", syn_dropped),
         lab_trial("an_unexpected_syn_is_reset_at_a_resetting_router", syn_reset),

@@ -164,9 +164,13 @@ impl Nat {
         self.moved = true;
         // Nobody can be asked anew.
         self.forget |= self.servers.is_empty();
+        self.begin_at(self.spaced(now + SETTLE));
+    }
+
+    /// `at`, or when a run for the sake of this host's addresses may begin, if that is later.
+    fn spaced(&self, at: Instant) -> Instant {
         let known = self.run.as_ref().filter(|_| self.kind().mapping.is_some());
-        let spaced = known.map(|run| run.began + SPACING);
-        self.begin_at(spaced.into_iter().fold(now + SETTLE, Instant::max));
+        known.map_or(at, |run| at.max(run.began + SPACING))
     }
 
     fn begin_at(&mut self, at: Instant) {
@@ -192,6 +196,8 @@ impl Nat {
         }
         self.servers.push(Server { at: at.clone(), beside: Some(connection), trusted });
         match &self.run {
+            // What the run has found out is of the network that this host has left.
+            _ if self.moved => self.begin_at(self.spaced(now)),
             Some(run) if now < run.began + JOIN && !run.closed => self.enter(&at, trusted, now),
             _ => self.begin_at(now),
         }

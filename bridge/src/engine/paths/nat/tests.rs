@@ -221,6 +221,23 @@ fn a_relay_that_becomes_known_during_a_run_joins_it() {
 }
 
 #[test]
+fn a_relay_that_is_back_after_this_host_has_moved_is_asked_anew() {
+    let mut world = World::new(Mapping::DestinationDependent, Filtering::AddressAndPortDependent, &[]);
+    world = world.with_server(RELAY, Some("73.0.0.2:3479"));
+    world.relay(1, RELAY);
+    // The first answer has come, the other questions are under way.
+    world.pass(ms(100));
+    world.nat.closed(connection(1));
+    world.listening();
+    world.mapping = Mapping::EndpointIndependent;
+    world.pass(ms(20));
+    world.relay(2, RELAY);
+    world.pass(ms(2000));
+    assert_eq!((world.nat.runs, world.nat.kind().mapping), (2, Some(Mapping::EndpointIndependent)));
+    assert_eq!(world.found.len(), 1, "nothing is told of two networks at once: {:?}", world.found);
+}
+
+#[test]
 fn names_are_resolved_for_each_run_and_late_answers_are_not_taken_for_a_later_one() {
     let mut world =
         World::new(Mapping::EndpointIndependent, Filtering::AddressDependent, &["relay.example"]);
