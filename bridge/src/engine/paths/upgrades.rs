@@ -209,9 +209,8 @@ impl Upgrades {
                     due.push((*peer, Due::Begin));
                 }
                 Phase::Asked { on, patience } => {
-                    if patience.take_if(|at| *at <= now).is_some() {
-                        due.push((*peer, Due::Elsewhere(on.connection)));
-                    }
+                    let late = patience.take_if(|at| *at <= now);
+                    due.extend(late.map(|_| (*peer, Due::Elsewhere(on.connection))));
                 }
                 Phase::Waiting { at, addresses, round_trip } if *at <= now => {
                     let (addresses, wait) = (std::mem::take(addresses), *round_trip * CALL_ROUND_TRIPS);
