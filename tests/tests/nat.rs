@@ -16,6 +16,12 @@ use punchline_tests::trial::{self, lab_trial, tool_trial};
 fn main() -> ExitCode {
     let mut trials = vec![
         lab_trial("a_session_stays_on_the_relay_where_routers_reset_the_punch", reset_punch),
+        lab_trial("the_address_of_a_public_host_is_confirmed", public_address),
+        lab_trial("no_address_behind_a_port_restricted_nat_is_confirmed", hidden_address),
+        lab_trial(
+            "an_address_behind_an_address_restricted_nat_lets_in_who_was_spoken_to",
+            restricted_address,
+        ),
         lab_trial("a_reservation_is_back_within_5_s_of_a_killed_relay", || {
             killed_relay(Transport::Tcp, None)
         }),
@@ -132,6 +138,43 @@ async fn load_stays_relayed(scene: &Scene, cast: &Cast) -> Result<()> {
     let at_relay = scene.lab.relay_link_bytes()?;
     ensure!(at_relay >= 2 * MIB, "only {at_relay} bytes at the relay, in and out");
     Ok(())
+}
+
+/// Starts a relay and a server behind this NAT, and hands them to `check`.
+async fn confirmation(nat: Nat, check: impl AsyncFnOnce(&Program) -> Result<()>) -> Result<()> {
+    let scene = Scene::prepare_over(&LabSpec::new([nat]), &[Transport::Tcp, Transport::Quic]).await?;
+    let relay = scene.start_relay().await?;
+    let server = scene.start_server().await?;
+    let checked = check(&server).await;
+    checked.with_context(|| format!("{}\n{}", relay.report(), server.report()))
+}
+
+async fn public_address() -> Result<()> {
+    confirmation(Nat::Open, async |server| {
+        let confirmed = server.wait_for("address_confirmed", |_| true, CONFIRM_DEADLINE).await?;
+        ensure!(confirmed.has("lets_in", "anybody"), "{confirmed}");
+        Ok(())
+    })
+    .await
+}
+
+async fn hidden_address() -> Result<()> {
+    confirmation(Nat::PortPreserving, async |server| {
+        server.wait_for("candidate_found", |_| true, CONFIRM_DEADLINE).await?;
+        let confirmed = server.wait_for("address_confirmed", |_| true, CONFIRM_DEADLINE).await;
+        ensure!(matches!(confirmed, Err(ProgramError::Deadline { .. })), "{confirmed:?}");
+        Ok(())
+    })
+    .await
+}
+
+async fn restricted_address() -> Result<()> {
+    confirmation(Nat::AddressRestricted, async |server| {
+        let confirmed = server.wait_for("address_confirmed", |_| true, CONFIRM_DEADLINE).await?;
+        ensure!(confirmed.has("lets_in", "who_was_spoken_to"), "{confirmed}");
+        Ok(())
+    })
+    .await
 }
 
 async fn killed_relay(transport: Transport, outage: Option<Duration>) -> Result<()> {
@@ -264,6 +307,9 @@ fn is_direct(event: &Event) -> bool {
 fn goes_direct(event: &Event) -> bool {
     event.has("from", "relayed") && event.has("to", "direct")
 }
+
+/// For a relay to dial back: it gives up after 6 s, and tells.
+const CONFIRM_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Server side, client side.
 const NATS: [(&str, [Nat; 2]); 3] = [

@@ -1,5 +1,6 @@
 //! What the engine is told and what it answers: ids and facts, no I/O object.
 
+mod grant;
 mod ids;
 
 use std::{
@@ -10,7 +11,10 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::ids::{DialId, InboundId, OpenId, ReserveId, TestId};
+pub(crate) use self::{
+    grant::{CircuitLimit, Grant},
+    ids::{DialId, InboundId, OpenId, ReserveId, TestId},
+};
 use super::paths::{
     nat::{Ask, ProbeId, RunId},
     places::Full,
@@ -88,31 +92,6 @@ pub(crate) struct Offer {
 pub(crate) struct Listener {
     pub(crate) transport: Transport,
     pub(crate) at: SocketAddrV4,
-}
-
-/// What a relay forwards in one circuit, as it announces it. What is absent is not limited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CircuitLimit {
-    pub(crate) bytes: Option<u64>,
-    pub(crate) duration: Option<Duration>,
-}
-
-impl CircuitLimit {
-    /// Whether anything is limited.
-    pub(crate) fn is_any(&self) -> bool {
-        self.bytes.is_some() || self.duration.is_some()
-    }
-}
-
-/// What a relay promised with a reservation, in its own words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Grant {
-    /// When it ends, in Unix seconds by the relay's clock.
-    pub(crate) expire: u64,
-    /// How long it lasts, if the relay says it.
-    pub(crate) lasts: Option<Duration>,
-    /// For each circuit that will come through it.
-    pub(crate) limit: CircuitLimit,
 }
 
 /// Whether a service's queue has a place for one more stream.
