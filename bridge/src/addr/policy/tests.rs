@@ -59,6 +59,8 @@ fn what_is_dialled_depends_on_the_range_and_on_who_named_it() {
         ("127.0.0.2", Err(Private), Err(Private), Err(Private), Ok(ThisHost)),
         ("::1", Err(Private), Err(Private), Err(Private), Ok(ThisHost)),
         ("::ffff:127.0.0.1", Err(Private), Err(Private), Err(Private), Ok(ThisHost)),
+        ("64:ff9b::192.168.1.9", Err(Private), Ok(ThisNetwork), Ok(ThisNetwork), Ok(ThisNetwork)),
+        ("64:ff9b::192.168.1.7", Err(Private), Err(Private), Err(Private), Ok(ThisHost)),
         // Our own addresses lead to whatever listens here, whether they are public or not.
         ("192.168.1.7", Err(Private), Err(Private), Err(Private), Ok(ThisHost)),
         ("2a00::7", Err(Private), Err(Private), Err(Private), Ok(ThisHost)),

@@ -49,6 +49,17 @@ impl World {
         self.tell(Input::AddressTested { test, outcome })
     }
 
+    /// Lets time pass until the next test begins.
+    fn next_test(&mut self) -> TestId {
+        loop {
+            let next = self.engine.poll_timeout().unwrap();
+            let actions = self.pass(next.saturating_duration_since(self.now));
+            if let Some((test, ..)) = tests(&actions).first() {
+                return *test;
+            }
+        }
+    }
+
     /// Answers every test that begins within `time`. What is confirmed and withdrawn meanwhile, and how many tests
     /// there were.
     fn every_test(&mut self, time: Duration, outcome: Outcome) -> (Vec<(Multiaddr, bool)>, usize) {
@@ -99,8 +110,7 @@ fn a_confirmed_address_is_withdrawn_after_three_failures_in_a_row_and_not_before
     let (mut world, _, test) = seen();
     world.tested(test, reached(RELAY));
     for outcomes in [[Outcome::Unreached, Outcome::Unreached, reached(RELAY)]; 3].concat() {
-        let actions = world.pass(16 * MINUTE);
-        let (test, ..) = tests(&actions)[0];
+        let test = world.next_test();
         assert_eq!(confirmed(&world.tested(test, outcomes)), []);
     }
     world.events();
