@@ -4,8 +4,8 @@
 //! [`control`] says short words, [`stun`] asks how others see us, [`mapping`] has our router forward ports, [`autonat`] has
 //! relays test addresses, [`translate`] reads the swarm's events. What bounds strangers: [`door`] turns away
 //! connections that are too many, [`unread`] counts what nobody has read (`muxer` is Yamux with that), [`guard`]
-//! looks at what names led to; [`hurry`] gives punches a shorter deadline, `reset`
-//! frees the ports of dead connections.
+//! looks at what names led to; [`hurry`] gives punches a shorter deadline, `reset` frees the ports of dead connections.
+//! `outbox` is what behaviours keep for the swarm.
 
 pub(crate) mod autonat;
 pub(crate) mod behaviour;
@@ -25,6 +25,7 @@ pub(crate) mod local;
 pub(crate) mod mapping;
 mod muxer;
 mod names;
+mod outbox;
 mod reset;
 mod resolve;
 pub(crate) mod speak;

@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     convert::Infallible,
     io,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ use libp2p::{
     },
 };
 
+use super::outbox::Outbox;
 use crate::{
     engine::input::{OpenId, SubstreamFailure},
     path::ConnectionId,
@@ -61,40 +62,26 @@ pub(crate) struct Behaviour {
     pending: HashMap<OpenId, ConnectionId>,
     // One that is closed already would never answer.
     live: HashSet<ConnectionId>,
-    queue: VecDeque<ToSwarm<Event, Command>>,
-    waker: Option<Waker>,
+    outbox: Outbox<ToSwarm<Event, Command>>,
 }
 
 impl Behaviour {
     pub(crate) fn new(negotiate: Duration) -> Self {
-        Self {
-            negotiate,
-            pending: HashMap::new(),
-            live: HashSet::new(),
-            queue: VecDeque::new(),
-            waker: None,
-        }
+        Self { negotiate, pending: HashMap::new(), live: HashSet::new(), outbox: Outbox::default() }
     }
 
     /// Opens a substream on `connection`; answered by [`Event::Opened`] or [`Event::Failed`].
     pub(crate) fn open(&mut self, open: OpenId, peer: PeerId, connection: ConnectionId) {
         if !self.live.contains(&connection) {
             let failure = SubstreamFailure::Lost("the connection closed".to_owned());
-            return self.push(ToSwarm::GenerateEvent(Event::Failed { open, failure }));
+            return self.outbox.push(ToSwarm::GenerateEvent(Event::Failed { open, failure }));
         }
         self.pending.insert(open, connection);
-        self.push(ToSwarm::NotifyHandler {
+        self.outbox.push(ToSwarm::NotifyHandler {
             peer_id: peer,
             handler: NotifyHandler::One(connection.0),
             event: Command { open },
         });
-    }
-
-    fn push(&mut self, action: ToSwarm<Event, Command>) {
-        self.queue.push_back(action);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
     }
 
     fn connection_closed(&mut self, closed: ConnectionId) {
@@ -104,7 +91,7 @@ impl Behaviour {
         for open in gone {
             self.pending.remove(&open);
             let failure = SubstreamFailure::Lost("the connection closed".to_owned());
-            self.push(ToSwarm::GenerateEvent(Event::Failed { open, failure }));
+            self.outbox.push(ToSwarm::GenerateEvent(Event::Failed { open, failure }));
         }
     }
 }
@@ -165,16 +152,12 @@ impl NetworkBehaviour for Behaviour {
             }
         };
         if answered {
-            self.push(ToSwarm::GenerateEvent(event));
+            self.outbox.push(ToSwarm::GenerateEvent(event));
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
-        if let Some(action) = self.queue.pop_front() {
-            return Poll::Ready(action);
-        }
-        self.waker = Some(cx.waker().clone());
-        Poll::Pending
+        self.outbox.poll(cx)
     }
 }
 

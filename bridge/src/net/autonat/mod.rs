@@ -7,9 +7,9 @@ mod handler;
 pub(crate) mod wire;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     net::IpAddr,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use libp2p::{
@@ -21,6 +21,7 @@ use libp2p::{
 };
 
 use self::handler::{Ask, Command, Handler, Report, Side};
+use super::outbox::Outbox;
 use crate::{
     addr::{ip_of, is_circuit, transport_of},
     engine::input::{Outcome, TestId},
@@ -55,8 +56,7 @@ struct Test {
 pub(crate) struct Behaviour {
     /// By nonce. The engine has one under way at a time.
     tests: BTreeMap<u64, Test>,
-    queue: VecDeque<ToSwarm<Event, Command>>,
-    waker: Option<Waker>,
+    outbox: Outbox<ToSwarm<Event, Command>>,
 }
 
 impl Behaviour {
@@ -73,16 +73,9 @@ impl Behaviour {
         self.tell(peer, connection, Command::Ask(Ask { nonce, address }));
     }
 
-    fn push(&mut self, action: ToSwarm<Event, Command>) {
-        self.queue.push_back(action);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
     fn tell(&mut self, peer: PeerId, connection: ConnectionId, event: Command) {
         let handler = NotifyHandler::One(connection.0);
-        self.push(ToSwarm::NotifyHandler { peer_id: peer, handler, event });
+        self.outbox.push(ToSwarm::NotifyHandler { peer_id: peer, handler, event });
     }
 
     fn ended(&mut self, nonce: u64, said: Outcome) {
@@ -93,7 +86,7 @@ impl Behaviour {
             (None, Outcome::Unreached) => Outcome::Unreached,
             (None, _) => Outcome::Unanswered,
         };
-        self.push(ToSwarm::GenerateEvent(Event::Ended { test, outcome }));
+        self.outbox.push(ToSwarm::GenerateEvent(Event::Ended { test, outcome }));
     }
 
     /// Somebody who dialled us says a nonce. True if it is that of a test.
@@ -155,7 +148,7 @@ impl NetworkBehaviour for Behaviour {
         let connection = ConnectionId(connection);
         match report {
             Report::Offered => {
-                self.push(ToSwarm::GenerateEvent(Event::Offered { connection }));
+                self.outbox.push(ToSwarm::GenerateEvent(Event::Offered { connection }));
             }
             Report::Ended { nonce, outcome } => self.ended(nonce, outcome),
             Report::Heard { nonce, side, io } => {
@@ -167,10 +160,6 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
-        if let Some(action) = self.queue.pop_front() {
-            return Poll::Ready(action);
-        }
-        self.waker = Some(cx.waker().clone());
-        Poll::Pending
+        self.outbox.poll(cx)
     }
 }

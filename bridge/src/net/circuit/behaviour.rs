@@ -1,9 +1,9 @@
 //! Talks with relays: asks for reservations and circuits on named connections, and takes what they bring.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use libp2p::{
@@ -25,6 +25,7 @@ use crate::{
     addr::{RelayAddr, is_circuit},
     engine::input::{CircuitLimit, Grant, ReserveId},
     error::{DialFailureReason, ReserveFailure},
+    net::outbox::Outbox,
     path::ConnectionId,
 };
 
@@ -72,8 +73,7 @@ pub(crate) struct Behaviour {
     links: HashMap<swarm::ConnectionId, Link>,
     asked: Vec<Asked>,
     limits: Limits,
-    queue: VecDeque<ToSwarm<Event, Command>>,
-    waker: Option<Waker>,
+    outbox: Outbox<ToSwarm<Event, Command>>,
 }
 
 /// The two halves of a client.
@@ -90,8 +90,7 @@ pub(crate) fn new(local: PeerId) -> (Transport, Behaviour) {
         links: HashMap::new(),
         asked: Vec::new(),
         limits: Limits::new(),
-        queue: VecDeque::new(),
-        waker: None,
+        outbox: Outbox::default(),
     };
     (transport, behaviour)
 }
@@ -108,9 +107,9 @@ impl Behaviour {
         let Some(at) = self.links.get_mut(&link.0) else { return };
         let (peer_id, published) = (at.peer, at.published.take());
         let handler = NotifyHandler::One(link.0);
-        self.push(ToSwarm::NotifyHandler { peer_id, handler, event: Command::Release });
+        self.outbox.push(ToSwarm::NotifyHandler { peer_id, handler, event: Command::Release });
         if let Some(address) = published {
-            self.push(ToSwarm::ExternalAddrExpired(address));
+            self.outbox.push(ToSwarm::ExternalAddrExpired(address));
         }
     }
 
@@ -139,17 +138,17 @@ impl Behaviour {
         };
         let (peer_id, handler) = (at.peer, NotifyHandler::One(link));
         self.asked.push(asked);
-        self.push(ToSwarm::NotifyHandler { peer_id, handler, event: Command::Ask(ask) });
+        self.outbox.push(ToSwarm::NotifyHandler { peer_id, handler, event: Command::Ask(ask) });
     }
 
     fn answered(&mut self, asked: Asked, answer: Answer) {
         match (answer, asked.wants) {
             (Answer::Reserved { request, outcome: Ok(grant) }, Wants::Reservation(address)) => {
                 self.publish(asked.link, address);
-                self.push(ToSwarm::GenerateEvent(Event::Reserved { request, grant }));
+                self.outbox.push(ToSwarm::GenerateEvent(Event::Reserved { request, grant }));
             }
             (Answer::Reserved { request, outcome: Err(failure) }, Wants::Reservation(_)) => {
-                self.push(ToSwarm::GenerateEvent(Event::Refused { request, failure }));
+                self.outbox.push(ToSwarm::GenerateEvent(Event::Refused { request, failure }));
             }
             (Answer::Connected { circuit, outcome }, Wants::Circuit(reply)) => {
                 let outcome = outcome.map(|Circuit { io, limit }| {
@@ -174,9 +173,9 @@ impl Behaviour {
         }
         let before = at.published.replace(address.clone());
         if let Some(before) = before {
-            self.push(ToSwarm::ExternalAddrExpired(before));
+            self.outbox.push(ToSwarm::ExternalAddrExpired(before));
         }
-        self.push(ToSwarm::ExternalAddrConfirmed(address));
+        self.outbox.push(ToSwarm::ExternalAddrConfirmed(address));
     }
 
     fn offered(&mut self, link: swarm::ConnectionId, offer: Offer) {
@@ -192,18 +191,11 @@ impl Behaviour {
         self.limits.remove(&closed);
         let published = self.links.remove(&closed).and_then(|link| link.published);
         if let Some(address) = published {
-            self.push(ToSwarm::ExternalAddrExpired(address));
+            self.outbox.push(ToSwarm::ExternalAddrExpired(address));
         }
         for asked in self.asked.extract_if(.., |asked| asked.link == closed).collect::<Vec<_>>() {
             let answer = asked.ask.hung_up("the connection to the relay ended");
             self.answered(asked, answer);
-        }
-    }
-
-    fn push(&mut self, action: ToSwarm<Event, Command>) {
-        self.queue.push_back(action);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
         }
     }
 
@@ -301,7 +293,7 @@ impl NetworkBehaviour for Behaviour {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
         loop {
-            if let Some(action) = self.queue.pop_front() {
+            if let Poll::Ready(action) = self.outbox.poll(cx) {
                 return Poll::Ready(action);
             }
             match self.dials.poll_recv(cx) {
@@ -309,10 +301,7 @@ impl NetworkBehaviour for Behaviour {
                     self.ask(Ask::Connect { circuit, destination }, link, Wants::Circuit(reply));
                 }
                 // The transport lives as long as the swarm.
-                Poll::Ready(None) | Poll::Pending => {
-                    self.waker = Some(cx.waker().clone());
-                    return Poll::Pending;
-                }
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
     }

@@ -8,8 +8,8 @@ mod handler;
 mod word;
 
 use std::{
-    collections::{HashSet, VecDeque},
-    task::{Context, Poll, Waker},
+    collections::HashSet,
+    task::{Context, Poll},
 };
 
 use libp2p::{
@@ -21,6 +21,7 @@ use libp2p::{
 };
 
 use self::handler::Handler;
+use super::outbox::Outbox;
 use crate::{path::ConnectionId, word::Word};
 
 pub(crate) use self::word::CONTROL_PROTOCOL;
@@ -37,8 +38,7 @@ pub(crate) struct Heard {
 pub(crate) struct Behaviour {
     live: HashSet<ConnectionId>,
     // What handlers report is bounded by their pace, what is said by whoever runs the swarm.
-    queue: VecDeque<ToSwarm<Heard, Word>>,
-    waker: Option<Waker>,
+    outbox: Outbox<ToSwarm<Heard, Word>>,
 }
 
 impl Behaviour {
@@ -47,14 +47,7 @@ impl Behaviour {
     pub(crate) fn say(&mut self, peer: PeerId, connection: ConnectionId, word: Word) {
         if self.live.contains(&connection) {
             let handler = NotifyHandler::One(connection.0);
-            self.push(ToSwarm::NotifyHandler { peer_id: peer, handler, event: word });
-        }
-    }
-
-    fn push(&mut self, action: ToSwarm<Heard, Word>) {
-        self.queue.push_back(action);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+            self.outbox.push(ToSwarm::NotifyHandler { peer_id: peer, handler, event: word });
         }
     }
 }
@@ -98,14 +91,10 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_connection_handler_event(&mut self, _: PeerId, connection: swarm::ConnectionId, word: Word) {
         let connection = ConnectionId(connection);
-        self.push(ToSwarm::GenerateEvent(Heard { connection, word }));
+        self.outbox.push(ToSwarm::GenerateEvent(Heard { connection, word }));
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Heard, THandlerInEvent<Self>>> {
-        if let Some(action) = self.queue.pop_front() {
-            return Poll::Ready(action);
-        }
-        self.waker = Some(cx.waker().clone());
-        Poll::Pending
+        self.outbox.poll(cx)
     }
 }

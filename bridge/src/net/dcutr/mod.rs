@@ -9,8 +9,7 @@ mod host;
 mod wire;
 
 use std::{
-    collections::VecDeque,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -26,6 +25,7 @@ use self::{
     handler::{Handler, Part, Proofs},
     host::Host,
 };
+use super::outbox::Outbox;
 use crate::{
     addr::is_circuit,
     engine::input::{Exchange, Offer},
@@ -79,30 +79,22 @@ pub(crate) struct Event {
 pub(crate) struct Behaviour {
     local: PeerId,
     host: Host,
-    queue: VecDeque<ToSwarm<Event, Command>>,
-    waker: Option<Waker>,
+    outbox: Outbox<ToSwarm<Event, Command>>,
 }
 
 impl Behaviour {
     pub(crate) fn new(local: PeerId) -> Self {
-        Self { local, host: Host::this(), queue: VecDeque::new(), waker: None }
+        Self { local, host: Host::this(), outbox: Outbox::default() }
     }
 
     /// Says something in an exchange. If its connection is closing, nothing comes of it; the connection's end
     /// is told anyway.
     pub(crate) fn say(&mut self, peer: PeerId, exchange: Exchange, step: Step) {
-        self.push(ToSwarm::NotifyHandler {
+        self.outbox.push(ToSwarm::NotifyHandler {
             peer_id: peer,
             handler: NotifyHandler::One(exchange.connection.0),
             event: (exchange.number, step),
         });
-    }
-
-    fn push(&mut self, action: ToSwarm<Event, Command>) {
-        self.queue.push_back(action);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
     }
 
     fn handler(&self, peer: PeerId, part: Part) -> Handler {
@@ -148,14 +140,10 @@ impl NetworkBehaviour for Behaviour {
         (number, said): (u64, Said),
     ) {
         let exchange = Exchange { connection: ConnectionId(connection), number };
-        self.push(ToSwarm::GenerateEvent(Event { exchange, said }));
+        self.outbox.push(ToSwarm::GenerateEvent(Event { exchange, said }));
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
-        if let Some(action) = self.queue.pop_front() {
-            return Poll::Ready(action);
-        }
-        self.waker = Some(cx.waker().clone());
-        Poll::Pending
+        self.outbox.poll(cx)
     }
 }
