@@ -337,6 +337,29 @@ fn relayed(relay: &RelayAddr) -> Path {
     Path::Relayed { relay: relay.peer() }
 }
 
+/// The stream that [`World::stream_on`] opens.
+fn key() -> StreamKey {
+    StreamKey { peer: peer(1), stream: StreamId::from_bytes([1; 16]) }
+}
+
+/// The connections to which streams are to move.
+fn moves(actions: &[Action]) -> Vec<ConnectionId> {
+    let pick = |action: &Action| match action {
+        Action::MoveStream { connection, .. } => Some(*connection),
+        _ => None,
+    };
+    actions.iter().filter_map(pick).collect()
+}
+
+/// The connections whose pulse is to be taken.
+fn pulses(actions: &[Action]) -> Vec<ConnectionId> {
+    let pick = |action: &Action| match action {
+        Action::TakePulse { connection } => Some(*connection),
+        _ => None,
+    };
+    actions.iter().filter_map(pick).collect()
+}
+
 /// The dials asked for, with their targets.
 fn dials(actions: &[Action]) -> Vec<(DialId, PeerId, Vec<Multiaddr>)> {
     let pick = |action: &Action| match action {

@@ -3,11 +3,6 @@
 use super::*;
 use crate::stream::StreamKey;
 
-/// The stream that [`World::stream_on`] opens.
-fn key() -> StreamKey {
-    StreamKey { peer: peer(1), stream: StreamId::from_bytes([1; 16]) }
-}
-
 /// The connections to which streams are to move.
 fn moves(actions: &[Action]) -> Vec<ConnectionId> {
     let pick = |action: &Action| match action {

@@ -3,18 +3,6 @@
 use super::*;
 use crate::error::Refusal;
 
-fn key() -> StreamKey {
-    StreamKey { peer: peer(1), stream: StreamId::from_bytes([1; 16]) }
-}
-
-fn moves(actions: &[Action]) -> Vec<ConnectionId> {
-    let pick = |action: &Action| match action {
-        Action::MoveStream { connection, .. } => Some(*connection),
-        _ => None,
-    };
-    actions.iter().filter_map(pick).collect()
-}
-
 /// A world in which a circuit to peer 1 through relay 9 can be dialled.
 fn world() -> World {
     let mut world = World::new();

@@ -9,11 +9,6 @@ use crate::stream::StreamKey;
 /// After the last answer where pings take no time: when a connection is quiet.
 const QUIET: Duration = Duration::from_millis(2300);
 
-/// A stream of ours.
-fn key() -> StreamKey {
-    StreamKey { peer: peer(1), stream: StreamId::from_bytes([1; 16]) }
-}
-
 /// A stream of ours on a direct connection whose peer answered a ping just now.
 fn world() -> (World, ConnectionId) {
     world_with(|_| {})
@@ -59,24 +54,6 @@ impl World {
         let stream = StreamId::from_bytes([stream; 16]);
         self.stream_opened_as(open, connection, stream);
     }
-}
-
-/// The connections whose pulse is to be taken.
-fn pulses(actions: &[Action]) -> Vec<ConnectionId> {
-    let pick = |action: &Action| match action {
-        Action::TakePulse { connection } => Some(*connection),
-        _ => None,
-    };
-    actions.iter().filter_map(pick).collect()
-}
-
-/// The connections to which streams are to move.
-fn moves(actions: &[Action]) -> Vec<ConnectionId> {
-    let pick = |action: &Action| match action {
-        Action::MoveStream { connection, .. } => Some(*connection),
-        _ => None,
-    };
-    actions.iter().filter_map(pick).collect()
 }
 
 #[test]

@@ -19,18 +19,6 @@ fn coordinated() -> World {
     world
 }
 
-fn key() -> StreamKey {
-    StreamKey { peer: peer(1), stream: StreamId::from_bytes([1; 16]) }
-}
-
-fn moves(actions: &[Action]) -> Vec<ConnectionId> {
-    let pick = |action: &Action| match action {
-        Action::MoveStream { connection, .. } => Some(*connection),
-        _ => None,
-    };
-    actions.iter().filter_map(pick).collect()
-}
-
 fn refusals(actions: &[Action]) -> Vec<Refusal> {
     let pick = |action: &Action| match action {
         Action::Refuse { refusal, .. } => Some(*refusal),

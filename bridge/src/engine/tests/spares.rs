@@ -14,10 +14,6 @@ const LONG: Duration = Duration::from_secs(600);
 /// As long as no spare is made for a peer that may become direct.
 const SOON: Duration = Duration::from_secs(3);
 
-fn key() -> StreamKey {
-    StreamKey { peer: peer(1), stream: StreamId::from_bytes([1; 16]) }
-}
-
 /// A node with links to relays 8 and 9, through which peer 1 is known to be reached.
 fn world() -> World {
     let mut world = World::new();
@@ -56,22 +52,6 @@ fn asked(actions: &[Action]) -> (u64, Vec<ConnectionId>) {
     });
     let (numbers, on): (Vec<u64>, Vec<ConnectionId>) = beats.unzip();
     (numbers.first().copied().unwrap_or_default(), on)
-}
-
-fn moves(actions: &[Action]) -> Vec<ConnectionId> {
-    let pick = |action: &Action| match action {
-        Action::MoveStream { connection, .. } => Some(*connection),
-        _ => None,
-    };
-    actions.iter().filter_map(pick).collect()
-}
-
-fn pulses(actions: &[Action]) -> Vec<ConnectionId> {
-    let pick = |action: &Action| match action {
-        Action::TakePulse { connection } => Some(*connection),
-        _ => None,
-    };
-    actions.iter().filter_map(pick).collect()
 }
 
 fn circuits(actions: &[Action]) -> Vec<(DialId, PeerId)> {
