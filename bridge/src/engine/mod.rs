@@ -305,7 +305,7 @@ impl Engine {
             self.beats.next_deadline(),
             self.holds.next_deadline(),
             self.upgrades.next_deadline(),
-            self.nat.next_deadline(),
+            self.nat.next_deadline().filter(|_| self.stopping.is_none()),
             self.confirmed.next_deadline().filter(|_| self.stopping.is_none()),
             self.stopping.as_ref().map(|stopping| stopping.parted.unwrap_or(stopping.closed)),
         ];
