@@ -159,6 +159,7 @@ fn a_spare_that_is_refused_is_asked_for_when_the_relay_says_and_fails_nothing() 
     world.tell(Input::DialFailed { dial, reason: DialFailureReason::RelayFull(limit) });
     assert_eq!(circuits(&world.pass(59 * S)), []);
     assert!(failures(&world.actions()).is_empty());
+    assert_eq!(circuits(&world.pass(30 * S)).len(), 1, "nothing else has changed meanwhile");
 }
 
 #[test]
@@ -274,6 +275,8 @@ fn an_answer_that_comes_late_makes_good() {
     world.pass(BEAT);
     world.tell(Input::Pulse { connection: first, last: None });
     assert!(world.engine.connections.is_suspect(first));
-    world.echo(first, number);
+    world.pass(BEAT);
+    let actions = world.echo(first, number);
     assert!(!world.engine.connections.is_suspect(first));
+    assert_eq!(asked(&actions).1, [first, spare], "both are asked again");
 }
