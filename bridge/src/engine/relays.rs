@@ -56,6 +56,11 @@ pub(crate) enum Step {
     },
 }
 
+/// A relay's word on where it sees us counts so often in [`SIGHTS_TIME`]: a node has two transports and two families of
+/// addresses. Each other word would offer our peers something else, and begin their punches anew.
+const SIGHTS_MAX: u32 = 8;
+const SIGHTS_TIME: Duration = Duration::from_secs(10);
+
 /// Between two times that one relay's leaving is followed.
 const LEAVING_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -70,6 +75,8 @@ struct Relay {
     clock_said: Option<i64>,
     /// When its last word that it leaves was followed.
     left: Option<Instant>,
+    /// How often it lately said where it sees us.
+    sights: (Instant, u32),
     /// The missing peers that it was asked about over this link.
     asked_about: Vec<PeerId>,
 }
@@ -122,6 +129,7 @@ impl Relays {
             reserve: false,
             clock_said: None,
             left: None,
+            sights: (now, 0),
             asked_about: Vec::new(),
         });
         if !relay.addresses.contains(address) && relay.addresses.len() < self.addresses_max {
@@ -152,6 +160,16 @@ impl Relays {
             relay.left = Some(now);
         }
         !again
+    }
+
+    /// Whether a relay's word on where it sees us counts: it is in use, and does not say it again and again.
+    pub(crate) fn may_tell_of_us(&mut self, peer: PeerId, now: Instant) -> bool {
+        let Some(Relay { sights, .. }) = self.all.get_mut(&peer) else { return false };
+        if now.saturating_duration_since(sights.0) >= SIGHTS_TIME {
+            *sights = (now, 0);
+        }
+        sights.1 = sights.1.saturating_add(1);
+        sights.1 <= SIGHTS_MAX
     }
 
     /// The link to a relay, if circuits may be dialled over it.

@@ -133,13 +133,13 @@ impl Engine {
         if !self.relays.contains(relay) {
             return;
         }
-        if dialled {
+        if dialled && self.relays.may_tell_of_us(relay, now) {
             self.port_observed(id, relay, observed);
-        }
-        if dialled && let Some(address) = self.candidates.observed(relay, observed, now) {
-            let source = CandidateSource::Relay { relay };
-            self.events.push_back(Event::CandidateFound { address, source });
-            self.outlook_improved();
+            if let Some(address) = self.candidates.observed(relay, observed, now) {
+                let source = CandidateSource::Relay { relay };
+                self.events.push_back(Event::CandidateFound { address, source });
+                self.outlook_improved();
+            }
         }
         if self.relays.identified(relay, id) {
             self.relay_ready(relay, now);
