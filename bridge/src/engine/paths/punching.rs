@@ -365,8 +365,11 @@ impl Engine {
     }
 
     fn gave_up(&mut self, peer: PeerId, gave_up: Option<GaveUp>) {
-        let Some(GaveUp { reason, attempts, theirs, tried, again }) = gave_up else { return };
+        let Some(GaveUp { reason, attempts, theirs, tried, again, is_news }) = gave_up else { return };
         self.introductions.failed(peer, &reason);
+        if !is_news {
+            return;
+        }
         if again.is_some() {
             self.say_of_punches(peer, Word::PunchFailed(PunchVerdict::of(&reason)));
         }
