@@ -6,8 +6,9 @@
 //!          ^----------------- failed or closed ------------------------------------'
 //! ```
 //!
-//! `reservation` is one reservation over such a link, `term` how long it holds. [`spares`]: second circuits, through
-//! other relays.
+//! `reservation` is one reservation over such a link, `term` how long it holds, [`refusals`] when a relay may be asked
+//! again. [`spares`] and `sparing`: second circuits, through other relays. [`sights`]: how relays see us over each
+//! transport.
 
 pub(in crate::engine) mod links;
 pub(in crate::engine) mod refusals;
