@@ -82,6 +82,8 @@ pub enum Transport {
     Tcp,
     /// QUIC version 1 over UDP.
     Quic,
+    /// A WebSocket, over TLS or not, with Noise and Yamux in it; only to relays.
+    Websocket,
 }
 
 impl fmt::Display for Transport {
@@ -89,6 +91,7 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Quic => "quic",
+            Self::Websocket => "websocket",
         })
     }
 }
