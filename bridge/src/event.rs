@@ -5,7 +5,11 @@
 
 mod refused;
 
-use std::{fmt::Display, net::IpAddr, time::SystemTime};
+use std::{
+    fmt::{self, Display},
+    net::IpAddr,
+    time::SystemTime,
+};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize, Serializer};
@@ -20,6 +24,47 @@ use crate::{
 };
 
 pub use self::refused::{Asked, LimitOwner};
+/// What a network seems to block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// UDP.
+    Udp,
+    /// TCP, but to the port of a WebSocket.
+    Tcp,
+    /// Both.
+    AllButWeb,
+}
+
+impl Blocked {
+    pub(crate) fn of(transports: &[Transport]) -> Self {
+        match (transports.contains(&Transport::Tcp), transports.contains(&Transport::Quic)) {
+            (true, true) => Self::AllButWeb,
+            (false, true) => Self::Udp,
+            (_, false) => Self::Tcp,
+        }
+    }
+}
+
+impl Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "UDP seems to be blocked here: nothing goes over QUIC",
+            Self::Tcp => {
+                "TCP to the relay's port seems to be blocked here: only what looks like the web gets through"
+            }
+            Self::AllButWeb => {
+                "UDP, and TCP but to the web's port, seem to be blocked here: streams stay on the relay, unless the peer \
+                 is in this network"
+            }
+        })
+    }
+}
+
+impl Serialize for Blocked {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 /// Something that happened to this node.
 #[derive(Clone, Debug, Serialize)]
@@ -75,6 +120,16 @@ pub enum Event {
         relay: PeerId,
         /// How many seconds it is ahead of us; negative if behind.
         seconds: i64,
+    },
+    /// This network seems to block what would lead to a relay: its addresses over `transports` were dialled first and did
+    /// not answer, a WebSocket did. Said once, and again when it is otherwise.
+    NetworkBlocks {
+        /// The relay.
+        relay: PeerId,
+        /// What did not get through.
+        transports: Vec<Transport>,
+        /// What follows from it.
+        what: Blocked,
     },
     /// An address under which this node may be reachable, offered to peers for hole punching.
     CandidateFound {

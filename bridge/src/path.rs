@@ -86,6 +86,16 @@ pub enum Transport {
     Websocket,
 }
 
+impl Transport {
+    /// The order in which the addresses of a relay are dialled: what gets through everywhere costs most.
+    pub(crate) const TO_RELAYS: [Self; 3] = [Self::Tcp, Self::Quic, Self::Websocket];
+
+    /// The place in that order.
+    pub(crate) fn turn(self) -> usize {
+        Self::TO_RELAYS.iter().take_while(|other| **other != self).count()
+    }
+}
+
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

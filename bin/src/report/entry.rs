@@ -30,6 +30,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "reservation_lost": relay cause;
         "reservation_failed": relay cause failures;
         "clock_differs": relay seconds;
+        "network_blocks": relay transports what;
         "candidate_found": address source;
         "port_mapped": transport address protocol;
         "port_mapping_lost": transport address;

@@ -2,7 +2,10 @@
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
-use super::web::{WebPlace, is_web};
+use super::{
+    is_circuit,
+    web::{WebPlace, is_web},
+};
 
 /// Why our transports can never dial an address, or listen on it; and what to write instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +55,18 @@ pub fn dialable(address: &Multiaddr) -> Result<(), Undialable> {
     match transport(&parts)? {
         0 => Err(Undialable::NoPort),
         _ => Ok(()),
+    }
+}
+
+/// Whether a node can dial this address of another node, which is no relay: TCP or QUIC at one machine, or a circuit.
+///
+/// # Errors
+/// If it never can.
+pub fn peer_dialable(address: &Multiaddr) -> Result<(), Undialable> {
+    dialable(address)?;
+    match is_web(address) && !is_circuit(address) {
+        true => Err(Undialable::Websocket),
+        false => Ok(()),
     }
 }
 
@@ -148,6 +163,10 @@ mod tests {
         ] {
             assert_eq!(dialable(&bad.parse().unwrap()), Err(fault), "{bad}");
         }
+        let web = "/ip4/1.2.3.4/tcp/443/tls/ws";
+        assert_eq!(peer_dialable(&web.parse().unwrap()), Err(Undialable::Websocket));
+        let circuit = format!("{web}/p2p/{RELAY}/p2p-circuit");
+        assert_eq!(peer_dialable(&circuit.parse().unwrap()), Ok(()));
     }
 
     #[test]

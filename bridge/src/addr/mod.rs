@@ -25,13 +25,14 @@ use std::net::{IpAddr, SocketAddr};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 pub use self::{
-    dialable::{Undialable, dialable, listenable, relay_listenable},
+    dialable::{Undialable, dialable, listenable, peer_dialable, relay_listenable},
     policy::RefusedAddresses,
     ranges::Ranges,
     relay::{RelayAddr, RelayAddrError},
     scope::GlobalScope,
     stun::{STUN_PORT, StunServer, StunServerError},
     synthetic::synthetic_socket_addr,
+    web::is_web as is_websocket,
 };
 use crate::path::{Path, Transport};
 

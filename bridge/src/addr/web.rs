@@ -88,7 +88,7 @@ impl fmt::Display for Host {
 }
 
 /// Whether a WebSocket carries what is sent to this address.
-pub(crate) fn is_web(address: &Multiaddr) -> bool {
+pub fn is_web(address: &Multiaddr) -> bool {
     address.iter().any(|part| matches!(part, Protocol::Ws(_) | Protocol::Wss(_)))
 }
 

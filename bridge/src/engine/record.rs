@@ -171,3 +171,23 @@ pub(super) mod relay {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
+
+pub(super) mod relays {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    use crate::addr::RelayAddr;
+
+    pub(crate) fn serialize<S: Serializer>(
+        relays: &[RelayAddr],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(relays.iter().map(ToString::to_string))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<RelayAddr>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+    }
+}

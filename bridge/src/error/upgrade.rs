@@ -12,7 +12,7 @@ use crate::{addr::RefusedAddresses, nat::NatKind};
 pub enum UpgradeFailure {
     /// This node has no address to offer to the peer.
     #[error(
-        "no address of ours to offer: no relay has told this node a public address, and the peer is none that it shows its private ones to"
+        "no address of ours to offer: no relay has told this node a public address (one that is reached over a WebSocket cannot), and the peer is none that it shows its private ones to"
     )]
     NoCandidateHere,
     /// The peer named no address.

@@ -22,7 +22,7 @@ use crate::{
         door::{Coming, Door},
         places::{Full, Origin, Standing},
     },
-    net::hurry::Hurry,
+    net::{hurry::Hurry, turns::Turns},
     path::{ConnectionId, Transport},
 };
 
@@ -36,13 +36,16 @@ pub(crate) struct Behaviour {
     door: Door,
     /// Dials that are hole punches.
     punches: HashSet<swarm::ConnectionId>,
+    /// The dial that was asked for last, if it is one of a relay with several addresses.
+    racing: Option<swarm::ConnectionId>,
     hurry: Hurry,
+    turns: Turns,
 }
 
 impl Behaviour {
-    /// `hurry`: of the transport that dials.
-    pub(crate) fn new(limits: &Limits, hurry: Hurry) -> Self {
-        Self { door: Door::new(limits), punches: HashSet::new(), hurry }
+    /// `hurry` and `turns`: of the transport that dials.
+    pub(crate) fn new(limits: &Limits, hurry: Hurry, turns: Turns) -> Self {
+        Self { door: Door::new(limits), punches: HashSet::new(), racing: None, hurry, turns }
     }
 
     pub(crate) fn acquainted(&mut self, peers: Vec<PeerId>, familiar: bool) {
@@ -52,6 +55,11 @@ impl Behaviour {
     /// The dial that becomes `connection` is a hole punch, which the peer may have asked for.
     pub(crate) fn punching(&mut self, connection: swarm::ConnectionId) {
         self.punches.insert(connection);
+    }
+
+    /// The dial that becomes `connection`, and is made next, is one of a relay: its addresses take turns.
+    pub(crate) fn racing(&mut self, connection: swarm::ConnectionId) {
+        self.racing = Some(connection);
     }
 
     fn standing_of_dial(&self, connection: swarm::ConnectionId, peer: PeerId) -> Standing {
@@ -104,11 +112,15 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         connection: swarm::ConnectionId,
         _: Option<PeerId>,
-        _: &[Multiaddr],
+        addresses: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         // The transport makes the dials right after this.
         self.hurry.set(self.punches.contains(&connection));
+        match self.racing.take() == Some(connection) {
+            true => self.turns.race(addresses),
+            false => self.turns.none(),
+        }
         Ok(Vec::new())
     }
 

@@ -4,8 +4,8 @@
 //! [`control`] says short words, [`stun`] asks how others see us, [`mapping`] has our router forward ports, [`autonat`] has
 //! relays test addresses, [`translate`] reads the swarm's events. What bounds strangers: [`door`] turns away
 //! connections that are too many, [`unread`] counts what nobody has read (`muxer` is Yamux with that), [`guard`]
-//! looks at what names led to; [`hurry`] gives punches a shorter deadline, `reset`
-//! frees the ports of dead connections.
+//! looks at what names led to; [`hurry`] gives punches a shorter deadline, [`turns`] one kind of a relay's
+//! addresses a head start before the next; `reset` frees the ports of dead connections.
 
 pub(crate) mod autonat;
 pub(crate) mod behaviour;
@@ -32,5 +32,6 @@ pub(crate) mod stun;
 pub(crate) mod substream;
 pub(crate) mod translate;
 pub(crate) mod transports;
+pub(crate) mod turns;
 pub(crate) mod unread;
 pub(crate) mod web;

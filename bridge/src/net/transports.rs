@@ -16,6 +16,7 @@ use super::{
     circuit, direct,
     guard::{self, Permits},
     hurry::{Hurried, Hurry},
+    turns::{InTurn, Turns},
     unread::{POOL_BYTES, Pool},
     web::{Certificate, proxy::Proxied},
 };
@@ -50,11 +51,12 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
             proxied.or_transport(direct).map(|either, _| either.into_inner()).boxed()
         }
     };
-    let direct = Hurried::new(direct, hurry.clone());
+    let turns = Turns::default();
+    let direct = InTurn::new(Hurried::new(direct, hurry.clone()), turns.clone());
     let direct = TransportTimeout::new(direct.map_err(io::Error::other), CONNECT_DEADLINE).map_err(Kept);
     // Circuits first: the others would take their addresses for those of the relay.
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
-    let behaviour = Node::new(config, &keypair, circuit, guard::Behaviour::new(permits), hurry);
+    let behaviour = Node::new(config, &keypair, circuit, guard::Behaviour::new(permits), (hurry, turns));
     let swarm = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
     Ok(Swarm::new(transport, behaviour, local, swarm))
 }

