@@ -107,3 +107,78 @@ fn to_io(error: Error) -> io::Error {
         other => io::Error::other(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use async_tungstenite::accept_async;
+    use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::{DuplexStream, duplex};
+    use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
+
+    use super::{super::*, *};
+
+    /// The pipe of whoever dialled, and the raw WebSocket at the other end.
+    async fn pair() -> (Pipe, WebSocketStream<Compat<DuplexStream>>) {
+        let (near, far) = duplex(8 << 10);
+        let place = WebPlace::of(&"/ip4/192.0.2.1/tcp/80/ws".parse().unwrap()).unwrap();
+        let opened = open::<io::Error>(near.compat(), &place, connector());
+        let (near, far) = futures::join!(opened, accept_async(far.compat()));
+        (near.unwrap(), far.unwrap())
+    }
+
+    #[tokio::test]
+    async fn bytes_arrive_whole_however_they_were_cut_and_whatever_else_is_said() {
+        let sent: Vec<u8> = (0..300_000_u32).map(|at| at as u8).collect();
+        let (mut pipe, mut far) = pair().await;
+        let there = sent.clone();
+        let talks = async move {
+            for (at, cut) in there.chunks(70_001).enumerate() {
+                far.send(Message::Ping(Bytes::from_static(b"are you there"))).await.unwrap();
+                far.send(Message::Binary(Bytes::copy_from_slice(cut))).await.unwrap();
+                far.send(Message::Pong(Bytes::from(vec![at as u8; 3]))).await.unwrap();
+                far.send(Message::Binary(Bytes::new())).await.unwrap();
+            }
+            far
+        };
+        let mut received = vec![0; sent.len()];
+        let (far, read) = futures::join!(talks, pipe.read_exact(&mut received));
+        read.unwrap();
+        assert!(received == sent);
+        drop(far);
+        assert_eq!(pipe.read(&mut [0; 8]).await.unwrap(), 0, "the end of a process is an end");
+    }
+
+    #[tokio::test]
+    async fn what_is_written_goes_in_small_binary_messages() {
+        let (mut pipe, far) = pair().await;
+        let writes = async {
+            pipe.write_all(&[7; 100_000]).await.unwrap();
+            pipe.flush().await.unwrap();
+            pipe
+        };
+        let mut far = far;
+        let reads = async {
+            let mut total = 0;
+            while total < 100_000 {
+                let message = futures::StreamExt::next(&mut far).await.unwrap().unwrap();
+                assert!(message.is_binary() && message.len() <= SENT_BYTES_MAX, "{}", message.len());
+                total += message.len();
+            }
+        };
+        futures::join!(writes, reads);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_too_large_and_a_text_end_the_pipe() {
+        for message in [Message::binary(vec![0; MESSAGE_BYTES_MAX + 1]), Message::text("hello")] {
+            let (mut pipe, mut far) = pair().await;
+            let (_, read) = futures::join!(far.send(message), async {
+                let read = pipe.read(&mut [0; 8]).await;
+                drop(pipe);
+                read
+            });
+            read.unwrap_err();
+        }
+    }
+}
