@@ -126,6 +126,7 @@ whole!(close_cause, error::CloseCause, CloseCause {
 
 whole!(upgrade_failure, error::UpgradeFailure, UpgradeFailure {
     NoCandidateHere,
+    WebOnly,
     NoCandidateThere,
     AllRefused { refused: crate::addr::RefusedAddresses },
     PunchFailed { failures: crate::error::DialFailures },

@@ -57,17 +57,17 @@ pub(crate) enum ProxyFault {
     Garbled { proxy: String, cause: String },
     /// It wants to know who asks.
     #[error(
-        "the proxy {proxy} wants a user and a password (407); say --proxy http://<user>:<password>@{proxy}"
+        "the proxy {proxy} wants a user and a password ({status}); say --proxy http://<user>:<password>@{proxy}"
     )]
-    Unauthenticated { proxy: String },
+    Unauthenticated { proxy: String, status: u16 },
     /// It knows nobody of this name and password.
-    #[error("the proxy {proxy} does not take this user and password (407); mend them in --proxy")]
-    WrongPassword { proxy: String },
+    #[error("the proxy {proxy} does not take this user and password ({status}); mend them in --proxy")]
+    WrongPassword { proxy: String, status: u16 },
     /// It wants to know in another way.
     #[error(
-        "the proxy {proxy} wants to know who asks by {schemes} (407), and only Basic is spoken here; ask its operator"
+        "the proxy {proxy} wants to know who asks by {schemes} ({status}), and only Basic is spoken here; ask its operator"
     )]
-    OtherScheme { proxy: String, schemes: String },
+    OtherScheme { proxy: String, schemes: String, status: u16 },
     /// It may not.
     #[error(
         "the proxy {proxy} forbids connections to {target} ({status}); most allow port 443 alone: ask its operator, or \
@@ -228,14 +228,15 @@ fn read_answer(answer: &[u8], asking: &Asking, place: &WebPlace) -> Result<bool,
             Err(ProxyFault::Garbled { proxy, cause: "it goes on after its answer".to_owned() })
         }
         200..=299 => Ok(true),
-        407 => Err(unauthenticated(response.headers, asking)),
+        // The right one is 407; tinyproxy says 401 to whoever gave a wrong password.
+        status @ (401 | 407) => Err(unauthenticated(status, response.headers, asking)),
         status @ (400..=499) => Err(ProxyFault::Forbidden { proxy, target, status }),
         status @ (500 | 502..=504) => Err(ProxyFault::NoWay { proxy, target, status }),
         status => Err(ProxyFault::Other { proxy, target, status }),
     }
 }
 
-fn unauthenticated(headers: &[httparse::Header<'_>], asking: &Asking) -> ProxyFault {
+fn unauthenticated(status: u16, headers: &[httparse::Header<'_>], asking: &Asking) -> ProxyFault {
     let proxy = name_of(asking);
     let wanted = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("proxy-authenticate"));
     let scheme = |header: &httparse::Header<'_>| {
@@ -245,8 +246,8 @@ fn unauthenticated(headers: &[httparse::Header<'_>], asking: &Asking) -> ProxyFa
     let schemes: Vec<String> = wanted.map(scheme).collect();
     let basic = schemes.is_empty() || schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic"));
     match (basic, &asking.authorization) {
-        (false, _) => ProxyFault::OtherScheme { proxy, schemes: schemes.join(", ") },
-        (true, None) => ProxyFault::Unauthenticated { proxy },
-        (true, Some(_)) => ProxyFault::WrongPassword { proxy },
+        (false, _) => ProxyFault::OtherScheme { proxy, schemes: schemes.join(", "), status },
+        (true, None) => ProxyFault::Unauthenticated { proxy, status },
+        (true, Some(_)) => ProxyFault::WrongPassword { proxy, status },
     }
 }
