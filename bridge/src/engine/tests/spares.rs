@@ -35,7 +35,7 @@ impl World {
     /// A circuit of ours through relay 8 with a stream of ours, and a spare through relay 9.
     fn with_spare(&mut self, on: Transport) -> (ConnectionId, ConnectionId) {
         if on != Transport::Tcp {
-            [8, 9].map(|through| self.linked_over(through, on));
+            [8, 9].into_iter().for_each(|through| self.linked_over(through, on));
         }
         let first = self.circuit_over(8, on, Direction::Outbound);
         self.stream_on(first, peer(1));
