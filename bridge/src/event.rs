@@ -3,13 +3,10 @@
 //! Serialised, an event is one JSON object whose `"event"` field is its name in snake case; whoever
 //! writes it down adds `"ts"`. `design/events.md` shows one example of each.
 
+mod network;
 mod refused;
 
-use std::{
-    fmt::{self, Display},
-    net::IpAddr,
-    time::SystemTime,
-};
+use std::{fmt::Display, net::IpAddr, time::SystemTime};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize, Serializer};
@@ -23,48 +20,10 @@ use crate::{
     stream::StreamId,
 };
 
-pub use self::refused::{Asked, LimitOwner};
-/// What a network seems to block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blocked {
-    /// UDP.
-    Udp,
-    /// TCP, but to the port of a WebSocket.
-    Tcp,
-    /// Both.
-    AllButWeb,
-}
-
-impl Blocked {
-    pub(crate) fn of(transports: &[Transport]) -> Self {
-        match (transports.contains(&Transport::Tcp), transports.contains(&Transport::Quic)) {
-            (true, true) => Self::AllButWeb,
-            (false, true) => Self::Udp,
-            (_, false) => Self::Tcp,
-        }
-    }
-}
-
-impl Display for Blocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Udp => "UDP seems to be blocked here: nothing goes over QUIC",
-            Self::Tcp => {
-                "TCP to the relay's port seems to be blocked here: only what looks like the web gets through"
-            }
-            Self::AllButWeb => {
-                "UDP, and TCP but to the web's port, seem to be blocked here: streams stay on the relay, unless the peer \
-                 is in this network"
-            }
-        })
-    }
-}
-
-impl Serialize for Blocked {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+pub use self::{
+    network::{Blocked, MappingFault, MappingProtocol},
+    refused::{Asked, LimitOwner},
+};
 
 /// Something that happened to this node.
 #[derive(Clone, Debug, Serialize)]
@@ -434,37 +393,6 @@ pub enum Event {
     },
     /// The node has closed everything.
     Stopped {},
-}
-
-/// How a router is asked to forward a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MappingProtocol {
-    /// The Port Control Protocol, RFC 6887.
-    Pcp,
-    /// The NAT Port Mapping Protocol, RFC 6886.
-    NatPmp,
-    /// UPnP's Internet Gateway Device.
-    Upnp,
-}
-
-/// Why nobody comes to an address that our router forwards to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MappingFault {
-    /// The router's own address is private.
-    #[error(
-        "the router is behind another NAT, so only hosts between the two come there; ask the provider for a public address, or use a relay"
-    )]
-    BehindNat,
-    /// The router names no address, or one that is nobody's.
-    #[error("the router names no address of its own in the internet; see whether it is connected")]
-    NoAddress,
-}
-
-impl Serialize for MappingFault {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 /// Who told us of a candidate.
