@@ -84,7 +84,9 @@ async fn the_end_of_a_relay_of_websockets_is_seen_at_once() {
         Event::ReservationLost { cause, .. } => Some(cause.clone()),
         _ => None,
     });
-    assert_eq!(cause.await, "closed by the peer");
+    // Which of the two depends on what its system had not read yet.
+    let cause = cause.await;
+    assert!(["closed by the peer", "reset by the peer"].contains(&cause.as_str()), "{cause}");
 }
 
 #[derive(NetworkBehaviour)]
