@@ -247,7 +247,7 @@ impl Endpoint {
     /// As [`reserve`](Self::reserve) for each of these. Several addresses of one relay are dialled together, those over TCP
     /// first, those over QUIC and over WebSockets a moment later each, and the first that answers is used.
     pub async fn reserve_all(&self, relays: Vec<RelayAddr>) {
-        let _ = self.commands.send(Command::ReserveAll { relays }).await;
+        let _ = self.commands.send(Command::ReserveAll(relays)).await;
     }
 
     /// Closes one connection. Streams on it move to another, or wait for one.

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     convert::Infallible,
+    num::NonZeroU8,
     task::{Context, Poll},
 };
 
@@ -11,6 +12,7 @@ use libp2p::{
     core::{ConnectedPoint, Endpoint, transport::PortUse},
     swarm::{
         self, ConnectionDenied, FromSwarm, NetworkBehaviour, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        dial_opts::{DialOpts, WithPeerIdWithAddresses},
         dummy,
     },
 };
@@ -57,9 +59,13 @@ impl Behaviour {
         self.punches.insert(connection);
     }
 
-    /// The dial that becomes `connection`, and is made next, is one of a relay: its addresses take turns.
-    pub(crate) fn racing(&mut self, connection: swarm::ConnectionId) {
-        self.racing = Some(connection);
+    /// The dial that is made next. If it is one of a relay, its addresses, so many, are under way together and take turns.
+    pub(crate) fn dial(&mut self, opts: WithPeerIdWithAddresses, racing: Option<usize>) -> DialOpts {
+        let Some(addresses) = racing.filter(|addresses| *addresses > 1) else { return opts.build() };
+        let all = u8::try_from(addresses).ok().and_then(NonZeroU8::new).unwrap_or(NonZeroU8::MAX);
+        let opts = opts.override_dial_concurrency_factor(all).build();
+        self.racing = Some(opts.connection_id());
+        opts
     }
 
     fn standing_of_dial(&self, connection: swarm::ConnectionId, peer: PeerId) -> Standing {

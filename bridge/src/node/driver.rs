@@ -6,7 +6,6 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::IpAddr,
-    num::NonZeroU8,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -86,9 +85,7 @@ pub(crate) enum Command {
     Reserve {
         relay: RelayAddr,
     },
-    ReserveAll {
-        relays: Vec<RelayAddr>,
-    },
+    ReserveAll(Vec<RelayAddr>),
     Close {
         connection: ConnectionId,
     },
@@ -268,9 +265,8 @@ impl Driver {
                 self.swarm.behaviour().guard.given_relay(&relay);
                 Input::Reserve { relay }
             }
-            Some(Command::ReserveAll { relays }) => {
-                let given: Vec<_> = relays.iter().map(|relay| relay.address().clone()).collect();
-                self.swarm.behaviour().guard.given(&given);
+            Some(Command::ReserveAll(relays)) => {
+                relays.iter().for_each(|relay| self.swarm.behaviour().guard.given_relay(relay));
                 Input::ReserveAll { relays }
             }
             Some(Command::Close { connection }) => Input::Close { connection },
@@ -446,15 +442,9 @@ impl Driver {
 
     fn dial(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>) {
         let opts = DialOpts::peer_id(peer).addresses(addresses.clone());
-        let mut opts = opts.condition(PeerCondition::Always);
-        let race = addresses.len() > 1 && self.engine.is_relay(peer);
-        if let Some(all) = u8::try_from(addresses.len()).ok().and_then(NonZeroU8::new).filter(|_| race) {
-            opts = opts.override_dial_concurrency_factor(all);
-        }
-        let opts = opts.build();
-        if race {
-            self.swarm.behaviour_mut().door.racing(opts.connection_id());
-        }
+        let opts = opts.condition(PeerCondition::Always);
+        let racing = self.engine.is_relay(peer).then_some(addresses.len());
+        let opts = self.swarm.behaviour_mut().door.dial(opts, racing);
         self.dial_with(Dialling { dial, peer, addresses, punch: false }, opts);
     }
 
