@@ -158,7 +158,7 @@ impl Engine {
             Input::Learn { peer, addresses } => self.learn(peer, addresses, Source::Operator, now),
             Input::Hear { peer, addresses } => self.hear(peer, addresses, now),
             Input::Reserve { relay } => self.reserve(&relay, now),
-            Input::ReserveAll { relays } => relays.iter().for_each(|relay| self.reserve(relay, now)),
+            Input::ReserveAll(relays) => relays.iter().for_each(|relay| self.reserve(relay, now)),
             Input::Close { connection } => self.close(connection, CloseCause::Asked),
             Input::Shutdown => self.shutdown(now),
             Input::Listening { address } => self.listening(address, now),

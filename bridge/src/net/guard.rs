@@ -330,6 +330,32 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_is_asked_for_names_of_peers_only_as_for_any_page_and_not_where_ranges_are_kept_away() {
+        let asked = |permits: &Permits, text: &str| {
+            let address = address(text);
+            permits.may_be_asked_for(&address, &WebPlace::of(&address).unwrap())
+        };
+        let ranges = Ranges::new(Vec::new(), vec!["8.8.0.0/16".parse().unwrap()]);
+        let (free, bound) = (Ranges::default(), ranges);
+        let [free, bound] = [free, bound].map(|ranges| Permits::new(GlobalScope::default(), ranges));
+        for (text, if_free, if_bound) in [
+            ("/dns4/relay.example/tcp/443/tls/ws", true, false),
+            ("/dns4/relay.example/tcp/443/ws", false, false),
+            ("/dns4/intranet/tcp/8080/tls/ws", false, false),
+            ("/ip4/9.9.9.9/tcp/443/tls/ws", true, true),
+            ("/ip4/8.8.9.9/tcp/443/tls/ws", true, false),
+            ("/ip4/10.0.0.1/tcp/443/tls/ws", false, false),
+        ] {
+            assert_eq!(asked(&free, text), if_free, "{text}");
+            assert_eq!(asked(&bound, text), if_bound, "{text}");
+        }
+        let own = "/dns4/intranet/tcp/8080/ws";
+        let id = PeerId::random();
+        bound.given_relay(&format!("{own}/p2p/{id}").parse().unwrap());
+        assert!(asked(&bound, own) && asked(&bound, &format!("{own}/p2p/{id}")));
+    }
+
+    #[test]
     fn what_was_named_is_forgotten_when_much_else_was() {
         let permits = Permits::new(GlobalScope::default(), Ranges::default());
         permits.dialling(&[address("/ip4/10.0.0.1/tcp/1")]);

@@ -267,7 +267,7 @@ impl Driver {
             }
             Some(Command::ReserveAll(relays)) => {
                 relays.iter().for_each(|relay| self.swarm.behaviour().guard.given_relay(relay));
-                Input::ReserveAll { relays }
+                Input::ReserveAll(relays)
             }
             Some(Command::Close { connection }) => Input::Close { connection },
             Some(Command::Serve { service, served, reply }) => {

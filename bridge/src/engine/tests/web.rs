@@ -22,7 +22,7 @@ fn at(addresses: &[&str]) -> Vec<RelayAddr> {
 impl World {
     /// A reservation is wanted, and the dial becomes a connection over `transport`.
     fn reached_over(&mut self, transport: Transport, addresses: &[&str]) -> ConnectionId {
-        let actions = self.tell(Input::ReserveAll { relays: at(addresses) });
+        let actions = self.tell(Input::ReserveAll(at(addresses)));
         let dial = Some(dials(&actions)[0].0);
         let peer = relay(9).peer();
         self.established(peer, Path::Direct, transport, dial, Direction::Outbound).0
@@ -50,7 +50,7 @@ impl World {
 #[test]
 fn all_addresses_of_a_relay_are_dialled_as_one_and_in_their_order() {
     let mut world = World::new();
-    let actions = world.tell(Input::ReserveAll { relays: at(&[WEB, QUIC, TCP]) });
+    let actions = world.tell(Input::ReserveAll(at(&[WEB, QUIC, TCP])));
     let [(_, peer, addresses)] = &dials(&actions)[..] else { panic!("{actions:?}") };
     assert_eq!(*peer, relay(9).peer());
     let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
