@@ -32,7 +32,12 @@ use self::{
     term::Term,
 };
 use super::input::{DialId, Grant, ReserveId};
-use crate::{addr::RelayAddr, config::Deadlines, error::ReserveFailure, path::ConnectionId};
+use crate::{
+    addr::{RelayAddr, transport_of},
+    config::Deadlines,
+    error::ReserveFailure,
+    path::{ConnectionId, Transport},
+};
 
 /// What to do about a relay next.
 #[derive(Debug, PartialEq, Eq)]
@@ -145,6 +150,15 @@ impl Relays {
 
     pub(crate) fn contains(&self, peer: PeerId) -> bool {
         self.all.contains_key(&peer)
+    }
+
+    /// What else leads to a relay, that would have been taken before this kind of address.
+    pub(crate) fn passed_over(&self, peer: PeerId, taken: Transport) -> Vec<Transport> {
+        let given = |kind: &Transport| {
+            let addresses = self.all.get(&peer).into_iter().flat_map(|relay| &relay.addresses);
+            addresses.map(|relay| transport_of(relay.address())).any(|other| other == *kind)
+        };
+        Transport::TO_RELAYS.into_iter().take(taken.turn()).filter(given).collect()
     }
 
     /// Whether the operator chose it, to reserve a place there. Others were perhaps named by a peer.

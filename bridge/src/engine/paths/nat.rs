@@ -210,7 +210,7 @@ impl Nat {
         };
         let port = match transport_of(observed) {
             Transport::Quic => Port::Quic,
-            Transport::Tcp => Port::Tcp,
+            Transport::Tcp | Transport::Websocket => Port::Tcp,
         };
         if self.observed.len() < OBSERVED_MAX || self.observed.contains_key(&connection) {
             self.observed.insert(connection, Sight { mapped, port, trusted });

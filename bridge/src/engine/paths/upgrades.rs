@@ -275,6 +275,13 @@ impl Upgrades {
         on
     }
 
+    /// Whether relays could tell us no address for this round, since all are reached over WebSockets.
+    pub(crate) fn over_web(&mut self, peer: PeerId, web_only: bool) {
+        if let Some(upgrade) = self.peers.get_mut(&peer) {
+            upgrade.findings.web_only = web_only;
+        }
+    }
+
     /// Nobody can be asked at present: no relayed connection that this end accepted is left.
     pub(crate) fn cannot_begin(&mut self, peer: PeerId) {
         if let Some(upgrade) = self.peers.get_mut(&peer) {

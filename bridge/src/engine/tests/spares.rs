@@ -30,9 +30,21 @@ impl World {
 
     /// A circuit of ours through relay 8 with a stream of ours, and a spare through relay 9.
     fn with_spare(&mut self, on: Transport) -> (ConnectionId, ConnectionId) {
+        if on != Transport::Tcp {
+            [8, 9].into_iter().for_each(|through| self.linked_over(through, on));
+        }
         let first = self.circuit_over(8, on, Direction::Outbound);
         self.stream_on(first, peer(1));
         (first, self.circuit_over(9, on, Direction::Outbound))
+    }
+
+    /// The link to a relay ends, and the next one is over `on`, and so are circuits.
+    fn linked_over(&mut self, through: u8, on: Transport) {
+        let relay = relay(through).peer();
+        let link = self.engine.relays.link(relay).unwrap();
+        let dial = Some(dials(&self.closed(link))[0].0);
+        let (link, _) = self.established(relay, Path::Direct, on, dial, Direction::Outbound);
+        self.identified(link);
     }
 
     fn echo(&mut self, connection: ConnectionId, number: u64) -> Vec<Action> {

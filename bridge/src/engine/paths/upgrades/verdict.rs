@@ -41,6 +41,8 @@ pub(super) struct Standing {
 pub(super) struct Findings {
     /// What we offered in the latest exchange.
     ours: Option<Offer>,
+    /// No relay could tell us an address, since all are reached over WebSockets.
+    pub(super) web_only: bool,
     /// What the peer said of itself; its addresses are not kept.
     pub(super) theirs: Standing,
     /// Since the last verdict.
@@ -114,6 +116,10 @@ impl Findings {
         let nothing_offered = self.ours.as_ref().is_some_and(|ours| ours.candidates.is_empty());
         let reason = match nothing_offered && for_want {
             true => UpgradeFailure::NoCandidateHere,
+            false => reason,
+        };
+        let reason = match self.web_only && !reason.is_final() {
+            true => UpgradeFailure::WebOnly,
             false => reason,
         };
         let is_news = !self.said.contains(&kind(&reason));
