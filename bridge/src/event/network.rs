@@ -30,7 +30,7 @@ impl Blocked {
 impl Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Udp => "UDP seems to be blocked here: nothing goes over QUIC",
+            Self::Udp => "UDP seems to be blocked, here or at the relay: nothing goes over QUIC",
             Self::Tcp => {
                 "TCP to the relay's port seems to be blocked here: only what looks like the web gets through"
             }

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
             "where_only_https_gets_out_a_session_runs_over_a_websocket_and_says_why_it_stays_there",
             web::https_alone,
         ),
+        lab_trial("a_network_that_blocks_udp_is_said_to_and_passed_over_tcp", web::udp_blocked),
         tool_trial(
             "hosts_that_have_only_a_proxy_meet_at_a_relay_that_only_the_proxy_can_look_up",
             web::no_tinyproxy,

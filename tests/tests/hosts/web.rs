@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use punchline_tests::lab::{self, Egress, Lab, LabSpec, Namespace, Nat};
 use punchline_tests::process::{Event, Launch, Program};
-use punchline_tests::scene::same_load;
+use punchline_tests::scene::{Cast, Scene, Transport, same_load};
 
 use crate::{
     dns::{self, NAME},
@@ -88,6 +88,21 @@ pub(crate) async fn https_alone() -> Result<()> {
         let reason = failed.text("reason").unwrap_or_default();
         ensure!(reason.contains("over WebSockets alone"), "{reason}");
     }
+    Ok(())
+}
+
+/// The server's network lets nothing out over UDP: that is said, and the session becomes direct over TCP.
+pub(crate) async fn udp_blocked() -> Result<()> {
+    let mut spec = LabSpec::new([Nat::PortPreserving; 2]);
+    spec.routers[0].egress = Egress::NoUdp;
+    let scene = Scene::prepare_over(&spec, &[Transport::Tcp, Transport::Quic]).await?;
+    let cast = Cast::start(&scene, &[]).await?;
+    let blocks = cast.server.wait_for("network_blocks", |_| true, SOON).await?;
+    ensure!(blocks.text("what").is_some_and(|what| what.contains("UDP seems")), "{blocks}");
+    let direct = |event: &Event| event.has("transport", "tcp");
+    cast.both("upgrade_succeeded", direct, SOON).await?;
+    let said = cast.client.events();
+    ensure!(!said.iter().any(|event| event.name() == "network_blocks"), "{}", cast.client.report());
     Ok(())
 }
 

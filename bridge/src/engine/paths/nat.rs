@@ -120,6 +120,8 @@ pub(crate) struct Nat {
     due: Option<Instant>,
     /// Runs in a row that nobody answered.
     unanswered: u32,
+    /// Whether anybody answered the run that ended just now.
+    ended: Option<bool>,
     /// This host's addresses changed since the latest run began.
     moved: bool,
     /// What was known holds no more, unless it is seen again.
@@ -142,6 +144,7 @@ impl Nat {
             observed: BTreeMap::new(),
             due: None,
             unanswered: 0,
+            ended: None,
             moved: false,
             forget: false,
             steps: Vec::new(),
@@ -311,12 +314,23 @@ impl Nat {
 
     fn conclude(&mut self, unanswered: bool, now: Instant) {
         self.before = None;
+        self.ended = Some(!unanswered);
         self.unanswered = if unanswered { self.unanswered + 1 } else { 0 };
         let wait = match self.unanswered {
             0 => REFRESH,
             times => UNANSWERED.saturating_mul(1 << (times - 1).min(16)).min(REFRESH),
         };
         self.begin_at(now + wait);
+    }
+
+    /// Whether anybody answered a run that ended since this was asked.
+    pub(crate) fn take_ended(&mut self) -> Option<bool> {
+        self.ended.take()
+    }
+
+    /// Connections to relays that say that they answer.
+    pub(crate) fn offering(&self) -> impl Iterator<Item = ConnectionId> {
+        self.servers.iter().filter_map(|server| server.beside)
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

@@ -44,6 +44,9 @@ impl Engine {
                 Step::Close(run) => Action::CloseStun { run },
             });
         }
+        if let Some(answered) = self.nat.take_ended() {
+            self.note_udp(answered);
+        }
         for found in self.nat.news(&self.candidates.here().interfaces) {
             let Found { family, kind, public, observers, changed } = found;
             self.events.push_back(Event::NatFound {

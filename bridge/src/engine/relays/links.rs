@@ -13,7 +13,7 @@ use crate::{
         relays::{Held, Lost, Refused, Step},
     },
     error::{CloseCause, DialFailureReason, ReserveFailure},
-    event::{Asked, Blocked, CandidateSource, Event},
+    event::{Asked, CandidateSource, Event},
     path::{ConnectionId, Direction, Transport},
 };
 
@@ -70,27 +70,6 @@ impl Engine {
         let link = opened.path.relay().and_then(|relay| self.relays.link(relay));
         let link = link.and_then(|link| self.connections.get(link));
         link.map_or(opened.transport, |link| link.transport)
-    }
-
-    /// A WebSocket takes the most round trips and begins last: where it is first to be there, the rest seems blocked.
-    fn note_blocked(&mut self, opened: &Opened) {
-        let Opened { peer, transport, .. } = *opened;
-        if opened.dial.is_none() {
-            return;
-        }
-        let blocked = match transport {
-            Transport::Websocket => self.relays.passed_over(peer, transport),
-            Transport::Tcp | Transport::Quic => Vec::new(),
-        };
-        if blocked != self.blocked && !blocked.is_empty() {
-            let what = Blocked::of(&blocked);
-            self.events.push_back(Event::NetworkBlocks {
-                relay: peer,
-                transports: blocked.clone(),
-                what,
-            });
-        }
-        self.blocked = blocked;
     }
 
     pub(in crate::engine) fn connection_closed(

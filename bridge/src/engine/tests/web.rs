@@ -133,3 +133,40 @@ fn reason(event: Event) -> Option<UpgradeFailure> {
         _ => None,
     }
 }
+
+/// A relay over `transport` that says that it answers STUN. Nobody answers, for so long.
+fn unanswered(transport: Transport, lasting: Duration) -> World {
+    let mut world = World::new();
+    let link = world.reached_over(transport, &[TCP, QUIC]);
+    world.identified(link);
+    world.tell(Input::Heard { connection: link, word: Word::Stun { port: 3478 } });
+    world.pass(lasting);
+    world
+}
+
+#[test]
+fn udp_seems_blocked_where_a_relay_is_there_over_tcp_and_its_stun_is_not_and_that_is_said_once() {
+    assert_eq!(unanswered(Transport::Tcp, S).blocked(), [], "it has not had its time");
+    let mut world = unanswered(Transport::Tcp, HOUR);
+    assert_eq!(world.blocked(), [(vec![Transport::Quic], Blocked::Udp)]);
+    assert_eq!(unanswered(Transport::Quic, HOUR).blocked(), [], "the relay is there over UDP");
+}
+
+#[test]
+fn udp_is_said_to_be_blocked_again_after_it_was_not() {
+    let mut world = unanswered(Transport::Tcp, HOUR);
+    world.events();
+    let asked = (0..72_000).find_map(|_| {
+        world.pass(100 * MS).into_iter().find_map(|action| match action {
+            Action::AskStun(ask) => Some(ask),
+            _ => None,
+        })
+    });
+    let ask = asked.expect("asked again");
+    let mapped = "8.8.8.8:40001".parse().unwrap();
+    world.tell(Input::StunAnswered { probe: ask.probe, from: ask.to, mapped, other: None });
+    world.pass(10 * S);
+    assert_eq!(world.blocked(), []);
+    world.pass(2 * HOUR);
+    assert_eq!(world.blocked(), [(vec![Transport::Quic], Blocked::Udp)]);
+}
