@@ -117,3 +117,14 @@ async fn a_relay_whose_stun_port_is_taken_says_so_once_where_it_was_not_told_to_
     let mut node = Node::start(config(TCP)).await;
     node.reserve(&second.address).await;
 }
+
+#[tokio::test]
+async fn a_relay_listens_where_it_is_told_also_at_a_port_that_stun_would_take() {
+    // Below the ports that a system gives away by itself, at an address that no other test uses.
+    let config = answering("/ip4/127.3.4.78/udp/20001/quic-v1", "127.3.4.78:20000");
+    let mut relay = RelayNode::start(config).await;
+    assert_eq!(relay.relay.listening()[0].to_string(), "/ip4/127.3.4.78/udp/20001/quic-v1");
+    let (port, other_port) = listening(&mut relay.events).await;
+    assert_eq!(port, 20000);
+    assert!(other_port.is_some_and(|other| other != 20001), "{other_port:?}");
+}
