@@ -167,6 +167,11 @@ impl Permits {
         known.policy.judge(address, peer, stranger, false, &Here::default()).is_ok()
     }
 
+    /// Whether the operator's ranges let this host be asked or answered over UDP, where there are no connections.
+    pub(crate) fn speaks(&self, ip: IpAddr) -> Result<(), Refused> {
+        self.known().in_range(ip)
+    }
+
     /// Whether to answer a connection between these. A circuit is judged by its relay, which we dialled.
     pub(crate) fn answers(&self, local: &Multiaddr, remote: &Multiaddr) -> Result<(), Refused> {
         match ip_of(remote) {

@@ -122,6 +122,7 @@ impl Driver {
         (stream_config, relayed_streams): (std::sync::Arc<machine::Config>, bool),
         when_dropped: WhenDropped,
     ) -> Self {
+        let stun = stun::Client::new(swarm.behaviour().guard.permits());
         Self {
             swarm,
             engine,
@@ -134,7 +135,7 @@ impl Driver {
             dialled: HashMap::new(),
             mapper: Mapper::default(),
             sources: HashMap::new(),
-            stun: stun::Client::default(),
+            stun,
         }
     }
 

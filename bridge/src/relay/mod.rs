@@ -59,7 +59,7 @@ impl Relay {
         })?;
         // First where it is told to listen: one of those ports may be STUN's, which can do without.
         let told = listen::listen(&mut swarm, &config.listen).await?;
-        let stun = Stun::listen(&config.stun)?;
+        let stun = Stun::listen(&config.stun, permits)?;
         swarm.behaviour_mut().hop.answers_stun_at(stun.ports());
         let listening = told.addresses.clone();
         let (events, subscription) = broadcast::channel(EVENTS_MAX);

@@ -18,7 +18,7 @@ fn answering(listen: &str, stun: &str) -> RelayConfig {
 }
 
 /// Where a relay answers STUN, and its other port.
-async fn listening(events: &mut Events) -> (u16, Option<u16>) {
+pub(crate) async fn listening(events: &mut Events) -> (u16, Option<u16>) {
     until(events, "STUN", |event| match event {
         Event::StunListening { address, other_port } => {
             let port = address.to_string().rsplit('/').next()?.parse().ok()?;
@@ -65,7 +65,8 @@ async fn a_node_asks_the_server_that_it_is_given_by_name_without_any_relay() {
 }
 
 /// RFC 8489's Binding request, with a transaction id.
-const REQUEST: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+pub(crate) const REQUEST: [u8; 20] =
+    [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 
 #[tokio::test]
 async fn an_answer_comes_from_where_it_was_asked_for_and_garbage_gets_none() {

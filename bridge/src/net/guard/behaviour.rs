@@ -45,6 +45,11 @@ impl Behaviour {
         Self { permits, live, tally: Tally::default(), timer: None, queue }
     }
 
+    /// What it asks, for others that must ask the same.
+    pub(crate) fn permits(&self) -> Permits {
+        self.permits.clone()
+    }
+
     /// The operator gave these.
     pub(crate) fn given(&self, addresses: &[Multiaddr]) {
         self.permits.given(addresses);
