@@ -1,6 +1,6 @@
 //! Addresses of nodes that relays dial back (AutoNAT v2), with nodes and relays of ours and of rust-libp2p.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use futures::StreamExt as _;
 use libp2p::{
@@ -20,7 +20,10 @@ use punchline_bridge::{
     event::{Asked, LetsIn, LimitOwner},
     relay::RelayConfig,
 };
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+};
 
 use crate::{
     circuit_wire::{read, write},
@@ -206,32 +209,63 @@ async fn a_client_has_twelve_dial_backs_a_minute_and_its_host_twice_that() {
     assert_eq!(dial_back_refused(&mut relay.events).await, (12, Some(LimitOwner::Peer)));
 }
 
+/// Hosts of this machine.
+const HOSTS: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
+
+/// A client that comes to the relay from that host: by way of a task, since libp2p lets the system choose.
+async fn hand_from(host: Ipv4Addr, relay: &RelayNode) -> Hand {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let way_in = listener.local_addr().unwrap();
+    let address = relay.address.address().to_string();
+    let to = address.trim_start_matches("/ip4/").replace("/tcp/", ":").parse().unwrap();
+    tokio::spawn(async move {
+        let (mut inner, _) = listener.accept().await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((host, 0).into()).unwrap();
+        let mut outer = socket.connect(to).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut inner, &mut outer).await;
+    });
+    let way_in = format!("/ip4/127.0.0.1/tcp/{}", way_in.port()).parse().unwrap();
+    Hand::at(relay.relay.peer_id(), way_in)
+}
+
+/// Has the relay asked for a dial-back to this port of that host, from there.
+async fn asked_from(host: Ipv4Addr, port: u16, relay: &RelayNode) -> JoinHandle<DialResponse> {
+    let mut hand = hand_from(host, relay).await;
+    let address = format!("/ip4/{host}/tcp/{port}");
+    tokio::spawn(async move { response(&mut hand, &[&address]).await })
+}
+
+/// Takes sockets, and says nothing on them.
+async fn silent() -> (TcpListener, u16) {
+    let silent = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    (silent, port)
+}
+
 #[tokio::test]
-async fn two_dial_backs_are_under_way_at_once() {
+async fn one_dial_back_of_a_host_and_two_of_all_are_under_way_at_once() {
     let mut relay = RelayNode::start(relay_config(TCP)).await;
-    // Takes sockets, and says nothing on them.
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("/ip4/127.0.0.1/tcp/{}", silent.local_addr().unwrap().port());
-    let mut waiting = Vec::new();
-    for _ in 0..2 {
-        let mut hand = Hand::new(&relay);
-        let address = address.clone();
-        waiting.push(tokio::spawn(async move { response(&mut hand, &[&address]).await }));
+    let [one, two, three] = HOSTS;
+    let ((silent, port), mut waiting, mut sockets) = (silent().await, Vec::new(), Vec::new());
+    for (host, limit, whose) in [(one, 1, LimitOwner::Address), (two, 2, LimitOwner::Relay)] {
+        waiting.push(asked_from(host, port, &relay).await);
+        sockets.push(within("a dial", silent.accept()).await.unwrap());
+        let refused = if whose == LimitOwner::Address { host } else { three };
+        let refusal = asked_from(refused, port, &relay).await.await.unwrap();
+        assert_eq!(refusal.status, REJECTED, "{refused}");
+        assert_eq!(dial_back_refused(&mut relay.events).await, (limit, Some(whose)));
     }
-    let sockets = [
-        within("a dial", silent.accept()).await.unwrap(),
-        within("a dial", silent.accept()).await.unwrap(),
-    ];
-    let third = response(&mut Hand::new(&relay), &[&address]).await;
-    assert_eq!(third.status, REJECTED);
-    assert_eq!(dial_back_refused(&mut relay.events).await, (2, Some(LimitOwner::Relay)));
     for answer in waiting {
         let answer = within("an answer", answer).await.unwrap();
         assert_eq!((answer.status, answer.dial_status), (DIALLED, DIAL_ERROR), "it gives up");
     }
     drop(sockets);
-    let last = response(&mut Hand::new(&relay), &["/ip4/127.0.0.1/tcp/1"]).await;
-    assert_eq!(last.status, DIALLED, "their places are free");
+    for host in [one, two] {
+        let dialled = asked_from(host, 1, &relay).await.await.unwrap();
+        assert_eq!(dialled.status, DIALLED, "their places are free");
+    }
 }
 
 #[derive(NetworkBehaviour)]

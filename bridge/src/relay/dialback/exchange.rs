@@ -71,8 +71,8 @@ async fn answer(
     if ip_of(&address).map(inside) != Some(inside(client.ip)) {
         timeout(WORDS_DEADLINE, take_data(io, at)).await??;
     }
-    let Err(limited) = shared.limits(super::DialBacks::begin) else {
-        let under_way = UnderWay(shared);
+    let Err(limited) = shared.limits(|limits| limits.begin(place)) else {
+        let under_way = UnderWay(shared, place);
         let status = shared.dialer.dial(client.peer, address, nonce).await;
         drop(under_way);
         return Ok(Ok(DialResponse::dialled(at, status)));
@@ -81,11 +81,11 @@ async fn answer(
 }
 
 /// Frees the dial's place, also if the client's connection ends meanwhile.
-struct UnderWay<'a>(&'a Shared);
+struct UnderWay<'a>(&'a Shared, Place);
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.limits(super::DialBacks::ended);
+        self.0.limits(|limits| limits.ended(self.1));
     }
 }
 
