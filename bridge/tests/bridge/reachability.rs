@@ -220,11 +220,13 @@ async fn hand_from(host: Ipv4Addr, relay: &RelayNode) -> Hand {
     let address = relay.address.address().to_string();
     let to = address.trim_start_matches("/ip4/").replace("/tcp/", ":").parse().unwrap();
     tokio::spawn(async move {
-        let (mut inner, _) = listener.accept().await.unwrap();
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind((host, 0).into()).unwrap();
-        let mut outer = socket.connect(to).await.unwrap();
-        let _ = tokio::io::copy_bidirectional(&mut inner, &mut outer).await;
+        // One after the other: a client that is not let in comes again.
+        while let Ok((mut inner, _)) = listener.accept().await {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind((host, 0).into()).unwrap();
+            let mut outer = socket.connect(to).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut inner, &mut outer).await;
+        }
     });
     let way_in = format!("/ip4/127.0.0.1/tcp/{}", way_in.port()).parse().unwrap();
     Hand::at(relay.relay.peer_id(), way_in)
@@ -266,6 +268,23 @@ async fn one_dial_back_of_a_host_and_two_of_all_are_under_way_at_once() {
         let dialled = asked_from(host, 1, &relay).await.await.unwrap();
         assert_eq!(dialled.status, DIALLED, "their places are free");
     }
+}
+
+#[tokio::test]
+async fn a_dial_back_keeps_its_place_until_it_ends_also_when_its_client_has_left() {
+    // Who comes after the client is let in only when the relay knows that it has left.
+    let relay = RelayNode::start(RelayConfig { connections: 1, ..relay_config(TCP) }).await;
+    let (silent, port) = silent().await;
+    let asked = asked_from(HOSTS[0], port, &relay).await;
+    let (mut socket, _) = within("a dial", silent.accept()).await.unwrap();
+    asked.abort();
+    let left = within("the end of the client", asked).await;
+    assert!(left.unwrap_err().is_cancelled());
+    let again = asked_from(HOSTS[0], port, &relay).await.await.unwrap();
+    assert_eq!(again.status, REJECTED);
+    within("the end of the dial", tokio::io::copy(&mut socket, &mut tokio::io::sink())).await.unwrap();
+    let again = asked_from(HOSTS[0], 1, &relay).await.await.unwrap();
+    assert_eq!(again.status, DIALLED);
 }
 
 #[derive(NetworkBehaviour)]

@@ -65,28 +65,18 @@ async fn answer(
         return Ok(Ok(DialResponse::none(Status::DialRefused)));
     };
     let place = Place::of(client.ip);
-    if let Err(limited) = shared.limits(|limits| limits.take(client.peer, place, Instant::now())) {
+    if let Err(limited) = shared.limits().take(client.peer, place, Instant::now()) {
         return Ok(Err(limited));
     }
     if ip_of(&address).map(inside) != Some(inside(client.ip)) {
         timeout(WORDS_DEADLINE, take_data(io, at)).await??;
     }
-    let Err(limited) = shared.limits(|limits| limits.begin(place)) else {
-        let under_way = UnderWay(shared, place);
-        let status = shared.dialer.dial(client.peer, address, nonce).await;
-        drop(under_way);
-        return Ok(Ok(DialResponse::dialled(at, status)));
+    let under_way = match shared.begin(place) {
+        Ok(under_way) => under_way,
+        Err(limited) => return Ok(Err(limited)),
     };
-    Ok(Err(limited))
-}
-
-/// Frees the dial's place, also if the client's connection ends meanwhile.
-struct UnderWay<'a>(&'a Shared, Place);
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.limits(|limits| limits.ended(self.1));
-    }
+    let status = shared.dialer.dial(client.peer, address, nonce, under_way).await;
+    Ok(Ok(DialResponse::dialled(at, status)))
 }
 
 async fn take_data(io: &mut (impl AsyncRead + AsyncWrite + Unpin), at: u32) -> io::Result<()> {
