@@ -27,7 +27,7 @@ pub use self::gateway::{
 pub use self::{
     nets::Nets,
     time::Patience,
-    values::{ExternalAddr, ListenAddr, Many, StunAddr, all},
+    values::{ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},
 };
 
 /// gRPC between two private peers: no port forwarding, no VPN, no server in the middle.
@@ -137,6 +137,18 @@ pub enum Command {
 }
 
 impl Command {
+    /// The settings of its node, if it is one that reaches relays.
+    pub fn node(&mut self) -> Option<&mut Node> {
+        match self {
+            Self::Server(server) => Some(&mut server.node),
+            Self::Client(client) => Some(&mut client.node),
+            Self::Expose(expose) => Some(&mut expose.node),
+            Self::Forward(forward) => Some(&mut forward.node),
+            Self::Run(run) => Some(&mut run.node),
+            Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Id(_) => None,
+        }
+    }
+
     /// As whom it runs unless told otherwise.
     pub fn role(&self) -> Role {
         match self {
@@ -203,12 +215,25 @@ pub struct Node {
     /// and QUIC, one free port each. A circuit address means: reserve a place at its relay.
     #[arg(long, env = "PUNCHLINE_LISTEN", value_name = "ADDR")]
     pub listen: Vec<Many<ListenAddr>>,
-    /// A relay, as `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`.
+    /// A relay, as `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`. One that has several addresses may be given with all of
+    /// them: it is reached by the first that answers, over TCP, QUIC or a WebSocket (`…/tcp/443/tls/ws/p2p/…`).
     #[arg(long, env = "PUNCHLINE_RELAY", value_name = "ADDR")]
     pub relay: Vec<Many<RelayAddr>>,
     /// What relays are used for.
     #[arg(long, env = "PUNCHLINE_RELAY_MODE", value_name = "MODE", default_value = "fallback")]
     pub relay_mode: RelayMode,
+    /// The HTTP proxy to reach relays through whose addresses end in /ws or /wss: `http://HOST:PORT`, or
+    /// `http://USER:PASSWORD@HOST:PORT`; `off` for none. Default: what the variable HTTPS_PROXY says.
+    #[arg(long, env = "PUNCHLINE_PROXY", value_name = "URL", hide_env_values = true)]
+    #[arg(hide_default_value = true)]
+    pub proxy: Option<ProxyUrl>,
+    /// Reach these without the proxy: host names, with all below them, addresses and ranges, separated by commas.
+    /// Default: what the variable NO_PROXY says.
+    #[arg(long, env = "PUNCHLINE_NO_PROXY", value_name = "HOSTS")]
+    pub no_proxy: Option<String>,
+    /// What the variables say that all programs read.
+    #[arg(skip)]
+    pub system_proxy: SystemProxy,
     /// Treat these ranges as public: labs, private networks.
     #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
     pub assume_global: Vec<Many<IpNet>>,
@@ -242,6 +267,15 @@ pub struct Node {
     /// ids and addresses of peers are in it, nothing of what streams carry. It ends after 16 MiB.
     #[arg(long, env = "PUNCHLINE_JOURNAL", value_name = "FILE")]
     pub journal: Option<PathBuf>,
+}
+
+/// The proxy that the environment names for every program.
+#[derive(Clone, Debug, Default)]
+pub struct SystemProxy {
+    /// HTTPS_PROXY or https_proxy.
+    pub proxy: Option<ProxyUrl>,
+    /// NO_PROXY or no_proxy.
+    pub exceptions: String,
 }
 
 /// Whether the router is asked to forward ports.
@@ -286,9 +320,18 @@ const STREAMS_OF_PEERS_MAX: u64 = 65_536;
 /// `punchline relay`.
 #[derive(Args, Debug)]
 pub struct Relay {
-    /// Listen here. Default: every interface, IPv4 and IPv6, TCP and QUIC, one free port each.
+    /// Listen here. Default: every interface, IPv4 and IPv6, TCP and QUIC, one free port each. With
+    /// `/ip4/0.0.0.0/tcp/443/tls/ws` it is found where nothing but HTTPS gets out; behind a proxy that does TLS,
+    /// `/tcp/<port>/ws` is enough.
     #[arg(long, env = "PUNCHLINE_LISTEN", value_name = "ADDR")]
-    pub listen: Vec<Many<ListenAddr>>,
+    pub listen: Vec<Many<RelayListenAddr>>,
+    /// The certificate to show on /tls/ws, and its chain, in PEM. Default: one that is made, and kept beside the
+    /// identity; nodes take any.
+    #[arg(long, env = "PUNCHLINE_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert, in PEM.
+    #[arg(long, env = "PUNCHLINE_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Where peers reach this relay from outside; `auto`: wherever the first ones say they see it.
     /// Default: the addresses given with --listen that name an IP address.
     #[arg(long, env = "PUNCHLINE_EXTERNAL", value_name = "ADDR|auto")]

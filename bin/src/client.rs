@@ -39,6 +39,7 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
     let load = Load::of(&settings, rehearsal.end_load())?;
     if context.check {
         node::ranges(&settings.node.nets)?;
+        node::proxy(&settings.node)?;
         return crate::usable();
     }
     let node = Node::start(&settings.node, &context).await?;

@@ -2,11 +2,12 @@
 //!
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts
 //! what they have in common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and
-//! [`demo`] are the commands; `load` measures what runs over a session, and `rehearsal` lets the demo steer its processes; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the key.
+//! [`demo`] are the commands; `load` measures what runs over a session, and `rehearsal` lets the demo steer its processes; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the key, `certificate` that of TLS.
 
 #![forbid(unsafe_code)]
 
 pub mod access;
+mod certificate;
 pub mod cli;
 pub mod client;
 pub mod demo;
@@ -196,6 +197,8 @@ pub struct Context {
     pub keypair: Keypair,
     /// The ledger of our tickets, beside the identity.
     pub ledger: PathBuf,
+    /// The certificate of a relay, beside the identity.
+    pub certificate: PathBuf,
     /// Where events go.
     pub reporter: Reporter,
     /// Only check the settings.
@@ -222,8 +225,10 @@ impl Context {
             Some(path) => Reporter::open(path, common.events_max_bytes),
             None => Ok(Reporter::none()),
         };
-        let (ledger, reporter) = (ledger(common, role)?, reporter.map_err(unwritable)?);
-        Ok(Self { keypair, ledger, reporter, check: common.check, claim })
+        let ledger = ledger(common, role)?;
+        let certificate = beside_identity(common, role, ".tls")?;
+        let reporter = reporter.map_err(unwritable)?;
+        Ok(Self { keypair, ledger, certificate, reporter, check: common.check, claim })
     }
 }
 
@@ -242,10 +247,15 @@ fn claim(path: &Path) -> anyhow::Result<Claim> {
 
 /// Where the tickets of the identity are kept.
 fn ledger(common: &Common, role: Role) -> Result<PathBuf, Unusable> {
+    beside_identity(common, role, ".tickets")
+}
+
+/// Where something of the identity is kept.
+fn beside_identity(common: &Common, role: Role, suffix: &str) -> Result<PathBuf, Unusable> {
     let path = identity_path(common, role)?;
-    // By whatever links an identity is named, it has one ledger.
+    // By whatever links an identity is named, it has one of each.
     let mut path = path.canonicalize().unwrap_or(path).into_os_string();
-    path.push(".tickets");
+    path.push(suffix);
     Ok(path.into())
 }
 

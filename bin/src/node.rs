@@ -3,14 +3,15 @@
 use libp2p::Multiaddr;
 use punchline_bridge::{
     Config, Endpoint, RelayAddr,
-    addr::{GlobalScope, Ranges},
+    addr::{self, GlobalScope, Ranges},
     config::PortMapping,
+    proxy::Proxy,
 };
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     Context, Unusable, access,
-    cli::{self, ListenAddr, RelayMode},
+    cli::{self, ListenAddr, ProxyUrl, RelayMode},
     report::{ReportEvent, Reporter},
     stop,
 };
@@ -66,7 +67,7 @@ impl Node {
     /// Starts an endpoint, reserves at the circuit addresses it is to listen on, and reports its events.
     ///
     /// # Errors
-    /// If an address cannot be listened on.
+    /// If an address cannot be listened on, or the proxy is none.
     pub async fn start(settings: &cli::Node, context: &Context) -> anyhow::Result<Self> {
         let Places { listen, reserve, relays } = Places::of(settings)?;
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
@@ -78,6 +79,8 @@ impl Node {
         };
         config.stun_servers = cli::all(&settings.stun_server);
         config.relay_mode = settings.relay_mode.into();
+        config.proxy = proxy(settings)?;
+        tell_of_proxy(config.proxy.as_ref(), &relays);
         config.limits.streams_per_peer = settings.max_streams_per_peer;
         config.limits.streams_of_peers = settings.max_streams_of_peers;
         config.streams.patience = settings.patience.duration();
@@ -93,9 +96,7 @@ impl Node {
                 reporter.report(event);
             }
         });
-        for relay in reserve {
-            endpoint.reserve(relay).await;
-        }
+        endpoint.reserve_all(reserve).await;
         let (node, mut reloads) = (endpoint.clone(), Reloads::new(&settings.nets, &context.reporter));
         let reloads = tokio::spawn(async move {
             loop {
@@ -111,6 +112,34 @@ impl Node {
         self.endpoint.shutdown().await;
         drop(self.endpoint);
         let _ = self.events.await;
+    }
+}
+
+/// The proxy that relays are to be reached through.
+///
+/// # Errors
+/// If the one that our own settings name is none. The variables of the system are for other programs too.
+pub(crate) fn proxy(settings: &cli::Node) -> Result<Option<Proxy>, Unusable> {
+    let system = &settings.system_proxy;
+    let exceptions = settings.no_proxy.as_deref().unwrap_or(&system.exceptions);
+    let read = |url: &ProxyUrl| Proxy::new(url.reveal(), exceptions);
+    match (&settings.proxy, &system.proxy) {
+        (Some(url), _) if url.reveal() == "off" => Ok(None),
+        (Some(url), _) => read(url).map(Some).map_err(|error| Unusable(format!("--proxy {error}"))),
+        (None, Some(url)) => {
+            Ok(read(url).inspect_err(|error| tracing::warn!("HTTPS_PROXY {error}")).ok())
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// Whoever looks for why a relay is not reached should know of it.
+fn tell_of_proxy(proxy: Option<&Proxy>, relays: &[RelayAddr]) {
+    let is_web = |relay: &RelayAddr| addr::is_websocket(relay.address());
+    if let Some(proxy) = proxy.filter(|_| relays.iter().any(is_web)) {
+        tracing::info!(
+            "relays whose addresses end in /ws or /wss are reached through the proxy {proxy}"
+        );
     }
 }
 

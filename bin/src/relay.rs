@@ -9,12 +9,12 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
     addr::GlobalScope,
     error::{ListenFailure, StartError},
-    relay::{External, Rate, Relay, RelayConfig, StunListen},
+    relay::{Certificate, External, Rate, Relay, RelayConfig, StunListen},
 };
 
 use crate::{
-    Context, Unusable,
-    cli::{self, ExternalAddr, ListenAddr, StunAddr},
+    Context, Unusable, certificate,
+    cli::{self, ExternalAddr, RelayListenAddr, StunAddr},
     node::{self, Reloads},
     stop,
 };
@@ -24,7 +24,8 @@ use crate::{
 /// # Errors
 /// If the settings make no sense, or an address cannot be listened on.
 pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
-    let config = config(&settings)?;
+    let mut config = config(&settings)?;
+    config.certificate = certificate(&settings, &config, &context)?;
     config.check().map_err(|error| Unusable(error.to_string()))?;
     if context.check {
         return crate::usable();
@@ -61,7 +62,8 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
 }
 
 fn config(settings: &cli::Relay) -> Result<RelayConfig, Unusable> {
-    let listen = listen(cli::all(&settings.listen))?;
+    let listen: Vec<Multiaddr> =
+        cli::all(&settings.listen).into_iter().map(|RelayListenAddr(address)| address).collect();
     let external = external(&listen, &cli::all(&settings.external))?;
     Ok(RelayConfig {
         listen,
@@ -86,15 +88,31 @@ fn config(settings: &cli::Relay) -> Result<RelayConfig, Unusable> {
     })
 }
 
-fn listen(given: Vec<ListenAddr>) -> Result<Vec<Multiaddr>, Unusable> {
-    let each = given.into_iter().map(|address| match address {
-        ListenAddr::At(address) => Ok(address),
-        ListenAddr::Reserve(relay) => Err(Unusable(format!(
-            "--listen {}: a relay must be reached directly; give an address of this machine",
-            relay.circuit()
-        ))),
-    });
-    each.collect()
+/// What to show on `/tls/ws`, if it listens there.
+fn certificate(
+    settings: &cli::Relay,
+    config: &RelayConfig,
+    context: &Context,
+) -> Result<Option<Certificate>, Unusable> {
+    let is_tls = |part| matches!(part, Protocol::Tls | Protocol::Wss(_));
+    let wanted = config.listen.iter().any(|address| address.iter().any(is_tls));
+    let found = match (&settings.tls_cert, &settings.tls_key) {
+        (None, None) if !wanted => return Ok(None),
+        (None, None) => {
+            let hosts = match &config.external {
+                External::Given(addresses) => addresses.as_slice(),
+                External::Observed => &[],
+            };
+            certificate::own(&context.certificate, hosts, context.check)
+        }
+        (Some(_), Some(_)) if !wanted => {
+            let remedy = "is of no use: no --listen ends in /tls/ws";
+            return Err(Unusable(format!("--tls-cert {remedy}")));
+        }
+        (Some(chain), Some(key)) => certificate::given(chain, key),
+        _ => Err(certificate::Fault::Half),
+    };
+    found.map(Some).map_err(|fault| Unusable(fault.to_string()))
 }
 
 fn external(listen: &[Multiaddr], given: &[ExternalAddr]) -> Result<External, Unusable> {

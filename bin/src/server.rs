@@ -26,14 +26,13 @@ pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> 
     Places::of(&settings.node)?;
     if context.check {
         node::ranges(&settings.node.nets)?;
+        node::proxy(&settings.node)?;
         return crate::usable();
     }
     let rehearsal = Rehearsal::new(settings.rehearse);
     let node = Node::start(&settings.node, &context).await?;
     rehearsal.prepare(&node.endpoint).await;
-    for relay in node.relays.clone() {
-        node.endpoint.reserve(relay).await;
-    }
+    node.endpoint.reserve_all(node.relays.clone()).await;
     let peer = node.endpoint.peer_id();
     for relay in &node.relays {
         tracing::info!(

@@ -17,7 +17,7 @@ use clap::{
 };
 use toml::{Table, Value};
 
-use crate::cli::{Cli, Command, ExposeTable, ForwardTable};
+use crate::cli::{Cli, Command, ExposeTable, ForwardTable, SystemProxy};
 
 /// A settings file is a page or two; more is the wrong file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -166,7 +166,21 @@ pub fn read(
         run.expose = tables::<ExposeTable>(table, "expose", path)?;
         run.forward = tables::<ForwardTable>(table, "forward", path)?;
     }
+    if let Some(node) = cli.command.node() {
+        node.system_proxy = system_proxy(&environment);
+    }
     Ok(Settings { cli, warnings })
+}
+
+/// As every program reads it. Capital letters first, as curl does.
+fn system_proxy(environment: &impl Fn(&str) -> Option<String>) -> SystemProxy {
+    let first = |names: [&str; 2]| {
+        let set = |name| environment(name).filter(|value| !value.trim().is_empty());
+        names.into_iter().find_map(set)
+    };
+    let proxy = first(["HTTPS_PROXY", "https_proxy"]);
+    let proxy = proxy.and_then(|url| url.parse().ok());
+    SystemProxy { proxy, exceptions: first(["NO_PROXY", "no_proxy"]).unwrap_or_default() }
 }
 
 /// A variable that is set to nothing is not set: so templates say that there is no value.

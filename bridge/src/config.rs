@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     addr::{GlobalScope, Ranges, StunServer},
     path::Transport,
+    proxy::Proxy,
 };
 
 /// How a node listens, chooses and waits. The defaults are fit for production.
@@ -27,7 +28,7 @@ pub struct Config {
     /// all.
     pub ranges: Ranges,
     /// The order of preference among direct connections. Default: TCP, then QUIC, since bulk goes
-    /// about twice as fast over TCP where both are clean.
+    /// about twice as fast over TCP where both are clean. WebSockets lead to relays only.
     pub transports: [Transport; 2],
     /// When a relayed connection is to become direct. Default: at once.
     pub upgrades: Upgrades,
@@ -37,6 +38,10 @@ pub struct Config {
     pub port_mapping: PortMapping,
     /// What relays are used for. Default: to introduce peers, and to carry streams where there is no direct path.
     pub relay_mode: RelayMode,
+    /// The HTTP proxy through which relays are reached whose addresses are WebSockets. Default: none. What has any other
+    /// address is dialled without it, hole punches above all.
+    #[serde(skip)]
+    pub proxy: Option<Proxy>,
     /// How streams are carried: windows, acknowledgements, patience.
     #[serde(skip)]
     pub streams: crate::stream::machine::Config,
@@ -311,6 +316,7 @@ impl Default for Config {
             upgrades: Upgrades::AtOnce,
             port_mapping: PortMapping::On,
             relay_mode: RelayMode::default(),
+            proxy: None,
             streams: crate::stream::machine::Config::default(),
             when_dropped: WhenDropped::ShutDown,
             deadlines: Deadlines::default(),

@@ -244,6 +244,12 @@ impl Endpoint {
         let _ = self.commands.send(Command::Reserve { relay }).await;
     }
 
+    /// As [`reserve`](Self::reserve) for each of these. Several addresses of one relay are dialled together, those over TCP
+    /// first, those over QUIC and over WebSockets a moment later each, and the first that answers is used.
+    pub async fn reserve_all(&self, relays: Vec<RelayAddr>) {
+        let _ = self.commands.send(Command::ReserveAll(relays)).await;
+    }
+
     /// Closes one connection. Streams on it move to another, or wait for one.
     pub async fn close(&self, connection: ConnectionId) {
         let _ = self.commands.send(Command::Close { connection }).await;

@@ -3,6 +3,7 @@
 //! Serialised, an event is one JSON object whose `"event"` field is its name in snake case; whoever
 //! writes it down adds `"ts"`. `design/events.md` shows one example of each.
 
+mod network;
 mod refused;
 
 use std::{fmt::Display, net::IpAddr, time::SystemTime};
@@ -19,7 +20,10 @@ use crate::{
     stream::StreamId,
 };
 
-pub use self::refused::{Asked, LimitOwner};
+pub use self::{
+    network::{Blocked, MappingFault, MappingProtocol},
+    refused::{Asked, LimitOwner},
+};
 
 /// Something that happened to this node.
 #[derive(Clone, Debug, Serialize)]
@@ -75,6 +79,16 @@ pub enum Event {
         relay: PeerId,
         /// How many seconds it is ahead of us; negative if behind.
         seconds: i64,
+    },
+    /// This network seems to block what would lead to a relay: its addresses over `transports` were dialled first and did
+    /// not answer, a WebSocket did. Said once, and again when it is otherwise.
+    NetworkBlocks {
+        /// The relay.
+        relay: PeerId,
+        /// What did not get through.
+        transports: Vec<Transport>,
+        /// What follows from it.
+        what: Blocked,
     },
     /// An address under which this node may be reachable, offered to peers for hole punching.
     CandidateFound {
@@ -379,37 +393,6 @@ pub enum Event {
     },
     /// The node has closed everything.
     Stopped {},
-}
-
-/// How a router is asked to forward a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MappingProtocol {
-    /// The Port Control Protocol, RFC 6887.
-    Pcp,
-    /// The NAT Port Mapping Protocol, RFC 6886.
-    NatPmp,
-    /// UPnP's Internet Gateway Device.
-    Upnp,
-}
-
-/// Why nobody comes to an address that our router forwards to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MappingFault {
-    /// The router's own address is private.
-    #[error(
-        "the router is behind another NAT, so only hosts between the two come there; ask the provider for a public address, or use a relay"
-    )]
-    BehindNat,
-    /// The router names no address, or one that is nobody's.
-    #[error("the router names no address of its own in the internet; see whether it is connected")]
-    NoAddress,
-}
-
-impl Serialize for MappingFault {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 /// Who told us of a candidate.

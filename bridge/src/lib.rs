@@ -8,7 +8,7 @@
 //!
 //! - [`Endpoint`]: the face of a node; [`Incoming`] and [`Stream`]: what it hands out;
 //! - [`config`], [`error`], [`event`]: every setting, every failure, everything that can happen;
-//! - [`path`], [`addr`], [`Service`]: the vocabulary;
+//! - [`path`], [`addr`], [`proxy`], [`Service`]: the vocabulary;
 //! - `engine`: decides, and is pure; `net`: knows libp2p; `node`: acts;
 //! - [`grpc`]: meets tonic; [`relay`]: the one that introduces peers to each other.
 
@@ -26,6 +26,7 @@ pub mod nat;
 mod net;
 mod node;
 pub mod path;
+pub mod proxy;
 pub mod relay;
 pub mod stream;
 mod word;

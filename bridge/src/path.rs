@@ -82,6 +82,18 @@ pub enum Transport {
     Tcp,
     /// QUIC version 1 over UDP.
     Quic,
+    /// A WebSocket, over TLS or not, with Noise and Yamux in it; only to relays.
+    Websocket,
+}
+
+impl Transport {
+    /// The order in which the addresses of a relay are dialled: what gets through everywhere costs most.
+    pub(crate) const TO_RELAYS: [Self; 3] = [Self::Tcp, Self::Quic, Self::Websocket];
+
+    /// The place in that order.
+    pub(crate) fn turn(self) -> usize {
+        Self::TO_RELAYS.iter().take_while(|other| **other != self).count()
+    }
 }
 
 impl fmt::Display for Transport {
@@ -89,6 +101,7 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Quic => "quic",
+            Self::Websocket => "websocket",
         })
     }
 }

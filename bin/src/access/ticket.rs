@@ -331,6 +331,6 @@ fn direct(address: &Multiaddr, peer: PeerId) -> Result<Multiaddr, AddressFault> 
         }
         address.pop();
     }
-    addr::dialable(&address).map_err(AddressFault::Undialable)?;
+    addr::peer_dialable(&address).map_err(AddressFault::Undialable)?;
     Ok(address)
 }

@@ -1,6 +1,6 @@
 //! Addresses and lists of them, as people write them.
 
-use std::{net::SocketAddr, str::FromStr};
+use std::{fmt, net::SocketAddr, str::FromStr};
 
 use ipnet::IpNet;
 use libp2p::Multiaddr;
@@ -32,6 +32,54 @@ impl FromStr for ListenAddr {
             Ok(()) => Ok(Self::At(address)),
             Err(fault) => Err(format!("nothing can listen there: it {fault}; {LISTEN_FORM}")),
         }
+    }
+}
+
+/// An address for a relay to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayListenAddr(pub Multiaddr);
+
+impl FromStr for RelayListenAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address: Multiaddr = text.parse().map_err(|error| format!("{error}; {LISTEN_FORM}"))?;
+        if addr::is_circuit(&address) {
+            return Err("a relay must be reached directly; give an address of this machine".to_owned());
+        }
+        match addr::relay_listenable(&address) {
+            Ok(()) => Ok(Self(address)),
+            Err(fault) => {
+                Err(format!("nothing can listen there: it {fault}; {LISTEN_FORM}, or {WEB_FORM}"))
+            }
+        }
+    }
+}
+
+const WEB_FORM: &str = "/ip4/<address>/tcp/<port>/tls/ws";
+
+/// A proxy's address, which may hold a password: it is shown nowhere, and so is read by whoever uses it.
+#[derive(Clone)]
+pub struct ProxyUrl(String);
+
+impl ProxyUrl {
+    /// What was given.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ProxyUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.trim().to_owned()))
+    }
+}
+
+impl fmt::Debug for ProxyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProxyUrl")
     }
 }
 
@@ -117,13 +165,13 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(ListenAddr, ExternalAddr, StunAddr, StunServer, IpNet, Allowed, NamedTarget);
+plain!(ListenAddr, RelayListenAddr, ExternalAddr, StunAddr, StunServer, IpNet, Allowed, NamedTarget);
 
-/// An address to dial.
+/// An address of a peer.
 impl Listed for Multiaddr {
     fn read(text: &str) -> Result<Self, String> {
         let address: Self = text.parse().map_err(|error| format!("{error}; {ADDR_FORM}"))?;
-        let dialable = addr::dialable(&address);
+        let dialable = addr::peer_dialable(&address);
         dialable.map(|()| address).map_err(|fault| format!("nobody can dial that: it {fault}"))
     }
 }
@@ -184,6 +232,27 @@ mod tests {
     }
 
     #[test]
+    fn a_websocket_is_a_relays_and_no_other_nodes() {
+        let peer = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+        for web in ["/dns4/relay.example/tcp/443/tls/ws", "/ip4/203.0.113.7/tcp/443/wss"] {
+            let relay = format!("{web}/p2p/{peer}");
+            assert!(relay.parse::<Many<RelayAddr>>().is_ok(), "{web}");
+            assert!(web.parse::<ExternalAddr>().is_ok(), "{web}");
+            let circuit = format!("{relay}/p2p-circuit");
+            assert!(matches!(circuit.parse(), Ok(ListenAddr::Reserve(_))), "{web}");
+            assert!(format!("{circuit}/p2p/{peer}").parse::<Many<Multiaddr>>().is_ok(), "{web}");
+            assert!(web.parse::<Many<Multiaddr>>().unwrap_err().contains("only relays"), "{web}");
+        }
+        for web in ["/ip4/0.0.0.0/tcp/443/tls/ws", "/ip6/::/tcp/443/wss", "/ip4/127.0.0.1/tcp/0/ws"] {
+            assert!(web.parse::<Many<RelayListenAddr>>().is_ok(), "{web}");
+            assert!(web.parse::<ListenAddr>().unwrap_err().contains("only relays"), "{web}");
+        }
+        let circuit = format!("/ip4/203.0.113.7/tcp/1/p2p/{peer}/p2p-circuit");
+        let error = circuit.parse::<RelayListenAddr>().unwrap_err();
+        assert!(error.contains("a relay must be reached directly"), "{error}");
+    }
+
+    #[test]
     fn lists_take_repetition_commas_and_semicolons() {
         let net = |second: u8| format!("10.{second}.0.0/16");
         let a: Many<IpNet> = format!("{}, {};{}", net(1), net(2), net(3)).parse().unwrap();
@@ -202,8 +271,7 @@ mod tests {
         for bad in [
             "/ip4/203.0.113.7/udp/4001/quic",
             "/ip4/203.0.113.7/udp/4001",
-            "/ip4/203.0.113.7/tcp/4001/ws",
-            "/dns4/relay.example/tcp/443/wss",
+            "/ip4/203.0.113.7/tcp/4001/tls",
             "/ip6/fe80::1/tcp/4001",
             "/ip4/203.0.113.7/tcp/0",
             "/ip4/0.0.0.0/tcp/4001",

@@ -157,6 +157,7 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     let gates = gates.collect::<Result<Vec<Gate>, _>>()?;
     if context.check {
         node::ranges(&plan.node.nets)?;
+        node::proxy(&plan.node)?;
         return crate::usable();
     }
     let reloads = stop::reloads();
@@ -177,9 +178,7 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
         serving.spawn(exposed.clone().serve(requests));
     }
     if !exposed.is_empty() {
-        for relay in node.relays.clone() {
-            node.endpoint.reserve(relay).await;
-        }
+        node.endpoint.reserve_all(node.relays.clone()).await;
     }
     for (forwarding, listener) in plan.forwardings.into_iter().zip(listeners) {
         let (endpoint, reporter) = (node.endpoint.clone(), context.reporter.clone());

@@ -6,7 +6,8 @@
 //! addresses are public, `ranges` which ones the operator lets us speak with, `translated` which IPv4 address is in one of
 //! IPv6; `policy` judges by all of it at four gates: what is said of us, remembered, dialled, answered. `relay` is a
 //! relay's address, `synthetic` an address that stands for a peer, `dialable` what our transports can do,
-//! `place` which addresses count as one host or one network, `stun` where a STUN server is.
+//! `web` the addresses of WebSockets, `place` which addresses count as one host or one network, `stun` where a STUN
+//! server is.
 
 mod dialable;
 pub(crate) mod place;
@@ -17,19 +18,21 @@ pub(crate) mod scope;
 pub(crate) mod stun;
 mod synthetic;
 pub(crate) mod translated;
+pub(crate) mod web;
 
 use std::net::{IpAddr, SocketAddr};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 pub use self::{
-    dialable::{Undialable, dialable, listenable},
+    dialable::{Undialable, dialable, listenable, peer_dialable, relay_listenable},
     policy::RefusedAddresses,
     ranges::Ranges,
     relay::{RelayAddr, RelayAddrError},
     scope::GlobalScope,
     stun::{STUN_PORT, StunServer, StunServerError},
     synthetic::synthetic_socket_addr,
+    web::is_web as is_websocket,
 };
 use crate::path::{Path, Transport};
 
@@ -77,9 +80,16 @@ pub(crate) fn path_of(address: &Multiaddr) -> Path {
 pub(crate) fn transport_of(address: &Multiaddr) -> Transport {
     if address.iter().any(|part| matches!(part, Protocol::QuicV1 | Protocol::Quic)) {
         Transport::Quic
+    } else if web::is_web(address) {
+        Transport::Websocket
     } else {
         Transport::Tcp
     }
+}
+
+/// The IP address and port that packets to this address go to; none for a name.
+pub(crate) fn endpoint_of(address: &Multiaddr) -> Option<SocketAddr> {
+    socket_of(address).or_else(|| web::WebPlace::of(address)?.socket())
 }
 
 /// The IP address in front of a multiaddr.

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     GlobalScope, Ranges, RelayAddr, is_circuit, peer_of, ranges::RangeFault, scope::Scope, socket_of,
-    split_circuit, translated::inside, transport_of,
+    split_circuit, translated::inside, transport_of, web::WebPlace,
 };
 use crate::path::Transport;
 
@@ -187,6 +187,11 @@ impl Policy {
         Self { global, ranges }
     }
 
+    /// Whether the operator keeps any range away.
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.ranges != Ranges::default()
+    }
+
     /// These ranges hold from now on; true if others held before.
     pub(crate) fn keep_to(&mut self, ranges: Ranges) -> bool {
         let changed = self.ranges != ranges;
@@ -215,7 +220,7 @@ impl Policy {
                 return Err(Refused::Unusable);
             }
             Ok(Some((relay, _))) if is_named(relay.address()) => return Ok(()),
-            Ok(Some((relay, _))) => plain(relay.address(), relay.peer())?.1,
+            Ok(Some((relay, _))) => plain_relay(&relay)?.1,
             Ok(None) => plain(address, peer)?.1,
             Err(_) => return Err(Refused::Unusable),
         };
@@ -284,7 +289,11 @@ impl Policy {
         if is_named(relay.address()) {
             return Ok((relay.address().clone(), Nearness::Public));
         }
-        self.judge(relay.address(), relay.peer(), known, false, here)
+        let (address, _) = plain_relay(relay)?;
+        let (judged, nearness) = self.judge(&address, relay.peer(), known, false, here)?;
+        // A WebSocket is as near as its TCP socket.
+        let web = WebPlace::of(relay.address()).is_some();
+        Ok((if web { relay.address().clone() } else { judged }, nearness))
     }
 
     /// Whether one address may be dialled, in its plain form, and how near it is.
@@ -321,6 +330,15 @@ pub(crate) fn is_named(address: &Multiaddr) -> bool {
     address.iter().next().is_some_and(named)
 }
 
+/// As [`plain`], for a relay; of a WebSocket the address of its TCP socket.
+fn plain_relay(relay: &RelayAddr) -> Result<(Multiaddr, IpAddr), Refused> {
+    let web = WebPlace::of(relay.address()).and_then(|place| place.socket());
+    match web {
+        Some(socket) => plain(&at(socket, Transport::Tcp), relay.peer()),
+        None => plain(relay.address(), relay.peer()),
+    }
+}
+
 /// A TCP or QUIC address without the peer's id, and its IP address.
 fn plain(address: &Multiaddr, peer: PeerId) -> Result<(Multiaddr, IpAddr), Refused> {
     let named = peer_of(address);
@@ -351,6 +369,7 @@ pub(crate) fn at(socket: SocketAddr, transport: Transport) -> Multiaddr {
     match transport {
         Transport::Tcp => ip.with(Protocol::Tcp(socket.port())),
         Transport::Quic => ip.with(Protocol::Udp(socket.port())).with(Protocol::QuicV1),
+        Transport::Websocket => ip.with(Protocol::Tcp(socket.port())).with(Protocol::Ws("/".into())),
     }
 }
 

@@ -144,6 +144,8 @@ pub(crate) enum Input {
         #[serde(with = "super::record::relay")]
         relay: RelayAddr,
     },
+    /// As [`Input::Reserve`] for each, but several may be addresses of one relay: none is dialled before all are known.
+    ReserveAll(#[serde(with = "super::record::relays")] Vec<RelayAddr>),
     Close {
         connection: ConnectionId,
     },

@@ -56,7 +56,7 @@ use crate::{
     config::Config,
     error::{CloseCause, OpenError},
     event::{Asked, Event},
-    path::ConnectionId,
+    path::{ConnectionId, Transport},
 };
 
 pub(crate) struct Engine {
@@ -89,6 +89,8 @@ pub(crate) struct Engine {
     watched: Vec<PeerId>,
     /// Another relay may be asked about one of them, or one no longer.
     watchers_changed: bool,
+    /// What was last seen to be blocked on the way to a relay.
+    blocked: Vec<Transport>,
     /// When a shutdown no longer waits: for the streams to tell their peers, and for the connections to close.
     stopping: Option<Stopping>,
     stopped: bool,
@@ -139,6 +141,7 @@ impl Engine {
             holds: Holds::new(limits.holds, config.deadlines.hold_backoff, config.deadlines.hold_pace),
             watched: Vec::new(),
             watchers_changed: false,
+            blocked: Vec::new(),
             stopping: None,
             stopped: false,
             next_dial: 0,
@@ -155,6 +158,7 @@ impl Engine {
             Input::Learn { peer, addresses } => self.learn(peer, addresses, Source::Operator, now),
             Input::Hear { peer, addresses } => self.hear(peer, addresses, now),
             Input::Reserve { relay } => self.reserve(&relay, now),
+            Input::ReserveAll(relays) => relays.iter().for_each(|relay| self.reserve(relay, now)),
             Input::Close { connection } => self.close(connection, CloseCause::Asked),
             Input::Shutdown => self.shutdown(now),
             Input::Listening { address } => self.listening(address, now),
@@ -305,7 +309,7 @@ impl Engine {
             self.beats.next_deadline(),
             self.holds.next_deadline(),
             self.upgrades.next_deadline(),
-            self.nat.next_deadline(),
+            self.nat.next_deadline().filter(|_| self.stopping.is_none()),
             self.confirmed.next_deadline().filter(|_| self.stopping.is_none()),
             self.stopping.as_ref().map(|stopping| stopping.parted.unwrap_or(stopping.closed)),
         ];
@@ -345,6 +349,11 @@ impl Engine {
     /// Who is at the other end of a connection.
     pub(crate) fn peer(&self, connection: ConnectionId) -> Option<PeerId> {
         Some(self.connections.get(connection)?.peer)
+    }
+
+    /// Whether a peer is one of our relays.
+    pub(crate) fn is_relay(&self, peer: PeerId) -> bool {
+        self.relays.contains(peer)
     }
 
     fn grace(&self) -> Grace {

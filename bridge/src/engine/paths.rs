@@ -4,7 +4,8 @@
 //! - [`connections`]: which are up, which is the best, who uses them, which went quiet;
 //! - [`door`]: who may have a connection; [`places`]: how those of one source share places with others;
 //! - [`dials`]: where is a peer, and what have we tried; [`holds`]: to whom a connection is kept;
-//! - [`candidates`]: where we may be reached; [`nat`]: what kind of NAT we are behind;
+//! - [`candidates`]: where we may be reached; [`mapping`]: which ports our router is to forward; [`confirmed`]: which of
+//!   our addresses others reach; [`nat`]: what kind of NAT we are behind;
 //! - [`upgrades`]: who is reached only through a relay, and when to punch;
 //! - [`introductions`]: who is reached through a relay that is not to carry streams;
 //! - [`familiar`]: whom we know; [`allowance`]: how many addresses that others named may be dialled.

@@ -126,6 +126,7 @@ whole!(close_cause, error::CloseCause, CloseCause {
 
 whole!(upgrade_failure, error::UpgradeFailure, UpgradeFailure {
     NoCandidateHere,
+    WebOnly,
     NoCandidateThere,
     AllRefused { refused: crate::addr::RefusedAddresses },
     PunchFailed { failures: crate::error::DialFailures },
@@ -169,5 +170,25 @@ pub(super) mod relay {
         deserializer: D,
     ) -> Result<RelayAddr, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+pub(super) mod relays {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    use crate::addr::RelayAddr;
+
+    pub(crate) fn serialize<S: Serializer>(
+        relays: &[RelayAddr],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(relays.iter().map(ToString::to_string))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<RelayAddr>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
     }
 }

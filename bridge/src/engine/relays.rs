@@ -6,8 +6,9 @@
 //!          ^----------------- failed or closed ------------------------------------'
 //! ```
 //!
-//! `reservation` is one reservation over such a link, `term` how long it holds. [`spares`]: second circuits, through
-//! other relays.
+//! `reservation` is one reservation over such a link, `term` how long it holds, [`refusals`] when a relay may be asked
+//! again. [`spares`] and `sparing`: second circuits, through other relays. [`sights`]: how relays see us over each
+//! transport.
 
 pub(in crate::engine) mod links;
 pub(in crate::engine) mod refusals;
@@ -31,7 +32,12 @@ use self::{
     term::Term,
 };
 use super::input::{DialId, Grant, ReserveId};
-use crate::{addr::RelayAddr, config::Deadlines, error::ReserveFailure, path::ConnectionId};
+use crate::{
+    addr::{RelayAddr, transport_of},
+    config::Deadlines,
+    error::ReserveFailure,
+    path::{ConnectionId, Transport},
+};
 
 /// What to do about a relay next.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,6 +62,11 @@ pub(crate) enum Step {
     },
 }
 
+/// A relay's word on where it sees us counts so often in [`SIGHTS_TIME`]: a node has two transports and two families of
+/// addresses. Each other word would offer our peers something else, and begin their punches anew.
+const SIGHTS_MAX: u32 = 8;
+const SIGHTS_TIME: Duration = Duration::from_secs(10);
+
 /// Between two times that one relay's leaving is followed.
 const LEAVING_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -70,6 +81,8 @@ struct Relay {
     clock_said: Option<i64>,
     /// When its last word that it leaves was followed.
     left: Option<Instant>,
+    /// How often it lately said where it sees us.
+    sights: (Instant, u32),
     /// The missing peers that it was asked about over this link.
     asked_about: Vec<PeerId>,
 }
@@ -122,6 +135,7 @@ impl Relays {
             reserve: false,
             clock_said: None,
             left: None,
+            sights: (now, 0),
             asked_about: Vec::new(),
         });
         if !relay.addresses.contains(address) && relay.addresses.len() < self.addresses_max {
@@ -138,6 +152,15 @@ impl Relays {
         self.all.contains_key(&peer)
     }
 
+    /// What else leads to a relay, that would have been taken before this kind of address.
+    pub(crate) fn passed_over(&self, peer: PeerId, taken: Transport) -> Vec<Transport> {
+        let given = |kind: &Transport| {
+            let addresses = self.all.get(&peer).into_iter().flat_map(|relay| &relay.addresses);
+            addresses.map(|relay| transport_of(relay.address())).any(|other| other == *kind)
+        };
+        Transport::TO_RELAYS.into_iter().take(taken.turn()).filter(given).collect()
+    }
+
     /// Whether the operator chose it, to reserve a place there. Others were perhaps named by a peer.
     pub(crate) fn is_chosen(&self, peer: PeerId) -> bool {
         self.all.get(&peer).is_some_and(|relay| relay.reserve)
@@ -152,6 +175,16 @@ impl Relays {
             relay.left = Some(now);
         }
         !again
+    }
+
+    /// Whether a relay's word on where it sees us counts: it is in use, and does not say it again and again.
+    pub(crate) fn may_tell_of_us(&mut self, peer: PeerId, now: Instant) -> bool {
+        let Some(Relay { sights, .. }) = self.all.get_mut(&peer) else { return false };
+        if now.saturating_duration_since(sights.0) >= SIGHTS_TIME {
+            *sights = (now, 0);
+        }
+        sights.1 = sights.1.saturating_add(1);
+        sights.1 <= SIGHTS_MAX
     }
 
     /// The link to a relay, if circuits may be dialled over it.

@@ -21,6 +21,7 @@ mod rounds;
 mod spares;
 mod upgrades;
 mod verdicts;
+mod web;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};

@@ -15,6 +15,11 @@ pub enum UpgradeFailure {
         "no address of ours to offer: no relay has told this node a public address, and the peer is none that it shows its private ones to"
     )]
     NoCandidateHere,
+    /// Relays are reached over WebSockets, and they tell no address of ours; nothing came of the private ones.
+    #[error(
+        "this node reaches its relays over WebSockets alone, and so none can tell it an address to punch to; where nothing but HTTPS gets out, streams stay on the relay unless the peer is in the same network"
+    )]
+    WebOnly,
     /// The peer named no address.
     #[error("the peer named no address to punch to")]
     NoCandidateThere,
@@ -171,7 +176,9 @@ pub enum PunchVerdict {
 impl PunchVerdict {
     pub(crate) fn of(reason: &UpgradeFailure) -> Self {
         match reason {
-            UpgradeFailure::NoCandidateHere | UpgradeFailure::NoCandidateThere => Self::NoCandidate,
+            UpgradeFailure::NoCandidateHere
+            | UpgradeFailure::NoCandidateThere
+            | UpgradeFailure::WebOnly => Self::NoCandidate,
             UpgradeFailure::AllRefused { .. } => Self::AllRefused,
             UpgradeFailure::PunchFailed { .. } => Self::PunchFailed,
             UpgradeFailure::Limit { .. } => Self::Limit,

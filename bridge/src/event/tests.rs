@@ -188,6 +188,11 @@ fn examples() -> Vec<Event> {
             lets_in: LetsIn::WhoWasSpokenTo,
         },
         Event::AddressWithdrawn { address: address("/ip4/198.51.100.4/tcp/41563") },
+        Event::NetworkBlocks {
+            relay: relay(),
+            transports: vec![Transport::Tcp, Transport::Quic],
+            what: Blocked::AllButWeb,
+        },
     ]
 }
 
@@ -225,6 +230,7 @@ fn position(event: &Event) -> usize {
         Event::StunListening { .. } => 29,
         Event::AddressConfirmed { .. } => 30,
         Event::AddressWithdrawn { .. } => 31,
+        Event::NetworkBlocks { .. } => 32,
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libp2p::{identify, identity::Keypair, ping, swarm::NetworkBehaviour};
 
-use super::{autonat, circuit, control, dcutr, door, guard, hurry, substream};
+use super::{autonat, circuit, control, dcutr, door, guard, hurry, substream, turns};
 use crate::{config::Config, engine::PING_INTERVAL};
 
 /// Said in identify, so that one of ours can be told from others.
@@ -42,11 +42,11 @@ impl Node {
         keypair: &Keypair,
         circuit: circuit::Behaviour,
         guard: guard::Behaviour,
-        hurry: hurry::Hurry,
+        (hurry, turns): (hurry::Hurry, turns::Turns),
     ) -> Self {
         let agent = format!("{}{}", NODE_AGENT, env!("CARGO_PKG_VERSION"));
         Self {
-            door: door::Behaviour::new(&config.limits, hurry),
+            door: door::Behaviour::new(&config.limits, hurry, turns),
             guard,
             // Strangers are not told our addresses: those that may be offered, the engine offers.
             identify: identify::Behaviour::new(

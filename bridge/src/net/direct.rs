@@ -1,4 +1,4 @@
-//! Direct connections: TCP and QUIC on whatever the host has, dialled by address or by name.
+//! Direct connections: TCP, QUIC and WebSockets on whatever the host has, dialled by address or by name.
 
 use std::{
     sync::{Arc, Once},
@@ -21,6 +21,7 @@ use super::{
     reset::Heard,
     resolve::Resolve,
     unread::Pool,
+    web::{Certificate, Web},
 };
 use crate::error::StartError;
 
@@ -42,10 +43,13 @@ pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
 /// The transport of direct connections, which count what is unread in `pool`; `permits` says which are dialled, after
 /// names were resolved. Must be called within a tokio runtime.
+///
+/// `certificate` is to listen on WebSockets over TLS with.
 pub(crate) fn connections(
     keypair: &Keypair,
     pool: &Arc<Pool>,
     permits: &Permits,
+    certificate: Option<Certificate>,
 ) -> Result<Resolve, StartError> {
     let mut config = quic::Config::new(keypair);
     config.max_idle_timeout = QUIC_IDLE_MS;
@@ -56,17 +60,27 @@ pub(crate) fn connections(
     let quic = move || quic::tokio::Transport::new(config.clone());
     // libp2p watches the interfaces in the same way, and would fail for the same cause.
     let inner = match if_watch::tokio::IfWatcher::new() {
-        Ok(_) => joined(keypair, pool, tcp(), quic())?,
+        Ok(_) => {
+            let web = secured(Web::new(tcp(), certificate).map_err(Kept), keypair, pool)?;
+            joined(keypair, pool, web, tcp(), quic())?
+        }
         Err(cause) => {
             say_once(&cause);
-            let each = Each::new(tcp, local::addresses);
-            joined(keypair, pool, each, Each::new(quic, local::addresses))?
+            let each = || Each::new(tcp, local::addresses);
+            let web = secured(Web::new(each(), certificate).map_err(Kept), keypair, pool)?;
+            joined(keypair, pool, web, each(), Each::new(quic, local::addresses))?
         }
     };
     Ok(Resolve::new(Guarded::new(inner, permits.clone()).boxed(), permits.clone()))
 }
 
-fn joined<T, Q>(keypair: &Keypair, pool: &Arc<Pool>, tcp: T, quic: Q) -> Result<Connections, StartError>
+fn joined<T, Q>(
+    keypair: &Keypair,
+    pool: &Arc<Pool>,
+    web: Connections,
+    tcp: T,
+    quic: Q,
+) -> Result<Connections, StartError>
 where
     T: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
     T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -75,7 +89,8 @@ where
 {
     let tcp = secured(tcp.map_err(Kept), keypair, pool)?;
     let quic = quic.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).map_err(Kept);
-    Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
+    let direct = tcp.or_transport(quic).map(|either, _| either.into_inner());
+    Ok(web.or_transport(direct).map(|either, _| either.into_inner()).boxed())
 }
 
 /// Noise and Yamux on top of a transport of bytes.

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     convert::Infallible,
+    num::NonZeroU8,
     task::{Context, Poll},
 };
 
@@ -11,6 +12,7 @@ use libp2p::{
     core::{ConnectedPoint, Endpoint, transport::PortUse},
     swarm::{
         self, ConnectionDenied, FromSwarm, NetworkBehaviour, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        dial_opts::{DialOpts, WithPeerIdWithAddresses},
         dummy,
     },
 };
@@ -22,7 +24,7 @@ use crate::{
         door::{Coming, Door},
         places::{Full, Origin, Standing},
     },
-    net::hurry::Hurry,
+    net::{hurry::Hurry, turns::Turns},
     path::{ConnectionId, Transport},
 };
 
@@ -36,13 +38,16 @@ pub(crate) struct Behaviour {
     door: Door,
     /// Dials that are hole punches.
     punches: HashSet<swarm::ConnectionId>,
+    /// The dial that was asked for last, if it is one of a relay with several addresses.
+    racing: Option<swarm::ConnectionId>,
     hurry: Hurry,
+    turns: Turns,
 }
 
 impl Behaviour {
-    /// `hurry`: of the transport that dials.
-    pub(crate) fn new(limits: &Limits, hurry: Hurry) -> Self {
-        Self { door: Door::new(limits), punches: HashSet::new(), hurry }
+    /// `hurry` and `turns`: of the transport that dials.
+    pub(crate) fn new(limits: &Limits, hurry: Hurry, turns: Turns) -> Self {
+        Self { door: Door::new(limits), punches: HashSet::new(), racing: None, hurry, turns }
     }
 
     pub(crate) fn acquainted(&mut self, peers: Vec<PeerId>, familiar: bool) {
@@ -52,6 +57,15 @@ impl Behaviour {
     /// The dial that becomes `connection` is a hole punch, which the peer may have asked for.
     pub(crate) fn punching(&mut self, connection: swarm::ConnectionId) {
         self.punches.insert(connection);
+    }
+
+    /// The dial that is made next. If it is one of a relay, its addresses, so many, are under way together and take turns.
+    pub(crate) fn dial(&mut self, opts: WithPeerIdWithAddresses, racing: Option<usize>) -> DialOpts {
+        let Some(addresses) = racing.filter(|addresses| *addresses > 1) else { return opts.build() };
+        let all = u8::try_from(addresses).ok().and_then(NonZeroU8::new).unwrap_or(NonZeroU8::MAX);
+        let opts = opts.override_dial_concurrency_factor(all).build();
+        self.racing = Some(opts.connection_id());
+        opts
     }
 
     fn standing_of_dial(&self, connection: swarm::ConnectionId, peer: PeerId) -> Standing {
@@ -104,11 +118,15 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         connection: swarm::ConnectionId,
         _: Option<PeerId>,
-        _: &[Multiaddr],
+        addresses: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         // The transport makes the dials right after this.
         self.hurry.set(self.punches.contains(&connection));
+        match self.racing.take() == Some(connection) {
+            true => self.turns.race(addresses),
+            false => self.turns.none(),
+        }
         Ok(Vec::new())
     }
 

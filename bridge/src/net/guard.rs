@@ -29,11 +29,12 @@ use libp2p::{
 
 pub(crate) use self::behaviour::{Behaviour, Event};
 use crate::addr::{
-    GlobalScope, Ranges, RelayAddr, ip_of, is_circuit,
+    GlobalScope, Ranges, RelayAddr, endpoint_of, ip_of, is_circuit,
     policy::{Acquaintance, Here, Policy, is_named, without_peer},
     ranges::RangeFault,
     scope::Scope,
-    socket_of, split_circuit,
+    split_circuit,
+    web::{Host, WebPlace},
 };
 
 /// Private sockets that were named lately. A dial follows within a moment, and no node dials so many at once.
@@ -41,6 +42,8 @@ const SOCKETS_MAX: usize = 1024;
 
 /// Ports of names that the operator gave: as many as peers and relays are likely to have.
 const PORTS_MAX: usize = 1024;
+
+const HTTPS: u16 = 443;
 
 /// Relays that the operator named: several addresses of as many as a node uses, and of those that lead to its peers.
 const RELAYS_MAX: usize = 1024;
@@ -118,7 +121,7 @@ impl Permits {
     /// The engine wants these dialled.
     pub(crate) fn dialling(&self, addresses: &[Multiaddr]) {
         let mut known = self.known();
-        for socket in addresses.iter().filter_map(socket_of) {
+        for socket in addresses.iter().filter_map(endpoint_of) {
             remember(&mut known.sockets, socket, SOCKETS_MAX);
         }
     }
@@ -158,7 +161,19 @@ impl Permits {
 
     /// Whether to dial.
     pub(crate) fn dials(&self, address: &Multiaddr) -> Result<(), Refused> {
-        socket_of(address).map_or(Ok(()), |socket| self.known().dials(socket))
+        endpoint_of(address).map_or(Ok(()), |socket| self.known().dials(socket))
+    }
+
+    /// Whether a proxy, which looks names up itself, may be asked for the way to a WebSocket. By a name that a peer gave
+    /// it is asked only for what looks like any page of the web; not at all if the operator keeps ranges away, since
+    /// nobody here knows what the name stands for.
+    pub(crate) fn may_be_asked_for(&self, address: &Multiaddr, place: &WebPlace) -> bool {
+        if matches!(place.host, Host::Ip(_)) {
+            return self.dials(address).is_ok();
+        }
+        let known = self.known();
+        let as_any_page = place.tls && place.port == HTTPS && !known.policy.has_ranges();
+        as_any_page || known.relays.contains(&without_peer(address))
     }
 
     /// Whether a stranger at the other end of a connection may have us dial this address.
@@ -299,8 +314,10 @@ mod tests {
     fn what_nobody_named_passes_only_if_it_is_public() {
         let permits = Permits::new(GlobalScope::default(), Ranges::default());
         assert_eq!(permits.dials(&address("/ip4/8.8.8.8/tcp/1")), Ok(()));
-        for private in ["127.0.0.1", "10.0.0.1", "169.254.169.254"] {
-            let private = address(&format!("/ip4/{private}/tcp/1"));
+        for private in
+            ["127.0.0.1/tcp/1", "10.0.0.1/tcp/1", "169.254.169.254/tcp/1", "10.0.0.3/tcp/1/tls/ws"]
+        {
+            let private = address(&format!("/ip4/{private}"));
             assert!(permits.dials(&private).is_err(), "{private}");
             permits.dialling(std::slice::from_ref(&private));
             assert_eq!(permits.dials(&private), Ok(()));
@@ -315,6 +332,32 @@ mod tests {
         assert_eq!(permits.dials(&address("/ip4/192.168.1.5/tcp/4001")), Ok(()));
         assert!(permits.dials(&address("/ip4/192.168.1.5/tcp/22")).is_err());
         assert!(permits.dials(&address("/ip4/169.254.169.254/tcp/4001")).is_err());
+    }
+
+    #[test]
+    fn a_proxy_is_asked_for_names_of_peers_only_as_for_any_page_and_not_where_ranges_are_kept_away() {
+        let asked = |permits: &Permits, text: &str| {
+            let address = address(text);
+            permits.may_be_asked_for(&address, &WebPlace::of(&address).unwrap())
+        };
+        let ranges = Ranges::new(Vec::new(), vec!["8.8.0.0/16".parse().unwrap()]);
+        let (free, bound) = (Ranges::default(), ranges);
+        let [free, bound] = [free, bound].map(|ranges| Permits::new(GlobalScope::default(), ranges));
+        for (text, if_free, if_bound) in [
+            ("/dns4/relay.example/tcp/443/tls/ws", true, false),
+            ("/dns4/relay.example/tcp/443/ws", false, false),
+            ("/dns4/intranet/tcp/8080/tls/ws", false, false),
+            ("/ip4/9.9.9.9/tcp/443/tls/ws", true, true),
+            ("/ip4/8.8.9.9/tcp/443/tls/ws", true, false),
+            ("/ip4/10.0.0.1/tcp/443/tls/ws", false, false),
+        ] {
+            assert_eq!(asked(&free, text), if_free, "{text}");
+            assert_eq!(asked(&bound, text), if_bound, "{text}");
+        }
+        let own = "/dns4/intranet/tcp/8080/ws";
+        let id = PeerId::random();
+        bound.given_relay(&format!("{own}/p2p/{id}").parse().unwrap());
+        assert!(asked(&bound, own) && asked(&bound, &format!("{own}/p2p/{id}")));
     }
 
     #[test]

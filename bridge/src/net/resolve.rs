@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -25,7 +26,7 @@ use super::{
     names::{NameError, Names},
 };
 use crate::{
-    addr::{GlobalScope, ip_of, scope::Scope},
+    addr::{GlobalScope, ip_of, scope::Scope, web::resolved},
     error::Family,
 };
 
@@ -180,7 +181,8 @@ async fn look_up(
         _ => return Ok(Vec::new()),
     };
     let ips = names.addresses(name, family).await?;
-    Ok(ips.into_iter().filter_map(|ip| address.replace(at, |_| Some(ip.into()))).collect())
+    let found = |ip: IpAddr| resolved(address, ip).or_else(|| address.replace(at, |_| Some(ip.into())));
+    Ok(ips.into_iter().filter_map(found).collect())
 }
 
 /// Dials one address after another, and the next one already while one keeps silent.

@@ -16,7 +16,9 @@ use super::{
     circuit, direct,
     guard::{self, Permits},
     hurry::{Hurried, Hurry},
+    turns::{InTurn, Turns},
     unread::{POOL_BYTES, Pool},
+    web::{Certificate, proxy::Proxied},
 };
 use crate::{config::Config, error::StartError};
 
@@ -39,11 +41,22 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     let circuits = TransportTimeout::new(circuits, CIRCUIT_DEADLINE).map_err(Kept);
     let permits = Permits::new(config.global.clone(), config.ranges.clone());
     let hurry = Hurry::default();
-    let direct = Hurried::new(direct::connections(&keypair, &pool, &permits)?, hurry.clone());
+    let direct = direct::connections(&keypair, &pool, &permits, None)?;
+    let direct = match &config.proxy {
+        None => direct.boxed(),
+        // Before names are looked up: the proxy does that.
+        Some(proxy) => {
+            let proxied = Proxied::new(proxy.clone(), permits.clone()).map_err(Kept);
+            let proxied = direct::secured(proxied, &keypair, &pool)?;
+            proxied.or_transport(direct).map(|either, _| either.into_inner()).boxed()
+        }
+    };
+    let turns = Turns::default();
+    let direct = InTurn::new(Hurried::new(direct, hurry.clone()), turns.clone());
     let direct = TransportTimeout::new(direct.map_err(io::Error::other), CONNECT_DEADLINE).map_err(Kept);
     // Circuits first: the others would take their addresses for those of the relay.
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
-    let behaviour = Node::new(config, &keypair, circuit, guard::Behaviour::new(permits), hurry);
+    let behaviour = Node::new(config, &keypair, circuit, guard::Behaviour::new(permits), (hurry, turns));
     let swarm = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
     Ok(Swarm::new(transport, behaviour, local, swarm))
 }
@@ -59,15 +72,17 @@ pub(crate) fn dialer<B: NetworkBehaviour>(
     deadline: Duration,
 ) -> Result<Swarm<B>, StartError> {
     let keypair = Keypair::generate_ed25519();
-    let direct = direct::connections(&keypair, &Pool::new(DIALER_POOL_BYTES), permits)?;
+    let direct = direct::connections(&keypair, &Pool::new(DIALER_POOL_BYTES), permits, None)?;
     let transport = TransportTimeout::new(direct, deadline).map_err(Kept).boxed();
     let swarm = swarm::Config::with_tokio_executor();
     Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm))
 }
 
 /// A swarm for a relay, not yet listening; what it carries is counted in `registry`, and `permits` says whom it dials.
+/// `certificate` is to listen on WebSockets over TLS with.
 pub(crate) fn relay<B: NetworkBehaviour>(
     keypair: Keypair,
+    certificate: Option<Certificate>,
     registry: &mut Registry,
     permits: &Permits,
     behaviour: impl FnOnce(&Keypair) -> B,
@@ -76,7 +91,7 @@ pub(crate) fn relay<B: NetworkBehaviour>(
         .with_tokio()
         .with_other_transport(|keypair| {
             let pool = Pool::new(POOL_BYTES);
-            direct::connections(keypair, &pool, permits).map_err(Into::into)
+            direct::connections(keypair, &pool, permits, certificate).map_err(Into::into)
         })
         .map_err(|cause| StartError::Transport { transport: "TCP and QUIC", cause: cause.into() })?
         .with_bandwidth_metrics(registry)

@@ -85,6 +85,7 @@ pub(crate) enum Command {
     Reserve {
         relay: RelayAddr,
     },
+    ReserveAll(Vec<RelayAddr>),
     Close {
         connection: ConnectionId,
     },
@@ -265,6 +266,10 @@ impl Driver {
                 self.swarm.behaviour().guard.given_relay(&relay);
                 Input::Reserve { relay }
             }
+            Some(Command::ReserveAll(relays)) => {
+                relays.iter().for_each(|relay| self.swarm.behaviour().guard.given_relay(relay));
+                Input::ReserveAll(relays)
+            }
             Some(Command::Close { connection }) => Input::Close { connection },
             Some(Command::Serve { service, served, reply }) => {
                 let _ = reply.send(self.legs.requests.serve(service, served));
@@ -438,8 +443,10 @@ impl Driver {
 
     fn dial(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>) {
         let opts = DialOpts::peer_id(peer).addresses(addresses.clone());
-        let dialling = Dialling { dial, peer, addresses, punch: false };
-        self.dial_with(dialling, opts.condition(PeerCondition::Always).build());
+        let opts = opts.condition(PeerCondition::Always);
+        let racing = self.engine.is_relay(peer).then_some(addresses.len());
+        let opts = self.swarm.behaviour_mut().door.dial(opts, racing);
+        self.dial_with(Dialling { dial, peer, addresses, punch: false }, opts);
     }
 
     fn punch(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>, role: Role) {

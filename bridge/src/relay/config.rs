@@ -11,7 +11,7 @@ use libp2p::Multiaddr;
 use crate::{
     addr::{GlobalScope, Ranges},
     error::StartError,
-    net::circuit::wire::Limit,
+    net::{circuit::wire::Limit, web::Certificate},
 };
 
 /// Every setting of a relay. The defaults fit a small machine that serves a few hundred nodes.
@@ -19,6 +19,8 @@ use crate::{
 pub struct RelayConfig {
     /// Where to accept connections. Empty: every interface, TCP and QUIC, free ports.
     pub listen: Vec<Multiaddr>,
+    /// What it shows on `/tls/ws` and `/wss`, which it cannot listen on without. Nodes of ours take any.
+    pub certificate: Option<Certificate>,
     /// Addresses that clients reach it under; without one it hands out no reservations.
     pub external: External,
     /// Where to answer STUN, by which clients learn what kind of NAT they are behind. Default: everywhere.
@@ -129,6 +131,7 @@ impl Default for RelayConfig {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            certificate: None,
             external: External::Given(Vec::new()),
             stun: StunListen::default(),
             global: GlobalScope::default(),

@@ -164,7 +164,7 @@ impl Driver {
     fn observed(&mut self, address: &Multiaddr) {
         let known = self.swarm.external_addresses().count();
         let public = |socket: SocketAddr| self.config.global.contains(socket.ip());
-        let usable = known < OBSERVED_MAX && crate::addr::socket_of(address).is_some_and(public);
+        let usable = known < OBSERVED_MAX && crate::addr::endpoint_of(address).is_some_and(public);
         if self.config.external == External::Observed && usable {
             self.swarm.add_external_address(address.clone());
         }

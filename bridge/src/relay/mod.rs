@@ -33,6 +33,7 @@ use crate::{
 };
 
 pub use self::config::{External, Rate, RelayConfig, StunListen};
+pub use crate::net::web::{Certificate, CertificateError};
 
 /// A running relay.
 pub struct Relay {
@@ -54,9 +55,11 @@ impl Relay {
         let mut traffic = Traffic::default();
         let permits = Permits::new(config.global.clone(), config.ranges.clone());
         let dialback = dialback::Behaviour::new(permits.clone())?;
-        let mut swarm = transports::relay(keypair, traffic.registry(), &permits, |keypair| {
-            Behaviour::new(&config, keypair, permits.clone(), dialback)
-        })?;
+        let certificate = config.certificate.clone();
+        let mut swarm =
+            transports::relay(keypair, certificate, traffic.registry(), &permits, |keypair| {
+                Behaviour::new(&config, keypair, permits.clone(), dialback)
+            })?;
         // First where it is told to listen: one of those ports may be STUN's, which can do without.
         let told = listen::listen(&mut swarm, &config.listen).await?;
         let stun = Stun::listen(&config.stun, permits)?;

@@ -33,4 +33,6 @@ mod stock;
 mod stream;
 mod stun;
 mod upgrade;
+mod web;
+mod web_proxy;
 mod world;

@@ -1,5 +1,5 @@
 //! Ordinary hosts: without IPv6, without UDP, in sandboxes, with a taken port, behind a 1:1 NAT, with
-//! hundreds of addresses, with name servers that change.
+//! hundreds of addresses, with name servers that change, behind proxies.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,13 +9,14 @@ mod mapping;
 mod names;
 mod ports;
 mod sandbox;
+mod web;
 mod world;
 
 use std::process::ExitCode;
 
 use mapping::End;
 use punchline_tests::lab::PortMapping;
-use punchline_tests::trial::{self, lab_trial, miniupnpd_trial, trial};
+use punchline_tests::trial::{self, lab_trial, miniupnpd_trial, tool_trial, trial};
 
 fn main() -> ExitCode {
     let mut trials = vec![
@@ -35,6 +36,20 @@ fn main() -> ExitCode {
         lab_trial("a_relay_by_name_is_found_when_the_name_servers_change", names::servers_change),
         lab_trial("an_empty_resolv_conf_matters_only_to_names", names::empty),
         lab_trial("a_relay_behind_dnsaddr_is_found", names::dnsaddr),
+        lab_trial(
+            "where_only_https_gets_out_a_session_runs_over_a_websocket_and_says_why_it_stays_there",
+            web::https_alone,
+        ),
+        tool_trial(
+            "hosts_that_have_only_a_proxy_meet_at_a_relay_that_only_the_proxy_can_look_up",
+            web::no_tinyproxy,
+            web::proxy_alone,
+        ),
+        tool_trial(
+            "what_a_proxy_refuses_is_said_with_what_to_do_and_without_the_password",
+            web::no_tinyproxy,
+            web::proxy_refuses,
+        ),
         miniupnpd_trial(
             "a_mapped_port_is_renewed_in_time_also_at_a_router_that_forgot_it",
             mapping::renewed,

@@ -140,6 +140,8 @@ impl Engine {
         self.beats.answered(peer, connection, number);
         if self.connections.is_heard(connection, now) {
             self.place_all(peer, now);
+            // There are two ways again: both are asked.
+            self.consider_spare(peer, now);
         }
     }
 

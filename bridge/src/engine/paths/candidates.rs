@@ -36,6 +36,10 @@ pub(crate) struct Candidates {
     policy: Policy,
     /// The latest observation of each relay, per transport and family.
     observed: BTreeMap<(PeerId, Transport, bool), (Multiaddr, Instant)>,
+    /// The latest observation, per transport and family, in which a router had left the port that we listen on alone. It
+    /// may still do so towards peers where a relay sees another port: a router keeps a port for the address that this
+    /// host had before, and gives us another one, towards the same destinations only.
+    unchanged: BTreeMap<(Transport, bool), (Multiaddr, Instant)>,
     /// What our router forwards to us.
     mapped: BTreeMap<Transport, (Multiaddr, Instant)>,
     /// What we listen on, as the system reported it.
@@ -52,6 +56,7 @@ impl Candidates {
         Self {
             policy,
             observed: BTreeMap::new(),
+            unchanged: BTreeMap::new(),
             mapped: BTreeMap::new(),
             listening: Vec::new(),
             confirmed: BTreeMap::new(),
@@ -90,6 +95,9 @@ impl Candidates {
             let oldest = self.observed.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| *key);
             self.observed.remove(&oldest?);
         }
+        if self.listens_at(key.1, socket.port()) {
+            self.unchanged.insert((key.1, key.2), (address.clone(), now));
+        }
         let before = self.observed.insert(key, (address.clone(), now));
         self.locate();
         (before.map(|(before, _)| before).as_ref() != Some(&address)).then_some(address)
@@ -107,6 +115,21 @@ impl Candidates {
     /// Whether this host listens over a transport.
     pub(crate) fn listens_over(&self, transport: Transport) -> bool {
         self.listening.iter().any(|(address, _)| transport_of(address) == transport)
+    }
+
+    fn listens_at(&self, transport: Transport, port: u16) -> bool {
+        self.listening.iter().any(|(address, _)| {
+            transport_of(address) == transport
+                && socket_of(address).is_some_and(|socket| socket.port() == port)
+        })
+    }
+
+    /// Where routers left our port alone, as long as relays still see us come from that host.
+    fn unchanged(&self) -> impl Iterator<Item = &(Multiaddr, Instant)> {
+        self.unchanged.values().filter(|(address, _)| {
+            let host = |address: &Multiaddr| socket_of(address).map(|socket| socket.ip());
+            self.observed.values().any(|(observed, _)| host(observed) == host(address))
+        })
     }
 
     /// It does not any more.
@@ -184,7 +207,8 @@ impl Candidates {
     fn all(&self) -> Vec<Candidate> {
         let mut all: Vec<Candidate> = Vec::new();
         let mapped = self.mapped.values().map(|found| (Source::Router, found));
-        let observed = self.observed.values().map(|found| (Source::Relay, found));
+        let observed = self.observed.values().chain(self.unchanged());
+        let observed = observed.map(|found| (Source::Relay, found));
         let listening = self.listening.iter().map(|found| (Source::Interface, found));
         for (source, (address, seen)) in mapped.chain(observed).chain(listening) {
             let Some(nearness) = self.policy.shows(address) else { continue };
@@ -225,10 +249,14 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// Nothing is known yet.
+    fn fresh() -> (Candidates, Instant) {
+        (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now())
+    }
+
     /// A laptop that listens on all its addresses, seen by one relay.
     fn laptop() -> Candidates {
-        let (mut candidates, now) =
-            (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now());
+        let (mut candidates, now) = fresh();
         for ip in ["127.0.0.1", "192.168.1.7", "169.254.3.4", "10.20.30.40"] {
             candidates.listening(&address(&format!("/ip4/{ip}/tcp/4001")), now);
         }
@@ -268,6 +296,32 @@ mod tests {
     }
 
     #[test]
+    fn where_a_router_left_our_port_alone_before_that_port_is_offered_beside_the_one_that_a_relay_sees_now()
+     {
+        let (mut candidates, now) = (laptop(), Instant::now());
+        let [ours, other] = ["/ip4/73.0.0.11/tcp/4001", "/ip4/73.0.0.11/tcp/59722"].map(address);
+        let relay = PeerId::random();
+        candidates.observed(relay, &other, now);
+        assert!(!candidates.offer(false).contains(&ours), "nobody has seen that");
+        candidates.observed(relay, &ours, now);
+        candidates.observed(relay, &other, now + std::time::Duration::from_secs(1));
+        let offered = candidates.offer(false);
+        let at = |wanted: &Multiaddr| offered.iter().position(|address| address == wanted);
+        assert!(at(&other) < at(&ours) && at(&ours).is_some(), "{offered:?}");
+    }
+
+    #[test]
+    fn a_port_that_was_left_alone_is_forgotten_with_the_public_address() {
+        let (mut candidates, now) = fresh();
+        candidates.listening(&address("/ip4/192.168.1.7/tcp/4001"), now);
+        let relay = PeerId::random();
+        candidates.observed(relay, &address("/ip4/73.0.0.11/tcp/4001"), now);
+        let moved = address("/ip4/73.0.0.12/tcp/59722");
+        candidates.observed(relay, &moved, now);
+        assert_eq!(candidates.offer(false), [moved]);
+    }
+
+    #[test]
     fn an_address_that_this_host_lost_is_not_offered() {
         let mut candidates = laptop();
         candidates.listening_ended(&address("/ip4/192.168.1.7/tcp/4001"));
@@ -277,8 +331,7 @@ mod tests {
 
     #[test]
     fn a_public_address_of_this_host_is_offered_once_and_by_its_observation() {
-        let (mut candidates, now) =
-            (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now());
+        let (mut candidates, now) = fresh();
         let own = address("/ip6/2a00::7/tcp/4001");
         candidates.listening(&own, now);
         assert_eq!(candidates.offer(false), std::slice::from_ref(&own));
@@ -300,8 +353,7 @@ mod tests {
 
     #[test]
     fn a_router_is_asked_for_listeners_at_private_ipv4_addresses_alone() {
-        let (mut candidates, now) =
-            (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now());
+        let (mut candidates, now) = fresh();
         for other in [
             "/ip4/127.0.0.1/tcp/4001",
             "/ip4/73.0.0.11/tcp/4001",
@@ -318,8 +370,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let (mut candidates, now) =
-            (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now());
+        let (mut candidates, now) = fresh();
         for port in 1..=200 {
             candidates.observed(PeerId::random(), &address(&format!("/ip4/73.0.0.11/tcp/{port}")), now);
             candidates.listening(&address(&format!("/ip4/192.168.1.7/tcp/{port}")), now);

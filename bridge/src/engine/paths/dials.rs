@@ -88,11 +88,12 @@ impl Dials {
         all.learn(peer, addresses, source, |other| reaches.contains_key(&other) || kept(other), now)
     }
 
-    /// What is known of a peer, best first.
+    /// Whether a relay is said to lead to a peer.
     pub(crate) fn is_through(&self, peer: PeerId, relay: PeerId) -> bool {
         self.addresses.is_through(peer, relay)
     }
 
+    /// What is known of a peer, best first.
     pub(crate) fn known(&self, peer: PeerId) -> Vec<Known> {
         self.addresses.of(peer)
     }

@@ -210,7 +210,7 @@ impl Nat {
         };
         let port = match transport_of(observed) {
             Transport::Quic => Port::Quic,
-            Transport::Tcp => Port::Tcp,
+            Transport::Tcp | Transport::Websocket => Port::Tcp,
         };
         if self.observed.len() < OBSERVED_MAX || self.observed.contains_key(&connection) {
             self.observed.insert(connection, Sight { mapped, port, trusted });
@@ -355,6 +355,8 @@ impl Nat {
         let findings = if run.is_some_and(Run::is_over) { latest } else { before.or(latest) };
         let mut seen: Vec<Sight> = findings.map(|found| found.seen(v6).collect()).unwrap_or_default();
         seen.extend(self.observed.values().filter(|sight| sight.mapped.is_ipv6() == v6));
+        // Who was chosen by our operator is believed first; the order of the others is kept.
+        seen.sort_by_key(|sight| !sight.trusted);
         let kind = NatKind {
             mapping: mapping(&seen, ours, &self.scope),
             filtering: findings.and_then(|found| filtering(found.let_in(v6))),

@@ -89,6 +89,7 @@ impl Engine {
         };
         let offer = self.our_offer(peer);
         let exchange = self.upgrades.asked(peer, connection, &offer, now);
+        self.upgrades.over_web(peer, self.is_web_only());
         self.actions.push_back(Action::AskPunch { exchange, peer, offer });
     }
 
@@ -143,7 +144,17 @@ impl Engine {
     fn answer(&mut self, peer: PeerId, exchange: Exchange, now: Instant) {
         let offer = self.our_offer(peer);
         self.upgrades.answered(peer, &offer, now);
+        self.upgrades.over_web(peer, self.is_web_only());
         self.actions.push_back(Action::AnswerPunch { exchange, peer, offer });
+    }
+
+    /// Whether every relay is reached over a WebSocket and this node knows no public address of its own.
+    fn is_web_only(&self) -> bool {
+        let links = self.relays.all_ready();
+        let over_web =
+            |link| self.connections.get(link).is_some_and(|link| link.transport == Transport::Websocket);
+        let all = links.iter().all(|(_, link)| over_web(*link));
+        !links.is_empty() && all && self.candidates.offer(false).is_empty()
     }
 
     fn our_offer(&self, peer: PeerId) -> Offer {
@@ -365,8 +376,11 @@ impl Engine {
     }
 
     fn gave_up(&mut self, peer: PeerId, gave_up: Option<GaveUp>) {
-        let Some(GaveUp { reason, attempts, theirs, tried, again }) = gave_up else { return };
+        let Some(GaveUp { reason, attempts, theirs, tried, again, is_news }) = gave_up else { return };
         self.introductions.failed(peer, &reason);
+        if !is_news {
+            return;
+        }
         if again.is_some() {
             self.say_of_punches(peer, Word::PunchFailed(PunchVerdict::of(&reason)));
         }

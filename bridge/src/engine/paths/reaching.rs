@@ -87,8 +87,8 @@ impl Engine {
                 self.departures.told(peer, now);
             }
             Word::Stun { port } => self.stun_offered(connection, port, now),
-            // Only relays are asked to watch, and only relays may tell.
             Word::PunchAgain | Word::PunchFailed(_) => self.peer_on_punches(sender, &word, now),
+            // Only relays are asked to watch, and only relays may tell.
             Word::Leaving { .. } | Word::Watch(_) | Word::Present(_) | Word::Absent { .. } => {}
         }
     }

@@ -182,7 +182,10 @@ impl Upgrades {
         for (peer, upgrade) in &mut self.peers {
             match upgrade.begins {
                 true => upgrade.again = true,
-                false if upgrade.attempts > 0 => others.push(*peer),
+                false if upgrade.attempts > 0 => {
+                    upgrade.findings.begin_anew();
+                    others.push(*peer);
+                }
                 false => {}
             }
         }
@@ -270,6 +273,13 @@ impl Upgrades {
             upgrade.phase = Phase::Asked { on, patience: Some(now + ASK_PATIENCE) };
         }
         on
+    }
+
+    /// Whether relays could tell us no address for this round, since all are reached over WebSockets.
+    pub(crate) fn over_web(&mut self, peer: PeerId, web_only: bool) {
+        if let Some(upgrade) = self.peers.get_mut(&peer) {
+            upgrade.findings.web_only = web_only;
+        }
     }
 
     /// Nobody can be asked at present: no relayed connection that this end accepted is left.
@@ -466,7 +476,7 @@ impl Upgrades {
     pub(crate) fn settle(&mut self, peer: PeerId) -> Option<GaveUp> {
         let upgrade = self.peers.get_mut(&peer)?;
         upgrade.phase = Phase::Resting { until: None };
-        upgrade.give_up(None)
+        Some(upgrade.give_up(None))
     }
 
     /// The peer, which begins, says that it has given up for now.
@@ -474,14 +484,14 @@ impl Upgrades {
         let upgrade = self.peers.get_mut(&peer).filter(|upgrade| !upgrade.begins)?;
         upgrade.settle = None;
         upgrade.findings.peer_failed(why);
-        upgrade.give_up(None)
+        Some(upgrade.give_up(None))
     }
 
     fn round_failed(&mut self, peer: PeerId, now: Instant) -> Option<GaveUp> {
         let again = self.again;
         let upgrade = self.peers.get_mut(&peer)?;
         match upgrade.rest(again, now) {
-            Next::Later(at) if upgrade.begins => upgrade.give_up(Some(at.duration_since(now))),
+            Next::Later(at) if upgrade.begins => Some(upgrade.give_up(Some(at.duration_since(now)))),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
-    addr::RelayAddr,
+    addr::{RelayAddr, transport_of},
     engine::{
         Engine,
         input::{Action, Grant, Opened, ReserveId},
@@ -13,12 +13,13 @@ use crate::{
         relays::{Held, Lost, Refused, Step},
     },
     error::{CloseCause, DialFailureReason, ReserveFailure},
-    event::{Asked, CandidateSource, Event},
-    path::{ConnectionId, Direction},
+    event::{Asked, Blocked, CandidateSource, Event},
+    path::{ConnectionId, Direction, Transport},
 };
 
 impl Engine {
-    pub(in crate::engine) fn connection_opened(&mut self, opened: Opened, now: Instant) {
+    pub(in crate::engine) fn connection_opened(&mut self, mut opened: Opened, now: Instant) {
+        opened.transport = self.carrier(&opened);
         let Opened { connection, peer, path, direction, transport, ref address, limit, .. } = opened;
         self.connections.opened(&opened, now);
         if path.is_direct() {
@@ -43,6 +44,7 @@ impl Engine {
             self.introductions.over(peer);
             if self.relays.connection_opened(peer, connection, now) {
                 self.refusals.forget(peer);
+                self.note_blocked(&opened);
             }
             self.upgraded(&opened, now);
         } else if self.connections.is_only_relayed(peer) {
@@ -61,6 +63,34 @@ impl Engine {
         if self.stopping.is_some() {
             self.close(connection, CloseCause::Shutdown);
         }
+    }
+
+    /// What carries a connection. The address of a circuit names one way to its relay, and the link may run over another.
+    fn carrier(&self, opened: &Opened) -> Transport {
+        let link = opened.path.relay().and_then(|relay| self.relays.link(relay));
+        let link = link.and_then(|link| self.connections.get(link));
+        link.map_or(opened.transport, |link| link.transport)
+    }
+
+    /// A WebSocket takes the most round trips and begins last: where it is first to be there, the rest seems blocked.
+    fn note_blocked(&mut self, opened: &Opened) {
+        let Opened { peer, transport, .. } = *opened;
+        if opened.dial.is_none() {
+            return;
+        }
+        let blocked = match transport {
+            Transport::Websocket => self.relays.passed_over(peer, transport),
+            Transport::Tcp | Transport::Quic => Vec::new(),
+        };
+        if blocked != self.blocked && !blocked.is_empty() {
+            let what = Blocked::of(&blocked);
+            self.events.push_back(Event::NetworkBlocks {
+                relay: peer,
+                transports: blocked.clone(),
+                what,
+            });
+        }
+        self.blocked = blocked;
     }
 
     pub(in crate::engine) fn connection_closed(
@@ -133,13 +163,13 @@ impl Engine {
         if !self.relays.contains(relay) {
             return;
         }
-        if dialled {
+        if dialled && self.relays.may_tell_of_us(relay, now) {
             self.port_observed(id, relay, observed);
-        }
-        if dialled && let Some(address) = self.candidates.observed(relay, observed, now) {
-            let source = CandidateSource::Relay { relay };
-            self.events.push_back(Event::CandidateFound { address, source });
-            self.outlook_improved();
+            if let Some(address) = self.candidates.observed(relay, observed, now) {
+                let source = CandidateSource::Relay { relay };
+                self.events.push_back(Event::CandidateFound { address, source });
+                self.outlook_improved();
+            }
         }
         if self.relays.identified(relay, id) {
             self.relay_ready(relay, now);
@@ -195,7 +225,8 @@ impl Engine {
         }
         let dial = self.next_dial();
         self.relays.dialling(peer, dial);
-        let addresses = relays.iter().map(|relay| relay.address().clone()).collect();
+        let mut addresses: Vec<Multiaddr> = relays.iter().map(|relay| relay.address().clone()).collect();
+        addresses.sort_by_key(|address| transport_of(address).turn());
         self.actions.push_back(Action::Dial { dial, peer, addresses });
     }
 

@@ -3,7 +3,8 @@
 //! A link to a relay is over TCP or QUIC, whichever was first, and shows the relay where one of our two ports comes from.
 //! A punch may need the other port: a peer whose network lets no TCP out is met over QUIC alone. So when there is somebody
 //! to punch to, relays are dialled by the other transport as well, if they have an address for it. What they see
-//! comes by identify as ever; the connection is closed when nobody has used it for a while.
+//! comes by identify as ever. At a relay that keeps a place for us the connection stays, and with it what the NAT
+//! maps for it, so that the next peer is punched over both at once; at others it is closed as any unused one.
 
 use std::{
     collections::BTreeMap,
@@ -41,15 +42,20 @@ impl Sights {
 impl Engine {
     /// Lets relays see us over the transports that they do not see us over yet.
     pub(in crate::engine) fn be_seen_over_each_transport(&mut self, now: Instant) {
+        if self.stopping.is_some() {
+            return;
+        }
         for (relay, _) in self.relays.all_ready() {
-            for address in self.relays.addresses(relay) {
-                let transport = transport_of(&address);
-                if self.candidates.listens_over(transport)
+            for transport in [Transport::Tcp, Transport::Quic] {
+                let mut addresses = self.relays.addresses(relay);
+                addresses.retain(|address| transport_of(address) == transport);
+                if !addresses.is_empty()
+                    && self.candidates.listens_over(transport)
                     && !self.connections.has_direct_over(relay, transport)
                     && self.sights.take(relay, transport, now)
                 {
                     let dial = self.next_dial();
-                    self.actions.push_back(Action::Dial { dial, peer: relay, addresses: vec![address] });
+                    self.actions.push_back(Action::Dial { dial, peer: relay, addresses });
                 }
             }
         }

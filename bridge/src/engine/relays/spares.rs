@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! considered --a moment later--> there is one ------------------> looked at again, forgotten once it lasted
-//!                 ^              there is none, a way is known --> dialled, or its link is; tried again later
+//!                 ^              there is none, a way is known --> dialled, or its link is, or it refuses; later again
 //!                 |              there is no way, or no need ----> forgotten
 //!                 '-- connections or addresses change
 //! ```
@@ -31,7 +31,7 @@ const LASTED: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct Spare {
-    /// When it is looked at; none while a link to a relay is awaited for it.
+    /// When it is looked at; none while it is being looked at.
     due: Option<Instant>,
     not_before: Instant,
     tries: u32,

@@ -41,8 +41,11 @@ impl Engine {
                 self.spares.there(peer, now);
             } else if let Some(relay) = self.spare_way(peer, now) {
                 self.make_spare(peer, &relay, now);
-            } else {
+            } else if self.other_relays(peer).is_empty() {
                 self.spares.settled(peer);
+            } else {
+                // They refuse at present, or we may not dial them: that ends.
+                self.spares.tried(peer, None, now);
             }
         }
     }
@@ -63,15 +66,8 @@ impl Engine {
 
     /// The nearest of the relays that lead to a peer and through which it is not reached yet.
     fn spare_way(&mut self, peer: PeerId, now: Instant) -> Option<RelayAddr> {
-        let through = self.connections.sound_relays(peer);
-        let mut ways = Vec::new();
-        for Known { place, source, .. } in self.dials.known(peer) {
-            let Place::Circuit(relay) = place else { continue };
-            let refused = self.refusals.holding(relay.peer(), peer, now).is_some();
-            if !refused && !through.contains(&relay.peer()) {
-                ways.push((relay, source));
-            }
-        }
+        let mut ways = self.other_relays(peer);
+        ways.retain(|(relay, _)| self.refusals.holding(relay.peer(), peer, now).is_none());
         // What is best known of them comes first among those that are as near.
         ways.sort_by_key(|(relay, _)| {
             let link = self.relays.link(relay.peer());
@@ -80,6 +76,16 @@ impl Engine {
         ways.into_iter()
             .find(|(relay, source)| self.may_dial(peer, relay, *source, now))
             .map(|way| way.0)
+    }
+
+    /// The relays that lead to a peer and through which it is not reached yet, and who said so.
+    fn other_relays(&self, peer: PeerId) -> Vec<(RelayAddr, Source)> {
+        let through = self.connections.sound_relays(peer);
+        let other = |Known { place, source, .. }| match place {
+            Place::Circuit(relay) if !through.contains(&relay.peer()) => Some((relay, source)),
+            _ => None,
+        };
+        self.dials.known(peer).into_iter().filter_map(other).collect()
     }
 
     /// As for every address: what others said is judged, and dialled only so often.

@@ -155,3 +155,24 @@ fn a_stranger_has_only_so_many_dials_an_hour() {
     let limit = Config::default().limits.dials.of_stranger;
     assert!((limit..limit + 4).contains(&(dialled as u32)), "{dialled}");
 }
+
+#[test]
+fn a_relay_that_sees_us_ever_elsewhere_is_believed_only_so_often() {
+    let mut world = World::with(|config| config.deadlines.relayed_grace = HOUR);
+    let link = world.reserved(&relay(9));
+    let (circuit, _) = world.visited(peer(1));
+    world.events();
+    let mut begun = 0;
+    for port in 1..=1000 {
+        let seen = format!("/ip4/8.8.8.8/tcp/{port}").parse().unwrap();
+        begun += asked(&world.observed(link, seen)).len();
+        world.answer(circuit, &[]);
+    }
+    let found = |event: &&Event| matches!(event, Event::CandidateFound { .. });
+    let said = world.events().iter().filter(found).count();
+    assert!((1..=8).contains(&said) && begun <= 9, "{said} candidates, {begun} rounds");
+    world.pass(10 * S);
+    let seen = "/ip4/8.8.8.8/tcp/2000".parse().unwrap();
+    world.observed(link, seen);
+    assert_eq!(world.events().iter().filter(found).count(), 1);
+}

@@ -157,3 +157,17 @@ fn a_neighbour_is_dialled_whatever_the_nat_does() {
     world.answer_with(circuit, offer, false);
     assert_eq!(punches(&world.pass(S))[0].1, [near]);
 }
+
+#[test]
+fn a_node_that_stops_in_the_middle_of_its_questions_waits_for_none_of_them() {
+    let mut world = World::with(|config| {
+        config.stun_servers = ["73.0.0.2", "73.0.0.3"].map(|ip| ip.parse().unwrap()).to_vec();
+    });
+    let connection = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    let mut asked = asks(&world.tell(Input::Listening { address: direct(1) }));
+    asked.extend(asks(&world.pass(100 * MS)));
+    assert!(!asked.is_empty());
+    world.tell(Input::Shutdown);
+    assert_eq!(asks(&world.pass(1900 * MS)), [], "nor does it spin, which the world would notice");
+    world.closed(connection);
+}

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     config::RelayMode,
-    error::{DialFailures, Refusal, UpgradeFailure},
+    error::{DialFailures, PunchVerdict, Refusal, UpgradeFailure},
 };
 
 fn world(mode: RelayMode) -> World {
@@ -49,6 +49,24 @@ fn where_relays_only_introduce_an_open_waits_for_the_direct_connection() {
     assert_eq!((closes(&actions), dials(&actions)), (vec![], vec![]), "it is kept for the punch");
     let (direct, actions) = world.goes_direct();
     assert_eq!(opens_on(&actions), [direct]);
+}
+
+#[test]
+fn an_open_fails_for_the_latest_reason_although_that_was_said_before() {
+    let mut world = coordinated();
+    let (_, actions) = world.open(peer(1));
+    let (circuit, _) = world.circuit_dialled(dials(&actions)[0].0);
+    let (first, second) = (PunchVerdict::NoCandidate, PunchVerdict::PortsChange);
+    for verdict in [first, second, first] {
+        world.tell(Input::Heard { connection: circuit, word: Word::PunchFailed(verdict) });
+    }
+    let actions = world.pass(30 * S);
+    let [(_, OpenError::NotDirect { why: Some(UpgradeFailure::AtPeer { verdict }), .. })] =
+        failures(&actions)[..]
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(*verdict, first);
 }
 
 #[test]

@@ -137,3 +137,29 @@ fn a_node_that_does_not_listen_over_a_transport_is_not_to_be_seen_over_it() {
     world.tell(Input::Listening { address: "/ip4/192.168.1.7/tcp/4001".parse().unwrap() });
     assert_eq!(dials(&world.visited(peer(1)).1), []);
 }
+
+#[test]
+fn all_addresses_of_a_relay_for_a_transport_are_dialled_together_since_one_family_may_be_missing() {
+    let mut world = World::new();
+    let quic = ["/ip6/2a00::9/udp/4001/quic-v1", "/ip4/1.2.3.9/udp/4001/quic-v1"];
+    let quic: Vec<Multiaddr> = quic.iter().map(|address| address.parse().unwrap()).collect();
+    world.reserved(&relay(9));
+    for address in &quic {
+        let relay = RelayAddr::new(address.clone().with_p2p(peer(9)).unwrap()).unwrap();
+        world.tell(Input::Reserve { relay });
+    }
+    world.tell(Input::Listening { address: "/ip4/192.168.1.7/udp/4001/quic-v1".parse().unwrap() });
+    let made = dials(&world.visited(peer(1)).1);
+    assert_eq!(made.iter().map(|(_, _, addresses)| addresses).collect::<Vec<_>>(), [&quic]);
+}
+
+#[test]
+fn a_node_that_stops_is_not_to_be_seen() {
+    let mut world = World::new();
+    let quic: Multiaddr = "/ip4/1.2.3.9/udp/4001/quic-v1".parse().unwrap();
+    world.reserved(&relay(9));
+    world.tell(Input::Reserve { relay: RelayAddr::new(quic.with_p2p(peer(9)).unwrap()).unwrap() });
+    world.tell(Input::Listening { address: "/ip4/192.168.1.7/udp/4001/quic-v1".parse().unwrap() });
+    world.tell(Input::Shutdown);
+    assert_eq!(dials(&world.visited(peer(1)).1), []);
+}

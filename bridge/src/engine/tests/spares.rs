@@ -30,9 +30,21 @@ impl World {
 
     /// A circuit of ours through relay 8 with a stream of ours, and a spare through relay 9.
     fn with_spare(&mut self, on: Transport) -> (ConnectionId, ConnectionId) {
+        if on != Transport::Tcp {
+            [8, 9].into_iter().for_each(|through| self.linked_over(through, on));
+        }
         let first = self.circuit_over(8, on, Direction::Outbound);
         self.stream_on(first, peer(1));
         (first, self.circuit_over(9, on, Direction::Outbound))
+    }
+
+    /// The link to a relay ends, and the next one is over `on`, and so are circuits.
+    fn linked_over(&mut self, through: u8, on: Transport) {
+        let relay = relay(through).peer();
+        let link = self.engine.relays.link(relay).unwrap();
+        let dial = Some(dials(&self.closed(link))[0].0);
+        let (link, _) = self.established(relay, Path::Direct, on, dial, Direction::Outbound);
+        self.identified(link);
     }
 
     fn echo(&mut self, connection: ConnectionId, number: u64) -> Vec<Action> {
@@ -159,6 +171,7 @@ fn a_spare_that_is_refused_is_asked_for_when_the_relay_says_and_fails_nothing() 
     world.tell(Input::DialFailed { dial, reason: DialFailureReason::RelayFull(limit) });
     assert_eq!(circuits(&world.pass(59 * S)), []);
     assert!(failures(&world.actions()).is_empty());
+    assert_eq!(circuits(&world.pass(30 * S)).len(), 1, "nothing else has changed meanwhile");
 }
 
 #[test]
@@ -274,6 +287,8 @@ fn an_answer_that_comes_late_makes_good() {
     world.pass(BEAT);
     world.tell(Input::Pulse { connection: first, last: None });
     assert!(world.engine.connections.is_suspect(first));
-    world.echo(first, number);
+    world.pass(BEAT);
+    let actions = world.echo(first, number);
     assert!(!world.engine.connections.is_suspect(first));
+    assert_eq!(asked(&actions).1, [first, spare], "both are asked again");
 }

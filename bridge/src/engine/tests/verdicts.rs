@@ -119,3 +119,18 @@ fn an_end_that_does_not_begin_and_finds_an_address_says_again() {
     let actions = world.tell(Input::Listening { address });
     assert_eq!(said(&actions), [Word::PunchAgain]);
 }
+
+#[test]
+fn each_verdict_of_the_peer_is_said_once_in_whatever_order_it_says_them() {
+    let mut world = patient();
+    let circuit = world.reached(peer(1));
+    let mut said = Vec::new();
+    for _ in 0..3 {
+        for verdict in [PunchVerdict::NoCandidate, PunchVerdict::PortsChange] {
+            world.tell(Input::Heard { connection: circuit, word: Word::PunchFailed(verdict) });
+            said.extend(reasons(&mut world).into_iter().map(|(reason, _)| reason));
+        }
+    }
+    let at_peer = |verdict| UpgradeFailure::AtPeer { verdict };
+    assert_eq!(said, [at_peer(PunchVerdict::NoCandidate), at_peer(PunchVerdict::PortsChange)]);
+}

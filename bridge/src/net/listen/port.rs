@@ -20,7 +20,7 @@ use rustix::{
 use tokio::time::Instant;
 
 use crate::{
-    addr::{socket_of, transport_of},
+    addr::{endpoint_of, transport_of},
     error::{Family, ListenFailure, Occupant, Protocol, SystemError},
     net::local,
     path::Transport,
@@ -41,10 +41,10 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn of(address: &Multiaddr) -> Option<Self> {
         let protocol = match transport_of(address) {
-            Transport::Tcp => Protocol::Tcp,
+            Transport::Tcp | Transport::Websocket => Protocol::Tcp,
             Transport::Quic => Protocol::Udp,
         };
-        Some(Self { protocol, address: socket_of(address)? })
+        Some(Self { protocol, address: endpoint_of(address)? })
     }
 
     pub(super) fn family(&self) -> Family {

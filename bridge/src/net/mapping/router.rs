@@ -175,14 +175,14 @@ impl Port {
 
     fn protocol(&self) -> InternetProtocol {
         match self.transport {
-            Transport::Tcp => InternetProtocol::Tcp,
+            Transport::Tcp | Transport::Websocket => InternetProtocol::Tcp,
             Transport::Quic => InternetProtocol::Udp,
         }
     }
 
     fn upnp(&self) -> PortMappingProtocol {
         match self.transport {
-            Transport::Tcp => PortMappingProtocol::TCP,
+            Transport::Tcp | Transport::Websocket => PortMappingProtocol::TCP,
             Transport::Quic => PortMappingProtocol::UDP,
         }
     }

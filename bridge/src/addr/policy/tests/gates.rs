@@ -237,7 +237,18 @@ fn circuits_and_names_are_judged_by_what_they_lead_to() {
     assert_eq!(own("/ip4/9.9.9.9/tcp/1"), Ok(()));
     assert_eq!(own("/ip4/8.8.9.9/tcp/1"), Err(Refused::Range(RangeFault::Denied)));
     assert_eq!(own("/ip4/169.254.169.254/tcp/1"), Err(Refused::Forbidden));
-    assert_eq!(own("/ip4/9.9.9.9/tcp/80/ws"), Err(Refused::Unusable));
+    assert_eq!(own("/ip4/9.9.9.9/tcp/80/ws/p2p-webrtc-direct"), Err(Refused::Unusable));
+    // A WebSocket is where its TCP socket is.
+    assert_eq!(own("/ip4/9.9.9.9/tcp/443/tls/ws"), Ok(()));
+    assert_eq!(own("/ip4/8.8.9.9/tcp/443/tls/ws"), Err(Refused::Range(RangeFault::Denied)));
+    assert_eq!(own("/ip4/169.254.169.254/tcp/443/wss"), Err(Refused::Forbidden));
+    let here = Here::default();
+    let judged = |address: &str| policy.judge_relay(&relay(address), Acquaintance::default(), &here);
+    assert_eq!(judged("/ip4/8.8.9.9/tcp/443/tls/ws"), Err(Refused::Range(RangeFault::Denied)));
+    assert_eq!(judged("/ip4/10.0.0.1/tcp/443/tls/ws"), Err(Refused::Private));
+    let web: Multiaddr = "/ip4/9.9.9.9/tcp/443/tls/ws".parse().unwrap();
+    assert_eq!(judged("/ip4/9.9.9.9/tcp/443/tls/ws"), Ok((web.clone(), Nearness::Public)));
+    assert_eq!(policy.learns(&web, peer(1)), Err(Refused::Unusable), "a peer that is no relay has none");
     let another = relay("/ip4/9.9.9.9/tcp/1").circuit_to(peer(2));
     assert_eq!(policy.learns(&another, peer(1)), Err(Refused::Unusable), "it leads to somebody else");
     // A name is remembered, and what it leads to is judged.

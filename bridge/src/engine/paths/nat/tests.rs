@@ -3,7 +3,7 @@
 
 mod world;
 
-use self::world::{RELAY, ROUTER, SECOND, World, at, connection, ms};
+use self::world::{LIAR, RELAY, ROUTER, SECOND, World, at, connection, ms};
 use super::*;
 use crate::nat::{AnswerFrom, Filtering, Mapping};
 
@@ -43,6 +43,18 @@ fn a_server_with_two_addresses_that_the_operator_named_tells_every_kind() {
             assert_eq!(world.nat.kind(), kind(mapping, filtering), "{mapping:?} {filtering:?}");
         }
     }
+}
+
+#[test]
+fn our_public_address_is_what_the_servers_of_our_operator_say_and_not_what_another_relay_does() {
+    let mut world =
+        World::new(Mapping::EndpointIndependent, Filtering::AddressDependent, &[RELAY, SECOND]);
+    world = world.with_server(RELAY, None).with_server(SECOND, None).with_server(LIAR, None);
+    world.relay(1, LIAR);
+    world.listening();
+    world.pass(ms(2000));
+    assert_eq!(world.told().observers, 3, "all three were asked");
+    assert_eq!(world.told().public, Some(ROUTER.parse().unwrap()));
 }
 
 #[test]

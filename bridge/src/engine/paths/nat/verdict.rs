@@ -38,10 +38,11 @@ pub(crate) fn mapping(seen: &[Sight], ours: &[IpAddr], scope: &GlobalScope) -> O
     let public = |sight: &&Sight| scope.scope(sight.mapped.ip()) == Scope::Public;
     let outside: Vec<Sight> = seen.iter().filter(public).copied().collect();
     let seen = if outside.is_empty() { seen } else { &outside };
-    if seen.iter().any(|sight| ours.contains(&sight.mapped.ip())) {
+    let trusted: Vec<Sight> = seen.iter().filter(|sight| sight.trusted).copied().collect();
+    let believed = if trusted.is_empty() { seen } else { &trusted };
+    if believed.iter().any(|sight| ours.contains(&sight.mapped.ip())) {
         return Some(Mapping::None);
     }
-    let trusted: Vec<Sight> = seen.iter().filter(|sight| sight.trusted).copied().collect();
     compared(&trusted).or_else(|| compared(seen))
 }
 
@@ -103,6 +104,16 @@ mod tests {
     fn of(seen: &[Sight]) -> Option<Mapping> {
         let ours = ["192.168.1.7", "73.0.0.99"].map(|ip| ip.parse().unwrap());
         mapping(seen, &ours, &GlobalScope::default())
+    }
+
+    #[test]
+    fn a_stranger_that_says_we_have_the_public_address_ourselves_is_not_believed_before_a_trusted_one() {
+        let liar = sight("73.0.0.99:40000", Port::Stun);
+        assert_eq!(
+            of(&[liar, trusted(A, Port::Stun), trusted(A, Port::Stun)]),
+            Some(Mapping::EndpointIndependent)
+        );
+        assert_eq!(of(&[liar]), Some(Mapping::None), "there is nobody else");
     }
 
     const A: &str = "73.0.0.11:40000";

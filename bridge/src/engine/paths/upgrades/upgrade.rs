@@ -112,8 +112,8 @@ impl Upgrade {
         next
     }
 
-    /// Says why, if that was not said before.
-    pub(super) fn give_up(&mut self, again: Option<Duration>) -> Option<GaveUp> {
+    /// Why, as far as is known.
+    pub(super) fn give_up(&mut self, again: Option<Duration>) -> GaveUp {
         self.findings.verdict(self.attempts, again)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     engine::input::Offer,
-    error::{DialFailures, DialOutcome, Tried, UpgradeFailure},
+    error::{DialFailures, DialOutcome, PunchVerdict, Tried, UpgradeFailure},
     nat::NatKind,
 };
 
@@ -24,6 +24,8 @@ pub(crate) struct GaveUp {
     pub(crate) tried: Vec<Tried>,
     /// Until the next round, if this end begins it.
     pub(crate) again: Option<Duration>,
+    /// The same was not said before.
+    pub(crate) is_news: bool,
 }
 
 /// How well a peer can be reached, as it says.
@@ -39,6 +41,8 @@ pub(super) struct Standing {
 pub(super) struct Findings {
     /// What we offered in the latest exchange.
     ours: Option<Offer>,
+    /// No relay could tell us an address, since all are reached over WebSockets.
+    pub(super) web_only: bool,
     /// What the peer said of itself; its addresses are not kept.
     pub(super) theirs: Standing,
     /// Since the last verdict.
@@ -46,8 +50,19 @@ pub(super) struct Findings {
     tried: Vec<Tried>,
     /// Why the latest round failed, if not for its dials.
     pub(super) reason: Option<UpgradeFailure>,
-    /// What was said last: the same is not said again and again.
-    said: Option<Discriminant<UpgradeFailure>>,
+    /// What was said: the same is not said again and again. Bounded by the kinds of reasons.
+    said: Vec<Kind>,
+}
+
+/// Reasons of one kind are said once; of what the peer says each verdict is a kind.
+type Kind = (Discriminant<UpgradeFailure>, Option<PunchVerdict>);
+
+fn kind(reason: &UpgradeFailure) -> Kind {
+    let verdict = match reason {
+        UpgradeFailure::AtPeer { verdict } => Some(*verdict),
+        _ => None,
+    };
+    (discriminant(reason), verdict)
 }
 
 impl Findings {
@@ -57,7 +72,7 @@ impl Findings {
 
     /// Whatever was said before, the next verdict is said again.
     pub(super) fn begin_anew(&mut self) {
-        self.said = None;
+        self.said.clear();
     }
 
     /// An error if a punch cannot succeed, and nobody has an address that lets others in.
@@ -92,7 +107,7 @@ impl Findings {
         }
     }
 
-    pub(super) fn verdict(&mut self, attempts: u32, again: Option<Duration>) -> Option<GaveUp> {
+    pub(super) fn verdict(&mut self, attempts: u32, again: Option<Duration>) -> GaveUp {
         let failures = std::mem::take(&mut self.failures);
         let reason = self.reason.take().unwrap_or(UpgradeFailure::PunchFailed { failures });
         // Others end an exchange in which nothing is offered to them; and a dial alone is no punch.
@@ -103,10 +118,15 @@ impl Findings {
             true => UpgradeFailure::NoCandidateHere,
             false => reason,
         };
-        if self.said.replace(discriminant(&reason)) == Some(discriminant(&reason)) {
-            return None;
+        let reason = match self.web_only && !reason.is_final() {
+            true => UpgradeFailure::WebOnly,
+            false => reason,
+        };
+        let is_news = !self.said.contains(&kind(&reason));
+        let tried = if is_news { std::mem::take(&mut self.tried) } else { Vec::new() };
+        if is_news {
+            self.said.push(kind(&reason));
         }
-        let tried = std::mem::take(&mut self.tried);
-        Some(GaveUp { reason, attempts, theirs: self.theirs.nat, tried, again })
+        GaveUp { reason, attempts, theirs: self.theirs.nat, tried, again, is_news }
     }
 }

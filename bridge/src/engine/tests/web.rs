@@ -1,0 +1,135 @@
+//! Relays that have WebSockets among their addresses.
+
+use super::*;
+use crate::{
+    addr::RelayAddr,
+    engine::input::{Exchange, Offer},
+    error::{PunchVerdict, UpgradeFailure},
+    event::Blocked,
+    word::Word,
+};
+
+const WEB: &str = "/dns4/relay.example/tcp/443/tls/ws";
+const QUIC: &str = "/ip4/8.8.4.4/udp/4001/quic-v1";
+const TCP: &str = "/ip4/8.8.4.4/tcp/4001";
+
+/// Addresses of one relay.
+fn at(addresses: &[&str]) -> Vec<RelayAddr> {
+    let peer = relay(9).peer();
+    addresses.iter().map(|address| format!("{address}/p2p/{peer}").parse().unwrap()).collect()
+}
+
+impl World {
+    /// A reservation is wanted, and the dial becomes a connection over `transport`.
+    fn reached_over(&mut self, transport: Transport, addresses: &[&str]) -> ConnectionId {
+        let actions = self.tell(Input::ReserveAll(at(addresses)));
+        let dial = Some(dials(&actions)[0].0);
+        let peer = relay(9).peer();
+        self.established(peer, Path::Direct, transport, dial, Direction::Outbound).0
+    }
+
+    fn blocked(&mut self) -> Vec<(Vec<Transport>, Blocked)> {
+        let events = self.events().into_iter();
+        let said = events.filter_map(|event| match event {
+            Event::NetworkBlocks { transports, what, .. } => Some((transports, what)),
+            _ => None,
+        });
+        said.collect()
+    }
+
+    fn carried_by(&mut self) -> Transport {
+        let mut events = self.events().into_iter();
+        let carrier = events.find_map(|event| match event {
+            Event::ConnectionOpened { path: Path::Relayed { .. }, transport, .. } => Some(transport),
+            _ => None,
+        });
+        carrier.unwrap()
+    }
+}
+
+#[test]
+fn all_addresses_of_a_relay_are_dialled_as_one_and_in_their_order() {
+    let mut world = World::new();
+    let actions = world.tell(Input::ReserveAll(at(&[WEB, QUIC, TCP])));
+    let [(_, peer, addresses)] = &dials(&actions)[..] else { panic!("{actions:?}") };
+    assert_eq!(*peer, relay(9).peer());
+    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, [TCP, QUIC, WEB]);
+}
+
+#[test]
+fn what_a_websocket_overtook_seems_blocked_and_that_is_said_once() {
+    for (given, transports, what) in [
+        (&[WEB, QUIC, TCP][..], &[Transport::Tcp, Transport::Quic][..], Blocked::AllButWeb),
+        (&[WEB, QUIC], &[Transport::Quic], Blocked::Udp),
+        (&[WEB, TCP], &[Transport::Tcp], Blocked::Tcp),
+    ] {
+        let mut world = World::new();
+        let link = world.reached_over(Transport::Websocket, given);
+        assert_eq!(world.blocked(), [(transports.to_vec(), what)]);
+        let dial = Some(dials(&world.closed(link))[0].0);
+        let (peer, transport) = (relay(9).peer(), Transport::Websocket);
+        world.established(peer, Path::Direct, transport, dial, Direction::Outbound);
+        assert_eq!(world.blocked(), []);
+    }
+}
+
+#[test]
+fn nothing_seems_blocked_where_nothing_was_overtaken() {
+    let mut world = World::new();
+    world.reached_over(Transport::Websocket, &[WEB]);
+    assert_eq!(world.blocked(), [], "nothing else was tried");
+    let mut world = World::new();
+    world.reached_over(Transport::Quic, &[WEB, QUIC, TCP]);
+    assert_eq!(world.blocked(), [], "QUIC takes fewer round trips than TCP");
+}
+
+#[test]
+fn a_circuit_is_carried_by_what_carries_the_link_whatever_its_address_says() {
+    let mut world = World::new();
+    let link = world.reached_over(Transport::Websocket, &[WEB, TCP]);
+    world.identified(link);
+    world.events();
+    world.connected(peer(1), relayed(&relay(9)), Transport::Tcp);
+    assert_eq!(world.carried_by(), Transport::Websocket);
+}
+
+#[test]
+fn both_ends_that_have_nothing_but_websockets_are_told_so_once() {
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        let mut world = World::with(|config| config.deadlines.relayed_grace = HOUR);
+        let link = world.reached_over(Transport::Websocket, &[WEB]);
+        // The relay sees where the WebSocket comes from, which is no address to punch to.
+        world.observed(link, "/ip4/8.8.8.8/tcp/40001/tls/ws".parse().unwrap());
+        let (path, tcp) = (relayed(&relay(9)), Transport::Tcp);
+        let (circuit, actions) = world.established(peer(1), path, tcp, None, direction);
+        let asked = actions.iter().find_map(|action| match action {
+            Action::AskPunch { exchange, .. } => Some(*exchange),
+            _ => None,
+        });
+        assert_eq!(asked.is_some(), direction == Direction::Inbound);
+        let (mut exchange, same_host) = (Exchange { connection: circuit, number: 1 }, false);
+        for _ in 0..8 {
+            if direction == Direction::Outbound {
+                let offer = Offer::default();
+                world.tell(Input::PunchOffered { exchange, offer, same_host });
+            }
+            let reason = UpgradeFailure::Exchange { cause: "the end".to_owned() };
+            world.tell(Input::PunchExchangeFailed { exchange, reason });
+            world.pass(2 * S);
+            exchange.number += 1;
+        }
+        let word = Word::PunchFailed(PunchVerdict::AllRefused);
+        world.tell(Input::Heard { connection: circuit, word });
+        world.pass(10 * S);
+        let failed: Vec<UpgradeFailure> = world.events().into_iter().filter_map(reason).collect();
+        assert_eq!(failed, [UpgradeFailure::WebOnly], "{direction:?}");
+    }
+}
+
+fn reason(event: Event) -> Option<UpgradeFailure> {
+    match event {
+        Event::UpgradeFailed { reason, .. } => Some(reason),
+        _ => None,
+    }
+}
