@@ -60,8 +60,9 @@ async fn answer(
 ) -> io::Result<Result<DialResponse, Limited>> {
     let DialRequest { addrs, nonce } =
         timeout(WORDS_DEADLINE, read(io)).await??.request.ok_or_else(broken)?;
-    let named = addrs.into_iter().take(ADDRESSES_MAX).map_while(|bytes| Multiaddr::try_from(bytes).ok());
-    let Some((at, address)) = shared.target(&client, &named.collect::<Vec<_>>()) else {
+    // Libraries of others know kinds of addresses that this one does not.
+    let named = addrs.into_iter().take(ADDRESSES_MAX).map(|bytes| Multiaddr::try_from(bytes).ok());
+    let Some((at, address)) = shared.target(&client, named) else {
         return Ok(Ok(DialResponse::none(Status::DialRefused)));
     };
     let place = Place::of(client.ip);

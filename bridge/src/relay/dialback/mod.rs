@@ -47,8 +47,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// The first address that may be dialled for a client, and its place among those it named.
-    fn target(&self, client: &Client, named: &[Multiaddr]) -> Option<(u32, Multiaddr)> {
+    /// The first address that may be dialled for a client, and its place among those it named, some of which could not
+    /// be read.
+    fn target(
+        &self,
+        client: &Client,
+        named: impl Iterator<Item = Option<Multiaddr>>,
+    ) -> Option<(u32, Multiaddr)> {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let is_own = |address: &Multiaddr| ip_of(address).is_some_and(|ip| own.contains(&ip));
         let at_home = |address: &Multiaddr| ip_of(address) == Some(client.ip);
@@ -56,8 +61,8 @@ impl Shared {
             self.permits.dials_for_stranger(client.peer, address)
                 && (!is_own(address) || at_home(address))
         };
-        let found = (0..).zip(named).find(|(_, address)| may(address));
-        found.map(|(at, address)| (at, address.clone()))
+        let mut known = (0..).zip(named).filter_map(|(at, address)| Some((at, address?)));
+        known.find(|(_, address)| may(address))
     }
 
     fn limits(&self) -> MutexGuard<'_, DialBacks> {
