@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn one_of_a_host_and_two_of_all_are_under_way_at_once() {
         let mut dial_backs = DialBacks::default();
-        let mut begin = |dial_backs: &mut DialBacks, host| {
+        let begin = |dial_backs: &mut DialBacks, host| {
             dial_backs.begin(place(host)).map_err(|limited| (limited.whose, limited.limit))
         };
         begin(&mut dial_backs, 1).unwrap();
