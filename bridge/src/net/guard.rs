@@ -340,7 +340,7 @@ mod tests {
             let address = address(text);
             permits.may_be_asked_for(&address, &WebPlace::of(&address).unwrap())
         };
-        let ranges = Ranges::new(Vec::new(), vec!["8.8.0.0/16".parse().unwrap()]);
+        let ranges = Ranges::new(Vec::new(), vec!["8.8.0.0/16".parse().unwrap()]).unwrap();
         let (free, bound) = (Ranges::default(), ranges);
         let [free, bound] = [free, bound].map(|ranges| Permits::new(GlobalScope::default(), ranges));
         for (text, if_free, if_bound) in [
@@ -373,7 +373,7 @@ mod tests {
 
     fn keeping_to(allow: &[&str], deny: &[&str]) -> Permits {
         let nets = |all: &[&str]| all.iter().map(|net| net.parse().unwrap()).collect();
-        Permits::new(GlobalScope::default(), Ranges::new(nets(allow), nets(deny)))
+        Permits::new(GlobalScope::default(), Ranges::new(nets(allow), nets(deny)).unwrap())
     }
 
     fn relay(at: &str) -> RelayAddr {

@@ -190,7 +190,7 @@ mod tests {
 
     fn client(deny: &[&str]) -> Client {
         let deny = deny.iter().map(|net| net.parse().unwrap()).collect();
-        Client::new(Permits::new(GlobalScope::default(), Ranges::new(Vec::new(), deny)))
+        Client::new(Permits::new(GlobalScope::default(), Ranges::new(Vec::new(), deny).unwrap()))
     }
 
     async fn soon<T>(what: impl Future<Output = T>) -> T {

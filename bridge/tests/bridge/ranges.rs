@@ -30,11 +30,11 @@ use crate::{
 };
 
 fn deny(net: &str) -> Ranges {
-    Ranges::new(Vec::new(), vec![net.parse().unwrap()])
+    Ranges::new(Vec::new(), vec![net.parse().unwrap()]).unwrap()
 }
 
 fn allow(net: &str) -> Ranges {
-    Ranges::new(vec![net.parse().unwrap()], Vec::new())
+    Ranges::new(vec![net.parse().unwrap()], Vec::new()).unwrap()
 }
 
 fn at(listen: &str, ranges: Ranges) -> Config {
@@ -99,7 +99,10 @@ async fn outside_of_what_is_allowed_nobody_is_dialled_but_a_relay_that_was_named
     client.endpoint.add_addresses(server.id(), server.endpoint.listening().to_vec()).await;
     let opened = within("an answer", client.endpoint.open(server.id(), service())).await;
     let error = opened.unwrap_err().to_string();
-    assert!(error.contains("127.0.0.1 is outside of the ranges that --allow-net names"), "{error}");
+    assert!(
+        error.contains("127.0.0.1 is outside of the ranges that --allow-net or --net-file allows"),
+        "{error}"
+    );
     client.reserve(&relay.address).await;
 }
 
