@@ -222,12 +222,13 @@ async fn up_and_down() -> Result<()> {
     let second = lab(&["up", "full"]).output().await?;
     ensure!(String::from_utf8_lossy(&second.stderr).contains("`lab down`"), "{second:?}");
 
-    let script = "ip -4 -br addr show eth0";
+    let script = "ip -4 -br addr show eth0; punchline --version";
     let mut shell =
         lab(&["shell", "b"]).stdin(Stdio::piped()).stdout(Stdio::piped()).env("SHELL", "sh").spawn()?;
     shell.stdin.take().context("it is piped")?.write_all(script.as_bytes()).await?;
     let inside = shell.wait_with_output().await?;
-    ensure!(String::from_utf8_lossy(&inside.stdout).contains("192.168.2.2"), "{inside:?}");
+    let printed = String::from_utf8_lossy(&inside.stdout);
+    ensure!(printed.contains("192.168.2.2") && printed.contains("punchline "), "{inside:?}");
 
     ensure!(lab(&["down"]).status().await?.success());
     // It goes on telling until it is read to its end.
