@@ -23,6 +23,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::{
     journal::Journal,
     legs::{Ends, Legs, Opening, Purpose, Reply},
+    listeners::Listeners,
     requests::Served,
 };
 use crate::{
@@ -98,7 +99,7 @@ pub(crate) enum Command {
 }
 
 pub(crate) struct Driver {
-    swarm: Swarm<Node>,
+    pub(super) swarm: Swarm<Node>,
     engine: Engine,
     journal: Option<Journal>,
     commands: mpsc::Receiver<Command>,
@@ -106,11 +107,12 @@ pub(crate) struct Driver {
     lingers: bool,
     when_dropped: WhenDropped,
     events: broadcast::Sender<Event>,
-    legs: Legs,
+    pub(super) legs: Legs,
     dialled: Dialled,
     mapper: Mapper,
+    pub(super) listeners: Listeners,
     /// The address of ours that each direct connection leaves from.
-    sources: HashMap<ConnectionId, IpAddr>,
+    pub(super) sources: HashMap<ConnectionId, IpAddr>,
     stun: stun::Client,
 }
 
@@ -135,12 +137,14 @@ impl Driver {
             legs: Legs::new(stream_config, relayed_streams),
             dialled: HashMap::new(),
             mapper: Mapper::default(),
+            listeners: Listeners::default(),
             sources: HashMap::new(),
             stun,
         }
     }
 
     pub(crate) async fn run(mut self, listening: Listening) {
+        self.listeners = Listeners::new(listening.any_port);
         for address in listening.addresses {
             self.legs.tell(Input::Listening { address });
         }
@@ -153,7 +157,7 @@ impl Driver {
             if self.engine.is_stopped() {
                 return self.mapper.end().await;
             }
-            let timeout = self.engine.poll_timeout();
+            let timeout = self.engine.poll_timeout().into_iter().chain(self.listeners.deadline()).min();
             tokio::select! {
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 // When the last endpoint is gone this is ready for ever, so it is asked only until then.
@@ -211,6 +215,7 @@ impl Driver {
 
     fn timeout(&mut self) {
         let now = Instant::now();
+        self.listeners.timeout(&mut self.swarm, now);
         if let Some(journal) = &mut self.journal {
             journal.timeout(now);
         }
@@ -294,6 +299,7 @@ impl Driver {
         if self.redial_from_any_port(&event) {
             return;
         }
+        self.listener_event(&event);
         let limits = self.swarm.behaviour().circuit.limits();
         match translate(event, &mut self.dialled, limits, SystemTime::now()) {
             Translated::Input(input) => {
@@ -309,13 +315,6 @@ impl Driver {
                 self.legs.substream_event(event, |key| self.engine.moves_to(key));
             }
             Translated::Event(event) => self.legs.events.push_back(event),
-            Translated::AddressGone { ip, address } => {
-                let lost = self.sources.iter().filter(|(_, source)| Some(**source) == ip);
-                for connection in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
-                    self.legs.tell(Input::AddressGone { connection });
-                }
-                self.legs.tell(Input::ListeningEnded { address });
-            }
             Translated::Nothing => {}
         }
     }
