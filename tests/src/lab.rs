@@ -313,6 +313,26 @@ impl Lab {
         self.change_blocked(index, "delete", address)
     }
 
+    /// Lets nothing pass between the hosts behind routers `a` and `b` but what others forward.
+    ///
+    /// # Errors
+    ///
+    /// If `nft` refuses.
+    pub fn cut_direct(&self, a: usize, b: usize) -> Result<(), LabError> {
+        self.block(a, self.router(b).address())?;
+        self.block(b, self.router(a).address())
+    }
+
+    /// Ends [`Lab::cut_direct`].
+    ///
+    /// # Errors
+    ///
+    /// If `nft` refuses.
+    pub fn mend_direct(&self, a: usize, b: usize) -> Result<(), LabError> {
+        self.unblock(a, self.router(b).address())?;
+        self.unblock(b, self.router(a).address())
+    }
+
     /// Makes router `index` forget its mappings, as a reboot does. Needs `conntrack`.
     ///
     /// # Errors

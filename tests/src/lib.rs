@@ -11,7 +11,7 @@
 //! - [`kaspad`]: stock Kaspa nodes, started like those, and asked over their RPC.
 //! - [`trial`]: runs tests that need the lab or a stock node, and says loudly when they cannot run.
 //!
-//! The tests themselves are in `tests/`: `lab.rs` proves the lab, `process.rs` the process
+//! The tests themselves are in `tests/`: `lab` proves the lab, `process.rs` the process
 //! harness, and only then `nat.rs` uses both to prove the product.
 
 #![forbid(unsafe_code)]

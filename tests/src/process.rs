@@ -21,7 +21,7 @@ use crate::lab::Namespace;
 mod binaries;
 mod event;
 
-pub use binaries::{BuildError, binary};
+pub use binaries::{BuildError, binary, search_path};
 pub use event::{EVENTS_MAX, Event, LINES_MAX, Mark};
 
 use event::Log;
@@ -260,6 +260,24 @@ impl Program {
     /// If it has ended before.
     pub fn halt(&self) -> Result<(), ProgramError> {
         self.signal(Signal::STOP)
+    }
+
+    /// Has a halted program go on (SIGCONT).
+    ///
+    /// # Errors
+    ///
+    /// If it has ended before.
+    pub fn resume(&self) -> Result<(), ProgramError> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Tells the program that its terminal is gone or that files are to be read again (SIGHUP).
+    ///
+    /// # Errors
+    ///
+    /// If it has ended before.
+    pub fn hang_up(&self) -> Result<(), ProgramError> {
+        self.signal(Signal::HUP)
     }
 
     /// Waits for the program to end of its own accord, and for its last events.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use crate::lab::{Lab, LabError, LabSpec, Nat};
+use crate::lab::{LabSpec, Nat};
 use crate::process::{Event, Program, ProgramError};
 use crate::scene::{Cast, START_DEADLINE, Scene, Transport};
 
@@ -52,7 +52,7 @@ impl fmt::Display for Elsewhere {
 /// If it does not, with what the programs printed.
 pub async fn relay_dies(transport: Transport, death: Death, talk: Talk) -> Result<Elsewhere> {
     let mut scene = Scene::prepare(&LabSpec::new([Nat::PortPreserving; 2]), transport).await?;
-    cut_direct(&scene.lab)?;
+    scene.lab.cut_direct(SERVER, CLIENT)?;
     let relay = scene.start_relay().await?;
     let (mut second, second_address) = scene.start_second_relay(transport).await?;
     let server = scene.start_server().await?;
@@ -132,11 +132,6 @@ fn active(program: &Program) -> Option<String> {
     let events = program.events();
     let placed = |event: &&Event| matches!(event.name(), "stream_opened" | "stream_moved");
     events.iter().rfind(placed)?.text("relay").map(str::to_owned)
-}
-
-fn cut_direct(lab: &Lab) -> Result<(), LabError> {
-    lab.block(SERVER, lab.router(CLIENT).address())?;
-    lab.block(CLIENT, lab.router(SERVER).address())
 }
 
 /// Router and host.

@@ -314,15 +314,15 @@ const CONFIRM_DEADLINE: Duration = Duration::from_secs(15);
 /// Server side, client side.
 const NATS: [(&str, [Nat; 2]); 3] = [
     ("port_preserving", [Nat::PortPreserving; 2]),
-    ("server_port_changing", [PORT_CHANGING, Nat::PortPreserving]),
-    ("client_port_changing", [Nat::PortPreserving, PORT_CHANGING]),
+    ("server_port_changing", [Nat::PORT_CHANGING, Nat::PortPreserving]),
+    ("client_port_changing", [Nat::PortPreserving, Nat::PORT_CHANGING]),
 ];
 /// How each kind of NAT maps, and how it filters.
 const KINDS: [(Nat, &str, &str); 7] = [
     (Nat::FullCone, "endpoint_independent", ANYBODY),
     (Nat::AddressRestricted, "endpoint_independent", "address_dependent"),
     (Nat::PortPreserving, "endpoint_independent", "address_and_port_dependent"),
-    (PORT_CHANGING, "endpoint_independent", "address_and_port_dependent"),
+    (Nat::PORT_CHANGING, "endpoint_independent", "address_and_port_dependent"),
     (Nat::Symmetric, "destination_dependent", "address_and_port_dependent"),
     (Nat::Firewall, "none", "address_and_port_dependent"),
     (Nat::Open, "none", ANYBODY),
@@ -331,7 +331,6 @@ const ANYBODY: &str = "endpoint_independent";
 /// The program of Debian's package coturn.
 const TURNSERVER: &str = "turnserver";
 const SECOND_ADDRESS: &str = "73.0.0.3";
-const PORT_CHANGING: Nat = Nat::PortChanging { port: 35_000 };
 
 /// Of the whole matrix (`lab matrix`): what was or may be hard.
 const CELLS: [Cell; 9] = [

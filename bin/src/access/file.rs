@@ -11,7 +11,7 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 pub enum FileFault {
     /// It is a directory or a device.
-    #[error("is not a file")]
+    #[error("it is not a file")]
     NotAFile,
     /// Anybody on this machine could change it.
     #[error("anybody may write to it (mode {mode:03o}), and so let others in; run chmod o-w on it")]
@@ -26,7 +26,7 @@ pub enum FileFault {
         limit: u64,
     },
     /// The system refused.
-    #[error("cannot be read: {0}")]
+    #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use punchline_bridge::addr::Ranges;
+use punchline_bridge::addr::{Ranges, UnclearRange};
 
 use super::file::{self, FileFault};
 use crate::cli;
@@ -14,11 +14,11 @@ pub const NETS_MAX: usize = 262_144;
 /// Largest file of ranges in bytes: as many, with a word about some.
 pub const NET_FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// Why a file of ranges cannot be used.
+/// Why ranges cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NetsError {
     /// It cannot be read.
-    #[error("the file of ranges {} {fault}", path.display())]
+    #[error("the file of ranges {}: {fault}", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -35,6 +35,9 @@ pub enum NetsError {
         /// What it says, shortened.
         text: String,
     },
+    /// A range, of the file or of the flags, would match nothing.
+    #[error(transparent)]
+    Unclear(#[from] UnclearRange),
     /// It has too many ranges.
     #[error("the file of ranges {} has more than {NETS_MAX}; join those that are beside each other", path.display())]
     TooMany {
@@ -46,7 +49,7 @@ pub enum NetsError {
 /// What the settings say, the file included.
 ///
 /// # Errors
-/// If the file cannot be used.
+/// If the file cannot be used, or a range would match nothing.
 pub fn ranges(settings: &cli::Nets) -> Result<Ranges, NetsError> {
     let (mut allow, mut deny) = (cli::all(&settings.allow_net), cli::all(&settings.deny_net));
     if let Some(path) = &settings.net_file {
@@ -54,7 +57,7 @@ pub fn ranges(settings: &cli::Nets) -> Result<Ranges, NetsError> {
             .map_err(|fault| NetsError::File { path: path.clone(), fault })?;
         parse(&text, path, &mut allow, &mut deny)?;
     }
-    Ok(Ranges::new(allow, deny))
+    Ok(Ranges::new(allow, deny)?)
 }
 
 fn parse(
@@ -99,7 +102,7 @@ mod tests {
             net_file: Some(file.path().to_owned()),
         };
         let allow = nets(&["192.0.2.0/24", "2001:db8::/32", "10.0.0.0/8"]);
-        assert_eq!(ranges(&settings).unwrap(), Ranges::new(allow, nets(&["10.9.0.0/16"])));
+        assert_eq!(ranges(&settings).unwrap(), Ranges::new(allow, nets(&["10.9.0.0/16"])).unwrap());
         assert_eq!(ranges(&cli::Nets::default()).unwrap(), Ranges::default());
     }
 
@@ -113,6 +116,32 @@ mod tests {
         ] {
             let error = parse(text, Path::new("nets"), &mut Vec::new(), &mut Vec::new()).unwrap_err();
             assert!(error.to_string().starts_with(&format!("nets, line {line}: `")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_before_what_is_wrong_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, wrong) in [
+            (folder.path().to_owned(), "it is not a file"),
+            (folder.path().join("missing"), "it cannot be read: "),
+        ] {
+            let settings = cli::Nets { net_file: Some(path.clone()), ..cli::Nets::default() };
+            let error = ranges(&settings).unwrap_err().to_string();
+            let expected = format!("the file of ranges {}: {wrong}", path.display());
+            assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_would_match_nothing_is_a_wrong_setting_wherever_it_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "deny 64:ff9b:1::/48").unwrap();
+        let in_file = cli::Nets { net_file: Some(file.path().to_owned()), ..cli::Nets::default() };
+        let allow_net = vec!["64:ff9b::/64".parse().unwrap()];
+        for settings in [in_file, cli::Nets { allow_net, ..cli::Nets::default() }] {
+            let error = ranges(&settings).unwrap_err();
+            assert!(error.to_string().contains("name the range of IPv4 addresses"), "{error}");
         }
     }
 

@@ -27,7 +27,7 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 pub use self::{
     dialable::{Undialable, dialable, listenable, peer_dialable, relay_listenable},
     policy::RefusedAddresses,
-    ranges::Ranges,
+    ranges::{Ranges, UnclearRange},
     relay::{RelayAddr, RelayAddrError},
     scope::GlobalScope,
     stun::{STUN_PORT, StunServer, StunServerError},

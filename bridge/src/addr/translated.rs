@@ -2,11 +2,20 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::Ipv6Net;
+
 /// NAT64 translators of the internet (RFC 6052, section 2.1): the IPv4 address is the last four bytes.
 const WELL_KNOWN: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
 
 /// NAT64 translators of one network (RFC 8215).
 const LOCAL: [u16; 3] = [0x64, 0xff9b, 1];
+
+/// Addresses that lead to IPv4 ones: mapped, and those of the two kinds of translators.
+pub(crate) const PREFIXES: [Ipv6Net; 3] = [
+    Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
+];
 
 /// Where a translator with a prefix of 48, 56, 64 or 96 bits has the bytes of the IPv4 address (RFC 6052, section
 /// 2.2). What follows them is zero, and so is byte 8.

@@ -48,7 +48,7 @@ impl Node {
         Self {
             door: door::Behaviour::new(&config.limits, hurry, turns),
             guard,
-            // Strangers are not told our addresses: those that may be offered, the engine offers.
+            // Strangers are told the addresses that relays confirmed, and not what we listen on.
             identify: identify::Behaviour::new(
                 identify_config(keypair, agent).with_hide_listen_addrs(true),
             ),

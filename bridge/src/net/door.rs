@@ -182,3 +182,21 @@ impl NetworkBehaviour for Behaviour {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_the_dial_of_a_punch_is_told_to_hurry() {
+        let hurry = Hurry::default();
+        let mut door = Behaviour::new(&Limits::default(), hurry.clone(), Turns::default());
+        let [usual, punch] = [1, 2].map(swarm::ConnectionId::new_unchecked);
+        door.punching(punch);
+        for (dial, hurries) in [(usual, false), (punch, true), (usual, false)] {
+            door.handle_pending_outbound_connection(dial, None, &[], Endpoint::Dialer).unwrap();
+            assert_eq!(hurry.is_set(), hurries, "{dial}");
+        }
+    }
+}

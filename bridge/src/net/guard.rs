@@ -182,6 +182,11 @@ impl Permits {
         known.policy.judge(address, peer, stranger, false, &Here::default()).is_ok()
     }
 
+    /// Whether the operator's ranges let this host be asked or answered over UDP, where there are no connections.
+    pub(crate) fn speaks(&self, ip: IpAddr) -> Result<(), Refused> {
+        self.known().in_range(ip)
+    }
+
     /// Whether to answer a connection between these. A circuit is judged by its relay, which we dialled.
     pub(crate) fn answers(&self, local: &Multiaddr, remote: &Multiaddr) -> Result<(), Refused> {
         match ip_of(remote) {
@@ -335,7 +340,7 @@ mod tests {
             let address = address(text);
             permits.may_be_asked_for(&address, &WebPlace::of(&address).unwrap())
         };
-        let ranges = Ranges::new(Vec::new(), vec!["8.8.0.0/16".parse().unwrap()]);
+        let ranges = Ranges::new(Vec::new(), vec!["8.8.0.0/16".parse().unwrap()]).unwrap();
         let (free, bound) = (Ranges::default(), ranges);
         let [free, bound] = [free, bound].map(|ranges| Permits::new(GlobalScope::default(), ranges));
         for (text, if_free, if_bound) in [
@@ -368,7 +373,7 @@ mod tests {
 
     fn keeping_to(allow: &[&str], deny: &[&str]) -> Permits {
         let nets = |all: &[&str]| all.iter().map(|net| net.parse().unwrap()).collect();
-        Permits::new(GlobalScope::default(), Ranges::new(nets(allow), nets(deny)))
+        Permits::new(GlobalScope::default(), Ranges::new(nets(allow), nets(deny)).unwrap())
     }
 
     fn relay(at: &str) -> RelayAddr {

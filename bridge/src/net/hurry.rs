@@ -34,6 +34,10 @@ impl Hurry {
     pub(crate) fn set(&self, hurry: bool) {
         self.0.store(hurry, Relaxed);
     }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 /// Why a dial failed.
@@ -82,7 +86,7 @@ where
         opts: DialOpts,
     ) -> Result<Self::Dial, TransportError<Self::Error>> {
         let dial = self.inner.dial(addr, opts).map_err(|error| error.map(HurryError::Transport))?;
-        if !self.hurry.0.load(Relaxed) {
+        if !self.hurry.is_set() {
             return Ok(async { dial.await.map_err(HurryError::Transport) }.boxed());
         }
         let bounded = async {

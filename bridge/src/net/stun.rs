@@ -18,7 +18,7 @@ use rustix::net::{SendFlags, sendto};
 use tokio::{io::ReadBuf, net::UdpSocket, task::JoinSet};
 
 use self::message::{Body, Message, TransactionId};
-use super::names::Names;
+use super::{guard::Permits, names::Names};
 use crate::{
     addr::stun::{Host, StunServer},
     engine::{
@@ -34,8 +34,8 @@ const DATAGRAM_BYTES_MAX: usize = 1500;
 const READS_MAX: usize = 32;
 
 /// The sockets of the latest run, and the lookups of names.
-#[derive(Default)]
 pub(crate) struct Client {
+    permits: Permits,
     run: Option<RunId>,
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
@@ -46,9 +46,27 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// `permits`: which servers may be asked.
+    pub(crate) fn new(permits: Permits) -> Self {
+        Self {
+            permits,
+            run: None,
+            v4: None,
+            v6: None,
+            asked: HashMap::new(),
+            names: Names::default(),
+            lookups: JoinSet::new(),
+        }
+    }
+
     /// Sends a question, or sends it again. What that comes to, if it does not leave this host.
     pub(crate) fn ask(&mut self, ask: Ask) -> Option<Input> {
         let Ask { probe, run, to, answer_from } = ask;
+        // Here, since a server's name is looked up by now, and servers name other addresses of their own.
+        if let Err(refused) = self.permits.speaks(to.ip()) {
+            tracing::warn!(%refused, "a STUN server is not asked");
+            return Some(Input::StunRefused { probe });
+        }
         if let Some(before) = self.run.filter(|before| *before != run) {
             self.close(before);
         }
@@ -165,7 +183,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::nat::AnswerFrom;
+    use crate::{
+        addr::{GlobalScope, Ranges},
+        nat::AnswerFrom,
+    };
+
+    fn client(deny: &[&str]) -> Client {
+        let deny = deny.iter().map(|net| net.parse().unwrap()).collect();
+        Client::new(Permits::new(GlobalScope::default(), Ranges::new(Vec::new(), deny).unwrap()))
+    }
 
     async fn soon<T>(what: impl Future<Output = T>) -> T {
         tokio::time::timeout(Duration::from_secs(30), what).await.unwrap()
@@ -175,7 +201,7 @@ mod tests {
     async fn only_what_carries_the_id_of_a_question_is_an_answer_and_a_question_keeps_its_id() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let to = server.local_addr().unwrap();
-        let mut client = Client::default();
+        let mut client = client(&[]);
         let (probe, run) = (ProbeId(7), RunId(1));
         let ask = Ask { probe, run, to, answer_from: AnswerFrom::Here };
         let mut ids = Vec::new();
@@ -209,7 +235,7 @@ mod tests {
     async fn each_run_leaves_from_another_port() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let to = server.local_addr().unwrap();
-        let (mut client, mut ports) = (Client::default(), Vec::new());
+        let (mut client, mut ports) = (client(&[]), Vec::new());
         for run in [1, 1, 2] {
             let ask = Ask { probe: ProbeId(1), run: RunId(run), to, answer_from: AnswerFrom::Here };
             assert!(client.ask(ask).is_none());
@@ -217,5 +243,19 @@ mod tests {
         }
         assert_eq!(ports[0], ports[1]);
         assert_ne!(ports[1], ports[2], "what the last run opened in a NAT would belie this one");
+    }
+
+    #[tokio::test]
+    async fn a_server_of_a_denied_range_is_not_asked() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let to = server.local_addr().unwrap();
+        let ask = Ask { probe: ProbeId(7), run: RunId(1), to, answer_from: AnswerFrom::Here };
+        let refused = client(&["127.0.0.1/32"]).ask(ask);
+        assert!(matches!(refused, Some(Input::StunRefused { probe: ProbeId(7) })), "{refused:?}");
+        // What arrives first is the question of somebody else.
+        let mut other = client(&["127.0.0.2/32"]);
+        assert!(other.ask(ask).is_none());
+        let (_, from) = soon(server.recv_from(&mut [0; 64])).await.unwrap();
+        assert_eq!(from.port(), other.v4.unwrap().local_addr().unwrap().port());
     }
 }

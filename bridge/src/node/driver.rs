@@ -125,6 +125,7 @@ impl Driver {
         (stream_config, relayed_streams): (std::sync::Arc<machine::Config>, bool),
         when_dropped: WhenDropped,
     ) -> Self {
+        let stun = stun::Client::new(swarm.behaviour().guard.permits());
         Self {
             swarm,
             engine,
@@ -138,7 +139,7 @@ impl Driver {
             mapper: Mapper::default(),
             listeners: Listeners::default(),
             sources: HashMap::new(),
-            stun: stun::Client::default(),
+            stun,
         }
     }
 

@@ -60,9 +60,10 @@ impl Relay {
             transports::relay(keypair, certificate, traffic.registry(), &permits, |keypair| {
                 Behaviour::new(&config, keypair, permits.clone(), dialback)
             })?;
-        let stun = Stun::listen(&config.stun)?;
-        swarm.behaviour_mut().hop.answers_stun_at(stun.ports());
+        // First where it is told to listen: one of those ports may be STUN's, which can do without.
         let told = listen::listen(&mut swarm, &config.listen).await?;
+        let stun = Stun::listen(&config.stun, permits)?;
+        swarm.behaviour_mut().hop.answers_stun_at(stun.ports());
         let listening = told.addresses.clone();
         let (events, subscription) = broadcast::channel(EVENTS_MAX);
         let (orders, taken) = mpsc::channel(1);

@@ -19,13 +19,13 @@ use tokio::{io::Interest, net::UdpSocket};
 
 use super::{
     StunListen,
-    machine::stun::{Answers, Arrived, StunPorts},
+    machine::stun::{Answer, Answers, Arrived, StunPorts},
 };
 use crate::{
     addr::STUN_PORT,
     error::{ListenFailure, StartError, SystemError},
     event::Event,
-    net::listen::own_udp_port,
+    net::{guard::Permits, listen::own_udp_port},
 };
 
 /// What is read at once; a question is far smaller.
@@ -42,21 +42,27 @@ struct Door {
 }
 
 /// The STUN server of a relay.
-#[derive(Default)]
 pub(super) struct Stun {
     /// Each with the door beside it, if there is one.
     doors: Vec<(Door, Option<Door>)>,
     failed: Vec<(Multiaddr, ListenFailure)>,
+    desk: Desk,
+}
+
+/// Whom to answer, and what.
+struct Desk {
+    permits: Permits,
     answers: Answers,
 }
 
 impl Stun {
-    /// Listens where it is to. Must be called within a tokio runtime.
+    /// Listens where it is to, for those whom `permits` lets be answered. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// If one of the given addresses cannot be listened on. Of the default ones none is needed.
-    pub(super) fn listen(config: &StunListen) -> Result<Self, StartError> {
-        let mut stun = Self::default();
+    pub(super) fn listen(config: &StunListen, permits: Permits) -> Result<Self, StartError> {
+        let desk = Desk { permits, answers: Answers::default() };
+        let mut stun = Self { doors: Vec::new(), failed: Vec::new(), desk };
         let everywhere = [
             SocketAddr::from((Ipv4Addr::UNSPECIFIED, STUN_PORT)),
             SocketAddr::from((Ipv6Addr::UNSPECIFIED, STUN_PORT)),
@@ -109,12 +115,20 @@ impl Stun {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for (door, beside) in &self.doors {
-            door.poll(beside.as_ref(), &mut self.answers, cx);
+            door.poll(beside.as_ref(), &mut self.desk, cx);
             if let Some(beside) = beside {
-                beside.poll(Some(door), &mut self.answers, cx);
+                beside.poll(Some(door), &mut self.desk, cx);
             }
         }
         Poll::Pending
+    }
+}
+
+impl Desk {
+    /// Sources can be forged, so nobody is told or counted that is not answered.
+    fn answer(&mut self, arrived: Arrived<'_>) -> Option<Answer> {
+        self.permits.speaks(arrived.from.ip()).ok()?;
+        self.answers.answer(arrived, Instant::now())
     }
 }
 
@@ -139,18 +153,18 @@ impl Door {
     }
 
     /// Answers what is there, for a while.
-    fn poll(&self, other: Option<&Self>, answers: &mut Answers, cx: &mut Context<'_>) {
+    fn poll(&self, other: Option<&Self>, desk: &mut Desk, cx: &mut Context<'_>) {
         for _ in 0..READS_MAX {
             match self.socket.poll_recv_ready(cx) {
                 // An error is about what was sent before.
-                Poll::Ready(_) => self.read(other, answers),
+                Poll::Ready(_) => self.read(other, desk),
                 Poll::Pending => return,
             }
         }
         cx.waker().wake_by_ref();
     }
 
-    fn read(&self, other: Option<&Self>, answers: &mut Answers) {
+    fn read(&self, other: Option<&Self>, desk: &mut Desk) {
         let (mut bytes, mut meta) = ([0; DATAGRAM_BYTES_MAX], [RecvMeta::default()]);
         let receive = || {
             let mut buffers = [IoSliceMut::new(&mut bytes)];
@@ -167,7 +181,7 @@ impl Door {
         // The system may hand over several datagrams of one sender at once.
         for datagram in bytes[..len].chunks(stride.max(1)) {
             let arrived = Arrived { datagram, from: addr, other: beside };
-            let Some(answer) = answers.answer(arrived, Instant::now()) else { continue };
+            let Some(answer) = desk.answer(arrived) else { continue };
             let door = other.filter(|_| answer.from_other_port).unwrap_or(self);
             let answer = Transmit {
                 destination: addr,

@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use punchline_bridge::{Event, Multiaddr, Path};
+use punchline_bridge::{Event, Multiaddr, Path, Stream};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::Instant,
 };
 
@@ -14,6 +14,11 @@ use crate::world::{Node, TCP, config, until, within};
 
 /// One way through the far proxy.
 const FAR: Duration = Duration::from_millis(60);
+
+/// Numbers that were said and not yet heard.
+const UNDER_WAY: usize = 1000;
+/// The last number.
+const END: u64 = u64::MAX;
 
 /// A TCP proxy before `target` for one connection: it forwards when told to, and each byte after `delay`.
 /// Returns its address.
@@ -65,6 +70,8 @@ async fn a_stream_moves_to_a_much_nearer_direct_connection_and_loses_nothing() {
     client.endpoint.add_addresses(server.id(), vec![to_server]).await;
     let mut stream = client.open(server.id()).await;
     let before = echo(&mut stream).await;
+    let (stop, stopped) = oneshot::channel();
+    let counting = tokio::spawn(count(stream, stopped));
     near.send(()).unwrap();
 
     let paths = until(&mut client.events, "a move", |event| match event {
@@ -73,12 +80,44 @@ async fn a_stream_moves_to_a_much_nearer_direct_connection_and_loses_nothing() {
     })
     .await;
     assert_eq!(paths, (Path::Direct, Path::Direct));
+    stop.send(()).unwrap();
+    let mut stream = within("all numbers", counting).await.unwrap();
     let after = echo(&mut stream).await;
     assert!(before >= FAR * 2 && after < FAR * 2, "round trips: {before:?} and then {after:?}");
 }
 
+/// Says numbers in order until it is told to stop, and hears each of them in its turn. Something is always under way.
+async fn count(stream: Stream, mut stop: oneshot::Receiver<()>) -> Stream {
+    let (mut read, mut write) = tokio::io::split(stream);
+    let room = Semaphore::new(UNDER_WAY);
+    let saying = async {
+        let mut said = 0;
+        while stop.try_recv().is_err() {
+            room.acquire().await.unwrap().forget();
+            write.write_u64(said).await.unwrap();
+            said += 1;
+        }
+        write.write_u64(END).await.unwrap();
+        said
+    };
+    let hearing = async {
+        let mut expected = 0;
+        loop {
+            match read.read_u64().await.unwrap() {
+                END => return expected,
+                heard => assert_eq!(heard, expected, "lost, doubled or out of order"),
+            }
+            room.add_permits(1);
+            expected += 1;
+        }
+    };
+    let (said, heard) = tokio::join!(saying, hearing);
+    assert_eq!(heard, said);
+    read.unsplit(write)
+}
+
 /// How long the echo of some bytes takes.
-async fn echo(stream: &mut punchline_bridge::Stream) -> Duration {
+async fn echo(stream: &mut Stream) -> Duration {
     let begun = Instant::now();
     within("an echo", async {
         stream.write_all(b"near or far").await.unwrap();

@@ -1,6 +1,9 @@
 //! Ranges that the operator keeps away, at nodes and relays.
 
-use std::net::TcpStream;
+use std::{
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
 use futures::StreamExt as _;
 use libp2p::{
@@ -14,25 +17,32 @@ use punchline_bridge::{
     config::PortMapping,
     error::{CloseCause, OpenError},
     event::{Asked, LimitOwner},
-    relay::{External, RelayConfig},
+    relay::{External, RelayConfig, StunListen},
 };
-use tokio::io::AsyncReadExt as _;
+use tokio::{io::AsyncReadExt as _, net::UdpSocket};
 
-use crate::world::{
-    Node, QUIC, RelayNode, TCP, config, exchange, pair, pair_with, relay_config, service, until, within,
+use crate::{
+    stun::{REQUEST, listening},
+    world::{
+        Node, QUIC, RelayNode, TCP, config, exchange, pair, pair_with, relay_config, service, until,
+        within,
+    },
 };
 
 fn deny(net: &str) -> Ranges {
-    Ranges::new(Vec::new(), vec![net.parse().unwrap()])
+    Ranges::new(Vec::new(), vec![net.parse().unwrap()]).unwrap()
 }
 
 fn allow(net: &str) -> Ranges {
-    Ranges::new(vec![net.parse().unwrap()], Vec::new())
+    Ranges::new(vec![net.parse().unwrap()], Vec::new()).unwrap()
 }
 
 fn at(listen: &str, ranges: Ranges) -> Config {
     Config { ranges, port_mapping: PortMapping::Off, ..config(listen) }
 }
+
+/// For an answer to a datagram that may not have been answered; then it is sent again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// How many the next such event says were not answered.
 async fn not_answered(events: &mut Events) -> u64 {
@@ -89,7 +99,10 @@ async fn outside_of_what_is_allowed_nobody_is_dialled_but_a_relay_that_was_named
     client.endpoint.add_addresses(server.id(), server.endpoint.listening().to_vec()).await;
     let opened = within("an answer", client.endpoint.open(server.id(), service())).await;
     let error = opened.unwrap_err().to_string();
-    assert!(error.contains("127.0.0.1 is outside of the ranges that --allow-net names"), "{error}");
+    assert!(
+        error.contains("127.0.0.1 is outside of the ranges that --allow-net or --net-file allows"),
+        "{error}"
+    );
     client.reserve(&relay.address).await;
 }
 
@@ -136,6 +149,44 @@ async fn a_relay_answers_whom_it_is_to_and_closes_those_that_it_no_longer_is_to(
     until(&mut client.events, "the loss of the reservation", |event| match event {
         Event::ReservationLost { .. } => Some(()),
         _ => None,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_of_a_denied_range_gets_no_answer_from_a_relay_by_stun_either() {
+    let config = RelayConfig {
+        stun: StunListen::At(vec!["127.0.0.1:0".parse().unwrap()]),
+        ranges: deny("127.0.0.2/32"),
+        ..relay_config(TCP)
+    };
+    let mut relay = RelayNode::start(config).await;
+    let (port, other) = listening(&mut relay.events).await;
+    let other = other.unwrap();
+    let denied = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    let other_host = UdpSocket::bind("127.0.0.3:0").await.unwrap();
+    for port in [port, other] {
+        let relay_at = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut bytes = [0; 1500];
+        for socket in [&denied, &other_host] {
+            socket.send_to(&REQUEST, relay_at).await.unwrap();
+        }
+        // The relay reads in the order of arrival, so what it answers to the first is here before that to the second.
+        within("an answer", other_host.recv_from(&mut bytes)).await.unwrap();
+        assert!(denied.try_recv_from(&mut bytes).is_err(), "an answer at {port}");
+    }
+    relay.relay.keep_to(Ranges::default()).await;
+    let relay_at = SocketAddr::from(([127, 0, 0, 1], port));
+    within("an answer when the range is denied no more", async {
+        // The relay takes the order by and by, and says nothing about it.
+        loop {
+            denied.send_to(&REQUEST, relay_at).await.unwrap();
+            let mut bytes = [0; 1500];
+            let answer = denied.recv_from(&mut bytes);
+            if tokio::time::timeout(AGAIN, answer).await.is_ok() {
+                break;
+            }
+        }
     })
     .await;
 }

@@ -1,6 +1,6 @@
 //! Addresses of nodes that relays dial back (AutoNAT v2), with nodes and relays of ours and of rust-libp2p.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use futures::StreamExt as _;
 use libp2p::{
@@ -20,12 +20,15 @@ use punchline_bridge::{
     event::{Asked, LetsIn, LimitOwner},
     relay::RelayConfig,
 };
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+};
 
 use crate::{
     circuit_wire::{read, write},
     relay_hand::Hand,
-    world::{Node, QUIC, RelayNode, TCP, config, refused, relay_config, until, within},
+    world::{Node, QUIC, RelayNode, TCP, config, relay_config, until, within},
 };
 
 const DIAL_REQUEST: StreamProtocol = StreamProtocol::new("/libp2p/autonat/2/dial-request");
@@ -81,8 +84,12 @@ struct Data {
 
 /// Asks for a test of these addresses: the first words of the answer.
 async fn ask(hand: &mut Hand, addresses: &[&str]) -> (Words, libp2p::Stream) {
-    let mut io = hand.substream(DIAL_REQUEST).await;
     let addrs = addresses.iter().map(|text| text.parse::<Multiaddr>().unwrap().to_vec()).collect();
+    ask_in_bytes(hand, addrs).await
+}
+
+async fn ask_in_bytes(hand: &mut Hand, addrs: Vec<Vec<u8>>) -> (Words, libp2p::Stream) {
+    let mut io = hand.substream(DIAL_REQUEST).await;
     write(&mut io, &Words { request: Some(DialRequest { addrs, nonce: 7 }), ..Words::default() })
         .await
         .unwrap();
@@ -132,10 +139,19 @@ async fn a_node_that_the_relay_does_not_reach_has_no_address_confirmed() {
     let relay = RelayNode::start(relay_config(TCP)).await;
     // Whoever comes is not answered, as behind a NAT that lets nobody in.
     let mut settings = quiet(TCP);
+    settings.listen.push(TCP.parse().unwrap());
     settings.limits.pending_inbound = 0;
     let mut node = Node::start(settings).await;
     node.endpoint.reserve(relay.address.clone()).await;
-    assert_eq!(refused(&mut node.events).await.0, Asked::Connection, "the relay dials back");
+    // One address is tested at a time: once the second is dialled, the answer about the first was heard.
+    for which in ["first", "second"] {
+        let dialled_back = until(&mut node.events, "a dial-back", |event| match event {
+            Event::AddressConfirmed { .. } => panic!("{event:?}"),
+            Event::Refused { what, count, .. } => Some((*what, *count)),
+            _ => None,
+        });
+        assert_eq!(dialled_back.await, (Asked::Connection, 1), "the relay dials the {which} address");
+    }
     node.endpoint.shutdown().await;
     while let Some(event) = node.events.next().await {
         assert!(!matches!(event, Event::AddressConfirmed { .. }), "{event:?}");
@@ -165,6 +181,17 @@ async fn a_relay_dials_the_first_address_that_it_may_and_none_that_is_private_or
         response(&mut hand, &[&["/ip4/10.0.0.1/tcp/1"; 8][..], &["/ip4/127.0.0.1/tcp/1"]].concat())
             .await;
     assert_eq!(answer.status, DIAL_REFUSED);
+}
+
+#[tokio::test]
+async fn an_address_of_a_kind_that_the_relay_does_not_know_hides_none_that_follow() {
+    let relay = RelayNode::start(relay_config(TCP)).await;
+    let mut hand = Hand::new(&relay);
+    let known: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+    let unknown = vec![0xff, 0xff, 0x03];
+    let (words, _) = ask_in_bytes(&mut hand, vec![unknown, known.to_vec()]).await;
+    let answer = words.response.unwrap();
+    assert_eq!((answer.status, answer.addr_index, answer.dial_status), (DIALLED, 1, DIAL_ERROR));
 }
 
 #[tokio::test]
@@ -206,32 +233,83 @@ async fn a_client_has_twelve_dial_backs_a_minute_and_its_host_twice_that() {
     assert_eq!(dial_back_refused(&mut relay.events).await, (12, Some(LimitOwner::Peer)));
 }
 
+/// Hosts of this machine.
+const HOSTS: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
+
+/// A client that comes to the relay from that host: by way of a task, since libp2p lets the system choose.
+async fn hand_from(host: Ipv4Addr, relay: &RelayNode) -> Hand {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let way_in = listener.local_addr().unwrap();
+    let address = relay.address.address().to_string();
+    let to = address.trim_start_matches("/ip4/").replace("/tcp/", ":").parse().unwrap();
+    tokio::spawn(async move {
+        // One after the other: a client that is not let in comes again.
+        while let Ok((mut inner, _)) = listener.accept().await {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind((host, 0).into()).unwrap();
+            let mut outer = socket.connect(to).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut inner, &mut outer).await;
+        }
+    });
+    let way_in = format!("/ip4/127.0.0.1/tcp/{}", way_in.port()).parse().unwrap();
+    Hand::at(relay.relay.peer_id(), way_in)
+}
+
+/// Has the relay asked for a dial-back to this port of that host, from there.
+async fn asked_from(host: Ipv4Addr, port: u16, relay: &RelayNode) -> JoinHandle<DialResponse> {
+    let mut hand = hand_from(host, relay).await;
+    let address = format!("/ip4/{host}/tcp/{port}");
+    tokio::spawn(async move { response(&mut hand, &[&address]).await })
+}
+
+/// Takes sockets, and says nothing on them.
+async fn silent() -> (TcpListener, u16) {
+    let silent = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    (silent, port)
+}
+
 #[tokio::test]
-async fn two_dial_backs_are_under_way_at_once() {
+async fn one_dial_back_of_a_host_and_two_of_all_are_under_way_at_once() {
     let mut relay = RelayNode::start(relay_config(TCP)).await;
-    // Takes sockets, and says nothing on them.
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("/ip4/127.0.0.1/tcp/{}", silent.local_addr().unwrap().port());
-    let mut waiting = Vec::new();
-    for _ in 0..2 {
-        let mut hand = Hand::new(&relay);
-        let address = address.clone();
-        waiting.push(tokio::spawn(async move { response(&mut hand, &[&address]).await }));
+    let [one, two, three] = HOSTS;
+    let ((silent, port), mut waiting, mut sockets) = (silent().await, Vec::new(), Vec::new());
+    for (host, limit, whose) in [(one, 1, LimitOwner::Address), (two, 2, LimitOwner::Relay)] {
+        waiting.push(asked_from(host, port, &relay).await);
+        sockets.push(within("a dial", silent.accept()).await.unwrap());
+        let refused = if whose == LimitOwner::Address { host } else { three };
+        let refusal = asked_from(refused, port, &relay).await.await.unwrap();
+        assert_eq!(refusal.status, REJECTED, "{refused}");
+        assert_eq!(dial_back_refused(&mut relay.events).await, (limit, Some(whose)));
     }
-    let sockets = [
-        within("a dial", silent.accept()).await.unwrap(),
-        within("a dial", silent.accept()).await.unwrap(),
-    ];
-    let third = response(&mut Hand::new(&relay), &[&address]).await;
-    assert_eq!(third.status, REJECTED);
-    assert_eq!(dial_back_refused(&mut relay.events).await, (2, Some(LimitOwner::Relay)));
     for answer in waiting {
         let answer = within("an answer", answer).await.unwrap();
         assert_eq!((answer.status, answer.dial_status), (DIALLED, DIAL_ERROR), "it gives up");
     }
     drop(sockets);
-    let last = response(&mut Hand::new(&relay), &["/ip4/127.0.0.1/tcp/1"]).await;
-    assert_eq!(last.status, DIALLED, "their places are free");
+    for host in [one, two] {
+        let dialled = asked_from(host, 1, &relay).await.await.unwrap();
+        assert_eq!(dialled.status, DIALLED, "their places are free");
+    }
+}
+
+#[tokio::test]
+async fn a_dial_back_keeps_its_place_until_it_ends_also_when_its_client_has_left() {
+    // Who comes after the client is let in only when the relay knows that it has left.
+    let relay = RelayNode::start(RelayConfig { connections: 1, ..relay_config(TCP) }).await;
+    let (silent, port) = silent().await;
+    let asked = asked_from(HOSTS[0], port, &relay).await;
+    let (mut socket, _) = within("a dial", silent.accept()).await.unwrap();
+    asked.abort();
+    let left = within("the end of the client", asked).await;
+    assert!(left.unwrap_err().is_cancelled());
+    let again = asked_from(HOSTS[0], port, &relay).await.await.unwrap();
+    assert_eq!(again.status, REJECTED);
+    // Whether in order or by a reset.
+    let _ = within("the end of the dial", tokio::io::copy(&mut socket, &mut tokio::io::sink())).await;
+    let again = asked_from(HOSTS[0], 1, &relay).await.await.unwrap();
+    assert_eq!(again.status, DIALLED);
 }
 
 #[derive(NetworkBehaviour)]

@@ -18,7 +18,7 @@ fn answering(listen: &str, stun: &str) -> RelayConfig {
 }
 
 /// Where a relay answers STUN, and its other port.
-async fn listening(events: &mut Events) -> (u16, Option<u16>) {
+pub(crate) async fn listening(events: &mut Events) -> (u16, Option<u16>) {
     until(events, "STUN", |event| match event {
         Event::StunListening { address, other_port } => {
             let port = address.to_string().rsplit('/').next()?.parse().ok()?;
@@ -65,7 +65,8 @@ async fn a_node_asks_the_server_that_it_is_given_by_name_without_any_relay() {
 }
 
 /// RFC 8489's Binding request, with a transaction id.
-const REQUEST: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+pub(crate) const REQUEST: [u8; 20] =
+    [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 
 #[tokio::test]
 async fn an_answer_comes_from_where_it_was_asked_for_and_garbage_gets_none() {
@@ -116,4 +117,15 @@ async fn a_relay_whose_stun_port_is_taken_says_so_once_where_it_was_not_told_to_
     assert!(matches!(cause, ListenFailure::InUse { port: 3478, .. }), "{cause}");
     let mut node = Node::start(config(TCP)).await;
     node.reserve(&second.address).await;
+}
+
+#[tokio::test]
+async fn a_relay_listens_where_it_is_told_also_at_a_port_that_stun_would_take() {
+    // Below the ports that a system gives away by itself, at an address that no other test uses.
+    let config = answering("/ip4/127.3.4.78/udp/20001/quic-v1", "127.3.4.78:20000");
+    let mut relay = RelayNode::start(config).await;
+    assert_eq!(relay.relay.listening()[0].to_string(), "/ip4/127.3.4.78/udp/20001/quic-v1");
+    let (port, other_port) = listening(&mut relay.events).await;
+    assert_eq!(port, 20000);
+    assert!(other_port.is_some_and(|other| other != 20001), "{other_port:?}");
 }

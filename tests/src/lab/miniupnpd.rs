@@ -99,7 +99,7 @@ impl Miniupnpd {
         told.recv_timeout(READY_DEADLINE).is_ok()
     }
 
-    /// How many ports router `index` forwards.
+    /// How many ports `router` forwards.
     ///
     /// # Errors
     ///

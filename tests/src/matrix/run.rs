@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::{Cell, Expected, Outcome};
@@ -88,18 +87,13 @@ fn since_relayed(scene: &Scene, cast: &Cast, event: &Event) -> Result<Duration> 
     let is_relayed =
         |event: &&Event| event.name() == "connection_opened" && is_connection(event, scene, "relayed");
     let start = events.iter().find(is_relayed).or(events.first()).context("the client said nothing")?;
-    let since = instant(event)?.duration_since(instant(start)?);
+    let since = event.time()?.duration_since(start.time()?);
     // A direct connection may be there before the relayed one is.
     Ok(Duration::try_from(since).unwrap_or_default())
 }
 
 fn is_connection(event: &Event, scene: &Scene, path: &str) -> bool {
     event.has("peer", &scene.server_id) && event.has("path", path)
-}
-
-fn instant(event: &Event) -> Result<Timestamp> {
-    let text = event.text("ts").with_context(|| format!("no time in {event}"))?;
-    text.parse().with_context(|| format!("the time in {event}"))
 }
 
 /// How long the client may take to have a session: it dials the relay, then a circuit, then shakes hands.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
 
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 /// Why there is no program to test.
@@ -40,6 +42,17 @@ pub fn binary(name: &str) -> Result<&'static Path, BuildError> {
     let programs = BUILT.get_or_init(build).as_ref().map_err(BuildError::clone)?;
     let found = programs.get(name).map(PathBuf::as_path);
     found.ok_or_else(|| BuildError::Unknown { name: name.to_owned() })
+}
+
+/// What `PATH` is to be where people or scripts type `punchline`: the folder of the programs, before what is inherited.
+///
+/// # Errors
+///
+/// If the programs do not build.
+pub fn search_path() -> Result<OsString> {
+    let programs = binary("punchline")?.parent().context("programs are in a folder")?;
+    let inherited = env::var_os("PATH").unwrap_or_default();
+    Ok(env::join_paths([programs.to_owned()].into_iter().chain(env::split_paths(&inherited)))?)
 }
 
 fn build() -> Result<BTreeMap<String, PathBuf>, BuildError> {

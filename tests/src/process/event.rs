@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// One event, as a program printed it: a JSON object with the key `event`.
@@ -29,6 +31,16 @@ impl Event {
     /// The whole number in `field`, if there is one.
     pub fn number(&self, field: &str) -> Option<u64> {
         self.0.get(field)?.as_u64()
+    }
+
+    /// When it was said.
+    ///
+    /// # Errors
+    ///
+    /// If it does not tell.
+    pub fn time(&self) -> Result<Timestamp> {
+        let text = self.text("ts").with_context(|| format!("no time in {self}"))?;
+        text.parse().with_context(|| format!("the time in {self}"))
     }
 
     /// Whether `field` holds the text `value`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::run::{Rehearsal, after, instant};
+use super::run::{Rehearsal, after};
 use super::sanitise::Sanitiser;
 use super::{Machine, Topology};
 use crate::process::Event;
@@ -218,7 +218,7 @@ impl Rehearsal {
 
 /// From the first of `events` to the first that `is_end`.
 fn span(events: &[Event], is_end: impl Fn(&Event) -> bool) -> Option<Duration> {
-    let start = instant(events.first()?).ok()?;
+    let start = events.first()?.time().ok()?;
     after(events.iter().find(|said| is_end(said))?, start).ok()
 }
 

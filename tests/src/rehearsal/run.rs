@@ -33,8 +33,6 @@ pub struct Rehearsal {
 pub struct Done {
     /// The step.
     pub step: Step,
-    /// When it began.
-    pub at: Timestamp,
     /// What was seen of what it says: the event, and how long after the begin.
     pub seen: Vec<(String, Duration)>,
     /// Bytes at the relay's link up to the end of the step.
@@ -59,7 +57,7 @@ pub async fn rehearse(topology: Topology, runbook: &Runbook) -> Result<Rehearsal
         let outcome = player.play(step, at, &mut seen).await;
         let (relay_link_bytes, direct_bytes) =
             (player.stage.relay_link_bytes()?, player.stage.direct_bytes()?);
-        done.push(Done { step: step.clone(), at, seen, relay_link_bytes, direct_bytes });
+        done.push(Done { step: step.clone(), seen, relay_link_bytes, direct_bytes });
         if let Err(error) = outcome {
             let Step { line, machine, advice, .. } = step;
             failure = Some(format!(
@@ -127,7 +125,7 @@ impl Player {
         let is_meant = |said: &Event| {
             let all = || conditions.iter().all(|condition| condition.holds(said, &self.variables));
             let at_its_time = |time| (*by_now || time >= at) && time <= until;
-            said.name() == event && all() && instant(said).is_ok_and(at_its_time)
+            said.name() == event && all() && said.time().is_ok_and(at_its_time)
         };
         let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
@@ -167,12 +165,7 @@ impl Condition {
 
 /// How long after `start` it was said; nothing if it was before.
 pub(super) fn after(said: &Event, start: Timestamp) -> Result<Duration> {
-    Ok(Duration::try_from(instant(said)?.duration_since(start)).unwrap_or_default())
-}
-
-pub(super) fn instant(said: &Event) -> Result<Timestamp> {
-    let text = said.text("ts").with_context(|| format!("no time in {said}"))?;
-    text.parse().with_context(|| format!("the time in {said}"))
+    Ok(Duration::try_from(said.time()?.duration_since(start)).unwrap_or_default())
 }
 
 /// How often the files of events are looked into.

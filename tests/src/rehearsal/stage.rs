@@ -1,19 +1,18 @@
 //! The networks of a rehearsal, and its machines: each a folder, and a namespace of the lab to type into.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 use super::{Machine, Topology};
 use crate::lab::{Lab, LabSpec, Miniupnpd, Namespace, Nat, PortMapping};
-use crate::process::{Event, Launch, binary};
+use crate::process::{Event, Launch, search_path};
 
 /// What the steps are typed into.
 pub(super) struct Stage {
@@ -27,10 +26,7 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn build(topology: Topology) -> Result<Self> {
-        let programs = binary("punchline")?.parent().context("programs are in a folder")?;
-        let inherited = env::var_os("PATH").unwrap_or_default();
-        let path =
-            env::join_paths([programs.to_owned()].into_iter().chain(env::split_paths(&inherited)))?;
+        let path = search_path()?;
         let homes = tempfile::tempdir()?;
         for machine in Machine::ALL {
             fs::create_dir(homes.path().join(machine.to_string()))?;

@@ -118,8 +118,7 @@ async fn a_file_of_events_that_was_moved_away_is_opened_anew() -> Result<()> {
     };
     until(&|| has(world.path("events").as_path(), "forward_listening")).await?;
     fs::rename(&events, &moved)?;
-    let pid = forward.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
-    rustix::process::kill_process(pid.context("it runs")?, Signal::HUP)?;
+    forward.hang_up()?;
     until(&|| world.path("events").exists()).await?;
     assert!(forward.terminate(STOP).await?.success(), "{}", forward.report());
     assert!(has(&moved, "forward_listening") && has(world.path("events").as_path(), "stopped"));
@@ -133,8 +132,7 @@ async fn a_hangup_ends_what_has_nothing_to_reload() -> Result<()> {
     let forward = world.launch("forward", "forward")?.args(&FORWARD[1..]);
     let mut forward = forward.args(["--listen", LISTEN]).spawn()?;
     forward.wait_for("forward_listening", |_| true, SOON).await?;
-    let pid = forward.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
-    rustix::process::kill_process(pid.context("it runs")?, Signal::HUP)?;
+    forward.hang_up()?;
     assert!(forward.wait(STOP).await?.success(), "{}", forward.report());
     Ok(())
 }

@@ -2,16 +2,10 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result};
-use punchline_tests::process::{Event, Program};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::Result;
+use punchline_tests::process::Event;
 
 use crate::world::{LISTEN, SOON, STOP, World, refused};
-
-fn hang_up(program: &Program) -> Result<()> {
-    let pid = program.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    Ok(kill_process(pid.context("it runs")?, Signal::HUP)?)
-}
 
 #[tokio::test]
 async fn a_file_of_ranges_is_read_again_and_a_wrong_one_leaves_the_old_ranges_in_force() -> Result<()> {
@@ -23,13 +17,13 @@ async fn a_file_of_ranges_is_read_again_and_a_wrong_one_leaves_the_old_ranges_in
     let by_ranges = |event: &Event| event.text("whose") == Some("ranges");
     relay.wait_for("refused", by_ranges, SOON).await?;
     fs::write(&nets, "deny everybody\n")?;
-    hang_up(&relay)?;
+    relay.hang_up()?;
     let wrong = |event: &Event| event.text("error").is_some_and(|error| error.contains("line 1"));
     relay.wait_for("nets_reloaded", wrong, SOON).await?;
     let mark = relay.mark();
     relay.wait_for_after(mark, "refused", by_ranges, SOON).await?;
     fs::write(&nets, "deny 10.0.0.0/8\n")?;
-    hang_up(&relay)?;
+    relay.hang_up()?;
     server.wait_for("reservation_held", |_| true, SOON).await?;
     assert!(relay.terminate(STOP).await?.success() && server.terminate(STOP).await?.success());
     Ok(())

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use punchline_tests::process::Event;
-use rustix::process::Signal;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,8 +12,7 @@ use tokio::{
 };
 
 use crate::world::{
-    ANY, NO_PEER, SOON, World, connecting_is_reset, echoes, is_reset, listener, send_signal, tcp_echo,
-    unusable,
+    ANY, NO_PEER, SOON, World, connecting_is_reset, echoes, is_reset, listener, tcp_echo, unusable,
 };
 
 #[tokio::test]
@@ -80,12 +78,12 @@ async fn a_peer_that_is_struck_off_the_list_is_cut_within_a_second_and_others_ar
     // A file that cannot be used changes nothing.
     world.write("allowed", "nonsense")?;
     let mark = exposing.program.mark();
-    send_signal(&exposing.program, Signal::HUP)?;
+    exposing.program.hang_up()?;
     let said = |event: &Event| event.text("error").is_some_and(|error| error.contains("line 1"));
     exposing.program.wait_for_after(mark, "access_reloaded", said, SOON).await?;
     world.write("allowed", &stays)?;
     let (mark, signalled) = (exposing.program.mark(), Instant::now());
-    send_signal(&exposing.program, Signal::HUP)?;
+    exposing.program.hang_up()?;
     is_reset(&mut clients[1].1, Duration::from_secs(1)).await?;
     assert!(signalled.elapsed() < Duration::from_secs(1));
     let fine = |event: &Event| event.fields()["error"].is_null();

@@ -2,14 +2,13 @@
 
 use anyhow::{Context as _, Result};
 use punchline_tests::process::Event;
-use rustix::process::Signal;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
 
-use crate::world::{ANY, LISTEN, SOON, World, is_reset, send_signal, tcp_echo, unusable};
+use crate::world::{ANY, LISTEN, SOON, World, is_reset, tcp_echo, unusable};
 
 /// Connects, and knows that the echo is there.
 async fn echoing(local: &str) -> Result<TcpStream> {
@@ -42,12 +41,12 @@ async fn a_peer_that_sleeps_longer_than_one_services_patience_keeps_the_other_se
         clients.push(echoing(listening.text("local").context("a place")?).await?);
     }
     let [brief, patient] = &mut clients[..] else { unreachable!("two services") };
-    send_signal(&exposing.program, Signal::STOP)?;
+    exposing.program.halt()?;
     for client in [&mut *brief, &mut *patient] {
         client.write_all(b"!").await?;
     }
     is_reset(brief, SOON).await.with_context(|| forwarder.report())?;
-    send_signal(&exposing.program, Signal::CONT)?;
+    exposing.program.resume()?;
     let echoed = timeout(SOON, patient.read_u8()).await.context("it did not come back");
     assert_eq!(echoed.with_context(|| forwarder.report())??, b'!');
     Ok(())
@@ -67,7 +66,7 @@ async fn a_stream_whose_both_ends_sleep_goes_on_when_they_wake() -> Result<()> {
     let (sleeper, witness) = (forward("sleeper", "2h").await?, forward("witness", "2s").await?);
     let (mut patient, mut brief) = (echoing(&sleeper.local).await?, echoing(&witness.local).await?);
     for asleep in [&sleeper.program, &exposing.program] {
-        send_signal(asleep, Signal::STOP)?;
+        asleep.halt()?;
     }
     for client in [&mut brief, &mut patient] {
         client.write_all(b"!").await?;
@@ -75,7 +74,7 @@ async fn a_stream_whose_both_ends_sleep_goes_on_when_they_wake() -> Result<()> {
     // Whoever is awake has given up by now.
     is_reset(&mut brief, SOON).await.with_context(|| witness.program.report())?;
     for woken in [&exposing.program, &sleeper.program] {
-        send_signal(woken, Signal::CONT)?;
+        woken.resume()?;
     }
     let echoed = timeout(SOON, patient.read_u8()).await.context("it did not come back");
     assert_eq!(echoed.with_context(|| sleeper.program.report())??, b'!');

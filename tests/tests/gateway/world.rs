@@ -9,7 +9,6 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use punchline_tests::process::{Launch, Place, Program, binary};
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy, split},
@@ -136,11 +135,6 @@ impl World {
 
 /// Any free port.
 pub(crate) const ANY: &str = "127.0.0.1:0";
-
-pub(crate) fn send_signal(program: &Program, signal: Signal) -> Result<()> {
-    let pid = program.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    Ok(kill_process(pid.context("it runs")?, signal)?)
-}
 
 /// The most memory that a program has had at once, in KiB.
 pub(crate) fn peak_memory_kib(program: &Program) -> Result<u64> {

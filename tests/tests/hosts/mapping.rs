@@ -124,6 +124,29 @@ pub(crate) async fn silent() -> Result<()> {
     says_nothing(&server)
 }
 
+/// Counted where it leaves the host: what goes to all devices in the network may be answered by any of them.
+pub(crate) async fn asks_the_router_alone() -> Result<()> {
+    let (world, lab) = (World::new()?, Lab::build(&LabSpec::new([Nat::PortPreserving]))?);
+    let nft = |rules: &str| lab.host(0).command("nft").arg(rules).output();
+    let chain = "add table ip asked; add chain ip asked out { type filter hook output priority 0; }";
+    let of = |to: &str| format!("add rule ip asked out ip daddr {to} udp dport 1900 counter");
+    for rules in [chain, &of("224.0.0.0/4"), &of("192.168.1.1")] {
+        let added = nft(rules)?;
+        ensure!(added.status.success(), "{added:?}");
+    }
+    let mut server = world.launch(lab.host(0), "server", "server")?.args(["-v"]).spawn()?;
+    eventually(&server, || Ok(server.report().contains("Ask(Upnp)"))).await?;
+    server.terminate(EXIT_DEADLINE).await?;
+    let counted = String::from_utf8(nft("list table ip asked")?.stdout)?;
+    let packets = |to: &str| {
+        let line = counted.lines().find(|line| line.contains(to))?;
+        line.split_once("packets ")?.1.split(' ').next()?.parse::<u32>().ok()
+    };
+    let (all, router) = (packets("224.0.0.0/4"), packets("192.168.1.1"));
+    ensure!(all == Some(0) && router > Some(0), "{counted}");
+    Ok(())
+}
+
 fn says_nothing(server: &Program) -> Result<()> {
     let said = server.events().into_iter().find(|event| event.name().starts_with("port_map"));
     ensure!(said.is_none(), "{said:?}");

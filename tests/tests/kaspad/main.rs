@@ -18,7 +18,7 @@ use tokio::try_join;
 
 use scene::{Scene, explain};
 use session::{Session, Side, blocks_arrive};
-use world::{DEADLINE, World, cut_direct, mend_direct, two_nats};
+use world::{DEADLINE, World, two_nats};
 
 mod scene;
 mod session;
@@ -144,7 +144,7 @@ async fn permanent_peer() -> Result<()> {
 /// black hole, at which time `miner` has blocks for the other.
 async fn behind_nats(transport: Transport, miner: Side, outage_max: Duration) -> Result<()> {
     let lab = two_nats()?;
-    cut_direct(&lab)?;
+    lab.cut_direct(0, 1)?;
     let world = World::in_lab(&lab, transport).await?;
     let scene = Scene::start(world, lab.host(0).into(), lab.host(1).into()).await?;
     let played = async {
@@ -165,7 +165,7 @@ async fn behind_nats(transport: Transport, miner: Side, outage_max: Duration) ->
 /// Blocks are under way at the move, and again when it is over: then none of them on the relay.
 async fn goes_direct(scene: &Scene, lab: &Lab, session: &Session<'_>) -> Result<()> {
     let marks = scene.marks();
-    mend_direct(lab)?;
+    lab.mend_direct(0, 1)?;
     try_join!(scene.moved(marks, "direct"), session.carries_blocks())?;
     let before = (lab.relay_link_bytes()?, lab.direct_bytes(0, 1)?);
     session.carries_blocks().await?;
@@ -179,7 +179,7 @@ async fn goes_direct(scene: &Scene, lab: &Lab, session: &Session<'_>) -> Result<
 /// Returns how long the blocks took that the black hole swallowed at first.
 async fn comes_back(scene: &Scene, lab: &Lab, session: &Session<'_>, miner: Side) -> Result<Duration> {
     let marks = scene.marks();
-    cut_direct(lab)?;
+    lab.cut_direct(0, 1)?;
     let cut = Instant::now();
     session.carries_blocks_of(miner).await?;
     let outage = cut.elapsed();

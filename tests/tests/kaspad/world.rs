@@ -117,18 +117,6 @@ pub(crate) fn two_nats() -> Result<Lab> {
     Ok(Lab::build(&LabSpec::new([Nat::PortPreserving; 2]))?)
 }
 
-/// Nothing passes between the two NATs but what the relay forwards.
-pub(crate) fn cut_direct(lab: &Lab) -> Result<()> {
-    lab.block(0, lab.router(1).address())?;
-    Ok(lab.block(1, lab.router(0).address())?)
-}
-
-/// Ends [`cut_direct`].
-pub(crate) fn mend_direct(lab: &Lab) -> Result<()> {
-    lab.unblock(0, lab.router(1).address())?;
-    Ok(lab.unblock(1, lab.router(0).address())?)
-}
-
 fn listen(ip: Ipv4Addr, transport: Transport, port: u16) -> String {
     match transport {
         Transport::Tcp => format!("/ip4/{ip}/tcp/{port}"),

@@ -7,7 +7,6 @@ mod nats;
 mod rehearsals;
 mod sockets;
 
-use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -16,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use punchline_tests::lab::{Lab, LabError, LabSpec, Nat, RouterSpec, UnexpectedSyn};
 use punchline_tests::process::Launch;
 use punchline_tests::trial::{self, lab_trial};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::time::timeout;
 
 use sockets::{
@@ -205,31 +205,35 @@ async fn up_and_down() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let state = folder.path().join("state");
     let lab = |args: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
-        command.args(args).arg("--state").arg(&state);
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_lab"));
+        command.args(args).arg("--state").arg(&state).kill_on_drop(true);
         command
     };
     let mut up = lab(&["up", "full", "sym", "--delay", "5"]).stdout(Stdio::piped()).spawn()?;
     let mut told = BufReader::new(up.stdout.take().context("it is piped")?).lines();
-    let lines: Vec<String> = told.by_ref().take(6).collect::<Result<_, _>>()?;
+    let mut lines = Vec::new();
+    while lines.len() < MACHINES {
+        lines.push(told.next_line().await?.with_context(|| format!("it ends after {lines:?}"))?);
+    }
     let namespace =
         |machine: &str| lines.iter().find(|line| line.starts_with(machine))?.split_whitespace().nth(5);
     let door = Path::new("/run/netns").join(namespace("router-b ").context("router-b is not told of")?);
     ensure!(door.exists(), "{lines:?}");
-    let second = lab(&["up", "full"]).output()?;
+    let second = lab(&["up", "full"]).output().await?;
     ensure!(String::from_utf8_lossy(&second.stderr).contains("`lab down`"), "{second:?}");
 
-    let script = "ip -4 -br addr show eth0";
+    let script = "ip -4 -br addr show eth0; punchline --version";
     let mut shell =
         lab(&["shell", "b"]).stdin(Stdio::piped()).stdout(Stdio::piped()).env("SHELL", "sh").spawn()?;
-    shell.stdin.take().context("it is piped")?.write_all(script.as_bytes())?;
-    let inside = shell.wait_with_output()?;
-    ensure!(String::from_utf8_lossy(&inside.stdout).contains("192.168.2.2"), "{inside:?}");
+    shell.stdin.take().context("it is piped")?.write_all(script.as_bytes()).await?;
+    let inside = shell.wait_with_output().await?;
+    let printed = String::from_utf8_lossy(&inside.stdout);
+    ensure!(printed.contains("192.168.2.2") && printed.contains("punchline "), "{inside:?}");
 
-    ensure!(lab(&["down"]).status()?.success());
+    ensure!(lab(&["down"]).status().await?.success());
     // It goes on telling until it is read to its end.
-    told.for_each(drop);
-    ensure!(up.wait()?.success() && !door.exists() && !state.exists());
+    while told.next_line().await?.is_some() {}
+    ensure!(up.wait().await?.success() && !door.exists() && !state.exists());
     Ok(())
 }
 
@@ -262,6 +266,9 @@ fn drain(socket: &UdpSocket) -> Result<()> {
 
 const CHANGED_PORT: u16 = 35_000;
 const CHANGING: Nat = Nat::PortChanging { port: CHANGED_PORT };
+
+/// Of a lab with two hosts: them, their routers, the relay and the internet.
+const MACHINES: usize = 6;
 
 const DATAGRAMS: usize = 1_000;
 /// IPv4 and UDP.

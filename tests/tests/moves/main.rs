@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use punchline_tests::lab::{Lab, LabError, LabSpec, Nat, RouterSpec};
+use punchline_tests::lab::{LabSpec, Nat, RouterSpec};
 use punchline_tests::process::{Event, Mark, Program};
 use punchline_tests::scene::{Cast, Scene, Transport, same_load};
 use punchline_tests::trial::{self, lab_trial};
@@ -72,7 +72,7 @@ async fn story(
     plot: impl AsyncFnOnce(&Scene, &mut Cast) -> Result<()>,
 ) -> Result<()> {
     let scene = Scene::prepare(&LabSpec::new([Nat::PortPreserving; 2]), transport).await?;
-    cut_direct(&scene.lab)?;
+    scene.lab.cut_direct(SERVER, CLIENT)?;
     let load = ["--load-mib", &LOAD_MIB.to_string(), "--load-until-direct"];
     let mut cast = Cast::start(&scene, &load).await?;
     let begun = begins_relayed(&scene, &cast).await;
@@ -97,7 +97,7 @@ async fn dies_while_idle(scene: &Scene, cast: &Cast) -> Result<()> {
     let circuit = |event: &Event| event.has("path", "relayed");
     cast.both("connection_closed", circuit, MOVE_DEADLINE).await?;
     let marks = (cast.server.mark(), cast.client.mark());
-    cut_direct(&scene.lab)?;
+    scene.lab.cut_direct(SERVER, CLIENT)?;
     leaves_within_3_s(cast, marks).await
 }
 
@@ -115,7 +115,7 @@ async fn arrives(cast: &Cast) -> Result<()> {
 
 /// The direct path becomes possible, and the load moves to it.
 async fn goes_direct(scene: &Scene, cast: &Cast) -> Result<()> {
-    mend_direct(&scene.lab)?;
+    scene.lab.mend_direct(SERVER, CLIENT)?;
     cast.both("stream_moved", |event| event.has("to", "direct"), MOVE_DEADLINE).await?;
     let before = scene.lab.direct_bytes(SERVER, CLIENT)?;
     until(|| Ok(scene.lab.direct_bytes(SERVER, CLIENT)? > before + BEGUN_BYTES)).await?;
@@ -136,14 +136,14 @@ async fn upgrade(scene: &Scene, cast: &mut Cast) -> Result<()> {
 async fn black_hole(scene: &Scene, cast: &mut Cast) -> Result<()> {
     goes_direct(scene, cast).await?;
     let marks = (cast.server.mark(), cast.client.mark());
-    cut_direct(&scene.lab)?;
+    scene.lab.cut_direct(SERVER, CLIENT)?;
     let back = |event: &Event| event.has("from", "direct") && event.has("to", "relayed");
     let moved = tokio::try_join!(
         cast.server.wait_for_after(marks.0, "stream_moved", back, MOVE_DEADLINE),
         cast.client.wait_for_after(marks.1, "stream_moved", back, MOVE_DEADLINE),
     )?;
     ensure!(gap_ms(&moved.0) < DEATH_GAP_MS && gap_ms(&moved.1) < DEATH_GAP_MS, "{moved:?}");
-    mend_direct(&scene.lab)?;
+    scene.lab.mend_direct(SERVER, CLIENT)?;
     Ok(())
 }
 
@@ -156,12 +156,12 @@ async fn relay_dies_before(scene: &Scene, cast: &mut Cast) -> Result<()> {
         cast.server.wait_for_after(marks.0, "stream_moved", again, MOVE_DEADLINE),
         cast.client.wait_for_after(marks.1, "stream_moved", again, MOVE_DEADLINE),
     )?;
-    mend_direct(&scene.lab)?;
+    scene.lab.mend_direct(SERVER, CLIENT)?;
     Ok(())
 }
 
 async fn relay_dies_during(scene: &Scene, cast: &mut Cast) -> Result<()> {
-    mend_direct(&scene.lab)?;
+    scene.lab.mend_direct(SERVER, CLIENT)?;
     cast.either("upgrade_succeeded", MOVE_DEADLINE).await?;
     cast.relay.kill().await?;
     cast.both("stream_moved", |event| event.has("to", "direct"), MOVE_DEADLINE).await?;
@@ -251,16 +251,6 @@ async fn renumbered(scene: &Scene, cast: &Cast, host: usize) -> Result<()> {
         return Ok(());
     }
     direct_again(cast, marks, died).await
-}
-
-fn cut_direct(lab: &Lab) -> Result<(), LabError> {
-    lab.block(SERVER, lab.router(CLIENT).address())?;
-    lab.block(CLIENT, lab.router(SERVER).address())
-}
-
-fn mend_direct(lab: &Lab) -> Result<(), LabError> {
-    lab.unblock(SERVER, lab.router(CLIENT).address())?;
-    lab.unblock(CLIENT, lab.router(SERVER).address())
 }
 
 /// Waits until the counters of the lab, which tell nobody when they change, say `what`.

@@ -13,7 +13,7 @@ use punchline_tests::relay_death::{Death, Talk, relay_dies};
 use punchline_tests::scene::{Cast, Scene, Transport, same_load};
 use punchline_tests::trial::lab_trial;
 
-use super::{LOAD_DEADLINE, LOAD_MIB, MOVE_DEADLINE, cut_direct, mend_direct, tell};
+use super::{CLIENT, LOAD_DEADLINE, LOAD_MIB, MOVE_DEADLINE, SERVER, tell};
 
 const KILLED_MAX: Duration = Duration::from_secs(2);
 /// What is said on links to a relay and on circuits in two minutes, and far less than the load.
@@ -49,7 +49,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// Nobody can punch, and then somebody can.
 async fn only_introduced(on: Transport) -> Result<()> {
     let mut scene = Scene::prepare(&LabSpec::new([Nat::PortPreserving; 2]), on).await?;
-    cut_direct(&scene.lab)?;
+    scene.lab.cut_direct(SERVER, CLIENT)?;
     scene.start_nodes_with(&["--relay-mode", "coordination"]);
     let load = ["--load-mib", &LOAD_MIB.to_string(), "--dial-attempts", "0"];
     let cast = Cast::start(&scene, &load).await?;
@@ -62,7 +62,7 @@ async fn waits_for_a_direct_path(scene: &Scene, cast: &Cast) -> Result<()> {
     let reason = failed.text("reason").unwrap_or_default();
     let says = "relay mode is coordination and no direct path came about";
     ensure!(reason.contains(says), "{failed}");
-    mend_direct(&scene.lab)?;
+    scene.lab.mend_direct(SERVER, CLIENT)?;
     let direct = |event: &Event| event.has("path", "direct");
     cast.both("session_ready", direct, MOVE_DEADLINE).await?;
     let (arrived, sent) = cast.both("load_done", |_| true, LOAD_DEADLINE).await?;

@@ -18,7 +18,7 @@ use libp2p::{
 use tokio::time::Sleep;
 
 use super::{Permits, tally::Tally};
-use crate::addr::{Ranges, RelayAddr};
+use crate::addr::{Ranges, RelayAddr, is_circuit};
 
 /// To whoever runs the swarm.
 #[derive(Debug)]
@@ -29,11 +29,18 @@ pub(crate) enum Event {
     Barred { connection: ConnectionId },
 }
 
+/// Why a connection that was dialled is not kept.
+#[derive(Debug, thiserror::Error)]
+#[error("the operator's ranges changed while it was dialled, and keep its address away")]
+struct RangesChanged;
+
 /// The behaviour. See the module's text.
 pub(crate) struct Behaviour {
     permits: Permits,
     /// Where direct connections lead.
     live: BTreeMap<ConnectionId, Multiaddr>,
+    /// Dials under way, and whether the ranges changed since they began.
+    dials: BTreeMap<ConnectionId, bool>,
     tally: Tally,
     timer: Option<Pin<Box<Sleep>>>,
     queue: VecDeque<Event>,
@@ -41,8 +48,13 @@ pub(crate) struct Behaviour {
 
 impl Behaviour {
     pub(crate) fn new(permits: Permits) -> Self {
-        let (live, queue) = (BTreeMap::new(), VecDeque::new());
-        Self { permits, live, tally: Tally::default(), timer: None, queue }
+        let (live, dials, queue) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
+        Self { permits, live, dials, tally: Tally::default(), timer: None, queue }
+    }
+
+    /// What it asks, for others that must ask the same.
+    pub(crate) fn permits(&self) -> Permits {
+        self.permits.clone()
     }
 
     /// The operator gave these.
@@ -55,13 +67,14 @@ impl Behaviour {
         self.permits.given_relay(relay);
     }
 
-    /// These ranges hold from now on, also for the connections that there are.
+    /// These ranges hold from now on, also for the connections that there are and those that dials become.
     pub(crate) fn keep_to(&mut self, ranges: Ranges) {
         if !self.permits.keep_to(ranges) {
             return;
         }
         let barred = self.live.iter().filter(|(_, address)| !self.permits.keeps(address));
         self.queue.extend(barred.map(|(connection, _)| Event::Barred { connection: *connection }));
+        self.dials.values_mut().for_each(|changed| *changed = true);
     }
 
     fn answer(&mut self, local: &Multiaddr, remote: &Multiaddr) -> Result<(), ConnectionDenied> {
@@ -114,24 +127,30 @@ impl NetworkBehaviour for Behaviour {
     /// What is dialled was judged before.
     fn handle_pending_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         _: Option<PeerId>,
         addresses: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         self.permits.dialling(addresses);
+        self.dials.insert(connection, false);
         Ok(Vec::new())
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         _: PeerId,
-        _: &Multiaddr,
+        address: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
-        Ok(dummy::ConnectionHandler)
+        let changed = self.dials.remove(&connection) == Some(true);
+        // A circuit ends with the connection to its relay.
+        match changed && !is_circuit(address) && !self.permits.keeps(address) {
+            true => Err(ConnectionDenied::new(RangesChanged)),
+            false => Ok(dummy::ConnectionHandler),
+        }
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -143,6 +162,9 @@ impl NetworkBehaviour for Behaviour {
             }
             FromSwarm::ConnectionClosed(gone) => {
                 self.live.remove(&gone.connection_id);
+            }
+            FromSwarm::DialFailure(failure) => {
+                self.dials.remove(&failure.connection_id);
             }
             _ => {}
         }
@@ -162,5 +184,58 @@ impl NetworkBehaviour for Behaviour {
             return Poll::Ready(ToSwarm::GenerateEvent(event));
         }
         self.poll_tally(cx).map(|count| ToSwarm::GenerateEvent(Event::Refused { count }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::addr::GlobalScope;
+
+    fn address(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    /// Whether the connection that a dial becomes is kept.
+    fn connects(guard: &mut Behaviour, connection: ConnectionId, to: &Multiaddr) -> bool {
+        let (peer, role, port) = (PeerId::random(), Endpoint::Dialer, PortUse::Reuse);
+        guard.handle_established_outbound_connection(connection, peer, to, role, port).is_ok()
+    }
+
+    #[test]
+    fn a_dial_under_way_when_its_range_is_denied_becomes_no_connection() {
+        let permits = Permits::new(GlobalScope::default(), Ranges::default());
+        let mut guard = Behaviour::new(permits.clone());
+        let relay: RelayAddr = format!("/ip4/8.8.8.8/tcp/1/p2p/{}", PeerId::random()).parse().unwrap();
+        let [denied, other, name] =
+            ["/ip4/8.8.8.8/tcp/1", "/ip4/9.9.9.9/tcp/1", "/dns4/relay.example/tcp/1"].map(address);
+        permits.looked_up(&name, std::slice::from_ref(&denied));
+        let cases = [
+            (denied.clone(), false),
+            (other, true),
+            (name, false),
+            // It ends with the connection to its relay.
+            (relay.circuit_to(PeerId::random()), true),
+        ];
+        for (number, (to, _)) in cases.iter().enumerate() {
+            let connection = ConnectionId::new_unchecked(number);
+            let to = std::slice::from_ref(to);
+            guard.handle_pending_outbound_connection(connection, None, to, Endpoint::Dialer).unwrap();
+        }
+        guard.keep_to(Ranges::new(Vec::new(), vec!["8.8.0.0/16".parse().unwrap()]).unwrap());
+        for (number, (to, kept)) in cases.into_iter().enumerate() {
+            let connection = ConnectionId::new_unchecked(number);
+            assert_eq!(connects(&mut guard, connection, &to), kept, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_a_proxy_looks_up_is_dialled_where_the_ranges_stay_as_they_are() {
+        let mut guard = Behaviour::new(Permits::new(GlobalScope::default(), Ranges::default()));
+        let (connection, name) = (ConnectionId::new_unchecked(1), address("/dns4/relay.example/tcp/1"));
+        let to = std::slice::from_ref(&name);
+        guard.handle_pending_outbound_connection(connection, None, to, Endpoint::Dialer).unwrap();
+        assert!(connects(&mut guard, connection, &name));
     }
 }

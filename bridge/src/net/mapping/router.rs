@@ -12,7 +12,7 @@ use crab_nat::{
 use igd_next::{
     AddAnyPortError, AddPortError, GetExternalIpError, PortMappingProtocol, RemovePortError,
     SearchError, SearchOptions,
-    aio::{Gateway, tokio::Tokio},
+    aio::{Gateway, Provider, tokio::Tokio},
 };
 use tokio::time::{error::Elapsed, timeout};
 
@@ -32,7 +32,7 @@ const PATIENCE: TimeoutConfig = TimeoutConfig {
     max_retry_timeout: None,
 };
 
-/// For a router to answer a search by UPnP, at its own address and then at everybody's.
+/// For a router to answer a search by UPnP.
 const SEARCH: Duration = Duration::from_secs(1);
 
 /// For whatever a router is asked, all in all. What it sends meanwhile is bounded by this alone.
@@ -40,7 +40,6 @@ const ANSWER: Duration = Duration::from_secs(8);
 
 /// Where UPnP's devices listen.
 const SSDP_PORT: u16 = 1900;
-const SSDP_GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
 
 /// The way to our router: by its address, from that of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,23 +214,17 @@ async fn granted(mapping: &crab_nat::PortMapping) -> Result<Granted, Failed> {
     Ok(Granted { external, lasts: Duration::from_secs(mapping.lifetime().into()) })
 }
 
-/// Finds our router's UPnP. Most answer at their own address, where nobody else hears the question; the others are
-/// asked as the standard says. An answer from elsewhere does not count: whoever is in the network may give one.
+/// Finds our router's UPnP. It is asked at its own address and not at that of all devices: the library fetches what an
+/// answer points to, wherever that is, so the question is for nobody else to hear and answer. An answer that points
+/// elsewhere does not count.
 async fn search(way: Way) -> Result<Gateway<Tokio>, Failed> {
-    let mut found = Err(SearchError::NoResponseWithinTimeout);
-    for to in [way.router, SSDP_GROUP] {
-        found = igd_next::aio::tokio::search_gateway(SearchOptions {
-            bind_addr: (way.from, 0).into(),
-            broadcast_address: (to, SSDP_PORT).into(),
-            timeout: Some(SEARCH),
-            single_search_timeout: Some(SEARCH),
-        })
-        .await;
-        if found.is_ok() {
-            break;
-        }
-    }
-    let found = found?;
+    let found = igd_next::aio::tokio::search_gateway(SearchOptions {
+        bind_addr: (way.from, 0).into(),
+        broadcast_address: (way.router, SSDP_PORT).into(),
+        timeout: Some(SEARCH),
+        single_search_timeout: Some(SEARCH),
+    })
+    .await?;
     match found.addr.ip() == way.router {
         true => Ok(found),
         false => Err(Failed::Stranger(found.addr)),
@@ -239,7 +232,11 @@ async fn search(way: Way) -> Result<Gateway<Tokio>, Failed> {
 }
 
 /// Has the router forward by UPnP, from the port `external` if it can be, which becomes the one that it is.
-async fn forward(port: Port, router: &Gateway<Tokio>, external: &mut u16) -> Result<Granted, Failed> {
+async fn forward(
+    port: Port,
+    router: &Gateway<impl Provider>,
+    external: &mut u16,
+) -> Result<Granted, Failed> {
     let IpAddr::V4(ip) = router.get_external_ip().await? else { return Err(Failed::NotIpv4) };
     let ours = SocketAddr::from((port.way.from, port.port.get()));
     let add = |seconds| router.add_port(port.upnp(), *external, ours, seconds, DESCRIPTION);
@@ -248,9 +245,105 @@ async fn forward(port: Port, router: &Gateway<Tokio>, external: &mut u16) -> Res
         Err(AddPortError::OnlyPermanentLeasesSupported) => add(0).await,
         added => added,
     };
-    if added.is_err() {
-        *external = router.add_any_port(port.upnp(), ours, LEASE_SECONDS, DESCRIPTION).await?;
+    match added {
+        Ok(()) => {}
+        Err(AddPortError::PortInUse | AddPortError::SamePortValuesRequired) => {
+            *external = any_port(port, router, ours).await?;
+        }
+        Err(error) => return Err(error.into()),
     }
     let external = SocketAddrV4::new(ip, *external);
     Ok(Granted { external, lasts: Duration::from_secs(LEASE_SECONDS.into()) })
+}
+
+/// Has the router forward from a port that it chooses.
+async fn any_port(
+    port: Port,
+    router: &Gateway<impl Provider>,
+    ours: SocketAddr,
+) -> Result<u16, AddAnyPortError> {
+    let add = |seconds| router.add_any_port(port.upnp(), ours, seconds, DESCRIPTION);
+    match add(LEASE_SECONDS).await {
+        Err(AddAnyPortError::OnlyPermanentLeasesSupported) => add(0).await,
+        added => added,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use igd_next::RequestError;
+
+    use super::*;
+
+    const PORT: u16 = 4001;
+    const TAKEN: u16 = 718;
+    const FORBIDDEN: u16 = 606;
+    const PERMANENT_ONLY: u16 = 725;
+
+    /// A router that answers as the path of its URL says.
+    struct Router;
+
+    impl Provider for Router {
+        async fn send_async(url: &str, action: &str, body: &str) -> Result<String, RequestError> {
+            if action.contains("GetExternalIPAddress") {
+                return Ok(answer(
+                    "<GetExternalIPAddressResponse><NewExternalIPAddress>203.0.113.7</NewExternalIPAddress></GetExternalIPAddressResponse>",
+                ));
+            }
+            let ours = body.contains(&format!("<NewExternalPort>{PORT}<"));
+            let permanent = body.contains("<NewLeaseDuration>0<");
+            let refused = match url.rsplit('/').next() {
+                Some("taken") if ours => Some(TAKEN),
+                Some("taken_and_permanent") if ours => Some(TAKEN),
+                Some("permanent" | "taken_and_permanent") if !permanent => Some(PERMANENT_ONLY),
+                Some("forbidden") if ours => Some(FORBIDDEN),
+                _ => None,
+            };
+            Ok(refused.map_or_else(|| answer("<AddPortMappingResponse/>"), refusal))
+        }
+    }
+
+    fn answer(what: &str) -> String {
+        format!("<Envelope><Body>{what}</Body></Envelope>")
+    }
+
+    fn refusal(code: u16) -> String {
+        answer(&format!(
+            "<Fault><detail><UPnPError><errorCode>{code}</errorCode><errorDescription>no</errorDescription></UPnPError></detail></Fault>"
+        ))
+    }
+
+    /// The port from which the router forwards.
+    async fn forwarded(router: &str) -> Result<u16, Failed> {
+        let arguments = ["NewExternalPort", "NewLeaseDuration"].map(str::to_owned).to_vec();
+        let router = Gateway {
+            addr: "192.168.1.1:80".parse().unwrap(),
+            root_url: String::new(),
+            control_url: format!("/{router}"),
+            control_schema_url: String::new(),
+            control_schema: [("AddPortMapping".to_owned(), arguments)].into(),
+            provider: Router,
+        };
+        let way = Way { router: Ipv4Addr::new(192, 168, 1, 1), from: Ipv4Addr::new(192, 168, 1, 2) };
+        let port = Port { way, transport: Transport::Tcp, port: PORT.try_into().unwrap() };
+        let mut external = PORT;
+        let granted = forward(port, &router, &mut external).await?;
+        assert_eq!(granted.external.port(), external);
+        Ok(external)
+    }
+
+    #[tokio::test]
+    async fn a_router_that_knows_no_time_forwards_for_good_from_another_port_too() {
+        assert_eq!(forwarded("permanent").await.unwrap(), PORT);
+        assert_ne!(forwarded("taken").await.unwrap(), PORT);
+        assert_ne!(forwarded("taken_and_permanent").await.unwrap(), PORT);
+    }
+
+    #[tokio::test]
+    async fn a_router_that_refuses_our_port_for_another_reason_than_its_number_is_not_asked_for_another()
+    {
+        let refused = forwarded("forbidden").await.unwrap_err();
+        assert!(matches!(refused, Failed::AddPort(AddPortError::ActionNotAuthorized)), "{refused}");
+    }
 }

@@ -24,6 +24,7 @@ use libp2p::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use super::UnderWay;
 use crate::{
     error::StartError,
     net::{
@@ -48,6 +49,7 @@ struct Dial {
     peer: PeerId,
     address: Multiaddr,
     nonce: u64,
+    under_way: UnderWay,
     done: oneshot::Sender<DialStatus>,
 }
 
@@ -64,9 +66,15 @@ impl Dialer {
     }
 
     /// Dials and says the nonce to the peer, which must be there.
-    pub(super) async fn dial(&self, peer: PeerId, address: Multiaddr, nonce: u64) -> DialStatus {
+    pub(super) async fn dial(
+        &self,
+        peer: PeerId,
+        address: Multiaddr,
+        nonce: u64,
+        under_way: UnderWay,
+    ) -> DialStatus {
         let (done, answer) = oneshot::channel();
-        let asked = self.0.send(Dial { peer, address, nonce, done }).await;
+        let asked = self.0.send(Dial { peer, address, nonce, under_way, done }).await;
         if asked.is_err() {
             DialStatus::DialError
         } else {
@@ -75,13 +83,16 @@ impl Dialer {
     }
 }
 
+/// The dials under way, and who waits for how they end.
+type Dials = HashMap<ConnectionId, (UnderWay, oneshot::Sender<DialStatus>)>;
+
 async fn run(mut swarm: Swarm<Sayer>, mut asked: mpsc::Receiver<Dial>) {
-    let mut under_way: HashMap<ConnectionId, oneshot::Sender<DialStatus>> = HashMap::new();
+    let mut dials = Dials::new();
     loop {
         let (connection, status) = tokio::select! {
             dial = asked.recv() => match dial {
                 Some(dial) => {
-                    begin(&mut swarm, dial, &mut under_way);
+                    begin(&mut swarm, dial, &mut dials);
                     continue;
                 }
                 None => return,
@@ -97,25 +108,23 @@ async fn run(mut swarm: Swarm<Sayer>, mut asked: mpsc::Receiver<Dial>) {
         };
         swarm.behaviour_mut().nonces.remove(&connection);
         swarm.close_connection(connection);
-        if let Some(done) = under_way.remove(&connection) {
+        if let Some((under_way, done)) = dials.remove(&connection) {
+            // First, so that whoever hears of the end can ask again.
+            drop(under_way);
             let _ = done.send(status);
         }
     }
 }
 
-fn begin(
-    swarm: &mut Swarm<Sayer>,
-    dial: Dial,
-    under_way: &mut HashMap<ConnectionId, oneshot::Sender<DialStatus>>,
-) {
-    let Dial { peer, address, nonce, done } = dial;
+fn begin(swarm: &mut Swarm<Sayer>, dial: Dial, dials: &mut Dials) {
+    let Dial { peer, address, nonce, under_way, done } = dial;
     let opts = DialOpts::peer_id(peer).addresses(vec![address]).condition(PeerCondition::Always);
     let opts = opts.allocate_new_port().build();
     let connection = opts.connection_id();
     match swarm.dial(opts) {
         Ok(()) => {
             swarm.behaviour_mut().nonces.insert(connection, nonce);
-            under_way.insert(connection, done);
+            dials.insert(connection, (under_way, done));
         }
         Err(_) => drop(done.send(DialStatus::DialError)),
     }

@@ -60,33 +60,24 @@ async fn answer(
 ) -> io::Result<Result<DialResponse, Limited>> {
     let DialRequest { addrs, nonce } =
         timeout(WORDS_DEADLINE, read(io)).await??.request.ok_or_else(broken)?;
-    let named = addrs.into_iter().take(ADDRESSES_MAX).map_while(|bytes| Multiaddr::try_from(bytes).ok());
-    let Some((at, address)) = shared.target(&client, &named.collect::<Vec<_>>()) else {
+    // Libraries of others know kinds of addresses that this one does not.
+    let named = addrs.into_iter().take(ADDRESSES_MAX).map(|bytes| Multiaddr::try_from(bytes).ok());
+    let Some((at, address)) = shared.target(&client, named) else {
         return Ok(Ok(DialResponse::none(Status::DialRefused)));
     };
     let place = Place::of(client.ip);
-    if let Err(limited) = shared.limits(|limits| limits.take(client.peer, place, Instant::now())) {
+    if let Err(limited) = shared.limits().take(client.peer, place, Instant::now()) {
         return Ok(Err(limited));
     }
     if ip_of(&address).map(inside) != Some(inside(client.ip)) {
         timeout(WORDS_DEADLINE, take_data(io, at)).await??;
     }
-    let Err(limited) = shared.limits(super::DialBacks::begin) else {
-        let under_way = UnderWay(shared);
-        let status = shared.dialer.dial(client.peer, address, nonce).await;
-        drop(under_way);
-        return Ok(Ok(DialResponse::dialled(at, status)));
+    let under_way = match shared.begin(place) {
+        Ok(under_way) => under_way,
+        Err(limited) => return Ok(Err(limited)),
     };
-    Ok(Err(limited))
-}
-
-/// Frees the dial's place, also if the client's connection ends meanwhile.
-struct UnderWay<'a>(&'a Shared);
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.limits(super::DialBacks::ended);
-    }
+    let status = shared.dialer.dial(client.peer, address, nonce, under_way).await;
+    Ok(Ok(DialResponse::dialled(at, status)))
 }
 
 async fn take_data(io: &mut (impl AsyncRead + AsyncWrite + Unpin), at: u32) -> io::Result<()> {

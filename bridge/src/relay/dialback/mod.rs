@@ -11,7 +11,7 @@ mod exchange;
 use std::{
     collections::VecDeque,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
@@ -29,7 +29,7 @@ use libp2p::{
 use self::{dialer::Dialer, exchange::Client};
 use super::machine::{DialBacks, Limited};
 use crate::{
-    addr::ip_of,
+    addr::{ip_of, place::Place},
     error::StartError,
     net::{autonat::wire::DIAL_REQUEST, guard::Permits, speak::Speak},
 };
@@ -40,15 +40,20 @@ const REQUESTS_MAX: usize = 2;
 /// What all connections share.
 pub(super) struct Shared {
     permits: Permits,
-    dial_backs: Mutex<DialBacks>,
+    dial_backs: Arc<Mutex<DialBacks>>,
     /// Addresses of this host: what only listens to neighbours is reached from here.
     own: Mutex<Vec<IpAddr>>,
     dialer: Dialer,
 }
 
 impl Shared {
-    /// The first address that may be dialled for a client, and its place among those it named.
-    fn target(&self, client: &Client, named: &[Multiaddr]) -> Option<(u32, Multiaddr)> {
+    /// The first address that may be dialled for a client, and its place among those it named, some of which could not
+    /// be read.
+    fn target(
+        &self,
+        client: &Client,
+        named: impl Iterator<Item = Option<Multiaddr>>,
+    ) -> Option<(u32, Multiaddr)> {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let is_own = |address: &Multiaddr| ip_of(address).is_some_and(|ip| own.contains(&ip));
         let at_home = |address: &Multiaddr| ip_of(address) == Some(client.ip);
@@ -56,12 +61,32 @@ impl Shared {
             self.permits.dials_for_stranger(client.peer, address)
                 && (!is_own(address) || at_home(address))
         };
-        let found = (0..).zip(named).find(|(_, address)| may(address));
-        found.map(|(at, address)| (at, address.clone()))
+        let mut known = (0..).zip(named).filter_map(|(at, address)| Some((at, address?)));
+        known.find(|(_, address)| may(address))
     }
 
-    fn limits<T>(&self, ask: impl FnOnce(&mut DialBacks) -> T) -> T {
-        ask(&mut self.dial_backs.lock().unwrap_or_else(PoisonError::into_inner))
+    fn limits(&self) -> MutexGuard<'_, DialBacks> {
+        self.dial_backs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place for a dial.
+    fn begin(&self, place: Place) -> Result<UnderWay, Limited> {
+        self.limits().begin(place)?;
+        Ok(UnderWay { dial_backs: self.dial_backs.clone(), place })
+    }
+}
+
+/// The place of a dial, free again when this is dropped. It stays with the dial, which goes on when the client that
+/// asked for it has left.
+#[derive(Debug)]
+struct UnderWay {
+    dial_backs: Arc<Mutex<DialBacks>>,
+    place: Place,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.dial_backs.lock().unwrap_or_else(PoisonError::into_inner).ended(self.place);
     }
 }
 
@@ -84,7 +109,7 @@ impl Behaviour {
     /// Must be called within a tokio runtime.
     pub(super) fn new(permits: Permits) -> Result<Self, StartError> {
         let dialer = Dialer::start(&permits)?;
-        let shared = Shared { permits, dial_backs: Mutex::default(), own: Mutex::default(), dialer };
+        let shared = Shared { permits, dial_backs: Arc::default(), own: Mutex::default(), dialer };
         Ok(Self {
             shared: Arc::new(shared),
             listen: ListenAddresses::default(),

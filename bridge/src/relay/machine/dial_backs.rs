@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnet::IpNet;
 use libp2p::PeerId;
 
 use super::Limited;
@@ -27,12 +28,19 @@ pub(in crate::relay) const ADDRESS_MAX: usize = 24;
 /// At once: one that nobody answers takes seconds.
 pub(in crate::relay) const AT_ONCE_MAX: usize = 2;
 
+/// Of one IPv4 address or IPv6 /64 at once, so that one host with a port that says nothing does not hold all places.
+pub(in crate::relay) const ADDRESS_AT_ONCE_MAX: usize = 1;
+
+/// A place is free again within seconds; who is refused may ask after this.
+const AT_ONCE_AGAIN: Duration = Duration::from_secs(1);
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(in crate::relay) struct DialBacks {
     /// Those of the last minute, the oldest first: at most [`ALL_MAX`].
     lately: VecDeque<(Instant, PeerId, Place)>,
-    at_once: usize,
+    /// The hosts that those under way are for: at most [`AT_ONCE_MAX`].
+    under_way: Vec<IpNet>,
 }
 
 impl DialBacks {
@@ -74,21 +82,29 @@ impl DialBacks {
         }
     }
 
-    /// A dial begins; [`ended`](Self::ended) must follow.
+    /// A dial begins for a client there; [`ended`](Self::ended) must follow.
     ///
     /// # Errors
-    /// If as many as there may be are under way.
-    pub(in crate::relay) fn begin(&mut self) -> Result<(), Limited> {
-        if self.at_once == AT_ONCE_MAX {
-            let (whose, limit) = (LimitOwner::Relay, AT_ONCE_MAX);
-            return Err(Limited { whose, limit, retry_after: Duration::from_secs(1) });
+    /// If as many as there may be are under way: for the client's host first, then for all.
+    pub(in crate::relay) fn begin(&mut self, place: Place) -> Result<(), Limited> {
+        let of_host = self.under_way.iter().filter(|host| **host == place.host).count();
+        for (whose, count, limit) in [
+            (LimitOwner::Address, of_host, ADDRESS_AT_ONCE_MAX),
+            (LimitOwner::Relay, self.under_way.len(), AT_ONCE_MAX),
+        ] {
+            if count >= limit {
+                return Err(Limited { whose, limit, retry_after: AT_ONCE_AGAIN });
+            }
         }
-        self.at_once += 1;
+        self.under_way.push(place.host);
         Ok(())
     }
 
-    pub(in crate::relay) fn ended(&mut self) {
-        self.at_once -= 1;
+    /// A dial for a client there is over.
+    pub(in crate::relay) fn ended(&mut self, place: Place) {
+        if let Some(at) = self.under_way.iter().position(|host| *host == place.host) {
+            self.under_way.swap_remove(at);
+        }
     }
 }
 
@@ -128,12 +144,19 @@ mod tests {
     }
 
     #[test]
-    fn two_are_under_way_at_once() {
+    fn one_of_a_host_and_two_of_all_are_under_way_at_once() {
         let mut dial_backs = DialBacks::default();
-        dial_backs.begin().unwrap();
-        dial_backs.begin().unwrap();
-        assert_eq!(dial_backs.begin().unwrap_err().limit, AT_ONCE_MAX);
-        dial_backs.ended();
-        dial_backs.begin().unwrap();
+        let begin = |dial_backs: &mut DialBacks, host| {
+            dial_backs.begin(place(host)).map_err(|limited| (limited.whose, limited.limit))
+        };
+        begin(&mut dial_backs, 1).unwrap();
+        let of_host = Err((LimitOwner::Address, ADDRESS_AT_ONCE_MAX));
+        assert_eq!(begin(&mut dial_backs, 1), of_host);
+        begin(&mut dial_backs, 2).unwrap();
+        assert_eq!(begin(&mut dial_backs, 3), Err((LimitOwner::Relay, AT_ONCE_MAX)));
+        assert_eq!(begin(&mut dial_backs, 1), of_host, "its own limit first");
+        dial_backs.ended(place(1));
+        assert_eq!(begin(&mut dial_backs, 2), Err((LimitOwner::Address, ADDRESS_AT_ONCE_MAX)));
+        begin(&mut dial_backs, 3).unwrap();
     }
 }

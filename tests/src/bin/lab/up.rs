@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use punchline_tests::lab::{Lab, LabSpec, Namespace, Nat, sweep};
+use punchline_tests::process::search_path;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
@@ -109,6 +110,7 @@ pub(crate) fn shell(asked: &Shell) -> Result<ExitCode> {
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "sh".into());
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace]).arg(shell).env("PS1", format!("{name}# "));
+    command.env("PATH", search_path()?);
     // It only returns if there is no such program.
     Err(command.exec()).context("cannot run ip")
 }
