@@ -26,7 +26,7 @@
 //! says how long packets wait, and `forwarder` keeps them so long; `miniupnpd` lets a router forward ports, `nat64` lets it translate; `namespace`
 //! is one machine; `capability` says whether this machine can have a lab at all.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
