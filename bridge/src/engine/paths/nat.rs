@@ -32,7 +32,7 @@ use crate::{
         transport_of,
     },
     error::Family,
-    nat::NatKind,
+    nat::{NatKind, NatKinds},
     path::{ConnectionId, Transport},
 };
 
@@ -152,11 +152,10 @@ impl Nat {
         }
     }
 
-    /// The kind of the NAT, as far as it is known: of the one for IPv4, which nearly every network has, or else of what
-    /// stands between this host and the others over IPv6.
-    pub(crate) fn kind(&self) -> NatKind {
+    /// What is known of the NATs.
+    pub(crate) fn kinds(&self) -> NatKinds {
         let [v4, v6] = self.verdicts.map(|verdict| verdict.kind);
-        if v4 == NatKind::default() { v6 } else { v4 }
+        NatKinds { v4, v6 }
     }
 
     /// This host has got or lost an address.
@@ -169,7 +168,7 @@ impl Nat {
 
     /// `at`, or when a run for the sake of this host's addresses may begin, if that is later.
     fn spaced(&self, at: Instant) -> Instant {
-        let known = self.run.as_ref().filter(|_| self.kind().mapping.is_some());
+        let known = self.run.as_ref().filter(|_| self.kinds().main().mapping.is_some());
         known.map_or(at, |run| at.max(run.began + SPACING))
     }
 

@@ -10,7 +10,7 @@ use crate::{
         paths::upgrades::schedule::{ROUND_WAIT, ROUNDS_MAX},
     },
     error::{DialFailures, UpgradeFailure},
-    nat::{Filtering, Mapping, NatKind},
+    nat::{Filtering, Mapping, NatKind, NatKinds},
 };
 
 /// Lets all rounds of a row fail.
@@ -73,7 +73,11 @@ fn only_over_tcp_and_only_a_peer_that_may_let_it_in_is_called() {
         let mut world = World::seen();
         let (circuit, _) = world.visited(peer(1));
         let candidates = vec![public(1), quic.clone()];
-        world.answer_with(circuit, Offer { candidates, nat: kind(filtering), open }, false);
+        world.answer_with(
+            circuit,
+            Offer { candidates, nat: NatKinds { v4: kind(filtering), ..NatKinds::default() }, open },
+            false,
+        );
         let made = punches(&world.pass(S));
         let called: Vec<_> =
             made.iter().filter(|(.., role)| *role == Role::Caller).map(|made| &made.1[..]).collect();
