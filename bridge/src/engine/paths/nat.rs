@@ -207,6 +207,8 @@ impl Nat {
         let Some(mapped) = socket_of(observed).filter(|mapped| self.scope.contains(mapped.ip())) else {
             return;
         };
+        // An IPv4 address in IPv6 clothes tells of IPv4.
+        let mapped = SocketAddr::new(mapped.ip().to_canonical(), mapped.port());
         let port = match transport_of(observed) {
             Transport::Quic => Port::Quic,
             Transport::Tcp | Transport::Websocket => Port::Tcp,
@@ -214,6 +216,11 @@ impl Nat {
         if self.observed.len() < OBSERVED_MAX || self.observed.contains_key(&connection) {
             self.observed.insert(connection, Sight { mapped, port, trusted });
         }
+    }
+
+    /// Over which family of addresses a relay sees us on this connection, once it has said so.
+    pub(crate) fn seen_over(&self, connection: ConnectionId) -> Option<Family> {
+        self.observed.get(&connection).map(|sight| Family::of(sight.mapped.ip()))
     }
 
     pub(crate) fn closed(&mut self, connection: ConnectionId) {
