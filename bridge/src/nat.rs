@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Family;
+
 /// From which public port what leaves a host comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,6 +74,31 @@ impl NatKind {
                 && !other.lets_in_any_port()
         };
         hopeless(self, other) || hopeless(other, self)
+    }
+}
+
+/// What is known of the NATs that a node is behind, by family of addresses: what one does with IPv4 says nothing about
+/// IPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct NatKinds {
+    #[serde(flatten)]
+    pub(crate) v4: NatKind,
+    #[serde(default)]
+    pub(crate) v6: NatKind,
+}
+
+impl NatKinds {
+    pub(crate) fn of(self, family: Family) -> NatKind {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
+    /// Where one kind is asked for: the one for IPv4, which nearly every network has, or else of what stands between
+    /// the node and the others over IPv6.
+    pub(crate) fn main(self) -> NatKind {
+        if self.v4 == NatKind::default() { self.v6 } else { self.v4 }
     }
 }
 

@@ -14,14 +14,19 @@
 //!
 //! Packets cross at once, unless a router's line to the internet has properties of its own ([`Line`]): then they wait
 //! in this process, since many kernels have no `netem`. The relay's line has none, so that a packet between a host
-//! and the relay waits once, and one between two hosts twice. The lab is IPv4 only.
+//! and the relay waits once, and one between two hosts twice.
+//!
+//! Machines have IPv4 addresses unless others are asked for ([`Families`]). IPv6 addresses are global ones that nobody
+//! translates: the internet is 2600::1, the relay 2600::2, the hosts behind router 0 are 2600:0:0:1::2 and, as
+//! neighbour, 2600:0:0:1::3. Whatever the router does with IPv4, over IPv6 it is a firewall. A router with NAT64 leads
+//! its hosts to IPv4 as well.
 //!
 //! Reading order: `spec` says what a lab consists of, `nat` what routers can do; this file builds and measures;
-//! `rules` is how nftables does what `nat` says, `addresses` who has which address, `wiring` lays the cables; `line`
-//! says how long packets wait, and `forwarder` keeps them so long; `miniupnpd` lets a router forward ports; `namespace`
+//! `rules` is how nftables does what `nat` says, `families` all that concerns IPv6, `addresses` who has which address, `wiring` lays the cables; `line`
+//! says how long packets wait, and `forwarder` keeps them so long; `miniupnpd` lets a router forward ports, `nat64` lets it translate; `namespace`
 //! is one machine; `capability` says whether this machine can have a lab at all.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
@@ -30,21 +35,25 @@ use rustix::process::{Pid, test_kill_process};
 mod addresses;
 mod capability;
 mod command;
+mod families;
 mod forwarder;
 mod line;
 mod miniupnpd;
 mod namespace;
 mod nat;
+mod nat64;
 mod rules;
 mod spec;
 mod wiring;
 
 pub use capability::{Missing, capability};
 pub use command::LabError;
+pub use families::Families;
 pub use line::Line;
 pub use miniupnpd::{Miniupnpd, PortMapping};
 pub use namespace::Namespace;
 pub use nat::{Filtering, Mapping, Nat, UnknownNat};
+pub use nat64::has_nat64;
 pub use spec::{Egress, LabSpec, RouterSpec, UnexpectedSyn};
 
 use addresses::{
@@ -52,7 +61,9 @@ use addresses::{
     neighbour_address, public_address, public_network, spare_address,
 };
 use command::run;
+use families::{INTERNET_V6, RELAY_V6, carrier_v6, customer_v6, host_v6, neighbour_v6, public_v6};
 use forwarder::Forwarder;
+use nat64::Tayga;
 
 /// A running lab.
 ///
@@ -64,6 +75,7 @@ use forwarder::Forwarder;
 pub struct Lab {
     /// Dropped before the namespaces, which live as long as a device of theirs is held.
     lines: Vec<Forwarder>,
+    translators: Vec<Tayga>,
     hosts: Vec<Namespace>,
     neighbours: Vec<Option<Namespace>>,
     routers: Vec<Namespace>,
@@ -85,30 +97,41 @@ impl Lab {
         check(spec)?;
         sweep()?;
         let prefix = unique_prefix();
-        let add = |suffix: &str, address| Namespace::add(format!("{prefix}{suffix}"), address);
+        let add = |suffix: &str, v4, v6, families| {
+            Namespace::add(format!("{prefix}{suffix}"), v4, v6, families)
+        };
         let host = |(index, router): (usize, &RouterSpec)| {
-            add(&format!("host{index}"), host_address(index, router.nat.translates()))
+            let address = host_address(index, router.nat.translates());
+            add(&format!("host{index}"), address, host_v6(index), router.families)
         };
         let neighbour = |(index, router): (usize, &RouterSpec)| {
             let address = neighbour_address(index, router.nat.translates());
-            router.neighbour.then(|| add(&format!("neighbour{index}"), address)).transpose()
+            let name = format!("neighbour{index}");
+            let add = || add(&name, address, neighbour_v6(index), router.families);
+            router.neighbour.then(add).transpose()
         };
         let router = |(index, router): (usize, &RouterSpec)| {
-            let public = || public_address(index);
-            let address = router.carrier.map_or_else(public, |at| customer_address(at, index));
-            add(&format!("router{index}"), address)
+            let (v4, v6) = match router.carrier {
+                Some(at) => (customer_address(at, index), customer_v6(at, index)),
+                None => (public_address(index), public_v6(index)),
+            };
+            add(&format!("router{index}"), v4, v6, spec.of_router(router))
         };
-        let carrier = |index| add(&format!("carrier{index}"), carrier_address(index));
+        let carrier = |index| {
+            let name = format!("carrier{index}");
+            add(&name, carrier_address(index), carrier_v6(index), spec.of_carrier(index))
+        };
         let routers = || spec.routers.iter().enumerate();
         let mut lab = Self {
             lines: Vec::new(),
+            translators: Vec::new(),
             hosts: routers().map(host).collect::<Result<_, _>>()?,
             neighbours: routers().map(neighbour).collect::<Result<_, _>>()?,
             routers: routers().map(router).collect::<Result<_, _>>()?,
             carriers: (0..spec.carriers.len()).map(carrier).collect::<Result<_, _>>()?,
             behind_carrier: spec.routers.iter().map(|router| router.carrier).collect(),
-            relay: add("relay", RELAY)?,
-            internet: add("internet", INTERNET)?,
+            relay: add("relay", RELAY, RELAY_V6, spec.relay)?,
+            internet: add("internet", INTERNET, INTERNET_V6, spec.of_internet())?,
         };
         lab.wire(spec)?;
         for (carrier, spec) in lab.carriers.iter().zip(&spec.carriers) {
@@ -116,6 +139,9 @@ impl Lab {
         }
         for (index, router) in spec.routers.iter().enumerate() {
             lab.set_router(index, router)?;
+            if router.nat64 {
+                lab.translators.push(Tayga::start(lab.router(index), index)?);
+            }
         }
         Ok(lab)
     }
@@ -195,13 +221,9 @@ impl Lab {
     ) -> Result<(), LabError> {
         // Without any address in between the router would lose its routes.
         self.router(index).configure(&format!("addr add {address}/24 dev wan\n"))?;
-        let all =
-            command::json(self.router(index).ip().args(["-j", "-4", "addr", "show", "dev", "wan"]))?;
-        let listed = all.pointer("/0/addr_info").and_then(|list| list.as_array());
-        for old in listed.into_iter().flatten().filter_map(|entry| entry.get("local")?.as_str()) {
-            if old != address.to_string() {
-                self.router(index).configure(&format!("addr del {old}/24 dev wan\n"))?;
-            }
+        let new = address.to_string();
+        for old in self.router(index).addresses_on("wan", "-4")?.iter().filter(|old| **old != new) {
+            self.router(index).configure(&format!("addr del {old}/24 dev wan\n"))?;
         }
         self.set_router_at(index, spec, address)?;
         self.flush_nat(index)
@@ -211,9 +233,16 @@ impl Lab {
         if spec.nat.translates() != self.is_private(index) {
             return Err(LabError::OtherAddresses { nat: spec.nat });
         }
-        let others = (0..self.routers.len()).filter(|&other| other != index);
-        let others: Vec<_> = others.map(|other| (other, self.seen_as(other))).collect();
-        self.apply(self.router(index), spec, address, &others)
+        let others = || (0..self.routers.len()).filter(|&other| other != index);
+        let seen: Vec<_> = others().map(|other| (other, self.seen_as(other))).collect();
+        self.apply(self.router(index), spec, address, &seen)?;
+        match self.router(index).address_v6() {
+            Some(_) => {
+                let rules = families::ruleset(spec, &others().collect::<Vec<_>>());
+                run(self.router(index).command("nft").args(["-f", "-"]), Some(&rules)).map(drop)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Where the hosts behind router `index` are seen, as nftables writes a set of addresses.
@@ -266,8 +295,16 @@ impl Lab {
     ///
     /// If `nft` does not tell.
     pub fn direct_bytes(&self, a: usize, b: usize) -> Result<u64, LabError> {
+        let v6 = match self.router(a).address_v6() {
+            Some(_) => self.direct_bytes_of("ip6", a, b)?,
+            None => 0,
+        };
+        Ok(self.direct_bytes_of("ip", a, b)? + v6)
+    }
+
+    fn direct_bytes_of(&self, family: &str, a: usize, b: usize) -> Result<u64, LabError> {
         let mut command = self.router(a).command("nft");
-        command.args(["-j", "list", "counter", "ip", "lab", &rules::direct_counter(b)]);
+        command.args(["-j", "list", "counter", family, "lab", &rules::direct_counter(b)]);
         let answer = command::json(&mut command)?;
         let objects = answer.get("nftables").and_then(|list| list.as_array());
         objects
@@ -283,7 +320,7 @@ impl Lab {
     ///
     /// If `nft` refuses.
     pub fn block_relay(&self) -> Result<(), LabError> {
-        (0..self.routers.len()).try_for_each(|router| self.block(router, RELAY))
+        self.each_way_to_relay(|router, relay| self.block(router, relay))
     }
 
     /// Ends [`Lab::block_relay`].
@@ -292,7 +329,20 @@ impl Lab {
     ///
     /// If `nft` refuses.
     pub fn unblock_relay(&self) -> Result<(), LabError> {
-        (0..self.routers.len()).try_for_each(|router| self.unblock(router, RELAY))
+        self.each_way_to_relay(|router, relay| self.unblock(router, relay))
+    }
+
+    fn each_way_to_relay(
+        &self,
+        change: impl Fn(usize, IpAddr) -> Result<(), LabError>,
+    ) -> Result<(), LabError> {
+        for index in 0..self.routers.len() {
+            change(index, RELAY.into())?;
+            if self.router(index).address_v6().is_some() {
+                change(index, RELAY_V6.into())?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes router `index` forward nothing to or from `address`, without telling anybody.
@@ -300,8 +350,8 @@ impl Lab {
     /// # Errors
     ///
     /// If `nft` refuses.
-    pub fn block(&self, index: usize, address: Ipv4Addr) -> Result<(), LabError> {
-        self.change_blocked(index, "add", address)
+    pub fn block(&self, index: usize, address: impl Into<IpAddr>) -> Result<(), LabError> {
+        self.change_blocked(index, "add", address.into())
     }
 
     /// Ends [`Lab::block`].
@@ -309,8 +359,8 @@ impl Lab {
     /// # Errors
     ///
     /// If `nft` refuses, as it does where `address` is not blocked.
-    pub fn unblock(&self, index: usize, address: Ipv4Addr) -> Result<(), LabError> {
-        self.change_blocked(index, "delete", address)
+    pub fn unblock(&self, index: usize, address: impl Into<IpAddr>) -> Result<(), LabError> {
+        self.change_blocked(index, "delete", address.into())
     }
 
     /// Lets nothing pass between the hosts behind routers `a` and `b` but what others forward.
@@ -341,7 +391,10 @@ impl Lab {
     pub fn flush_nat(&self, index: usize) -> Result<(), LabError> {
         let router = self.router(index);
         run(router.command("nft").args(["-f", "-"]), Some(rules::FORGET))?;
-        run(router.command("conntrack").arg("-F"), None).map(drop)
+        for family in ["ipv4", "ipv6"] {
+            run(router.command("conntrack").args(["-F", "-f", family]), None)?;
+        }
+        Ok(())
     }
 
     /// Takes its address from the machine behind router `index` and gives it `address`, of the same
@@ -353,13 +406,17 @@ impl Lab {
     /// If `ip` refuses.
     pub fn renumber(&self, index: usize, address: Ipv4Addr) -> Result<(), LabError> {
         let gateway = gateway_address(index, self.is_private(index));
-        self.host(index).configure(&format!(
-            "addr flush dev eth0\naddr add {address}/24 dev eth0\nroute replace default via {gateway}\n"
+        let host = self.host(index);
+        let old = host.addresses_on("eth0", "-4")?;
+        let removed: String = old.iter().map(|old| format!("addr del {old}/24 dev eth0\n")).collect();
+        host.configure(&format!(
+            "{removed}addr add {address}/24 dev eth0\nroute replace default via {gateway}\n"
         ))
     }
 
-    fn change_blocked(&self, index: usize, verb: &str, address: Ipv4Addr) -> Result<(), LabError> {
-        let element = format!("{verb} element ip lab blocked {{ {address} }}\n");
+    fn change_blocked(&self, index: usize, verb: &str, address: IpAddr) -> Result<(), LabError> {
+        let family = if address.is_ipv6() { "ip6" } else { "ip" };
+        let element = format!("{verb} element {family} lab blocked {{ {address} }}\n");
         run(self.router(index).command("nft").args(["-f", "-"]), Some(&element)).map(drop)
     }
 

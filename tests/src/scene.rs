@@ -2,6 +2,7 @@
 //! router and a client behind the second, all of them the shipped programs.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +29,11 @@ impl Transport {
             Self::Quic => format!("udp/{port}/quic-v1"),
         }
     }
+
+    fn at(self, ip: IpAddr, port: u16) -> String {
+        let family = if ip.is_ipv6() { "ip6" } else { "ip4" };
+        format!("/{family}/{ip}/{}", self.suffix(port))
+    }
 }
 
 impl fmt::Display for Transport {
@@ -51,6 +57,8 @@ pub struct Scene {
     transports: Vec<Transport>,
     /// Of the second relay, once it runs.
     second_relay: Option<String>,
+    /// In place of the relay's own addresses, if any.
+    node_relays: Vec<String>,
     node_args: Vec<String>,
     identities: TempDir,
 }
@@ -82,6 +90,7 @@ impl Scene {
             relay_id,
             transports,
             second_relay: None,
+            node_relays: Vec::new(),
             node_args: Vec::new(),
             identities,
         })
@@ -92,14 +101,20 @@ impl Scene {
         self.node_args.extend(args.iter().map(|arg| (*arg).to_owned()));
     }
 
-    /// The multiaddr under which the relay is dialled; the first one, where it is by several transports.
-    pub fn relay_address(&self) -> String {
-        self.relay_address_over(self.transports[0])
+    /// Servers and clients that are started from then on are given these multiaddrs of the relay, and no others.
+    pub fn start_nodes_with_relays(&mut self, relays: Vec<String>) {
+        self.node_relays = relays;
     }
 
-    fn relay_address_over(&self, transport: Transport) -> String {
-        let listening = listening(self.lab.relay(), transport, RELAY_PORT);
-        format!("{listening}/p2p/{}", self.relay_id)
+    /// The multiaddr under which the relay is dialled; the first one, where it is by several transports or families.
+    pub fn relay_address(&self) -> String {
+        self.relay_addresses().next().expect("a relay has an address")
+    }
+
+    /// Every multiaddr under which the relay is dialled: of each family, over each transport.
+    pub fn relay_addresses(&self) -> impl Iterator<Item = String> {
+        let over = |transport: &Transport| listening(self.lab.relay(), *transport, RELAY_PORT);
+        self.transports.iter().flat_map(over).map(|at| format!("{at}/p2p/{}", self.relay_id))
     }
 
     /// What everything runs over.
@@ -126,15 +141,16 @@ impl Scene {
         let id = peer_id(self.identities.path().join("second-relay")).await?;
         let machine = self.lab.internet();
         let relay = self.start_relay_at(machine, "second-relay", SECOND_RELAY_PORT).await?;
-        let address = format!("{}/p2p/{id}", listening(machine, transport, SECOND_RELAY_PORT));
+        let address = transport.at(machine.address().into(), SECOND_RELAY_PORT);
+        let address = format!("{address}/p2p/{id}");
         self.second_relay = Some(address.clone());
         Ok((relay, address))
     }
 
     async fn start_relay_at(&self, machine: &Namespace, identity: &str, port: u16) -> Result<Program> {
         let mut args = vec!["--identity".to_owned(), self.identity(identity)];
-        for transport in [Transport::Tcp, Transport::Quic] {
-            let address = listening(machine, transport, port);
+        let all = [Transport::Tcp, Transport::Quic];
+        for address in all.into_iter().flat_map(|transport| listening(machine, transport, port)) {
             args.extend(["--listen", &address, "--external", &address].map(str::to_owned));
         }
         let relay = Program::spawn(machine, "relay", args)?;
@@ -182,13 +198,21 @@ impl Scene {
     }
 
     fn start_node(&self, host: &Namespace, subcommand: &str, args: &[&str]) -> Result<Program> {
-        let over = |transport: &Transport| {
-            let listen = format!("/ip4/0.0.0.0/{}", transport.suffix(0));
-            ["--listen".to_owned(), listen, "--relay".to_owned(), self.relay_address_over(*transport)]
+        let anywhere = |ip: IpAddr| match ip {
+            IpAddr::V4(_) => IpAddr::from([0; 4]),
+            IpAddr::V6(_) => IpAddr::from([0; 16]),
+        };
+        let everywhere = addresses(host).into_iter().map(anywhere);
+        let over = |ip| self.transports.iter().map(move |transport| transport.at(ip, 0));
+        let listen = everywhere.flat_map(over).flat_map(|at| ["--listen".to_owned(), at]);
+        let relays = match self.node_relays.is_empty() {
+            true => self.relay_addresses().collect(),
+            false => self.node_relays.clone(),
         };
         let launch = Launch::punchline(host, subcommand)?
             .args(["--identity", &self.identity(subcommand), "--network", NETWORK])
-            .args(self.transports.iter().flat_map(over))
+            .args(listen)
+            .args(relays.iter().flat_map(|address| ["--relay", address]))
             .args(self.second_relay.iter().flat_map(|address| ["--relay", address]))
             .args(&self.node_args)
             .args(args);
@@ -313,8 +337,13 @@ pub fn same_load(arrived: &Event, sent: &Event, mebibytes: u64) -> bool {
     hash.is_some() && hash == sent.text("sha256") && complete(arrived) && complete(sent)
 }
 
-fn listening(machine: &Namespace, transport: Transport, port: u16) -> String {
-    format!("/ip4/{}/{}", machine.address(), transport.suffix(port))
+fn listening(machine: &Namespace, transport: Transport, port: u16) -> Vec<String> {
+    addresses(machine).into_iter().map(|ip| transport.at(ip, port)).collect()
+}
+
+fn addresses(machine: &Namespace) -> Vec<IpAddr> {
+    let v4 = machine.has_v4().then(|| machine.address().into());
+    v4.into_iter().chain(machine.address_v6().map(IpAddr::V6)).collect()
 }
 
 /// Creates the identity `file` and tells its `PeerId`, as an operator would.

@@ -23,7 +23,7 @@ use crate::{
     addr::{Ranges, RelayAddr, stun::StunServer},
     error::{CloseCause, DialFailureReason, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure},
     event::MappingProtocol,
-    nat::NatKind,
+    nat::NatKinds,
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
     stream::{StreamId, StreamKey, machine::LegId},
@@ -82,7 +82,7 @@ pub(crate) enum Role {
 pub(crate) struct Offer {
     /// Where it may be reached.
     pub(crate) candidates: Vec<Multiaddr>,
-    pub(crate) nat: NatKind,
+    pub(crate) nat: NatKinds,
     /// One of the candidates lets anybody in.
     pub(crate) open: bool,
 }

@@ -117,7 +117,7 @@ impl fmt::Display for Protocol {
 }
 
 /// A family of IP addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4.
     V4,

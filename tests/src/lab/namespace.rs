@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -12,7 +12,8 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::command::{LabError, ip, run};
+use super::command::{LabError, ip, json, run};
+use super::families::Families;
 
 /// A machine of the lab.
 ///
@@ -23,20 +24,42 @@ use super::command::{LabError, ip, run};
 pub struct Namespace {
     name: String,
     address: Ipv4Addr,
+    address_v6: Option<Ipv6Addr>,
+    has_v4: bool,
 }
 
 impl Namespace {
     /// Adds a namespace without links, except for `lo`, which is up.
-    pub(super) fn add(name: String, address: Ipv4Addr) -> Result<Self, LabError> {
+    pub(super) fn add(
+        name: String,
+        address: Ipv4Addr,
+        address_v6: Ipv6Addr,
+        families: Families,
+    ) -> Result<Self, LabError> {
         run(ip().args(["netns", "add", &name]), None)?;
-        let namespace = Self { name, address };
+        let address_v6 = families.has_v6().then_some(address_v6);
+        let namespace = Self { name, address, address_v6, has_v4: families.has_v4() };
         namespace.configure("link set lo up\n")?;
-        // The lab is IPv4 only, and neighbour discovery would add noise to the byte counters.
-        let _ = namespace.sysctl("ipv6/conf/all/disable_ipv6", "1");
-        let _ = namespace.sysctl("ipv6/conf/default/disable_ipv6", "1");
+        if families.has_v6() {
+            namespace.settle_v6()?;
+        } else {
+            // Neighbour discovery would add noise to the byte counters.
+            let _ = namespace.sysctl("ipv6/conf/all/disable_ipv6", "1");
+            let _ = namespace.sysctl("ipv6/conf/default/disable_ipv6", "1");
+        }
         namespace.sysctl("ipv4/conf/all/rp_filter", "0")?;
         namespace.sysctl("ipv4/conf/default/rp_filter", "0")?;
         Ok(namespace)
+    }
+
+    /// IPv6 addresses can be used as soon as they are given, and nobody announces others.
+    fn settle_v6(&self) -> Result<(), LabError> {
+        for which in ["all", "default"] {
+            for (key, value) in [("disable_ipv6", "0"), ("accept_dad", "0"), ("accept_ra", "0")] {
+                self.sysctl(&format!("ipv6/conf/{which}/{key}"), value)?;
+            }
+        }
+        Ok(())
     }
 
     /// The name under which `ip netns` knows this machine.
@@ -44,9 +67,20 @@ impl Namespace {
         &self.name
     }
 
-    /// The machine's address: a private one on hosts, a global one on everything else.
+    /// The machine's IPv4 address: a private one on hosts, a global one on everything else. Where it has none
+    /// ([`Namespace::has_v4`]), the one that it would have.
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// Whether the machine has an IPv4 address.
+    pub fn has_v4(&self) -> bool {
+        self.has_v4
+    }
+
+    /// The machine's IPv6 address, a global one, if it has any.
+    pub fn address_v6(&self) -> Option<Ipv6Addr> {
+        self.address_v6
     }
 
     /// A command that runs `program` on this machine.
@@ -82,6 +116,15 @@ impl Namespace {
         let mut command = ip();
         command.args(["-n", &self.name]);
         command
+    }
+
+    /// The addresses of one of its links, of the family `-4` or `-6`, less link-local ones.
+    pub(super) fn addresses_on(&self, link: &str, family: &str) -> Result<Vec<String>, LabError> {
+        let all = json(self.ip().args(["-j", family, "addr", "show", "dev", link, "scope", "global"]))?;
+        let listed =
+            all.as_array().into_iter().flatten().filter_map(|of| of.get("addr_info")?.as_array());
+        let addresses = listed.flatten().filter_map(|entry| entry.get("local")?.as_str());
+        Ok(addresses.map(str::to_owned).collect())
     }
 
     /// Gives the machine a `/etc/resolv.conf` of its own, or changes it, as seen by programs that are started

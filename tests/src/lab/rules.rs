@@ -22,15 +22,7 @@ pub(super) type Other = (usize, String);
 /// instead of being answered with a RST or an ICMP error. Counting happens after filtering. Where the kernel
 /// shows bridged packets to these rules, hosts of one network may talk.
 pub(super) fn ruleset(spec: &RouterSpec, public: Ipv4Addr, others: &[Other]) -> String {
-    let syn = match spec.unexpected_syn {
-        UnexpectedSyn::Drop => "",
-        UnexpectedSyn::Reset => r#"iifname "wan" tcp flags & (syn | ack) == syn reject with tcp reset"#,
-    };
-    let egress = match spec.egress {
-        Egress::All => "",
-        Egress::NoUdp => NO_UDP,
-        Egress::Https => NOT_HTTPS,
-    };
+    let (syn, egress) = (syn_rule(spec), egress_rules(spec));
     let (counters, measure) = direct_counters(others);
     let memory = memory(spec);
     let Words { remember, admit, redirect, translate } = words(spec, public);
@@ -56,7 +48,7 @@ table ip lab {{
 {egress}
 {remember}
         ct state established,related accept
-        iifname "lan" oifname {{ "wan", "lan" }} accept
+        iifname {{ "lan", "nat64" }} oifname {{ "wan", "lan", "nat64" }} accept
         {admit}
     }}
     chain measure {{
@@ -74,6 +66,23 @@ table ip lab {{
 }}
 "#
     )
+}
+
+/// What a router does with SYNs from outside before it looks at anything else.
+pub(super) fn syn_rule(spec: &RouterSpec) -> &'static str {
+    match spec.unexpected_syn {
+        UnexpectedSyn::Drop => "",
+        UnexpectedSyn::Reset => r#"iifname "wan" tcp flags & (syn | ack) == syn reject with tcp reset"#,
+    }
+}
+
+/// What a router keeps its hosts from sending.
+pub(super) fn egress_rules(spec: &RouterSpec) -> &'static str {
+    match spec.egress {
+        Egress::All => "",
+        Egress::NoUdp => NO_UDP,
+        Egress::Https => NOT_HTTPS,
+    }
 }
 
 /// What differs from one kind of router to another.
@@ -151,16 +160,16 @@ pub(super) const FORGET: &str =
 /// How long a port from which nothing is sent any more stays open, where nothing else is asked for.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
-const REMEMBER: &str = r#"        iifname "lan" oifname "wan" update @udp_mapped { udp sport : ip saddr . udp sport }
-        iifname "lan" oifname "wan" update @tcp_mapped { tcp sport : ip saddr . tcp sport }
-        iifname "lan" oifname "wan" meta l4proto { tcp, udp } update @contacted { meta l4proto . th sport . ip daddr }"#;
+const REMEMBER: &str = r#"        iifname { "lan", "nat64" } oifname "wan" update @udp_mapped { udp sport : ip saddr . udp sport }
+        iifname { "lan", "nat64" } oifname "wan" update @tcp_mapped { tcp sport : ip saddr . tcp sport }
+        iifname { "lan", "nat64" } oifname "wan" meta l4proto { tcp, udp } update @contacted { meta l4proto . th sport . ip daddr }"#;
 
 const NO_UDP: &str = r#"        oifname "wan" meta l4proto udp drop
         iifname "wan" meta l4proto udp drop"#;
 
 const NOT_HTTPS: &str = r#"        oifname "wan" meta l4proto != tcp drop
         iifname "wan" meta l4proto udp drop
-        iifname "lan" oifname "wan" ct state new tcp dport != 443 drop"#;
+        iifname { "lan", "nat64" } oifname "wan" ct state new tcp dport != 443 drop"#;
 
 /// Declarations of the counters, and the rules that move them.
 fn direct_counters(others: &[Other]) -> (String, String) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::families::Families;
 use super::line::Line;
 use super::nat::Nat;
 
@@ -13,13 +14,15 @@ pub struct LabSpec {
     /// The routers of carriers, to which [`RouterSpec::carrier`] refers; at most
     /// [`CARRIERS_MAX`](super::CARRIERS_MAX). They have no hosts, and must translate.
     pub carriers: Vec<RouterSpec>,
+    /// Which addresses the relay has.
+    pub relay: Families,
 }
 
 impl LabSpec {
     /// A lab with one router for each of `nats`; unexpected SYNs are dropped.
     pub fn new(nats: impl IntoIterator<Item = Nat>) -> Self {
         let routers = nats.into_iter().map(RouterSpec::new).collect();
-        Self { routers, carriers: Vec::new() }
+        Self { routers, ..Self::default() }
     }
 
     /// The same lab, in which router `index` is behind a carrier of its own (CGNAT); panics if there is no such router.
@@ -43,6 +46,25 @@ impl LabSpec {
         self.each(|router| router.neighbour = true)
     }
 
+    /// The same lab, in which every host and the relay have addresses of these families.
+    pub fn families(mut self, families: Families) -> Self {
+        self.relay = families;
+        self.each(|router| router.families = families)
+    }
+
+    /// The same lab, in which the hosts behind router `index` have addresses of these families; panics if there is no
+    /// such router.
+    pub fn host_families(mut self, index: usize, families: Families) -> Self {
+        self.routers[index].families = families;
+        self
+    }
+
+    /// The same lab, in which the relay has addresses of these families.
+    pub fn relay_families(mut self, families: Families) -> Self {
+        self.relay = families;
+        self
+    }
+
     /// The same lab, in which packets between a host and the relay take `one_way`, and those between two hosts twice
     /// as long.
     pub fn delay(self, one_way: Duration) -> Self {
@@ -59,10 +81,30 @@ impl LabSpec {
         self.each(|router| router.unexpected_syn = answer)
     }
 
+    /// What a router has, given its spec: IPv4 always.
+    pub(super) fn of_router(&self, router: &RouterSpec) -> Families {
+        both_if(router.families.has_v6())
+    }
+
+    /// What carrier `index` has.
+    pub(super) fn of_carrier(&self, index: usize) -> Families {
+        let mut customers = self.routers.iter().filter(|router| router.carrier == Some(index));
+        both_if(customers.any(|router| router.families.has_v6()))
+    }
+
+    /// What the internet has: all that anybody has.
+    pub(super) fn of_internet(&self) -> Families {
+        both_if(self.relay.has_v6() || self.routers.iter().any(|router| router.families.has_v6()))
+    }
+
     fn each(mut self, change: impl FnMut(&mut RouterSpec)) -> Self {
         self.routers.iter_mut().for_each(change);
         self
     }
+}
+
+fn both_if(v6: bool) -> Families {
+    if v6 { Families::Both } else { Families::V4 }
 }
 
 /// One router.
@@ -86,6 +128,12 @@ pub struct RouterSpec {
     pub line: Line,
     /// The carrier that it is behind, by its index, rather than on the internet. Only heeded when the lab is built.
     pub carrier: Option<usize>,
+    /// Which addresses its hosts have. The router itself and its carrier have IPv4 addresses always. Only heeded when
+    /// the lab is built.
+    pub families: Families,
+    /// Whether it translates what its hosts send to `64:ff9b::/96` to IPv4 (NAT64), before it does with that as with
+    /// all their IPv4 packets. Needs `tayga`. Only heeded when the lab is built.
+    pub nat64: bool,
 }
 
 impl RouterSpec {
@@ -101,6 +149,8 @@ impl RouterSpec {
             neighbour: false,
             line: Line::default(),
             carrier: None,
+            families: Families::V4,
+            nat64: false,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod dns;
+mod families;
 mod mapping;
 mod names;
 mod ports;
@@ -15,7 +16,8 @@ mod world;
 use std::process::ExitCode;
 
 use mapping::End;
-use punchline_tests::lab::PortMapping;
+use punchline_tests::lab::{Families, PortMapping};
+use punchline_tests::scene::Transport;
 use punchline_tests::trial::{self, lab_trial, miniupnpd_trial, tool_trial, trial};
 
 fn main() -> ExitCode {
@@ -60,6 +62,14 @@ fn main() -> ExitCode {
         lab_trial("a_router_that_maps_nothing_is_no_word_worth", mapping::silent),
         lab_trial("nobody_but_the_router_is_asked_for_upnp", mapping::asks_the_router_alone),
     ];
+    for transport in [Transport::Tcp, Transport::Quic] {
+        for (families, whose) in [(Families::Both, "both_families"), (Families::V4, "ipv4_alone")] {
+            let name = format!(
+                "between_symmetric_nats_ipv6_becomes_direct_over_{transport}_by_a_relay_with_{whose}"
+            );
+            trials.push(lab_trial(&name, move || families::only_v6_can_be_punched(transport, families)));
+        }
+    }
     for (end, whose) in [(End::Server, "server"), (End::Client, "client")] {
         for protocol in [PortMapping::Pcp, PortMapping::NatPmp, PortMapping::Upnp] {
             let name = format!(

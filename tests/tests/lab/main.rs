@@ -2,6 +2,7 @@
 //! executed in it.
 
 mod carriers;
+mod families;
 mod lines;
 mod nats;
 mod rehearsals;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let mut trials = nats::trials();
     trials.extend(lines::trials());
     trials.extend(carriers::trials());
+    trials.extend(families::trials());
     trials.extend(rehearsals::trials());
     trials.extend([
         lab_trial("an_unexpected_syn_vanishes_at_a_dropping_router", syn_dropped),

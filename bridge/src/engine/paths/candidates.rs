@@ -20,6 +20,7 @@ use crate::{
         socket_of, transport_of,
     },
     engine::input::Listener,
+    error::Family,
     event::LetsIn,
     path::Transport,
 };
@@ -112,9 +113,16 @@ impl Candidates {
         }
     }
 
-    /// Whether this host listens over a transport.
-    pub(crate) fn listens_over(&self, transport: Transport) -> bool {
-        self.listening.iter().any(|(address, _)| transport_of(address) == transport)
+    /// Whether this host listens there, and may have another address in the eyes of others. To one with a public
+    /// IPv6 address they can tell nothing: hardly any router translates those.
+    pub(crate) fn needs_sight(&self, transport: Transport, family: Family) -> bool {
+        let over = self.listening.iter().map(|(address, _)| address).filter(|address| {
+            let ip = socket_of(address).map(|socket| Family::of(socket.ip()));
+            transport_of(address) == transport && ip == Some(family)
+        });
+        let mut over = over.peekable();
+        let own = |address: &Multiaddr| self.policy.shows(address) == Some(Nearness::Public);
+        over.peek().is_some() && (family == Family::V4 || !over.any(own))
     }
 
     fn listens_at(&self, transport: Transport, port: u16) -> bool {

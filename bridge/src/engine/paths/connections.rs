@@ -219,8 +219,13 @@ impl Connections {
             && self.of(peer).any(|(_, found)| !found.path.is_direct())
     }
 
-    pub(crate) fn has_direct_over(&self, peer: PeerId, transport: Transport) -> bool {
-        self.of(peer).any(|(_, found)| found.path.is_direct() && found.transport == transport)
+    pub(crate) fn direct_over(
+        &self,
+        peer: PeerId,
+        transport: Transport,
+    ) -> impl Iterator<Item = (ConnectionId, &Multiaddr)> {
+        let over = move |found: &Connection| found.path.is_direct() && found.transport == transport;
+        self.of(peer).filter(move |(_, found)| over(found)).map(|(id, found)| (id, &found.address))
     }
 
     /// The direct connections to a peer that fell silent and that nobody uses. Where streams are, they may hear

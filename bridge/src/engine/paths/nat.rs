@@ -32,7 +32,7 @@ use crate::{
         transport_of,
     },
     error::Family,
-    nat::NatKind,
+    nat::{NatKind, NatKinds},
     path::{ConnectionId, Transport},
 };
 
@@ -155,11 +155,10 @@ impl Nat {
         }
     }
 
-    /// The kind of the NAT, as far as it is known: of the one for IPv4, which nearly every network has, or else of what
-    /// stands between this host and the others over IPv6.
-    pub(crate) fn kind(&self) -> NatKind {
+    /// What is known of the NATs.
+    pub(crate) fn kinds(&self) -> NatKinds {
         let [v4, v6] = self.verdicts.map(|verdict| verdict.kind);
-        if v4 == NatKind::default() { v6 } else { v4 }
+        NatKinds { v4, v6 }
     }
 
     /// This host has got or lost an address.
@@ -172,7 +171,7 @@ impl Nat {
 
     /// `at`, or when a run for the sake of this host's addresses may begin, if that is later.
     fn spaced(&self, at: Instant) -> Instant {
-        let known = self.run.as_ref().filter(|_| self.kind().mapping.is_some());
+        let known = self.run.as_ref().filter(|_| self.kinds().main().mapping.is_some());
         known.map_or(at, |run| at.max(run.began + SPACING))
     }
 
@@ -211,6 +210,8 @@ impl Nat {
         let Some(mapped) = socket_of(observed).filter(|mapped| self.scope.contains(mapped.ip())) else {
             return;
         };
+        // An IPv4 address in IPv6 clothes tells of IPv4.
+        let mapped = SocketAddr::new(mapped.ip().to_canonical(), mapped.port());
         let port = match transport_of(observed) {
             Transport::Quic => Port::Quic,
             Transport::Tcp | Transport::Websocket => Port::Tcp,
@@ -218,6 +219,11 @@ impl Nat {
         if self.observed.len() < OBSERVED_MAX || self.observed.contains_key(&connection) {
             self.observed.insert(connection, Sight { mapped, port, trusted });
         }
+    }
+
+    /// Over which family of addresses a relay sees us on this connection, once it has said so.
+    pub(crate) fn seen_over(&self, connection: ConnectionId) -> Option<Family> {
+        self.observed.get(&connection).map(|sight| Family::of(sight.mapped.ip()))
     }
 
     pub(crate) fn closed(&mut self, connection: ConnectionId) {

@@ -7,6 +7,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     addr::{
+        ip_of,
         policy::{Acquaintance, Selection},
         transport_of,
     },
@@ -16,12 +17,12 @@ use crate::{
         paths::{
             familiar::Changed,
             places::Standing,
-            upgrades::{Due, GaveUp},
+            upgrades::{Due, GaveUp, RuledOut},
         },
     },
-    error::{CloseCause, PunchVerdict, Tried, UpgradeFailure},
+    error::{CloseCause, Family, PunchVerdict, Tried, UpgradeFailure},
     event::{Asked, Event, Rung},
-    nat::{Filtering, NatKind},
+    nat::Filtering,
     path::{ConnectionId, Direction, Transport},
     service::Service,
     word::Word,
@@ -159,7 +160,7 @@ impl Engine {
 
     fn our_offer(&self, peer: PeerId) -> Offer {
         let candidates = self.candidates.offer(self.familiar.contains(peer));
-        Offer { candidates, nat: self.nat_kind(), open: self.candidates.is_open() }
+        Offer { candidates, nat: self.nat.kinds(), open: self.candidates.is_open() }
     }
 
     pub(in crate::engine) fn punch_sync(&mut self, exchange: Exchange, now: Instant) {
@@ -262,15 +263,27 @@ impl Engine {
         same_host: bool,
         now: Instant,
     ) -> Result<Vec<Multiaddr>, UpgradeFailure> {
-        let possible = self.upgrades.compare(peer, theirs);
-        let mut chosen = self.select(peer, &theirs.candidates, same_host, now)?;
-        if let Err(reason) = possible {
-            // In one network no NAT is in the way.
-            let policy = self.candidates.policy();
-            chosen.retain(|address| !policy.is_public(address));
-            return if chosen.is_empty() { Err(reason) } else { Ok(chosen) };
+        let ruled_out = self.upgrades.compare(peer, theirs);
+        let chosen = self.select(peer, &theirs.candidates, same_host, now)?;
+        let possible = self.not_ruled_out(chosen.clone(), &ruled_out);
+        match ruled_out.reason() {
+            None => Ok(chosen),
+            Some(reason) if possible.is_empty() => Err(reason),
+            Some(_) => Ok(possible),
         }
-        Ok(chosen)
+    }
+
+    /// What is left where the NATs rule out a punch over some family of addresses: in one network no NAT is in the way,
+    /// and over the other family the two may meet if this end has an address of it as well.
+    fn not_ruled_out(&self, mut chosen: Vec<Multiaddr>, ruled_out: &RuledOut) -> Vec<Multiaddr> {
+        let family = |address: &Multiaddr| ip_of(address).map(Family::of);
+        let ours: Vec<_> = self.candidates.offer(false).iter().filter_map(family).collect();
+        let policy = self.candidates.policy();
+        chosen.retain(|address| {
+            let meets = |family| ours.contains(&family) && !ruled_out.is(family);
+            !policy.is_public(address) || family(address).is_some_and(meets)
+        });
+        chosen
     }
 
     /// What may be dialled of the addresses that a peer named; what may not is told.
@@ -363,16 +376,13 @@ impl Engine {
 
     /// Over QUIC the one who dials always speaks first; and a peer that filters by port lets nobody in.
     fn callable(&self, peer: PeerId, addresses: &[Multiaddr]) -> Vec<Multiaddr> {
-        let closed = Some(Filtering::AddressAndPortDependent);
-        if self.upgrades.nat_of(peer).filtering == closed && !self.upgrades.is_open(peer) {
-            return Vec::new();
-        }
-        let tcp = |address: &&Multiaddr| transport_of(address) == Transport::Tcp;
-        addresses.iter().filter(tcp).cloned().collect()
-    }
-
-    fn nat_kind(&self) -> NatKind {
-        self.nat.kind()
+        let (nat, open) = (self.upgrades.nat_of(peer), self.upgrades.is_open(peer));
+        let lets_in = |address: &Multiaddr| {
+            let kind = ip_of(address).map(|ip| nat.of(Family::of(ip))).unwrap_or_default();
+            open || kind.filtering != Some(Filtering::AddressAndPortDependent)
+        };
+        let tcp = |address: &Multiaddr| transport_of(address) == Transport::Tcp;
+        addresses.iter().filter(|address| tcp(address) && lets_in(address)).cloned().collect()
     }
 
     fn gave_up(&mut self, peer: PeerId, gave_up: Option<GaveUp>) {
@@ -388,7 +398,7 @@ impl Engine {
             peer,
             reason,
             attempts,
-            local_nat: self.nat_kind(),
+            local_nat: self.nat.kinds().main(),
             remote_nat: theirs,
             tried,
             again_seconds: again.map(|again| again.as_secs()),

@@ -33,11 +33,11 @@ use self::{
 use crate::{
     engine::input::{DialId, Exchange, Offer, Role},
     error::{Tried, UpgradeFailure},
-    nat::NatKind,
+    nat::NatKinds,
     path::ConnectionId,
 };
 
-pub(crate) use self::verdict::GaveUp;
+pub(crate) use self::verdict::{GaveUp, RuledOut};
 
 /// The longest wait between saying when and dialling: no path of use takes longer.
 pub(crate) const SYNC_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -295,9 +295,9 @@ impl Upgrades {
         matches!(phase, Some(Phase::Asked { on, .. }) if *on == exchange)
     }
 
-    /// The peer says what NAT it is behind. An error if a punch with it cannot succeed.
-    pub(crate) fn compare(&mut self, peer: PeerId, theirs: &Offer) -> Result<(), UpgradeFailure> {
-        self.peers.get_mut(&peer).map_or(Ok(()), |upgrade| upgrade.findings.compare(theirs))
+    /// The peer says what NATs it is behind, and so over which families of addresses no punch with it can succeed.
+    pub(crate) fn compare(&mut self, peer: PeerId, theirs: &Offer) -> RuledOut {
+        self.peers.get_mut(&peer).map(|upgrade| upgrade.findings.compare(theirs)).unwrap_or_default()
     }
 
     /// Both ends know when: half a round trip from now.
@@ -386,7 +386,7 @@ impl Upgrades {
     }
 
     /// What the peer lets in, as far as it said.
-    pub(crate) fn nat_of(&self, peer: PeerId) -> NatKind {
+    pub(crate) fn nat_of(&self, peer: PeerId) -> NatKinds {
         self.peers.get(&peer).map(|upgrade| upgrade.findings.theirs.nat).unwrap_or_default()
     }
 

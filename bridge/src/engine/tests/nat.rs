@@ -7,9 +7,12 @@ use super::{
     *,
 };
 use crate::{
-    engine::{input::Offer, paths::nat::Ask},
+    engine::{
+        input::{Offer, Role},
+        paths::nat::Ask,
+    },
     error::{PunchVerdict, UpgradeFailure},
-    nat::{AnswerFrom, Filtering, Mapping, NatKind},
+    nat::{AnswerFrom, Filtering, Mapping, NatKind, NatKinds},
 };
 
 fn asks(actions: &[Action]) -> Vec<Ask> {
@@ -120,7 +123,8 @@ fn symmetric() -> (World, ConnectionId) {
 }
 
 fn of_peer(filtering: Filtering, open: bool) -> Offer {
-    let nat = NatKind { mapping: Some(Mapping::EndpointIndependent), filtering: Some(filtering) };
+    let v4 = NatKind { mapping: Some(Mapping::EndpointIndependent), filtering: Some(filtering) };
+    let nat = NatKinds { v4, ..NatKinds::default() };
     Offer { candidates: vec![public(1)], nat, open }
 }
 
@@ -133,6 +137,49 @@ fn where_nobody_can_know_the_port_nobody_dials_and_both_ends_know_why_after_one_
     assert_eq!(punches(&world.pass(S)), []);
     let reasons = reasons(&mut world);
     assert!(matches!(reasons[..], [(UpgradeFailure::PortsChange { .. }, 1)]), "{reasons:?}");
+}
+
+/// As seen by a peer behind a NAT that rules out a punch over IPv4, and at an address of its own over IPv6.
+fn of_dual_peer(v6: NatKind) -> Offer {
+    let mut offer = of_peer(Filtering::AddressAndPortDependent, false);
+    offer.candidates.push(OVER_V6.parse().unwrap());
+    offer.nat.v6 = v6;
+    offer
+}
+
+const OVER_V6: &str = "/ip6/2a00::1/tcp/4001";
+
+#[test]
+fn where_nats_rule_out_a_punch_over_ipv4_and_both_ends_have_ipv6_they_punch_over_that() {
+    let firewall =
+        NatKind { mapping: Some(Mapping::None), filtering: Some(Filtering::AddressAndPortDependent) };
+    for over_v6 in [NatKind::default(), firewall] {
+        let (mut world, circuit) = symmetric();
+        world.tell(Input::Listening { address: "/ip6/2a00:0:0:7::7/tcp/4001".parse().unwrap() });
+        world.answer_with(circuit, of_dual_peer(over_v6), false);
+        let expected: Multiaddr = OVER_V6.parse().unwrap();
+        assert_eq!(punches(&world.pass(S))[0].1, [expected], "and nothing over IPv4");
+        assert_eq!(reasons(&mut world), []);
+    }
+}
+
+#[test]
+fn where_nats_rule_out_a_punch_over_ipv4_and_one_end_has_no_ipv6_both_know_why_after_one_exchange() {
+    let (mut world, circuit) = symmetric();
+    world.answer_with(circuit, of_dual_peer(NatKind::default()), false);
+    assert_eq!(punches(&world.pass(S)), []);
+    let reasons = reasons(&mut world);
+    assert!(matches!(reasons[..], [(UpgradeFailure::PortsChange { .. }, 1)]), "{reasons:?}");
+}
+
+#[test]
+fn who_is_let_in_over_ipv4_says_nothing_of_ipv6() {
+    let mut world = World::seen();
+    let (circuit, _) = world.visited(peer(1));
+    world.answer_with(circuit, of_dual_peer(NatKind::default()), false);
+    let made = punches(&world.pass(S));
+    let called = made.iter().filter(|(.., role)| *role == Role::Caller).map(|made| made.1.clone());
+    assert_eq!(called.collect::<Vec<_>>(), [vec![OVER_V6.parse().unwrap()]]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
         paths::upgrades::schedule::{ROUND_WAIT, ROUNDS_MAX},
     },
     error::{DialFailures, UpgradeFailure},
-    nat::{Filtering, Mapping, NatKind},
+    nat::{Filtering, Mapping, NatKind, NatKinds},
 };
 
 /// Lets all rounds of a row fail.
@@ -73,7 +73,11 @@ fn only_over_tcp_and_only_a_peer_that_may_let_it_in_is_called() {
         let mut world = World::seen();
         let (circuit, _) = world.visited(peer(1));
         let candidates = vec![public(1), quic.clone()];
-        world.answer_with(circuit, Offer { candidates, nat: kind(filtering), open }, false);
+        world.answer_with(
+            circuit,
+            Offer { candidates, nat: NatKinds { v4: kind(filtering), ..NatKinds::default() }, open },
+            false,
+        );
         let made = punches(&world.pass(S));
         let called: Vec<_> =
             made.iter().filter(|(.., role)| *role == Role::Caller).map(|made| &made.1[..]).collect();
@@ -138,19 +142,68 @@ fn a_node_that_does_not_listen_over_a_transport_is_not_to_be_seen_over_it() {
     assert_eq!(dials(&world.visited(peer(1)).1), []);
 }
 
-#[test]
-fn all_addresses_of_a_relay_for_a_transport_are_dialled_together_since_one_family_may_be_missing() {
+/// A relay with these addresses over QUIC beside the one that the node is linked to it by, TCP over IPv4; and what it is
+/// dialled at once somebody is to be punched, by a node that listens on these.
+fn dialled_to_be_seen(relay_at: &[&str], listening: &[&str]) -> Vec<Vec<String>> {
     let mut world = World::new();
-    let quic = ["/ip6/2a00::9/udp/4001/quic-v1", "/ip4/1.2.3.9/udp/4001/quic-v1"];
-    let quic: Vec<Multiaddr> = quic.iter().map(|address| address.parse().unwrap()).collect();
     world.reserved(&relay(9));
-    for address in &quic {
-        let relay = RelayAddr::new(address.clone().with_p2p(peer(9)).unwrap()).unwrap();
+    for address in relay_at {
+        let address: Multiaddr = address.parse().unwrap();
+        let relay = RelayAddr::new(address.with_p2p(peer(9)).unwrap()).unwrap();
         world.tell(Input::Reserve { relay });
     }
-    world.tell(Input::Listening { address: "/ip4/192.168.1.7/udp/4001/quic-v1".parse().unwrap() });
+    for address in listening {
+        world.tell(Input::Listening { address: address.parse().unwrap() });
+    }
     let made = dials(&world.visited(peer(1)).1);
-    assert_eq!(made.iter().map(|(_, _, addresses)| addresses).collect::<Vec<_>>(), [&quic]);
+    made.iter().map(|(_, _, addresses)| addresses.iter().map(Multiaddr::to_string).collect()).collect()
+}
+
+const V4: &str = "/ip4/192.168.1.7/udp/4001/quic-v1";
+const ULA: &str = "/ip6/fd00::7/udp/4001/quic-v1";
+const PUBLIC_V6: &str = "/ip6/2a00::7/udp/4001/quic-v1";
+
+#[test]
+fn a_relay_is_dialled_over_each_family_over_which_only_it_can_tell_our_address() {
+    let [v6, v4] = ["/ip6/2a00::9/udp/4001/quic-v1", "/ip4/1.2.3.9/udp/4001/quic-v1"];
+    let made = |listening: &[&str]| dialled_to_be_seen(&[v6, v4], listening);
+    assert_eq!(made(&[V4]), [[v4]], "no IPv6 here");
+    assert_eq!(made(&[V4, ULA]), [[v4], [v6]]);
+    assert_eq!(made(&[V4, ULA, PUBLIC_V6]), [[v4]], "ours over IPv6 is known");
+    assert_eq!(made(&[PUBLIC_V6]), <[[&str; 1]; 0]>::default());
+}
+
+#[test]
+fn a_relay_by_name_is_looked_up_for_the_family_that_it_is_to_see_us_over() {
+    let name = "/dns/relay.example/udp/4001/quic-v1";
+    let made = dialled_to_be_seen(&[name], &[V4, ULA]);
+    let of = |family: &str| vec![name.replace("/dns/", &format!("/{family}/"))];
+    assert_eq!(made, [of("dns4"), of("dns6")]);
+}
+
+#[test]
+fn a_relay_that_sees_us_over_ipv6_by_its_name_is_dialled_over_ipv4_as_well() {
+    for (seen, dialled) in [("/ip6/2a00::7/tcp/4001", 1), ("/ip4/8.8.8.8/tcp/4001", 0)] {
+        let mut world = World::new();
+        let by_name: Multiaddr = "/dns/relay.example/tcp/4001".parse().unwrap();
+        let relay = RelayAddr::new(by_name.with_p2p(peer(9)).unwrap()).unwrap();
+        let dial = dials(&world.tell(Input::Reserve { relay: relay.clone() }))[0].0;
+        let connection = ConnectionId(libp2p::swarm::ConnectionId::new_unchecked(1000));
+        world.tell(Input::ConnectionOpened(Opened {
+            connection,
+            dial: Some(dial),
+            peer: peer(9),
+            path: Path::Direct,
+            direction: Direction::Outbound,
+            transport: Transport::Tcp,
+            address: relay.address().clone(),
+            limit: None,
+        }));
+        let request = reserve(&world.observed(connection, seen.parse().unwrap()));
+        world.granted(request);
+        world.tell(Input::Listening { address: "/ip4/192.168.1.7/tcp/4001".parse().unwrap() });
+        assert_eq!(dials(&world.visited(peer(1)).1).len(), dialled, "{seen}");
+    }
 }
 
 #[test]

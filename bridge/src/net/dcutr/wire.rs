@@ -8,7 +8,7 @@ use prost::Message;
 
 use crate::{
     engine::input::Offer,
-    nat::{Filtering, Mapping, NatKind},
+    nat::{Filtering, Mapping, NatKind, NatKinds},
 };
 
 /// Between the two ends of a relayed connection.
@@ -25,12 +25,15 @@ pub(crate) struct HolePunch {
     /// CONNECT: proves to a peer on the same host that the sender runs there too.
     #[prost(bytes = "vec", optional, tag = "1000")]
     pub(crate) host: Option<Vec<u8>>,
-    /// CONNECT: what the sender is behind.
+    /// CONNECT: what the sender is behind over IPv4.
     #[prost(message, optional, tag = "1001")]
     pub(crate) nat: Option<Nat>,
     /// CONNECT: one of the addresses lets anybody in.
     #[prost(bool, optional, tag = "1002")]
     pub(crate) open: Option<bool>,
+    /// CONNECT: what the sender is behind over IPv6.
+    #[prost(message, optional, tag = "1003")]
+    pub(crate) nat_v6: Option<Nat>,
 }
 
 /// A kind of NAT; what is not known is left out.
@@ -89,13 +92,14 @@ pub(crate) enum Kind {
 impl HolePunch {
     /// What a stock peer would say if there is nothing to add.
     pub(crate) fn connect(offer: &Offer, host: Option<[u8; 32]>) -> Self {
-        let nat = (offer.nat != NatKind::default()).then(|| offer.nat.into());
+        let known = |kind: NatKind| (kind != NatKind::default()).then(|| kind.into());
         Self {
             kind: Kind::Connect as i32,
             obs_addrs: offer.candidates.iter().map(Multiaddr::to_vec).collect(),
             host: host.map(Vec::from),
-            nat,
+            nat: known(offer.nat.v4),
             open: offer.open.then_some(true),
+            nat_v6: known(offer.nat.v6),
         }
     }
 
@@ -110,9 +114,10 @@ impl HolePunch {
     /// What the sender says of itself; what is no address is left out.
     pub(crate) fn offer(&self) -> Offer {
         let address = |bytes: &Vec<u8>| Multiaddr::try_from(bytes.clone()).ok();
+        let kind = |said: Option<Nat>| said.map(NatKind::from).unwrap_or_default();
         Offer {
             candidates: self.obs_addrs.iter().filter_map(address).collect(),
-            nat: self.nat.map(NatKind::from).unwrap_or_default(),
+            nat: NatKinds { v4: kind(self.nat), v6: kind(self.nat_v6) },
             open: self.open.unwrap_or_default(),
         }
     }
@@ -147,9 +152,11 @@ mod tests {
         let optional = |all: &[Mapping]| all.iter().copied().map(Some).chain([None]).collect::<Vec<_>>();
         for mapping in optional(&mappings) {
             for filtering in filterings.map(Some).into_iter().chain([None]) {
-                let nat = NatKind { mapping, filtering };
-                let said = Offer { nat, open: true, ..offer("/ip4/1.2.3.4/tcp/5") };
-                assert_eq!(HolePunch::connect(&said, None).offer(), said);
+                let (v4, v6) = (NatKind { mapping, filtering }, NatKind::default());
+                for nat in [NatKinds { v4, v6 }, NatKinds { v4: v6, v6: v4 }] {
+                    let said = Offer { nat, open: true, ..offer("/ip4/1.2.3.4/tcp/5") };
+                    assert_eq!(HolePunch::connect(&said, None).offer(), said);
+                }
             }
         }
         let later = Nat { mapping: Some(9), filtering: Some(0) };

@@ -25,7 +25,7 @@ fn one_relay_tells_every_kind_but_for_who_lets_in_everybody() {
             world.relay(1, RELAY);
             world.pass(ms(2000));
             let said = filtering.max(Filtering::AddressDependent);
-            assert_eq!(world.nat.kind(), kind(mapping, said), "{mapping:?} {filtering:?}");
+            assert_eq!(world.nat.kinds().main(), kind(mapping, said), "{mapping:?} {filtering:?}");
             assert_eq!(world.found.len(), 1, "said once: {:?}", world.found);
             assert!(world.found[0].0 < ms(1000), "known at {:?}", world.found[0].0);
         }
@@ -40,7 +40,7 @@ fn a_server_with_two_addresses_that_the_operator_named_tells_every_kind() {
             world = world.with_server(RELAY, Some("73.0.0.3:3479"));
             world.listening();
             world.pass(ms(2000));
-            assert_eq!(world.nat.kind(), kind(mapping, filtering), "{mapping:?} {filtering:?}");
+            assert_eq!(world.nat.kinds().main(), kind(mapping, filtering), "{mapping:?} {filtering:?}");
         }
     }
 }
@@ -65,9 +65,9 @@ fn two_relays_are_enough_without_their_other_ports() {
         world.relay(1, RELAY);
         world.relay(2, SECOND);
         world.pass(ms(100));
-        assert_eq!(world.nat.kind().mapping, Some(mapping));
+        assert_eq!(world.nat.kinds().main().mapping, Some(mapping));
         assert_eq!(world.told().observers, 2);
-        assert_eq!(world.nat.kind().filtering, None, "nobody could try it");
+        assert_eq!(world.nat.kinds().main().filtering, None, "nobody could try it");
     }
 }
 
@@ -77,7 +77,7 @@ fn one_observer_with_one_port_tells_nothing() {
     world = world.with_server(RELAY, None);
     world.relay(1, RELAY);
     world.pass(ms(5000));
-    assert_eq!((world.nat.kind(), world.found.len()), (NatKind::default(), 0));
+    assert_eq!((world.nat.kinds().main(), world.found.len()), (NatKind::default(), 0));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_server_that_answers_plainly_whatever_it_is_asked_says_nothing_of_the_filter
     world.servers[0].ignores_changes = true;
     world.listening();
     world.pass(ms(2000));
-    let NatKind { mapping, filtering } = world.nat.kind();
+    let NatKind { mapping, filtering } = world.nat.kinds().main();
     assert_eq!((mapping, filtering), (Some(Mapping::EndpointIndependent), None));
 }
 
@@ -111,7 +111,7 @@ fn a_question_is_sent_three_times_and_given_up_after_a_second_and_a_half() {
     assert!(world.nat.run.as_ref().is_some_and(|run| !run.is_over()));
     world.pass(ms(2));
     assert!(world.nat.run.as_ref().is_some_and(Run::is_over));
-    assert_eq!(world.nat.kind(), NatKind::default());
+    assert_eq!(world.nat.kinds().main(), NatKind::default());
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn where_nobody_answers_any_more_nothing_is_known_any_more() {
     world.servers.clear();
     world.listening();
     world.pass(ms(2000));
-    assert_eq!(world.nat.kind(), NatKind::default());
+    assert_eq!(world.nat.kinds().main(), NatKind::default());
     assert!(world.told().changed);
 }
 
@@ -144,10 +144,13 @@ fn in_another_network_what_could_not_be_found_out_is_unknown() {
     world.pass(Duration::from_secs(60));
     world.servers[0].other = None;
     world.pass(Duration::from_secs(3600));
-    assert_eq!(world.nat.kind(), kind(Mapping::EndpointIndependent, Filtering::AddressDependent));
+    assert_eq!(
+        world.nat.kinds().main(),
+        kind(Mapping::EndpointIndependent, Filtering::AddressDependent)
+    );
     world.listening();
     world.pass(ms(2000));
-    assert_eq!(world.nat.kind(), NatKind::default());
+    assert_eq!(world.nat.kinds().main(), NatKind::default());
 }
 
 #[test]
@@ -195,7 +198,7 @@ fn a_change_of_this_hosts_addresses_is_followed_within_a_second_but_only_so_ofte
     world.mapping = Mapping::DestinationDependent;
     world.listening();
     world.pass(ms(1000));
-    assert_eq!(world.nat.kind().mapping, Some(Mapping::DestinationDependent));
+    assert_eq!(world.nat.kinds().main().mapping, Some(Mapping::DestinationDependent));
     let runs = world.nat.runs;
     for _ in 0..600 {
         world.listening();
@@ -211,11 +214,11 @@ fn what_was_known_holds_until_the_next_run_is_over() {
     world = world.with_server(RELAY, Some("73.0.0.2:3479"));
     world.relay(1, RELAY);
     world.pass(Duration::from_secs(60));
-    let known = world.nat.kind();
+    let known = world.nat.kinds().main();
     world.listening();
     for _ in 0..2000 {
         world.pass(ms(1));
-        assert_eq!(world.nat.kind(), known);
+        assert_eq!(world.nat.kinds().main(), known);
     }
     assert_eq!(world.found.len(), 1);
 }
@@ -226,10 +229,13 @@ fn a_relay_that_becomes_known_during_a_run_joins_it() {
     world = world.with_server(RELAY, None).with_server(SECOND, None);
     world.relay(1, RELAY);
     world.pass(Duration::from_secs(3));
-    assert_eq!(world.nat.kind().mapping, None);
+    assert_eq!(world.nat.kinds().main().mapping, None);
     world.relay(2, SECOND);
     world.pass(ms(50));
-    assert_eq!((world.nat.runs, world.nat.kind().mapping), (1, Some(Mapping::DestinationDependent)));
+    assert_eq!(
+        (world.nat.runs, world.nat.kinds().main().mapping),
+        (1, Some(Mapping::DestinationDependent))
+    );
 }
 
 #[test]
@@ -245,7 +251,10 @@ fn a_relay_that_is_back_after_this_host_has_moved_is_asked_anew() {
     world.pass(ms(20));
     world.relay(2, RELAY);
     world.pass(ms(2000));
-    assert_eq!((world.nat.runs, world.nat.kind().mapping), (2, Some(Mapping::EndpointIndependent)));
+    assert_eq!(
+        (world.nat.runs, world.nat.kinds().main().mapping),
+        (2, Some(Mapping::EndpointIndependent))
+    );
     assert_eq!(world.found.len(), 1, "nothing is told of two networks at once: {:?}", world.found);
 }
 
@@ -268,7 +277,10 @@ fn names_are_resolved_for_each_run_and_late_answers_are_not_taken_for_a_later_on
     world.nat.resolved(world.resolves[1].0, &server, &ips, world.now);
     world.turn();
     world.pass(ms(2000));
-    assert_eq!(world.nat.kind(), kind(Mapping::EndpointIndependent, Filtering::AddressDependent));
+    assert_eq!(
+        world.nat.kinds().main(),
+        kind(Mapping::EndpointIndependent, Filtering::AddressDependent)
+    );
 }
 
 #[test]
@@ -290,7 +302,7 @@ fn an_answer_from_where_it_cannot_come_is_none() {
     world.turn();
     world.nat.answered(probe, at("6.6.6.6:3479"), at("73.0.0.11:35000"), None, world.now);
     world.pass(ms(5000));
-    assert_eq!(world.nat.kind().filtering, Some(Filtering::AddressAndPortDependent));
+    assert_eq!(world.nat.kinds().main().filtering, Some(Filtering::AddressAndPortDependent));
 }
 
 #[test]
@@ -349,14 +361,14 @@ fn what_two_relays_see_of_our_own_ports_tells_the_mapping_before_any_question() 
             world.nat.observed(connection(id), &observed, false);
             world.turn();
         }
-        assert_eq!(world.nat.kind(), NatKind { mapping: Some(expected), filtering: None });
+        assert_eq!(world.nat.kinds().main(), NatKind { mapping: Some(expected), filtering: None });
         assert_eq!((world.sends, world.told().observers), (0, 2));
         // A relay that is gone takes nothing along; another network does.
         world.nat.closed(connection(1));
         world.turn();
-        assert_eq!(world.nat.kind().mapping, Some(expected));
+        assert_eq!(world.nat.kinds().main().mapping, Some(expected));
         world.listening();
-        assert_eq!(world.nat.kind(), NatKind::default());
+        assert_eq!(world.nat.kinds().main(), NatKind::default());
     }
 }
 
@@ -367,10 +379,10 @@ fn ipv4_and_ipv6_are_told_apart_and_ipv4_counts() {
     let observed = "/ip6/2a00::7/udp/4001/quic-v1".parse().unwrap();
     world.nat.observed(connection(9), &observed, false);
     world.nat.news(&["2a00::7".parse().unwrap()]);
-    assert_eq!(world.nat.kind().mapping, Some(Mapping::None), "until IPv4 is known");
+    assert_eq!(world.nat.kinds().main().mapping, Some(Mapping::None), "until IPv4 is known");
     world.relay(1, RELAY);
     world.pass(ms(2000));
-    assert_eq!(world.nat.kind().mapping, Some(Mapping::EndpointIndependent));
+    assert_eq!(world.nat.kinds().main().mapping, Some(Mapping::EndpointIndependent));
     assert_eq!(world.told().family, Family::V4);
     assert_eq!(world.told().public, Some(ROUTER.parse().unwrap()));
 }

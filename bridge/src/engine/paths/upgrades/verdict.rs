@@ -7,8 +7,8 @@ use std::{
 
 use crate::{
     engine::input::Offer,
-    error::{DialFailures, DialOutcome, PunchVerdict, Tried, UpgradeFailure},
-    nat::NatKind,
+    error::{DialFailures, DialOutcome, Family, PunchVerdict, Tried, UpgradeFailure},
+    nat::{NatKind, NatKinds},
 };
 
 /// Addresses whose latest outcome is kept: those of two rounds with all their candidates.
@@ -31,9 +31,30 @@ pub(crate) struct GaveUp {
 /// How well a peer can be reached, as it says.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Standing {
-    pub(super) nat: NatKind,
+    pub(super) nat: NatKinds,
     /// It has an address that lets anybody in.
     pub(super) open: bool,
+}
+
+/// Families of addresses over which no punch can succeed, each with the reason.
+#[derive(Debug, Default)]
+pub(crate) struct RuledOut {
+    v4: Option<UpgradeFailure>,
+    v6: Option<UpgradeFailure>,
+}
+
+impl RuledOut {
+    pub(crate) fn is(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.v4.is_some(),
+            Family::V6 => self.v6.is_some(),
+        }
+    }
+
+    /// What to say where nothing can be dialled for it; none: nothing is ruled out.
+    pub(crate) fn reason(self) -> Option<UpgradeFailure> {
+        self.v4.or(self.v6)
+    }
 }
 
 /// What the rounds brought to light.
@@ -75,15 +96,18 @@ impl Findings {
         self.said.clear();
     }
 
-    /// An error if a punch cannot succeed, and nobody has an address that lets others in.
-    pub(super) fn compare(&mut self, theirs: &Offer) -> Result<(), UpgradeFailure> {
+    /// By family of addresses, why a punch cannot succeed: the NATs rule it out, and nobody has an address that lets
+    /// others in.
+    pub(super) fn compare(&mut self, theirs: &Offer) -> RuledOut {
         self.theirs = Standing { nat: theirs.nat, open: theirs.open };
-        let Some(ours) = &self.ours else { return Ok(()) };
-        let open = ours.open || theirs.open;
-        match !open && ours.nat.rules_out_punch(theirs.nat) {
-            true => Err(UpgradeFailure::PortsChange { ours: ours.nat, theirs: theirs.nat }),
-            false => Ok(()),
-        }
+        let Some(ours) = self.ours.as_ref().filter(|ours| !ours.open && !theirs.open) else {
+            return RuledOut::default();
+        };
+        let of = |family| {
+            let (ours, theirs) = (ours.nat.of(family), theirs.nat.of(family));
+            ours.rules_out_punch(theirs).then_some(UpgradeFailure::PortsChange { ours, theirs })
+        };
+        RuledOut { v4: of(Family::V4), v6: of(Family::V6) }
     }
 
     pub(super) fn add(&mut self, tried: Vec<Tried>) {
@@ -127,6 +151,6 @@ impl Findings {
         if is_news {
             self.said.push(kind(&reason));
         }
-        GaveUp { reason, attempts, theirs: self.theirs.nat, tried, again, is_news }
+        GaveUp { reason, attempts, theirs: self.theirs.nat.main(), tried, again, is_news }
     }
 }
