@@ -41,7 +41,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "address_withdrawn": address;
         "connection_opened": peer connection path relay direction transport circuit_bytes_max circuit_seconds_max;
         "connection_closed": peer connection path cause;
-        "upgrade_succeeded": peer connection transport took_ms attempts rung;
+        "upgrade_succeeded": peer connection transport took_ms attempts rung local_nat remote_nat;
         "upgrade_attempted": peer rung attempt;
         "upgrade_failed": peer reason attempts local_nat remote_nat again_seconds;
         "stream_opened": peer stream service path relay direction;
@@ -56,6 +56,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "circuit_closed": source destination bytes cause;
         "relay_traffic": received_bytes sent_bytes forwarded_bytes;
         "stun_listening": address other_port;
+        "upgrades_counted": local_nat remote_nat transport rung count;
         "stopped":;
         "session_ready": peer network protocol_version user_agent path;
         "session_ended": peer cause;

@@ -16,7 +16,7 @@ use crate::{
         paths::{
             familiar::Changed,
             places::Standing,
-            upgrades::{Due, GaveUp},
+            upgrades::{Due, GaveUp, counts::Outcome},
         },
     },
     error::{CloseCause, PunchVerdict, Tried, UpgradeFailure},
@@ -45,6 +45,7 @@ impl Engine {
             (None, Direction::Outbound) => Rung::Known,
             (None, Direction::Inbound) => Rung::Inbound,
         };
+        let (local_nat, remote_nat) = (self.nat_kind(), upgraded.theirs);
         self.events.push_back(Event::UpgradeSucceeded {
             peer,
             connection,
@@ -52,7 +53,15 @@ impl Engine {
             took_ms: upgraded.took.as_millis() as u64,
             attempts: upgraded.attempts,
             rung,
+            local_nat,
+            remote_nat,
         });
+        self.count_upgrade(remote_nat, transport, rung);
+    }
+
+    fn count_upgrade(&mut self, remote_nat: NatKind, transport: Transport, rung: Rung) {
+        let (local_nat, remote_nat) = (self.nat_kind().class(), remote_nat.class());
+        self.upgrade_counts.count(Outcome { local_nat, remote_nat, transport, rung });
     }
 
     /// The best relayed connection that the peer made, or the newest of those: its acceptor begins.
@@ -371,6 +380,12 @@ impl Engine {
         addresses.iter().filter(tcp).cloned().collect()
     }
 
+    /// Of the best relayed connection to the peer.
+    fn relayed_transport(&self, peer: PeerId) -> Option<Transport> {
+        let best = self.connections.best(peer, &[])?;
+        Some(self.connections.get(best)?.transport)
+    }
+
     fn nat_kind(&self) -> NatKind {
         self.nat.kind()
     }
@@ -383,6 +398,10 @@ impl Engine {
         }
         if again.is_some() {
             self.say_of_punches(peer, Word::PunchFailed(PunchVerdict::of(&reason)));
+        }
+        // Upgrades are of peers with a relayed connection.
+        if let Some(transport) = self.relayed_transport(peer) {
+            self.count_upgrade(theirs, transport, Rung::Relay);
         }
         self.events.push_back(Event::UpgradeFailed {
             peer,

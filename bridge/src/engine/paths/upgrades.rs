@@ -15,6 +15,7 @@
 //! ([`schedule`]). What makes another outcome likely (a new address of either end, another NAT, the peer became
 //! familiar) begins a row anew at once.
 
+pub(in crate::engine) mod counts;
 pub(in crate::engine) mod schedule;
 mod upgrade;
 mod verdict;
@@ -37,7 +38,7 @@ use crate::{
     path::ConnectionId,
 };
 
-pub(crate) use self::verdict::GaveUp;
+pub(crate) use self::verdict::{GaveUp, Upgraded};
 
 /// The longest wait between saying when and dialling: no path of use takes longer.
 pub(crate) const SYNC_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -63,15 +64,6 @@ pub(crate) const OFFERS_TIME: Duration = Duration::from_secs(60);
 /// of an address, a mapped port and the kind of its NAT one after the other.
 pub(crate) const AGAIN_MAX: u32 = 4;
 pub(crate) const AGAIN_TIME: Duration = Duration::from_secs(10);
-
-/// How an upgrade went.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Upgraded {
-    pub(crate) took: Duration,
-    pub(crate) attempts: u32,
-    /// As what this end dialled the connection, if it was a dial of the upgrade.
-    pub(crate) role: Option<Role>,
-}
 
 /// What is due for a peer.
 #[derive(Debug, PartialEq, Eq)]
@@ -131,7 +123,8 @@ impl Upgrades {
         let upgrade = self.remove(peer)?;
         // The other end may have come by itself.
         let attempts = upgrade.attempts.max(1);
-        Some(Upgraded { took: now - upgrade.since, attempts, role })
+        let theirs = upgrade.findings.theirs.nat;
+        Some(Upgraded { took: now - upgrade.since, attempts, role, theirs })
     }
 
     /// No connection to the peer is left, or a direct one that had fallen silent lives after all.

@@ -1,4 +1,4 @@
-//! Why an upgrade came to nothing, as far as this end knows.
+//! What an upgrade came to, and why it came to nothing, as far as this end knows.
 
 use std::{
     mem::{Discriminant, discriminant},
@@ -6,13 +6,24 @@ use std::{
 };
 
 use crate::{
-    engine::input::Offer,
+    engine::input::{Offer, Role},
     error::{DialFailures, DialOutcome, PunchVerdict, Tried, UpgradeFailure},
     nat::NatKind,
 };
 
 /// Addresses whose latest outcome is kept: those of two rounds with all their candidates.
 const TRIED_MAX: usize = 16;
+
+/// How an upgrade went.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Upgraded {
+    pub(crate) took: Duration,
+    pub(crate) attempts: u32,
+    /// As what this end dialled the connection, if it was a dial of the upgrade.
+    pub(crate) role: Option<Role>,
+    /// What the peer said of its NAT.
+    pub(crate) theirs: NatKind,
+}
 
 /// An upgrade came to nothing.
 #[derive(Debug, PartialEq, Eq)]
