@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     addr::RefusedAddresses,
-    error::{CloseCause, Family, ListenFailure, Refusal, Tried, UpgradeFailure},
+    error::{CloseCause, DialFailureReason, Family, ListenFailure, Refusal, Tried, UpgradeFailure},
     nat::{Filtering, Mapping, NatKind},
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
@@ -335,6 +335,16 @@ pub enum Event {
         failures: u32,
         /// Milliseconds until the next attempt.
         retry_in_ms: u64,
+    },
+    /// One way to a peer failed, while another is tried or has led to it.
+    WayFailed {
+        /// Who.
+        peer: PeerId,
+        /// The addresses that were known, or the relay.
+        way: String,
+        /// Why.
+        #[serde(serialize_with = "text")]
+        reason: DialFailureReason,
     },
     /// A peer asked for more than a limit allows and was turned away.
     Refused {

@@ -48,6 +48,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "stream_moved": peer stream from to relay gap_ms cause;
         "stream_closed": peer stream service cause sent_direct_bytes sent_relayed_bytes received_direct_bytes received_relayed_bytes;
         "stream_refused": peer service reason direction;
+        "way_failed": peer reason;
         "peer_unreachable": peer reason failures retry_in_ms;
         "refused": peer what limit whose count;
         "reservation_accepted": peer renewed;
@@ -107,10 +108,11 @@ mod tests {
     use crate::report::tests::{documented, logged};
 
     /// Where peers are; it stands in the file of events alone.
-    const PRIVATE: [(&str, &str); 3] = [
+    const PRIVATE: [(&str, &str); 4] = [
         ("connection_opened", "address"),
         ("upgrade_attempted", "addresses"),
         ("upgrade_failed", "tried"),
+        ("way_failed", "way"),
     ];
 
     #[test]

@@ -201,6 +201,11 @@ fn examples() -> Vec<Event> {
             rung: Rung::Punch,
             count: 12,
         }),
+        Event::WayFailed {
+            peer: peer(),
+            way: "direct (/ip4/203.0.113.9/tcp/35000)".to_owned(),
+            reason: DialFailureReason::Network { cause: "connection refused".to_owned() },
+        },
     ]
 }
 
@@ -240,6 +245,7 @@ fn position(event: &Event) -> usize {
         Event::AddressWithdrawn { .. } => 31,
         Event::NetworkBlocks { .. } => 32,
         Event::UpgradesCounted(..) => 33,
+        Event::WayFailed { .. } => 34,
     }
 }
 

@@ -14,6 +14,8 @@ pub enum Rung {
     Punch,
     /// The peer lets in whoever calls, and this end called.
     Reversal,
+    /// To an address that is mapped at the router of the end that was dialled.
+    Mapped,
     /// A usual dial of this end to an address that it knew.
     Known,
     /// The peer dialled, in whichever way.

@@ -8,7 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 use crate::{
     addr::{
         policy::{Acquaintance, Selection},
-        transport_of,
+        socket_of, transport_of,
     },
     engine::{
         Engine,
@@ -16,7 +16,7 @@ use crate::{
         paths::{
             familiar::Changed,
             places::Standing,
-            upgrades::{Due, GaveUp, counts::Outcome},
+            upgrades::{Claims, Due, GaveUp, Upgraded, counts::Outcome},
         },
     },
     error::{CloseCause, PunchVerdict, Tried, UpgradeFailure},
@@ -37,15 +37,10 @@ impl Engine {
 
     /// A direct connection is up; if the peer was reached only through relays, that is an upgrade.
     pub(in crate::engine) fn upgraded(&mut self, opened: &Opened, now: Instant) {
-        let Opened { peer, connection, transport, ref address, direction, dial, .. } = *opened;
+        let Opened { peer, connection, transport, dial, .. } = *opened;
         let Some(upgraded) = self.upgrades.direct(peer, dial, now) else { return };
-        let rung = match (upgraded.role, direction) {
-            (Some(role), _) => self.rung_of(role, std::slice::from_ref(address)),
-            _ if !self.candidates.policy().is_public(address) => Rung::Lan,
-            (None, Direction::Outbound) => Rung::Known,
-            (None, Direction::Inbound) => Rung::Inbound,
-        };
-        let (local_nat, remote_nat) = (self.nat_kind(), upgraded.theirs);
+        let rung = self.rung_taken(opened, &upgraded);
+        let (local_nat, remote_nat) = (self.nat_kind(), upgraded.theirs.nat);
         self.events.push_back(Event::UpgradeSucceeded {
             peer,
             connection,
@@ -57,6 +52,35 @@ impl Engine {
             remote_nat,
         });
         self.count_upgrade(remote_nat, transport, rung);
+    }
+
+    /// By which way a connection came, as far as this end knows.
+    fn rung_taken(&self, opened: &Opened, upgraded: &Upgraded) -> Rung {
+        let Opened { address, direction, .. } = opened;
+        match (upgraded.role, direction) {
+            (Some(role), _) => self.rung_of(role, std::slice::from_ref(address), &upgraded.theirs),
+            _ if !self.candidates.policy().is_public(address) => Rung::Lan,
+            (None, Direction::Outbound) if upgraded.theirs.is_mapped(address) => Rung::Mapped,
+            (None, Direction::Outbound) => Rung::Known,
+            (None, Direction::Inbound) if self.came_by_mapping(opened, upgraded.ours.as_ref()) => {
+                Rung::Mapped
+            }
+            (None, Direction::Inbound) => Rung::Inbound,
+        }
+    }
+
+    /// Whether the peer can only have dialled what is mapped at our router: over this transport and family we offered
+    /// no other public address. Whoever comes to a listener does not say which address it dialled.
+    fn came_by_mapping(&self, opened: &Opened, ours: Option<&Offer>) -> bool {
+        let Some(ours) = ours else { return false };
+        let policy = self.candidates.policy();
+        let kind = |address: &Multiaddr| {
+            (transport_of(address), socket_of(address).map(|socket| socket.is_ipv6()))
+        };
+        let came = (opened.transport, kind(&opened.address).1);
+        let alike = |address: &&Multiaddr| policy.is_public(address) && kind(address) == came;
+        let mut offered = ours.candidates.iter().filter(alike).peekable();
+        offered.peek().is_some() && offered.all(|address| ours.mapped.contains(address))
     }
 
     fn count_upgrade(&mut self, remote_nat: NatKind, transport: Transport, rung: Rung) {
@@ -168,7 +192,8 @@ impl Engine {
 
     fn our_offer(&self, peer: PeerId) -> Offer {
         let candidates = self.candidates.offer(self.familiar.contains(peer));
-        Offer { candidates, nat: self.nat_kind(), open: self.candidates.is_open() }
+        let mapped = self.candidates.mapped_of(&candidates);
+        Offer { candidates, nat: self.nat_kind(), open: self.candidates.is_open(), mapped }
     }
 
     pub(in crate::engine) fn punch_sync(&mut self, exchange: Exchange, now: Instant) {
@@ -342,9 +367,10 @@ impl Engine {
         if !addresses.is_empty() {
             let dial = self.next_dial();
             self.upgrades.dialling(peer, dial, role, addresses.clone());
+            let theirs = self.upgrades.claims_of(peer).cloned().unwrap_or_default();
             self.events.push_back(Event::UpgradeAttempted {
                 peer,
-                rung: self.rung_of(role, &addresses),
+                rung: self.rung_of(role, &addresses, &theirs),
                 attempt: self.upgrades.attempts_to(peer),
                 addresses: addresses.clone(),
             });
@@ -352,10 +378,13 @@ impl Engine {
         }
     }
 
-    fn rung_of(&self, role: Role, addresses: &[Multiaddr]) -> Rung {
+    /// Of a dial to these addresses. A mapped one lets in whoever calls, whatever else was dialled at that moment.
+    fn rung_of(&self, role: Role, addresses: &[Multiaddr], theirs: &Claims) -> Rung {
         let policy = self.candidates.policy();
+        let mut public = addresses.iter().filter(|address| policy.is_public(address)).peekable();
         match role {
-            _ if !addresses.iter().any(|address| policy.is_public(address)) => Rung::Lan,
+            _ if public.peek().is_none() => Rung::Lan,
+            _ if public.all(|address| theirs.is_mapped(address)) => Rung::Mapped,
             Role::Caller => Rung::Reversal,
             Role::Dialer | Role::Listener => Rung::Punch,
         }
@@ -373,7 +402,8 @@ impl Engine {
     /// Over QUIC the one who dials always speaks first; and a peer that filters by port lets nobody in.
     fn callable(&self, peer: PeerId, addresses: &[Multiaddr]) -> Vec<Multiaddr> {
         let closed = Some(Filtering::AddressAndPortDependent);
-        if self.upgrades.nat_of(peer).filtering == closed && !self.upgrades.is_open(peer) {
+        let theirs = self.upgrades.claims_of(peer);
+        if theirs.is_some_and(|theirs| theirs.nat.filtering == closed && !theirs.open) {
             return Vec::new();
         }
         let tcp = |address: &&Multiaddr| transport_of(address) == Transport::Tcp;

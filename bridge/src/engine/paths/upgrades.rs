@@ -30,15 +30,15 @@ use libp2p::{Multiaddr, PeerId};
 use self::{
     schedule::Next,
     upgrade::{Phase, Upgrade},
+    verdict::Findings,
 };
 use crate::{
     engine::input::{DialId, Exchange, Offer, Role},
     error::{Tried, UpgradeFailure},
-    nat::NatKind,
     path::ConnectionId,
 };
 
-pub(crate) use self::verdict::{GaveUp, Upgraded};
+pub(crate) use self::verdict::{Claims, GaveUp, Upgraded};
 
 /// The longest wait between saying when and dialling: no path of use takes longer.
 pub(crate) const SYNC_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -123,8 +123,8 @@ impl Upgrades {
         let upgrade = self.remove(peer)?;
         // The other end may have come by itself.
         let attempts = upgrade.attempts.max(1);
-        let theirs = upgrade.findings.theirs.nat;
-        Some(Upgraded { took: now - upgrade.since, attempts, role, theirs })
+        let Findings { ours, theirs, .. } = upgrade.findings;
+        Some(Upgraded { took: now - upgrade.since, attempts, role, ours, theirs })
     }
 
     /// No connection to the peer is left, or a direct one that had fallen silent lives after all.
@@ -378,14 +378,9 @@ impl Upgrades {
         self.peers.get(&peer).map(|upgrade| upgrade.attempts).unwrap_or_default()
     }
 
-    /// What the peer lets in, as far as it said.
-    pub(crate) fn nat_of(&self, peer: PeerId) -> NatKind {
-        self.peers.get(&peer).map(|upgrade| upgrade.findings.theirs.nat).unwrap_or_default()
-    }
-
-    /// Whether the peer has an address that lets anybody in, as it says.
-    pub(crate) fn is_open(&self, peer: PeerId) -> bool {
-        self.peers.get(&peer).is_some_and(|upgrade| upgrade.findings.theirs.open)
+    /// How well the peer can be reached, as far as it said.
+    pub(crate) fn claims_of(&self, peer: PeerId) -> Option<&Claims> {
+        self.peers.get(&peer).map(|upgrade| &upgrade.findings.theirs)
     }
 
     /// The dial is made.

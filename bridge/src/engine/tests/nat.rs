@@ -121,7 +121,7 @@ fn symmetric() -> (World, ConnectionId) {
 
 fn of_peer(filtering: Filtering, open: bool) -> Offer {
     let nat = NatKind { mapping: Some(Mapping::EndpointIndependent), filtering: Some(filtering) };
-    Offer { candidates: vec![public(1)], nat, open }
+    Offer { candidates: vec![public(1)], nat, open, ..Offer::default() }
 }
 
 #[test]

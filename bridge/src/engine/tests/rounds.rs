@@ -73,7 +73,11 @@ fn only_over_tcp_and_only_a_peer_that_may_let_it_in_is_called() {
         let mut world = World::seen();
         let (circuit, _) = world.visited(peer(1));
         let candidates = vec![public(1), quic.clone()];
-        world.answer_with(circuit, Offer { candidates, nat: kind(filtering), open }, false);
+        world.answer_with(
+            circuit,
+            Offer { candidates, nat: kind(filtering), open, ..Offer::default() },
+            false,
+        );
         let made = punches(&world.pass(S));
         let called: Vec<_> =
             made.iter().filter(|(.., role)| *role == Role::Caller).map(|made| &made.1[..]).collect();

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
+use libp2p::Multiaddr;
+
 use crate::{
+    addr::policy::{MAPPED_MAX, without_peer},
     engine::input::{Offer, Role},
     error::{DialFailures, DialOutcome, PunchVerdict, Tried, UpgradeFailure},
     nat::NatKind,
@@ -21,8 +24,10 @@ pub(crate) struct Upgraded {
     pub(crate) attempts: u32,
     /// As what this end dialled the connection, if it was a dial of the upgrade.
     pub(crate) role: Option<Role>,
-    /// What the peer said of its NAT.
-    pub(crate) theirs: NatKind,
+    /// What we offered to the peer, if that far.
+    pub(crate) ours: Option<Offer>,
+    /// What the peer said of itself.
+    pub(crate) theirs: Claims,
 }
 
 /// An upgrade came to nothing.
@@ -40,22 +45,36 @@ pub(crate) struct GaveUp {
 }
 
 /// How well a peer can be reached, as it says.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Standing {
-    pub(super) nat: NatKind,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Claims {
+    pub(crate) nat: NatKind,
     /// It has an address that lets anybody in.
-    pub(super) open: bool,
+    pub(crate) open: bool,
+    /// Those of its addresses that are mapped at its router; at most [`MAPPED_MAX`].
+    mapped: Vec<Multiaddr>,
+}
+
+impl Claims {
+    fn new(theirs: &Offer) -> Self {
+        let mapped = theirs.mapped.iter().take(MAPPED_MAX).map(without_peer).collect();
+        Self { nat: theirs.nat, open: theirs.open, mapped }
+    }
+
+    /// Whether the peer says that this address is mapped.
+    pub(crate) fn is_mapped(&self, address: &Multiaddr) -> bool {
+        self.mapped.contains(&without_peer(address))
+    }
 }
 
 /// What the rounds brought to light.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     /// What we offered in the latest exchange.
-    ours: Option<Offer>,
+    pub(super) ours: Option<Offer>,
     /// No relay could tell us an address, since all are reached over WebSockets.
     pub(super) web_only: bool,
-    /// What the peer said of itself; its addresses are not kept.
-    pub(super) theirs: Standing,
+    /// What the peer said of itself.
+    pub(super) theirs: Claims,
     /// Since the last verdict.
     failures: DialFailures,
     tried: Vec<Tried>,
@@ -88,7 +107,7 @@ impl Findings {
 
     /// An error if a punch cannot succeed, and nobody has an address that lets others in.
     pub(super) fn compare(&mut self, theirs: &Offer) -> Result<(), UpgradeFailure> {
-        self.theirs = Standing { nat: theirs.nat, open: theirs.open };
+        self.theirs = Claims::new(theirs);
         let Some(ours) = &self.ours else { return Ok(()) };
         let open = ours.open || theirs.open;
         match !open && ours.nat.rules_out_punch(theirs.nat) {
