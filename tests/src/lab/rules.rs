@@ -27,9 +27,10 @@ pub(super) fn ruleset(spec: &RouterSpec, public: Ipv4Addr, others: &[Other]) -> 
         UnexpectedSyn::Reset => r#"iifname "wan" tcp flags & (syn | ack) == syn reject with tcp reset"#,
     };
     let egress = match spec.egress {
-        Egress::All => "",
-        Egress::NoUdp => NO_UDP,
-        Egress::Https => NOT_HTTPS,
+        Egress::All => String::new(),
+        Egress::NoUdp => neither_way("udp"),
+        Egress::NoTcp => neither_way("tcp"),
+        Egress::Https => NOT_HTTPS.to_owned(),
     };
     let (counters, measure) = direct_counters(others);
     let memory = memory(spec);
@@ -155,12 +156,16 @@ const REMEMBER: &str = r#"        iifname "lan" oifname "wan" update @udp_mapped
         iifname "lan" oifname "wan" update @tcp_mapped { tcp sport : ip saddr . tcp sport }
         iifname "lan" oifname "wan" meta l4proto { tcp, udp } update @contacted { meta l4proto . th sport . ip daddr }"#;
 
-const NO_UDP: &str = r#"        oifname "wan" meta l4proto udp drop
-        iifname "wan" meta l4proto udp drop"#;
-
 const NOT_HTTPS: &str = r#"        oifname "wan" meta l4proto != tcp drop
         iifname "wan" meta l4proto udp drop
         iifname "lan" oifname "wan" ct state new tcp dport != 443 drop"#;
+
+fn neither_way(protocol: &str) -> String {
+    format!(
+        r#"        oifname "wan" meta l4proto {protocol} drop
+        iifname "wan" meta l4proto {protocol} drop"#
+    )
+}
 
 /// Declarations of the counters, and the rules that move them.
 fn direct_counters(others: &[Other]) -> (String, String) {
