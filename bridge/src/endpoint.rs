@@ -14,14 +14,10 @@ use crate::{
     config::Config,
     engine::{Engine, record::Header},
     error::{OpenError, ServeError, StartError},
-    event::Event,
+    event::{Event, UpgradeCount},
     incoming::{Arrival, Incoming, Requests},
     net::{listen, transports},
-    node::{
-        driver::{Command, Driver},
-        journal::Journal,
-        requests::Served,
-    },
+    node::{command::Command, driver::Driver, journal::Journal, requests::Served},
     path::ConnectionId,
     service::Service,
     stream::{Stream, frame::TICKET_BYTES_MAX},
@@ -253,6 +249,17 @@ impl Endpoint {
     /// Closes one connection. Streams on it move to another, or wait for one.
     pub async fn close(&self, connection: ConnectionId) {
         let _ = self.commands.send(Command::Close { connection }).await;
+    }
+
+    /// What the upgrades of relayed connections came to since the start, one row for each outcome that there was; none
+    /// once the node has ended, which tells them as [`Event::UpgradesCounted`].
+    pub async fn upgrade_counts(&self) -> Vec<UpgradeCount> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.commands.send(Command::CountUpgrades { reply }).await;
+        if asked.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
     }
 
     /// What happens from now on; nothing if the node has ended.

@@ -5,6 +5,7 @@
 
 mod network;
 mod refused;
+mod upgrade;
 
 use std::{fmt::Display, net::IpAddr, time::SystemTime};
 
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     addr::RefusedAddresses,
-    error::{CloseCause, Family, ListenFailure, Refusal, Tried, UpgradeFailure},
+    error::{CloseCause, DialFailureReason, Family, ListenFailure, Refusal, Tried, UpgradeFailure},
     nat::{Filtering, Mapping, NatKind},
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
@@ -23,6 +24,7 @@ use crate::{
 pub use self::{
     network::{Blocked, MappingFault, MappingProtocol},
     refused::{Asked, LimitOwner},
+    upgrade::{Rung, UpgradeCount},
 };
 
 /// Something that happened to this node.
@@ -212,6 +214,12 @@ pub enum Event {
         attempts: u32,
         /// How it came about, as far as this end knows.
         rung: Rung,
+        /// What this node is behind.
+        #[serde(serialize_with = "text")]
+        local_nat: NatKind,
+        /// What the peer is behind, as it says.
+        #[serde(serialize_with = "text")]
+        remote_nat: NatKind,
     },
     /// This end dials a peer that it reaches only through relays.
     UpgradeAttempted {
@@ -329,6 +337,16 @@ pub enum Event {
         /// Milliseconds until the next attempt.
         retry_in_ms: u64,
     },
+    /// One way to a peer failed, while another is tried or has led to it.
+    WayFailed {
+        /// Who.
+        peer: PeerId,
+        /// The addresses that were known, or the relay.
+        way: String,
+        /// Why.
+        #[serde(serialize_with = "text")]
+        reason: DialFailureReason,
+    },
     /// A peer asked for more than a limit allows and was turned away.
     Refused {
         /// Who, if it is known already.
@@ -392,6 +410,8 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         other_port: Option<u16>,
     },
+    /// At the end of a node: how often upgrades of one kind came to one thing. Said for each that there was.
+    UpgradesCounted(UpgradeCount),
     /// The node has closed everything.
     Stopped {},
 }
@@ -420,22 +440,6 @@ pub enum LetsIn {
     Anybody,
     /// Hosts that we spoke with, as that relay is; perhaps others too. Some NATs filter so.
     WhoWasSpokenTo,
-}
-
-/// How a relayed connection became a direct one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rung {
-    /// Within one network, or on one host.
-    Lan,
-    /// Both ends dialled at the same moment.
-    Punch,
-    /// The peer lets in whoever calls, and this end called.
-    Reversal,
-    /// A usual dial of this end to an address that it knew.
-    Known,
-    /// The peer dialled, in whichever way.
-    Inbound,
 }
 
 /// How a stream ended.

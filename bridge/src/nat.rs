@@ -75,6 +75,22 @@ impl NatKind {
         };
         hopeless(self, other) || hopeless(other, self)
     }
+
+    /// The kind in one word.
+    pub fn class(self) -> NatClass {
+        use Filtering::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
+        match (self.mapping, self.filtering) {
+            (None, None) => NatClass::Unknown,
+            (Some(Mapping::None), Some(EndpointIndependent)) => NatClass::Public,
+            (Some(Mapping::None), Some(AddressAndPortDependent)) => NatClass::Firewall,
+            (Some(Mapping::None), _) => NatClass::NoNat,
+            (Some(Mapping::DestinationDependent), _) => NatClass::Symmetric,
+            (_, Some(EndpointIndependent)) => NatClass::FullCone,
+            (_, Some(AddressDependent)) => NatClass::AddressRestricted,
+            (_, Some(AddressAndPortDependent)) => NatClass::PortRestricted,
+            (Some(Mapping::EndpointIndependent), None) => NatClass::OnePort,
+        }
+    }
 }
 
 /// What is known of the NATs that a node is behind, by family of addresses: what one does with IPv4 says nothing about
@@ -104,17 +120,46 @@ impl NatKinds {
 
 impl fmt::Display for NatKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use Filtering::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
-        f.write_str(match (self.mapping, self.filtering) {
-            (None, None) => "unknown",
-            (Some(Mapping::None), Some(EndpointIndependent)) => "none: the address is public",
-            (Some(Mapping::None), Some(AddressAndPortDependent)) => "none, but a firewall",
-            (Some(Mapping::None), _) => "none, perhaps a firewall",
-            (Some(Mapping::DestinationDependent), _) => "one port for each destination (symmetric)",
-            (_, Some(EndpointIndependent)) => "one port, open to all (full cone)",
-            (_, Some(AddressDependent)) => "one port, filtered by address (address-restricted)",
-            (_, Some(AddressAndPortDependent)) => "one port, filtered by port (port-restricted)",
-            (Some(Mapping::EndpointIndependent), None) => "one port for all destinations",
+        self.class().fmt(f)
+    }
+}
+
+/// Kinds of NAT by their old names: what outcomes are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NatClass {
+    /// Nothing is known.
+    Unknown,
+    /// No NAT, and anybody is let in.
+    Public,
+    /// No NAT, but a firewall.
+    Firewall,
+    /// No NAT; perhaps a firewall.
+    NoNat,
+    /// One port, open to all.
+    FullCone,
+    /// One port, filtered by address.
+    AddressRestricted,
+    /// One port, filtered by port.
+    PortRestricted,
+    /// One port; how it filters is not known.
+    OnePort,
+    /// One port for each destination.
+    Symmetric,
+}
+
+impl fmt::Display for NatClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Public => "none: the address is public",
+            Self::Firewall => "none, but a firewall",
+            Self::NoNat => "none, perhaps a firewall",
+            Self::FullCone => "one port, open to all (full cone)",
+            Self::AddressRestricted => "one port, filtered by address (address-restricted)",
+            Self::PortRestricted => "one port, filtered by port (port-restricted)",
+            Self::OnePort => "one port for all destinations",
+            Self::Symmetric => "one port for each destination (symmetric)",
         })
     }
 }

@@ -12,7 +12,7 @@
 //! - [`trial`]: runs tests that need the lab or a stock node, and says loudly when they cannot run.
 //!
 //! The tests themselves are in `tests/`: `lab` proves the lab, `process.rs` the process
-//! harness, and only then `nat.rs` uses both to prove the product.
+//! harness, and only then `nat` uses both to prove the product.
 
 #![forbid(unsafe_code)]
 

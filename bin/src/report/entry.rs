@@ -41,13 +41,14 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "address_withdrawn": address;
         "connection_opened": peer connection path relay direction transport circuit_bytes_max circuit_seconds_max;
         "connection_closed": peer connection path cause;
-        "upgrade_succeeded": peer connection transport took_ms attempts rung;
+        "upgrade_succeeded": peer connection transport took_ms attempts rung local_nat remote_nat;
         "upgrade_attempted": peer rung attempt;
         "upgrade_failed": peer reason attempts local_nat remote_nat again_seconds;
         "stream_opened": peer stream service path relay direction;
         "stream_moved": peer stream from to relay gap_ms cause;
         "stream_closed": peer stream service cause sent_direct_bytes sent_relayed_bytes received_direct_bytes received_relayed_bytes;
         "stream_refused": peer service reason direction;
+        "way_failed": peer reason;
         "peer_unreachable": peer reason failures retry_in_ms;
         "refused": peer what limit whose count;
         "reservation_accepted": peer renewed;
@@ -56,6 +57,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "circuit_closed": source destination bytes cause;
         "relay_traffic": received_bytes sent_bytes forwarded_bytes;
         "stun_listening": address other_port;
+        "upgrades_counted": local_nat remote_nat transport rung count;
         "stopped":;
         "session_ready": peer network protocol_version user_agent path;
         "session_ended": peer cause;
@@ -106,10 +108,11 @@ mod tests {
     use crate::report::tests::{documented, logged};
 
     /// Where peers are; it stands in the file of events alone.
-    const PRIVATE: [(&str, &str); 3] = [
+    const PRIVATE: [(&str, &str); 4] = [
         ("connection_opened", "address"),
         ("upgrade_attempted", "addresses"),
         ("upgrade_failed", "tried"),
+        ("way_failed", "way"),
     ];
 
     #[test]

@@ -29,6 +29,9 @@ use crate::path::Transport;
 /// dials at once, so that none waits for another.
 pub(crate) const CANDIDATES_MAX: usize = 8;
 
+/// Addresses of a peer that are taken for mapped at its router: one for each of two transports and families.
+pub(crate) const MAPPED_MAX: usize = 4;
+
 /// Addresses whose first bits are these are taken for one network. The system does not tell us how its
 /// networks are cut; homes and offices rarely have smaller ones.
 const PREFIX_V4_BITS: u32 = 24;

@@ -85,6 +85,9 @@ pub(crate) struct Offer {
     pub(crate) nat: NatKinds,
     /// One of the candidates lets anybody in.
     pub(crate) open: bool,
+    /// Those of the candidates that are mapped at a router.
+    #[serde(default)]
+    pub(crate) mapped: Vec<Multiaddr>,
 }
 
 /// A listener of ours at a private IPv4 address.
@@ -97,8 +100,7 @@ pub(crate) struct Listener {
 /// Whether a service's queue has a place for one more stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Queue {
-    /// A place is taken. `ask`: the program decides on each stream. `services`: how many this node answers
-    /// for.
+    /// A place is taken. `ask`: the program decides on each stream. `services`: how many are served here.
     Free {
         ask: bool,
         services: usize,

@@ -46,7 +46,7 @@ use self::{
         mapping::Mappings,
         nat::Nat,
         places::{Full, Places, StreamPlaces},
-        upgrades::Upgrades,
+        upgrades::{Upgrades, counts::UpgradeCounts},
     },
     relays::{Relays, refusals::Refusals, sights::Sights, spares::Spares},
     streams::{guests::Guests, moves::Moves, opens::Opens, requests::Requests},
@@ -55,7 +55,7 @@ use crate::{
     addr::policy::{Policy, Source},
     config::Config,
     error::{CloseCause, OpenError},
-    event::{Asked, Event},
+    event::{Asked, Event, UpgradeCount},
     path::{ConnectionId, Transport},
 };
 
@@ -75,6 +75,7 @@ pub(crate) struct Engine {
     confirmed: Confirmed,
     contacts: Contacts,
     upgrades: Upgrades,
+    upgrade_counts: UpgradeCounts,
     introductions: Introductions,
     familiar: Familiar,
     allowance: Allowance,
@@ -129,6 +130,7 @@ impl Engine {
                 config.upgrades == crate::config::Upgrades::AtOnce,
                 config.deadlines.upgrade_again,
             ),
+            upgrade_counts: UpgradeCounts::default(),
             introductions: Introductions::default(),
             familiar: Familiar::new(limits.familiar_peers),
             allowance: Allowance::new(limits.dials.clone()),
@@ -316,6 +318,11 @@ impl Engine {
         all.into_iter().flatten().min()
     }
 
+    /// What upgrades came to since the start.
+    pub(crate) fn upgrade_counts(&self) -> impl Iterator<Item = UpgradeCount> {
+        self.upgrade_counts.rows()
+    }
+
     /// Whether a shutdown is under way.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.is_some()
@@ -418,6 +425,7 @@ impl Engine {
         }
         if closed || self.connections.is_empty() {
             self.stopped = true;
+            self.events.extend(self.upgrade_counts.rows().map(Event::UpgradesCounted));
             self.events.push_back(Event::Stopped {});
         }
     }

@@ -10,6 +10,7 @@ mod mapping;
 mod moves;
 mod nat;
 mod opens;
+mod outcomes;
 mod paths;
 mod places;
 mod quiet;

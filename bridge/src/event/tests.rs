@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     error::{DialFailures, DialOutcome, Family},
-    nat::{Filtering, Mapping},
+    nat::{Filtering, Mapping, NatClass},
 };
 
 fn relay() -> PeerId {
@@ -24,6 +24,11 @@ fn connection(id: usize) -> ConnectionId {
 fn address(text: &str) -> Multiaddr {
     text.parse().unwrap()
 }
+
+const PORT_RESTRICTED: NatKind = NatKind {
+    mapping: Some(Mapping::EndpointIndependent),
+    filtering: Some(Filtering::AddressAndPortDependent),
+};
 
 /// One of each kind; `position` does not compile when a kind is missing there.
 fn examples() -> Vec<Event> {
@@ -75,6 +80,8 @@ fn examples() -> Vec<Event> {
             took_ms: 27,
             attempts: 1,
             rung: Rung::Punch,
+            local_nat: PORT_RESTRICTED,
+            remote_nat: NatKind::default(),
         },
         Event::UpgradeFailed {
             peer: peer(),
@@ -82,10 +89,7 @@ fn examples() -> Vec<Event> {
                 failures: DialFailures { timed_out: 4, ..DialFailures::default() },
             },
             attempts: 4,
-            local_nat: NatKind {
-                mapping: Some(Mapping::EndpointIndependent),
-                filtering: Some(Filtering::AddressAndPortDependent),
-            },
+            local_nat: PORT_RESTRICTED,
             remote_nat: NatKind::default(),
             tried: vec![Tried {
                 address: address("/ip4/203.0.113.9/tcp/35000"),
@@ -174,10 +178,7 @@ fn examples() -> Vec<Event> {
             family: Family::V4,
             mapping: Some(Mapping::EndpointIndependent),
             filtering: Some(Filtering::AddressAndPortDependent),
-            nat: NatKind {
-                mapping: Some(Mapping::EndpointIndependent),
-                filtering: Some(Filtering::AddressAndPortDependent),
-            },
+            nat: PORT_RESTRICTED,
             public_address: Some([198, 51, 100, 4].into()),
             observers: 2,
         },
@@ -192,6 +193,18 @@ fn examples() -> Vec<Event> {
             relay: relay(),
             transports: vec![Transport::Tcp, Transport::Quic],
             what: Blocked::AllButWeb,
+        },
+        Event::UpgradesCounted(UpgradeCount {
+            local_nat: NatClass::PortRestricted,
+            remote_nat: NatClass::Unknown,
+            transport: Transport::Tcp,
+            rung: Rung::Punch,
+            count: 12,
+        }),
+        Event::WayFailed {
+            peer: peer(),
+            way: "direct (/ip4/203.0.113.9/tcp/35000)".to_owned(),
+            reason: DialFailureReason::Network { cause: "connection refused".to_owned() },
         },
     ]
 }
@@ -231,6 +244,8 @@ fn position(event: &Event) -> usize {
         Event::AddressConfirmed { .. } => 30,
         Event::AddressWithdrawn { .. } => 31,
         Event::NetworkBlocks { .. } => 32,
+        Event::UpgradesCounted(..) => 33,
+        Event::WayFailed { .. } => 34,
     }
 }
 

@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use bytes::Bytes;
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
@@ -18,22 +17,21 @@ use libp2p::{
         dial_opts::{DialOpts, PeerCondition},
     },
 };
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc};
 
 use super::{
+    command::Command,
     journal::Journal,
-    legs::{Ends, Legs, Opening, Purpose, Reply},
+    legs::{Ends, Legs, Opening, Purpose},
     listeners::Listeners,
-    requests::Served,
 };
 use crate::{
-    addr::{Ranges, RelayAddr},
+    addr::RelayAddr,
     config::WhenDropped,
     engine::{
         Engine,
         input::{Action, DialId, Exchange, Input, OpenId, Role},
     },
-    error::ServeError,
     event::Event,
     net::{
         behaviour::{Node, NodeEvent},
@@ -45,58 +43,11 @@ use crate::{
         translate::{Dialled, Dialling, Translated, dial_failure, is_port_in_use, translate, tried},
     },
     path::{ConnectionId, Path},
-    service::Service,
     stream::{Meter, Pulse, Route, frame::Code, machine},
 };
 
 /// What a stream heard within this is worth more than a ping that was not answered: a timeout of one.
 const HEARD_FRESH: Duration = Duration::from_secs(5);
-
-/// What an [`Endpoint`](crate::Endpoint) asks for.
-pub(crate) enum Command {
-    Open {
-        peer: PeerId,
-        service: Service,
-        ticket: Bytes,
-        patience: Option<Duration>,
-        reply: Reply,
-    },
-    Hold {
-        peer: PeerId,
-    },
-    Learn {
-        peer: PeerId,
-        addresses: Vec<Multiaddr>,
-    },
-    /// As `Learn`, by the peer's own word.
-    Hear {
-        peer: PeerId,
-        addresses: Vec<Multiaddr>,
-    },
-    Welcome {
-        service: Service,
-        peers: Vec<PeerId>,
-    },
-    AllowUpgrades {
-        allowed: bool,
-    },
-    KeepTo {
-        ranges: Ranges,
-    },
-    Reserve {
-        relay: RelayAddr,
-    },
-    ReserveAll(Vec<RelayAddr>),
-    Close {
-        connection: ConnectionId,
-    },
-    Serve {
-        service: Service,
-        served: Served,
-        reply: oneshot::Sender<Result<(), ServeError>>,
-    },
-    Shutdown,
-}
 
 pub(crate) struct Driver {
     pub(super) swarm: Swarm<Node>,
@@ -278,6 +229,10 @@ impl Driver {
             Some(Command::Close { connection }) => Input::Close { connection },
             Some(Command::Serve { service, served, reply }) => {
                 let _ = reply.send(self.legs.requests.serve(service, served));
+                return;
+            }
+            Some(Command::CountUpgrades { reply }) => {
+                let _ = reply.send(self.engine.upgrade_counts().collect());
                 return;
             }
             None if self.when_dropped == WhenDropped::LastStreamEnds => {

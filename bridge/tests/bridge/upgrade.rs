@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::{FutureExt as _, future::join_all};
-use punchline_bridge::{Event, Events, Path, PeerId, error::CloseCause};
+use punchline_bridge::{Event, Events, Path, PeerId, error::CloseCause, event::UpgradeCount};
 
 use crate::world::{
     Node, QUIC, TCP, config, exchange, relay_config, through_a_relay, through_a_relay_with, until,
@@ -30,6 +30,20 @@ async fn a_relayed_connection_becomes_direct(listen: &str) {
     upgraded(&mut server.events, client.id()).await;
     assert_eq!(client.open(server.id()).await.path(), Path::Direct);
     exchange(first, b"the relayed stream goes on").await;
+    counted(client).await;
+}
+
+/// A running node is asked what its upgrades came to, and tells it at its end.
+async fn counted(mut node: Node) {
+    let counts = node.endpoint.upgrade_counts().await;
+    assert!(matches!(counts[..], [UpgradeCount { count: 1, .. }]), "{counts:?}");
+    node.endpoint.shutdown().await;
+    let told = until(&mut node.events, "what the upgrades came to", |event| match event {
+        Event::UpgradesCounted(count) => Some(*count),
+        _ => None,
+    });
+    assert_eq!([told.await], counts[..]);
+    assert_eq!(node.endpoint.upgrade_counts().await, [], "it has ended");
 }
 
 #[tokio::test]

@@ -77,11 +77,12 @@ pub(super) fn syn_rule(spec: &RouterSpec) -> &'static str {
 }
 
 /// What a router keeps its hosts from sending.
-pub(super) fn egress_rules(spec: &RouterSpec) -> &'static str {
+pub(super) fn egress_rules(spec: &RouterSpec) -> String {
     match spec.egress {
-        Egress::All => "",
-        Egress::NoUdp => NO_UDP,
-        Egress::Https => NOT_HTTPS,
+        Egress::All => String::new(),
+        Egress::NoUdp => neither_way("udp"),
+        Egress::NoTcp => neither_way("tcp"),
+        Egress::Https => NOT_HTTPS.to_owned(),
     }
 }
 
@@ -164,12 +165,16 @@ const REMEMBER: &str = r#"        iifname { "lan", "nat64" } oifname "wan" updat
         iifname { "lan", "nat64" } oifname "wan" update @tcp_mapped { tcp sport : ip saddr . tcp sport }
         iifname { "lan", "nat64" } oifname "wan" meta l4proto { tcp, udp } update @contacted { meta l4proto . th sport . ip daddr }"#;
 
-const NO_UDP: &str = r#"        oifname "wan" meta l4proto udp drop
-        iifname "wan" meta l4proto udp drop"#;
-
 const NOT_HTTPS: &str = r#"        oifname "wan" meta l4proto != tcp drop
         iifname "wan" meta l4proto udp drop
         iifname { "lan", "nat64" } oifname "wan" ct state new tcp dport != 443 drop"#;
+
+fn neither_way(protocol: &str) -> String {
+    format!(
+        r#"        oifname "wan" meta l4proto {protocol} drop
+        iifname "wan" meta l4proto {protocol} drop"#
+    )
+}
 
 /// Declarations of the counters, and the rules that move them.
 fn direct_counters(others: &[Other]) -> (String, String) {

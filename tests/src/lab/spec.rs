@@ -172,6 +172,8 @@ pub enum Egress {
     All,
     /// No UDP, in neither direction.
     NoUdp,
+    /// No TCP, in neither direction.
+    NoTcp,
     /// TCP to port 443, and nothing else; no UDP in either direction.
     Https,
 }

@@ -77,6 +77,8 @@ fn main() -> ExitCode {
             );
             trials.push(miniupnpd_trial(&name, move || mapping::becomes_direct(protocol, end)));
         }
+        let name = format!("an_upgrade_through_a_port_mapped_for_the_{whose}_says_so_at_both_ends");
+        trials.push(miniupnpd_trial(&name, move || mapping::is_named(end)));
     }
     trial::run(trials)
 }

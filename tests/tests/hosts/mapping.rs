@@ -18,10 +18,7 @@ fn resetting() -> LabSpec {
 /// router forwards nothing.
 pub(crate) async fn becomes_direct(protocol: PortMapping, end: End) -> Result<()> {
     let scene = Scene::prepare(&resetting(), Transport::Tcp).await?;
-    let router = match end {
-        End::Server => 0,
-        End::Client => 1,
-    };
+    let router = end.router();
     let _daemon = Miniupnpd::start(&scene.lab, router, protocol, HOUR)?;
     let mut cast = Cast::start(&scene, &["--load-mib", "1", "--load-after-direct"]).await?;
     let direct = goes_through(&scene, &cast, protocol, end).await;
@@ -44,10 +41,20 @@ pub(crate) enum End {
     Client,
 }
 
+impl End {
+    fn router(self) -> usize {
+        match self {
+            Self::Server => 0,
+            Self::Client => 1,
+        }
+    }
+}
+
 async fn goes_through(scene: &Scene, cast: &Cast, protocol: PortMapping, end: End) -> Result<()> {
-    let (program, router) = match end {
-        End::Server => (&cast.server, scene.lab.router(0)),
-        End::Client => (&cast.client, scene.lab.router(1)),
+    let router = scene.lab.router(end.router());
+    let program = match end {
+        End::Server => &cast.server,
+        End::Client => &cast.client,
     };
     let mapped = mapped(program, "tcp", protocol).await?;
     let at_router = format!("/ip4/{}/tcp/", router.address());
@@ -60,6 +67,32 @@ async fn goes_through(scene: &Scene, cast: &Cast, protocol: PortMapping, end: En
     ensure!(arrived.has("path", "direct") && sent.has("path", "direct"), "{arrived} {sent}");
     ensure!(same_load(&arrived, &sent, 1), "{arrived} {sent}");
     cast.one_session()
+}
+
+/// A port that was mapped before the two met is the way that both ends name: the one dials what the other said is mapped,
+/// and that one had no other address to be dialled at.
+pub(crate) async fn is_named(end: End) -> Result<()> {
+    let scene = Scene::prepare(&resetting(), Transport::Tcp).await?;
+    let (router, protocol) = (end.router(), PortMapping::Pcp);
+    let _daemon = Miniupnpd::start(&scene.lab, router, protocol, HOUR)?;
+    let cast = match end {
+        End::Server => {
+            let (relay, server) = (scene.start_relay().await?, scene.start_server().await?);
+            mapped(&server, "tcp", protocol).await?;
+            Cast { relay, server, client: scene.start_client(&[])? }
+        }
+        End::Client => {
+            let client = scene.start_client(&[])?;
+            mapped(&client, "tcp", protocol).await?;
+            // It comes again until there is a relay.
+            Cast { relay: scene.start_relay().await?, server: scene.start_server().await?, client }
+        }
+    };
+    let named = cast.both("upgrade_succeeded", |_| true, DIRECT_DEADLINE).await;
+    let (server, client) = cast.explain(named.map_err(Into::into))?;
+    let both = server.has("rung", "mapped") && client.has("rung", "mapped");
+    ensure!(both, "{server} {client}");
+    Ok(())
 }
 
 /// A router whose owner lets it forward for seconds only is asked again and again, also when it has forgotten.

@@ -1,4 +1,4 @@
-//! Routers behind a carrier's router, routers that let no UDP out or forget it soon, and routers that restart.
+//! Routers behind a carrier's router, routers that let no UDP or no TCP out, or forget UDP soon, and routers that restart.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -26,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         }),
         lab_trial("a_host_with_a_global_address_cannot_be_behind_a_carrier", misplaced),
         lab_trial("a_router_without_udp_carries_tcp_alone", without_udp),
+        lab_trial("a_router_without_tcp_carries_udp_alone", without_tcp),
         lab_trial("a_router_for_https_carries_port_443_alone", https),
         lab_trial("a_router_that_forgets_udp_soon_does_so", short_udp),
         lab_trial("a_rebooted_router_has_another_address_and_knows_no_flow", rebooted),
@@ -125,6 +126,15 @@ async fn without_udp() -> Result<()> {
     ensure!(!is_answered(&lab, reflector.address)?, "a datagram was answered");
     ask_tcp(lab.host(0), HOST_PORT, reflector.address).await?;
     reflector.done()
+}
+
+async fn without_tcp() -> Result<()> {
+    let lab = Lab::build(&with_egress(Egress::NoTcp))?;
+    let reflector = Reflector::start(lab.relay())?;
+    let dialled = timeout(SILENCE, dial(lab.host(0), HOST_PORT, reflector.address)).await;
+    ensure!(dialled.is_err(), "dialled: {dialled:?}");
+    ensure!(is_answered(&lab, reflector.address)?, "no datagram was answered");
+    Ok(())
 }
 
 async fn https() -> Result<()> {

@@ -160,6 +160,13 @@ impl Candidates {
         Some(address)
     }
 
+    /// Those of these addresses that our router forwards to us.
+    pub(crate) fn mapped_of(&self, addresses: &[Multiaddr]) -> Vec<Multiaddr> {
+        let is_mapped =
+            |address: &&Multiaddr| self.mapped.values().any(|(mapped, _)| mapped == *address);
+        addresses.iter().filter(is_mapped).cloned().collect()
+    }
+
     /// Whether one of them lets anybody in.
     pub(crate) fn is_open(&self) -> bool {
         !self.mapped.is_empty() || self.confirmed.values().any(|lets_in| *lets_in == LetsIn::Anybody)

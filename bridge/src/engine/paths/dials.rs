@@ -61,6 +61,8 @@ pub(crate) struct Dials {
     addresses: Addresses,
     reaches: BTreeMap<PeerId, Reach>,
     owners: BTreeMap<DialId, PeerId>,
+    /// Ways that failed since they were taken; the engine does so after each.
+    failed: Vec<(PeerId, DialFailure)>,
     jitter: StdRng,
 }
 
@@ -70,6 +72,7 @@ impl Dials {
             addresses: Addresses::new(peers_max, addresses_max),
             reaches: BTreeMap::new(),
             owners: BTreeMap::new(),
+            failed: Vec::new(),
             jitter: StdRng::seed_from_u64(seed),
         }
     }
@@ -264,8 +267,15 @@ impl Dials {
             }
             Way::Circuit(relay) => self.addresses.failed(peer, &Place::Circuit(relay.clone())),
         }
-        reach.failures.push(DialFailure { way: way.to_string(), reason });
+        let failure = DialFailure { way: way.to_string(), reason };
+        self.failed.push((peer, failure.clone()));
+        reach.failures.push(failure);
         self.finish(peer).map(|failures| (peer, failures))
+    }
+
+    /// The ways that failed since this was asked.
+    pub(crate) fn take_failed(&mut self) -> Vec<(PeerId, DialFailure)> {
+        std::mem::take(&mut self.failed)
     }
 
     fn finish(&mut self, peer: PeerId) -> Option<Vec<DialFailure>> {

@@ -9,7 +9,7 @@ use crate::{
     addr::{
         ip_of,
         policy::{Acquaintance, Selection},
-        transport_of,
+        socket_of, transport_of,
     },
     engine::{
         Engine,
@@ -17,12 +17,12 @@ use crate::{
         paths::{
             familiar::Changed,
             places::Standing,
-            upgrades::{Due, GaveUp, RuledOut},
+            upgrades::{Claims, Due, GaveUp, RuledOut, Upgraded, counts::Outcome},
         },
     },
     error::{CloseCause, Family, PunchVerdict, Tried, UpgradeFailure},
     event::{Asked, Event, Rung},
-    nat::Filtering,
+    nat::{Filtering, NatKind},
     path::{ConnectionId, Direction, Transport},
     service::Service,
     word::Word,
@@ -38,14 +38,11 @@ impl Engine {
 
     /// A direct connection is up; if the peer was reached only through relays, that is an upgrade.
     pub(in crate::engine) fn upgraded(&mut self, opened: &Opened, now: Instant) {
-        let Opened { peer, connection, transport, ref address, direction, dial, .. } = *opened;
+        let Opened { peer, connection, transport, dial, .. } = *opened;
         let Some(upgraded) = self.upgrades.direct(peer, dial, now) else { return };
-        let rung = match (upgraded.role, direction) {
-            (Some(role), _) => self.rung_of(role, std::slice::from_ref(address)),
-            _ if !self.candidates.policy().is_public(address) => Rung::Lan,
-            (None, Direction::Outbound) => Rung::Known,
-            (None, Direction::Inbound) => Rung::Inbound,
-        };
+        let rung = self.rung_taken(opened, &upgraded);
+        let family = ip_of(&opened.address).map_or(Family::V4, Family::of);
+        let (local_nat, remote_nat) = (self.nat.kinds().of(family), upgraded.theirs.nat.of(family));
         self.events.push_back(Event::UpgradeSucceeded {
             peer,
             connection,
@@ -53,7 +50,44 @@ impl Engine {
             took_ms: upgraded.took.as_millis() as u64,
             attempts: upgraded.attempts,
             rung,
+            local_nat,
+            remote_nat,
         });
+        self.count_upgrade((local_nat, remote_nat), transport, rung);
+    }
+
+    /// By which way a connection came, as far as this end knows.
+    fn rung_taken(&self, opened: &Opened, upgraded: &Upgraded) -> Rung {
+        let Opened { address, direction, .. } = opened;
+        match (upgraded.role, direction) {
+            (Some(role), _) => self.rung_of(role, std::slice::from_ref(address), &upgraded.theirs),
+            _ if !self.candidates.policy().is_public(address) => Rung::Lan,
+            (None, Direction::Outbound) if upgraded.theirs.is_mapped(address) => Rung::Mapped,
+            (None, Direction::Outbound) => Rung::Known,
+            (None, Direction::Inbound) if self.came_by_mapping(opened, upgraded.ours.as_ref()) => {
+                Rung::Mapped
+            }
+            (None, Direction::Inbound) => Rung::Inbound,
+        }
+    }
+
+    /// Whether the peer can only have dialled what is mapped at our router: over this transport and family we offered
+    /// no other public address. Whoever comes to a listener does not say which address it dialled.
+    fn came_by_mapping(&self, opened: &Opened, ours: Option<&Offer>) -> bool {
+        let Some(ours) = ours else { return false };
+        let policy = self.candidates.policy();
+        let kind = |address: &Multiaddr| {
+            (transport_of(address), socket_of(address).map(|socket| socket.is_ipv6()))
+        };
+        let came = (opened.transport, kind(&opened.address).1);
+        let alike = |address: &&Multiaddr| policy.is_public(address) && kind(address) == came;
+        let mut offered = ours.candidates.iter().filter(alike).peekable();
+        offered.peek().is_some() && offered.all(|address| ours.mapped.contains(address))
+    }
+
+    fn count_upgrade(&mut self, (ours, theirs): (NatKind, NatKind), transport: Transport, rung: Rung) {
+        let (local_nat, remote_nat) = (ours.class(), theirs.class());
+        self.upgrade_counts.count(Outcome { local_nat, remote_nat, transport, rung });
     }
 
     /// The best relayed connection that the peer made, or the newest of those: its acceptor begins.
@@ -160,7 +194,8 @@ impl Engine {
 
     fn our_offer(&self, peer: PeerId) -> Offer {
         let candidates = self.candidates.offer(self.familiar.contains(peer));
-        Offer { candidates, nat: self.nat.kinds(), open: self.candidates.is_open() }
+        let mapped = self.candidates.mapped_of(&candidates);
+        Offer { candidates, nat: self.nat.kinds(), open: self.candidates.is_open(), mapped }
     }
 
     pub(in crate::engine) fn punch_sync(&mut self, exchange: Exchange, now: Instant) {
@@ -346,9 +381,10 @@ impl Engine {
         if !addresses.is_empty() {
             let dial = self.next_dial();
             self.upgrades.dialling(peer, dial, role, addresses.clone());
+            let theirs = self.upgrades.claims_of(peer).cloned().unwrap_or_default();
             self.events.push_back(Event::UpgradeAttempted {
                 peer,
-                rung: self.rung_of(role, &addresses),
+                rung: self.rung_of(role, &addresses, &theirs),
                 attempt: self.upgrades.attempts_to(peer),
                 addresses: addresses.clone(),
             });
@@ -356,10 +392,13 @@ impl Engine {
         }
     }
 
-    fn rung_of(&self, role: Role, addresses: &[Multiaddr]) -> Rung {
+    /// Of a dial to these addresses. A mapped one lets in whoever calls, whatever else was dialled at that moment.
+    fn rung_of(&self, role: Role, addresses: &[Multiaddr], theirs: &Claims) -> Rung {
         let policy = self.candidates.policy();
+        let mut public = addresses.iter().filter(|address| policy.is_public(address)).peekable();
         match role {
-            _ if !addresses.iter().any(|address| policy.is_public(address)) => Rung::Lan,
+            _ if public.peek().is_none() => Rung::Lan,
+            _ if public.all(|address| theirs.is_mapped(address)) => Rung::Mapped,
             Role::Caller => Rung::Reversal,
             Role::Dialer | Role::Listener => Rung::Punch,
         }
@@ -376,13 +415,20 @@ impl Engine {
 
     /// Over QUIC the one who dials always speaks first; and a peer that filters by port lets nobody in.
     fn callable(&self, peer: PeerId, addresses: &[Multiaddr]) -> Vec<Multiaddr> {
-        let (nat, open) = (self.upgrades.nat_of(peer), self.upgrades.is_open(peer));
+        let theirs = self.upgrades.claims_of(peer);
         let lets_in = |address: &Multiaddr| {
-            let kind = ip_of(address).map(|ip| nat.of(Family::of(ip))).unwrap_or_default();
-            open || kind.filtering != Some(Filtering::AddressAndPortDependent)
+            let Some(theirs) = theirs else { return true };
+            let kind = ip_of(address).map(|ip| theirs.nat.of(Family::of(ip))).unwrap_or_default();
+            theirs.open || kind.filtering != Some(Filtering::AddressAndPortDependent)
         };
         let tcp = |address: &Multiaddr| transport_of(address) == Transport::Tcp;
         addresses.iter().filter(|address| tcp(address) && lets_in(address)).cloned().collect()
+    }
+
+    /// Of the best relayed connection to the peer.
+    fn relayed_transport(&self, peer: PeerId) -> Option<Transport> {
+        let best = self.connections.best(peer, &[])?;
+        Some(self.connections.get(best)?.transport)
     }
 
     fn gave_up(&mut self, peer: PeerId, gave_up: Option<GaveUp>) {
@@ -393,6 +439,10 @@ impl Engine {
         }
         if again.is_some() {
             self.say_of_punches(peer, Word::PunchFailed(PunchVerdict::of(&reason)));
+        }
+        // Upgrades are of peers with a relayed connection.
+        if let Some(transport) = self.relayed_transport(peer) {
+            self.count_upgrade((self.nat.kinds().main(), theirs), transport, Rung::Relay);
         }
         self.events.push_back(Event::UpgradeFailed {
             peer,

@@ -343,6 +343,7 @@ impl Engine {
         ended: Option<(PeerId, Vec<DialFailure>)>,
         now: Instant,
     ) {
+        self.tell_failed_ways(ended.as_ref().map(|(peer, _)| *peer));
         let Some((peer, causes)) = ended else { return };
         self.moves.unreachable(peer, |on| self.connections.is_shaky(on), now);
         if self.connections.of(peer).next().is_none() {
@@ -352,6 +353,15 @@ impl Engine {
         for open in self.opens.connecting_to(peer) {
             let causes = causes.clone();
             self.fail(open, OpenError::Unreachable { peer, causes }, now);
+        }
+    }
+
+    /// Where no way led to a peer, all of them are told together.
+    fn tell_failed_ways(&mut self, unreachable: Option<PeerId>) {
+        for (peer, DialFailure { way, reason }) in self.dials.take_failed() {
+            if unreachable != Some(peer) || self.connections.of(peer).next().is_some() {
+                self.events.push_back(Event::WayFailed { peer, way, reason });
+            }
         }
     }
 }

@@ -15,6 +15,7 @@
 //! ([`schedule`]). What makes another outcome likely (a new address of either end, another NAT, the peer became
 //! familiar) begins a row anew at once.
 
+pub(in crate::engine) mod counts;
 pub(in crate::engine) mod schedule;
 mod upgrade;
 mod verdict;
@@ -29,15 +30,15 @@ use libp2p::{Multiaddr, PeerId};
 use self::{
     schedule::Next,
     upgrade::{Phase, Upgrade},
+    verdict::Findings,
 };
 use crate::{
     engine::input::{DialId, Exchange, Offer, Role},
     error::{Tried, UpgradeFailure},
-    nat::NatKinds,
     path::ConnectionId,
 };
 
-pub(crate) use self::verdict::{GaveUp, RuledOut};
+pub(crate) use self::verdict::{Claims, GaveUp, RuledOut, Upgraded};
 
 /// The longest wait between saying when and dialling: no path of use takes longer.
 pub(crate) const SYNC_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -63,15 +64,6 @@ pub(crate) const OFFERS_TIME: Duration = Duration::from_secs(60);
 /// of an address, a mapped port and the kind of its NAT one after the other.
 pub(crate) const AGAIN_MAX: u32 = 4;
 pub(crate) const AGAIN_TIME: Duration = Duration::from_secs(10);
-
-/// How an upgrade went.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Upgraded {
-    pub(crate) took: Duration,
-    pub(crate) attempts: u32,
-    /// As what this end dialled the connection, if it was a dial of the upgrade.
-    pub(crate) role: Option<Role>,
-}
 
 /// What is due for a peer.
 #[derive(Debug, PartialEq, Eq)]
@@ -131,7 +123,8 @@ impl Upgrades {
         let upgrade = self.remove(peer)?;
         // The other end may have come by itself.
         let attempts = upgrade.attempts.max(1);
-        Some(Upgraded { took: now - upgrade.since, attempts, role })
+        let Findings { ours, theirs, .. } = upgrade.findings;
+        Some(Upgraded { took: now - upgrade.since, attempts, role, ours, theirs })
     }
 
     /// No connection to the peer is left, or a direct one that had fallen silent lives after all.
@@ -385,14 +378,9 @@ impl Upgrades {
         self.peers.get(&peer).map(|upgrade| upgrade.attempts).unwrap_or_default()
     }
 
-    /// What the peer lets in, as far as it said.
-    pub(crate) fn nat_of(&self, peer: PeerId) -> NatKinds {
-        self.peers.get(&peer).map(|upgrade| upgrade.findings.theirs.nat).unwrap_or_default()
-    }
-
-    /// Whether the peer has an address that lets anybody in, as it says.
-    pub(crate) fn is_open(&self, peer: PeerId) -> bool {
-        self.peers.get(&peer).is_some_and(|upgrade| upgrade.findings.theirs.open)
+    /// How well the peer can be reached, as far as it said.
+    pub(crate) fn claims_of(&self, peer: PeerId) -> Option<&Claims> {
+        self.peers.get(&peer).map(|upgrade| &upgrade.findings.theirs)
     }
 
     /// The dial is made.

@@ -27,7 +27,7 @@ impl Engine {
         }
         let relay = |link| Some(self.connections.get(link)?.peer);
         let Some(relay) = self.nat.offering().find_map(relay) else { return };
-        let over_quic = |relay| self.connections.has_direct_over(relay, Transport::Quic);
+        let over_quic = |relay| self.connections.direct_over(relay, Transport::Quic).next().is_some();
         if self.relays.all_ready().into_iter().any(|(relay, _)| over_quic(relay)) {
             return;
         }

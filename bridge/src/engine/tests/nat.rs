@@ -125,7 +125,7 @@ fn symmetric() -> (World, ConnectionId) {
 fn of_peer(filtering: Filtering, open: bool) -> Offer {
     let v4 = NatKind { mapping: Some(Mapping::EndpointIndependent), filtering: Some(filtering) };
     let nat = NatKinds { v4, ..NatKinds::default() };
-    Offer { candidates: vec![public(1)], nat, open }
+    Offer { candidates: vec![public(1)], nat, open, ..Offer::default() }
 }
 
 #[test]

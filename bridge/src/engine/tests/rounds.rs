@@ -75,7 +75,12 @@ fn only_over_tcp_and_only_a_peer_that_may_let_it_in_is_called() {
         let candidates = vec![public(1), quic.clone()];
         world.answer_with(
             circuit,
-            Offer { candidates, nat: NatKinds { v4: kind(filtering), ..NatKinds::default() }, open },
+            Offer {
+                candidates,
+                nat: NatKinds { v4: kind(filtering), ..NatKinds::default() },
+                open,
+                ..Offer::default()
+            },
             false,
         );
         let made = punches(&world.pass(S));

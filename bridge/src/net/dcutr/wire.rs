@@ -7,6 +7,7 @@ use libp2p::Multiaddr;
 use prost::Message;
 
 use crate::{
+    addr::policy::MAPPED_MAX,
     engine::input::Offer,
     nat::{Filtering, Mapping, NatKind, NatKinds},
 };
@@ -34,6 +35,9 @@ pub(crate) struct HolePunch {
     /// CONNECT: what the sender is behind over IPv6.
     #[prost(message, optional, tag = "1003")]
     pub(crate) nat_v6: Option<Nat>,
+    /// CONNECT: which of the addresses are mapped at the sender's router, by their places in the list, from 0.
+    #[prost(uint32, repeated, tag = "1004")]
+    pub(crate) mapped: Vec<u32>,
 }
 
 /// A kind of NAT; what is not known is left out.
@@ -100,6 +104,7 @@ impl HolePunch {
             nat: known(offer.nat.v4),
             open: offer.open.then_some(true),
             nat_v6: known(offer.nat.v6),
+            mapped: places_of(&offer.mapped, &offer.candidates),
         }
     }
 
@@ -115,12 +120,21 @@ impl HolePunch {
     pub(crate) fn offer(&self) -> Offer {
         let address = |bytes: &Vec<u8>| Multiaddr::try_from(bytes.clone()).ok();
         let kind = |said: Option<Nat>| said.map(NatKind::from).unwrap_or_default();
+        let mapped = self.mapped.iter().filter_map(|place| self.obs_addrs.get(*place as usize));
         Offer {
             candidates: self.obs_addrs.iter().filter_map(address).collect(),
             nat: NatKinds { v4: kind(self.nat), v6: kind(self.nat_v6) },
             open: self.open.unwrap_or_default(),
+            mapped: mapped.take(MAPPED_MAX).filter_map(address).collect(),
         }
     }
+}
+
+/// Where the `chosen` stand in the list of `all`.
+fn places_of(chosen: &[Multiaddr], all: &[Multiaddr]) -> Vec<u32> {
+    let is_chosen =
+        |(place, address): (usize, &Multiaddr)| chosen.contains(address).then_some(place as u32);
+    all.iter().enumerate().filter_map(is_chosen).collect()
 }
 
 #[cfg(test)]
@@ -161,6 +175,25 @@ mod tests {
         }
         let later = Nat { mapping: Some(9), filtering: Some(0) };
         assert_eq!(NatKind::from(later), NatKind::default());
+    }
+
+    #[test]
+    fn what_is_mapped_is_read_back_and_no_claim_adds_an_address_or_names_more_than_there_can_be() {
+        let candidates: Vec<Multiaddr> =
+            (1..=9).map(|host| format!("/ip4/1.2.3.{host}/tcp/5").parse().unwrap()).collect();
+        let mapped = vec![candidates[1].clone(), candidates[3].clone()];
+        let said = Offer { candidates: candidates.clone(), mapped, ..Offer::default() };
+        let mut message = HolePunch::connect(&said, None);
+        assert_eq!(message.mapped, [1, 3]);
+        assert_eq!(HolePunch::decode(&message.encode_to_vec()[..]).unwrap().offer(), said);
+        message.mapped = [9, u32::MAX, 2].into();
+        assert_eq!(message.offer().mapped, candidates[2..3]);
+        message.mapped = (0..9).collect();
+        assert_eq!(message.offer().mapped, candidates[..MAPPED_MAX]);
+        // Places count what is no address, too.
+        message.obs_addrs[0] = vec![0xff; 9];
+        message.mapped = vec![0, 1];
+        assert_eq!(message.offer().mapped, candidates[1..2]);
     }
 
     #[test]

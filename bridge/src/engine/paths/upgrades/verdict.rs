@@ -1,18 +1,34 @@
-//! Why an upgrade came to nothing, as far as this end knows.
+//! What an upgrade came to, and why it came to nothing, as far as this end knows.
 
 use std::{
     mem::{Discriminant, discriminant},
     time::Duration,
 };
 
+use libp2p::Multiaddr;
+
 use crate::{
-    engine::input::Offer,
+    addr::policy::{MAPPED_MAX, without_peer},
+    engine::input::{Offer, Role},
     error::{DialFailures, DialOutcome, Family, PunchVerdict, Tried, UpgradeFailure},
     nat::{NatKind, NatKinds},
 };
 
 /// Addresses whose latest outcome is kept: those of two rounds with all their candidates.
 const TRIED_MAX: usize = 16;
+
+/// How an upgrade went.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Upgraded {
+    pub(crate) took: Duration,
+    pub(crate) attempts: u32,
+    /// As what this end dialled the connection, if it was a dial of the upgrade.
+    pub(crate) role: Option<Role>,
+    /// What we offered to the peer, if that far.
+    pub(crate) ours: Option<Offer>,
+    /// What the peer said of itself.
+    pub(crate) theirs: Claims,
+}
 
 /// An upgrade came to nothing.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,11 +45,25 @@ pub(crate) struct GaveUp {
 }
 
 /// How well a peer can be reached, as it says.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Standing {
-    pub(super) nat: NatKinds,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Claims {
+    pub(crate) nat: NatKinds,
     /// It has an address that lets anybody in.
-    pub(super) open: bool,
+    pub(crate) open: bool,
+    /// Those of its addresses that are mapped at its router; at most [`MAPPED_MAX`].
+    mapped: Vec<Multiaddr>,
+}
+
+impl Claims {
+    fn new(theirs: &Offer) -> Self {
+        let mapped = theirs.mapped.iter().take(MAPPED_MAX).map(without_peer).collect();
+        Self { nat: theirs.nat, open: theirs.open, mapped }
+    }
+
+    /// Whether the peer says that this address is mapped.
+    pub(crate) fn is_mapped(&self, address: &Multiaddr) -> bool {
+        self.mapped.contains(&without_peer(address))
+    }
 }
 
 /// Families of addresses over which no punch can succeed, each with the reason.
@@ -61,11 +91,11 @@ impl RuledOut {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     /// What we offered in the latest exchange.
-    ours: Option<Offer>,
+    pub(super) ours: Option<Offer>,
     /// No relay could tell us an address, since all are reached over WebSockets.
     pub(super) web_only: bool,
-    /// What the peer said of itself; its addresses are not kept.
-    pub(super) theirs: Standing,
+    /// What the peer said of itself.
+    pub(super) theirs: Claims,
     /// Since the last verdict.
     failures: DialFailures,
     tried: Vec<Tried>,
@@ -99,7 +129,7 @@ impl Findings {
     /// By family of addresses, why a punch cannot succeed: the NATs rule it out, and nobody has an address that lets
     /// others in.
     pub(super) fn compare(&mut self, theirs: &Offer) -> RuledOut {
-        self.theirs = Standing { nat: theirs.nat, open: theirs.open };
+        self.theirs = Claims::new(theirs);
         let Some(ours) = self.ours.as_ref().filter(|ours| !ours.open && !theirs.open) else {
             return RuledOut::default();
         };

@@ -1,6 +1,8 @@
 //! The main job on real NATs, with the shipped programs: from the relay to a direct path, and what
 //! happens when there is none, when the relay dies, and when somebody asks to stop.
 
+mod blocked;
+
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::ExitCode;
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         let carrier = RouterSpec::new(Nat::PortPreserving);
         in_time(cell, LabSpec::new([Nat::PortPreserving; 2]).behind_carrier(0, carrier))
     }));
+    trials.extend(blocked::trials());
     trial::run(trials)
 }
 

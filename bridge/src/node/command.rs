@@ -1,0 +1,64 @@
+//! What a program asks of its node.
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+use super::{legs::Reply, requests::Served};
+use crate::{
+    addr::{Ranges, RelayAddr},
+    error::ServeError,
+    event::UpgradeCount,
+    path::ConnectionId,
+    service::Service,
+};
+
+/// What an [`Endpoint`](crate::Endpoint) asks for.
+pub(crate) enum Command {
+    Open {
+        peer: PeerId,
+        service: Service,
+        ticket: Bytes,
+        patience: Option<Duration>,
+        reply: Reply,
+    },
+    Hold {
+        peer: PeerId,
+    },
+    Learn {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
+    /// As `Learn`, by the peer's own word.
+    Hear {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
+    Welcome {
+        service: Service,
+        peers: Vec<PeerId>,
+    },
+    AllowUpgrades {
+        allowed: bool,
+    },
+    KeepTo {
+        ranges: Ranges,
+    },
+    Reserve {
+        relay: RelayAddr,
+    },
+    ReserveAll(Vec<RelayAddr>),
+    Close {
+        connection: ConnectionId,
+    },
+    Serve {
+        service: Service,
+        served: Served,
+        reply: oneshot::Sender<Result<(), ServeError>>,
+    },
+    CountUpgrades {
+        reply: oneshot::Sender<Vec<UpgradeCount>>,
+    },
+    Shutdown,
+}
