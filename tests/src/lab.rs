@@ -22,15 +22,12 @@
 //! its hosts to IPv4 as well.
 //!
 //! Reading order: `spec` says what a lab consists of, `nat` what routers can do; this file builds and measures;
-//! `rules` is how nftables does what `nat` says, `families` all that concerns IPv6, `addresses` who has which address, `wiring` lays the cables; `line`
-//! says how long packets wait, and `forwarder` keeps them so long; `miniupnpd` lets a router forward ports, `nat64` lets it translate; `namespace`
-//! is one machine; `capability` says whether this machine can have a lab at all.
+//! `rules` is how nftables does what `nat` says, `families` all that concerns IPv6, `addresses` who has which address,
+//! `wiring` lays the cables; `line` says how long packets wait, and `forwarder` keeps them so long; `miniupnpd` lets a
+//! router forward ports, `nat64` lets it translate; `namespace` is one machine, `sweep` removes those that a killed
+//! process left behind; `capability` says whether this machine can have a lab at all.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 
 mod addresses;
 mod capability;
@@ -44,6 +41,7 @@ mod nat;
 mod nat64;
 mod rules;
 mod spec;
+mod sweep;
 mod wiring;
 
 pub use capability::{Missing, capability};
@@ -55,6 +53,7 @@ pub use namespace::Namespace;
 pub use nat::{Filtering, Mapping, Nat, UnknownNat};
 pub use nat64::has_nat64;
 pub use spec::{Egress, LabSpec, RouterSpec, UnexpectedSyn};
+pub use sweep::sweep;
 
 use addresses::{
     INTERNET, RELAY, carrier_address, customer_address, gateway_address, host_address,
@@ -64,6 +63,7 @@ use command::run;
 use families::{INTERNET_V6, RELAY_V6, carrier_v6, customer_v6, host_v6, neighbour_v6, public_v6};
 use forwarder::Forwarder;
 use nat64::Tayga;
+use sweep::unique_prefix;
 
 /// A running lab.
 ///
@@ -446,31 +446,6 @@ fn check(spec: &LabSpec) -> Result<(), LabError> {
     }
 }
 
-/// Removes the namespaces of processes that are no more; [`Lab::build`] does the same.
-///
-/// # Errors
-///
-/// If `ip` does not list them.
-pub fn sweep() -> Result<(), LabError> {
-    let listed = run(command::ip().args(["netns", "list"]), None)?;
-    let names = listed.lines().filter_map(|line| line.split_whitespace().next());
-    let is_gone = |pid| test_kill_process(pid) == Err(Errno::SRCH);
-    names.filter(|name| owner(name).is_some_and(is_gone)).for_each(namespace::remove);
-    Ok(())
-}
-
-/// The test process that made the namespace called `name`, if a lab made it.
-fn owner(name: &str) -> Option<Pid> {
-    let (pid, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
-    Pid::from_raw(pid.parse().ok()?)
-}
-
-fn unique_prefix() -> String {
-    static LABS: AtomicU32 = AtomicU32::new(0);
-    let lab = LABS.fetch_add(1, Ordering::Relaxed);
-    format!("{PREFIX}{}-{lab}-", std::process::id())
-}
-
 /// The most routers in a lab: their public addresses start at .11 of a /24, and a test that wants
 /// more than this on one machine measures the machine.
 pub const ROUTERS_MAX: usize = 32;
@@ -478,28 +453,14 @@ pub const ROUTERS_MAX: usize = 32;
 /// The most carriers in a lab.
 pub const CARRIERS_MAX: usize = 8;
 
-const PREFIX: &str = "punchline-";
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_namespaces_of_labs_have_an_owner() {
-        assert_eq!(owner("punchline-7-0-relay"), Pid::from_raw(7));
-        assert_eq!(owner("punchline-x-0-relay"), None);
-        assert_eq!(owner("somebody-7-0-relay"), None);
-    }
 
     #[test]
     fn more_routers_than_the_limit_are_refused() {
         let spec = LabSpec::new(vec![Nat::PortPreserving; ROUTERS_MAX + 1]);
         let refused = Lab::build(&spec);
         assert!(matches!(refused, Err(LabError::TooManyRouters { asked }) if asked == ROUTERS_MAX + 1));
-    }
-
-    #[test]
-    fn two_labs_of_a_process_have_different_names() {
-        assert_ne!(unique_prefix(), unique_prefix());
     }
 }
