@@ -23,7 +23,6 @@ use super::{
     command::Command,
     journal::Journal,
     legs::{Ends, Legs, Opening, Purpose},
-    listeners::Listeners,
 };
 use crate::{
     addr::RelayAddr,
@@ -50,7 +49,7 @@ use crate::{
 const HEARD_FRESH: Duration = Duration::from_secs(5);
 
 pub(crate) struct Driver {
-    pub(super) swarm: Swarm<Node>,
+    swarm: Swarm<Node>,
     engine: Engine,
     journal: Option<Journal>,
     commands: mpsc::Receiver<Command>,
@@ -58,12 +57,11 @@ pub(crate) struct Driver {
     lingers: bool,
     when_dropped: WhenDropped,
     events: broadcast::Sender<Event>,
-    pub(super) legs: Legs,
+    legs: Legs,
     dialled: Dialled,
     mapper: Mapper,
-    pub(super) listeners: Listeners,
     /// The address of ours that each direct connection leaves from.
-    pub(super) sources: HashMap<ConnectionId, IpAddr>,
+    sources: HashMap<ConnectionId, IpAddr>,
     stun: stun::Client,
 }
 
@@ -88,14 +86,12 @@ impl Driver {
             legs: Legs::new(stream_config, relayed_streams),
             dialled: HashMap::new(),
             mapper: Mapper::default(),
-            listeners: Listeners::default(),
             sources: HashMap::new(),
             stun,
         }
     }
 
     pub(crate) async fn run(mut self, listening: Listening) {
-        self.listeners = Listeners::new(listening.any_port);
         for address in listening.addresses {
             self.legs.tell(Input::Listening { address });
         }
@@ -108,7 +104,7 @@ impl Driver {
             if self.engine.is_stopped() {
                 return self.mapper.end().await;
             }
-            let timeout = self.engine.poll_timeout().into_iter().chain(self.listeners.deadline()).min();
+            let timeout = self.engine.poll_timeout();
             tokio::select! {
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 // When the last endpoint is gone this is ready for ever, so it is asked only until then.
@@ -166,7 +162,6 @@ impl Driver {
 
     fn timeout(&mut self) {
         let now = Instant::now();
-        self.listeners.timeout(&mut self.swarm, now);
         if let Some(journal) = &mut self.journal {
             journal.timeout(now);
         }
@@ -254,7 +249,6 @@ impl Driver {
         if self.redial_from_any_port(&event) {
             return;
         }
-        self.listener_event(&event);
         let limits = self.swarm.behaviour().circuit.limits();
         match translate(event, &mut self.dialled, limits, SystemTime::now()) {
             Translated::Input(input) => {
@@ -270,6 +264,13 @@ impl Driver {
                 self.legs.substream_event(event, |key| self.engine.moves_to(key));
             }
             Translated::Event(event) => self.legs.events.push_back(event),
+            Translated::AddressGone { ip, address } => {
+                let lost = self.sources.iter().filter(|(_, source)| Some(**source) == ip);
+                for connection in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    self.legs.tell(Input::AddressGone { connection });
+                }
+                self.legs.tell(Input::ListeningEnded { address });
+            }
             Translated::Nothing => {}
         }
     }

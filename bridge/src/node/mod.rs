@@ -12,7 +12,6 @@ pub(crate) mod driver;
 mod greetings;
 pub(crate) mod journal;
 mod legs;
-mod listeners;
 mod pace;
 pub(crate) mod requests;
 mod tombstones;
