@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::IpAddr,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -23,6 +22,7 @@ use super::{
     command::Command,
     journal::Journal,
     legs::{Ends, Legs, Opening, Purpose},
+    vigil::Vigil,
 };
 use crate::{
     addr::RelayAddr,
@@ -36,7 +36,6 @@ use crate::{
         behaviour::{Node, NodeEvent},
         dcutr,
         listen::Listening,
-        local::source_towards,
         mapping::Mapper,
         stun,
         translate::{Dialled, Dialling, Translated, dial_failure, is_port_in_use, translate, tried},
@@ -60,8 +59,7 @@ pub(crate) struct Driver {
     legs: Legs,
     dialled: Dialled,
     mapper: Mapper,
-    /// The address of ours that each direct connection leaves from.
-    sources: HashMap<ConnectionId, IpAddr>,
+    vigil: Vigil,
     stun: stun::Client,
 }
 
@@ -86,7 +84,7 @@ impl Driver {
             legs: Legs::new(stream_config, relayed_streams),
             dialled: HashMap::new(),
             mapper: Mapper::default(),
-            sources: HashMap::new(),
+            vigil: Vigil::new(),
             stun,
         }
     }
@@ -121,6 +119,7 @@ impl Driver {
                 () = self.legs.requests.answered() => {}
                 input = self.mapper.news() => self.legs.tell(input),
                 input = self.stun.heard() => self.legs.tell(input),
+                inputs = self.vigil.news() => self.legs.inputs.extend(inputs),
                 () = sleep_until(timeout) => self.timeout(),
             }
         }
@@ -265,10 +264,7 @@ impl Driver {
             }
             Translated::Event(event) => self.legs.events.push_back(event),
             Translated::AddressGone { ip, address } => {
-                let lost = self.sources.iter().filter(|(_, source)| Some(**source) == ip);
-                for connection in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
-                    self.legs.tell(Input::AddressGone { connection });
-                }
+                self.legs.inputs.extend(ip.into_iter().flat_map(|ip| self.vigil.expired(ip)));
                 self.legs.tell(Input::ListeningEnded { address });
             }
             Translated::Nothing => {}
@@ -280,8 +276,8 @@ impl Driver {
         match input {
             Input::ConnectionOpened(opened) => {
                 let (address, path) = (opened.address.clone(), opened.path);
-                if let Some(source) = path.is_direct().then(|| source_towards(&address)).flatten() {
-                    self.sources.insert(opened.connection, source);
+                if path.is_direct() {
+                    self.vigil.opened(opened.connection, &address);
                 }
                 let limit = opened.limit.and_then(|limit| limit.bytes);
                 let tell = &self.legs.nearly_spent.0;
@@ -290,7 +286,7 @@ impl Driver {
                 self.legs.ends.insert(opened.connection, ends);
             }
             Input::ConnectionClosed { connection, .. } => {
-                self.sources.remove(connection);
+                self.vigil.closed(*connection);
                 self.legs.connection_closed(*connection);
             }
             Input::Responsive { connection, .. } | Input::Heard { connection, .. } => {
