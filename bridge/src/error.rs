@@ -349,8 +349,11 @@ pub enum CloseCause {
     Shutdown,
     /// This node closed it because the peer stopped answering.
     Unresponsive,
-    /// This host does not have the address any more that the connection left from.
+    /// This host does not have the address any more that the connection left from, or what goes to the peer leaves
+    /// from another one.
     AddressGone,
+    /// This host slept for longer than a peer waits.
+    Slept,
     /// Its operator no longer lets this node speak with the address at the other end.
     Barred,
     /// The peer closed it, in order or not: libp2p cannot tell.
@@ -371,7 +374,10 @@ impl fmt::Display for CloseCause {
             Self::Asked => f.write_str("asked"),
             Self::Shutdown => f.write_str("shutdown"),
             Self::Unresponsive => f.write_str("unresponsive"),
-            Self::AddressGone => f.write_str("this host lost the address that it left from"),
+            Self::AddressGone => {
+                f.write_str("this host lost the address that it left from, or the route from there")
+            }
+            Self::Slept => f.write_str("this host slept, and the other end has given it up"),
             Self::Barred => f.write_str("--deny-net and --allow-net keep its address away"),
             Self::Peer => f.write_str("closed by the peer"),
             Self::Reset => f.write_str("reset by the peer"),

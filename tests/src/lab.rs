@@ -23,9 +23,10 @@
 //!
 //! Reading order: `spec` says what a lab consists of, `nat` what routers can do; this file builds and measures;
 //! `rules` is how nftables does what `nat` says, `families` all that concerns IPv6, `addresses` who has which address,
-//! `wiring` lays the cables; `line` says how long packets wait, and `forwarder` keeps them so long; `miniupnpd` lets a
-//! router forward ports, `nat64` lets it translate; `namespace` is one machine, `sweep` removes those that a killed
-//! process left behind; `capability` says whether this machine can have a lab at all.
+//! `wiring` lays the cables, `uplinks` takes a host from one network to another; `line` says how long packets wait, and
+//! `forwarder` keeps them so long; `miniupnpd` lets a router forward ports, `nat64` lets it translate; `namespace` is one
+//! machine, `sweep` removes those that a killed process left behind; `capability` says whether this machine can have a
+//! lab at all.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -42,6 +43,7 @@ mod nat64;
 mod rules;
 mod spec;
 mod sweep;
+mod uplinks;
 mod wiring;
 
 pub use capability::{Missing, capability};
@@ -439,6 +441,10 @@ fn check(spec: &LabSpec) -> Result<(), LabError> {
     let behind = spec.routers.iter().filter(|router| router.carrier.is_some());
     if let Some(router) = behind.chain(&spec.carriers).find(global) {
         return Err(LabError::GlobalBehindCarrier { nat: router.nat });
+    }
+    let missing = |(host, router): &&(usize, usize)| host == router || (*host).max(*router) >= asked;
+    if let Some(&(host, router)) = spec.uplinks.iter().find(missing) {
+        return Err(LabError::NoUplink { host, router });
     }
     match spec.routers.iter().filter_map(|router| router.carrier).find(|&carrier| carrier >= carriers) {
         Some(carrier) => Err(LabError::NoSuchCarrier { carrier }),

@@ -7,6 +7,7 @@
 //! - [`scene`]: a relay, a server and a client in a lab, as most scenarios want them.
 //! - [`matrix`]: that scene behind every pair of NATs, and what physics lets one expect of each.
 //! - [`relay_death`]: how long a session takes to go on over the other of two relays.
+//! - [`switching`]: what a conversation notices when hosts change networks.
 //! - [`rehearsal`]: the runbook for three real machines, executed in a lab.
 //! - [`kaspad`]: stock Kaspa nodes, started like those, and asked over their RPC.
 //! - [`trial`]: runs tests that need the lab or a stock node, and says loudly when they cannot run.
@@ -23,4 +24,5 @@ pub mod process;
 pub mod rehearsal;
 pub mod relay_death;
 pub mod scene;
+pub mod switching;
 pub mod trial;

@@ -23,7 +23,7 @@ pub enum Transport {
 
 impl Transport {
     /// The part of a multiaddr that follows the IP address.
-    fn suffix(self, port: u16) -> String {
+    pub(crate) fn suffix(self, port: u16) -> String {
         match self {
             Self::Tcp => format!("tcp/{port}"),
             Self::Quic => format!("udp/{port}/quic-v1"),

@@ -2,6 +2,7 @@
 
 mod grant;
 mod ids;
+mod punch;
 
 use std::{
     net::{IpAddr, SocketAddr, SocketAddrV4},
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     grant::{CircuitLimit, Grant},
     ids::{DialId, InboundId, OpenId, ReserveId, TestId},
+    punch::{Exchange, Offer, Role},
 };
 use super::paths::{
     nat::{Ask, ProbeId, RunId},
@@ -23,7 +25,6 @@ use crate::{
     addr::{Ranges, RelayAddr, stun::StunServer},
     error::{CloseCause, DialFailureReason, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure},
     event::MappingProtocol,
-    nat::NatKinds,
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
     stream::{StreamId, StreamKey, machine::LegId},
@@ -41,16 +42,6 @@ pub(crate) enum Outcome {
     Unanswered,
 }
 
-/// One exchange of addresses on a relayed connection. What is said in an older one is not taken for a word
-/// in a later one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Exchange {
-    pub(crate) connection: ConnectionId,
-    /// Counted where the exchange begins at this end: by the engine where it asks, by the connection's handler
-    /// where the peer asks. A connection has exchanges of one kind only.
-    pub(crate) number: u64,
-}
-
 /// A connection as the swarm reports it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Opened {
@@ -64,30 +55,6 @@ pub(crate) struct Opened {
     pub(crate) address: Multiaddr,
     /// What the relay lets a circuit carry; none on a direct connection, or if it sets no limit.
     pub(crate) limit: Option<CircuitLimit>,
-}
-
-/// Who speaks first on a connection that both ends dial.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// This end.
-    Dialer,
-    /// The peer, although this end dials too.
-    Listener,
-    /// This end, which dials from any port: the peer may let in whoever calls.
-    Caller,
-}
-
-/// What one end of a relayed connection says of itself before a punch.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Offer {
-    /// Where it may be reached.
-    pub(crate) candidates: Vec<Multiaddr>,
-    pub(crate) nat: NatKinds,
-    /// One of the candidates lets anybody in.
-    pub(crate) open: bool,
-    /// Those of the candidates that are mapped at a router.
-    #[serde(default)]
-    pub(crate) mapped: Vec<Multiaddr>,
 }
 
 /// A listener of ours at a private IPv4 address.
@@ -243,9 +210,15 @@ pub(crate) enum Input {
     Unresponsive {
         connection: ConnectionId,
     },
-    /// The address that a connection leaves from is no longer ours.
+    /// The address that a connection leaves from is no longer ours, or what goes to its peer leaves from another.
     AddressGone {
         connection: ConnectionId,
+    },
+    /// What goes to the internet leaves from another address of this host than before, or can leave again.
+    NetworkChanged,
+    /// This host, or our process, slept so long.
+    Slept {
+        lasted: Duration,
     },
     /// `at`: what our wall clock shows.
     Reserved {

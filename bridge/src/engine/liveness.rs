@@ -13,7 +13,9 @@
 //! | a circuit ends | none | nothing: limits, the relay's restart and the peer's death look alike | the peer is dialled |
 //! | a peer is back and does not move its stream | [`ORPHANED`] | it was restarted | the stream ends |
 //! | no path | the stream's patience | the peer is away | the stream ends |
-//! | libp2p's ping fails | 18 s in all | the connection is dead | it is closed |
+//! | libp2p's ping fails | 18 s in all ([`GIVEN_UP`]) | the connection is dead | it is closed |
+//! | our host or process slept for as long | none | all direct connections are dead | they are closed, relays dialled |
+//! | what goes to a peer leaves from another address of ours | none | the connection is dead | it is closed |
 //!
 //! So the death of a process is known over TCP after `Deadlines::absence`, 1.5 s, and over QUIC, where its silence is
 //! noticed after 2.4 s and a relay is asked then, after 3.9 s and a few round trips, if the relay had a TCP link to it.
@@ -38,6 +40,9 @@ pub(crate) const TOOK_MAX: Duration = Duration::from_secs(4);
 
 /// A host that runs us so much after a deadline was too busy for us to have listened.
 pub(crate) const LATE: Duration = Duration::from_millis(250);
+
+/// How long libp2p's pings may fail until a connection is closed; QUIC waits for less.
+pub(crate) const GIVEN_UP: Duration = Duration::from_secs(18);
 
 /// An answer is fresh for two intervals and a second.
 pub(crate) const FRESH: Duration =

@@ -199,6 +199,8 @@ impl Engine {
             Input::AddressTested { test, outcome } => self.test_ended(test, outcome, now),
             Input::Unresponsive { connection } => self.close(connection, CloseCause::Unresponsive),
             Input::AddressGone { connection } => self.close(connection, CloseCause::AddressGone),
+            Input::NetworkChanged => self.network_changed(now),
+            Input::Slept { lasted } => self.slept(lasted, now),
             Input::Reserved { request, grant, at } => self.reserved(request, &grant, at, now),
             Input::ReserveFailed { request, failure } => self.reserve_failed(request, failure, now),
             Input::StreamOpened { open, key, connection, path } => {
@@ -393,7 +395,8 @@ impl Engine {
     }
 
     fn close(&mut self, connection: ConnectionId, cause: CloseCause) {
-        let dead = matches!(cause, CloseCause::Unresponsive | CloseCause::AddressGone);
+        let dead =
+            matches!(cause, CloseCause::Unresponsive | CloseCause::AddressGone | CloseCause::Slept);
         if self.connections.begin_close(connection, cause) {
             self.actions.push_back(Action::CloseConnection { connection, dead });
         }

@@ -10,7 +10,7 @@
 //! - [`introductions`]: who is reached through a relay that is not to carry streams;
 //! - [`familiar`]: whom we know; [`allowance`]: how many addresses that others named may be dialled.
 //!
-//! What needs several of them at once is told in [`reaching`], [`observing`] and [`punching`].
+//! What needs several of them at once is told in [`reaching`], [`observing`], [`punching`] and [`networks`].
 
 pub(in crate::engine) mod allowance;
 pub(crate) mod candidates;
@@ -23,6 +23,7 @@ pub(in crate::engine) mod holds;
 pub(in crate::engine) mod introductions;
 pub(in crate::engine) mod mapping;
 pub(crate) mod nat;
+pub(in crate::engine) mod networks;
 pub(in crate::engine) mod observing;
 pub(crate) mod places;
 pub(in crate::engine) mod punching;

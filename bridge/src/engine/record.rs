@@ -118,6 +118,7 @@ whole!(close_cause, error::CloseCause, CloseCause {
     Shutdown,
     Unresponsive,
     AddressGone,
+    Slept,
     Barred,
     Peer,
     Reset,

@@ -68,6 +68,9 @@ pub(crate) enum Step {
 const SIGHTS_MAX: u32 = 8;
 const SIGHTS_TIME: Duration = Duration::from_secs(10);
 
+/// Networks may change faster than dials fail.
+const OUTDATED_MAX: usize = 8;
+
 /// Between two times that one relay's leaving is followed.
 const LEAVING_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -86,6 +89,8 @@ struct Relay {
     sights: (Instant, u32),
     /// The missing peers that it was asked about over this link.
     asked_about: Vec<PeerId>,
+    /// Dials that began in a network before this one, the latest first.
+    outdated: Vec<DialId>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -138,6 +143,7 @@ impl Relays {
             left: None,
             sights: (now, 0),
             asked_about: Vec::new(),
+            outdated: Vec::new(),
         });
         if !relay.addresses.contains(address) && relay.addresses.len() < self.addresses_max {
             relay.addresses.push(address.clone());
@@ -226,6 +232,28 @@ impl Relays {
         {
             relay.link = Link::Down { retry: Some(now) };
         }
+    }
+
+    /// This host is in another network: every link that is down is dialled now, also where a dial is under way, which
+    /// may have begun in the network before and never be answered.
+    pub(crate) fn network_changed(&mut self, now: Instant) {
+        for relay in self.all.values_mut() {
+            if let Link::Dialling { dial: Some(dial) } = relay.link {
+                relay.outdated.truncate(OUTDATED_MAX - 1);
+                relay.outdated.insert(0, dial);
+            }
+            if matches!(relay.link, Link::Down { retry: Some(_) } | Link::Dialling { dial: Some(_) }) {
+                relay.reservation.network_changed();
+                relay.link = Link::Down { retry: Some(now) };
+            }
+        }
+    }
+
+    /// Whether a connection comes of a dial that began in a network before this one: it leaves from a port that was
+    /// meant for that network, and what the relay sees of it is not what peers are to know.
+    pub(crate) fn is_outdated(&self, peer: PeerId, dial: Option<DialId>) -> bool {
+        let relay = self.all.get(&peer);
+        dial.zip(relay).is_some_and(|(dial, relay)| relay.outdated.contains(&dial))
     }
 
     pub(crate) fn dialling(&mut self, peer: PeerId, dial: DialId) {

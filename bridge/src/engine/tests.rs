@@ -9,6 +9,7 @@ mod holds;
 mod mapping;
 mod moves;
 mod nat;
+mod networks;
 mod opens;
 mod outcomes;
 mod paths;

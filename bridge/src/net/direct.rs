@@ -16,6 +16,7 @@ use libp2p::{
 use super::{
     cause::Kept,
     each::{Each, LOOK_INTERVAL},
+    fresh::Fresh,
     guard::{Guarded, Permits},
     local, muxer,
     reset::Heard,
@@ -61,8 +62,9 @@ pub(crate) fn connections(
     // libp2p watches the interfaces in the same way, and would fail for the same cause.
     let inner = match if_watch::tokio::IfWatcher::new() {
         Ok(_) => {
-            let web = secured(Web::new(tcp(), certificate).map_err(Kept), keypair, pool)?;
-            joined(keypair, pool, web, tcp(), quic())?
+            let fresh = || Fresh::new(tcp, local::source_of_default_route);
+            let web = secured(Web::new(fresh(), certificate).map_err(Kept), keypair, pool)?;
+            joined(keypair, pool, web, fresh(), Fresh::new(quic, local::source_of_default_route))?
         }
         Err(cause) => {
             say_once(&cause);

@@ -84,13 +84,7 @@ impl<T: Transport + Unpin> Each<T> {
         address: Multiaddr,
     ) -> Result<Multiaddr, TransportError<T::Error>> {
         let mut transport = (self.make)();
-        transport.listen_on(ListenerId::next(), address.clone())?;
-        // A listener on one address has its event ready at once.
-        let event = Pin::new(&mut transport).poll(&mut Context::from_waker(Waker::noop()));
-        let address = match event {
-            Poll::Ready(TransportEvent::NewAddress { listen_addr, .. }) => listen_addr,
-            _ => address,
-        };
+        let address = listen_at(&mut transport, address)?;
         if let Some(ip) = ip_of(&address) {
             self.places.push(Place { ip, address: address.clone(), of, transport });
         }
@@ -214,8 +208,21 @@ where
     }
 }
 
+/// Listens on one address; the address with its real port.
+pub(super) fn listen_at<T: Transport + Unpin>(
+    transport: &mut T,
+    address: Multiaddr,
+) -> Result<Multiaddr, TransportError<T::Error>> {
+    transport.listen_on(ListenerId::next(), address.clone())?;
+    // A listener on one address has its event ready at once.
+    Ok(match Pin::new(transport).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(TransportEvent::NewAddress { listen_addr, .. }) => listen_addr,
+        _ => address,
+    })
+}
+
 /// The event as one of `listener`.
-fn under<U, E>(listener: ListenerId, event: TransportEvent<U, E>) -> TransportEvent<U, E> {
+pub(super) fn under<U, E>(listener: ListenerId, event: TransportEvent<U, E>) -> TransportEvent<U, E> {
     let listener_id = listener;
     match event {
         TransportEvent::NewAddress { listen_addr, .. } => {
@@ -237,7 +244,7 @@ fn under<U, E>(listener: ListenerId, event: TransportEvent<U, E>) -> TransportEv
 }
 
 /// The address with another IP address, or another port, in front.
-fn at(address: &Multiaddr, ip: Option<IpAddr>, port: Option<u16>) -> Multiaddr {
+pub(super) fn at(address: &Multiaddr, ip: Option<IpAddr>, port: Option<u16>) -> Multiaddr {
     let part = |part| match (part, ip, port) {
         (Protocol::Ip4(_) | Protocol::Ip6(_), Some(ip), _) => ip.into(),
         (Protocol::Tcp(_), _, Some(port)) => Protocol::Tcp(port),

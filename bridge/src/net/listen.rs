@@ -2,7 +2,7 @@
 
 mod port;
 
-use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use libp2p::{
@@ -32,8 +32,6 @@ pub(crate) struct Listening {
     pub(crate) addresses: Vec<Multiaddr>,
     /// What was passed over, and why.
     pub(crate) failed: Vec<(Multiaddr, ListenFailure)>,
-    /// Listeners on any TCP port of every interface, as they were asked for.
-    pub(crate) any_port: HashMap<ListenerId, Multiaddr>,
 }
 
 /// A listener that has not reported an address yet.
@@ -64,14 +62,9 @@ pub(crate) async fn listen<B: NetworkBehaviour>(
 ) -> Result<Listening, StartError> {
     let given = !addresses.is_empty();
     let wanted = if given { addresses.to_vec() } else { default_listen() };
-    let (mut waiting, mut failed, mut any_port) = (Vec::new(), Vec::new(), HashMap::new());
+    let (mut waiting, mut failed) = (Vec::new(), Vec::new());
     for address in wanted {
         let begun = begin(swarm, &address).await;
-        if let Ok(listener) = &begun
-            && Place::of(&address).is_some_and(|place| place.is_any_tcp_port())
-        {
-            any_port.insert(*listener, address.clone());
-        }
         match begun.map(|listener| (listener, will_report(&address))) {
             // It listens, and will report an address that comes later.
             Ok((_, Err(none))) => failed.push((address, none)),
@@ -90,7 +83,7 @@ pub(crate) async fn listen<B: NetworkBehaviour>(
     failed.extend(silent);
     match addresses.is_empty() {
         true => Err(StartError::NoListener { failed }),
-        false => Ok(Listening { addresses, failed, any_port }),
+        false => Ok(Listening { addresses, failed }),
     }
 }
 

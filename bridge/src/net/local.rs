@@ -20,12 +20,12 @@ pub(crate) fn source_towards(remote: &Multiaddr) -> Option<IpAddr> {
     source_of_route(ip_of(remote)?)
 }
 
-/// The IPv4 address of this host that the system routes from to the internet.
-pub(crate) fn source_of_default_route() -> Option<Ipv4Addr> {
-    match source_of_route(FAR[0])? {
-        IpAddr::V4(source) => Some(source),
-        IpAddr::V6(_) => None,
-    }
+/// The address of this host that the system routes from to the internet. Nothing is sent.
+pub(crate) fn source_of_default_route(family: Family) -> Option<IpAddr> {
+    source_of_route(match family {
+        Family::V4 => FAR[0],
+        Family::V6 => FAR[1],
+    })
 }
 
 fn source_of_route(remote: IpAddr) -> Option<IpAddr> {

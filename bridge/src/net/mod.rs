@@ -1,5 +1,5 @@
 //! The net room knows libp2p: [`transports`] makes swarms and [`listen`] lets them listen, `direct` connects
-//! over TCP and QUIC (by names: `resolve`; in sandboxes: `each`), [`web`] over WebSockets and through proxies, [`behaviour`] says what a node speaks,
+//! over TCP and QUIC (by names: `resolve`; from a port of its own in each network: `fresh`; in sandboxes: `each`), [`web`] over WebSockets and through proxies, [`behaviour`] says what a node speaks,
 //! [`circuit`] talks with relays, [`substream`] opens our substreams, [`dcutr`] speaks about hole punches,
 //! [`control`] says short words, [`stun`] asks how others see us, [`mapping`] has our router forward ports, [`autonat`] has
 //! relays test addresses, [`translate`] reads the swarm's events. What bounds strangers: [`door`] turns away
@@ -18,6 +18,7 @@ pub(crate) mod delimited;
 mod direct;
 pub(crate) mod door;
 mod each;
+mod fresh;
 pub(crate) mod guard;
 mod hangup;
 pub(crate) mod hurry;

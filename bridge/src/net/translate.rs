@@ -1,6 +1,6 @@
 //! From libp2p's events to the engine's inputs. Pure; the one place that matches them.
 
-use std::{collections::HashMap, error::Error, io, time::SystemTime};
+use std::{collections::HashMap, error::Error, io, net::IpAddr, time::SystemTime};
 
 use libp2p::{
     Multiaddr, PeerId, TransportError,
@@ -16,7 +16,7 @@ use super::{
     circuit, control, dcutr, door, guard, substream,
 };
 use crate::{
-    addr::{is_circuit, path_of, policy::without_peer, transport_of},
+    addr::{ip_of, is_circuit, path_of, policy::without_peer, transport_of},
     engine::{
         input::{CircuitLimit, DialId, Input, Opened},
         paths::places::Full,
@@ -44,6 +44,11 @@ pub(crate) enum Translated {
     Substream(substream::Event),
     /// To be told to the world as it is.
     Event(Event),
+    /// This host has lost an address.
+    AddressGone {
+        ip: Option<IpAddr>,
+        address: Multiaddr,
+    },
     Nothing,
 }
 
@@ -57,6 +62,12 @@ pub(crate) fn translate(
 ) -> Translated {
     let input = match event {
         SwarmEvent::Behaviour(event) => return behaviour(event, now),
+        SwarmEvent::NewListenAddr { address, .. } if !is_circuit(&address) => {
+            Input::Listening { address }
+        }
+        SwarmEvent::ExpiredListenAddr { address, .. } if !is_circuit(&address) => {
+            return Translated::AddressGone { ip: ip_of(&address), address };
+        }
         SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
             let dial = dialled.remove(&connection_id).map(|dialling| dialling.dial);
             let limit = limits.get(&connection_id).copied().filter(CircuitLimit::is_any);

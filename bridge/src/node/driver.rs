@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::IpAddr,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -23,7 +22,7 @@ use super::{
     command::Command,
     journal::Journal,
     legs::{Ends, Legs, Opening, Purpose},
-    listeners::Listeners,
+    vigil::Vigil,
 };
 use crate::{
     addr::RelayAddr,
@@ -37,7 +36,6 @@ use crate::{
         behaviour::{Node, NodeEvent},
         dcutr,
         listen::Listening,
-        local::source_towards,
         mapping::Mapper,
         stun,
         translate::{Dialled, Dialling, Translated, dial_failure, is_port_in_use, translate, tried},
@@ -50,7 +48,7 @@ use crate::{
 const HEARD_FRESH: Duration = Duration::from_secs(5);
 
 pub(crate) struct Driver {
-    pub(super) swarm: Swarm<Node>,
+    swarm: Swarm<Node>,
     engine: Engine,
     journal: Option<Journal>,
     commands: mpsc::Receiver<Command>,
@@ -58,12 +56,10 @@ pub(crate) struct Driver {
     lingers: bool,
     when_dropped: WhenDropped,
     events: broadcast::Sender<Event>,
-    pub(super) legs: Legs,
+    legs: Legs,
     dialled: Dialled,
     mapper: Mapper,
-    pub(super) listeners: Listeners,
-    /// The address of ours that each direct connection leaves from.
-    pub(super) sources: HashMap<ConnectionId, IpAddr>,
+    vigil: Vigil,
     stun: stun::Client,
 }
 
@@ -88,14 +84,12 @@ impl Driver {
             legs: Legs::new(stream_config, relayed_streams),
             dialled: HashMap::new(),
             mapper: Mapper::default(),
-            listeners: Listeners::default(),
-            sources: HashMap::new(),
+            vigil: Vigil::new(),
             stun,
         }
     }
 
     pub(crate) async fn run(mut self, listening: Listening) {
-        self.listeners = Listeners::new(listening.any_port);
         for address in listening.addresses {
             self.legs.tell(Input::Listening { address });
         }
@@ -108,7 +102,7 @@ impl Driver {
             if self.engine.is_stopped() {
                 return self.mapper.end().await;
             }
-            let timeout = self.engine.poll_timeout().into_iter().chain(self.listeners.deadline()).min();
+            let timeout = self.engine.poll_timeout();
             tokio::select! {
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 // When the last endpoint is gone this is ready for ever, so it is asked only until then.
@@ -125,6 +119,7 @@ impl Driver {
                 () = self.legs.requests.answered() => {}
                 input = self.mapper.news() => self.legs.tell(input),
                 input = self.stun.heard() => self.legs.tell(input),
+                inputs = self.vigil.news() => self.legs.inputs.extend(inputs),
                 () = sleep_until(timeout) => self.timeout(),
             }
         }
@@ -166,7 +161,6 @@ impl Driver {
 
     fn timeout(&mut self) {
         let now = Instant::now();
-        self.listeners.timeout(&mut self.swarm, now);
         if let Some(journal) = &mut self.journal {
             journal.timeout(now);
         }
@@ -254,7 +248,6 @@ impl Driver {
         if self.redial_from_any_port(&event) {
             return;
         }
-        self.listener_event(&event);
         let limits = self.swarm.behaviour().circuit.limits();
         match translate(event, &mut self.dialled, limits, SystemTime::now()) {
             Translated::Input(input) => {
@@ -270,6 +263,10 @@ impl Driver {
                 self.legs.substream_event(event, |key| self.engine.moves_to(key));
             }
             Translated::Event(event) => self.legs.events.push_back(event),
+            Translated::AddressGone { ip, address } => {
+                self.legs.inputs.extend(ip.into_iter().flat_map(|ip| self.vigil.expired(ip)));
+                self.legs.tell(Input::ListeningEnded { address });
+            }
             Translated::Nothing => {}
         }
     }
@@ -279,8 +276,8 @@ impl Driver {
         match input {
             Input::ConnectionOpened(opened) => {
                 let (address, path) = (opened.address.clone(), opened.path);
-                if let Some(source) = path.is_direct().then(|| source_towards(&address)).flatten() {
-                    self.sources.insert(opened.connection, source);
+                if path.is_direct() {
+                    self.vigil.opened(opened.connection, &address);
                 }
                 let limit = opened.limit.and_then(|limit| limit.bytes);
                 let tell = &self.legs.nearly_spent.0;
@@ -289,7 +286,7 @@ impl Driver {
                 self.legs.ends.insert(opened.connection, ends);
             }
             Input::ConnectionClosed { connection, .. } => {
-                self.sources.remove(connection);
+                self.vigil.closed(*connection);
                 self.legs.connection_closed(*connection);
             }
             Input::Responsive { connection, .. } | Input::Heard { connection, .. } => {

@@ -4,7 +4,8 @@
 //! of it. `legs` joins substreams and
 //! streams, `greetings` says HELLO until it is answered, `requests` serves what peers ask for, `undecided` keeps it
 //! until somebody decides; `books` knows the streams that live, `tombstones` those that are over; `journal` writes down
-//! what the engine is told, `pace` bounds how fast a peer is refused.
+//! what the engine is told, `pace` bounds how fast a peer is refused; `vigil` notices when what goes out leaves from another
+//! address of this host, and when it slept.
 
 mod books;
 pub(crate) mod command;
@@ -12,8 +13,8 @@ pub(crate) mod driver;
 mod greetings;
 pub(crate) mod journal;
 mod legs;
-mod listeners;
 mod pace;
 pub(crate) mod requests;
 mod tombstones;
 mod undecided;
+mod vigil;

@@ -56,6 +56,11 @@ pub(super) fn neighbour_address(index: usize, private: bool) -> Ipv4Addr {
     in_network(index, private, 3)
 }
 
+/// The host behind router `host` in the network of router `index`, where it is a guest.
+pub(super) fn guest_address(index: usize, private: bool, host: usize) -> Ipv4Addr {
+    in_network(index, private, 11 + octet(host))
+}
+
 fn in_network(index: usize, private: bool, machine: u8) -> Ipv4Addr {
     let network = 1 + octet(index);
     match private {

@@ -30,6 +30,14 @@ pub enum LabError {
         /// Its index.
         carrier: usize,
     },
+    /// A host is to have a network card for a network that is not there, or that it is at home in.
+    #[error("host {host} cannot be a guest of router {router}")]
+    NoUplink {
+        /// The index of the host.
+        host: usize,
+        /// The index of the router.
+        router: usize,
+    },
     /// A NAT that translates was to take the place of one that does not, or the other way round.
     #[error("hosts keep their addresses while a lab runs, and those do not fit a NAT of kind `{nat}`")]
     OtherAddresses {

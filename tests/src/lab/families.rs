@@ -81,6 +81,11 @@ pub(super) fn neighbour_v6(index: usize) -> Ipv6Addr {
     home(index, 3)
 }
 
+/// The host behind router `host` in the network of router `index`, where it is a guest.
+pub(super) fn guest_v6(index: usize, host: usize) -> Ipv6Addr {
+    home(index, 0x11 + word(host))
+}
+
 /// The translator of NAT64 on router `index`.
 pub(super) fn translator_v6(index: usize) -> Ipv6Addr {
     home(index, 0x64)

@@ -16,6 +16,9 @@ pub struct LabSpec {
     pub carriers: Vec<RouterSpec>,
     /// Which addresses the relay has.
     pub relay: Families,
+    /// Hosts that have a second network card, and the router whose network it fits, each by its index. The card is
+    /// down until [`Lab::join`](super::Lab::join).
+    pub uplinks: Vec<(usize, usize)>,
 }
 
 impl LabSpec {
@@ -38,6 +41,12 @@ impl LabSpec {
             router.carrier = Some(self.carriers.len());
         }
         self.carriers.push(carrier);
+        self
+    }
+
+    /// The same lab, in which the host behind router `host` can be in the network of `router`, too.
+    pub fn uplink(mut self, host: usize, router: usize) -> Self {
+        self.uplinks.push((host, router));
         self
     }
 

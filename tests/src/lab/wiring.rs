@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::addresses::{INTERNET, carrier_gateway, gateway_address, public_network};
 use super::families::{carrier_gateway_v6, gateway_v6, network_v6};
 use super::forwarder::Forwarder;
-use super::{Lab, LabError, LabSpec, Line, Namespace, command};
+use super::{Lab, LabError, LabSpec, Line, Namespace, command, uplinks};
 
 impl Lab {
     /// Lays the cables and gives every machine its addresses and routes.
@@ -28,7 +28,7 @@ impl Lab {
             let v6 = self.routes_to_networks(carrier, None, Some(index));
             wire_router(carrier, &(lan + &routes + &v6))?;
         }
-        (0..self.routers.len()).try_for_each(|index| self.wire_home(index))
+        (0..self.routers.len()).try_for_each(|index| self.wire_home(index, spec))
     }
 
     fn lay_cables(&mut self, spec: &LabSpec) -> Result<(), LabError> {
@@ -45,6 +45,11 @@ impl Lab {
                 cables += &cable(host, "eth0", router.name(), &format!("lan{port}"));
             }
         }
+        for (host, router) in &spec.uplinks {
+            let card = uplinks::card(*host, *router);
+            cables +=
+                &cable(self.host(*host), &card, self.router(*router).name(), &uplinks::socket(*host));
+        }
         command::run(command::ip().args(["-batch", "-"]), Some(&cables)).map(drop)
     }
 
@@ -54,12 +59,13 @@ impl Lab {
         behind.map(|(index, _)| format!("router{index}")).collect()
     }
 
-    fn wire_home(&self, index: usize) -> Result<(), LabError> {
+    fn wire_home(&self, index: usize, spec: &LabSpec) -> Result<(), LabError> {
         let gateway = gateway_address(index, self.is_private(index));
         let router = self.router(index);
         let inside = router.address_v6().map(|_| gateway_v6(index));
-        let links: Vec<_> =
-            self.behind(index).enumerate().map(|(port, _)| format!("lan{port}")).collect();
+        let own = self.behind(index).enumerate().map(|(port, _)| format!("lan{port}"));
+        let guests = spec.uplinks.iter().filter(|(_, router)| *router == index);
+        let links: Vec<_> = own.chain(guests.map(|(host, _)| uplinks::socket(*host))).collect();
         let routes = match self.behind_carrier[index] {
             Some(carrier) => {
                 let v6 = router.address_v6().map(|_| carrier_gateway_v6(carrier));

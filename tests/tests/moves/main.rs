@@ -7,6 +7,7 @@
 mod deaths;
 mod later;
 mod relays;
+mod switches;
 
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     trials.extend(deaths::trials());
     trials.extend(later::trials());
     trials.extend(relays::trials());
+    trials.extend(switches::trials());
     trial::run(trials)
 }
 

@@ -206,6 +206,11 @@ impl Connections {
         ids.iter().filter_map(|id| Some((*id, self.all.get(id)?)))
     }
 
+    /// The direct connections.
+    pub(crate) fn all_direct(&self) -> Vec<ConnectionId> {
+        self.all.iter().filter(|(_, found)| found.path.is_direct()).map(|(id, _)| *id).collect()
+    }
+
     /// The connections that run through this relay.
     pub(crate) fn through(&self, relay: PeerId) -> Vec<ConnectionId> {
         let through = Path::Relayed { relay };

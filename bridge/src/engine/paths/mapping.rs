@@ -37,6 +37,12 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::map_ports`], where our router may be another one although our listeners are the same.
+    pub(in crate::engine) fn map_ports_anew(&mut self) {
+        self.mappings.asked.clear();
+        self.map_ports();
+    }
+
     pub(in crate::engine) fn port_mapped(
         &mut self,
         transport: Transport,

@@ -42,7 +42,9 @@ impl Engine {
         }
         if path.is_direct() {
             self.introductions.over(peer);
-            if self.relays.connection_opened(peer, connection, now) {
+            if self.relays.is_outdated(peer, opened.dial) {
+                self.close(connection, CloseCause::Unused);
+            } else if self.relays.connection_opened(peer, connection, now) {
                 self.refusals.forget(peer);
                 self.note_blocked(&opened);
             }
@@ -136,7 +138,9 @@ impl Engine {
         observed: &Multiaddr,
         now: Instant,
     ) {
-        let Some(connection) = self.connections.get(id) else { return };
+        // One that we close leaves from a port or address that we shall not come from again.
+        let open = |connection: &&Connection| !connection.is_closing();
+        let Some(connection) = self.connections.get(id).filter(open) else { return };
         let relay = connection.peer;
         let dialled = connection.direction == Direction::Outbound && connection.path.is_direct();
         if !self.relays.contains(relay) {

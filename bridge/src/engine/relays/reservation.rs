@@ -71,6 +71,11 @@ impl Reservation {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// Failures so far were those of another network.
+    pub(super) fn network_changed(&mut self) {
+        self.failures = 0;
+    }
+
     pub(super) fn is_answer(&self, to: ReserveId) -> bool {
         matches!(self.ask, Ask::Sent { request, .. } if request == to)
     }

@@ -199,6 +199,17 @@ impl Moves {
         }
     }
 
+    /// This host is in another network: no stream waits any more. Whoever calls this looks at them again.
+    pub(crate) fn end_all_waits(&mut self) -> Vec<StreamKey> {
+        let waiting = self.all.iter_mut().filter(|(_, ours)| ours.retry.is_some());
+        waiting
+            .map(|(key, ours)| {
+                (ours.retry, ours.failures) = (None, 0);
+                *key
+            })
+            .collect()
+    }
+
     /// The streams whose backoff is over; whoever calls this looks at them again.
     pub(crate) fn take_due(&mut self, now: Instant) -> Vec<StreamKey> {
         let due = |(key, ours): (&StreamKey, &mut Ours)| {

@@ -186,6 +186,44 @@ fn a_way_that_comes_up_and_carries_nothing_gives_the_other_transport_its_turn() 
 }
 
 #[test]
+fn a_way_that_carried_nothing_in_the_network_before_is_taken_again() {
+    let mut world = World::new();
+    world.learn(peer(1), &[direct(1)]);
+    let mut on = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    world.stream_on(on, peer(1));
+    for _ in 0..2 {
+        world.pass(2 * S);
+        world.met_silence(on);
+        world.closed(on);
+        on = world.connected(peer(1), Path::Direct, Transport::Tcp);
+        world.moved(on);
+    }
+    let quic = world.connected(peer(1), Path::Direct, Transport::Quic);
+    world.moved(quic);
+    world.tell(Input::NetworkChanged);
+    assert_eq!(opens_on(&world.open(peer(1)).1), [on]);
+}
+
+#[test]
+fn a_peer_that_changes_its_network_again_and_again_is_still_reached_directly_in_the_next() {
+    let mut world = World::new();
+    world.learn(peer(1), &[direct(1)]);
+    let mut on = world.comes_from(peer(1), "203.0.113.1");
+    world.stream_on(on, peer(1));
+    for network in 2..6 {
+        world.pass(2 * S);
+        world.met_silence(on);
+        world.closed(on);
+        let circuit = world.connected(peer(1), relayed(&relay(9)), Transport::Tcp);
+        world.moved(circuit);
+        on = world.comes_from(peer(1), &format!("203.0.113.{network}"));
+        assert_eq!(world.engine.moves_to(key()), Some(on), "network {network}");
+        world.moved(on);
+        world.closed(circuit);
+    }
+}
+
+#[test]
 fn a_path_that_dies_after_it_carried_for_long_is_not_held_against_its_kind() {
     let mut world = World::new();
     world.learn(peer(1), &[direct(1)]);

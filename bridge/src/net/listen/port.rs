@@ -56,11 +56,6 @@ impl Place {
         self.address.ip().is_unspecified()
     }
 
-    /// Whether it stands for a TCP port that the system chooses, on every interface.
-    pub(super) fn is_any_tcp_port(&self) -> bool {
-        self.is_wildcard() && self.protocol == Protocol::Tcp && self.address.port() == 0
-    }
-
     /// Says whether this process may listen here, and keeps others of ours from asking until what is
     /// returned is dropped: listen before that.
     pub(super) async fn claim(&self) -> Result<Turn, ListenFailure> {

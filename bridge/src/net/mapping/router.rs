@@ -16,7 +16,7 @@ use igd_next::{
 };
 use tokio::time::{error::Elapsed, timeout};
 
-use crate::{event::MappingProtocol, net::local, path::Transport};
+use crate::{error::Family, event::MappingProtocol, net::local, path::Transport};
 
 /// For how long a router is asked to forward a port. An hour: what a crashed node leaves behind is gone soon.
 const LEASE_SECONDS: u32 = 3600;
@@ -51,7 +51,7 @@ pub(super) struct Way {
 impl Way {
     /// The default one, if there is one. Reads the system's tables and may take some milliseconds.
     pub(super) fn find() -> Option<Self> {
-        let from = local::source_of_default_route()?;
+        let IpAddr::V4(from) = local::source_of_default_route(Family::V4)? else { return None };
         let has = |interface: &netdev::Interface| interface.ipv4.iter().any(|net| net.addr() == from);
         let router = netdev::get_interfaces().into_iter().find(has)?.gateway?.ipv4.first().copied()?;
         Some(Self { router, from })

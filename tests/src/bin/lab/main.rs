@@ -1,10 +1,11 @@
 //! The NAT lab for people: `lab up` builds one to walk into, `lab matrix` puts the shipped programs behind every pair
-//! of NATs and prints what becomes direct, `lab rehearse` does what the runbook says. Wants root.
+//! of NATs and prints what becomes direct, `lab switches` has hosts change networks, `lab rehearse` does what the runbook says. Wants root.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod matrix;
 mod rehearse;
+mod switches;
 mod up;
 
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Verb {
     Down(up::Down),
     /// Runs relay, server and client behind every pair of NATs; exits 1 if an outcome is not the expected one.
     Matrix(matrix::Matrix),
+    /// Has hosts change networks while somebody talks over them; exits 1 if anybody is silent for too long.
+    Switches(switches::Switches),
     /// Does what `design/runbook.md` says, and writes what came of it to `logs`; exits 1 if it was something else.
     Rehearse(rehearse::Rehearse),
 }
@@ -44,6 +47,7 @@ async fn main() -> Result<ExitCode> {
         Verb::Shell(asked) => up::shell(&asked),
         Verb::Down(asked) => up::down(&asked).await,
         Verb::Matrix(asked) => matrix::run(asked).await,
+        Verb::Switches(asked) => switches::run(asked).await,
         Verb::Rehearse(asked) => rehearse::run(asked).await,
     }
 }

@@ -6,13 +6,17 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use libp2p::PeerId;
 
 use super::{Connection, Connections};
-use crate::path::{ConnectionId, Transport};
+use crate::{
+    addr::ip_of,
+    path::{ConnectionId, Transport},
+};
 
 /// A stream that met silence so soon after it came to a connection speaks against that kind of connection;
 /// later, the path has died as paths do.
@@ -28,12 +32,14 @@ const MEMORY: Duration = Duration::from_secs(1200);
 /// Kinds of connections that are remembered; the one that failed longest ago makes room.
 const DEMOTIONS_MAX: usize = 1024;
 
-/// What is judged: all connections of one peer, one transport, and direct or relayed.
+/// What is judged: all connections to one peer over one transport, relayed or to one host. A peer that is in another
+/// network is reached by another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Kind {
     peer: PeerId,
     quic: bool,
-    relayed: bool,
+    /// Where the peer is; none through relays.
+    host: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -54,7 +60,7 @@ impl Kind {
         Self {
             peer: connection.peer,
             quic: connection.transport == Transport::Quic,
-            relayed: !connection.path.is_direct(),
+            host: ip_of(&connection.address).filter(|_| connection.path.is_direct()),
         }
     }
 }
@@ -83,6 +89,11 @@ impl Connections {
             let time = DEMOTED.0.saturating_mul(1 << again.min(8)).min(DEMOTED.1);
             demotion.until = Some(now + time);
         }
+    }
+
+    /// This host is in another network: what failed there says nothing of here. Returns the peers that it was about.
+    pub(crate) fn forget_demotions(&mut self) -> Vec<PeerId> {
+        std::mem::take(&mut self.demotions.all).into_keys().map(|kind| kind.peer).collect()
     }
 
     pub(super) fn is_demoted(&self, connection: &Connection) -> bool {
