@@ -2,6 +2,8 @@
 //! reached through it, or reaches a peer through it, and leaves the punch to libp2p's dcutr. It prints events, one
 //! JSON object a line, and goes on until it is killed.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
