@@ -17,7 +17,7 @@ pub use self::circuit::{
 
 pub use self::listen::{Family, ListenFailure, Occupant, Protocol, SystemError};
 
-pub use self::upgrade::{DialFailures, DialOutcome, PunchVerdict, Tried, UpgradeFailure};
+pub use self::upgrade::{DialFailures, DialOutcome, PunchVerdict, SeenOver, Tried, UpgradeFailure};
 
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]

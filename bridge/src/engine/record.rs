@@ -131,6 +131,7 @@ whole!(upgrade_failure, error::UpgradeFailure, UpgradeFailure {
     NoCandidateThere,
     AllRefused { refused: crate::addr::RefusedAddresses },
     PunchFailed { failures: crate::error::DialFailures },
+    NothingInCommon { ours: crate::error::SeenOver, theirs: crate::error::SeenOver },
     Limit { limit: u32 },
     PortsChange { ours: crate::nat::NatKind, theirs: crate::nat::NatKind },
     AtPeer { verdict: crate::error::PunchVerdict },

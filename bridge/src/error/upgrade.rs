@@ -5,7 +5,11 @@ use std::fmt;
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{addr::RefusedAddresses, nat::NatKind};
+use crate::{
+    addr::{RefusedAddresses, socket_of, transport_of},
+    nat::NatKind,
+    path::Transport,
+};
 
 /// Why a peer that is reached over a relay could not be reached directly.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +40,16 @@ pub enum UpgradeFailure {
     PunchFailed {
         /// How the dials of all punches failed.
         failures: DialFailures,
+    },
+    /// Dials were made and none went through; the two ends' public addresses have no transport and family in common.
+    #[error(
+        "no hole punch went through: relays see this node over {ours} alone, and the peer over {theirs} alone. Give both ends the relays' addresses over TCP and over QUIC; if they have them, something is blocked at one end"
+    )]
+    NothingInCommon {
+        /// What we offered.
+        ours: SeenOver,
+        /// What the peer named.
+        theirs: SeenOver,
     },
     /// As many addresses that others named were dialled as may be in an hour.
     #[error("this node has dialled as many addresses that peers named as it may in an hour: {limit}")]
@@ -78,6 +92,59 @@ impl UpgradeFailure {
             Self::AtPeer { verdict } => *verdict == PunchVerdict::PortsChange,
             _ => false,
         }
+    }
+}
+
+/// Over which transports and families of addresses a node has public addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenOver {
+    /// TCP over IPv4.
+    pub tcp_v4: bool,
+    /// TCP over IPv6.
+    pub tcp_v6: bool,
+    /// QUIC over IPv4.
+    pub quic_v4: bool,
+    /// QUIC over IPv6.
+    pub quic_v6: bool,
+}
+
+impl SeenOver {
+    pub(crate) fn of<'a>(addresses: impl IntoIterator<Item = &'a Multiaddr>) -> Self {
+        let mut seen = Self::default();
+        for address in addresses {
+            let Some(socket) = socket_of(address) else { continue };
+            match (transport_of(address), socket.is_ipv6()) {
+                (Transport::Tcp, false) => seen.tcp_v4 = true,
+                (Transport::Tcp, true) => seen.tcp_v6 = true,
+                (Transport::Quic, false) => seen.quic_v4 = true,
+                (Transport::Quic, true) => seen.quic_v6 = true,
+                (Transport::Websocket, _) => {}
+            }
+        }
+        seen
+    }
+
+    fn each(self) -> [(bool, &'static str); 4] {
+        [
+            (self.tcp_v4, "TCP over IPv4"),
+            (self.quic_v4, "QUIC over IPv4"),
+            (self.tcp_v6, "TCP over IPv6"),
+            (self.quic_v6, "QUIC over IPv6"),
+        ]
+    }
+
+    /// Whether both are seen over something, and over nothing that both are.
+    pub(crate) fn is_apart_from(self, other: Self) -> bool {
+        let neither = self == Self::default() || other == Self::default();
+        let alike = self.each().iter().zip(other.each()).any(|((ours, _), (theirs, _))| *ours && theirs);
+        !neither && !alike
+    }
+}
+
+impl fmt::Display for SeenOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.each().into_iter().filter(|(is, _)| *is).map(|(_, word)| word);
+        f.write_str(&words.collect::<Vec<_>>().join(" and "))
     }
 }
 
@@ -180,7 +247,9 @@ impl PunchVerdict {
             | UpgradeFailure::NoCandidateThere
             | UpgradeFailure::WebOnly => Self::NoCandidate,
             UpgradeFailure::AllRefused { .. } => Self::AllRefused,
-            UpgradeFailure::PunchFailed { .. } => Self::PunchFailed,
+            UpgradeFailure::PunchFailed { .. } | UpgradeFailure::NothingInCommon { .. } => {
+                Self::PunchFailed
+            }
             UpgradeFailure::Limit { .. } => Self::Limit,
             UpgradeFailure::PortsChange { .. } => Self::PortsChange,
             UpgradeFailure::AtPeer { .. }

@@ -1,7 +1,8 @@
-//! Lines that delay, vary and lose packets, as plain sockets see it.
+//! Lines that delay, vary, lose and hold up packets, as plain sockets see it.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::num::NonZeroU64;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         lab_trial("a_line_with_jitter_takes_now_more_and_now_less", jitter),
         lab_trial("a_line_that_loses_packets_loses_as_many_as_asked", loss),
+        lab_trial("a_line_with_a_rate_takes_no_more_a_second", rate),
+        lab_trial("a_line_with_a_rate_loses_what_its_queue_does_not_hold", queue),
         lab_trial("a_lab_with_lines_ends_although_a_program_runs_in_another", ends),
         lab_trial("a_delayed_line_carries_a_megabyte_unharmed", bulk),
     ];
@@ -92,26 +95,67 @@ async fn loss() -> Result<()> {
     Ok(())
 }
 
+async fn rate() -> Result<()> {
+    let delay = Duration::from_millis(5);
+    let line = Line { delay, rate: NonZeroU64::new(RATE), ..Line::default() };
+    let took = carries_a_megabyte(&LabSpec::new([Nat::PortPreserving]).line(line), 2 * delay)?;
+    let least = Duration::from_secs_f64(MEGABYTE as f64 / RATE as f64);
+    // Headers, and what was lost in the queue and sent again.
+    ensure!((least..2 * least).contains(&took), "{took:?} rather than {least:?}");
+    Ok(())
+}
+
+async fn queue() -> Result<()> {
+    let line = Line { rate: NonZeroU64::new(SLOW), ..Line::default() };
+    let lab = Lab::build(&LabSpec::new([Nat::PortPreserving]).line(line))?;
+    let (host, relay) = (udp(lab.host(0), HOST_PORT)?, udp(lab.relay(), REFLECTOR_PORT)?);
+    let address = local(&relay)?;
+    let start = Instant::now();
+    for _ in 0..DATAGRAMS {
+        host.send_to(&[0; 1_000], address)?;
+    }
+    let burst = start.elapsed();
+    relay.set_read_timeout(Some(SILENCE))?;
+    let (mut arrived, mut last) = (0, start);
+    while receive(&relay)?.is_some() {
+        (arrived, last) = (arrived + 1, Instant::now());
+    }
+    // 32 KiB of them are 31 with their headers, and some go while the others come.
+    let most = 35 + burst.as_millis() / 10;
+    ensure!((25..=most).contains(&arrived), "{arrived} in a burst of {burst:?}");
+    let took = last - start;
+    ensure!(took >= Duration::from_millis(10) * u32::try_from(arrived)?, "{arrived} in {took:?}");
+    Ok(())
+}
+
 async fn bulk() -> Result<()> {
-    let lab = Lab::build(&LabSpec::new([Nat::PortPreserving]).delay(Duration::from_millis(20)))?;
+    let delay = Duration::from_millis(20);
+    carries_a_megabyte(&LabSpec::new([Nat::PortPreserving]).delay(delay), 2 * delay).map(drop)
+}
+
+/// From host 0 to the relay, over TCP, unharmed; how long it took.
+fn carries_a_megabyte(spec: &LabSpec, round_trip: Duration) -> Result<Duration> {
+    let lab = Lab::build(spec)?;
     let address = SocketAddrV4::new(lab.relay().address(), REFLECTOR_PORT);
     let listener = lab.relay().within(|| TcpListener::bind(address))??;
-    let sent: Vec<u8> = (0..1_u32 << 20).map(|index| index.to_le_bytes()[1]).collect();
+    let sent: Vec<u8> = (0..MEGABYTE).map(|index| index.to_le_bytes()[1]).collect();
     let expected = sent.clone();
     let start = Instant::now();
     let mut host = lab.host(0).within(|| TcpStream::connect(address))??;
     let handshake = start.elapsed();
-    ensure!(handshake >= Duration::from_millis(40), "{handshake:?}");
+    ensure!(handshake >= round_trip, "{handshake:?}");
     let sending = thread::spawn(move || host.write_all(&sent));
     let (mut at_relay, _) = listener.accept()?;
     at_relay.set_read_timeout(Some(SOON))?;
     let mut arrived = Vec::new();
     at_relay.read_to_end(&mut arrived)?;
+    let took = start.elapsed();
     ensure!(arrived == expected, "{} bytes", arrived.len());
     match sending.join() {
-        Ok(sent) => Ok(sent?),
+        Ok(sent) => sent?,
         Err(_) => bail!("the sender panicked"),
     }
+    Ok(took)
 }
 
 async fn ends() -> Result<()> {
@@ -149,3 +193,9 @@ const TRIES: u32 = 5;
 /// What a busy machine adds at its best of several tries.
 const SLACK: Duration = Duration::from_millis(15);
 const DATAGRAMS: usize = 1_000;
+
+const MEGABYTE: u32 = 1 << 20;
+/// 4 Mbit/s, a slow home.
+const RATE: u64 = 500_000;
+/// A datagram of a thousand bytes in 10 ms.
+const SLOW: u64 = 100_000;

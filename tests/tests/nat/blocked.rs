@@ -18,7 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             says_why([Nat::Symmetric, Nat::PortPreserving], [NoTcp, All], "no hole punch is possible")
         }),
         lab_trial("a_server_without_tcp_and_a_client_without_udp_say_why_they_stay_relayed", || {
-            says_why(EASY, [NoTcp, NoUdp], "no hole punch went through")
+            says_why(EASY, [NoTcp, NoUdp], "relays see this node over")
         }),
     ]
 }

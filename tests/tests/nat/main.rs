@@ -2,6 +2,8 @@
 //! happens when there is none, when the relay dies, and when somebody asks to stop.
 
 mod blocked;
+mod stock;
+mod stock_peer;
 
 use std::net::UdpSocket;
 use std::path::Path;
@@ -16,6 +18,10 @@ use punchline_tests::scene::{Cast, Scene, Transport, same_load};
 use punchline_tests::trial::{self, lab_trial, tool_trial};
 
 fn main() -> ExitCode {
+    // The trials run this program once more, as a stock peer: one program fewer to link.
+    if let Some(asked) = stock_peer::asked() {
+        return stock_peer::run(asked);
+    }
     let mut trials = vec![
         lab_trial("a_session_stays_on_the_relay_where_routers_reset_the_punch", reset_punch),
         lab_trial("the_address_of_a_public_host_is_confirmed", public_address),
@@ -58,6 +64,7 @@ fn main() -> ExitCode {
         in_time(cell, LabSpec::new([Nat::PortPreserving; 2]).behind_carrier(0, carrier))
     }));
     trials.extend(blocked::trials());
+    trials.extend(stock::trials());
     trial::run(trials)
 }
 

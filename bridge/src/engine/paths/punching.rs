@@ -20,7 +20,7 @@ use crate::{
             upgrades::{Claims, Due, GaveUp, RuledOut, Upgraded, counts::Outcome},
         },
     },
-    error::{CloseCause, Family, PunchVerdict, Tried, UpgradeFailure},
+    error::{CloseCause, Family, PunchVerdict, SeenOver, Tried, UpgradeFailure},
     event::{Asked, Event, Rung},
     nat::{Filtering, NatKind},
     path::{ConnectionId, Direction, Transport},
@@ -299,6 +299,10 @@ impl Engine {
         now: Instant,
     ) -> Result<Vec<Multiaddr>, UpgradeFailure> {
         let ruled_out = self.upgrades.compare(peer, theirs);
+        let policy = self.candidates.policy();
+        let public = theirs.candidates.iter().filter(|address| policy.is_public(address));
+        let (ours, theirs_over) = (SeenOver::of(&self.candidates.offer(false)), SeenOver::of(public));
+        self.upgrades.seen_over(peer, ours, theirs_over);
         let chosen = self.select(peer, &theirs.candidates, same_host, now)?;
         let possible = self.not_ruled_out(chosen.clone(), &ruled_out);
         match ruled_out.reason() {

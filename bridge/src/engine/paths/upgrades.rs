@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     engine::input::{DialId, Exchange, Offer, Role},
-    error::{Tried, UpgradeFailure},
+    error::{SeenOver, Tried, UpgradeFailure},
     path::ConnectionId,
 };
 
@@ -266,6 +266,13 @@ impl Upgrades {
             upgrade.phase = Phase::Asked { on, patience: Some(now + ASK_PATIENCE) };
         }
         on
+    }
+
+    /// Over what the two ends have public addresses.
+    pub(crate) fn seen_over(&mut self, peer: PeerId, ours: SeenOver, theirs: SeenOver) {
+        if let Some(upgrade) = self.peers.get_mut(&peer) {
+            upgrade.findings.apart = ours.is_apart_from(theirs).then_some((ours, theirs));
+        }
     }
 
     /// Whether relays could tell us no address for this round, since all are reached over WebSockets.

@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 
 use super::{
     rounds::row_fails,
-    upgrades::{RTT, TIMED_OUT, at, public, punches},
+    upgrades::{RTT, TIMED_OUT, at, public, punches, reasons},
     *,
 };
 use crate::{
-    engine::input::Offer,
+    engine::{
+        input::Offer,
+        paths::upgrades::schedule::{ROUND_WAIT, ROUNDS_MAX},
+    },
+    error::{SeenOver, UpgradeFailure},
     event::{MappingProtocol, Rung, UpgradeCount},
     nat::{Filtering, Mapping, NatClass, NatKind, NatKinds},
 };
@@ -237,4 +241,38 @@ fn where_no_way_leads_to_a_peer_each_is_told_once() {
     world.dial_failed(dials(&actions)[0].0);
     let told = world.events().iter().any(|event| matches!(event, Event::WayFailed { .. }));
     assert!(!told, "whoever asked is told all");
+}
+
+#[test]
+fn where_the_two_are_seen_over_nothing_in_common_that_is_why_no_punch_went_through() {
+    let quic: Multiaddr = "/ip4/8.8.8.1/udp/4001/quic-v1".parse().unwrap();
+    let over_v6: Multiaddr = "/ip6/2a00::1/tcp/4001".parse().unwrap();
+    let ours = SeenOver { tcp_v4: true, ..SeenOver::default() };
+    let quic_v4 = SeenOver { quic_v4: true, ..SeenOver::default() };
+    for (named, apart) in [
+        (vec![quic.clone()], Some(quic_v4)),
+        (vec![quic.clone(), over_v6], Some(SeenOver { tcp_v6: true, ..quic_v4 })),
+        (vec![quic, public(1)], None),
+    ] {
+        let mut world = patient();
+        let (circuit, _) = world.visited(peer(1));
+        for round in 1..=ROUNDS_MAX {
+            world.answer(circuit, &named);
+            let mut made = punches(&world.pass(RTT / 2));
+            while let Some((dial, ..)) = made.pop() {
+                made.extend(punches(&world.punch_failed(dial, TIMED_OUT)));
+            }
+            if round < ROUNDS_MAX {
+                world.pass(ROUND_WAIT * round);
+            }
+        }
+        let reasons = reasons(&mut world);
+        match (apart, &reasons[..]) {
+            (Some(theirs), [(reason, _)]) => {
+                assert_eq!(*reason, UpgradeFailure::NothingInCommon { ours, theirs }, "{named:?}");
+            }
+            (None, [(UpgradeFailure::PunchFailed { .. }, _)]) => {}
+            _ => panic!("{named:?}: {reasons:?}"),
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! `lab up`, `lab shell` and `lab down`: one lab at a time, to walk into.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use punchline_tests::lab::{Lab, LabSpec, Namespace, Nat, sweep};
+use punchline_tests::lab::{Lab, LabSpec, Line, Namespace, Nat, sweep};
 use punchline_tests::process::search_path;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,8 +33,33 @@ pub(crate) struct Up {
     /// One-way delay between each host and the relay, in milliseconds; between the hosts it is twice that.
     #[arg(long, default_value = "0", value_parser = milliseconds)]
     delay: Duration,
+    /// How much longer a packet may take on each line, at random, in milliseconds.
+    #[arg(long, default_value = "0", value_parser = milliseconds)]
+    jitter: Duration,
+    /// How many packets of a thousand each line loses.
+    #[arg(long, default_value = "0", value_name = "PERMILLE")]
+    loss: u16,
+    /// Bytes a second that each line takes in each direction; what comes faster waits for 100 ms and is lost then.
+    #[arg(long, value_name = "BYTES")]
+    rate: Option<NonZeroU64>,
+    /// Seconds that each router remembers a UDP flow after its last packet; 30, and 120 where there were answers, unless
+    /// given.
+    #[arg(long, value_name = "SECONDS")]
+    udp_timeout: Option<NonZeroU64>,
     #[command(flatten)]
     state: State,
+}
+
+impl Up {
+    fn spec(&self) -> LabSpec {
+        let Self { delay, jitter, loss: loss_permille, rate, .. } = *self;
+        let line = Line { delay, jitter, loss_permille, rate };
+        let mut spec = LabSpec::new(self.types.iter().copied()).line(line);
+        for router in &mut spec.routers {
+            router.udp_timeout = self.udp_timeout.map(|seconds| Duration::from_secs(seconds.get()));
+        }
+        spec
+    }
 }
 
 #[derive(Args)]
@@ -58,7 +84,7 @@ pub(crate) async fn up(asked: Up) -> Result<ExitCode> {
         bail!("a lab is up already: end it with `lab down`");
     }
     let mut terminated = signal(SignalKind::terminate())?;
-    let lab = Lab::build(&LabSpec::new(asked.types.iter().copied()).delay(asked.delay))?;
+    let lab = Lab::build(&asked.spec())?;
     let machines = machines(&lab);
     let lines = machines.iter().map(|(name, machine)| format!("{name} {}\n", machine.name()));
     let text = format!("{}\n{}", std::process::id(), lines.collect::<String>());
@@ -92,6 +118,9 @@ fn explain(lab: &Lab, asked: &Up) {
     }
     let way = 2 * asked.delay;
     println!("round trips: {way:?} between a host and the relay, {:?} between hosts", 2 * way);
+    if let Some(rate) = asked.rate {
+        println!("each line takes {rate} bytes a second in each direction");
+    }
     let relay = format!("/ip4/{}/tcp/4001", lab.relay().address());
     println!("on relay:  punchline relay --identity /tmp/relay --listen {relay} --external {relay}");
     println!("on a:      punchline server --identity /tmp/a --relay WHAT_THE_RELAY_SAYS");

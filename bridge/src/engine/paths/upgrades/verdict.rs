@@ -10,7 +10,7 @@ use libp2p::Multiaddr;
 use crate::{
     addr::policy::{MAPPED_MAX, without_peer},
     engine::input::{Offer, Role},
-    error::{DialFailures, DialOutcome, Family, PunchVerdict, Tried, UpgradeFailure},
+    error::{DialFailures, DialOutcome, Family, PunchVerdict, SeenOver, Tried, UpgradeFailure},
     nat::{NatKind, NatKinds},
 };
 
@@ -94,6 +94,8 @@ pub(super) struct Findings {
     pub(super) ours: Option<Offer>,
     /// No relay could tell us an address, since all are reached over WebSockets.
     pub(super) web_only: bool,
+    /// Over what each end has public addresses, where they have nothing in common.
+    pub(super) apart: Option<(SeenOver, SeenOver)>,
     /// What the peer said of itself.
     pub(super) theirs: Claims,
     /// Since the last verdict.
@@ -175,6 +177,12 @@ impl Findings {
         let reason = match self.web_only && !reason.is_final() {
             true => UpgradeFailure::WebOnly,
             false => reason,
+        };
+        let reason = match (reason, self.apart) {
+            (UpgradeFailure::PunchFailed { .. }, Some((ours, theirs))) => {
+                UpgradeFailure::NothingInCommon { ours, theirs }
+            }
+            (reason, _) => reason,
         };
         let is_news = !self.said.contains(&kind(&reason));
         let tried = if is_news { std::mem::take(&mut self.tried) } else { Vec::new() };
