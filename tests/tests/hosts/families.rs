@@ -20,9 +20,13 @@ pub(crate) async fn only_v6_can_be_punched(transport: Transport, relay: Families
 /// The pair becomes direct over an address that begins like this, and a load goes there.
 async fn becomes_direct(spec: LabSpec, transport: Transport, prefix: &str) -> Result<()> {
     let scene = Scene::prepare(&spec.delay(ONE_WAY), transport).await?;
+    plays(&scene, prefix).await
+}
+
+async fn plays(scene: &Scene, prefix: &str) -> Result<()> {
     let load = ["--load-mib", &LOAD_MIB.to_string(), "--load-after-direct"];
-    let cast = Cast::start(&scene, &load).await?;
-    cast.explain(load_goes_by(&scene, &cast, prefix).await)
+    let cast = Cast::start(scene, &load).await?;
+    cast.explain(load_goes_by(scene, &cast, prefix).await)
 }
 
 async fn load_goes_by(scene: &Scene, cast: &Cast, prefix: &str) -> Result<()> {
@@ -69,6 +73,29 @@ pub(crate) async fn one_in_common(client: Families, transport: Transport) -> Res
     let spec = LabSpec::new([Nat::PortPreserving; 2]).families(Families::Both);
     let prefix = if client.has_v4() { "/ip4/" } else { "/ip6/" };
     becomes_direct(spec.host_families(1, client), transport, prefix).await
+}
+
+/// The system puts IPv6 first, so that is what the link of the server's host runs over.
+pub(crate) async fn one_in_common_by_name(transport: Transport) -> Result<()> {
+    let spec = LabSpec::new([Nat::PortPreserving; 2]).families(Families::Both);
+    let spec = spec.host_families(1, Families::V4).delay(ONE_WAY);
+    let mut scene = Scene::prepare(&spec, transport).await?;
+    name_the_relay(&mut scene, &[0, 1])?;
+    plays(&scene, "/ip4/").await
+}
+
+/// Gives the relay a name with both of its addresses, by which nodes on these hosts find it.
+fn name_the_relay(scene: &mut Scene, hosts: &[usize]) -> Result<()> {
+    let (relay, internet) = (scene.lab.relay(), scene.lab.internet());
+    let (v4, v6) = (relay.address(), relay.address_v6().context("it has both")?);
+    let addresses = [v4.into(), v6.into()].map(|ip| (dns::NAME, dns::Record::Address(ip)));
+    dns::serve(internet, addresses.to_vec())?;
+    let name_server = format!("nameserver {}\n", internet.address());
+    hosts.iter().try_for_each(|host| scene.lab.host(*host).resolv_conf(&name_server))?;
+    let by_name = format!("/dns/{}/", dns::NAME);
+    let by_name = scene.relay_address().replace(&format!("/ip4/{v4}/"), &by_name);
+    scene.start_nodes_with_relays(vec![by_name]);
+    Ok(())
 }
 
 pub(crate) fn no_tayga() -> Option<String> {
@@ -135,13 +162,7 @@ async fn reached_around(hole: Families, named: Named, transport: Transport) -> R
         _ => scene.lab.block(0, v4)?,
     }
     if let Named::ByName = named {
-        let addresses = [v4.into(), v6.into()].map(|ip| (dns::NAME, dns::Record::Address(ip)));
-        dns::serve(scene.lab.internet(), addresses.to_vec())?;
-        let name_server = format!("nameserver {}\n", scene.lab.internet().address());
-        scene.lab.host(0).resolv_conf(&name_server)?;
-        let by_name =
-            scene.relay_address().replace(&format!("/ip4/{v4}/"), &format!("/dns/{}/", dns::NAME));
-        scene.start_nodes_with_relays(vec![by_name]);
+        name_the_relay(&mut scene, &[0])?;
     }
     let relay = scene.start_relay().await?;
     let started = Instant::now();

@@ -103,6 +103,10 @@ fn families() -> Vec<Trial> {
             let name = format!("a_dual_host_and_one_with_{which}_alone_become_direct_over_{transport}");
             trials.push(lab_trial(&name, move || families::one_in_common(client, transport)));
         }
+        let name = format!(
+            "a_dual_host_that_found_its_relay_by_name_and_one_with_ipv4_alone_become_direct_over_{transport}"
+        );
+        trials.push(lab_trial(&name, move || families::one_in_common_by_name(transport)));
         for (prefix, which) in [(WELL_KNOWN_PREFIX, "well_known"), (OWN_PREFIX, "discovered")] {
             let name = format!(
                 "a_host_with_ipv6_alone_has_a_session_by_an_ipv4_relay_through_nat64_at_the_{which}_prefix_over_{transport}"
