@@ -126,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_relay_of_the_operator_is_dialled_through_the_networks_translator_where_ipv4_is_missing() {
-        let (none, some): (fn(Ipv4Addr) -> bool, fn(Ipv4Addr) -> bool) = (|_| false, |_| true);
+        let [none, some]: [fn(Ipv4Addr) -> bool; 2] = [|_| false, |_| true];
         let relay = "/ip4/73.0.0.2/udp/4001/quic-v1";
         for (ask, has_route, address, expected) in [
             (dns64 as fn(&str) -> _, none, relay, "/ip6/2a00:64::4900:2/udp/4001/quic-v1"),
