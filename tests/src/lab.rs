@@ -53,7 +53,7 @@ pub use line::Line;
 pub use miniupnpd::{Miniupnpd, PortMapping};
 pub use namespace::Namespace;
 pub use nat::{Filtering, Mapping, Nat, UnknownNat};
-pub use nat64::has_nat64;
+pub use nat64::{WELL_KNOWN_PREFIX, has_nat64};
 pub use spec::{Egress, LabSpec, RouterSpec, UnexpectedSyn};
 pub use sweep::sweep;
 
@@ -141,8 +141,8 @@ impl Lab {
         }
         for (index, router) in spec.routers.iter().enumerate() {
             lab.set_router(index, router)?;
-            if router.nat64 {
-                lab.translators.push(Tayga::start(lab.router(index), index)?);
+            if let Some(prefix) = router.nat64 {
+                lab.translators.push(Tayga::start(lab.router(index), index, prefix)?);
             }
         }
         Ok(lab)

@@ -51,6 +51,42 @@ pub(crate) fn inside(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// The prefix of a NAT64 translator: IPv6 addresses that begin with it lead to IPv4 ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Prefix {
+    /// With the bytes of an IPv4 address, which are zero here.
+    base: Ipv6Addr,
+    layout: [usize; 4],
+}
+
+impl Prefix {
+    /// That of translators which have no other (RFC 6052, section 2.1).
+    pub(crate) const WELL_KNOWN: Self =
+        Self { base: Ipv6Addr::new(WELL_KNOWN[0], WELL_KNOWN[1], 0, 0, 0, 0, 0, 0), layout: LAYOUTS[3] };
+
+    /// The prefix of the translator whose name server gives `ip` for a name that stands for `known` alone, an IPv4
+    /// address (RFC 7050, section 3).
+    pub(crate) fn discovered(ip: Ipv6Addr, known: Ipv4Addr) -> Option<Self> {
+        let layouts = [[4, 5, 6, 7], [5, 6, 7, 9]].into_iter().chain(LAYOUTS);
+        // Of several ways to read it the longest prefix: what is left of one that is too short would not be zero.
+        let layout = layouts.rev().find(|layout| read(ip, *layout) == known)?;
+        let mut octets = ip.octets();
+        // What follows the address belongs to nobody.
+        layout.iter().for_each(|byte| octets[*byte] = 0);
+        octets.iter_mut().skip(layout[3]).for_each(|byte| *byte = 0);
+        Some(Self { base: octets.into(), layout })
+    }
+
+    /// The address that leads to `ip` (RFC 6052, section 2.2).
+    pub(crate) fn address_of(self, ip: Ipv4Addr) -> Ipv6Addr {
+        let mut octets = self.base.octets();
+        for (place, byte) in self.layout.into_iter().zip(ip.octets()) {
+            octets[place] = byte;
+        }
+        octets.into()
+    }
+}
+
 fn read(ip: Ipv6Addr, layout: [usize; 4]) -> Ipv4Addr {
     Ipv4Addr::from(layout.map(|byte| ip.octets()[byte]))
 }
@@ -67,6 +103,31 @@ fn fits(ip: Ipv6Addr, layout: [usize; 4]) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_prefix_is_known_by_one_address_and_leads_to_every_other() {
+        // The examples of RFC 6052, section 2.4.
+        for of_known in [
+            "2001:db8:c000:221::",
+            "2001:db8:1c0:2:21::",
+            "2001:db8:122:c000:2:2100::",
+            "2001:db8:122:3c0:0:221::",
+            "2001:db8:122:344:c0:2:2100::",
+            "2001:db8:122:344::192.0.2.33",
+            "64:ff9b::192.0.2.33",
+        ] {
+            let (of_known, known) = (of_known.parse().unwrap(), "192.0.2.33".parse().unwrap());
+            let prefix = Prefix::discovered(of_known, known).unwrap();
+            assert_eq!(prefix.address_of(known), of_known);
+            let other = Ipv4Addr::new(73, 0, 0, 2);
+            assert_eq!(Prefix::discovered(prefix.address_of(other), other), Some(prefix), "{of_known}");
+        }
+        assert_eq!(
+            Prefix::WELL_KNOWN.address_of("73.0.0.2".parse().unwrap()).to_string(),
+            "64:ff9b::4900:2"
+        );
+        assert_eq!(Prefix::discovered("2a00::1".parse().unwrap(), "192.0.0.170".parse().unwrap()), None);
+    }
 
     #[test]
     fn an_address_is_read_in_every_way_that_its_prefix_may_mean() {

@@ -14,7 +14,7 @@ mod tally;
 use std::{
     collections::VecDeque,
     error::Error,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -63,19 +63,20 @@ struct Known {
 }
 
 impl Known {
-    /// The IP addresses of a host, if they are known.
+    /// The IP addresses of a host, if they are known: its own, and what it was looked up as or translated to.
     fn ips(&self, address: &Multiaddr) -> Vec<IpAddr> {
-        let found = || self.names.iter().find(|(name, _)| *name == without_peer(address));
-        match ip_of(address) {
-            Some(ip) => vec![ip],
-            None => found().map(|(_, ips)| ips.clone()).unwrap_or_default(),
-        }
+        let found = self.names.iter().find(|(name, _)| *name == without_peer(address));
+        let found = found.map(|(_, ips)| ips.clone()).unwrap_or_default();
+        ip_of(address).into_iter().chain(found).collect()
+    }
+
+    fn is_named_relay(&self, ip: IpAddr) -> bool {
+        self.relays.iter().any(|relay| self.ips(relay).contains(&ip))
     }
 
     fn in_range(&self, ip: IpAddr) -> Result<(), Refused> {
-        let named_relay = || self.relays.iter().any(|relay| self.ips(relay).contains(&ip));
         let answered = match self.policy.answers(ip, false) {
-            Err(RangeFault::NotAllowed) => self.policy.answers(ip, named_relay()),
+            Err(RangeFault::NotAllowed) => self.policy.answers(ip, self.is_named_relay(ip)),
             answered => answered,
         };
         answered.map_err(|fault| Refused::Range { ip, fault })
@@ -162,6 +163,13 @@ impl Permits {
     /// Whether to dial.
     pub(crate) fn dials(&self, address: &Multiaddr) -> Result<(), Refused> {
         endpoint_of(address).map_or(Ok(()), |socket| self.known().dials(socket))
+    }
+
+    /// Whether a NAT64 translator may be used to reach this address: it is that of a relay that the operator named, it
+    /// may be dialled, and it is one of the internet.
+    pub(crate) fn may_be_translated(&self, ip: Ipv4Addr) -> bool {
+        let (known, ip) = (self.known(), IpAddr::V4(ip));
+        known.is_named_relay(ip) && known.policy.scope(ip) == Scope::Public && known.in_range(ip).is_ok()
     }
 
     /// Whether a proxy, which looks names up itself, may be asked for the way to a WebSocket. By a name that a peer gave

@@ -27,6 +27,7 @@ pub(crate) mod local;
 pub(crate) mod mapping;
 mod muxer;
 mod names;
+mod nat64;
 mod outbox;
 mod reset;
 mod resolve;

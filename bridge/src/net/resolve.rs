@@ -1,4 +1,5 @@
-//! Dials by name: what a name stands for is looked up anew for every dial, and tried until one answers.
+//! Dials by name: what a name stands for is looked up anew for every dial, and tried until one answers. And dials of
+//! IPv4 addresses that lead somewhere only through a translator ([`nat64`](super::nat64)).
 
 use std::{
     collections::VecDeque,
@@ -24,6 +25,7 @@ use super::{
     direct::Connections,
     guard::Permits,
     names::{NameError, Names},
+    nat64::Nat64,
 };
 use crate::{
     addr::{GlobalScope, ip_of, scope::Scope, web::resolved},
@@ -46,6 +48,7 @@ pub(crate) struct Resolve {
     // A dial goes on when its name is resolved, long after it was asked for.
     inner: Arc<Mutex<Connections>>,
     names: Names,
+    nat64: Nat64,
     permits: Permits,
 }
 
@@ -63,7 +66,9 @@ fn list(failures: &[(Multiaddr, io::Error)]) -> String {
 impl Resolve {
     /// `permits` is told what names stand for.
     pub(crate) fn new(inner: Connections, permits: Permits) -> Self {
-        Self { inner: Arc::new(Mutex::new(inner)), names: Names::default(), permits }
+        let names = Names::default();
+        let nat64 = Nat64::new(names.clone(), permits.clone());
+        Self { inner: Arc::new(Mutex::new(inner)), names, nat64, permits }
     }
 
     fn inner(&self) -> MutexGuard<'_, Connections> {
@@ -98,14 +103,19 @@ impl Transport for Resolve {
         address: Multiaddr,
         opts: DialOpts,
     ) -> Result<Self::Dial, TransportError<io::Error>> {
-        if name_in(&address).is_none() {
+        let is_named = name_in(&address).is_some();
+        if !is_named && !self.nat64.is_wanted(&address) {
             return self.inner().dial(address, opts);
         }
         let (inner, names, permits) = (self.inner.clone(), self.names.clone(), self.permits.clone());
+        let nat64 = self.nat64.clone();
         let dial = async move {
-            let addresses = resolve(&names, address.clone()).await.map_err(io::Error::other)?;
-            permits.looked_up(&address, &addresses);
-            first_to_answer(&inner, addresses, opts).await
+            let mut addresses = vec![address.clone()];
+            if is_named {
+                addresses = resolve(&names, address.clone()).await.map_err(io::Error::other)?;
+                permits.looked_up(&address, &addresses);
+            }
+            first_to_answer(&inner, nat64.translate(addresses).await, opts).await
         };
         Ok(dial.boxed())
     }
@@ -145,7 +155,7 @@ async fn resolve(names: &Names, address: Multiaddr) -> Result<Vec<Multiaddr>, Na
         }
         lookups += 1;
         match look_up(names, &next, at, &name).await {
-            Ok(addresses) => open.extend(addresses.into_iter().take(ADDRESSES_MAX)),
+            Ok(addresses) => open.extend(interleaved(addresses).take(ADDRESSES_MAX)),
             Err(error) => failure = Some(error),
         }
     }
@@ -153,6 +163,23 @@ async fn resolve(names: &Names, address: Multiaddr) -> Result<Vec<Multiaddr>, Na
         Some(error) if found.is_empty() => Err(error),
         _ => Ok(found),
     }
+}
+
+/// One of each family after the other, beginning with the one that the system put first (RFC 8305, section 4): a family
+/// that keeps silent costs one head start, however many addresses it has.
+fn interleaved(addresses: Vec<Multiaddr>) -> impl Iterator<Item = Multiaddr> {
+    let is_v6 = |address: &Multiaddr| ip_of(address).is_some_and(|ip| ip.is_ipv6());
+    let first = addresses.first().is_some_and(is_v6);
+    let (mut same, mut other) = (0, 0);
+    let place = |address: Multiaddr| {
+        let other_family = is_v6(&address) != first;
+        let count = if other_family { &mut other } else { &mut same };
+        *count += 1;
+        (*count, other_family, address)
+    };
+    let mut placed: Vec<_> = addresses.into_iter().map(place).collect();
+    placed.sort_by_key(|(count, other_family, _)| (*count, *other_family));
+    placed.into_iter().map(|(.., address)| address)
 }
 
 /// Whoever runs a name server must not send us where nobody else may: to a cloud's credentials, for instance.

@@ -1,7 +1,10 @@
 //! The addresses of one relay, dialled as in RFC 8305: one kind after the other, each with a head start before the next,
 //! and at once where those before have failed.
 //!
-//! Over TCP comes first, then QUIC, then WebSockets: what gets through everywhere costs most. libp2p begins all dials of
+//! Over TCP comes first, then QUIC, then WebSockets: what gets through everywhere costs most. Of each, IPv4 comes first
+//! (unlike in RFC 8305): what a relay sees of our IPv4 address is needed for hole punches, and our IPv6 address we know
+//! ourselves. A name is a kind of its own, in the place of IPv4: what it stands for is tried one after the other, as well
+//! (`resolve`). libp2p begins all dials of
 //! a connection together and does not tell a transport what they are for; so whoever makes one says it just before, on
 //! [`Turns`].
 
@@ -21,7 +24,7 @@ use libp2p::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::addr::transport_of;
+use crate::addr::{ip_of, transport_of};
 
 /// How long one kind of address has before the next kind is tried as well (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -63,19 +66,20 @@ impl Turns {
 }
 
 fn kind(address: &Multiaddr) -> usize {
-    transport_of(address).turn()
+    2 * transport_of(address).turn() + usize::from(ip_of(address).is_some_and(|ip| ip.is_ipv6()))
 }
 
 impl Race {
     /// Waits until this kind may be dialled.
     async fn turn(&self, kind: usize) {
-        let before = self.open.borrow().keys().filter(|other| **other < kind).count();
-        let at = self.begun + HEAD_START * before as u32;
-        let failed = |open: &BTreeMap<usize, usize>| open.range(..kind).all(|(_, left)| *left == 0);
         let mut open = self.open.subscribe();
-        tokio::select! {
-            _ = open.wait_for(failed) => {}
-            () = tokio::time::sleep_until(at) => {}
+        loop {
+            let before = open.borrow_and_update().range(..kind).filter(|(_, left)| **left > 0).count();
+            let at = self.begun + HEAD_START * before as u32;
+            tokio::select! {
+                () = tokio::time::sleep_until(at) => return,
+                changed = open.changed() => if changed.is_err() { return },
+            }
         }
     }
 
@@ -153,6 +157,7 @@ mod tests {
 
     const TCP: &str = "/ip4/1.2.3.4/tcp/4001";
     const QUIC: &str = "/ip4/1.2.3.4/udp/4001/quic-v1";
+    const TCP_V6: &str = "/ip6/2a00::1/tcp/4001";
     const WEB: &str = "/ip4/1.2.3.4/tcp/443/tls/ws";
 
     /// Its dials end after a time that depends on the address.
@@ -230,6 +235,21 @@ mod tests {
         let net = |to: &Multiaddr| if to.to_string() == WEB { soon(true) } else { None };
         let (won, waited) = winner(net, &[TCP, QUIC, WEB]).await;
         assert_eq!((won.as_str(), waited), (WEB, 2 * HEAD_START));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_family_that_keeps_silent_costs_one_head_start_and_one_that_is_missing_nothing() {
+        let over_v6 = |to: &Multiaddr| if to.to_string() == TCP_V6 { soon(true) } else { None };
+        assert_eq!(winner(over_v6, &[TCP, TCP_V6, QUIC]).await, (TCP_V6.to_owned(), HEAD_START));
+        let over_v4 = |to: &Multiaddr| if to.to_string() == TCP { soon(true) } else { None };
+        assert_eq!(winner(over_v4, &[TCP_V6, TCP]).await, (TCP.to_owned(), Duration::ZERO));
+        let missing = |to: &Multiaddr| match to.to_string().as_str() {
+            TCP => None,
+            TCP_V6 => Some((Duration::ZERO, false)),
+            _ => soon(true),
+        };
+        // One head start for the silent one, and none for the one that failed in its own turn.
+        assert_eq!(winner(missing, &[TCP, TCP_V6, QUIC]).await, (QUIC.to_owned(), HEAD_START));
     }
 
     #[tokio::test(start_paused = true)]

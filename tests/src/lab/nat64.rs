@@ -1,6 +1,7 @@
-//! A router that translates what its hosts send to `64:ff9b::/96` to IPv4: Debian's `tayga`, in the router's namespace.
+//! A router that translates what its IPv6 hosts send for IPv4 ones: Debian's `tayga`, in the router's namespace.
 
 use std::fs;
+use std::net::Ipv6Addr;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -23,20 +24,20 @@ impl Tayga {
     /// Starts it on router `index`.
     ///
     /// Each host gets an IPv4 address of [`POOL`], which the router then does with as with those of IPv4 hosts.
-    pub(super) fn start(router: &Namespace, index: usize) -> Result<Self, LabError> {
+    pub(super) fn start(router: &Namespace, index: usize, prefix: Ipv6Addr) -> Result<Self, LabError> {
         let start =
             |source| LabError::Start { command: format!("{PROGRAM} on {}", router.name()), source };
         let directory = TempDir::new().map_err(start)?;
         let conf = directory.path().join("conf");
         let own = families::translator_v6(index);
         let text = format!(
-            "tun-device {DEVICE}\nipv4-addr {OWN}\nipv6-addr {own}\nprefix {PREFIX}\ndynamic-pool {POOL}\ndata-dir {}\n",
+            "tun-device {DEVICE}\nipv4-addr {OWN}\nipv6-addr {own}\nprefix {prefix}/96\ndynamic-pool {POOL}\ndata-dir {}\n",
             directory.path().display()
         );
         fs::write(&conf, text).map_err(start)?;
         run(router.command(PROGRAM).arg("--mktun").arg("-c").arg(&conf), None)?;
         router.configure(&format!(
-            "link set {DEVICE} up\nroute add {POOL} dev {DEVICE}\nroute add {PREFIX} dev {DEVICE}\n\
+            "link set {DEVICE} up\nroute add {POOL} dev {DEVICE}\nroute add {prefix}/96 dev {DEVICE}\n\
              route add {own}/128 dev {DEVICE}\n"
         ))?;
         let mut command = router.command(PROGRAM);
@@ -64,4 +65,6 @@ const PROGRAM: &str = "tayga";
 const DEVICE: &str = "nat64";
 const OWN: &str = "192.168.255.1";
 const POOL: &str = "192.168.255.0/24";
-const PREFIX: &str = "64:ff9b::/96";
+
+/// What translators lead to IPv4 that have no prefix of their own (RFC 6052).
+pub const WELL_KNOWN_PREFIX: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);

@@ -1,5 +1,6 @@
 //! What a lab consists of, before it is built.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::families::Families;
@@ -140,9 +141,9 @@ pub struct RouterSpec {
     /// Which addresses its hosts have. The router itself and its carrier have IPv4 addresses always. Only heeded when
     /// the lab is built.
     pub families: Families,
-    /// Whether it translates what its hosts send to `64:ff9b::/96` to IPv4 (NAT64), before it does with that as with
-    /// all their IPv4 packets. Needs `tayga`. Only heeded when the lab is built.
-    pub nat64: bool,
+    /// The first 96 bits of addresses by which its hosts send to IPv4 ones (NAT64); it does with what they send as with
+    /// all IPv4 packets of its hosts. Needs `tayga`. Only heeded when the lab is built.
+    pub nat64: Option<Ipv6Addr>,
 }
 
 impl RouterSpec {
@@ -159,7 +160,7 @@ impl RouterSpec {
             line: Line::default(),
             carrier: None,
             families: Families::V4,
-            nat64: false,
+            nat64: None,
         }
     }
 }

@@ -1,21 +1,51 @@
-//! A name server that knows one name.
+//! A name server that knows a few names.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::thread;
 
 use anyhow::Result;
 use punchline_tests::lab::Namespace;
 
-/// The name it knows; `_dnsaddr.` before it leads to its TXT record.
+/// A relay's name; `_dnsaddr.` before it leads to its TXT record.
 pub(crate) const NAME: &str = "relay.example";
+pub(crate) const TEXT_NAME: &str = "_dnsaddr.relay.example";
+
+/// What a name stands for; at most one of each kind.
+#[derive(Clone, Debug)]
+pub(crate) enum Record {
+    Address(IpAddr),
+    Text(String),
+}
+
+impl Record {
+    fn kind(&self) -> u16 {
+        match self {
+            Self::Address(IpAddr::V4(_)) => A,
+            Self::Address(IpAddr::V6(_)) => AAAA,
+            Self::Text(_) => TXT,
+        }
+    }
+
+    fn data(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Address(IpAddr::V4(ip)) => Some(ip.octets().to_vec()),
+            Self::Address(IpAddr::V6(ip)) => Some(ip.octets().to_vec()),
+            Self::Text(text) => Some([&[u8::try_from(text.len()).ok()?], text.as_bytes()].concat()),
+        }
+    }
+}
 
 /// Answers on port 53 of `machine`, until the lab ends.
-pub(crate) fn serve(machine: &Namespace, address: Ipv4Addr, text: String) -> Result<()> {
-    let socket = machine.within(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)))??;
+pub(crate) fn serve(machine: &Namespace, zone: Vec<(&'static str, Record)>) -> Result<()> {
+    let any = match machine.address_v6() {
+        Some(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        None => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let socket = machine.within(|| UdpSocket::bind((any, 53)))??;
     thread::spawn(move || {
         let mut buffer = [0; 512];
         while let Ok((length, asker)) = socket.recv_from(&mut buffer) {
-            if let Some(answer) = answer(&buffer[..length], address, &text) {
+            if let Some(answer) = answer(&buffer[..length], &zone) {
                 let _ = socket.send_to(&answer, asker);
             }
         }
@@ -24,7 +54,7 @@ pub(crate) fn serve(machine: &Namespace, address: Ipv4Addr, text: String) -> Res
 }
 
 /// The reply to a query with one question (RFC 1035, section 4).
-fn answer(query: &[u8], address: Ipv4Addr, text: &str) -> Option<Vec<u8>> {
+fn answer(query: &[u8], zone: &[(&str, Record)]) -> Option<Vec<u8>> {
     let (mut at, mut name) = (HEADER, Vec::new());
     while *query.get(at)? != 0 {
         let length = usize::from(query[at]);
@@ -33,13 +63,11 @@ fn answer(query: &[u8], address: Ipv4Addr, text: &str) -> Option<Vec<u8>> {
     }
     let kind = u16::from_be_bytes([*query.get(at + 1)?, *query.get(at + 2)?]);
     let question = query.get(HEADER..at + 5)?;
-    let (name, text_name) = (name.join("."), format!("_dnsaddr.{NAME}"));
-    let data = match kind {
-        A if name == NAME => Some(address.octets().to_vec()),
-        TXT if name == text_name => Some([&[u8::try_from(text.len()).ok()?], text.as_bytes()].concat()),
-        _ => None,
-    };
-    let known = name == NAME || name == text_name;
+    let name = name.join(".");
+    let of_name: Vec<_> = zone.iter().filter(|(named, _)| *named == name).collect();
+    let found = of_name.iter().find(|(_, record)| record.kind() == kind);
+    let data = found.and_then(|(_, record)| record.data());
+    let known = !of_name.is_empty();
     let mut reply = query[..2].to_vec();
     // A response, recursion available, no error or no such name; one question, no or one answer.
     reply.extend([0x81, if known { 0x80 } else { 0x83 }, 0, 1, 0, u8::from(data.is_some()), 0, 0, 0, 0]);
@@ -58,3 +86,4 @@ fn answer(query: &[u8], address: Ipv4Addr, text: &str) -> Option<Vec<u8>> {
 const HEADER: usize = 12;
 const A: u16 = 1;
 const TXT: u16 = 16;
+const AAAA: u16 = 28;

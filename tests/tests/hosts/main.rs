@@ -13,10 +13,13 @@ mod sandbox;
 mod web;
 mod world;
 
+use std::net::Ipv6Addr;
 use std::process::ExitCode;
 
+use families::Named;
+use libtest_mimic::Trial;
 use mapping::End;
-use punchline_tests::lab::{Families, PortMapping};
+use punchline_tests::lab::{Families, PortMapping, WELL_KNOWN_PREFIX};
 use punchline_tests::scene::Transport;
 use punchline_tests::trial::{self, lab_trial, miniupnpd_trial, tool_trial, trial};
 
@@ -62,14 +65,7 @@ fn main() -> ExitCode {
         lab_trial("a_router_that_maps_nothing_is_no_word_worth", mapping::silent),
         lab_trial("nobody_but_the_router_is_asked_for_upnp", mapping::asks_the_router_alone),
     ];
-    for transport in [Transport::Tcp, Transport::Quic] {
-        for (families, whose) in [(Families::Both, "both_families"), (Families::V4, "ipv4_alone")] {
-            let name = format!(
-                "between_symmetric_nats_ipv6_becomes_direct_over_{transport}_by_a_relay_with_{whose}"
-            );
-            trials.push(lab_trial(&name, move || families::only_v6_can_be_punched(transport, families)));
-        }
-    }
+    trials.extend(families());
     for (end, whose) in [(End::Server, "server"), (End::Client, "client")] {
         for protocol in [PortMapping::Pcp, PortMapping::NatPmp, PortMapping::Upnp] {
             let name = format!(
@@ -82,3 +78,45 @@ fn main() -> ExitCode {
     }
     trial::run(trials)
 }
+
+fn families() -> Vec<Trial> {
+    let mut trials = vec![
+        lab_trial(
+            "symmetric_nats_that_both_ends_know_of_stop_no_punch_over_ipv6",
+            families::known_kinds_stop_no_punch,
+        ),
+        lab_trial("a_relay_with_addresses_of_both_families_is_reached_around_a_black_hole", || {
+            families::black_hole(Named::ByAddresses)
+        }),
+        lab_trial("a_relay_whose_name_has_both_families_is_reached_around_a_black_hole", || {
+            families::black_hole(Named::ByName)
+        }),
+    ];
+    for transport in [Transport::Tcp, Transport::Quic] {
+        for (relay, whose) in [(Families::Both, "both_families"), (Families::V4, "ipv4_alone")] {
+            let name = format!(
+                "between_symmetric_nats_ipv6_becomes_direct_over_{transport}_by_a_relay_with_{whose}"
+            );
+            trials.push(lab_trial(&name, move || families::only_v6_can_be_punched(transport, relay)));
+        }
+        for (client, which) in [(Families::V4, "ipv4"), (Families::V6, "ipv6")] {
+            let name = format!("a_dual_host_and_one_with_{which}_alone_become_direct_over_{transport}");
+            trials.push(lab_trial(&name, move || families::one_in_common(client, transport)));
+        }
+        let name = format!(
+            "a_dual_host_that_found_its_relay_by_name_and_one_with_ipv4_alone_become_direct_over_{transport}"
+        );
+        trials.push(lab_trial(&name, move || families::one_in_common_by_name(transport)));
+        for (prefix, which) in [(WELL_KNOWN_PREFIX, "well_known"), (OWN_PREFIX, "discovered")] {
+            let name = format!(
+                "a_host_with_ipv6_alone_has_a_session_by_an_ipv4_relay_through_nat64_at_the_{which}_prefix_over_{transport}"
+            );
+            let body = move || families::behind_nat64(prefix, transport);
+            trials.push(tool_trial(&name, families::no_tayga, body));
+        }
+    }
+    trials
+}
+
+/// Of a network's own translator.
+const OWN_PREFIX: Ipv6Addr = Ipv6Addr::new(0x2600, 0, 0x64, 0, 0, 0, 0, 0);

@@ -8,7 +8,7 @@ use punchline_tests::{
 };
 
 use crate::{
-    dns::{self, NAME},
+    dns::{self, NAME, Record, TEXT_NAME},
     world::{SOON, World},
 };
 
@@ -18,7 +18,8 @@ async fn set(world: &World) -> Result<(Scene, Program)> {
     let scene = Scene::prepare(&LabSpec::new([Nat::PortPreserving]), Transport::Tcp).await?;
     let relay = scene.start_relay().await?;
     let text = format!("dnsaddr={}", scene.relay_address());
-    dns::serve(scene.lab.internet(), scene.lab.relay().address(), text)?;
+    let address = Record::Address(scene.lab.relay().address().into());
+    dns::serve(scene.lab.internet(), vec![(NAME, address), (TEXT_NAME, Record::Text(text))])?;
     Ok((scene, relay))
 }
 

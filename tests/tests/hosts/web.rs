@@ -126,7 +126,7 @@ async fn meet_over_websockets(server: &Program, client: &Program) -> Result<()> 
 pub(crate) async fn proxy_alone() -> Result<()> {
     let web = Web::new(&LabSpec::new([Nat::PortPreserving; 2])).await?;
     let (relay, internet) = (web.lab.relay().address(), web.lab.internet().address());
-    dns::serve(web.lab.internet(), relay, String::new())?;
+    dns::serve(web.lab.internet(), vec![(NAME, dns::Record::Address(relay.into()))])?;
     let folder = tempfile::tempdir()?;
     let mut proxies = Vec::new();
     for (index, extra) in [(0, "BasicAuth ann sesame\n"), (1, "")] {

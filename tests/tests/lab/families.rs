@@ -128,8 +128,11 @@ async fn renumbered() -> Result<()> {
 }
 
 async fn nat64() -> Result<()> {
-    let router =
-        RouterSpec { families: Families::V6, nat64: true, ..RouterSpec::new(Nat::PortPreserving) };
+    let router = RouterSpec {
+        families: Families::V6,
+        nat64: Some(lab::WELL_KNOWN_PREFIX),
+        ..RouterSpec::new(Nat::PortPreserving)
+    };
     let lab = Lab::build(&LabSpec { routers: vec![router], ..LabSpec::default() })?;
     let [a, b, c, d] = lab.relay().address().octets();
     let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);

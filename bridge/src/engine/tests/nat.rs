@@ -166,6 +166,7 @@ fn where_nats_rule_out_a_punch_over_ipv4_and_both_ends_have_ipv6_they_punch_over
 #[test]
 fn where_nats_rule_out_a_punch_over_ipv4_and_one_end_has_no_ipv6_both_know_why_after_one_exchange() {
     let (mut world, circuit) = symmetric();
+    world.tell(Input::Listening { address: public(7) });
     world.answer_with(circuit, of_dual_peer(NatKind::default()), false);
     assert_eq!(punches(&world.pass(S)), []);
     let reasons = reasons(&mut world);

@@ -81,6 +81,23 @@ async fn the_next_address_of_a_name_is_tried_when_one_keeps_silent() {
     assert_eq!(dial.await.unwrap().0, id);
 }
 
+#[test]
+fn families_take_turns_beginning_with_the_one_that_the_system_puts_first() {
+    for (found, tried) in [
+        (
+            &["2a00::1", "2a00::2", "2a00::3", "8.8.8.8"][..],
+            &["2a00::1", "8.8.8.8", "2a00::2", "2a00::3"][..],
+        ),
+        (&["8.8.8.8", "8.8.4.4", "2a00::1"], &["8.8.8.8", "2a00::1", "8.8.4.4"]),
+        (&[], &[]),
+    ] {
+        let at = |ips: &[&str]| -> Vec<Multiaddr> {
+            ips.iter().map(|ip| ip.parse::<IpAddr>().unwrap().into()).collect()
+        };
+        assert_eq!(interleaved(at(found)).collect::<Vec<_>>(), at(tried));
+    }
+}
+
 #[tokio::test]
 async fn a_name_that_nobody_answers_for_says_what_each_address_said() {
     let closed = TcpListener::bind((host(1), 0)).unwrap().local_addr().unwrap().port();
