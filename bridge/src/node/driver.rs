@@ -43,6 +43,7 @@ use crate::{
         translate::{Dialled, Dialling, Translated, dial_failure, is_port_in_use, translate, tried},
     },
     path::{ConnectionId, Path},
+    status::Status,
     stream::{Meter, Pulse, Route, frame::Code, machine},
 };
 
@@ -65,6 +66,7 @@ pub(crate) struct Driver {
     /// The address of ours that each direct connection leaves from.
     pub(super) sources: HashMap<ConnectionId, IpAddr>,
     stun: stun::Client,
+    started: Instant,
 }
 
 impl Driver {
@@ -91,6 +93,7 @@ impl Driver {
             listeners: Listeners::default(),
             sources: HashMap::new(),
             stun,
+            started: Instant::now(),
         }
     }
 
@@ -199,6 +202,12 @@ impl Driver {
         }
     }
 
+    fn status(&self) -> Status {
+        let now = Instant::now();
+        let streams = self.legs.books.statuses().collect();
+        Status { uptime: now - self.started, streams, ..self.engine.status(now) }
+    }
+
     fn command(&mut self, command: Option<Command>) {
         let input = match command {
             Some(Command::Open { peer, service, ticket, patience, reply }) => {
@@ -233,6 +242,10 @@ impl Driver {
             }
             Some(Command::CountUpgrades { reply }) => {
                 let _ = reply.send(self.engine.upgrade_counts().collect());
+                return;
+            }
+            Some(Command::Status { reply }) => {
+                let _ = reply.send(self.status());
                 return;
             }
             None if self.when_dropped == WhenDropped::LastStreamEnds => {

@@ -383,6 +383,16 @@ impl Upgrades {
         self.peers.get(&peer).map(|upgrade| &upgrade.findings.theirs)
     }
 
+    /// Why a peer stays relayed, as far as it is known, and when the next round begins.
+    pub(crate) fn standing(&self, peer: PeerId) -> Option<(Option<&UpgradeFailure>, Option<Instant>)> {
+        let upgrade = self.peers.get(&peer)?;
+        let next = match upgrade.phase {
+            Phase::Resting { until } => until,
+            _ => None,
+        };
+        Some((upgrade.findings.latest(), next))
+    }
+
     /// The dial is made.
     pub(crate) fn dialling(
         &mut self,
