@@ -132,6 +132,8 @@ pub enum Command {
     Run(Run),
     /// Strings that let whoever has one use a service of this node: make, show and revoke them.
     Ticket(ticket::Ticket),
+    /// How a node that runs on this machine is: its relays, its peers, direct or relayed and why.
+    Status(Status),
     /// Print this node's peer id; make its identity if there is none.
     Id(Id),
 }
@@ -145,14 +147,32 @@ impl Command {
             Self::Expose(expose) => Some(&mut expose.node),
             Self::Forward(forward) => Some(&mut forward.node),
             Self::Run(run) => Some(&mut run.node),
-            Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Id(_) => None,
+            Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Status(_) | Self::Id(_) => None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Demo(_) => "demo",
+            Self::Relay(_) => "relay",
+            Self::Server(_) => "server",
+            Self::Client(_) => "client",
+            Self::Expose(_) => "expose",
+            Self::Forward(_) => "forward",
+            Self::Run(_) => "run",
+            Self::Ticket(_) => "ticket",
+            Self::Status(_) => "status",
+            Self::Id(_) => "id",
         }
     }
 
     /// As whom it runs unless told otherwise.
     pub fn role(&self) -> Role {
         match self {
-            Self::Demo(_) | Self::Expose(_) | Self::Run(_) | Self::Ticket(_) => Role::Expose,
+            Self::Demo(_) | Self::Expose(_) | Self::Run(_) | Self::Ticket(_) | Self::Status(_) => {
+                Role::Expose
+            }
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
             Self::Server(_) => Role::Server,
@@ -206,6 +226,46 @@ pub struct Demo {
     /// Print the result as one JSON object instead of a timeline and a table.
     #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
+}
+
+/// Which running node is asked.
+#[derive(Args, Debug)]
+pub struct Asking {
+    /// The socket that the node answers on.
+    #[arg(long, env = "PUNCHLINE_CONTROL", value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// The node by its command, where several run: expose, forward, server, client.
+    #[arg(long, env = "PUNCHLINE_NODE", value_name = "NAME", conflicts_with = "control")]
+    pub node: Option<String>,
+}
+
+/// `punchline status`.
+#[derive(Args, Debug)]
+pub struct Status {
+    /// Which node.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// Print one JSON object, in the shape of `punchline.v1.Status`.
+    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
+    /// Ask again every second, until interrupted.
+    #[arg(long, env = "PUNCHLINE_WATCH", value_parser = BoolishValueParser::new())]
+    pub watch: bool,
+}
+
+/// Where a node answers questions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// Nowhere.
+    Off,
+    /// On this Unix socket.
+    At(PathBuf),
+}
+
+impl From<std::ffi::OsString> for ControlSocket {
+    fn from(text: std::ffi::OsString) -> Self {
+        if text == "off" { Self::Off } else { Self::At(text.into()) }
+    }
 }
 
 /// What every command with a node takes.
@@ -263,6 +323,10 @@ pub struct Node {
     /// keeps the connection of a peer that vanished without a word.
     #[arg(long, env = "PUNCHLINE_PATIENCE", value_name = "TIME", default_value = "60s")]
     pub patience: Patience,
+    /// Answer `punchline status` on this Unix socket, which is its owner's alone; `off`: nowhere. Default: beside the
+    /// identity, with `.sock` after its name.
+    #[arg(long, env = "PUNCHLINE_CONTROL", value_name = "PATH|off")]
+    pub control: Option<ControlSocket>,
     /// Write what this node's decisions rest on to this file, which is replaced, for those who look into a bug:
     /// ids and addresses of peers are in it, nothing of what streams carry. It ends after 16 MiB.
     #[arg(long, env = "PUNCHLINE_JOURNAL", value_name = "FILE")]

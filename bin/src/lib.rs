@@ -10,6 +10,7 @@ pub mod access;
 mod certificate;
 pub mod cli;
 pub mod client;
+mod control;
 pub mod demo;
 pub mod gateway;
 pub mod identity;
@@ -21,8 +22,10 @@ pub mod report;
 pub mod server;
 mod session;
 pub mod settings;
+pub mod status;
 mod stop;
 pub mod ticket;
+mod unix_socket;
 
 use std::{
     ffi::OsString,
@@ -117,12 +120,14 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
     let Cli { command, common } = cli;
     stop::heed(reloads(&command, &common))?;
     let role = command.role();
-    let context = || Context::new(&common, role);
+    let name = command.name();
+    let context = || Context::new(&common, role, name);
     match command {
         Command::Id(_) if common.check => context().and_then(|_| usable()),
         Command::Id(_) => print_line(&identity(&common, role)?.public().to_peer_id().to_string()),
         Command::Ticket(ticket) => ticket::run(ticket.command, &common),
-        Command::Demo(_) if common.check => usable(),
+        Command::Demo(_) | Command::Status(_) if common.check => usable(),
+        Command::Status(status) => status::run(status).await,
         Command::Demo(demo) => demo::run(demo.json).await,
         Command::Relay(relay) => reported(context()?, |context| relay::run(relay, context)).await,
         Command::Server(server) => reported(context()?, |context| server::run(server, context)).await,
@@ -151,7 +156,7 @@ fn reloads(command: &Command, common: &Common) -> bool {
         Command::Expose(expose) => Some(&expose.node.nets),
         Command::Forward(forward) => Some(&forward.node.nets),
         Command::Run(run) => Some(&run.node.nets),
-        Command::Demo(_) | Command::Ticket(_) | Command::Id(_) => None,
+        Command::Demo(_) | Command::Ticket(_) | Command::Status(_) | Command::Id(_) => None,
     };
     let net_file = nets.is_some_and(|nets| nets.net_file.is_some());
     allow_file || net_file || common.events.as_deref().is_some_and(report::is_file)
@@ -197,6 +202,10 @@ pub struct Context {
     pub keypair: Keypair,
     /// The ledger of our tickets, beside the identity.
     pub ledger: PathBuf,
+    /// Where the node answers questions unless told otherwise, beside the identity.
+    pub control: PathBuf,
+    /// The command that runs.
+    pub command: &'static str,
     /// The certificate of a relay, beside the identity.
     pub certificate: PathBuf,
     /// Where events go.
@@ -208,7 +217,7 @@ pub struct Context {
 }
 
 impl Context {
-    fn new(common: &Common, role: Role) -> anyhow::Result<Self> {
+    fn new(common: &Common, role: Role, command: &'static str) -> anyhow::Result<Self> {
         let keypair = identity(common, role)?;
         let claim = match common.check {
             true => None,
@@ -228,7 +237,8 @@ impl Context {
         let ledger = ledger(common, role)?;
         let certificate = beside_identity(common, role, ".tls")?;
         let reporter = reporter.map_err(unwritable)?;
-        Ok(Self { keypair, ledger, certificate, reporter, check: common.check, claim })
+        let control = beside_identity(common, role, control::SUFFIX)?;
+        Ok(Self { keypair, ledger, control, command, certificate, reporter, check: common.check, claim })
     }
 }
 

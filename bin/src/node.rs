@@ -12,6 +12,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{
     Context, Unusable, access,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
+    control::{Answering, Control},
     report::{ReportEvent, Reporter},
     stop,
 };
@@ -24,6 +25,7 @@ pub struct Node {
     pub relays: Vec<RelayAddr>,
     events: JoinHandle<()>,
     reloads: JoinHandle<()>,
+    _control: Option<Control>,
 }
 
 /// The ranges that the settings and their file say.
@@ -96,6 +98,9 @@ impl Node {
                 reporter.report(event);
             }
         });
+        let (node, reporter) = (endpoint.clone(), context.reporter.clone());
+        let answering = Answering { endpoint: node, command: context.command, reporter };
+        let control = Control::start(settings.control.as_ref(), &context.control, answering).await?;
         endpoint.reserve_all(reserve).await;
         let (node, mut reloads) = (endpoint.clone(), Reloads::new(&settings.nets, &context.reporter));
         let reloads = tokio::spawn(async move {
@@ -103,7 +108,7 @@ impl Node {
                 node.keep_to(reloads.next().await).await;
             }
         });
-        Ok(Self { endpoint, relays, events, reloads })
+        Ok(Self { endpoint, relays, events, reloads, _control: control })
     }
 
     /// Closes the endpoint; its last event is reported when this returns.

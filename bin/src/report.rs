@@ -24,6 +24,7 @@ use libp2p::PeerId;
 use punchline_bridge::{Path as NetPath, StreamFacts, StreamId};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tokio::sync::broadcast;
 
 use self::{
     outlet::{Outlet, Voice},
@@ -195,13 +196,15 @@ impl Event {
 #[derive(Clone)]
 pub struct Reporter {
     out: Option<Outlet>,
+    /// Whoever watches now.
+    live: broadcast::Sender<Arc<str>>,
     summary: Arc<Mutex<Summary>>,
 }
 
 impl Reporter {
     /// Events are logged and nothing else.
     pub fn none() -> Self {
-        Self { out: None, summary: Arc::default() }
+        Self { out: None, live: broadcast::Sender::new(WATCHED_MAX), summary: Arc::default() }
     }
 
     /// `-` is standard output; a file is made, or appended to. Before it has more than `bytes_max` bytes,
@@ -248,9 +251,22 @@ impl Reporter {
     fn tell(&self, event: &Event) {
         let Ok(Value::Object(fields)) = serde_json::to_value(event) else { return };
         entry::log(&fields);
-        if let Some(out) = &self.out {
-            out.send(line(fields));
+        let watched = self.live.receiver_count() > 0;
+        if self.out.is_none() && !watched {
+            return;
         }
+        let line = line(fields);
+        if watched {
+            let _ = self.live.send(line.trim_end().into());
+        }
+        if let Some(out) = &self.out {
+            out.send(line);
+        }
+    }
+
+    /// What is reported from now on, a JSON object each, as it is written to files. Who lags behind loses the oldest.
+    pub(crate) fn watch(&self) -> broadcast::Receiver<Arc<str>> {
+        self.live.subscribe()
     }
 
     /// Sums up what was not told, for as long as it runs.
@@ -315,6 +331,9 @@ fn gap(count: u64) -> String {
         _ => String::new(),
     }
 }
+
+/// Events that a watcher may lag behind.
+const WATCHED_MAX: usize = 1024;
 
 /// How often it is looked whether there is something to sum up.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(5);

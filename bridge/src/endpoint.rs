@@ -20,6 +20,7 @@ use crate::{
     node::{command::Command, driver::Driver, journal::Journal, requests::Served},
     path::ConnectionId,
     service::Service,
+    status::Status,
     stream::{Stream, frame::TICKET_BYTES_MAX},
 };
 
@@ -260,6 +261,13 @@ impl Endpoint {
             return Vec::new();
         }
         answer.await.unwrap_or_default()
+    }
+
+    /// How the node is now; none if it has ended.
+    pub async fn status(&self) -> Option<Status> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Status { reply }).await.ok()?;
+        answer.await.ok()
     }
 
     /// What happens from now on; nothing if the node has ended.

@@ -7,7 +7,8 @@
 //! # Map, in reading order
 //!
 //! - [`Endpoint`]: the face of a node; [`Incoming`] and [`Stream`]: what it hands out;
-//! - [`config`], [`error`], [`event`]: every setting, every failure, everything that can happen;
+//! - [`config`], [`error`], [`event`], [`status`]: every setting, every failure, everything that can happen, and how a node
+//!   is at one moment;
 //! - [`path`], [`addr`], [`proxy`], [`Service`]: the vocabulary;
 //! - `engine`: decides, and is pure; `net`: knows libp2p; `node`: acts;
 //! - [`grpc`]: meets tonic; [`relay`]: the one that introduces peers to each other.
@@ -28,6 +29,7 @@ mod node;
 pub mod path;
 pub mod proxy;
 pub mod relay;
+pub mod status;
 pub mod stream;
 mod word;
 
@@ -38,6 +40,7 @@ pub use self::{
     event::Event,
     incoming::{Incoming, Request, Requests},
     path::Path,
+    status::Status,
     stream::{Stream, StreamFacts, StreamId},
 };
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};

@@ -1,20 +1,14 @@
 //! Where a forward listens: a TCP port, or a Unix socket that is its owner's alone.
 
-use std::{
-    fs::{self, Metadata, Permissions},
-    io,
-    net::SocketAddr,
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
-};
+use std::{io, net::SocketAddr, path::PathBuf};
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket, UnixStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 
 use super::socket::Socket;
-use crate::cli::SocketName;
-
-/// Mode of a Unix socket: whoever can connect uses a service in this node's name.
-const MODE: u32 = 0o600;
+use crate::{
+    cli::SocketName,
+    unix_socket::{self, SocketFile, remove_stale},
+};
 
 /// Connections that wait to be accepted, while as many are carried as may be. The system may allow fewer
 /// (`net.core.somaxconn`). TCP connections beyond it are asked to try again, and are not refused.
@@ -71,7 +65,7 @@ impl Listener {
                 if !remove_stale(path).await.map_err(failed)? {
                     return Err(LocalError::NotASocket { path: path.clone() });
                 }
-                let (listener, file) = bind_unix(path).map_err(failed)?;
+                let (listener, file) = unix_socket::bind(path, BACKLOG).map_err(failed)?;
                 Ok(Self::Unix(listener, file))
             }
         }
@@ -95,7 +89,7 @@ impl Listener {
                 let address = listener.local_addr()?;
                 SocketName::Tcp { host: address.ip().to_string(), port: address.port() }
             }
-            Self::Unix(_, file) => SocketName::Unix(file.path.clone()),
+            Self::Unix(_, file) => SocketName::Unix(file.path().to_owned()),
         })
     }
 }
@@ -120,65 +114,13 @@ fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Removes a socket that nobody answers on. False if something else lies there.
-async fn remove_stale(path: &Path) -> io::Result<bool> {
-    let found = match fs::symlink_metadata(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        Err(error) => return Err(error),
-    };
-    if !found.file_type().is_socket() {
-        return Ok(false);
-    }
-    match UnixStream::connect(path).await {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map(|()| true)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Nobody can connect before `listen`, and by then the mode is set.
-fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let socket = UnixSocket::new_stream()?;
-    socket.bind(path)?;
-    let file = SocketFile::new(path)?;
-    fs::set_permissions(path, Permissions::from_mode(MODE))?;
-    Ok((socket.listen(BACKLOG)?, file))
-}
-
-/// Our socket in the file system.
-///
-/// # Drop
-/// Removes it, unless another program has put its own in its place.
-#[derive(Debug)]
-pub(super) struct SocketFile {
-    path: PathBuf,
-    inode: (u64, u64),
-}
-
-impl SocketFile {
-    fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), inode: inode(&fs::symlink_metadata(path)?) })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| inode(&found) == self.inode) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn inode(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+    use tokio::net::UnixStream;
+
     use super::*;
 
     fn unix(path: &Path) -> SocketName {

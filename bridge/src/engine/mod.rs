@@ -22,6 +22,7 @@ mod liveness;
 pub(crate) mod paths;
 pub(crate) mod record;
 mod relays;
+mod status;
 mod streams;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ mod reservation;
 pub(in crate::engine) mod sights;
 pub(in crate::engine) mod spares;
 mod sparing;
+mod standing;
 mod term;
 
 use std::{
@@ -87,6 +88,8 @@ struct Relay {
     left: Option<Instant>,
     /// How often it lately said where it sees us.
     sights: (Instant, u32),
+    /// What failed last.
+    last_error: Option<String>,
     /// The missing peers that it was asked about over this link.
     asked_about: Vec<PeerId>,
     /// Dials that began in a network before this one, the latest first.
@@ -142,6 +145,7 @@ impl Relays {
             clock_said: None,
             left: None,
             sights: (now, 0),
+            last_error: None,
             asked_about: Vec::new(),
             outdated: Vec::new(),
         });

@@ -21,6 +21,7 @@ mod relays;
 mod replay;
 mod rounds;
 mod spares;
+mod status;
 mod upgrades;
 mod verdicts;
 mod web;

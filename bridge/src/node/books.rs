@@ -11,6 +11,7 @@ use libp2p::PeerId;
 use super::tombstones::Tombstones;
 use crate::{
     event::StreamEnd,
+    status::{ByPath, StreamStatus},
     stream::{
         Handle, StreamKey,
         budget::{BUDGET_BYTES_DEFAULT, Budget},
@@ -109,6 +110,27 @@ impl Books {
     /// Whether no stream lives.
     pub(super) fn is_empty(&self) -> bool {
         self.live.is_empty()
+    }
+
+    /// Those that the program has.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = StreamStatus> {
+        self.live.iter().filter(|(_, live)| live.announced).map(|(key, live)| {
+            let facts = live.handle.facts();
+            let (direct, relayed) = (facts.sent_direct_bytes(), facts.sent_relayed_bytes());
+            let sent_bytes = ByPath { direct, relayed };
+            let (direct, relayed) = (facts.received_direct_bytes(), facts.received_relayed_bytes());
+            StreamStatus {
+                stream: key.stream,
+                peer: key.peer,
+                service: facts.service.clone(),
+                direction: facts.direction,
+                path: facts.route().path,
+                waits: facts.is_parked(),
+                moves: facts.moves().len(),
+                sent_bytes,
+                received_bytes: ByPath { direct, relayed },
+            }
+        })
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Live> {

@@ -12,6 +12,7 @@ use crate::{
     event::UpgradeCount,
     path::ConnectionId,
     service::Service,
+    status::Status,
 };
 
 /// What an [`Endpoint`](crate::Endpoint) asks for.
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     },
     CountUpgrades {
         reply: oneshot::Sender<Vec<UpgradeCount>>,
+    },
+    Status {
+        reply: oneshot::Sender<Status>,
     },
     Shutdown,
 }

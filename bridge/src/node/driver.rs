@@ -41,6 +41,7 @@ use crate::{
         translate::{Dialled, Dialling, Translated, dial_failure, is_port_in_use, translate, tried},
     },
     path::{ConnectionId, Path},
+    status::Status,
     stream::{Meter, Pulse, Route, frame::Code, machine},
 };
 
@@ -61,6 +62,7 @@ pub(crate) struct Driver {
     mapper: Mapper,
     vigil: Vigil,
     stun: stun::Client,
+    started: Instant,
 }
 
 impl Driver {
@@ -86,6 +88,7 @@ impl Driver {
             mapper: Mapper::default(),
             vigil: Vigil::new(),
             stun,
+            started: Instant::now(),
         }
     }
 
@@ -193,6 +196,12 @@ impl Driver {
         }
     }
 
+    fn status(&self) -> Status {
+        let now = Instant::now();
+        let streams = self.legs.books.statuses().collect();
+        Status { uptime: now - self.started, streams, ..self.engine.status(now) }
+    }
+
     fn command(&mut self, command: Option<Command>) {
         let input = match command {
             Some(Command::Open { peer, service, ticket, patience, reply }) => {
@@ -227,6 +236,10 @@ impl Driver {
             }
             Some(Command::CountUpgrades { reply }) => {
                 let _ = reply.send(self.engine.upgrade_counts().collect());
+                return;
+            }
+            Some(Command::Status { reply }) => {
+                let _ = reply.send(self.status());
                 return;
             }
             None if self.when_dropped == WhenDropped::LastStreamEnds => {

@@ -12,6 +12,7 @@ mod identity;
 mod nets;
 mod sessions;
 mod settings;
+mod status;
 mod stopping;
 mod tickets;
 mod world;

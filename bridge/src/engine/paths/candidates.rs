@@ -218,6 +218,20 @@ impl Candidates {
         public.into_iter().chain(private).map(|candidate| candidate.address).collect()
     }
 
+    /// Where this host listens.
+    pub(crate) fn listening_at(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.listening.iter().map(|(address, _)| address)
+    }
+
+    /// What anybody is told, and how it is known; the best first.
+    pub(crate) fn told(&self) -> Vec<(Multiaddr, Source)> {
+        let mut public = self.all();
+        public.retain(|candidate| candidate.nearness == Nearness::Public);
+        public.sort_by_key(Candidate::score);
+        public.truncate(CANDIDATES_MAX);
+        public.into_iter().map(|candidate| (candidate.address, candidate.source)).collect()
+    }
+
     /// Each address once, with its better source.
     fn all(&self) -> Vec<Candidate> {
         let mut all: Vec<Candidate> = Vec::new();

@@ -51,7 +51,7 @@ pub(crate) struct Connection {
     pub(crate) direction: crate::path::Direction,
     /// The peer's, as we know it.
     pub(crate) address: Multiaddr,
-    opened: Instant,
+    pub(crate) opened: Instant,
     order: u64,
     users: BTreeSet<User>,
     unused_since: Instant,
@@ -80,6 +80,11 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_some()
+    }
+
+    /// Streams on it, and opens that wait for it.
+    pub(crate) fn users(&self) -> usize {
+        self.users.len()
     }
 
     pub(crate) fn is_used(&self) -> bool {
@@ -195,6 +200,10 @@ impl Connections {
         self.gone.truncate(GONE_MAX - 1);
         self.gone.push_front((id, connection.answered));
         Some((connection, cause))
+    }
+
+    pub(crate) fn peers(&self) -> impl Iterator<Item = PeerId> {
+        self.by_peer.keys().copied()
     }
 
     pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {

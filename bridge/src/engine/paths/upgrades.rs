@@ -17,6 +17,7 @@
 
 pub(in crate::engine) mod counts;
 pub(in crate::engine) mod schedule;
+mod standing;
 mod upgrade;
 mod verdict;
 

@@ -229,6 +229,7 @@ impl Engine {
 
     /// Said at the first failure and then ever more rarely: at the 2nd, 4th, 8th and so on.
     pub(in crate::engine) fn reservation_failed(&mut self, relay: PeerId, cause: String) {
+        self.relays.note_error(relay, &cause);
         let failures = self.relays.failures(relay).unwrap_or(0);
         if failures.is_power_of_two() {
             self.events.push_back(Event::ReservationFailed { relay, cause, failures });

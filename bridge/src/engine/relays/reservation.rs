@@ -61,6 +61,11 @@ impl Reservation {
         self.held.is_some()
     }
 
+    /// When what is held ends, unless it is renewed.
+    pub(super) fn until(&self) -> Option<Instant> {
+        Some(self.held.as_ref()?.until)
+    }
+
     /// Failures since it was last granted.
     pub(super) fn failures(&self) -> u32 {
         self.failures

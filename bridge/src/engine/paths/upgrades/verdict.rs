@@ -105,6 +105,7 @@ pub(super) struct Findings {
     pub(super) reason: Option<UpgradeFailure>,
     /// What was said: the same is not said again and again. Bounded by the kinds of reasons.
     said: Vec<Kind>,
+    latest: Option<UpgradeFailure>,
 }
 
 /// Reasons of one kind are said once; of what the peer says each verdict is a kind.
@@ -121,6 +122,11 @@ fn kind(reason: &UpgradeFailure) -> Kind {
 impl Findings {
     pub(super) fn offered(&mut self, ours: &Offer) {
         self.ours = Some(ours.clone());
+    }
+
+    /// The latest verdict.
+    pub(super) fn latest(&self) -> Option<&UpgradeFailure> {
+        self.latest.as_ref()
     }
 
     /// Whatever was said before, the next verdict is said again.
@@ -184,6 +190,7 @@ impl Findings {
             }
             (reason, _) => reason,
         };
+        self.latest = Some(reason.clone());
         let is_news = !self.said.contains(&kind(&reason));
         let tried = if is_news { std::mem::take(&mut self.tried) } else { Vec::new() };
         if is_news {

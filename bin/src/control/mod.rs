@@ -1,0 +1,93 @@
+//! What a running node answers on its control socket, and whoever asks it there.
+//!
+//! Reading order: `proto/node.proto` is what is said; `service` answers, from what `shape` makes of a node's status, on connections that are `seated`;
+//! `asking` finds the socket of a running node and asks.
+
+mod asking;
+mod seated;
+mod service;
+mod shape;
+
+use std::{io, path::Path};
+
+use tokio::{net::UnixListener, task::JoinHandle};
+
+pub(crate) use self::{asking::ask, service::Answering};
+use crate::{
+    Unusable,
+    cli::ControlSocket,
+    unix_socket::{self, SocketFile},
+};
+
+/// What is said.
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
+pub(crate) mod proto {
+    tonic::include_proto!("punchline.v1");
+
+    /// The messages and the service, for reflection and JSON.
+    pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/node.bin"));
+}
+
+/// The end of the name of a control socket, after that of the identity.
+pub(crate) const SUFFIX: &str = ".sock";
+
+/// A node that answers questions.
+///
+/// # Drop
+/// Answers no more, and removes the socket.
+pub(crate) struct Control {
+    answering: JoinHandle<()>,
+    _file: SocketFile,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.answering.abort();
+    }
+}
+
+impl Control {
+    /// Listens. Where the operator did not name the place, a node does without if it cannot be used.
+    ///
+    /// # Errors
+    /// If the place that the operator named cannot be used.
+    pub(crate) async fn start(
+        wanted: Option<&ControlSocket>,
+        usual: &Path,
+        node: Answering,
+    ) -> Result<Option<Self>, Unusable> {
+        let path = match wanted {
+            Some(ControlSocket::Off) => return Ok(None),
+            Some(ControlSocket::At(path)) => path,
+            None => usual,
+        };
+        let failed = match bind(path).await {
+            Ok((listener, file)) => {
+                let answering = tokio::spawn(service::serve(listener, node));
+                return Ok(Some(Self { answering, _file: file }));
+            }
+            Err(cause) => format!("cannot listen on {}: {cause}", path.display()),
+        };
+        match wanted {
+            Some(_) => Err(Unusable(format!(
+                "{failed}; name another place with --control PATH, or say --control off"
+            ))),
+            None => {
+                tracing::warn!(
+                    "{failed}; so `punchline status` cannot ask this node; name another place with --control"
+                );
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Questions that wait to be accepted.
+const BACKLOG: u32 = 16;
+
+async fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    match unix_socket::remove_stale(path).await? {
+        true => unix_socket::bind(path, BACKLOG),
+        false => Err(io::Error::other("something else lies there, which is no socket")),
+    }
+}

@@ -1,0 +1,97 @@
+//! The node's side: answers.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt as _, stream};
+use punchline_bridge::Endpoint;
+use tokio::{
+    net::UnixListener,
+    sync::{Semaphore, broadcast},
+};
+use tonic::{Request, Response, Status, transport::Server};
+
+use super::{
+    proto::{self, node_server},
+    seated::Seated,
+    shape,
+};
+use crate::report::Reporter;
+
+/// Calls on one connection at a time, and connections: whoever can connect owns the node, and yet what loops there should
+/// not cost it much. One more waits.
+const CALLS_MAX: usize = 16;
+const CONNECTIONS_MAX: usize = 64;
+
+/// The node does not answer while a turn of its loop takes so long.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Who answers.
+#[derive(Clone)]
+pub(crate) struct Answering {
+    /// The node.
+    pub(crate) endpoint: Endpoint,
+    /// The command that runs.
+    pub(crate) command: &'static str,
+    /// What happens.
+    pub(crate) reporter: Reporter,
+}
+
+/// Answers whoever connects.
+pub(super) async fn serve(listener: UnixListener, node: Answering) {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .build_v1();
+    let reflection = match reflection {
+        Ok(reflection) => reflection,
+        Err(error) => return tracing::error!(%error, "the control service describes itself wrongly"),
+    };
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let incoming = stream::unfold((listener, places), |(listener, places)| async {
+        let place = places.clone().acquire_owned().await.ok()?;
+        let accepted = listener.accept().await.map(|(socket, _)| Seated::new(socket, place));
+        Some((accepted, (listener, places)))
+    });
+    let router = Server::builder()
+        .concurrency_limit_per_connection(CALLS_MAX)
+        .max_connection_age(Duration::from_secs(24 * 3600))
+        .add_service(reflection)
+        .add_service(node_server::NodeServer::new(node));
+    if let Err(error) = router.serve_with_incoming(Box::pin(incoming)).await {
+        tracing::warn!(%error, "the control socket answers no more");
+    }
+}
+
+type Events = Pin<Box<dyn Stream<Item = Result<proto::Event, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl node_server::Node for Answering {
+    async fn get_status(
+        &self,
+        _: Request<proto::GetStatusRequest>,
+    ) -> Result<Response<proto::Status>, Status> {
+        let asked = tokio::time::timeout(ANSWER_DEADLINE, self.endpoint.status()).await;
+        let late = || Status::deadline_exceeded("the node is too busy to answer");
+        let status = asked.map_err(|_| late())?;
+        let status = status.ok_or_else(|| Status::unavailable("the node has ended"))?;
+        Ok(Response::new(shape::status(&status, self.command)))
+    }
+
+    type WatchEventsStream = Events;
+
+    async fn watch_events(
+        &self,
+        _: Request<proto::WatchEventsRequest>,
+    ) -> Result<Response<Events>, Status> {
+        let lines = stream::unfold(self.reporter.watch(), |mut lines| async {
+            let line = match lines.recv().await {
+                Ok(json) => Ok(proto::Event { json: json.to_string() }),
+                Err(broadcast::error::RecvError::Lagged(count)) => {
+                    Err(Status::data_loss(format!("{count} events came faster than they were read")))
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            };
+            Some((line, lines))
+        });
+        Ok(Response::new(lines.boxed()))
+    }
+}

@@ -1,0 +1,148 @@
+//! A node's status as it is said on the control socket.
+
+use std::time::Duration;
+
+use punchline_bridge::{
+    Path,
+    nat::NatKind,
+    path::{Direction, Transport},
+    status::{
+        AddressSource, CandidateStatus, ConnectionStatus, PeerStatus, RelayState, RelayStatus, Status,
+        StreamStatus,
+    },
+};
+
+use super::proto;
+
+pub(super) fn status(status: &Status, command: &str) -> proto::Status {
+    proto::Status {
+        peer: status.peer.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: command.to_owned(),
+        uptime_seconds: status.uptime.as_secs_f64(),
+        listening: status.listening.iter().map(ToString::to_string).collect(),
+        candidates: status.candidates.iter().map(candidate).collect(),
+        nat: nat(status.nat_v4),
+        nat_v6: nat(status.nat_v6),
+        relays: status.relays.iter().map(relay).collect(),
+        peers: status.peers.iter().map(|found| peer(found, &status.streams)).collect(),
+        streams: status.streams.iter().map(stream).collect(),
+    }
+}
+
+/// Empty for what is not known.
+fn nat(kind: NatKind) -> String {
+    if kind == NatKind::default() { String::new() } else { kind.to_string() }
+}
+
+fn candidate(candidate: &CandidateStatus) -> proto::Candidate {
+    let source = match candidate.source {
+        AddressSource::Router => "router",
+        AddressSource::Confirmed => "confirmed",
+        AddressSource::Relay => "relay",
+        AddressSource::Interface => "interface",
+    };
+    proto::Candidate { address: candidate.address.to_string(), source: source.to_owned() }
+}
+
+fn relay(relay: &RelayStatus) -> proto::Relay {
+    let (state, reservation, retry) = match relay.state {
+        RelayState::Down { retry } => ("down", None, retry),
+        RelayState::Connecting => ("connecting", None, None),
+        RelayState::Connected => ("connected", None, None),
+        RelayState::Reserved { lasts } => ("reserved", Some(lasts), None),
+    };
+    proto::Relay {
+        relay: relay.relay.to_string(),
+        addresses: relay.addresses.iter().map(|relay| relay.address().to_string()).collect(),
+        state: state.to_owned(),
+        transport: relay.transport.map(transport),
+        round_trip_ms: relay.round_trip.map(ms),
+        reservation_seconds: reservation.map(|lasts| lasts.as_secs_f64()),
+        retry_seconds: retry.map(|retry| retry.as_secs_f64()),
+        failures: relay.failures,
+        last_error: relay.last_error.clone(),
+    }
+}
+
+fn peer(peer: &PeerStatus, streams: &[StreamStatus]) -> proto::Peer {
+    let streams: Vec<_> = streams.iter().filter(|stream| stream.peer == peer.peer).collect();
+    let sum = |bytes: fn(&StreamStatus) -> u64| streams.iter().map(|stream| bytes(stream)).sum();
+    let best = peer.connections.first();
+    proto::Peer {
+        peer: peer.peer.to_string(),
+        path: path(peer.path),
+        relay: relay_of(peer.path),
+        transport: best.map(|best| transport(best.transport)).unwrap_or_default(),
+        address: best.map(|best| best.address.to_string()).unwrap_or_default(),
+        round_trip_ms: best.and_then(|best| best.round_trip).map(ms),
+        why_relayed: peer.why_relayed.clone(),
+        next_attempt_seconds: peer.next_attempt.map(|next| next.as_secs_f64()),
+        streams: streams.len() as u32,
+        sent_direct_bytes: sum(|stream| stream.sent_bytes.direct),
+        sent_relayed_bytes: sum(|stream| stream.sent_bytes.relayed),
+        received_direct_bytes: sum(|stream| stream.received_bytes.direct),
+        received_relayed_bytes: sum(|stream| stream.received_bytes.relayed),
+        connections: peer.connections.iter().map(connection).collect(),
+    }
+}
+
+fn connection(connection: &ConnectionStatus) -> proto::Connection {
+    proto::Connection {
+        connection: connection.connection.to_string(),
+        path: path(connection.path),
+        relay: relay_of(connection.path),
+        transport: transport(connection.transport),
+        direction: direction(connection.direction),
+        address: connection.address.to_string(),
+        round_trip_ms: connection.round_trip.map(ms),
+        age_seconds: connection.age.as_secs_f64(),
+        users: connection.users as u32,
+    }
+}
+
+fn stream(stream: &StreamStatus) -> proto::Stream {
+    proto::Stream {
+        stream: stream.stream.to_string(),
+        peer: stream.peer.to_string(),
+        service: stream.service.to_string(),
+        direction: direction(stream.direction),
+        path: path(stream.path),
+        relay: relay_of(stream.path),
+        waits: stream.waits,
+        moves: stream.moves as u32,
+        sent_direct_bytes: stream.sent_bytes.direct,
+        sent_relayed_bytes: stream.sent_bytes.relayed,
+        received_direct_bytes: stream.received_bytes.direct,
+        received_relayed_bytes: stream.received_bytes.relayed,
+    }
+}
+
+fn path(path: Path) -> String {
+    if path.is_direct() { "direct" } else { "relayed" }.to_owned()
+}
+
+fn relay_of(path: Path) -> Option<String> {
+    path.relay().map(|relay| relay.to_string())
+}
+
+fn transport(transport: Transport) -> String {
+    match transport {
+        Transport::Tcp => "tcp",
+        Transport::Quic => "quic",
+        Transport::Websocket => "websocket",
+    }
+    .to_owned()
+}
+
+fn direction(direction: Direction) -> String {
+    match direction {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+    }
+    .to_owned()
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

@@ -1,0 +1,57 @@
+//! How we stand with a relay, as plain data.
+
+use std::time::Instant;
+
+use libp2p::PeerId;
+
+use super::{Link, Relays};
+use crate::{
+    path::ConnectionId,
+    status::{RelayState, RelayStatus},
+};
+
+impl Relays {
+    pub(crate) fn peers(&self) -> impl Iterator<Item = PeerId> {
+        self.all.keys().copied()
+    }
+
+    /// The link to a relay, whatever it is good for by now.
+    pub(crate) fn connection(&self, peer: PeerId) -> Option<ConnectionId> {
+        match self.all.get(&peer)?.link {
+            Link::Identifying { connection, .. } | Link::Ready { connection } => Some(connection),
+            Link::Down { .. } | Link::Dialling { .. } => None,
+        }
+    }
+
+    /// What failed last.
+    pub(crate) fn note_error(&mut self, peer: PeerId, cause: &str) {
+        if let Some(relay) = self.all.get_mut(&peer) {
+            relay.last_error = Some(cause.to_owned());
+        }
+    }
+
+    /// All but what is known of the link's connection.
+    pub(crate) fn status(&self, peer: PeerId, now: Instant) -> Option<RelayStatus> {
+        let relay = self.all.get(&peer)?;
+        let state = match (&relay.link, relay.reservation.until()) {
+            (Link::Down { retry }, _) => {
+                RelayState::Down { retry: retry.map(|at| at.saturating_duration_since(now)) }
+            }
+            (Link::Dialling { .. } | Link::Identifying { .. }, _) => RelayState::Connecting,
+            (Link::Ready { .. }, None) => RelayState::Connected,
+            (Link::Ready { .. }, Some(until)) => {
+                RelayState::Reserved { lasts: until.saturating_duration_since(now) }
+            }
+        };
+        let failures = relay.reservation.failures();
+        Some(RelayStatus {
+            relay: peer,
+            addresses: relay.addresses.clone(),
+            state,
+            transport: None,
+            round_trip: None,
+            failures,
+            last_error: relay.last_error.clone().filter(|_| failures > 0),
+        })
+    }
+}

@@ -1,0 +1,164 @@
+//! What a node is and knows at one moment, as plain data: for a person who asks how it is, and for programs.
+
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId};
+
+use crate::{
+    addr::RelayAddr,
+    nat::NatKind,
+    path::{ConnectionId, Direction, Path, Transport},
+    service::Service,
+    stream::StreamId,
+};
+
+/// A node at one moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Its identity.
+    pub peer: PeerId,
+    /// Since its start.
+    pub uptime: Duration,
+    /// Where it listens, with the real ports.
+    pub listening: Vec<Multiaddr>,
+    /// Where peers may find it, as it tells them: the best first.
+    pub candidates: Vec<CandidateStatus>,
+    /// What it is behind over IPv4, as far as it knows.
+    pub nat_v4: NatKind,
+    /// Likewise over IPv6.
+    pub nat_v6: NatKind,
+    /// The relays that it uses, by their identities.
+    pub relays: Vec<RelayStatus>,
+    /// The peers that it is connected with, relays left out, by their identities.
+    pub peers: Vec<PeerStatus>,
+    /// Its live streams.
+    pub streams: Vec<StreamStatus>,
+}
+
+/// An address of ours that peers are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CandidateStatus {
+    /// The address.
+    pub address: Multiaddr,
+    /// How it is known.
+    pub source: AddressSource,
+}
+
+/// How an address of ours is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressSource {
+    /// Our router forwards it to us.
+    Router,
+    /// A relay reached us there.
+    Confirmed,
+    /// A relay sees us come from there.
+    Relay,
+    /// It is one of this host.
+    Interface,
+}
+
+/// A relay that the node uses.
+#[derive(Clone, Debug)]
+pub struct RelayStatus {
+    /// The relay.
+    pub relay: PeerId,
+    /// Where it is dialled.
+    pub addresses: Vec<RelayAddr>,
+    /// How the node stands with it.
+    pub state: RelayState,
+    /// What carries the link, if there is one.
+    pub transport: Option<Transport>,
+    /// The least that a ping took lately; none before the first answer.
+    pub round_trip: Option<Duration>,
+    /// Failures in a row, of the link and of requests for a reservation.
+    pub failures: u32,
+    /// What failed last, if nothing has succeeded since.
+    pub last_error: Option<String>,
+}
+
+/// How a node stands with a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayState {
+    /// Not connected; dialled again after this, if at all by itself.
+    Down {
+        /// From now.
+        retry: Option<Duration>,
+    },
+    /// The dial or the handshakes are under way.
+    Connecting,
+    /// Connected, with nothing held: others cannot be introduced to this node there.
+    Connected,
+    /// It holds a place for this node.
+    Reserved {
+        /// How long, unless it is renewed, as it is at half-life.
+        lasts: Duration,
+    },
+}
+
+/// A peer that the node is connected with.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// The peer.
+    pub peer: PeerId,
+    /// The path of the best connection: where new streams go.
+    pub path: Path,
+    /// All connections, the best first.
+    pub connections: Vec<ConnectionStatus>,
+    /// Why it is not reached directly, as far as that was found out; none for a direct path, and before the first verdict.
+    pub why_relayed: Option<String>,
+    /// How long until a direct path is tried again, if this end knows.
+    pub next_attempt: Option<Duration>,
+}
+
+/// A connection.
+#[derive(Clone, Debug)]
+pub struct ConnectionStatus {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// How it reaches the peer.
+    pub path: Path,
+    /// What carries it; of a relayed one, the link to the relay.
+    pub transport: Transport,
+    /// Who made it.
+    pub direction: Direction,
+    /// The other end's address.
+    pub address: Multiaddr,
+    /// The least that a ping took lately; none before the first answer.
+    pub round_trip: Option<Duration>,
+    /// Since it was opened.
+    pub age: Duration,
+    /// Streams on it, and opens that wait for it.
+    pub users: usize,
+}
+
+/// A live stream.
+#[derive(Clone, Debug)]
+pub struct StreamStatus {
+    /// Its id, the same at both ends.
+    pub stream: StreamId,
+    /// The other end.
+    pub peer: PeerId,
+    /// What it is for.
+    pub service: Service,
+    /// Who opened it.
+    pub direction: Direction,
+    /// The path that carries it now; while it waits for one, the last.
+    pub path: Path,
+    /// No connection carries it, and it waits for one.
+    pub waits: bool,
+    /// How often it moved, up to the number of moves that are remembered.
+    pub moves: usize,
+    /// Bytes of payload sent, directly and through relays.
+    pub sent_bytes: ByPath,
+    /// Likewise received.
+    pub received_bytes: ByPath,
+}
+
+/// Bytes by path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByPath {
+    /// On direct connections.
+    pub direct: u64,
+    /// Through relays.
+    pub relayed: u64,
+}
