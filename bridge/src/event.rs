@@ -82,8 +82,8 @@ pub enum Event {
         /// How many seconds it is ahead of us; negative if behind.
         seconds: i64,
     },
-    /// This network seems to block what would lead to a relay. Either its addresses over `transports` were dialled first
-    /// and did not answer, and a WebSocket did; or it is there over TCP, and does not answer STUN, as it says that it
+    /// This network seems to block what would lead to a relay. Either its addresses over `transports` were dialled and
+    /// did not answer, and a WebSocket did; or it is there over TCP, and does not answer STUN, as it says that it
     /// does. Said once, and again when it is otherwise.
     NetworkBlocks {
         /// The relay.

@@ -49,7 +49,7 @@ use self::{
         places::{Full, Places, StreamPlaces},
         upgrades::{Upgrades, counts::UpgradeCounts},
     },
-    relays::{Relays, refusals::Refusals, sights::Sights, spares::Spares},
+    relays::{Relays, blocked::Obstacles, refusals::Refusals, sights::Sights, spares::Spares},
     streams::{guests::Guests, moves::Moves, opens::Opens, requests::Requests},
 };
 use crate::{
@@ -57,7 +57,7 @@ use crate::{
     config::Config,
     error::{CloseCause, OpenError},
     event::{Asked, Event, UpgradeCount},
-    path::{ConnectionId, Transport},
+    path::ConnectionId,
 };
 
 pub(crate) struct Engine {
@@ -91,8 +91,7 @@ pub(crate) struct Engine {
     watched: Vec<PeerId>,
     /// Another relay may be asked about one of them, or one no longer.
     watchers_changed: bool,
-    /// What was last seen to be blocked on the way to a relay.
-    blocked: Vec<Transport>,
+    obstacles: Obstacles,
     /// When a shutdown no longer waits: for the streams to tell their peers, and for the connections to close.
     stopping: Option<Stopping>,
     stopped: bool,
@@ -144,7 +143,7 @@ impl Engine {
             holds: Holds::new(limits.holds, config.deadlines.hold_backoff, config.deadlines.hold_pace),
             watched: Vec::new(),
             watchers_changed: false,
-            blocked: Vec::new(),
+            obstacles: Obstacles::default(),
             stopping: None,
             stopped: false,
             next_dial: 0,

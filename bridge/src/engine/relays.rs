@@ -10,7 +10,7 @@
 //! again. [`spares`] and `sparing`: second circuits, through other relays. [`sights`]: how relays see us over each
 //! transport.
 
-mod blocked;
+pub(in crate::engine) mod blocked;
 pub(in crate::engine) mod links;
 pub(in crate::engine) mod refusals;
 

@@ -76,10 +76,11 @@ pub(crate) async fn https_alone() -> Result<()> {
     let web = Web::new(&spec).await?;
     let _relay = web.relay(443).await?;
     let server = web.server(&web.addresses())?.spawn()?;
-    let blocks = server.wait_for("network_blocks", |_| true, FOUND_DEADLINE).await;
+    let held = server.wait_for("reservation_held", |_| true, FOUND_DEADLINE).await;
+    held.with_context(|| server.report())?;
+    let blocks = server.wait_for("network_blocks", |_| true, SOON).await;
     let blocks = blocks.with_context(|| server.report())?;
     ensure!(blocks.text("what").is_some_and(|what| what.contains("UDP")), "{blocks}");
-    server.wait_for("reservation_held", |_| true, SOON).await?;
     let client = web.client(&web.addresses())?.spawn()?;
     meet_over_websockets(&server, &client).await?;
     for program in [&server, &client] {

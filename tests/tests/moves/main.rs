@@ -247,11 +247,6 @@ async fn renumbered(scene: &Scene, cast: &Cast, host: usize) -> Result<()> {
     let marks = (cast.server.mark(), cast.client.mark());
     let died = Instant::now();
     scene.lab.renumber(host, Ipv4Addr::new(a, b, c, d + 1))?;
-    if scene.transport() == Transport::Tcp {
-        // Its router may still know the old address to have the port towards the peer, and then gives it another one for
-        // that destination alone. Nobody can know which.
-        return Ok(());
-    }
     direct_again(cast, marks, died).await
 }
 
@@ -307,8 +302,8 @@ const DEATH_GAP_MS: f64 = 3_000.0;
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const START_DEADLINE: Duration = Duration::from_secs(30);
+/// Promised: how soon a session is direct again after a NAT or a host got another address.
+const DIRECT_AGAIN: Duration = Duration::from_secs(10);
 /// A stream's patience, and half of it for the busy machine.
-/// A row of punches, for unoptimised programs on busy cores. Mostly it is 2 to 4 s.
-const DIRECT_AGAIN: Duration = Duration::from_secs(30);
 const MOVE_DEADLINE: Duration = Duration::from_secs(90);
 const LOAD_DEADLINE: Duration = Duration::from_secs(120);

@@ -302,6 +302,7 @@ impl Engine {
         reason: DialFailureReason,
         now: Instant,
     ) {
+        self.look_failed(dial);
         if let Some(relay) = self.relays.dial_failed(dial, now) {
             self.circuits_failed(relay, &reason, now);
             self.reservation_failed(relay, reason.to_string());

@@ -42,6 +42,9 @@ impl Engine {
         }
         if path.is_direct() {
             self.introductions.over(peer);
+            if let Some(dial) = opened.dial.filter(|_| self.relays.contains(peer)) {
+                self.note_open(dial, transport);
+            }
             if self.relays.is_outdated(peer, opened.dial) {
                 self.close(connection, CloseCause::Unused);
             } else if self.relays.connection_opened(peer, connection, now) {

@@ -57,21 +57,47 @@ fn all_addresses_of_a_relay_are_dialled_as_one_and_in_their_order() {
     assert_eq!(texts, [TCP, QUIC, WEB]);
 }
 
+/// A WebSocket to the relay was first to be there. The dial of the rest, without a rival.
+fn overtaken(given: &[&str]) -> (World, ConnectionId, Option<(DialId, Vec<Multiaddr>)>) {
+    let mut world = World::new();
+    let actions = world.tell(Input::ReserveAll(at(given)));
+    let (dial, ..) = dials(&actions)[0];
+    let (peer, transport) = (relay(9).peer(), Transport::Websocket);
+    let (link, actions) =
+        world.established(peer, Path::Direct, transport, Some(dial), Direction::Outbound);
+    let look = dials(&actions).into_iter().next().map(|(dial, _, addresses)| (dial, addresses));
+    (world, link, look)
+}
+
 #[test]
-fn what_a_websocket_overtook_seems_blocked_and_that_is_said_once() {
+fn what_a_websocket_overtook_is_dialled_alone_and_blocked_if_that_fails_which_is_said_once() {
     for (given, transports, what) in [
         (&[WEB, QUIC, TCP][..], &[Transport::Tcp, Transport::Quic][..], Blocked::AllButWeb),
         (&[WEB, QUIC], &[Transport::Quic], Blocked::Udp),
         (&[WEB, TCP], &[Transport::Tcp], Blocked::Tcp),
     ] {
-        let mut world = World::new();
-        let link = world.reached_over(Transport::Websocket, given);
+        let (mut world, link, look) = overtaken(given);
+        let (look, addresses) = look.unwrap();
+        assert_eq!(addresses.len(), transports.len(), "all but the WebSocket");
+        assert_eq!(world.blocked(), [], "this host may have been busy");
+        world.dial_failed(look);
         assert_eq!(world.blocked(), [(transports.to_vec(), what)]);
         let dial = Some(dials(&world.closed(link))[0].0);
         let (peer, transport) = (relay(9).peer(), Transport::Websocket);
-        world.established(peer, Path::Direct, transport, dial, Direction::Outbound);
-        assert_eq!(world.blocked(), []);
+        let (_, actions) = world.established(peer, Path::Direct, transport, dial, Direction::Outbound);
+        assert_eq!((dials(&actions), world.blocked()), (Vec::new(), Vec::new()), "that is known");
     }
+}
+
+#[test]
+fn what_is_slow_and_gets_through_is_not_blocked() {
+    let (mut world, _, look) = overtaken(&[WEB, TCP]);
+    let (look, _) = look.unwrap();
+    let (peer, transport) = (relay(9).peer(), Transport::Tcp);
+    world.established(peer, Path::Direct, transport, Some(look), Direction::Outbound);
+    world.dial_failed(look);
+    assert_eq!(world.blocked(), []);
+    assert_eq!(world.engine.obstacles.looks.len(), 0);
 }
 
 #[test]
