@@ -132,6 +132,23 @@ fn who_slept_for_longer_than_others_wait_closes_all_direct_connections_and_dials
 }
 
 #[test]
+fn a_peer_that_closes_one_connection_as_it_leaves_its_network_is_not_gone_while_another_fell_silent() {
+    let mut world = World::new();
+    world.learn(peer(1), &[relay(9).circuit_to(peer(1))]);
+    world.reserved(&relay(9));
+    let first = world.connected(peer(1), Path::Direct, Transport::Quic);
+    world.stream_on(first, peer(1));
+    let second = world.connected(peer(1), Path::Direct, Transport::Quic);
+    world.tell(Input::Responsive { connection: first, round_trip: MS });
+    world.leg_ended(first);
+    let actions = world.closed(first);
+    assert_eq!(moves(&actions), [second]);
+    assert_eq!(dials(&actions)[0].1, peer(1), "the second one may be just as dead");
+    world.connected(peer(1), relayed(&relay(9)), Transport::Quic);
+    assert!(!world.pass(2 * S).contains(&Action::Forsake { key: key() }));
+}
+
+#[test]
 fn a_node_that_stops_dials_nobody_for_another_network() {
     let mut world = World::new();
     let actions = world.tell(Input::Reserve { relay: relay(9) });
