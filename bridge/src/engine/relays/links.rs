@@ -91,12 +91,8 @@ impl Engine {
         let (peer, path) = (connection.peer, connection.path);
         let left = matches!(cause, CloseCause::Peer | CloseCause::Reset);
         if !asked && path.is_direct() && left {
-            self.departures.closed(peer, id, connection.answered, now);
-            // Where the peer changed its network and could still say so here, what else leads there is just as dead and
-            // says nothing: only a new connection shows that it lives.
-            if self.connections.of(peer).next().is_some() && !self.moves.of(peer).is_empty() {
-                self.reach(peer, now);
-            }
+            let others = self.connections.of(peer).any(|(_, found)| found.path.is_direct());
+            self.departures.closed(peer, id, connection.answered, others, now);
         } else {
             self.departures.unexplained(id);
         }
