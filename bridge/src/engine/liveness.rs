@@ -7,7 +7,7 @@
 //! | a question to a peer is answered over one relay and not over another, where nothing else is heard | [`BEAT`](beats::BEAT) + twice what pings took | suspect | the same |
 //! | a stream meets silence twice, soon after it came | none | connections of this kind are *demoted* | others are taken, for a while |
 //! | anything is heard on a suspect connection | none | it lives | streams may come back |
-//! | the peer's system closed or reset a direct connection that had answered within [`FRESH`] | `Deadlines::absence` for any new connection | the peer's process is gone | its streams without a path end |
+//! | the peer's system closed or reset a direct connection that had answered within [`FRESH`] | `Deadlines::absence` for any new connection; where other direct ones are left, also what they take to fall silent | the peer's process is gone | its streams without a path end |
 //! | a relay says that the peer's system closed its link | the same | the same | the same, for streams whose path is lost |
 //! | a stream's path is lost, and nothing explains it | none | none | relays are asked about the peer: see the row above |
 //! | a circuit ends | none | nothing: limits, the relay's restart and the peer's death look alike | the peer is dialled |

@@ -15,7 +15,10 @@ use std::{
 use libp2p::PeerId;
 
 use crate::{
-    engine::{liveness::FRESH, streams::guests},
+    engine::{
+        liveness::{FRESH, PING_INTERVAL, PING_PATIENCE},
+        streams::guests,
+    },
     path::ConnectionId,
     stream::StreamKey,
 };
@@ -89,16 +92,25 @@ impl Departures {
         self.lost.remove(&key);
     }
 
-    /// The peer's system ended a direct connection; the peer had last answered on it at `answered`.
+    /// The peer's system ended a direct connection; the peer had last answered on it at `answered`. `others`: it did
+    /// not end all of them. A process that dies loses all, and one whose host changes its network may have said goodbye
+    /// where it still could: then what else leads there falls silent, and only after that it is sought.
     pub(crate) fn closed(
         &mut self,
         peer: PeerId,
         connection: ConnectionId,
         answered: Instant,
+        others: bool,
         now: Instant,
     ) {
         if now.saturating_duration_since(answered) <= FRESH && self.closed.len() < DEPARTED_MAX {
-            self.closed.insert((peer, connection), now + self.grace);
+            let silence = if others { PING_INTERVAL + PING_PATIENCE } else { Duration::ZERO };
+            self.closed.insert((peer, connection), now + silence + self.grace);
+        }
+        if !others {
+            for (_, until) in self.closed.iter_mut().filter(|((of, _), _)| *of == peer) {
+                *until = (*until).min(now + self.grace);
+            }
         }
     }
 
@@ -172,7 +184,7 @@ mod tests {
         let other = StreamKey { stream: StreamId::from_bytes([2; 16]), ..key };
         departures.detached(key, connection, false, now);
         departures.detached(other, connection, false, now);
-        departures.closed(key.peer, connection, now, now);
+        departures.closed(key.peer, connection, now, false, now);
         departures.settled(other);
         assert_eq!(departures.take_due(now + GRACE / 2), []);
         assert_eq!(departures.take_due(now + GRACE), [key]);
@@ -180,9 +192,28 @@ mod tests {
     }
 
     #[test]
+    fn where_another_connection_is_left_there_is_time_for_it_to_fall_silent() {
+        let (mut departures, key, connection, now) = world();
+        departures.detached(key, connection, false, now);
+        departures.closed(key.peer, connection, now, true, now);
+        let silence = PING_INTERVAL + PING_PATIENCE;
+        assert_eq!(departures.take_due(now + silence), []);
+        assert_eq!(departures.take_due(now + silence + GRACE), [key]);
+    }
+
+    #[test]
+    fn once_the_last_connection_is_closed_nothing_more_is_waited_for() {
+        let (mut departures, key, connection, now) = world();
+        departures.detached(key, connection, false, now);
+        departures.closed(key.peer, connection, now, true, now);
+        departures.closed(key.peer, connection_of(2), now, false, now);
+        assert_eq!(departures.take_due(now + GRACE), [key]);
+    }
+
+    #[test]
     fn a_peer_that_is_back_has_the_time_again_to_carry_its_streams_on() {
         let (mut departures, key, connection, now) = world();
-        departures.closed(key.peer, connection, now, now);
+        departures.closed(key.peer, connection, now, false, now);
         departures.detached(key, connection, false, now);
         departures.connected(key.peer, now + GRACE / 2);
         assert_eq!(departures.take_due(now + GRACE), []);
@@ -216,7 +247,7 @@ mod tests {
     fn the_end_of_a_connection_that_had_gone_silent_proves_nothing() {
         let (mut departures, key, connection, now) = world();
         departures.detached(key, connection, false, now);
-        departures.closed(key.peer, connection, now, now + FRESH + GRACE);
+        departures.closed(key.peer, connection, now, false, now + FRESH + GRACE);
         assert_eq!(departures.next_deadline(), None);
     }
 
@@ -250,7 +281,7 @@ mod tests {
         }
         assert_eq!(departures.told.len(), DEPARTED_MAX);
         for id in 0..=DEPARTED_MAX {
-            departures.closed(PeerId::random(), connection_of(id), now, now);
+            departures.closed(PeerId::random(), connection_of(id), now, false, now);
         }
         assert_eq!(departures.closed.len(), DEPARTED_MAX, "what relays say takes none of its room");
     }
@@ -259,8 +290,8 @@ mod tests {
     fn every_connection_that_closed_counts_and_no_word_of_a_relay_replaces_that() {
         let (mut departures, key, connection, now) = world();
         departures.detached(key, connection, false, now);
-        departures.closed(key.peer, connection, now, now);
-        departures.closed(key.peer, connection_of(2), now, now + GRACE / 2);
+        departures.closed(key.peer, connection, now, false, now);
+        departures.closed(key.peer, connection_of(2), now, false, now + GRACE / 2);
         departures.told(key.peer, now + GRACE / 2);
         assert_eq!(departures.take_due(now + GRACE), [key]);
     }

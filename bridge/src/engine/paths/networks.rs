@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    engine::{Engine, liveness::GIVEN_UP},
+    engine::{Engine, liveness::GIVEN_UP, relays::sights::Sights},
     error::CloseCause,
 };
 
@@ -17,6 +17,7 @@ impl Engine {
         self.nat.network_changed(now);
         self.outlook_improved();
         self.map_ports_anew();
+        self.sights = Sights::default();
         self.relays.network_changed(now);
         for peer in self.connections.forget_demotions() {
             self.place_all(peer, now);

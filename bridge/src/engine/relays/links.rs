@@ -94,7 +94,8 @@ impl Engine {
         let (peer, path) = (connection.peer, connection.path);
         let left = matches!(cause, CloseCause::Peer | CloseCause::Reset);
         if !asked && path.is_direct() && left {
-            self.departures.closed(peer, id, connection.answered, now);
+            let others = self.connections.of(peer).any(|(_, found)| found.path.is_direct());
+            self.departures.closed(peer, id, connection.answered, others, now);
         } else {
             self.departures.unexplained(id);
         }

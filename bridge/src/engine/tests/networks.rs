@@ -132,6 +132,29 @@ fn who_slept_for_longer_than_others_wait_closes_all_direct_connections_and_dials
 }
 
 #[test]
+fn a_peer_that_closes_one_connection_as_it_leaves_its_network_is_not_gone_while_another_falls_silent() {
+    let mut world = World::new();
+    world.learn(peer(1), &[relay(9).circuit_to(peer(1))]);
+    world.reserved(&relay(9));
+    let [first, second] =
+        std::array::from_fn(|_| world.connected(peer(1), Path::Direct, Transport::Quic));
+    world.stream_on(first, peer(1));
+    world.tell(Input::Responsive { connection: first, round_trip: MS });
+    world.leg_ended(first);
+    world.closed(first);
+    let detached = Input::StreamDetached { key: key(), connection: Some(first), silent: false };
+    assert_eq!(moves(&world.tell(detached)), [second]);
+    assert!(!world.pass(1500 * MS).contains(&Action::Forsake { key: key() }));
+    let mut actions = world.tell(Input::MoveFailed { key: key(), connection: second, silent: true });
+    actions.extend(world.pass(300 * MS));
+    assert_eq!(dials(&actions)[0].1, peer(1));
+    assert!(!world.pass(500 * MS).contains(&Action::Forsake { key: key() }));
+    let circuit = world.connected(peer(1), relayed(&relay(9)), Transport::Quic);
+    world.tell(Input::StreamMoved { key: key(), to: circuit });
+    assert!(!world.pass(5 * S).contains(&Action::Forsake { key: key() }));
+}
+
+#[test]
 fn a_node_that_stops_dials_nobody_for_another_network() {
     let mut world = World::new();
     let actions = world.tell(Input::Reserve { relay: relay(9) });
