@@ -1,5 +1,6 @@
 //! The command line: the one place where strings and the environment are read.
 
+mod asking;
 mod gateway;
 mod nets;
 pub mod ticket;
@@ -25,6 +26,7 @@ pub use self::gateway::{
     Access, Allowed, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
 pub use self::{
+    asking::{Ask, Asking, Events, Health, Status, WaitReady},
     nets::Nets,
     time::Patience,
     values::{ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},
@@ -132,8 +134,9 @@ pub enum Command {
     Run(Run),
     /// Strings that let whoever has one use a service of this node: make, show and revoke them.
     Ticket(ticket::Ticket),
-    /// How a node that runs on this machine is: its relays, its peers, direct or relayed and why.
-    Status(Status),
+    /// What is asked of a node that runs on this machine.
+    #[command(flatten)]
+    Ask(Ask),
     /// Print this node's peer id; make its identity if there is none.
     Id(Id),
 }
@@ -147,7 +150,7 @@ impl Command {
             Self::Expose(expose) => Some(&mut expose.node),
             Self::Forward(forward) => Some(&mut forward.node),
             Self::Run(run) => Some(&mut run.node),
-            Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Status(_) | Self::Id(_) => None,
+            Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Ask(_) | Self::Id(_) => None,
         }
     }
 
@@ -162,7 +165,7 @@ impl Command {
             Self::Forward(_) => "forward",
             Self::Run(_) => "run",
             Self::Ticket(_) => "ticket",
-            Self::Status(_) => "status",
+            Self::Ask(ask) => ask.name(),
             Self::Id(_) => "id",
         }
     }
@@ -170,7 +173,7 @@ impl Command {
     /// As whom it runs unless told otherwise.
     pub fn role(&self) -> Role {
         match self {
-            Self::Demo(_) | Self::Expose(_) | Self::Run(_) | Self::Ticket(_) | Self::Status(_) => {
+            Self::Demo(_) | Self::Expose(_) | Self::Run(_) | Self::Ticket(_) | Self::Ask(_) => {
                 Role::Expose
             }
             Self::Forward(_) => Role::Forward,
@@ -226,31 +229,6 @@ pub struct Demo {
     /// Print the result as one JSON object instead of a timeline and a table.
     #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
-}
-
-/// Which running node is asked.
-#[derive(Args, Debug)]
-pub struct Asking {
-    /// The socket that the node answers on.
-    #[arg(long, env = "PUNCHLINE_CONTROL", value_name = "PATH")]
-    pub control: Option<PathBuf>,
-    /// The node by its command, where several run: expose, forward, server, client.
-    #[arg(long, env = "PUNCHLINE_NODE", value_name = "NAME", conflicts_with = "control")]
-    pub node: Option<String>,
-}
-
-/// `punchline status`.
-#[derive(Args, Debug)]
-pub struct Status {
-    /// Which node.
-    #[command(flatten)]
-    pub asking: Asking,
-    /// Print one JSON object, in the shape of `punchline.v1.Status`.
-    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
-    pub json: bool,
-    /// Ask again every second, until interrupted.
-    #[arg(long, env = "PUNCHLINE_WATCH", value_parser = BoolishValueParser::new())]
-    pub watch: bool,
 }
 
 /// Where a node answers questions.

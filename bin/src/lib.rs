@@ -2,11 +2,12 @@
 //!
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts
 //! what they have in common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and
-//! [`demo`] are the commands; `load` measures what runs over a session, and `rehearsal` lets the demo steer its processes; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the key, `certificate` that of TLS.
+//! [`demo`] are the commands; `load` measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what [`asking`] asks; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the key, `certificate` that of TLS.
 
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod asking;
 mod certificate;
 pub mod cli;
 pub mod client;
@@ -22,7 +23,6 @@ pub mod report;
 pub mod server;
 mod session;
 pub mod settings;
-pub mod status;
 mod stop;
 pub mod ticket;
 mod unix_socket;
@@ -126,8 +126,8 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Id(_) if common.check => context().and_then(|_| usable()),
         Command::Id(_) => print_line(&identity(&common, role)?.public().to_peer_id().to_string()),
         Command::Ticket(ticket) => ticket::run(ticket.command, &common),
-        Command::Demo(_) | Command::Status(_) if common.check => usable(),
-        Command::Status(status) => status::run(status).await,
+        Command::Ask(ask) => asking::run(ask, common.check).await,
+        Command::Demo(_) if common.check => usable(),
         Command::Demo(demo) => demo::run(demo.json).await,
         Command::Relay(relay) => reported(context()?, |context| relay::run(relay, context)).await,
         Command::Server(server) => reported(context()?, |context| server::run(server, context)).await,
@@ -156,7 +156,7 @@ fn reloads(command: &Command, common: &Common) -> bool {
         Command::Expose(expose) => Some(&expose.node.nets),
         Command::Forward(forward) => Some(&forward.node.nets),
         Command::Run(run) => Some(&run.node.nets),
-        Command::Demo(_) | Command::Ticket(_) | Command::Status(_) | Command::Id(_) => None,
+        Command::Demo(_) | Command::Ticket(_) | Command::Ask(_) | Command::Id(_) => None,
     };
     let net_file = nets.is_some_and(|nets| nets.net_file.is_some());
     allow_file || net_file || common.events.as_deref().is_some_and(report::is_file)

@@ -12,6 +12,7 @@ mod place;
 mod summary;
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     io,
     num::NonZeroU64,
@@ -196,15 +197,14 @@ impl Event {
 #[derive(Clone)]
 pub struct Reporter {
     out: Option<Outlet>,
-    /// Whoever watches now.
-    live: broadcast::Sender<Arc<str>>,
+    watched: Arc<Mutex<Watched>>,
     summary: Arc<Mutex<Summary>>,
 }
 
 impl Reporter {
     /// Events are logged and nothing else.
     pub fn none() -> Self {
-        Self { out: None, live: broadcast::Sender::new(WATCHED_MAX), summary: Arc::default() }
+        Self { out: None, watched: Arc::default(), summary: Arc::default() }
     }
 
     /// `-` is standard output; a file is made, or appended to. Before it has more than `bytes_max` bytes,
@@ -251,22 +251,22 @@ impl Reporter {
     fn tell(&self, event: &Event) {
         let Ok(Value::Object(fields)) = serde_json::to_value(event) else { return };
         entry::log(&fields);
-        let watched = self.live.receiver_count() > 0;
-        if self.out.is_none() && !watched {
-            return;
-        }
         let line = line(fields);
-        if watched {
-            let _ = self.live.send(line.trim_end().into());
-        }
+        self.watched().add(line.trim_end().into());
         if let Some(out) = &self.out {
             out.send(line);
         }
     }
 
-    /// What is reported from now on, a JSON object each, as it is written to files. Who lags behind loses the oldest.
-    pub(crate) fn watch(&self) -> broadcast::Receiver<Arc<str>> {
-        self.live.subscribe()
+    /// What was reported lately, and what is from now on: a JSON object each, as it is written to files. Who lags behind
+    /// loses the oldest.
+    pub(crate) fn watch(&self) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
+        let watched = self.watched();
+        (watched.recent.iter().cloned().collect(), watched.live.subscribe())
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sums up what was not told, for as long as it runs.
@@ -332,8 +332,33 @@ fn gap(count: u64) -> String {
     }
 }
 
-/// Events that a watcher may lag behind.
-const WATCHED_MAX: usize = 1024;
+/// What whoever asks the node is told.
+struct Watched {
+    /// The latest events, the oldest first.
+    recent: VecDeque<Arc<str>>,
+    live: broadcast::Sender<Arc<str>>,
+}
+
+/// Events that are kept, and that a watcher may lag behind: some hundred bytes each.
+const RECENT_MAX: usize = 256;
+const LAG_MAX: usize = 1024;
+
+impl Default for Watched {
+    fn default() -> Self {
+        Self { recent: VecDeque::new(), live: broadcast::Sender::new(LAG_MAX) }
+    }
+}
+
+impl Watched {
+    fn add(&mut self, line: Arc<str>) {
+        while self.recent.len() >= RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(line.clone());
+        // Without a watcher there is nobody to tell.
+        let _ = self.live.send(line);
+    }
+}
 
 /// How often it is looked whether there is something to sum up.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(5);

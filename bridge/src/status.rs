@@ -35,6 +35,29 @@ pub struct Status {
     pub streams: Vec<StreamStatus>,
 }
 
+impl Status {
+    /// What keeps the node from being usable, in words; none if it is usable: a relay holds a place for it (or is
+    /// connected, if that is all it is wanted for), or a peer is connected, or it was given no relay.
+    pub fn hindrance(&self) -> Option<String> {
+        let serves = |relay: &RelayStatus| match relay.state {
+            RelayState::Reserved { .. } => true,
+            RelayState::Connected => !relay.wanted,
+            RelayState::Down { .. } | RelayState::Connecting => false,
+        };
+        if !self.peers.is_empty() || self.relays.iter().any(serves) {
+            return None;
+        }
+        let RelayStatus { relay, state, last_error, .. } = self.relays.first()?;
+        let stands = match state {
+            RelayState::Down { .. } => "is not reached",
+            RelayState::Connecting => "does not answer yet",
+            RelayState::Connected | RelayState::Reserved { .. } => "holds no place for this node yet",
+        };
+        let cause = last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        Some(format!("relay {relay} {stands}{cause}"))
+    }
+}
+
 /// An address of ours that peers are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CandidateStatus {
@@ -74,6 +97,8 @@ pub struct RelayStatus {
     pub failures: u32,
     /// What failed last, if nothing has succeeded since.
     pub last_error: Option<String>,
+    /// It is to hold a place for this node, which else only dials peers through it.
+    pub wanted: bool,
 }
 
 /// How a node stands with a relay.

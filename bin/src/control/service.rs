@@ -80,9 +80,15 @@ impl node_server::Node for Answering {
 
     async fn watch_events(
         &self,
-        _: Request<proto::WatchEventsRequest>,
+        request: Request<proto::WatchEventsRequest>,
     ) -> Result<Response<Events>, Status> {
-        let lines = stream::unfold(self.reporter.watch(), |mut lines| async {
+        let (recent, lines) = self.reporter.watch();
+        let said = |json: Arc<str>| Ok(proto::Event { json: json.to_string() });
+        let recent = stream::iter(recent).map(said);
+        if !request.into_inner().follow {
+            return Ok(Response::new(recent.boxed()));
+        }
+        let lines = stream::unfold(lines, |mut lines| async {
             let line = match lines.recv().await {
                 Ok(json) => Ok(proto::Event { json: json.to_string() }),
                 Err(broadcast::error::RecvError::Lagged(count)) => {
@@ -92,6 +98,6 @@ impl node_server::Node for Answering {
             };
             Some((line, lines))
         });
-        Ok(Response::new(lines.boxed()))
+        Ok(Response::new(recent.chain(lines).boxed()))
     }
 }

@@ -27,6 +27,7 @@ pub(super) fn status(status: &Status, command: &str) -> proto::Status {
         relays: status.relays.iter().map(relay).collect(),
         peers: status.peers.iter().map(|found| peer(found, &status.streams)).collect(),
         streams: status.streams.iter().map(stream).collect(),
+        hindrance: status.hindrance(),
     }
 }
 
@@ -62,6 +63,7 @@ fn relay(relay: &RelayStatus) -> proto::Relay {
         retry_seconds: retry.map(|retry| retry.as_secs_f64()),
         failures: relay.failures,
         last_error: relay.last_error.clone(),
+        wanted: relay.wanted,
     }
 }
 

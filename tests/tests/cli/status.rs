@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use punchline_tests::process::{Launch, Place, binary};
 use serde_json::Value;
 
-use crate::world::{NO_PEER, SOON, World, refused};
+use crate::world::{LISTEN, NO_PEER, NO_RELAY, SOON, World, refused};
 
 impl World {
     fn ask(&self, args: &[&str]) -> Result<Launch> {
@@ -59,7 +59,7 @@ async fn a_node_is_found_by_itself_and_by_its_name_where_several_run() -> Result
     let world = World::new()?;
     let at_home = |args: &[&str]| {
         let launch = Launch::program(Place::Host, binary("punchline")?).args(args);
-        let listen = "/ip4/127.0.0.1/tcp/0";
+        let listen = LISTEN;
         anyhow::Ok(launch.env("XDG_STATE_HOME", world.text("state")).env("PUNCHLINE_LISTEN", listen))
     };
     let ask = async |args: &[&str]| {
@@ -95,11 +95,54 @@ async fn a_node_is_found_by_itself_and_by_its_name_where_several_run() -> Result
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_node_is_told_when_it_is_usable_or_what_it_waits_for() -> Result<()> {
+    let world = World::new()?;
+    let socket = world.text("server.sock");
+    let ask = |what: &str, args: &[&str]| {
+        let launch = world.bare()?.args([what, "--control", &socket]).args(args);
+        anyhow::Ok(launch)
+    };
+    let output = ask("wait-ready", &["--timeout", "1s"])?.output(SOON).await?;
+    refused(&output, 1, &["not usable after 1s", "server.sock"]);
+    let down = world.launch("server", "server")?.args(["--listen", LISTEN, "--relay", NO_RELAY]);
+    let mut down = down.spawn()?;
+    down.wait_for("reservation_failed", |_| true, SOON).await?;
+    refused(
+        &ask("health", &["--check"])?.output(SOON).await?,
+        1,
+        &["not usable: relay", "is not reached"],
+    );
+    down.terminate(SOON).await?;
+    let (_relay, relay) = world.relay(&[]).await?;
+    let waits = ask("wait-ready", &[])?.spawn()?;
+    let server = world.server(&relay, &[]).await?;
+    let mut waits = waits;
+    assert!(waits.wait(SOON).await?.success(), "{}", waits.report());
+    let health = ask("health", &[])?.output(SOON).await?;
+    assert!(String::from_utf8(health.stdout)?.starts_with("usable: 1 of 1 relays"));
+    let quiet = ask("health", &["--check"])?.output(SOON).await?;
+    assert!(quiet.status.success() && quiet.stdout.is_empty(), "{quiet:?}");
+    let recent = ask("events", &[])?.output(SOON).await?;
+    let recent = String::from_utf8(recent.stdout)?;
+    let names: Vec<_> = server.events().iter().map(|event| event.name().to_owned()).collect();
+    let told: Vec<Value> = recent.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert!(
+        told.len() >= names.len() && told.iter().zip(&names).all(|(one, name)| one["event"] == **name),
+        "{recent}"
+    );
+    let follows = ask("events", &["--follow"])?.spawn()?;
+    let client = world.client(&relay, &[]).await?;
+    follows.wait_for("session_ready", |_| true, SOON).await?;
+    drop((client, server));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_socket_that_cannot_be_is_refused_if_asked_for_and_done_without_if_not() -> Result<()> {
     let world = World::new()?;
     let precious = world.write("precious", "not a socket")?;
     let server = |args: &[&str]| {
-        let launch = world.launch("server", "server")?.args(["--listen", "/ip4/127.0.0.1/tcp/0"]);
+        let launch = world.launch("server", "server")?.args(["--listen", LISTEN]);
         anyhow::Ok(launch.args(args))
     };
     let output = server(&["--control", &precious])?.output(SOON).await?;
@@ -108,7 +151,7 @@ async fn a_socket_that_cannot_be_is_refused_if_asked_for_and_done_without_if_not
     world.write("server.sock", "not a socket")?;
     let node = server(&[])?.spawn()?;
     node.wait_for("listening", |_| true, SOON).await?;
-    let off = world.launch("client", "client")?.args(["--listen", "/ip4/127.0.0.1/tcp/0"]);
+    let off = world.launch("client", "client")?.args(["--listen", LISTEN]);
     let off =
         off.args(["--peer", NO_PEER, "--addr", "/ip4/127.0.0.1/tcp/1", "--control", "off"]).spawn()?;
     off.wait_for("dial_failed", |_| true, SOON).await?;

@@ -52,6 +52,7 @@ impl Relays {
             round_trip: None,
             failures,
             last_error: relay.last_error.clone().filter(|_| failures > 0),
+            wanted: relay.reserve,
         })
     }
 }

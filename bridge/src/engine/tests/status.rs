@@ -18,7 +18,9 @@ fn a_relay_is_told_by_where_the_node_stands_with_it() {
     let mut world = World::new();
     let actions = world.tell(Input::Reserve { relay: relay(9) });
     assert_eq!(world.status().relays[0].state, RelayState::Connecting);
+    assert!(world.status().hindrance().is_some_and(|why| why.ends_with("does not answer yet")));
     world.dial_failed(dials(&actions)[0].0);
+    assert!(world.status().hindrance().is_some_and(|why| why.contains("is not reached: ")));
     let [down] = &world.status().relays[..] else { panic!("one relay") };
     assert!(matches!(down.state, RelayState::Down { retry: Some(_) }), "{down:?}");
     assert!(down.failures == 1 && down.last_error.is_some(), "{down:?}");
@@ -28,6 +30,7 @@ fn a_relay_is_told_by_where_the_node_stands_with_it() {
     let [held] = &status.relays[..] else { panic!("one relay") };
     assert!(matches!(held.state, RelayState::Reserved { .. }) && held.last_error.is_none(), "{held:?}");
     assert_eq!(status.peers.len(), 0, "a relay is no peer");
+    assert_eq!((status.hindrance(), World::new().status().hindrance()), (None, None));
 }
 
 #[test]

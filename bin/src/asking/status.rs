@@ -8,10 +8,7 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::Value;
 
-use crate::{
-    cli,
-    control::{self, proto},
-};
+use crate::{cli, control::proto};
 
 /// How often it is asked with `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -23,13 +20,9 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 ///
 /// # Errors
 /// If no node answers, or several do and none was named.
-pub async fn run(settings: cli::Status) -> anyhow::Result<()> {
+pub(super) async fn run(settings: cli::Status) -> anyhow::Result<()> {
     loop {
-        let mut node = control::ask(&settings.asking).await?;
-        let answer = node.get_status(proto::GetStatusRequest {}).await;
-        let status =
-            answer.map_err(|error| anyhow::anyhow!("the node does not answer: {}", error.message()))?;
-        let status = status.into_inner();
+        let status = super::status(&settings.asking).await?;
         let text = match settings.json {
             true => json(&status)?.to_string() + "\n",
             false => screen::of(&status),

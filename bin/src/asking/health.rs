@@ -1,0 +1,52 @@
+//! `punchline health` and `punchline wait-ready`: whether a node is usable.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::{cli, control::proto::Status, stop};
+
+/// Between two questions of one who waits.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Prints it, unless `quiet` and all is well.
+///
+/// # Errors
+/// If the node is not usable, or none answers.
+pub(super) async fn run(settings: cli::Health, quiet: bool) -> anyhow::Result<()> {
+    let status = super::status(&settings.asking).await?;
+    match status.hindrance {
+        Some(hindrance) => anyhow::bail!("not usable: {hindrance}"),
+        None if quiet => Ok(()),
+        None => crate::print_line(&usable(&status)),
+    }
+}
+
+fn usable(status: &Status) -> String {
+    let held = status.relays.iter().filter(|relay| relay.state == "reserved").count();
+    let (relays, peers) = (status.relays.len(), status.peers.len());
+    format!("usable: {held} of {relays} relays hold a place, {peers} peers connected")
+}
+
+/// Asks until it is.
+///
+/// # Errors
+/// If it is not after the timeout; with what it waited for.
+pub(super) async fn wait(settings: cli::WaitReady) -> anyhow::Result<()> {
+    let timeout = settings.timeout.duration();
+    let until = Instant::now() + timeout;
+    loop {
+        let waits_for = match super::status(&settings.asking).await {
+            Ok(Status { hindrance: None, .. }) => return Ok(()),
+            Ok(Status { hindrance: Some(hindrance), .. }) => hindrance,
+            Err(error) => format!("{error:#}"),
+        };
+        if Instant::now() >= until {
+            anyhow::bail!("not usable after {timeout:?}: {waits_for}");
+        }
+        tokio::select! {
+            () = sleep(ASK_INTERVAL) => {}
+            () = stop::told() => anyhow::bail!("told to stop while waiting: {waits_for}"),
+        }
+    }
+}

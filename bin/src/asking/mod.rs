@@ -1,0 +1,32 @@
+//! What is asked of a node that runs on this machine: `punchline status`, `events`, `wait-ready`, `health`.
+
+mod events;
+mod health;
+mod status;
+
+use crate::{cli::Ask, control::proto};
+
+/// Asks and prints. `check`: only whether the settings are usable; but `health --check` means what it says.
+///
+/// # Errors
+/// If no node answers, or several do and none was named.
+pub async fn run(ask: Ask, check: bool) -> anyhow::Result<()> {
+    match ask {
+        Ask::Health(health) => health::run(health, check).await,
+        _ if check => crate::usable(),
+        Ask::Status(status) => status::run(status).await,
+        Ask::Events(events) => events::run(events).await,
+        Ask::WaitReady(wait) => health::wait(wait).await,
+    }
+}
+
+/// What a node says in place of an answer.
+fn refused(error: &tonic::Status) -> anyhow::Error {
+    anyhow::anyhow!("the node does not answer: {}", error.message())
+}
+
+async fn status(asking: &crate::cli::Asking) -> anyhow::Result<proto::Status> {
+    let mut node = crate::control::ask(asking).await?;
+    let answer = node.get_status(proto::GetStatusRequest {}).await;
+    Ok(answer.map_err(|error| refused(&error))?.into_inner())
+}

@@ -1,0 +1,105 @@
+//! What can be asked of a node that runs on this machine.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args, Subcommand, builder::BoolishValueParser};
+
+use super::time::length;
+
+/// The questions.
+#[derive(Debug, Subcommand)]
+pub enum Ask {
+    /// How a node that runs on this machine is: its relays, its peers, direct or relayed and why.
+    Status(Status),
+    /// What happened to it lately, one JSON object a line, as --events writes them.
+    Events(Events),
+    /// Wait until it is usable: a relay holds a place for it, or a peer is connected.
+    WaitReady(WaitReady),
+    /// Whether it is usable: exit code 0 or 1, for timers and probes.
+    Health(Health),
+}
+
+impl Ask {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Status(_) => "status",
+            Self::Events(_) => "events",
+            Self::WaitReady(_) => "wait-ready",
+            Self::Health(_) => "health",
+        }
+    }
+}
+
+/// Which running node is asked.
+#[derive(Args, Clone, Debug)]
+pub struct Asking {
+    /// The socket that the node answers on.
+    #[arg(long, env = "PUNCHLINE_CONTROL", value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// The node by its command, where several run: expose, forward, server, client.
+    #[arg(long, env = "PUNCHLINE_NODE", value_name = "NAME", conflicts_with = "control")]
+    pub node: Option<String>,
+}
+
+/// `punchline status`.
+#[derive(Args, Debug)]
+pub struct Status {
+    /// Which node.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// Print one JSON object, in the shape of `punchline.v1.Status`.
+    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
+    /// Ask again every second, until interrupted.
+    #[arg(long, env = "PUNCHLINE_WATCH", value_parser = BoolishValueParser::new())]
+    pub watch: bool,
+}
+
+/// `punchline events`.
+#[derive(Args, Debug)]
+pub struct Events {
+    /// Which node.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// Go on with what happens from now on, until interrupted.
+    #[arg(short, long, env = "PUNCHLINE_FOLLOW", value_parser = BoolishValueParser::new())]
+    pub follow: bool,
+}
+
+/// `punchline wait-ready`.
+#[derive(Args, Debug)]
+pub struct WaitReady {
+    /// Which node. It need not run yet.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// Give up after this: `30s`, `5m`.
+    #[arg(long, env = "PUNCHLINE_TIMEOUT", value_name = "TIME", default_value = "60s")]
+    pub timeout: Timeout,
+}
+
+/// `punchline health`.
+#[derive(Args, Debug)]
+pub struct Health {
+    /// Which node.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// How long is waited: from 1 second to an hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout(Duration);
+
+impl Timeout {
+    /// As a duration.
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for Timeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        length(text, Duration::from_secs(3600), "say 30s or 5m; from 1 second to an hour").map(Self)
+    }
+}
