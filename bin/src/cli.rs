@@ -26,7 +26,7 @@ pub use self::gateway::{
     Access, Allowed, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
 pub use self::{
-    asking::{Ask, Asking, Events, Health, Status, WaitReady},
+    asking::{Ask, Asking, Events, Health, Ping, Status, WaitReady},
     nets::Nets,
     time::Patience,
     values::{ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},

@@ -13,20 +13,23 @@ use crate::{
     addr::{Ranges, RelayAddr},
     config::Config,
     engine::{Engine, record::Header},
-    error::{OpenError, ServeError, StartError},
+    error::{OpenError, PingError, ServeError, StartError},
     event::{Event, UpgradeCount},
     incoming::{Arrival, Incoming, Requests},
     net::{listen, transports},
     node::{command::Command, driver::Driver, journal::Journal, requests::Served},
     path::ConnectionId,
     service::Service,
-    status::Status,
+    status::{Pong, Status},
     stream::{Stream, frame::TICKET_BYTES_MAX},
 };
 
 /// Requests to the driver that wait. It takes one per turn of its loop, so a full queue means that
 /// the program asks faster than a loop turns; whoever asks then waits.
 const COMMANDS_MAX: usize = 1024;
+
+/// For a peer to answer a ping.
+const PING_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Events that a subscriber may lag behind before it loses the oldest.
 pub(crate) const EVENTS_MAX: usize = 8192;
@@ -261,6 +264,23 @@ impl Endpoint {
             return Vec::new();
         }
         answer.await.unwrap_or_default()
+    }
+
+    /// Asks the peer for an answer on the connection where new streams would go, and tells how long it took. Peers that
+    /// do not speak `/punchline/control/1` do not answer.
+    ///
+    /// # Errors
+    /// If there is no connection to the peer, or no answer within 5 s.
+    pub async fn ping(&self, peer: PeerId) -> Result<Pong, PingError> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.commands.send(Command::Ping { peer, reply }).await;
+        asked.map_err(|_| PingError::Shutdown)?;
+        match tokio::time::timeout(PING_DEADLINE, answer).await {
+            Ok(Ok(Some(pong))) => Ok(pong),
+            Ok(Ok(None)) => Err(PingError::NotConnected),
+            Ok(Err(_)) => Err(PingError::Shutdown),
+            Err(_) => Err(PingError::Unanswered { deadline: PING_DEADLINE }),
+        }
     }
 
     /// How the node is now; none if it has ended.

@@ -392,6 +392,23 @@ impl Serialize for CloseCause {
     }
 }
 
+/// Why a ping had no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PingError {
+    /// There is no connection to the peer.
+    #[error("there is no connection to the peer")]
+    NotConnected,
+    /// No answer came in time.
+    #[error("no answer within {} s", deadline.as_secs())]
+    Unanswered {
+        /// That long.
+        deadline: Duration,
+    },
+    /// The node has ended.
+    #[error("the node has ended")]
+    Shutdown,
+}
+
 /// Why a service cannot be answered for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServeError {

@@ -156,6 +156,15 @@ pub struct ConnectionStatus {
     pub users: usize,
 }
 
+/// The answer to a ping.
+#[derive(Clone, Debug)]
+pub struct Pong {
+    /// From the question to the answer, both at this node's engine.
+    pub took: Duration,
+    /// The connection that both took, where new streams would go.
+    pub connection: ConnectionStatus,
+}
+
 /// A live stream.
 #[derive(Clone, Debug)]
 pub struct StreamStatus {

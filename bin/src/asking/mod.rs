@@ -1,7 +1,8 @@
-//! What is asked of a node that runs on this machine: `punchline status`, `events`, `wait-ready`, `health`.
+//! What is asked of a node that runs on this machine: `punchline status`, `ping`, `events`, `wait-ready`, `health`.
 
 mod events;
 mod health;
+mod ping;
 mod status;
 
 use crate::{cli::Ask, control::proto};
@@ -15,6 +16,7 @@ pub async fn run(ask: Ask, check: bool) -> anyhow::Result<()> {
         Ask::Health(health) => health::run(health, check).await,
         _ if check => crate::usable(),
         Ask::Status(status) => status::run(status).await,
+        Ask::Ping(ping) => ping::run(ping).await,
         Ask::Events(events) => events::run(events).await,
         Ask::WaitReady(wait) => health::wait(wait).await,
     }

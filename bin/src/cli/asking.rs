@@ -3,6 +3,7 @@
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Subcommand, builder::BoolishValueParser};
+use libp2p::PeerId;
 
 use super::time::length;
 
@@ -11,6 +12,8 @@ use super::time::length;
 pub enum Ask {
     /// How a node that runs on this machine is: its relays, its peers, direct or relayed and why.
     Status(Status),
+    /// How long a peer takes to answer, and by which path; says when the path becomes another.
+    Ping(Ping),
     /// What happened to it lately, one JSON object a line, as --events writes them.
     Events(Events),
     /// Wait until it is usable: a relay holds a place for it, or a peer is connected.
@@ -23,6 +26,7 @@ impl Ask {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Status(_) => "status",
+            Self::Ping(_) => "ping",
             Self::Events(_) => "events",
             Self::WaitReady(_) => "wait-ready",
             Self::Health(_) => "health",
@@ -53,6 +57,23 @@ pub struct Status {
     /// Ask again every second, until interrupted.
     #[arg(long, env = "PUNCHLINE_WATCH", value_parser = BoolishValueParser::new())]
     pub watch: bool,
+}
+
+/// `punchline ping`.
+#[derive(Args, Debug)]
+pub struct Ping {
+    /// The peer, which the node is connected with: `punchline status` lists those.
+    #[arg(value_name = "PEER", value_parser = super::peer_id)]
+    pub peer: PeerId,
+    /// Which node.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// Stop after so many; 0: never.
+    #[arg(short, long, env = "PUNCHLINE_COUNT", default_value_t = 0)]
+    pub count: u64,
+    /// Stop at the first answer by a direct path.
+    #[arg(long, env = "PUNCHLINE_UNTIL_DIRECT", value_parser = BoolishValueParser::new())]
+    pub until_direct: bool,
 }
 
 /// `punchline events`.

@@ -13,8 +13,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use super::{SUFFIX, proto::node_client::NodeClient};
 use crate::{cli::Asking, identity};
 
-/// For a node to answer; one under full load does within a second.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// For a node to answer; one under full load does within a second, and it gives a peer 5 s.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(8);
 
 /// Sockets that are looked at when none is named.
 const SOCKETS_MAX: usize = 64;

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
-use punchline_bridge::Endpoint;
+use punchline_bridge::{Endpoint, error::PingError};
 use tokio::{
     net::UnixListener,
     sync::{Semaphore, broadcast},
@@ -74,6 +74,21 @@ impl node_server::Node for Answering {
         let status = asked.map_err(|_| late())?;
         let status = status.ok_or_else(|| Status::unavailable("the node has ended"))?;
         Ok(Response::new(shape::status(&status, self.command)))
+    }
+
+    async fn ping(&self, request: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {
+        let peer = request.into_inner().peer;
+        let peer = peer
+            .parse()
+            .map_err(|error| Status::invalid_argument(format!("`{peer}` is no peer id: {error}")))?;
+        match self.endpoint.ping(peer).await {
+            Ok(pong) => Ok(Response::new(shape::pong(&pong))),
+            Err(error @ PingError::NotConnected) => Err(Status::not_found(error.to_string())),
+            Err(error @ PingError::Unanswered { .. }) => {
+                Err(Status::deadline_exceeded(error.to_string()))
+            }
+            Err(error @ PingError::Shutdown) => Err(Status::unavailable(error.to_string())),
+        }
     }
 
     type WatchEventsStream = Events;

@@ -7,8 +7,8 @@ use punchline_bridge::{
     nat::NatKind,
     path::{Direction, Transport},
     status::{
-        AddressSource, CandidateStatus, ConnectionStatus, PeerStatus, RelayState, RelayStatus, Status,
-        StreamStatus,
+        AddressSource, CandidateStatus, ConnectionStatus, PeerStatus, Pong, RelayState, RelayStatus,
+        Status, StreamStatus,
     },
 };
 
@@ -101,6 +101,10 @@ fn connection(connection: &ConnectionStatus) -> proto::Connection {
         age_seconds: connection.age.as_secs_f64(),
         users: connection.users as u32,
     }
+}
+
+pub(super) fn pong(pong: &Pong) -> proto::Pong {
+    proto::Pong { round_trip_ms: ms(pong.took), connection: Some(connection(&pong.connection)) }
 }
 
 fn stream(stream: &StreamStatus) -> proto::Stream {

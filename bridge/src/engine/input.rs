@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     grant::{CircuitLimit, Grant},
-    ids::{DialId, InboundId, OpenId, ReserveId, TestId},
+    ids::{DialId, InboundId, OpenId, PingId, ReserveId, TestId},
     punch::{Exchange, Offer, Role},
 };
 use super::paths::{
@@ -96,6 +96,11 @@ pub(crate) enum Input {
         open: OpenId,
         peer: PeerId,
         service: Service,
+    },
+    /// Somebody wants to know how long an answer takes.
+    Ping {
+        ping: PingId,
+        peer: PeerId,
     },
     Hold {
         peer: PeerId,
@@ -340,6 +345,11 @@ pub(crate) enum Input {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// The peer answered on this connection; none: there is no connection.
+    Pinged {
+        ping: PingId,
+        connection: Option<ConnectionId>,
+    },
     Dial {
         dial: DialId,
         peer: PeerId,

@@ -25,6 +25,7 @@
 
 pub(in crate::engine) mod beats;
 pub(in crate::engine) mod departures;
+pub(in crate::engine) mod pings;
 
 use std::time::Duration;
 

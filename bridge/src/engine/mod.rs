@@ -34,7 +34,7 @@ use libp2p::{Multiaddr, PeerId};
 pub(crate) use self::liveness::PING_INTERVAL;
 use self::{
     input::{Action, Input},
-    liveness::{beats::Beats, departures::Departures},
+    liveness::{beats::Beats, departures::Departures, pings::Pings},
     paths::{
         allowance::Allowance,
         candidates::Candidates,
@@ -86,6 +86,7 @@ pub(crate) struct Engine {
     stream_places: StreamPlaces,
     departures: Departures,
     beats: Beats,
+    pings: Pings,
     holds: Holds,
     /// The missing peers that relays are asked to tell of.
     watched: Vec<PeerId>,
@@ -140,6 +141,7 @@ impl Engine {
             stream_places: StreamPlaces::new(Places::new(limits.streams_of_peers, limits.sharing)),
             departures: Departures::new(config.deadlines.absence),
             beats: Beats::default(),
+            pings: Pings::default(),
             holds: Holds::new(limits.holds, config.deadlines.hold_backoff, config.deadlines.hold_pace),
             watched: Vec::new(),
             watchers_changed: false,
@@ -156,6 +158,7 @@ impl Engine {
     pub(crate) fn handle(&mut self, input: Input, now: Instant) {
         match input {
             Input::Open { open, peer, service } => self.open(open, peer, service, now),
+            Input::Ping { ping, peer } => self.ping(ping, peer),
             Input::Hold { peer } => self.hold(peer, now),
             Input::Learn { peer, addresses } => self.learn(peer, addresses, Source::Operator, now),
             Input::Hear { peer, addresses } => self.hear(peer, addresses, now),

@@ -28,6 +28,11 @@ impl Engine {
         }
     }
 
+    /// One connection, if it is there.
+    pub(crate) fn connection_status(&self, id: ConnectionId, now: Instant) -> Option<ConnectionStatus> {
+        Some(connection(id, self.connections.get(id)?, now))
+    }
+
     fn relay_status(&self, relay: PeerId, now: Instant) -> Option<RelayStatus> {
         let mut status = self.relays.status(relay, now)?;
         if let Some(link) = self.relays.connection(relay).and_then(|link| self.connections.get(link)) {

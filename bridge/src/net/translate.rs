@@ -110,7 +110,7 @@ fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
         NodeEvent::Autonat(autonat::Event::Ended { test, outcome }) => {
             Input::AddressTested { test, outcome }
         }
-        NodeEvent::Control(control::Heard { connection, word }) => Input::Heard { connection, word },
+        NodeEvent::Control(control::Heard { connection, word, .. }) => Input::Heard { connection, word },
         NodeEvent::Identify(identify::Event::Received { connection_id, info, .. }) => {
             Input::Identified { connection: ConnectionId(connection_id), observed: info.observed_addr }
         }

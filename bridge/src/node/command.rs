@@ -12,7 +12,7 @@ use crate::{
     event::UpgradeCount,
     path::ConnectionId,
     service::Service,
-    status::Status,
+    status::{Pong, Status},
 };
 
 /// What an [`Endpoint`](crate::Endpoint) asks for.
@@ -60,6 +60,10 @@ pub(crate) enum Command {
     },
     CountUpgrades {
         reply: oneshot::Sender<Vec<UpgradeCount>>,
+    },
+    Ping {
+        peer: PeerId,
+        reply: oneshot::Sender<Option<Pong>>,
     },
     Status {
         reply: oneshot::Sender<Status>,

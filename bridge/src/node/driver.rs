@@ -16,7 +16,7 @@ use libp2p::{
         dial_opts::{DialOpts, PeerCondition},
     },
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
     command::Command,
@@ -29,7 +29,7 @@ use crate::{
     config::WhenDropped,
     engine::{
         Engine,
-        input::{Action, DialId, Exchange, Input, OpenId, Role},
+        input::{Action, DialId, Exchange, Input, OpenId, PingId, Role},
     },
     event::Event,
     net::{
@@ -41,7 +41,7 @@ use crate::{
         translate::{Dialled, Dialling, Translated, dial_failure, is_port_in_use, translate, tried},
     },
     path::{ConnectionId, Path},
-    status::Status,
+    status::{Pong, Status},
     stream::{Meter, Pulse, Route, frame::Code, machine},
 };
 
@@ -63,6 +63,8 @@ pub(crate) struct Driver {
     vigil: Vigil,
     stun: stun::Client,
     started: Instant,
+    /// Since when each is under way, and who waits.
+    pings: HashMap<PingId, (Instant, oneshot::Sender<Option<Pong>>)>,
 }
 
 impl Driver {
@@ -89,6 +91,7 @@ impl Driver {
             vigil: Vigil::new(),
             stun,
             started: Instant::now(),
+            pings: HashMap::new(),
         }
     }
 
@@ -196,6 +199,13 @@ impl Driver {
         }
     }
 
+    fn pinged(&mut self, ping: PingId, connection: Option<ConnectionId>) {
+        let Some((asked, reply)) = self.pings.remove(&ping) else { return };
+        let now = Instant::now();
+        let connection = connection.and_then(|id| self.engine.connection_status(id, now));
+        let _ = reply.send(connection.map(|connection| Pong { took: now - asked, connection }));
+    }
+
     fn status(&self) -> Status {
         let now = Instant::now();
         let streams = self.legs.books.statuses().collect();
@@ -237,6 +247,13 @@ impl Driver {
             Some(Command::CountUpgrades { reply }) => {
                 let _ = reply.send(self.engine.upgrade_counts().collect());
                 return;
+            }
+            Some(Command::Ping { peer, reply }) => {
+                let ping = PingId(self.legs.id());
+                // Whoever gave up does not wait any more.
+                self.pings.retain(|_, (_, reply)| !reply.is_closed());
+                self.pings.insert(ping, (Instant::now(), reply));
+                Input::Ping { ping, peer }
             }
             Some(Command::Status { reply }) => {
                 let _ = reply.send(self.status());
@@ -354,6 +371,7 @@ impl Driver {
             Action::Say { peer, connection, word } => {
                 self.swarm.behaviour_mut().control.say(peer, connection, word);
             }
+            Action::Pinged { ping, connection } => self.pinged(ping, connection),
             Action::Acquainted { peers, familiar } => {
                 self.swarm.behaviour_mut().door.acquainted(peers, familiar);
             }

@@ -125,6 +125,13 @@ impl Driver {
             })) => {
                 self.swarm.behaviour_mut().hop.handle(Input::Watch { connection, peers });
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Control(Heard {
+                peer,
+                connection,
+                word: Word::Beat(number),
+            })) => {
+                self.swarm.behaviour_mut().control.say(peer, connection, Word::Echo(number));
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
                 connection_id,
                 info,

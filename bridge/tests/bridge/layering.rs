@@ -7,7 +7,7 @@ use std::{
 
 /// The rooms and files of `bridge/src`, lowest first; those of one row may name each other.
 const LAYERS: [&[&str]; 9] = [
-    &["path", "nat", "addr", "proxy", "service", "config", "error", "event", "stream", "word"],
+    &["path", "nat", "addr", "proxy", "service", "config", "error", "event", "status", "stream", "word"],
     &["engine"],
     &["incoming"],
     &["net"],

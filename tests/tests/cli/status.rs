@@ -95,7 +95,7 @@ async fn a_node_is_found_by_itself_and_by_its_name_where_several_run() -> Result
 }
 
 #[tokio::test]
-async fn whoever_waits_for_a_node_is_told_when_it_is_usable_or_what_it_waits_for() -> Result<()> {
+async fn a_node_is_waited_for_watched_and_has_its_peers_pinged() -> Result<()> {
     let world = World::new()?;
     let socket = world.text("server.sock");
     let ask = |what: &str, args: &[&str]| {
@@ -133,6 +133,13 @@ async fn whoever_waits_for_a_node_is_told_when_it_is_usable_or_what_it_waits_for
     let follows = ask("events", &["--follow"])?.spawn()?;
     let client = world.client(&relay, &[]).await?;
     follows.wait_for("session_ready", |_| true, SOON).await?;
+    let ids = [world.peer_id("client").await?, world.peer_id("relay").await?];
+    let pings = ask("ping", &[&ids[0], "--until-direct"])?.output(SOON).await?;
+    let pings = String::from_utf8(pings.stdout)?;
+    assert!(pings.contains(" ms, direct over tcp") && pings.contains(" 0 lost; least "), "{pings}");
+    let once = ask("ping", &[&ids[1], "-c", "1"])?.output(SOON).await?;
+    assert!(once.status.success(), "a relay of ours answers, too: {once:?}");
+    refused(&ask("ping", &[NO_PEER])?.output(SOON).await?, 1, &["no connection", "punchline status"]);
     drop((client, server));
     Ok(())
 }

@@ -18,6 +18,10 @@ pub(crate) struct ReserveId(pub(crate) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct InboundId(pub(crate) u64);
 
+/// One ping that has not been answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct PingId(pub(crate) u64);
+
 /// One test of an address of ours that has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct TestId(pub(crate) u64);

@@ -79,7 +79,10 @@ impl Engine {
                 let word = Word::Echo(number);
                 self.actions.push_back(Action::Say { peer: sender, connection, word });
             }
-            Word::Echo(number) => self.echo(connection, number, now),
+            Word::Echo(number) => {
+                self.pinged(connection, number);
+                self.echo(connection, number, now);
+            }
             Word::Present(peer) if self.may_know_of(sender, peer) => self.holds.heard_of(peer, now),
             Word::Absent { peer, closed: true }
                 if self.may_know_of(sender, peer) && self.streams_with(peer) =>

@@ -2,10 +2,60 @@
 
 use super::*;
 use crate::{
-    engine::input::Exchange,
+    engine::{
+        input::{Exchange, PingId},
+        liveness::pings::PINGS_MAX,
+    },
     error::UpgradeFailure,
     status::{RelayState, Status},
+    word::Word,
 };
+
+/// What is asked on which connection, and what was answered.
+fn asked(actions: &[Action]) -> Vec<(ConnectionId, u64)> {
+    let beats = said(actions).into_iter().filter_map(|(connection, word)| match word {
+        Word::Beat(number) => Some((connection, number)),
+        _ => None,
+    });
+    beats.collect()
+}
+
+fn answered(actions: &[Action]) -> Vec<(PingId, Option<ConnectionId>)> {
+    let pick = |action: &Action| match action {
+        Action::Pinged { ping, connection } => Some((*ping, *connection)),
+        _ => None,
+    };
+    actions.iter().filter_map(pick).collect()
+}
+
+#[test]
+fn a_ping_is_asked_where_new_streams_go_and_answered_there() {
+    let mut world = World::new();
+    let ping = |number| Input::Ping { ping: PingId(number), peer: peer(1) };
+    assert_eq!(answered(&world.tell(ping(1))), [(PingId(1), None)], "nobody is there");
+    let circuit = world.connected(peer(1), relayed(&relay(9)), Transport::Tcp);
+    let direct = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    let [(on, number)] = asked(&world.tell(ping(2)))[..] else { panic!("asked once") };
+    assert_eq!(on, direct);
+    let echo = |connection| Input::Heard { connection, word: Word::Echo(number) };
+    assert_eq!(answered(&world.tell(echo(circuit))), [], "not where it was asked");
+    assert_eq!(answered(&world.tell(echo(direct))), [(PingId(2), Some(direct))]);
+    assert_eq!(answered(&world.tell(echo(direct))), [], "once");
+}
+
+#[test]
+fn of_too_many_pings_the_oldest_have_no_answer() {
+    let mut world = World::new();
+    let direct = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    let numbers: Vec<u64> = (0..=PINGS_MAX as u64)
+        .map(|number| asked(&world.tell(Input::Ping { ping: PingId(number), peer: peer(1) }))[0].1)
+        .collect();
+    let mut answers = |number: u64| {
+        let input = Input::Heard { connection: direct, word: Word::Echo(number) };
+        answered(&world.tell(input)).len()
+    };
+    assert_eq!((answers(numbers[0]), answers(numbers[1])), (0, 1));
+}
 
 impl World {
     fn status(&self) -> Status {

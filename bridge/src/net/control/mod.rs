@@ -29,6 +29,7 @@ pub(crate) use self::word::CONTROL_PROTOCOL;
 /// The other end of a connection said something.
 #[derive(Debug)]
 pub(crate) struct Heard {
+    pub(crate) peer: PeerId,
     pub(crate) connection: ConnectionId,
     pub(crate) word: Word,
 }
@@ -89,9 +90,14 @@ impl NetworkBehaviour for Behaviour {
         }
     }
 
-    fn on_connection_handler_event(&mut self, _: PeerId, connection: swarm::ConnectionId, word: Word) {
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: swarm::ConnectionId,
+        word: Word,
+    ) {
         let connection = ConnectionId(connection);
-        self.outbox.push(ToSwarm::GenerateEvent(Heard { connection, word }));
+        self.outbox.push(ToSwarm::GenerateEvent(Heard { peer, connection, word }));
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Heard, THandlerInEvent<Self>>> {
