@@ -5,7 +5,7 @@ mod ids;
 mod punch;
 
 use std::{
-    net::{IpAddr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -23,7 +23,9 @@ use super::paths::{
 };
 use crate::{
     addr::{Ranges, RelayAddr, stun::StunServer},
-    error::{CloseCause, DialFailureReason, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure},
+    error::{
+        CloseCause, DialFailureReason, Family, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure,
+    },
     event::MappingProtocol,
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
@@ -57,11 +59,12 @@ pub(crate) struct Opened {
     pub(crate) limit: Option<CircuitLimit>,
 }
 
-/// A listener of ours at a private IPv4 address.
+/// A listener of ours that a router may stand before: at a private IPv4 address, which it translates, or at a public IPv6
+/// address, which its firewall guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Listener {
     pub(crate) transport: Transport,
-    pub(crate) at: SocketAddrV4,
+    pub(crate) at: SocketAddr,
 }
 
 /// Whether a service's queue has a place for one more stream.
@@ -130,7 +133,7 @@ pub(crate) enum Input {
     ListeningEnded {
         address: Multiaddr,
     },
-    /// Our router forwards what comes to this address of its own to our listener.
+    /// Our router lets what comes to this address, of its own or over IPv6 of ours, through to our listener.
     PortMapped {
         transport: Transport,
         external: SocketAddr,
@@ -139,6 +142,7 @@ pub(crate) enum Input {
     /// It does not any more.
     PortMappingLost {
         transport: Transport,
+        family: Family,
     },
     ConnectionOpened(Opened),
     ConnectionClosed {
@@ -368,7 +372,7 @@ pub(crate) enum Action {
         relay: RelayAddr,
         connection: ConnectionId,
     },
-    /// Have our router forward to these listeners, and to no others any more; each that it does is told by
+    /// Have our router let everybody through to these listeners, and to no others any more; each that it does is told by
     /// [`Input::PortMapped`].
     MapPorts {
         listeners: Vec<Listener>,

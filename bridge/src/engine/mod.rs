@@ -171,7 +171,7 @@ impl Engine {
             Input::PortMapped { transport, external, by } => {
                 self.port_mapped(transport, external, by, now);
             }
-            Input::PortMappingLost { transport } => self.port_mapping_lost(transport),
+            Input::PortMappingLost { transport, family } => self.port_mapping_lost(transport, family),
             Input::ConnectionOpened(opened) => self.connection_opened(opened, now),
             Input::ConnectionClosed { connection, cause } => {
                 self.connection_closed(connection, cause, now);

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, net::IpAddr, time::Duration};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Addresses of this host that a message names; a host with many bridges has hundreds.
 const NAMED_MAX: usize = 8;
@@ -117,7 +117,7 @@ impl fmt::Display for Protocol {
 }
 
 /// A family of IP addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Family {
     /// IPv4.
     V4,

@@ -1,10 +1,12 @@
-//! Has our router forward the ports that we listen on: which it is to forward says the engine, when it is asked says
-//! [`lease`], what is said to it is in [`router`].
+//! Has our router forward the ports that we listen on, or over IPv6 let everybody in at them: at which ports says the
+//! engine, when it is asked says [`lease`], what is said to it is in [`router`], and over IPv6 in [`pinhole`] and [`pcp`].
 //!
-//! One task looks for the router and has a keeper, a task of its own, for each transport. Where no router is, or none
-//! that answers, they sleep.
+//! One task looks for the router and has a keeper, a task of its own, for each transport and family. Where no router is,
+//! or none that answers, they sleep.
 
 mod lease;
+mod pcp;
+mod pinhole;
 mod router;
 
 use std::{
@@ -26,6 +28,7 @@ use self::{
 };
 use crate::{
     engine::input::{Input, Listener},
+    error::Family,
     event::MappingProtocol,
     path::Transport,
 };
@@ -101,7 +104,7 @@ struct Keeper {
 /// Where keepers are hired and let go.
 struct Office {
     say: mpsc::Sender<Input>,
-    keepers: BTreeMap<Transport, Keeper>,
+    keepers: BTreeMap<(Transport, Family), Keeper>,
     /// All that have not ended: those that were let go still take back what they had.
     tasks: JoinSet<()>,
     words: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
@@ -140,45 +143,51 @@ impl Office {
 
     /// Sees to it that there is a keeper for each port that the router stands before, and no other.
     async fn look(&mut self, listeners: &[Listener]) {
-        let way = match listeners.is_empty() {
-            true => None,
-            // A look at the system's tables that went wrong found nothing.
-            false => tokio::task::spawn_blocking(Way::find).await.ok().flatten(),
-        };
-        for transport in [Transport::Tcp, Transport::Quic] {
-            let port = way.and_then(|way| port_of(listeners, transport, way));
-            if self.keepers.get(&transport).map(|keeper| keeper.port) == port {
-                continue;
-            }
-            if let Some(keeper) = self.keepers.remove(&transport) {
-                keeper.stop.cancel();
-                if keeper.told {
-                    let _ = self.say.send(Input::PortMappingLost { transport }).await;
-                }
-            }
-            if let Some(port) = port {
-                self.hire(port);
+        for family in [Family::V4, Family::V6] {
+            let way = match listeners.iter().any(|listener| Family::of(listener.at.ip()) == family) {
+                // A look at the system's tables that went wrong found nothing.
+                true => tokio::task::spawn_blocking(move || Way::find(family)).await.ok().flatten(),
+                false => None,
+            };
+            for transport in [Transport::Tcp, Transport::Quic] {
+                let port = way.and_then(|way| port_of(listeners, transport, way));
+                self.keep_to(port, transport, family).await;
             }
         }
     }
 
-    fn hire(&mut self, port: Port) {
+    /// Has a keeper for this port, and for no other of the same transport and family.
+    async fn keep_to(&mut self, port: Option<Port>, transport: Transport, family: Family) {
+        let key = (transport, family);
+        if self.keepers.get(&key).map(|keeper| keeper.port) == port {
+            return;
+        }
+        if let Some(keeper) = self.keepers.remove(&key) {
+            keeper.stop.cancel();
+            if keeper.told {
+                let _ = self.say.send(Input::PortMappingLost { transport, family }).await;
+            }
+        }
+        if let Some(port) = port {
+            self.hire(port, key);
+        }
+    }
+
+    fn hire(&mut self, port: Port, key: (Transport, Family)) {
         self.hired += 1;
         let (id, stop) = (self.hired, CancellationToken::new());
         self.tasks.spawn(keep(id, port, stop.clone(), self.words.0.clone()));
-        self.keepers.insert(port.transport, Keeper { id, port, told: false, stop });
+        self.keepers.insert(key, Keeper { id, port, told: false, stop });
     }
 
     /// What those say who were let go does not count.
     async fn heard(&mut self, (id, forwarded): Word) {
         let said = self.keepers.iter_mut().find(|(_, keeper)| keeper.id == id);
-        let Some((&transport, keeper)) = said else { return };
+        let Some((&(transport, family), keeper)) = said else { return };
         keeper.told = forwarded.is_some();
         let input = match forwarded {
-            Some((granted, by)) => {
-                Input::PortMapped { transport, external: granted.external.into(), by }
-            }
-            None => Input::PortMappingLost { transport },
+            Some((granted, by)) => Input::PortMapped { transport, external: granted.external, by },
+            None => Input::PortMappingLost { transport, family },
         };
         // Without a driver nobody has to know.
         let _ = self.say.send(input).await;
@@ -187,14 +196,15 @@ impl Office {
 
 /// The port of this transport that we listen on at the address which `way` leaves from.
 fn port_of(listeners: &[Listener], transport: Transport, way: Way) -> Option<Port> {
-    let there = |listener: &&Listener| listener.transport == transport && *listener.at.ip() == way.from;
+    let there = |listener: &&Listener| listener.transport == transport && listener.at.ip() == way.from;
     let port = NonZeroU16::new(listeners.iter().find(there)?.at.port())?;
     Some(Port { way, transport, port })
 }
 
 /// Has the router forward one port until told to stop, and take it back then.
 async fn keep(id: u64, port: Port, stop: CancellationToken, words: mpsc::Sender<Word>) {
-    let (mut lease, mut held) = (Lease::new(Instant::now()), None);
+    let family = Family::of(port.way.from);
+    let (mut lease, mut held) = (Lease::new(family, Instant::now()), None);
     while let Some(job) = due(&lease, &stop).await {
         let done = act(job, port, &mut held);
         let granted = tokio::select! {
@@ -267,7 +277,8 @@ mod tests {
     }
 
     fn way() -> Way {
-        Way { router: "192.168.1.1".parse().unwrap(), from: "192.168.1.7".parse().unwrap() }
+        let [router, from] = ["192.168.1.1", "192.168.1.7"].map(|ip| ip.parse().unwrap());
+        Way { router, interface: 2, from }
     }
 
     #[test]
@@ -286,7 +297,7 @@ mod tests {
         let mut office = Office::new(say);
         let port = port_of(&[listener(Transport::Tcp, "192.168.1.7:1")], Transport::Tcp, way());
         let keeper = Keeper { id: 2, port: port.unwrap(), told: false, stop: CancellationToken::new() };
-        office.keepers.insert(Transport::Tcp, keeper);
+        office.keepers.insert((Transport::Tcp, Family::V4), keeper);
         let lasts = Duration::from_secs(60);
         let granted = |external: &str| Granted { external: external.parse().unwrap(), lasts };
         let (old, new) = (granted("8.8.4.4:1"), granted("8.8.4.4:2"));
@@ -295,13 +306,16 @@ mod tests {
         office.heard((1, None)).await;
         let told = news.try_recv().unwrap();
         assert!(
-            matches!(told, Input::PortMapped { external, .. } if external == new.external.into()),
+            matches!(told, Input::PortMapped { external, .. } if external == new.external),
             "{told:?}"
         );
         assert!(news.try_recv().is_err());
         // Nobody stands before the listeners any more.
         office.look(&[]).await;
         let told = news.try_recv().unwrap();
-        assert!(matches!(told, Input::PortMappingLost { transport: Transport::Tcp }), "{told:?}");
+        assert!(
+            matches!(told, Input::PortMappingLost { transport: Transport::Tcp, family: Family::V4 }),
+            "{told:?}"
+        );
     }
 }

@@ -41,8 +41,8 @@ pub(crate) struct Candidates {
     /// may still do so towards peers where a relay sees another port: a router keeps a port for the address that this
     /// host had before, and gives us another one, towards the same destinations only.
     unchanged: BTreeMap<(Transport, bool), (Multiaddr, Instant)>,
-    /// What our router forwards to us.
-    mapped: BTreeMap<Transport, (Multiaddr, Instant)>,
+    /// What our router lets through to us.
+    mapped: BTreeMap<(Transport, Family), (Multiaddr, Instant)>,
     /// What we listen on, as the system reported it.
     listening: Vec<(Multiaddr, Instant)>,
     /// Those that a relay has reached, and who else does.
@@ -146,21 +146,21 @@ impl Candidates {
         self.locate();
     }
 
-    /// Our router forwards this address to us; true if it did not before.
-    pub(crate) fn mapped(&mut self, transport: Transport, address: Multiaddr, now: Instant) -> bool {
-        let before = self.mapped.insert(transport, (address.clone(), now));
+    /// Our router lets whoever dials this address through to us; true if it did not before.
+    pub(crate) fn mapped(&mut self, key: (Transport, Family), address: Multiaddr, now: Instant) -> bool {
+        let before = self.mapped.insert(key, (address.clone(), now));
         self.locate();
         before.is_none_or(|(before, _)| before != address)
     }
 
     /// It does not any more. Returns what it was.
-    pub(crate) fn mapping_lost(&mut self, transport: Transport) -> Option<Multiaddr> {
-        let (address, _) = self.mapped.remove(&transport)?;
+    pub(crate) fn mapping_lost(&mut self, key: (Transport, Family)) -> Option<Multiaddr> {
+        let (address, _) = self.mapped.remove(&key)?;
         self.locate();
         Some(address)
     }
 
-    /// Those of these addresses that our router forwards to us.
+    /// Those of these addresses that our router lets through to us.
     pub(crate) fn mapped_of(&self, addresses: &[Multiaddr]) -> Vec<Multiaddr> {
         let is_mapped =
             |address: &&Multiaddr| self.mapped.values().any(|(mapped, _)| mapped == *address);
@@ -188,15 +188,19 @@ impl Candidates {
         std::mem::take(&mut self.changed).then(|| self.offer(false))
     }
 
-    /// Our listeners that a router may stand before: those at private IPv4 addresses.
+    /// Our listeners that a router may stand before: those at private IPv4 addresses, which it translates, and those at
+    /// public IPv6 addresses, which its firewall guards.
     pub(crate) fn behind_router(&self) -> Vec<Listener> {
-        let private = |(address, _): &(Multiaddr, Instant)| match socket_of(address)? {
-            SocketAddr::V4(at) if self.policy.scope((*at.ip()).into()) == Scope::Private => {
-                Some(Listener { transport: transport_of(address), at })
-            }
-            _ => None,
+        let behind = |(address, _): &(Multiaddr, Instant)| {
+            let at = socket_of(address)?;
+            let guarded = match at {
+                SocketAddr::V4(_) => Scope::Private,
+                SocketAddr::V6(_) => Scope::Public,
+            };
+            let listener = Listener { transport: transport_of(address), at };
+            (self.policy.scope(at.ip()) == guarded).then_some(listener)
         };
-        self.listening.iter().filter_map(private).collect()
+        self.listening.iter().filter_map(behind).collect()
     }
 
     /// What to offer to a peer: public addresses to anybody, and to a familiar peer those of our networks
@@ -372,29 +376,34 @@ mod tests {
     fn what_our_router_forwards_is_offered_before_what_relays_observe() {
         let (mut candidates, now) = (laptop(), Instant::now());
         let mapped = address("/ip4/73.0.0.11/tcp/4001");
-        assert!(candidates.mapped(Transport::Tcp, mapped.clone(), now));
-        assert!(!candidates.mapped(Transport::Tcp, mapped.clone(), now), "the same again");
+        let key = (Transport::Tcp, Family::V4);
+        assert!(candidates.mapped(key, mapped.clone(), now));
+        assert!(!candidates.mapped(key, mapped.clone(), now), "the same again");
         let observed = address("/ip4/73.0.0.11/tcp/35000");
         assert_eq!(candidates.offer(false), [mapped.clone(), observed.clone()]);
-        assert_eq!(candidates.mapping_lost(Transport::Tcp), Some(mapped));
+        assert_eq!(candidates.mapping_lost(key), Some(mapped));
         assert_eq!(candidates.offer(false), [observed]);
     }
 
     #[test]
-    fn a_router_is_asked_for_listeners_at_private_ipv4_addresses_alone() {
+    fn a_router_is_asked_for_listeners_at_private_ipv4_and_public_ipv6_addresses_alone() {
         let (mut candidates, now) = fresh();
         for other in [
             "/ip4/127.0.0.1/tcp/4001",
             "/ip4/73.0.0.11/tcp/4001",
             "/ip4/169.254.3.4/tcp/4001",
             "/ip6/fd00::7/tcp/4001",
+            "/ip6/fe80::7/tcp/4001",
+            "/ip6/::1/tcp/4001",
         ] {
             candidates.listening(&address(other), now);
         }
         assert_eq!(candidates.behind_router(), []);
         candidates.listening(&address("/ip4/192.168.1.7/udp/4002/quic-v1"), now);
-        let at = "192.168.1.7:4002".parse().unwrap();
-        assert_eq!(candidates.behind_router(), [Listener { transport: Transport::Quic, at }]);
+        candidates.listening(&address("/ip6/2a00::7/udp/4003/quic-v1"), now);
+        let listener = |at: &str| Listener { transport: Transport::Quic, at: at.parse().unwrap() };
+        let expected = ["192.168.1.7:4002", "[2a00::7]:4003"].map(listener);
+        assert_eq!(candidates.behind_router(), expected);
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! Ports that our router forwards to us: for which listeners it is asked, and what becomes of what it answers.
+//! Ports that our router forwards to us, or over IPv6 lets everybody in at: for which listeners it is asked, and what
+//! becomes of what it answers.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     time::Instant,
 };
@@ -12,6 +14,7 @@ use crate::{
         Engine,
         input::{Action, Listener},
     },
+    error::Family,
     event::{CandidateSource, Event, MappingFault, MappingProtocol},
     path::Transport,
 };
@@ -21,8 +24,8 @@ use crate::{
 pub(crate) struct Mappings {
     /// The listeners that the router is asked for.
     asked: Vec<Listener>,
-    /// The address of the router that was said to be of no use.
-    unusable: Option<IpAddr>,
+    /// The address of the router, of each family, that was said to be of no use.
+    unusable: BTreeMap<Family, IpAddr>,
 }
 
 impl Engine {
@@ -53,17 +56,17 @@ impl Engine {
         if self.stopping.is_some() {
             return;
         }
-        let address = at(external, transport);
+        let (address, family) = (at(external, transport), Family::of(external.ip()));
         if let Err(cause) = self.usable(external) {
-            self.port_mapping_lost(transport);
-            if self.mappings.unusable.replace(external.ip()) != Some(external.ip()) {
+            self.port_mapping_lost(transport, family);
+            if self.mappings.unusable.insert(family, external.ip()) != Some(external.ip()) {
                 let unusable = Event::PortMappingUnusable { transport, address, protocol, cause };
                 self.events.push_back(unusable);
             }
             return;
         }
-        self.mappings.unusable = None;
-        if self.candidates.mapped(transport, address.clone(), now) {
+        self.mappings.unusable.remove(&family);
+        if self.candidates.mapped((transport, family), address.clone(), now) {
             let mapped = Event::PortMapped { transport, address: address.clone(), protocol };
             let source = CandidateSource::Mapping { protocol };
             self.events.extend([mapped, Event::CandidateFound { address, source }]);
@@ -71,13 +74,13 @@ impl Engine {
         }
     }
 
-    pub(in crate::engine) fn port_mapping_lost(&mut self, transport: Transport) {
-        if let Some(address) = self.candidates.mapping_lost(transport) {
+    pub(in crate::engine) fn port_mapping_lost(&mut self, transport: Transport, family: Family) {
+        if let Some(address) = self.candidates.mapping_lost((transport, family)) {
             self.events.push_back(Event::PortMappingLost { transport, address });
         }
     }
 
-    /// Whether anybody can come to an address of our router.
+    /// Whether anybody can come to an address that our router named.
     fn usable(&self, external: SocketAddr) -> Result<(), MappingFault> {
         match self.candidates.policy().scope(external.ip()) {
             Scope::Public if external.port() != 0 => Ok(()),

@@ -1,7 +1,5 @@
 //! Ports that our router forwards to us, under virtual time.
 
-use std::net::SocketAddrV4;
-
 use super::{
     upgrades::{REFUSED, asked, at, public, punches},
     *,
@@ -9,6 +7,7 @@ use super::{
 use crate::{
     config::PortMapping,
     engine::input::Listener,
+    error::Family,
     event::{CandidateSource, MappingFault, MappingProtocol},
 };
 
@@ -29,7 +28,7 @@ fn opens(actions: &[Action]) -> bool {
 }
 
 fn listener(at: &str) -> Listener {
-    Listener { transport: Transport::Tcp, at: at.parse::<SocketAddrV4>().unwrap() }
+    Listener { transport: Transport::Tcp, at: at.parse().unwrap() }
 }
 
 impl World {
@@ -94,7 +93,7 @@ fn a_mapped_address_is_offered_at_once_and_withdrawn_when_it_goes() {
     assert_eq!(asked(&actions), [(circuit, vec![address.clone()])]);
     assert!(opens(&actions), "it lets anybody in");
 
-    world.tell(Input::PortMappingLost { transport: Transport::Tcp });
+    world.tell(Input::PortMappingLost { transport: Transport::Tcp, family: Family::V4 });
     let told = mapping_events(&mut world);
     assert!(matches!(&told[..], [Event::PortMappingLost { address: lost, .. }] if *lost == address));
     assert_eq!(world.offers(), []);
@@ -159,4 +158,73 @@ fn a_mapping_that_becomes_unusable_is_withdrawn() {
         matches!(&told[..], [Event::PortMappingLost { .. }, Event::PortMappingUnusable { .. }]),
         "{told:?}"
     );
+}
+
+fn over_v6(port: u16) -> Multiaddr {
+    format!("/ip6/2600::7/tcp/{port}").parse().unwrap()
+}
+
+#[test]
+fn the_router_is_asked_to_open_its_firewall_for_public_ipv6_listeners_beside_the_private_ipv4_ones() {
+    let mut world = World::new();
+    let (home, guarded) = (listener("192.168.1.7:4001"), listener("[2600::7]:4001"));
+    assert_eq!(mapped(&world.listens(at("192.168.1.7"))), [vec![home]]);
+    assert_eq!(mapped(&world.listens(over_v6(4001))), [vec![home, guarded]]);
+    for other in ["/ip6/fd00::7/tcp/4001", "/ip6/fe80::7/tcp/4001"] {
+        assert_eq!(mapped(&world.listens(other.parse().unwrap())), Vec::<Vec<_>>::new(), "{other}");
+    }
+    let gone = Input::ListeningEnded { address: at("192.168.1.7") };
+    assert_eq!(mapped(&world.tell(gone)), [vec![guarded]]);
+    assert_eq!(mapped(&world.tell(Input::NetworkChanged)), [vec![guarded]]);
+    assert_eq!(mapped(&world.tell(Input::Shutdown)), [vec![]]);
+}
+
+#[test]
+fn an_address_of_ours_that_a_firewall_guards_lets_anybody_in_once_the_router_opens() {
+    let mut world = World::new();
+    world.listens(over_v6(4001));
+    let (circuit, actions) = world.visited(peer(1));
+    assert_eq!(asked(&actions), [(circuit, vec![over_v6(4001)])]);
+    assert!(!opens(&actions), "a firewall may stand before it");
+    assert_eq!(asked(&world.round_fails(circuit, REFUSED)), [], "it rests");
+    let actions = world.port_mapped("[2600::7]:4001");
+    assert_eq!(asked(&actions), [(circuit, vec![over_v6(4001)])], "the address once, and at once");
+    assert!(opens(&actions));
+    let told = mapping_events(&mut world);
+    assert!(matches!(&told[0], Event::PortMapped { address, .. } if *address == over_v6(4001)));
+}
+
+#[test]
+fn the_port_of_one_transport_is_mapped_in_each_family_by_itself() {
+    let mut world = World::new();
+    world.port_mapped("8.8.4.4:31000");
+    world.listens(over_v6(4001));
+    world.port_mapped("[2600::7]:4001");
+    let v4: Multiaddr = "/ip4/8.8.4.4/tcp/31000".parse().unwrap();
+    let mut offered = world.offers();
+    offered.sort();
+    assert_eq!(offered, [v4.clone(), over_v6(4001)]);
+    mapping_events(&mut world);
+
+    world.tell(Input::PortMappingLost { transport: Transport::Tcp, family: Family::V4 });
+    let told = mapping_events(&mut world);
+    assert!(matches!(&told[..], [Event::PortMappingLost { address, .. }] if *address == v4), "{told:?}");
+    assert!(opens(&world.visited(peer(1)).1), "over IPv6 still");
+
+    world.tell(Input::PortMappingLost { transport: Transport::Tcp, family: Family::V6 });
+    assert_eq!(world.offers(), [over_v6(4001)], "it is ours");
+    assert!(!opens(&world.visited(peer(2)).1));
+}
+
+#[test]
+fn a_router_behind_another_nat_is_said_to_be_so_once_though_it_opens_its_firewall() {
+    let mut world = World::new();
+    world.port_mapped("100.64.3.4:4001");
+    assert!(matches!(&mapping_events(&mut world)[..], [Event::PortMappingUnusable { .. }]));
+    world.port_mapped("[2600::7]:4001");
+    mapping_events(&mut world);
+    world.port_mapped("100.64.3.4:4001");
+    let told = mapping_events(&mut world);
+    assert!(told.is_empty(), "{told:?}");
+    assert_eq!(world.offers(), [over_v6(4001)]);
 }

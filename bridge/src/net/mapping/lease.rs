@@ -5,14 +5,20 @@
 //!           '----------------'-- granted: held --'
 //! held:   renewed at half of its time --failed--> again at half of what is left --ran out--> asking
 //! ```
+//!
+//! Over IPv6 PCP alone is spoken.
 
 use std::time::{Duration, Instant};
 
-use crate::event::MappingProtocol;
+use crate::{error::Family, event::MappingProtocol};
 
-/// Best first: PCP tells most and is the cheapest; UPnP has to be searched for.
-const LADDER: [MappingProtocol; 3] =
-    [MappingProtocol::Pcp, MappingProtocol::NatPmp, MappingProtocol::Upnp];
+/// How a router is asked; best first: PCP tells most and is the cheapest; UPnP has to be searched for.
+fn ladder(family: Family) -> &'static [MappingProtocol] {
+    match family {
+        Family::V4 => &[MappingProtocol::Pcp, MappingProtocol::NatPmp, MappingProtocol::Upnp],
+        Family::V6 => &[MappingProtocol::Pcp],
+    }
+}
 
 /// First and longest wait after a round in which no protocol was answered; it doubles in between. A router that is
 /// switched on is found within minutes, and one that never answers gets a dozen packets an hour.
@@ -48,20 +54,22 @@ enum State {
 /// One port and what a router makes of it.
 #[derive(Debug)]
 pub(super) struct Lease {
+    ladder: &'static [MappingProtocol],
     state: State,
     /// Rounds in a row in which no protocol was answered.
     failures: u32,
 }
 
 impl Lease {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { state: State::Asking { rung: 0, at: now }, failures: 0 }
+    /// Of a port at an address of this family.
+    pub(super) fn new(family: Family, now: Instant) -> Self {
+        Self { ladder: ladder(family), state: State::Asking { rung: 0, at: now }, failures: 0 }
     }
 
     /// What is to be done next, and when.
     pub(super) fn next(&self) -> (Instant, Job) {
         match self.state {
-            State::Asking { rung, at } => (at, Job::Ask(LADDER[rung])),
+            State::Asking { rung, at } => (at, Job::Ask(self.ladder[rung])),
             State::Held { renew, .. } => (renew, Job::Renew),
         }
     }
@@ -76,7 +84,7 @@ impl Lease {
     /// The router did not do what it was asked. True if it thereby ceases to forward the port.
     pub(super) fn failed(&mut self, now: Instant) -> bool {
         match self.state {
-            State::Asking { rung, .. } if rung + 1 < LADDER.len() => {
+            State::Asking { rung, .. } if rung + 1 < self.ladder.len() => {
                 self.state = State::Asking { rung: rung + 1, at: now };
                 false
             }
@@ -107,8 +115,8 @@ mod tests {
 
     /// Everything fails until another round is due; how long until then.
     fn fails_a_round(lease: &mut Lease, now: Instant) -> Duration {
-        for protocol in LADDER {
-            assert_eq!(lease.next(), (now, Job::Ask(protocol)));
+        for protocol in lease.ladder {
+            assert_eq!(lease.next(), (now, Job::Ask(*protocol)));
             assert!(!lease.failed(now));
         }
         lease.next().0 - now
@@ -116,23 +124,34 @@ mod tests {
 
     #[test]
     fn a_router_that_never_answers_is_asked_ever_more_rarely_and_at_least_once_an_hour() {
-        let mut now = Instant::now();
-        let mut lease = Lease::new(now);
-        let mut waits = Vec::new();
-        for _ in 0..40 {
-            waits.push(fails_a_round(&mut lease, now));
-            now = lease.next().0;
+        for family in [Family::V4, Family::V6] {
+            let mut now = Instant::now();
+            let mut lease = Lease::new(family, now);
+            let mut waits = Vec::new();
+            for _ in 0..40 {
+                waits.push(fails_a_round(&mut lease, now));
+                now = lease.next().0;
+            }
+            let expected = [60, 120, 240, 480, 960, 1920, 3600, 3600].map(Duration::from_secs);
+            assert_eq!(waits[..8], expected);
+            assert!(waits[8..].iter().all(|wait| *wait == HOUR));
         }
-        let expected = [60, 120, 240, 480, 960, 1920, 3600, 3600].map(Duration::from_secs);
-        assert_eq!(waits[..8], expected);
-        assert!(waits[8..].iter().all(|wait| *wait == HOUR));
+    }
+
+    #[test]
+    fn over_ipv6_a_router_is_asked_by_pcp_alone() {
+        let now = Instant::now();
+        let mut lease = Lease::new(Family::V6, now);
+        assert_eq!(lease.next(), (now, Job::Ask(MappingProtocol::Pcp)));
+        lease.failed(now);
+        assert_eq!(lease.next(), (now + WAIT.0, Job::Ask(MappingProtocol::Pcp)));
     }
 
     #[test]
     fn what_was_granted_is_renewed_at_half_of_its_time_within_bounds() {
         let now = Instant::now();
         for (granted, renewed) in [(0, 5), (4, 5), (120, 60), (3600, 600), (u64::from(u32::MAX), 600)] {
-            let mut lease = Lease::new(now);
+            let mut lease = Lease::new(Family::V4, now);
             lease.granted(Duration::from_secs(granted), now);
             assert_eq!(lease.next(), (now + Duration::from_secs(renewed), Job::Renew), "{granted}");
         }
@@ -141,7 +160,7 @@ mod tests {
     #[test]
     fn a_mapping_that_cannot_be_renewed_is_lost_when_its_time_is_over_and_asked_for_anew() {
         let start = Instant::now();
-        let mut lease = Lease::new(start);
+        let mut lease = Lease::new(Family::V4, start);
         lease.granted(Duration::from_secs(120), start);
         let mut renewals = 0;
         let lost = loop {
@@ -160,7 +179,7 @@ mod tests {
     #[test]
     fn a_router_that_answered_once_is_asked_again_soon_when_it_goes() {
         let mut now = Instant::now();
-        let mut lease = Lease::new(now);
+        let mut lease = Lease::new(Family::V4, now);
         for _ in 0..9 {
             fails_a_round(&mut lease, now);
             now = lease.next().0;

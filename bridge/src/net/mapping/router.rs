@@ -1,7 +1,9 @@
-//! What is said to a router: by PCP and NAT-PMP with crab_nat, by UPnP with igd-next.
+//! What is said to a router: over IPv4 by PCP and NAT-PMP with crab_nat, by UPnP with igd-next; over IPv6 by PCP, as in
+//! [`pinhole`](super::pinhole).
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    io,
+    net::{IpAddr, SocketAddr, SocketAddrV6},
     num::NonZeroU16,
     time::Duration,
 };
@@ -16,17 +18,21 @@ use igd_next::{
 };
 use tokio::time::{error::Elapsed, timeout};
 
+use super::{
+    pcp::{Map, PORT},
+    pinhole::Pinhole,
+};
 use crate::{error::Family, event::MappingProtocol, net::local, path::Transport};
 
 /// For how long a router is asked to forward a port. An hour: what a crashed node leaves behind is gone soon.
-const LEASE_SECONDS: u32 = 3600;
+pub(super) const LEASE_SECONDS: u32 = 3600;
 
 /// What the router shows its owner beside the port. Only UPnP has a place for it.
 const DESCRIPTION: &str = "punchline";
 
 /// For the answer to a packet of PCP or NAT-PMP: it is one hop away. Two are sent, and waited for 250 ms and
 /// 500 ms: where only UPnP is spoken it follows soon.
-const PATIENCE: TimeoutConfig = TimeoutConfig {
+pub(super) const PATIENCE: TimeoutConfig = TimeoutConfig {
     initial_timeout: Duration::from_millis(250),
     max_retries: 1,
     max_retry_timeout: None,
@@ -38,23 +44,37 @@ const SEARCH: Duration = Duration::from_secs(1);
 /// For whatever a router is asked, all in all. What it sends meanwhile is bounded by this alone.
 const ANSWER: Duration = Duration::from_secs(8);
 
+/// The numbers of what pinholes are for in IP packets.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
 /// Where UPnP's devices listen.
 const SSDP_PORT: u16 = 1900;
 
-/// The way to our router: by its address, from that of ours.
+/// The way to our router: by its address, from that of ours, both of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Way {
-    pub(super) router: Ipv4Addr,
-    pub(super) from: Ipv4Addr,
+    pub(super) router: IpAddr,
+    /// The number of the interface that leads there: a link-local address means a router only on one of them.
+    pub(super) interface: u32,
+    pub(super) from: IpAddr,
 }
 
 impl Way {
-    /// The default one, if there is one. Reads the system's tables and may take some milliseconds.
-    pub(super) fn find() -> Option<Self> {
-        let IpAddr::V4(from) = local::source_of_default_route(Family::V4)? else { return None };
-        let has = |interface: &netdev::Interface| interface.ipv4.iter().any(|net| net.addr() == from);
-        let router = netdev::get_interfaces().into_iter().find(has)?.gateway?.ipv4.first().copied()?;
-        Some(Self { router, from })
+    /// The default one of a family, if there is one. Reads the system's tables and may take some milliseconds.
+    pub(super) fn find(family: Family) -> Option<Self> {
+        let from = local::source_of_default_route(family)?;
+        let has = |interface: &netdev::Interface| match from {
+            IpAddr::V4(from) => interface.ipv4.iter().any(|net| net.addr() == from),
+            IpAddr::V6(from) => interface.ipv6.iter().any(|net| net.addr() == from),
+        };
+        let interface = netdev::get_interfaces().into_iter().find(has)?;
+        let gateway = interface.gateway?;
+        let router = match family {
+            Family::V4 => gateway.ipv4.first().copied()?.into(),
+            Family::V6 => gateway.ipv6.first().copied()?.into(),
+        };
+        Some(Self { router, interface: interface.index, from })
     }
 }
 
@@ -69,7 +89,7 @@ pub(super) struct Port {
 /// What a router promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Granted {
-    pub(super) external: SocketAddrV4,
+    pub(super) external: SocketAddr,
     pub(super) lasts: Duration,
 }
 
@@ -80,6 +100,8 @@ pub(super) enum Mapping {
     Datagrams(crab_nat::PortMapping),
     /// By UPnP, from this port of the router.
     Upnp { port: Port, router: Box<Gateway<Tokio>>, external: u16 },
+    /// By PCP over IPv6.
+    Pinhole(Pinhole),
 }
 
 /// Why a router did not do what it was asked.
@@ -103,6 +125,14 @@ pub(super) enum Failed {
     RemovePort(#[from] RemovePortError),
     #[error("its external address is of IPv6")]
     NotIpv4,
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    #[error("it refused with PCP's result {0}")]
+    Refused(u8),
+    #[error("it lets in at {0}, which is not where we listen")]
+    Elsewhere(SocketAddrV6),
+    #[error("it does not answer")]
+    Silent,
     #[error("no answer in time")]
     Late(#[from] Elapsed),
 }
@@ -111,11 +141,15 @@ impl Mapping {
     /// Asks for a mapping; by preference for one from the same port.
     pub(super) async fn ask(port: Port, by: MappingProtocol) -> Result<(Self, Granted), Failed> {
         let asked = async {
+            if let Some((map, router)) = port.pinhole() {
+                let (pinhole, granted) = Pinhole::ask(map, router).await?;
+                return Ok((Self::Pinhole(pinhole), granted));
+            }
             let mut mapping = match by {
                 MappingProtocol::Pcp => {
                     let base = pcp::BaseMapRequest::new(
                         port.router(),
-                        port.way.from.into(),
+                        port.way.from,
                         port.protocol(),
                         port.port,
                     );
@@ -133,6 +167,7 @@ impl Mapping {
             let granted = match &mut mapping {
                 Self::Datagrams(mapping) => granted(mapping).await?,
                 Self::Upnp { port, router, external } => forward(*port, router, external).await?,
+                Self::Pinhole(pinhole) => pinhole.renew().await?,
             };
             Ok((mapping, granted))
         };
@@ -148,6 +183,7 @@ impl Mapping {
                     granted(mapping).await
                 }
                 Self::Upnp { port, router, external } => forward(*port, router, external).await,
+                Self::Pinhole(pinhole) => pinhole.renew().await,
             }
         };
         timeout(ANSWER, renewed).await?
@@ -161,6 +197,7 @@ impl Mapping {
                 Self::Upnp { port, router, external } => {
                     Ok(router.remove_port(port.upnp(), external).await?)
                 }
+                Self::Pinhole(pinhole) => pinhole.release().await,
             }
         };
         timeout(ANSWER, released).await?
@@ -168,6 +205,19 @@ impl Mapping {
 }
 
 impl Port {
+    /// What opens the router's firewall for it, and where that is said; none over IPv4.
+    fn pinhole(&self) -> Option<(Map, SocketAddrV6)> {
+        let (IpAddr::V6(ours), IpAddr::V6(router)) = (self.way.from, self.way.router) else {
+            return None;
+        };
+        let protocol = match self.transport {
+            Transport::Tcp | Transport::Websocket => TCP,
+            Transport::Quic => UDP,
+        };
+        let map = Map { ours, port: self.port.get(), protocol, nonce: rand::random() };
+        Some((map, SocketAddrV6::new(router, PORT, 0, self.way.interface)))
+    }
+
     fn router(&self) -> GatewayAddress {
         self.way.router.into()
     }
@@ -210,7 +260,7 @@ async fn granted(mapping: &crab_nat::PortMapping) -> Result<Granted, Failed> {
         PortMappingType::Pcp { .. } => return Err(Failed::NotIpv4),
         PortMappingType::NatPmp => natpmp::external_address(mapping.gateway(), Some(PATIENCE)).await?,
     };
-    let external = SocketAddrV4::new(ip, mapping.external_port().get());
+    let external = (ip, mapping.external_port().get()).into();
     Ok(Granted { external, lasts: Duration::from_secs(mapping.lifetime().into()) })
 }
 
@@ -252,7 +302,7 @@ async fn forward(
         }
         Err(error) => return Err(error.into()),
     }
-    let external = SocketAddrV4::new(ip, *external);
+    let external = (ip, *external).into();
     Ok(Granted { external, lasts: Duration::from_secs(LEASE_SECONDS.into()) })
 }
 
@@ -325,7 +375,8 @@ mod tests {
             control_schema: [("AddPortMapping".to_owned(), arguments)].into(),
             provider: Router,
         };
-        let way = Way { router: Ipv4Addr::new(192, 168, 1, 1), from: Ipv4Addr::new(192, 168, 1, 2) };
+        let (router_at, from) = ([192, 168, 1, 1].into(), [192, 168, 1, 2].into());
+        let way = Way { router: router_at, interface: 2, from };
         let port = Port { way, transport: Transport::Tcp, port: PORT.try_into().unwrap() };
         let mut external = PORT;
         let granted = forward(port, &router, &mut external).await?;
