@@ -1,4 +1,5 @@
-//! A router that forwards ports to whoever asks: Debian's `miniupnpd`, in the router's namespace.
+//! A router that forwards ports to whoever asks, and by PCP over IPv6 opens its firewall: Debian's `miniupnpd`, in the
+//! router's namespace.
 
 use std::fmt;
 use std::fs;
@@ -64,13 +65,14 @@ impl Miniupnpd {
         seconds: u32,
     ) -> Result<Self, LabError> {
         let router = lab.router(index);
-        run(router.command("nft").args(["-f", "-"]), Some(&rules(protocol)))?;
+        let opens = protocol == PortMapping::Pcp && router.address_v6().is_some();
+        run(router.command("nft").args(["-f", "-"]), Some(&rules(protocol, opens)))?;
         let mut command = router.command(PROGRAM);
         let start =
             |source| LabError::Start { command: format!("{PROGRAM} on {}", router.name()), source };
         let directory = TempDir::new().map_err(start)?;
         let path = |name: &str| directory.path().join(name);
-        fs::write(path("conf"), settings(protocol, seconds)).map_err(start)?;
+        fs::write(path("conf"), settings(protocol, seconds, opens)).map_err(start)?;
         command.arg("-d").arg("-f").arg(path("conf")).arg("-P").arg(path("pid"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut daemon = Self { daemon: command.spawn().map_err(start)?, _directory: directory };
@@ -109,6 +111,17 @@ impl Miniupnpd {
         let rules = run(command.args(["list", "chain", "inet", TABLE, "in"]), None)?;
         Ok(rules.lines().filter(|line| line.contains("dnat")).count())
     }
+
+    /// At how many ports `router` lets everybody in over IPv6.
+    ///
+    /// # Errors
+    ///
+    /// If `nft` does not tell.
+    pub fn opened(router: &Namespace) -> Result<usize, LabError> {
+        let mut command = router.command("nft");
+        let rules = run(command.args(["list", "chain", "inet", TABLE, "forward"]), None)?;
+        Ok(rules.lines().filter(|line| line.contains(TO_HOST_V6)).count())
+    }
 }
 
 impl Drop for Miniupnpd {
@@ -121,12 +134,15 @@ impl Drop for Miniupnpd {
 /// The tables that the daemon fills, and what a router lets through for it: ports that it forwards, and of the two
 /// protocols on port 5351, which the daemon only speaks together, the one that is wanted. They differ in their first
 /// byte.
-fn rules(protocol: PortMapping) -> String {
+///
+/// What the daemon accepts over IPv6 meets the router's own rules next, which know it by a mark.
+fn rules(protocol: PortMapping, opens: bool) -> String {
     let unwanted = match protocol {
         PortMapping::Pcp => "0",
         PortMapping::NatPmp => "2",
         PortMapping::Upnp => "{ 0, 2 }",
     };
+    let opened = if opens { "insert rule ip6 lab forward meta mark 1 accept" } else { "" };
     format!(
         "
 table inet {TABLE}
@@ -136,8 +152,10 @@ table inet {TABLE} {{
     chain in {{ }}
     chain out {{ }}
     chain forwarding {{
-        type filter hook forward priority filter + 5; policy accept;
+        type filter hook forward priority filter - 5; policy accept;
+        meta nfproto ipv6 iifname wan meta mark set 1
         jump forward
+        meta mark set 0
     }}
     chain prerouting {{
         type nat hook prerouting priority dstnat; policy accept;
@@ -150,16 +168,19 @@ table inet {TABLE} {{
 }}
 insert rule ip lab forward ct status dnat accept
 insert rule ip lab input udp dport 5351 @th,64,8 {unwanted} drop
+{opened}
 "
     )
 }
 
-fn settings(protocol: PortMapping, seconds: u32) -> String {
+fn settings(protocol: PortMapping, seconds: u32, opens: bool) -> String {
     let yes = |is: bool| if is { "yes" } else { "no" };
     let upnp = protocol == PortMapping::Upnp;
     format!(
         "\
 ext_ifname=wan
+ext_ifname6=wan
+ipv6_disable={}
 listening_ip=lan
 enable_upnp={}
 enable_natpmp={}
@@ -175,6 +196,7 @@ uuid=7e57ab1e-0000-4000-8000-000000000001
 allow 1024-65535 0.0.0.0/0 1024-65535
 deny 0-65535 0.0.0.0/0 0-65535
 ",
+        yes(!opens),
         yes(upnp),
         yes(!upnp),
         // It wants less than the other.
@@ -184,6 +206,9 @@ deny 0-65535 0.0.0.0/0 0-65535
 
 const PROGRAM: &str = "miniupnpd";
 const TABLE: &str = "mapped";
+
+/// How `nft` shows the destination address of IPv6 in the daemon's rules.
+const TO_HOST_V6: &str = "@nh,192,128";
 
 /// It takes milliseconds.
 const READY_DEADLINE: Duration = Duration::from_secs(10);

@@ -8,6 +8,7 @@ mod dns;
 mod families;
 mod mapping;
 mod names;
+mod pinholes;
 mod ports;
 mod sandbox;
 mod web;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 use families::Named;
 use libtest_mimic::Trial;
 use mapping::End;
+use pinholes::Router;
 use punchline_tests::lab::{Families, PortMapping, WELL_KNOWN_PREFIX};
 use punchline_tests::scene::Transport;
 use punchline_tests::trial::{self, lab_trial, miniupnpd_trial, tool_trial, trial};
@@ -66,6 +68,16 @@ fn main() -> ExitCode {
         lab_trial("nobody_but_the_router_is_asked_for_upnp", mapping::asks_the_router_alone),
     ];
     trials.extend(families());
+    for (router, which) in [(Router::Global, "global"), (Router::LinkLocal, "link_local")] {
+        let name = format!(
+            "a_router_known_by_a_{which}_address_lets_anybody_in_over_ipv6_while_the_node_runs_and_nobody_after"
+        );
+        trials.push(miniupnpd_trial(&name, move || pinholes::open_while_it_runs(router)));
+    }
+    trials.push(miniupnpd_trial(
+        "a_host_that_gets_another_ipv6_address_has_pinholes_to_that_one",
+        pinholes::moves,
+    ));
     for (end, whose) in [(End::Server, "server"), (End::Client, "client")] {
         for protocol in [PortMapping::Pcp, PortMapping::NatPmp, PortMapping::Upnp] {
             let name = format!(
@@ -74,7 +86,11 @@ fn main() -> ExitCode {
             trials.push(miniupnpd_trial(&name, move || mapping::becomes_direct(protocol, end)));
         }
         let name = format!("an_upgrade_through_a_port_mapped_for_the_{whose}_says_so_at_both_ends");
-        trials.push(miniupnpd_trial(&name, move || mapping::is_named(end)));
+        trials.push(miniupnpd_trial(&name, move || mapping::is_named(end, Families::V4)));
+        let name = format!(
+            "where_routers_reset_the_punch_over_ipv6_a_pinhole_for_the_{whose}_makes_the_session_direct_and_both_ends_say_so"
+        );
+        trials.push(miniupnpd_trial(&name, move || mapping::is_named(end, Families::V6)));
     }
     trial::run(trials)
 }

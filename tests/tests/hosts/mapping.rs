@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use punchline_tests::lab::{Lab, LabSpec, Miniupnpd, Nat, PortMapping, UnexpectedSyn};
+use punchline_tests::lab::{Families, Lab, LabSpec, Miniupnpd, Nat, PortMapping, UnexpectedSyn};
 use punchline_tests::process::{Event, Program};
 use punchline_tests::scene::{Cast, Scene, Transport, same_load};
 
@@ -56,7 +56,7 @@ async fn goes_through(scene: &Scene, cast: &Cast, protocol: PortMapping, end: En
         End::Server => &cast.server,
         End::Client => &cast.client,
     };
-    let mapped = mapped(program, "tcp", protocol).await?;
+    let mapped = mapped(program, "tcp", Families::V4, protocol).await?;
     let at_router = format!("/ip4/{}/tcp/", router.address());
     ensure!(mapped.starts_with(&at_router), "{mapped}");
     let offered = |event: &Event| event.has("address", &mapped);
@@ -70,20 +70,21 @@ async fn goes_through(scene: &Scene, cast: &Cast, protocol: PortMapping, end: En
 }
 
 /// A port that was mapped before the two met is the way that both ends name: the one dials what the other said is mapped,
-/// and that one had no other address to be dialled at.
-pub(crate) async fn is_named(end: End) -> Result<()> {
-    let scene = Scene::prepare(&resetting(), Transport::Tcp).await?;
+/// and that one had no other address at which a dial succeeds. Hosts with IPv6 alone have global addresses, and it is the
+/// router's firewall that the port is opened in.
+pub(crate) async fn is_named(end: End, families: Families) -> Result<()> {
+    let scene = Scene::prepare(&resetting().families(families), Transport::Tcp).await?;
     let (router, protocol) = (end.router(), PortMapping::Pcp);
     let _daemon = Miniupnpd::start(&scene.lab, router, protocol, HOUR)?;
     let cast = match end {
         End::Server => {
             let (relay, server) = (scene.start_relay().await?, scene.start_server().await?);
-            mapped(&server, "tcp", protocol).await?;
+            mapped(&server, "tcp", families, protocol).await?;
             Cast { relay, server, client: scene.start_client(&[])? }
         }
         End::Client => {
             let client = scene.start_client(&[])?;
-            mapped(&client, "tcp", protocol).await?;
+            mapped(&client, "tcp", families, protocol).await?;
             // It comes again until there is a relay.
             Cast { relay: scene.start_relay().await?, server: scene.start_server().await?, client }
         }
@@ -97,14 +98,19 @@ pub(crate) async fn is_named(end: End) -> Result<()> {
 
 /// A router whose owner lets it forward for seconds only is asked again and again, also when it has forgotten.
 pub(crate) async fn renewed() -> Result<()> {
-    let (world, lab) = (World::new()?, Lab::build(&LabSpec::new([Nat::PortPreserving]))?);
+    let spec = LabSpec::new([Nat::PortPreserving]).families(Families::Both);
+    let (world, lab) = (World::new()?, Lab::build(&spec)?);
     let daemon = Miniupnpd::start(&lab, 0, PortMapping::Pcp, SECONDS)?;
     let server = world.launch(lab.host(0), "server", "server")?.spawn()?;
-    both_mapped(&server, PortMapping::Pcp).await?;
+    for family in [Families::V4, Families::V6] {
+        both_mapped(&server, family, PortMapping::Pcp).await?;
+    }
     drop(daemon);
     // The next one begins with nothing.
     let _daemon = Miniupnpd::start(&lab, 0, PortMapping::Pcp, SECONDS)?;
-    eventually(&server, || Ok(Miniupnpd::forwarded(lab.router(0))? == 2)).await?;
+    let router = lab.router(0);
+    let restored = || Ok((Miniupnpd::forwarded(router)?, Miniupnpd::opened(router)?) == (2, 2));
+    eventually(&server, restored).await?;
     let lost = server.events().iter().filter(|event| event.name() == "port_mapping_lost").count();
     ensure!(lost == 0, "renewed in time, and yet lost\n{}", server.report());
     Ok(())
@@ -115,7 +121,7 @@ pub(crate) async fn moves() -> Result<()> {
     let (world, lab) = (World::new()?, Lab::build(&LabSpec::new([Nat::PortPreserving]))?);
     let _daemon = Miniupnpd::start(&lab, 0, PortMapping::Upnp, HOUR)?;
     let mut server = world.launch(lab.host(0), "server", "server")?.spawn()?;
-    both_mapped(&server, PortMapping::Upnp).await?;
+    both_mapped(&server, Families::V4, PortMapping::Upnp).await?;
     let before = server.mark();
     lab.renumber(0, "192.168.1.77".parse()?)?;
     for transport in ["tcp", "quic"] {
@@ -186,17 +192,29 @@ fn says_nothing(server: &Program) -> Result<()> {
     Ok(())
 }
 
-async fn both_mapped(server: &Program, protocol: PortMapping) -> Result<()> {
+pub(crate) async fn both_mapped(
+    server: &Program,
+    family: Families,
+    protocol: PortMapping,
+) -> Result<()> {
     for transport in ["tcp", "quic"] {
-        mapped(server, transport, protocol).await?;
+        mapped(server, transport, family, protocol).await?;
     }
     Ok(())
 }
 
-/// Where the router takes connections for the program.
-async fn mapped(program: &Program, transport: &str, protocol: PortMapping) -> Result<String> {
+/// Where the router takes connections for the program, over one family.
+pub(crate) async fn mapped(
+    program: &Program,
+    transport: &str,
+    family: Families,
+    protocol: PortMapping,
+) -> Result<String> {
+    let prefix = if family.has_v4() { "/ip4/" } else { "/ip6/" };
     let by = |event: &Event| {
-        event.has("transport", transport) && event.has("protocol", &protocol.to_string())
+        event.has("transport", transport)
+            && event.has("protocol", &protocol.to_string())
+            && event.text("address").is_some_and(|address| address.starts_with(prefix))
     };
     let mapped = program.wait_for("port_mapped", by, SOON).await;
     let mapped = mapped.with_context(|| program.report())?;
@@ -214,13 +232,13 @@ async fn eventually(program: &Program, holds: impl Fn() -> Result<bool>) -> Resu
     tokio::time::timeout(SOON, held).await.with_context(|| program.report())?
 }
 
-const HOUR: u32 = 3600;
+pub(crate) const HOUR: u32 = 3600;
 
 /// So that a mapping is renewed every 10 s, or 5 s later if a packet is lost.
 const SECONDS: u32 = 20;
 
 /// Promised: how soon a program that is asked to stop has stopped.
-const EXIT_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const EXIT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// By UPnP a port is mapped some seconds after the punches failed; then another row of them begins at once.
 const DIRECT_DEADLINE: Duration = Duration::from_secs(20);
