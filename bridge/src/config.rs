@@ -77,7 +77,7 @@ pub enum Upgrades {
     WhenTold,
 }
 
-/// Whether our router is asked to forward ports to us.
+/// Whether our router is asked to forward ports to us, and to let everybody in at them over IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PortMapping {
     /// It is, and what it forwards is taken back when the node ends.

@@ -100,8 +100,8 @@ pub enum Event {
         /// Who observed it.
         source: CandidateSource,
     },
-    /// Our router forwards a port to us: whoever dials `address` reaches this node. Said again when the address
-    /// changes.
+    /// Our router forwards a port to us, or over IPv6 lets everybody in at it: whoever dials `address` reaches this
+    /// node. Said again when the address changes.
     PortMapped {
         /// Which of the ports that we listen on.
         transport: Transport,
@@ -110,7 +110,7 @@ pub enum Event {
         /// How it was asked.
         protocol: MappingProtocol,
     },
-    /// The router no longer forwards a port to us, or we are no longer behind it. The node asks again by itself.
+    /// The router no longer does so, or we are no longer behind it. The node asks again by itself.
     PortMappingLost {
         /// Which of the ports that we listen on.
         transport: Transport,

@@ -65,7 +65,10 @@ fn main() -> ExitCode {
         miniupnpd_trial("a_host_that_gets_another_address_has_its_ports_mapped_anew", mapping::moves),
         miniupnpd_trial("a_router_that_is_to_be_left_alone_maps_nothing", mapping::left_alone),
         lab_trial("a_router_that_maps_nothing_is_no_word_worth", mapping::silent),
-        lab_trial("nobody_but_the_router_is_asked_for_upnp", mapping::asks_the_router_alone),
+        lab_trial(
+            "nobody_but_the_router_is_asked_for_upnp_or_for_a_pinhole",
+            mapping::asks_the_router_alone,
+        ),
     ];
     trials.extend(families());
     for (router, which) in [(Router::Global, "global"), (Router::LinkLocal, "link_local")] {

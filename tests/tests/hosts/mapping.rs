@@ -151,39 +151,55 @@ pub(crate) async fn left_alone() -> Result<()> {
     says_nothing(&server)
 }
 
-/// Of three protocols none is answered, and whoever reads the events is not bothered with that.
+/// Of three protocols none is answered, nor PCP over IPv6, and whoever reads the events is not bothered with that.
 pub(crate) async fn silent() -> Result<()> {
-    let (world, lab) = (World::new()?, Lab::build(&LabSpec::new([Nat::PortPreserving]))?);
+    let spec = LabSpec::new([Nat::PortPreserving]).families(Families::Both);
+    let (world, lab) = (World::new()?, Lab::build(&spec)?);
     let mut server = world.launch(lab.host(0), "server", "server")?.args(["-v"]).spawn()?;
     for protocol in ["Pcp", "NatPmp", "Upnp"] {
         let failed = format!("Ask({protocol})");
         eventually(&server, || Ok(server.report().contains(&failed))).await?;
     }
+    eventually(&server, || Ok(asked_in_vain_over_v6(&server, &lab))).await?;
     server.terminate(EXIT_DEADLINE).await?;
     says_nothing(&server)
 }
 
 /// Counted where it leaves the host: what goes to all devices in the network may be answered by any of them.
 pub(crate) async fn asks_the_router_alone() -> Result<()> {
-    let (world, lab) = (World::new()?, Lab::build(&LabSpec::new([Nat::PortPreserving]))?);
+    let spec = LabSpec::new([Nat::PortPreserving]).families(Families::Both);
+    let (world, lab) = (World::new()?, Lab::build(&spec)?);
     let nft = |rules: &str| lab.host(0).command("nft").arg(rules).output();
-    let chain = "add table ip asked; add chain ip asked out { type filter hook output priority 0; }";
-    let of = |to: &str| format!("add rule ip asked out ip daddr {to} udp dport 1900 counter");
-    for rules in [chain, &of("224.0.0.0/4"), &of("192.168.1.1")] {
-        let added = nft(rules)?;
+    let (others, router) = (
+        ["ip daddr 224.0.0.0/4 udp dport 1900", "ip6 daddr != 2600:0:0:1::1 udp dport 5351"],
+        ["ip daddr 192.168.1.1 udp dport 1900", "ip6 daddr 2600:0:0:1::1 udp dport 5351"],
+    );
+    let chain = "add table inet asked; add chain inet asked out { type filter hook output priority 0; }";
+    let counters =
+        others.iter().chain(&router).map(|to| format!("add rule inet asked out {to} counter"));
+    for rules in [chain.to_owned()].into_iter().chain(counters) {
+        let added = nft(&rules)?;
         ensure!(added.status.success(), "{added:?}");
     }
     let mut server = world.launch(lab.host(0), "server", "server")?.args(["-v"]).spawn()?;
     eventually(&server, || Ok(server.report().contains("Ask(Upnp)"))).await?;
+    eventually(&server, || Ok(asked_in_vain_over_v6(&server, &lab))).await?;
     server.terminate(EXIT_DEADLINE).await?;
-    let counted = String::from_utf8(nft("list table ip asked")?.stdout)?;
-    let packets = |to: &str| {
+    let counted = String::from_utf8(nft("list table inet asked")?.stdout)?;
+    let packets = |to: &&str| {
         let line = counted.lines().find(|line| line.contains(to))?;
         line.split_once("packets ")?.1.split(' ').next()?.parse::<u32>().ok()
     };
-    let (all, router) = (packets("224.0.0.0/4"), packets("192.168.1.1"));
-    ensure!(all == Some(0) && router > Some(0), "{counted}");
+    ensure!(others.iter().all(|to| packets(to) == Some(0)), "{counted}");
+    ensure!(router.iter().all(|to| packets(to) > Some(0)), "{counted}");
     Ok(())
+}
+
+/// Whether the program says that the router did not open its firewall.
+fn asked_in_vain_over_v6(program: &Program, lab: &Lab) -> bool {
+    let ours = lab.host(0).address_v6().map(|ours| ours.to_string());
+    let (report, ours) = (program.report(), ours.unwrap_or_default());
+    report.lines().any(|line| line.contains("Ask(Pcp)") && line.contains(&ours))
 }
 
 fn says_nothing(server: &Program) -> Result<()> {
