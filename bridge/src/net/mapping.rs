@@ -8,6 +8,7 @@ mod lease;
 mod pcp;
 mod pinhole;
 mod router;
+mod upnp;
 
 use std::{
     collections::BTreeMap,
