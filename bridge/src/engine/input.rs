@@ -224,7 +224,10 @@ pub(crate) enum Input {
         connection: ConnectionId,
     },
     /// What goes to the internet leaves from another address of this host than before, or can leave again.
-    NetworkChanged,
+    NetworkChanged {
+        /// Dials that leave from that address already.
+        begun: Vec<DialId>,
+    },
     /// This host, or our process, slept so long.
     Slept {
         lasted: Duration,

@@ -202,7 +202,7 @@ impl Engine {
             Input::AddressTested { test, outcome } => self.test_ended(test, outcome, now),
             Input::Unresponsive { connection } => self.close(connection, CloseCause::Unresponsive),
             Input::AddressGone { connection } => self.close(connection, CloseCause::AddressGone),
-            Input::NetworkChanged => self.network_changed(now),
+            Input::NetworkChanged { begun } => self.network_changed(&begun, now),
             Input::Slept { lasted } => self.slept(lasted, now),
             Input::Reserved { request, grant, at } => self.reserved(request, &grant, at, now),
             Input::ReserveFailed { request, failure } => self.reserve_failed(request, failure, now),

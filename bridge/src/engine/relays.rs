@@ -240,9 +240,12 @@ impl Relays {
 
     /// This host is in another network: every link that is down is dialled now, also where a dial is under way, which
     /// may have begun in the network before and never be answered.
-    pub(crate) fn network_changed(&mut self, now: Instant) {
+    pub(crate) fn network_changed(&mut self, begun: &[DialId], now: Instant) {
         for relay in self.all.values_mut() {
             if let Link::Dialling { dial: Some(dial) } = relay.link {
+                if begun.contains(&dial) {
+                    continue;
+                }
                 relay.outdated.truncate(OUTDATED_MAX - 1);
                 relay.outdated.insert(0, dial);
             }

@@ -33,6 +33,8 @@ pub(crate) struct Dialling {
     pub(crate) addresses: Vec<Multiaddr>,
     /// Whether it is one of the two dials of a hole punch.
     pub(crate) punch: bool,
+    /// The addresses of this host that led to the internet when it began, over IPv4 and IPv6.
+    pub(crate) network: [Option<IpAddr>; 2],
 }
 
 /// Dials that were asked for, by the connection they will become.

@@ -22,7 +22,7 @@ use super::{
     command::Command,
     journal::Journal,
     legs::{Ends, Legs, Opening, Purpose},
-    vigil::Vigil,
+    vigil::{Vigil, to_internet},
 };
 use crate::{
     addr::RelayAddr,
@@ -125,7 +125,7 @@ impl Driver {
                 () = self.legs.requests.answered() => {}
                 input = self.mapper.news() => self.legs.tell(input),
                 input = self.stun.heard() => self.legs.tell(input),
-                inputs = self.vigil.news() => self.legs.inputs.extend(inputs),
+                inputs = self.vigil.news() => self.noticed(inputs),
                 () = sleep_until(timeout) => self.timeout(),
             }
         }
@@ -204,6 +204,18 @@ impl Driver {
         let now = Instant::now();
         let connection = connection.and_then(|id| self.engine.connection_status(id, now));
         let _ = reply.send(connection.map(|connection| Pong { took: now - asked, connection }));
+    }
+
+    /// What the vigil noticed. What began in the network that this host is in now is not to be disturbed.
+    fn noticed(&mut self, inputs: Vec<Input>) {
+        let network = self.vigil.network();
+        for mut input in inputs {
+            if let Input::NetworkChanged { begun } = &mut input {
+                let here = self.dialled.values().filter(|dialling| dialling.network == network);
+                begun.extend(here.map(|dialling| dialling.dial));
+            }
+            self.legs.tell(input);
+        }
     }
 
     fn status(&self) -> Status {
@@ -418,7 +430,8 @@ impl Driver {
             return false;
         };
         let opts = DialOpts::peer_id(peer).addresses(addresses).allocate_new_port();
-        let dialling = Dialling { dial, peer, addresses: Vec::new(), punch: false };
+        let dialling =
+            Dialling { dial, peer, addresses: Vec::new(), punch: false, network: to_internet() };
         self.dial_with(dialling, opts.condition(PeerCondition::Always).build());
         true
     }
@@ -428,7 +441,7 @@ impl Driver {
         let opts = opts.condition(PeerCondition::Always);
         let racing = self.engine.is_relay(peer).then_some(addresses.len());
         let opts = self.swarm.behaviour_mut().door.dial(opts, racing);
-        self.dial_with(Dialling { dial, peer, addresses, punch: false }, opts);
+        self.dial_with(Dialling { dial, peer, addresses, punch: false, network: to_internet() }, opts);
     }
 
     fn punch(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>, role: Role) {
@@ -441,7 +454,7 @@ impl Driver {
         };
         let opts = opts.build();
         self.swarm.behaviour_mut().door.punching(opts.connection_id());
-        self.dial_with(Dialling { dial, peer, addresses, punch: true }, opts);
+        self.dial_with(Dialling { dial, peer, addresses, punch: true, network: to_internet() }, opts);
     }
 
     fn dial_with(&mut self, dialling: Dialling, opts: DialOpts) {
@@ -471,7 +484,10 @@ impl Driver {
         let opts = opts.condition(PeerCondition::Always).build();
         let circuit = opts.connection_id();
         self.swarm.behaviour_mut().circuit.next_dial(address.clone(), circuit, link);
-        self.dial_with(Dialling { dial, peer, addresses: vec![address], punch: false }, opts);
+        self.dial_with(
+            Dialling { dial, peer, addresses: vec![address], punch: false, network: to_internet() },
+            opts,
+        );
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Vigil {
     /// Where each direct connection leads, and from where.
     sources: HashMap<ConnectionId, (Multiaddr, IpAddr)>,
     /// From where this host goes to the internet, over IPv4 and IPv6.
-    to_internet: [Option<IpAddr>; 2],
+    to_internet: Network,
     looks: Interval,
     looked: Moment,
 }
@@ -71,6 +71,11 @@ impl Vigil {
         }
     }
 
+    /// From where this host went to the internet at the latest look.
+    pub(super) fn network(&self) -> Network {
+        self.to_internet
+    }
+
     fn look(&mut self) -> Vec<Input> {
         let (now, before) = (Moment::now(), std::mem::replace(&mut self.to_internet, to_internet()));
         let lasted = now.since(std::mem::replace(&mut self.looked, now)).saturating_sub(LOOK);
@@ -84,7 +89,7 @@ impl Vigil {
         }
         match lasted >= SLEPT {
             true => news.push(Input::Slept { lasted }),
-            false => news.extend(moved.then_some(Input::NetworkChanged)),
+            false => news.extend(moved.then(|| Input::NetworkChanged { begun: Vec::new() })),
         }
         news
     }
@@ -95,7 +100,11 @@ impl Vigil {
     }
 }
 
-fn to_internet() -> [Option<IpAddr>; 2] {
+/// By its addresses that lead to the internet, over IPv4 and IPv6.
+pub(crate) type Network = [Option<IpAddr>; 2];
+
+/// From where this host goes to the internet.
+pub(super) fn to_internet() -> Network {
     [Family::V4, Family::V6].map(source_of_default_route)
 }
 

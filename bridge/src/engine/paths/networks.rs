@@ -3,14 +3,15 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    engine::{Engine, liveness::GIVEN_UP, relays::sights::Sights},
+    engine::{Engine, input::DialId, liveness::GIVEN_UP, relays::sights::Sights},
     error::CloseCause,
 };
 
 impl Engine {
     /// What failed or was waited for in the network before says nothing about this one: relays are dialled at once, and
-    /// peers looked for. Our router is another one, perhaps, and so is the kind of NAT that we are behind.
-    pub(in crate::engine) fn network_changed(&mut self, now: Instant) {
+    /// peers looked for. Our router is another one, perhaps, and so is the kind of NAT that we are behind. The dials that
+    /// have `begun` in this one go on.
+    pub(in crate::engine) fn network_changed(&mut self, begun: &[DialId], now: Instant) {
         if self.stopping.is_some() {
             return;
         }
@@ -18,7 +19,7 @@ impl Engine {
         self.outlook_improved();
         self.map_ports_anew();
         self.sights = Sights::default();
-        self.relays.network_changed(now);
+        self.relays.network_changed(begun, now);
         for peer in self.connections.forget_demotions() {
             self.place_all(peer, now);
         }
@@ -37,6 +38,6 @@ impl Engine {
                 self.close(connection, CloseCause::Slept);
             }
         }
-        self.network_changed(now);
+        self.network_changed(&[], now);
     }
 }

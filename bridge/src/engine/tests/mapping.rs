@@ -175,7 +175,7 @@ fn the_router_is_asked_to_open_its_firewall_for_public_ipv6_listeners_beside_the
     }
     let gone = Input::ListeningEnded { address: at("192.168.1.7") };
     assert_eq!(mapped(&world.tell(gone)), [vec![guarded]]);
-    assert_eq!(mapped(&world.tell(Input::NetworkChanged)), [vec![guarded]]);
+    assert_eq!(mapped(&world.tell(Input::NetworkChanged { begun: Vec::new() })), [vec![guarded]]);
     assert_eq!(mapped(&world.tell(Input::Shutdown)), [vec![]]);
 }
 

@@ -17,7 +17,7 @@ fn in_another_network_a_relay_is_dialled_at_once_and_its_backoff_begins_anew() {
         actions = world.pass(2 * S);
     }
     world.dial_failed(dials(&actions)[0].0);
-    let actions = world.tell(Input::NetworkChanged);
+    let actions = world.tell(Input::NetworkChanged { begun: Vec::new() });
     assert_eq!(relays(&actions), [relay(9).peer()]);
     world.dial_failed(dials(&actions)[0].0);
     assert!(world.engine.poll_timeout().unwrap() - world.now <= Duration::from_millis(250));
@@ -27,7 +27,7 @@ fn in_another_network_a_relay_is_dialled_at_once_and_its_backoff_begins_anew() {
 fn a_dial_of_a_relay_that_began_in_the_network_before_is_not_waited_for() {
     let mut world = World::new();
     let before = dials(&world.tell(Input::Reserve { relay: relay(9) }))[0].0;
-    let actions = world.tell(Input::NetworkChanged);
+    let actions = world.tell(Input::NetworkChanged { begun: Vec::new() });
     assert_eq!(relays(&actions), [relay(9).peer()]);
     let after = dials(&actions)[0].0;
     assert_eq!(world.dial_failed(before), [], "it speaks of another network");
@@ -36,11 +36,21 @@ fn a_dial_of_a_relay_that_began_in_the_network_before_is_not_waited_for() {
 }
 
 #[test]
+fn a_dial_of_a_relay_that_began_in_this_network_goes_on_and_has_its_port_to_itself() {
+    let mut world = World::new();
+    let dial = dials(&world.tell(Input::Reserve { relay: relay(9) }))[0].0;
+    assert_eq!(relays(&world.tell(Input::NetworkChanged { begun: vec![dial] })), []);
+    let (connection, actions) = world.dialled(relay(9).peer(), dial);
+    assert_eq!(closes(&actions), []);
+    reserve(&world.identified(connection));
+}
+
+#[test]
 fn what_comes_of_a_dial_of_a_relay_that_began_in_the_network_before_is_closed() {
     for late in [false, true] {
         let mut world = World::new();
         let before = dials(&world.tell(Input::Reserve { relay: relay(9) }))[0].0;
-        let after = dials(&world.tell(Input::NetworkChanged))[0].0;
+        let after = dials(&world.tell(Input::NetworkChanged { begun: Vec::new() }))[0].0;
         if late {
             world.dialled(relay(9).peer(), after);
         }
@@ -61,14 +71,18 @@ fn what_comes_of_a_dial_of_a_relay_that_began_in_the_network_before_is_closed() 
 fn a_relay_that_is_only_used_to_dial_circuits_is_not_dialled_for_another_network() {
     let mut world = World::new();
     let connection = world.reserved(&relay(9));
-    assert_eq!(world.tell(Input::NetworkChanged), [], "a link that is up is left alone");
+    assert_eq!(
+        world.tell(Input::NetworkChanged { begun: Vec::new() }),
+        [],
+        "a link that is up is left alone"
+    );
     world.learn(peer(1), &[relay(8).circuit_to(peer(1))]);
     world.open(peer(1));
     let (link, _) =
         world.established(relay(8).peer(), Path::Direct, Transport::Tcp, None, Direction::Outbound);
     world.closed(link);
     world.closed(connection);
-    let actions = world.tell(Input::NetworkChanged);
+    let actions = world.tell(Input::NetworkChanged { begun: Vec::new() });
     assert_eq!(relays(&actions), [relay(9).peer()]);
 }
 
@@ -89,7 +103,7 @@ fn a_stream_that_waits_to_look_for_its_peer_again_looks_at_once_in_another_netwo
     }
     world.dial_failed(dials(&actions)[0].0);
     assert_eq!(dials(&world.pass(100 * MS)), []);
-    assert_eq!(dials(&world.tell(Input::NetworkChanged))[0].1, peer(1));
+    assert_eq!(dials(&world.tell(Input::NetworkChanged { begun: Vec::new() }))[0].1, peer(1));
 }
 
 #[test]
@@ -103,7 +117,7 @@ fn a_peer_to_which_a_connection_is_kept_is_looked_for_in_another_network() {
     }
     world.dial_failed(dials(&actions)[0].0);
     assert_eq!(dials(&world.pass(S)), []);
-    assert_eq!(dials(&world.tell(Input::NetworkChanged))[0].1, peer(1));
+    assert_eq!(dials(&world.tell(Input::NetworkChanged { begun: Vec::new() }))[0].1, peer(1));
 }
 
 #[test]
@@ -113,7 +127,7 @@ fn the_router_is_asked_anew_for_the_same_listeners_in_another_network() {
     let asks = |actions: &[Action]| {
         actions.iter().filter(|action| matches!(action, Action::MapPorts { .. })).count()
     };
-    assert_eq!(asks(&world.tell(Input::NetworkChanged)), 1);
+    assert_eq!(asks(&world.tell(Input::NetworkChanged { begun: Vec::new() })), 1);
 }
 
 #[test]
@@ -161,5 +175,5 @@ fn a_node_that_stops_dials_nobody_for_another_network() {
     world.dial_failed(dials(&actions)[0].0);
     world.connected(peer(1), Path::Direct, Transport::Tcp);
     world.tell(Input::Shutdown);
-    assert_eq!(dials(&world.tell(Input::NetworkChanged)), []);
+    assert_eq!(dials(&world.tell(Input::NetworkChanged { begun: Vec::new() })), []);
 }

@@ -200,7 +200,7 @@ fn a_way_that_carried_nothing_in_the_network_before_is_taken_again() {
     }
     let quic = world.connected(peer(1), Path::Direct, Transport::Quic);
     world.moved(quic);
-    world.tell(Input::NetworkChanged);
+    world.tell(Input::NetworkChanged { begun: Vec::new() });
     assert_eq!(opens_on(&world.open(peer(1)).1), [on]);
 }
 
