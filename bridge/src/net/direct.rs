@@ -19,7 +19,7 @@ use super::{
     fresh::Fresh,
     guard::{Guarded, Permits},
     local, muxer,
-    reset::Heard,
+    reset::{Heard, Sockets},
     resolve::Resolve,
     unread::Pool,
     web::{Certificate, Web},
@@ -45,30 +45,35 @@ pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 /// The transport of direct connections, which count what is unread in `pool`; `permits` says which are dialled, after
 /// names were resolved. Must be called within a tokio runtime.
 ///
-/// `certificate` is to listen on WebSockets over TLS with.
+/// `certificate` is to listen on WebSockets over TLS with. What is open over TCP stands in `sockets`.
 pub(crate) fn connections(
     keypair: &Keypair,
     pool: &Arc<Pool>,
     permits: &Permits,
     certificate: Option<Certificate>,
+    sockets: &Sockets,
 ) -> Result<Resolve, StartError> {
     let mut config = quic::Config::new(keypair);
     config.max_idle_timeout = QUIC_IDLE_MS;
     config.keep_alive_interval = QUIC_KEEP_ALIVE;
     config.max_connection_data = QUIC_CONNECTION_BYTES;
     config.max_stream_data = QUIC_SUBSTREAM_BYTES;
-    let tcp = || tcp::tokio::Transport::new(tcp::Config::default()).map(|tcp, _| Heard::new(tcp));
+    let sockets = sockets.clone();
+    let tcp = move || {
+        let sockets = sockets.clone();
+        tcp::tokio::Transport::new(tcp::Config::default()).map(move |tcp, _| Heard::new(tcp, &sockets))
+    };
     let quic = move || quic::tokio::Transport::new(config.clone());
     // libp2p watches the interfaces in the same way, and would fail for the same cause.
     let inner = match if_watch::tokio::IfWatcher::new() {
         Ok(_) => {
-            let fresh = || Fresh::new(tcp, local::source_of_default_route);
+            let fresh = || Fresh::new(tcp.clone(), local::source_of_default_route);
             let web = secured(Web::new(fresh(), certificate).map_err(Kept), keypair, pool)?;
             joined(keypair, pool, web, fresh(), Fresh::new(quic, local::source_of_default_route))?
         }
         Err(cause) => {
             say_once(&cause);
-            let each = || Each::new(tcp, local::addresses);
+            let each = || Each::new(tcp.clone(), local::addresses);
             let web = secured(Web::new(each(), certificate).map_err(Kept), keypair, pool)?;
             joined(keypair, pool, web, each(), Each::new(quic, local::addresses))?
         }

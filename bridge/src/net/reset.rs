@@ -3,9 +3,15 @@
 //! A socket that is closed keeps its two addresses until the peer has acknowledged the end. On a dead path nobody does,
 //! for minutes, and meanwhile neither we nor the routers in between let another connection run from the same port to the same
 //! peer; a hole punch needs just that. A reset frees them at once, also in the routers that it passes.
+//!
+//! A connection is closed by a task of its own, in its own time. Where a punch is dialled before that, libp2p's TCP leaves
+//! from any other port; and routers give that one the public port which the peer was told. So what is open is known by
+//! where it leads, in [`Sockets`], for punches to wait.
 
 use std::{
+    collections::BTreeMap,
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -13,21 +19,59 @@ use std::{
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::tcp::tokio::TcpStream;
+use tokio::sync::watch;
 
 use crate::engine::PING_INTERVAL;
 
 /// Both ends ping each other, so each hears something in this time on a path that lives.
 const SILENT: Duration = PING_INTERVAL.saturating_add(Duration::from_millis(500));
 
+/// Where the open TCP connections of a node lead, and how many each. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sockets(watch::Sender<BTreeMap<SocketAddr, usize>>);
+
+impl Sockets {
+    /// Returns when no connection leads there.
+    pub(super) async fn gone(&self, to: SocketAddr) {
+        // The sender is ours, so it is there.
+        let _ = self.0.subscribe().wait_for(|sockets| !sockets.contains_key(&to)).await;
+    }
+}
+
+/// One of them.
+struct Counted(Option<SocketAddr>, Sockets);
+
+impl Counted {
+    fn new(to: Option<SocketAddr>, sockets: &Sockets) -> Self {
+        if let Some(to) = to {
+            sockets.0.send_modify(|sockets| *sockets.entry(to).or_default() += 1);
+        }
+        Self(to, sockets.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let Some(to) = self.0 else { return };
+        self.1.0.send_modify(|sockets| match sockets.get_mut(&to) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(sockets.remove(&to)),
+        });
+    }
+}
+
 /// A connection that knows when it last heard anything.
 pub(super) struct Heard {
     inner: TcpStream,
     heard: Instant,
+    /// Dropped after the socket.
+    _counted: Counted,
 }
 
 impl Heard {
-    pub(super) fn new(inner: TcpStream) -> Self {
-        Self { inner, heard: Instant::now() }
+    pub(super) fn new(inner: TcpStream, sockets: &Sockets) -> Self {
+        let _counted = Counted::new(inner.0.peer_addr().ok(), sockets);
+        Self { inner, heard: Instant::now(), _counted }
     }
 }
 
@@ -86,6 +130,8 @@ mod tests {
         net::{TcpListener, TcpStream as Socket},
     };
 
+    use futures::FutureExt as _;
+
     use super::*;
 
     /// What the peer of a connection that is dropped reads.
@@ -93,10 +139,25 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = Socket::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut far, _) = listener.accept().await.unwrap();
-        let mut heard = Heard::new(TcpStream(near));
+        let mut heard = Heard::new(TcpStream(near), &Sockets::default());
         heard.heard = Instant::now().checked_sub(silence).unwrap();
         drop(heard);
         far.read(&mut [0; 8]).await
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_the_end_of_connections_to_a_place_is_told_of_the_last_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (to, sockets) = (listener.local_addr().unwrap(), Sockets::default());
+        sockets.gone(to).await;
+        let [first, second] = [Socket::connect(to).await.unwrap(), Socket::connect(to).await.unwrap()]
+            .map(|socket| Heard::new(TcpStream(socket), &sockets));
+        let mut gone = Box::pin(sockets.gone(to));
+        drop(first);
+        assert!((&mut gone).now_or_never().is_none());
+        drop(second);
+        gone.await;
+        assert!(sockets.0.borrow().is_empty());
     }
 
     #[tokio::test]

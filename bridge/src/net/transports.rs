@@ -16,6 +16,7 @@ use super::{
     circuit, direct,
     guard::{self, Permits},
     hurry::{Hurried, Hurry},
+    reset::Sockets,
     turns::{InTurn, Turns},
     unread::{POOL_BYTES, Pool},
     web::{Certificate, proxy::Proxied},
@@ -41,7 +42,8 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     let circuits = TransportTimeout::new(circuits, CIRCUIT_DEADLINE).map_err(Kept);
     let permits = Permits::new(config.global.clone(), config.ranges.clone());
     let hurry = Hurry::default();
-    let direct = direct::connections(&keypair, &pool, &permits, None)?;
+    let sockets = Sockets::default();
+    let direct = direct::connections(&keypair, &pool, &permits, None, &sockets)?;
     let direct = match &config.proxy {
         None => direct.boxed(),
         // Before names are looked up: the proxy does that.
@@ -52,7 +54,7 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
         }
     };
     let turns = Turns::default();
-    let direct = InTurn::new(Hurried::new(direct, hurry.clone()), turns.clone());
+    let direct = InTurn::new(Hurried::new(direct, hurry.clone(), sockets), turns.clone());
     let direct = TransportTimeout::new(direct.map_err(io::Error::other), CONNECT_DEADLINE).map_err(Kept);
     // Circuits first: the others would take their addresses for those of the relay.
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
@@ -72,7 +74,13 @@ pub(crate) fn dialer<B: NetworkBehaviour>(
     deadline: Duration,
 ) -> Result<Swarm<B>, StartError> {
     let keypair = Keypair::generate_ed25519();
-    let direct = direct::connections(&keypair, &Pool::new(DIALER_POOL_BYTES), permits, None)?;
+    let direct = direct::connections(
+        &keypair,
+        &Pool::new(DIALER_POOL_BYTES),
+        permits,
+        None,
+        &Sockets::default(),
+    )?;
     let transport = TransportTimeout::new(direct, deadline).map_err(Kept).boxed();
     let swarm = swarm::Config::with_tokio_executor();
     Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm))
@@ -91,7 +99,8 @@ pub(crate) fn relay<B: NetworkBehaviour>(
         .with_tokio()
         .with_other_transport(|keypair| {
             let pool = Pool::new(POOL_BYTES);
-            direct::connections(keypair, &pool, permits, certificate).map_err(Into::into)
+            direct::connections(keypair, &pool, permits, certificate, &Sockets::default())
+                .map_err(Into::into)
         })
         .map_err(|cause| StartError::Transport { transport: "TCP and QUIC", cause: cause.into() })?
         .with_bandwidth_metrics(registry)

@@ -13,6 +13,7 @@ use libp2p::{
 use super::*;
 use crate::net::{
     direct,
+    reset::Sockets,
     unread::{POOL_BYTES, Pool},
 };
 
@@ -38,8 +39,14 @@ fn permits() -> Permits {
 }
 
 fn dials(ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Resolve {
-    let mut resolve =
-        direct::connections(&Keypair::generate_ed25519(), &pool(), &permits(), None).unwrap();
+    let mut resolve = direct::connections(
+        &Keypair::generate_ed25519(),
+        &pool(),
+        &permits(),
+        None,
+        &Sockets::default(),
+    )
+    .unwrap();
     resolve.names = Names::asking(ask);
     resolve
 }
@@ -48,7 +55,8 @@ fn dials(ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Resolve {
 async fn peer() -> (PeerId, u16) {
     let keypair = Keypair::generate_ed25519();
     let id = keypair.public().to_peer_id();
-    let mut transport = direct::connections(&keypair, &pool(), &permits(), None).unwrap();
+    let mut transport =
+        direct::connections(&keypair, &pool(), &permits(), None, &Sockets::default()).unwrap();
     transport.listen_on(ListenerId::next(), address("/ip4/127.0.0.2/tcp/0")).unwrap();
     let event = poll_fn(|cx| Pin::new(&mut transport).poll(cx)).await;
     let port = crate::addr::socket_of(&event.into_new_address().unwrap()).unwrap().port();
