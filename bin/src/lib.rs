@@ -126,7 +126,10 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Id(_) if common.check => context().and_then(|_| usable()),
         Command::Id(_) => print_line(&identity(&common, role)?.public().to_peer_id().to_string()),
         Command::Ticket(ticket) => ticket::run(ticket.command, &common),
-        Command::Ask(ask) => asking::run(ask, common.check).await,
+        Command::Ask(mut ask) => {
+            ask.asking().identity.clone_from(&common.identity);
+            asking::run(ask, common.check).await
+        }
         Command::Demo(_) if common.check => usable(),
         Command::Demo(demo) => demo::run(demo.json).await,
         Command::Relay(relay) => reported(context()?, |context| relay::run(relay, context)).await,

@@ -99,7 +99,9 @@ impl Node {
             }
         });
         let (node, reporter) = (endpoint.clone(), context.reporter.clone());
-        let answering = Answering { endpoint: node, command: context.command, reporter };
+        let (command, relayed) = (context.command, !relays.is_empty());
+        let calls = matches!(command, "client" | "forward");
+        let answering = Answering { endpoint: node, command, calls, relays: relayed, reporter };
         let control = Control::start(settings.control.as_ref(), &context.control, answering).await?;
         endpoint.reserve_all(reserve).await;
         let (node, mut reloads) = (endpoint.clone(), Reloads::new(&settings.nets, &context.reporter));

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use tonic::Code;
+
 use crate::{
     cli,
     control::{self, proto},
@@ -20,7 +22,11 @@ pub(super) async fn run(settings: cli::Events) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     loop {
         let event = tokio::select! {
-            event = events.message() => event.map_err(|error| super::refused(&error))?,
+            event = events.message() => match event {
+                Ok(event) => event,
+                Err(error) if error.code() == Code::DataLoss => anyhow::bail!("{}", error.message()),
+                Err(_) => None,
+            },
             () = stop::told() => return Ok(()),
         };
         let Some(event) = event else { break };

@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use clap::{Args, Subcommand, builder::BoolishValueParser};
 use libp2p::PeerId;
 
-use super::time::length;
+use super::{ControlSocket, time::length};
 
 /// The questions.
 #[derive(Debug, Subcommand)]
@@ -16,13 +16,24 @@ pub enum Ask {
     Ping(Ping),
     /// What happened to it lately, one JSON object a line, as --events writes them.
     Events(Events),
-    /// Wait until it is usable: a relay holds a place for it, or a peer is connected.
+    /// Wait until it is usable: a peer is connected, or, but for client and forward, a relay holds a place for it.
     WaitReady(WaitReady),
     /// Whether it is usable: exit code 0 or 1, for timers and probes.
     Health(Health),
 }
 
 impl Ask {
+    /// Which node is meant.
+    pub fn asking(&mut self) -> &mut Asking {
+        match self {
+            Self::Status(status) => &mut status.asking,
+            Self::Ping(ping) => &mut ping.asking,
+            Self::Events(events) => &mut events.asking,
+            Self::WaitReady(wait) => &mut wait.asking,
+            Self::Health(health) => &mut health.asking,
+        }
+    }
+
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Status(_) => "status",
@@ -37,12 +48,16 @@ impl Ask {
 /// Which running node is asked.
 #[derive(Args, Clone, Debug)]
 pub struct Asking {
-    /// The socket that the node answers on.
+    /// The socket that the node answers on. Default: beside --identity, or the only one in the user's state directory
+    /// on which a node answers.
     #[arg(long, env = "PUNCHLINE_CONTROL", value_name = "PATH")]
-    pub control: Option<PathBuf>,
-    /// The node by its command, where several run: expose, forward, server, client.
-    #[arg(long, env = "PUNCHLINE_NODE", value_name = "NAME", conflicts_with = "control")]
+    pub control: Option<ControlSocket>,
+    /// The node by its command, where several run: expose, forward, server, client. It counts more than --control.
+    #[arg(long, env = "PUNCHLINE_NODE", value_name = "NAME")]
     pub node: Option<String>,
+    /// Whose identity it is, if that was said.
+    #[arg(skip)]
+    pub identity: Option<PathBuf>,
 }
 
 /// `punchline status`.

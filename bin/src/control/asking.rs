@@ -11,7 +11,10 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::{SUFFIX, proto::node_client::NodeClient};
-use crate::{cli::Asking, identity};
+use crate::{
+    cli::{Asking, ControlSocket},
+    identity,
+};
 
 /// For a node to answer; one under full load does within a second, and it gives a peer 5 s.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(8);
@@ -55,12 +58,20 @@ pub(crate) type Asked = NodeClient<Channel>;
 /// # Errors
 /// If none answers, or several do.
 pub(crate) async fn ask(asking: &Asking) -> Result<Asked, AskError> {
-    if let Some(path) = &asking.control {
-        return client(connect(path).await?);
+    match (&asking.node, &asking.control, &asking.identity) {
+        (None, Some(ControlSocket::At(path)), _) => return client(connect(path).await?),
+        (None, _, Some(identity)) => {
+            let mut path = identity.canonicalize().unwrap_or_else(|_| identity.clone()).into_os_string();
+            path.push(SUFFIX);
+            return client(connect(Path::new(&path)).await?);
+        }
+        _ => {}
     }
     let place = identity::default_path("")?;
     if let Some(name) = &asking.node {
-        return client(connect(&place.join(socket_of(name))).await?);
+        let named = sockets(&place).into_iter().find(|path| name_of(path) == *name);
+        let path = named.unwrap_or_else(|| place.join(socket_of(name)));
+        return client(connect(&path).await?);
     }
     let mut found = Vec::new();
     for path in sockets(&place) {

@@ -32,8 +32,28 @@ pub(crate) struct Answering {
     pub(crate) endpoint: Endpoint,
     /// The command that runs.
     pub(crate) command: &'static str,
+    /// It is to find peers, and is of use once there is one.
+    pub(crate) calls: bool,
+    /// It was given relays.
+    pub(crate) relays: bool,
     /// What happens.
     pub(crate) reporter: Reporter,
+}
+
+impl Answering {
+    /// What keeps the node from being usable.
+    fn hindrance(&self, status: &punchline_bridge::Status) -> Option<String> {
+        let alone = status.peers.is_empty();
+        match (self.calls, status.relays.is_empty()) {
+            (true, true) if alone => Some("no peer is connected".to_owned()),
+            (true, false) if alone => {
+                let relay = status.hindrance().map(|why| format!(": {why}")).unwrap_or_default();
+                Some(format!("no peer is connected{relay}"))
+            }
+            (false, true) if self.relays && alone => Some("no relay was dialled yet".to_owned()),
+            _ => status.hindrance(),
+        }
+    }
 }
 
 /// Answers whoever connects.
@@ -73,7 +93,7 @@ impl node_server::Node for Answering {
         let late = || Status::deadline_exceeded("the node is too busy to answer");
         let status = asked.map_err(|_| late())?;
         let status = status.ok_or_else(|| Status::unavailable("the node has ended"))?;
-        Ok(Response::new(shape::status(&status, self.command)))
+        Ok(Response::new(shape::status(&status, self.command, self.hindrance(&status))))
     }
 
     async fn ping(&self, request: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {

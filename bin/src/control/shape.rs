@@ -14,7 +14,8 @@ use punchline_bridge::{
 
 use super::proto;
 
-pub(super) fn status(status: &Status, command: &str) -> proto::Status {
+/// `hindrance`: what keeps the node from being usable.
+pub(super) fn status(status: &Status, command: &str, hindrance: Option<String>) -> proto::Status {
     proto::Status {
         peer: status.peer.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -27,7 +28,7 @@ pub(super) fn status(status: &Status, command: &str) -> proto::Status {
         relays: status.relays.iter().map(relay).collect(),
         peers: status.peers.iter().map(|found| peer(found, &status.streams)).collect(),
         streams: status.streams.iter().map(stream).collect(),
-        hindrance: status.hindrance(),
+        hindrance,
     }
 }
 

@@ -80,6 +80,17 @@ impl<T: Transport + Unpin> Fresh<T> {
         }
     }
 
+    /// This host has lost an address, and nobody comes to a fresh port there any more.
+    fn expired(&mut self, ip: IpAddr) {
+        for any_port in &mut self.any_port {
+            any_port.lost |= any_port.left_from == Some(ip);
+            if let Some(place) = any_port.place.take_if(|place| place.ip == ip) {
+                let (listener_id, listen_addr) = (any_port.listener, place.address);
+                self.events.push_back(TransportEvent::AddressExpired { listener_id, listen_addr });
+            }
+        }
+    }
+
     /// Listens at a fresh port where dials to the internet now leave from, if they left from elsewhere before.
     fn renew(&mut self, family: Family) {
         let Some(source) = (self.source)(family) else { return };
@@ -160,9 +171,10 @@ where
             }
         }
         let event = Pin::new(&mut self.inner).poll(cx);
-        if let Poll::Ready(TransportEvent::AddressExpired { listen_addr, .. }) = &event {
-            let left_from = |any_port: &&mut AnyPort<T>| any_port.left_from == ip_of(listen_addr);
-            self.any_port.iter_mut().filter(left_from).for_each(|any_port| any_port.lost = true);
+        if let Poll::Ready(TransportEvent::AddressExpired { listen_addr, .. }) = &event
+            && let Some(ip) = ip_of(listen_addr)
+        {
+            self.expired(ip);
         }
         event
     }

@@ -13,7 +13,7 @@ use std::{
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 
 /// For last words to leave: several round trips of a living path.
-const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
+pub(super) const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// A connection that is dropped when it has not closed in time.
 pub(super) struct Bounded<M> {

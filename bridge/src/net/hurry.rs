@@ -23,7 +23,7 @@ use libp2p::{
     core::transport::{DialOpts, ListenerId, PortUse, TransportError, TransportEvent},
 };
 
-use super::reset::Sockets;
+use super::{hangup::CLOSE_DEADLINE, reset::Sockets};
 use crate::{
     addr::{socket_of, transport_of},
     path,
@@ -33,8 +33,8 @@ use crate::{
 /// handshake takes four round trips.
 pub(crate) const PUNCH_DEADLINE: Duration = Duration::from_secs(4);
 
-/// For a connection that is being closed to be gone: it takes a turn of its task.
-const GONE_DEADLINE: Duration = Duration::from_millis(300);
+/// For a connection that is being closed to be gone: it has its last words first.
+const GONE_DEADLINE: Duration = CLOSE_DEADLINE.saturating_add(Duration::from_millis(300));
 
 /// Says whether the next dials are punches. All clones are the same.
 #[derive(Clone, Debug, Default)]

@@ -26,8 +26,8 @@ const SLEPT: Duration = Duration::from_secs(5);
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Vigil {
-    /// Where each direct connection leads, and from where.
-    sources: HashMap<ConnectionId, (Multiaddr, IpAddr)>,
+    /// Where each direct connection leads, and from where it left.
+    sources: HashMap<ConnectionId, (Multiaddr, Left)>,
     /// From where this host goes to the internet, over IPv4 and IPv6.
     to_internet: Network,
     looks: Interval,
@@ -43,9 +43,8 @@ impl Vigil {
     }
 
     pub(super) fn opened(&mut self, connection: ConnectionId, address: &Multiaddr) {
-        if let Some(source) = source_towards(address) {
-            self.sources.insert(connection, (address.clone(), source));
-        }
+        let left = source_towards(address).map_or(Left::ToInternet(to_internet()), Left::From);
+        self.sources.insert(connection, (address.clone(), left));
     }
 
     pub(super) fn closed(&mut self, connection: ConnectionId) {
@@ -56,7 +55,7 @@ impl Vigil {
     pub(super) fn expired(&self, ip: IpAddr) -> Vec<Input> {
         match addresses().contains(&ip) {
             true => Vec::new(),
-            false => self.gone(|_, source| source == ip),
+            false => self.gone(|_, left| left.is_from(ip)),
         }
     }
 
@@ -79,13 +78,11 @@ impl Vigil {
     fn look(&mut self) -> Vec<Input> {
         let (now, before) = (Moment::now(), std::mem::replace(&mut self.to_internet, to_internet()));
         let lasted = now.since(std::mem::replace(&mut self.looked, now)).saturating_sub(LOOK);
-        let changed = |(before, now): (&Option<_>, &Option<_>)| now.is_some() && before != now;
-        let moved = before.iter().zip(&self.to_internet).any(changed);
+        let moved = before.iter().zip(self.to_internet).any(|(before, now)| has_moved(*before, now));
         let mut news = Vec::new();
         if moved {
-            // Without any route there is none that is better.
-            let elsewhere = |to: &_, source| source_towards(to).is_some_and(|now| now != source);
-            news = self.gone(elsewhere);
+            let now = self.to_internet;
+            news = self.gone(|to, left| left.is_elsewhere(to, now));
         }
         match lasted >= SLEPT {
             true => news.push(Input::Slept { lasted }),
@@ -94,9 +91,57 @@ impl Vigil {
         news
     }
 
-    fn gone(&self, is_gone: impl Fn(&Multiaddr, IpAddr) -> bool) -> Vec<Input> {
-        let gone = self.sources.iter().filter(|(_, (to, source))| is_gone(to, *source));
+    fn gone(&self, is_gone: impl Fn(&Multiaddr, Left) -> bool) -> Vec<Input> {
+        let gone = self.sources.iter().filter(|(_, (to, left))| is_gone(to, *left));
         gone.map(|(connection, _)| Input::AddressGone { connection: *connection }).collect()
+    }
+}
+
+/// From where a connection left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    From(IpAddr),
+    /// Where it leads stands in no address, but for a name: as all that went to the internet then, over the family that
+    /// this host had; of both, over IPv4, as relays are dialled.
+    ToInternet(Network),
+}
+
+impl Left {
+    fn is_from(self, ip: IpAddr) -> bool {
+        match self {
+            Self::From(source) => source == ip,
+            Self::ToInternet(then) => then.into_iter().flatten().next() == Some(ip),
+        }
+    }
+
+    /// Whether packets to where it leads would leave from another address now.
+    fn is_elsewhere(self, to: &Multiaddr, now: Network) -> bool {
+        match self {
+            Self::From(source) => has_moved(Some(source), source_towards(to)),
+            Self::ToInternet(then) => {
+                let first = then.into_iter().zip(now).find(|(then, _)| then.is_some());
+                first.is_some_and(|(then, now)| has_moved(then, now))
+            }
+        }
+    }
+}
+
+/// Whether what left from one address leaves from another now. Without any route there is none that is better. Hosts take
+/// another IPv6 address in the same network every day, and keep the one before for what left from it.
+fn has_moved(before: Option<IpAddr>, now: Option<IpAddr>) -> bool {
+    let renewed = |before: IpAddr, now| in_one_network(before, now) && addresses().contains(&before);
+    match (before, now) {
+        (Some(before), Some(now)) => before != now && !renewed(before, now),
+        (None, now) => now.is_some(),
+        (Some(_), None) => false,
+    }
+}
+
+/// Whether both are IPv6 addresses of one /64.
+fn in_one_network(one: IpAddr, other: IpAddr) -> bool {
+    match (one, other) {
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.segments()[..4] == other.segments()[..4],
+        _ => false,
     }
 }
 
@@ -153,7 +198,7 @@ mod tests {
 
     fn leads(vigil: &mut Vigil, id: usize, from: &str) {
         let to = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
-        vigil.sources.insert(connection(id), (to, from.parse().unwrap()));
+        vigil.sources.insert(connection(id), (to, Left::From(from.parse().unwrap())));
     }
 
     /// The connections that are given up.
@@ -172,6 +217,27 @@ mod tests {
         leads(&mut vigil, 2, "192.0.2.7");
         assert_eq!(gone(&vigil.expired("127.0.0.1".parse().unwrap())), []);
         assert_eq!(gone(&vigil.expired("192.0.2.7".parse().unwrap())), [connection(2)]);
+    }
+
+    #[test]
+    fn a_connection_by_name_is_given_up_when_what_led_to_the_internet_does_so_no_more() {
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|ip| Some(ip.parse().unwrap()));
+        let v6: IpAddr = "2600::1".parse().unwrap();
+        let name = "/dns4/relay.example/tcp/4001".parse().unwrap();
+        let left = Left::ToInternet([one, None]);
+        assert!(left.is_elsewhere(&name, [other, None]) && left.is_from(one.unwrap()));
+        assert!(!left.is_elsewhere(&name, [one, Some(v6)]), "it never left from there");
+        assert!(!left.is_elsewhere(&name, [None, Some(v6)]), "there is no better route");
+        assert!(Left::ToInternet([None, Some(v6)]).is_from(v6));
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_have_the_first_half_in_common() {
+        let network =
+            |one: &str, other: &str| in_one_network(one.parse().unwrap(), other.parse().unwrap());
+        assert!(network("2600:0:0:1::2", "2600:0:0:1:a:b:c:d"));
+        assert!(!network("2600:0:0:1::2", "2600:0:0:2::2"));
+        assert!(!network("192.0.2.1", "192.0.2.1"), "hosts keep no other IPv4 address");
     }
 
     #[tokio::test]

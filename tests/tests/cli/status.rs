@@ -131,6 +131,12 @@ async fn a_node_is_waited_for_watched_and_has_its_peers_pinged() -> Result<()> {
         "{recent}"
     );
     let follows = ask("events", &["--follow"])?.spawn()?;
+    let lonely = world.launch("client", "lonely")?.args(["--listen", LISTEN, "--relay", &relay]);
+    let lonely = lonely.args(["--peer", NO_PEER, "--dial-attempts", "0"]).spawn()?;
+    lonely.wait_for("dial_failed", |_| true, SOON).await?;
+    let beside = world.quiet("health", "lonely")?.env("PUNCHLINE_CONTROL", "off").output(SOON).await?;
+    refused(&beside, 1, &["not usable: no peer is connected"]);
+    drop(lonely);
     let client = world.client(&relay, &[]).await?;
     follows.wait_for("session_ready", |_| true, SOON).await?;
     let ids = [world.peer_id("client").await?, world.peer_id("relay").await?];

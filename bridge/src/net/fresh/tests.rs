@@ -96,6 +96,19 @@ async fn an_address_that_was_lost_and_came_again_is_left_by_another_port() {
 }
 
 #[tokio::test]
+async fn a_fresh_port_ends_with_its_address() {
+    let mut transport = tcp(|_| Some(Ipv4Addr::LOCALHOST.into()));
+    listen(&mut transport, "/ip4/0.0.0.0/tcp/0");
+    next(&mut transport).await;
+    transport.any_port[0].lost = true;
+    let fresh = leaves_from(&mut transport).await;
+    assert_eq!(next(&mut transport).await, (fresh, true));
+    transport.expired(Ipv4Addr::LOCALHOST.into());
+    assert_eq!(next(&mut transport).await, (fresh, false));
+    assert!(tokio::net::TcpStream::connect(fresh).await.is_err(), "nobody listens there");
+}
+
+#[tokio::test]
 async fn a_port_that_was_asked_for_is_kept() {
     static HOST: AtomicU8 = AtomicU8::new(9);
     let mut transport = tcp(|_| Some(Ipv4Addr::new(127, 0, 0, HOST.load(Ordering::Relaxed)).into()));
