@@ -22,6 +22,8 @@ use crate::report::Reporter;
 const CALLS_MAX: usize = 16;
 const CONNECTIONS_MAX: usize = 64;
 
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
 /// The node does not answer while a turn of its loop takes so long.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -69,6 +71,10 @@ pub(super) async fn serve(listener: UnixListener, node: Answering) {
     let incoming = stream::unfold((listener, places), |(listener, places)| async {
         let place = places.clone().acquire_owned().await.ok()?;
         let accepted = listener.accept().await.map(|(socket, _)| Seated::new(socket, place));
+        if accepted.is_err() {
+            // The system has no descriptor to spare, and will not for a while.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
         Some((accepted, (listener, places)))
     });
     let router = Server::builder()

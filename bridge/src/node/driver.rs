@@ -22,7 +22,7 @@ use super::{
     command::Command,
     journal::Journal,
     legs::{Ends, Legs, Opening, Purpose},
-    vigil::{Vigil, to_internet},
+    vigil::{Vigil, still_leads, to_internet},
 };
 use crate::{
     addr::RelayAddr,
@@ -211,7 +211,8 @@ impl Driver {
         let network = self.vigil.network();
         for mut input in inputs {
             if let Input::NetworkChanged { begun } = &mut input {
-                let here = self.dialled.values().filter(|dialling| dialling.network == network);
+                let here =
+                    self.dialled.values().filter(|dialling| still_leads(dialling.network, network));
                 begun.extend(here.map(|dialling| dialling.dial));
             }
             self.legs.tell(input);

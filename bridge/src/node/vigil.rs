@@ -126,6 +126,12 @@ impl Left {
     }
 }
 
+/// Whether all that led to the internet then still does; another family may have come.
+pub(super) fn still_leads(then: Network, now: Network) -> bool {
+    let known = then.iter().any(Option::is_some);
+    known && then.iter().zip(now).all(|(then, now)| then.is_none() || *then == now)
+}
+
 /// Whether what left from one address leaves from another now. Without any route there is none that is better. Hosts take
 /// another IPv6 address in the same network every day, and keep the one before for what left from it.
 fn has_moved(before: Option<IpAddr>, now: Option<IpAddr>) -> bool {
@@ -229,6 +235,14 @@ mod tests {
         assert!(!left.is_elsewhere(&name, [one, Some(v6)]), "it never left from there");
         assert!(!left.is_elsewhere(&name, [None, Some(v6)]), "there is no better route");
         assert!(Left::ToInternet([None, Some(v6)]).is_from(v6));
+    }
+
+    #[test]
+    fn another_family_that_comes_takes_nothing_from_the_one_that_was_there() {
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|ip| Some(ip.parse().unwrap()));
+        let v6 = Some("2600::1".parse().unwrap());
+        assert!(still_leads([one, None], [one, v6]) && still_leads([one, v6], [one, v6]));
+        assert!(!still_leads([one, v6], [other, v6]) && !still_leads([None, None], [one, None]));
     }
 
     #[test]

@@ -3,7 +3,12 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    engine::{Engine, input::DialId, liveness::GIVEN_UP, relays::sights::Sights},
+    engine::{
+        Engine,
+        input::DialId,
+        liveness::GIVEN_UP,
+        relays::{blocked::Obstacles, sights::Sights},
+    },
     error::CloseCause,
 };
 
@@ -19,6 +24,7 @@ impl Engine {
         self.outlook_improved();
         self.map_ports_anew();
         self.sights = Sights::default();
+        self.obstacles = Obstacles::default();
         self.relays.network_changed(begun, now);
         for peer in self.connections.forget_demotions() {
             self.place_all(peer, now);

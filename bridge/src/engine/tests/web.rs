@@ -90,6 +90,14 @@ fn what_a_websocket_overtook_is_dialled_alone_and_blocked_if_that_fails_which_is
 }
 
 #[test]
+fn what_another_network_blocked_says_nothing_of_this_one() {
+    let (mut world, _, look) = overtaken(&[WEB, TCP]);
+    world.tell(Input::NetworkChanged { begun: Vec::new() });
+    world.dial_failed(look.unwrap().0);
+    assert_eq!(world.blocked(), [], "it was dialled from elsewhere");
+}
+
+#[test]
 fn what_is_slow_and_gets_through_is_not_blocked() {
     let (mut world, _, look) = overtaken(&[WEB, TCP]);
     let (look, _) = look.unwrap();
