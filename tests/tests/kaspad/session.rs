@@ -157,7 +157,11 @@ pub(crate) async fn blocks_arrive(miner: &Kaspad, others: &[&Kaspad]) -> Result<
     let mined = miner.rpc().dag().await?;
     ensure!(mined.blocks == before + BLOCKS, "{BLOCKS} blocks mined after {before}: {mined:?}");
     for other in others {
-        let arrived = async || Ok((other.rpc().dag().await? == mined).then_some(()));
+        // A node counts a block before it has built upon it, so what the miner says is asked for again.
+        let arrived = async || {
+            let (mined, there) = try_join!(miner.rpc().dag(), other.rpc().dag())?;
+            Ok((there == mined && there.blocks == before + BLOCKS).then_some(()))
+        };
         let what = format!("{BLOCKS} blocks at {}", other.p2p());
         eventually(what, BLOCKS_DEADLINE, arrived).await?;
     }
