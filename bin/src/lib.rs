@@ -1,8 +1,10 @@
 //! The `punchline` command: relay, server, client, demo.
 //!
-//! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts
-//! what they have in common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and
-//! [`demo`] are the commands; `load` measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what [`asking`] asks; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the key, `certificate` that of TLS.
+//! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts what they have in
+//! common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
+//! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
+//! [`asking`] asks; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the
+//! key, `certificate` that of TLS.
 
 #![forbid(unsafe_code)]
 

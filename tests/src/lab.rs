@@ -173,7 +173,8 @@ impl Lab {
         self.neighbours[index].as_ref().expect("the router was asked for with a neighbour")
     }
 
-    /// Router `index`; its address is the one that it has on the internet, or in its carrier's network. Panics if there is no such router.
+    /// Router `index`; its address is the one that it has on the internet, or in its carrier's network. Panics if there
+    /// is no such router.
     pub fn router(&self, index: usize) -> &Namespace {
         &self.routers[index]
     }

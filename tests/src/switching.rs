@@ -1,8 +1,9 @@
 //! Hosts that change networks while a program talks over them: how long it hears nothing, and when the path is direct
 //! again.
 //!
-//! [`Switch::all`] is the table of what is tried, [`Switch::eighteen`] a part of it. Each is done and undone within one conversation: numbered messages
-//! that a program sends through `forward` and `expose` and gets back, each once and in order.
+//! [`Switch::all`] is the table of what is tried, [`Switch::eighteen`] a part of it. Each is done and undone within one
+//! conversation: numbered messages that a program sends through `forward` and `expose` and gets back, each once and in
+//! order.
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -60,7 +60,8 @@ pub struct Node {
     #[command(flatten)]
     pub nets: Nets,
     /// Whether the router is asked to forward the ports of --listen to this node, by PCP, NAT-PMP or UPnP, and over IPv6
-    /// to open its firewall at them, by PCP, and told to stop when the node ends. Then peers reach it directly where a hole punch would fail.
+    /// to open its firewall at them, by PCP, and told to stop when the node ends. Then peers reach it directly where a
+    /// hole punch would fail.
     #[arg(long, env = "PUNCHLINE_PORT_MAPPING", value_name = "WHEN", default_value = "on")]
     pub port_mapping: PortMapping,
     /// Ask this STUN server, too, what kind of NAT this node is behind; `stun:` may stand before it. Relays of

@@ -1,7 +1,7 @@
 //! What a running node answers on its control socket, and whoever asks it there.
 //!
-//! Reading order: `proto/node.proto` is what is said; `service` answers, from what `shape` makes of a node's status, on connections that are `seated`;
-//! `asking` finds the socket of a running node and asks.
+//! Reading order: `proto/node.proto` is what is said; `service` answers, from what `shape` makes of a node's status, on
+//! connections that are `seated`; `asking` finds the socket of a running node and asks.
 
 mod asking;
 mod seated;

@@ -142,3 +142,38 @@ impl node_server::Node for Answering {
         Ok(Response::new(recent.chain(lines).boxed()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use punchline_bridge::{Config, Keypair};
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::cli::{Asking, ControlSocket};
+
+    #[tokio::test]
+    async fn one_connection_more_than_there_may_be_waits_for_a_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+        let config = Config { listen, ..Config::default() };
+        let (endpoint, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
+        let reporter = Reporter::none();
+        let node = Answering { endpoint, command: "server", calls: false, relays: false, reporter };
+        let serving = tokio::spawn(serve(UnixListener::bind(&path).unwrap(), node));
+        let mut idle = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            idle.push(UnixStream::connect(&path).await.unwrap());
+        }
+        let control = Some(ControlSocket::At(path));
+        let mut asker =
+            super::super::ask(&Asking { control, node: None, identity: None }).await.unwrap();
+        let mut answer = Box::pin(asker.get_status(proto::GetStatusRequest {}));
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut answer).await;
+        assert!(early.is_err(), "there is no place");
+        drop(idle.pop());
+        assert!(answer.await.unwrap().into_inner().hindrance.is_none());
+        serving.abort();
+    }
+}

@@ -174,3 +174,18 @@ fn ten_thousand_refusals_a_second_for_a_minute_write_less_than_a_megabyte() {
         assert_eq!(counted, 600_000, "none goes missing");
     }
 }
+
+#[test]
+fn whoever_asks_is_told_the_latest_events_and_not_all() {
+    let reporter = Reporter::none();
+    let report = |number: usize| {
+        let cause = number.to_string();
+        reporter.report(SessionEvent::SessionEnded { peer: peer(), cause });
+    };
+    (0..RECENT_MAX + 3).for_each(report);
+    let (recent, mut live) = reporter.watch();
+    assert_eq!(recent.len(), RECENT_MAX);
+    assert!(recent[0].contains(r#""cause":"3""#), "the oldest are forgotten: {}", recent[0]);
+    report(1000);
+    assert!(live.try_recv().unwrap().contains(r#""cause":"1000""#), "and what comes is told");
+}

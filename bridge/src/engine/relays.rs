@@ -8,7 +8,7 @@
 //!
 //! `reservation` is one reservation over such a link, `term` how long it holds, [`refusals`] when a relay may be asked
 //! again. [`spares`] and `sparing`: second circuits, through other relays. [`sights`]: how relays see us over each
-//! transport.
+//! transport and family. [`blocked`]: what keeps us from them. `standing`: how we stand with each, for whoever asks.
 
 pub(in crate::engine) mod blocked;
 pub(in crate::engine) mod links;

@@ -1,9 +1,9 @@
 //! A relay: introduces peers to each other and forwards until they have found a direct path.
 //!
-//! It speaks circuit relay v2 with everybody who does, and a few words more with nodes of ours. `machine`
-//! decides within the limits of [`RelayConfig`], all of which are announced, enforced and counted; `hop` and
-//! its `handler` act, one for all connections and one on each; `forwarding` carries the bytes of a circuit,
-//! `stun` tells clients how they are seen, `traffic` counts, `driver` runs it all. `design/relay.md` has the limits in their order.
+//! It speaks circuit relay v2 with everybody who does, and a few words more with nodes of ours. `machine` decides within
+//! the limits of [`RelayConfig`], all of which are announced, enforced and counted; `hop` and its `handler` act, one for
+//! all connections and one on each; `forwarding` carries the bytes of a circuit, `stun` tells clients how they are seen,
+//! `traffic` counts, `driver` runs it all. `design/relay.md` has the limits in their order.
 
 mod behaviour;
 mod config;

@@ -345,7 +345,8 @@ impl Nat {
         [self.due, asks, closes].into_iter().flatten().min()
     }
 
-    /// What is known now and was not told yet; while a run is under way nothing, for it may find out more. `ours` are the addresses of this host.
+    /// What is known now and was not told yet; while a run is under way nothing, for it may find out more. `ours` are the
+    /// addresses of this host.
     pub(crate) fn news(&mut self, ours: &[IpAddr]) -> Vec<Found> {
         let over = self.run.as_ref().is_none_or(Run::is_over);
         let mut news = Vec::new();

@@ -1,5 +1,6 @@
-//! The NAT lab for people: `lab up` builds one to walk into, `lab matrix` puts the shipped programs behind every pair
-//! of NATs and prints what becomes direct, `lab switches` has hosts change networks, `lab rehearse` does what the runbook says. Wants root.
+//! The NAT lab for people: `lab up` builds one to walk into, `lab matrix` puts the shipped programs behind every pair of
+//! NATs and prints what becomes direct, `lab switches` has hosts change networks, `lab rehearse` does what the runbook
+//! says. Wants root.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
