@@ -3,7 +3,7 @@
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 
-use crate::{nat::NatKinds, path::ConnectionId};
+use crate::{error::Family, nat::NatKinds, path::ConnectionId};
 
 /// One exchange of addresses on a relayed connection. What is said in an older one is not taken for a word
 /// in a later one.
@@ -32,9 +32,22 @@ pub(crate) struct Offer {
     /// Where it may be reached.
     pub(crate) candidates: Vec<Multiaddr>,
     pub(crate) nat: NatKinds,
-    /// One of the candidates lets anybody in.
+    /// One of the candidates over IPv4 lets anybody in.
     pub(crate) open: bool,
+    /// Likewise over IPv6.
+    #[serde(default)]
+    pub(crate) open_v6: bool,
     /// Those of the candidates that are mapped at a router.
     #[serde(default)]
     pub(crate) mapped: Vec<Multiaddr>,
+}
+
+impl Offer {
+    /// Whether one of the candidates of this family lets anybody in.
+    pub(crate) fn is_open(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.open,
+            Family::V6 => self.open_v6,
+        }
+    }
 }

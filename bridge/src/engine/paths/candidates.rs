@@ -14,7 +14,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     addr::{
-        Ranges,
+        Ranges, ip_of,
         policy::{CANDIDATES_MAX, Candidate, Here, Nearness, Policy, Source, without_peer},
         scope::Scope,
         socket_of, transport_of,
@@ -167,20 +167,24 @@ impl Candidates {
         addresses.iter().filter(is_mapped).cloned().collect()
     }
 
-    /// Whether one of them lets anybody in.
-    pub(crate) fn is_open(&self) -> bool {
-        !self.mapped.is_empty() || self.confirmed.values().any(|lets_in| *lets_in == LetsIn::Anybody)
+    /// Whether one of this family lets anybody in.
+    pub(crate) fn is_open(&self, family: Family) -> bool {
+        let of_family = |address: &Multiaddr| ip_of(address).map(Family::of) == Some(family);
+        let mut confirmed = self.confirmed.iter();
+        self.mapped.keys().any(|(_, mapped)| *mapped == family)
+            || confirmed.any(|(address, lets_in)| *lets_in == LetsIn::Anybody && of_family(address))
     }
 
-    /// A relay reached this one, and so do others; or nobody does. True if now one lets anybody in and none did
-    /// before.
+    /// A relay reached this one, and so do others; or nobody does. True if now one of its family lets anybody in and
+    /// none did before.
     pub(crate) fn confirmed(&mut self, address: &Multiaddr, lets_in: Option<LetsIn>) -> bool {
-        let open = self.is_open();
+        let family = ip_of(address).map_or(Family::V4, Family::of);
+        let open = self.is_open(family);
         match lets_in {
             Some(lets_in) => self.confirmed.insert(address.clone(), lets_in),
             None => self.confirmed.remove(address),
         };
-        !open && self.is_open()
+        !open && self.is_open(family)
     }
 
     /// The candidates to be tested, if there are others than before.

@@ -195,7 +195,8 @@ impl Engine {
     fn our_offer(&self, peer: PeerId) -> Offer {
         let candidates = self.candidates.offer(self.familiar.contains(peer));
         let mapped = self.candidates.mapped_of(&candidates);
-        Offer { candidates, nat: self.nat.kinds(), open: self.candidates.is_open(), mapped }
+        let [open, open_v6] = [Family::V4, Family::V6].map(|family| self.candidates.is_open(family));
+        Offer { candidates, nat: self.nat.kinds(), open, open_v6, mapped }
     }
 
     pub(in crate::engine) fn punch_sync(&mut self, exchange: Exchange, now: Instant) {
@@ -422,8 +423,9 @@ impl Engine {
         let theirs = self.upgrades.claims_of(peer);
         let lets_in = |address: &Multiaddr| {
             let Some(theirs) = theirs else { return true };
-            let kind = ip_of(address).map(|ip| theirs.nat.of(Family::of(ip))).unwrap_or_default();
-            theirs.open || kind.filtering != Some(Filtering::AddressAndPortDependent)
+            let Some(family) = ip_of(address).map(Family::of) else { return true };
+            let filtering = theirs.nat.of(family).filtering;
+            theirs.is_open(family) || filtering != Some(Filtering::AddressAndPortDependent)
         };
         let tcp = |address: &Multiaddr| transport_of(address) == Transport::Tcp;
         addresses.iter().filter(|address| tcp(address) && lets_in(address)).cloned().collect()

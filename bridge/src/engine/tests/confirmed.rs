@@ -167,7 +167,7 @@ fn an_address_of_this_host_itself_that_was_reached_lets_anybody_in() {
 fn no_proof_lets_a_node_do_without_its_relay_and_no_reservation_is_a_proof() {
     let (mut world, link, test) = seen();
     assert!(world.engine.candidates.offer(false).contains(&public(9)));
-    assert!(!world.engine.candidates.is_open(), "it holds a reservation");
+    assert!(!world.engine.candidates.is_open(crate::error::Family::V4), "it holds a reservation");
     world.tested(test, reached(ELSEWHERE));
     let actions = world.every_test(5 * MINUTE, reached(ELSEWHERE));
     assert_eq!(actions.0, []);

@@ -24,7 +24,9 @@ fn mapped(actions: &[Action]) -> Vec<Vec<Listener>> {
 
 /// Whether the peer that is asked is told that we have an address which lets anybody in.
 fn opens(actions: &[Action]) -> bool {
-    actions.iter().any(|action| matches!(action, Action::AskPunch { offer, .. } if offer.open))
+    actions
+        .iter()
+        .any(|action| matches!(action, Action::AskPunch { offer, .. } if offer.open || offer.open_v6))
 }
 
 fn listener(at: &str) -> Listener {

@@ -12,6 +12,7 @@ use crate::{
         paths::nat::Ask,
     },
     error::{PunchVerdict, UpgradeFailure},
+    event::MappingProtocol,
     nat::{AnswerFrom, Filtering, Mapping, NatKind, NatKinds},
 };
 
@@ -171,6 +172,28 @@ fn where_nats_rule_out_a_punch_over_ipv4_and_one_end_has_no_ipv6_both_know_why_a
     assert_eq!(punches(&world.pass(S)), []);
     let reasons = reasons(&mut world);
     assert!(matches!(reasons[..], [(UpgradeFailure::PortsChange { .. }, 1)]), "{reasons:?}");
+}
+
+#[test]
+fn an_address_that_lets_anybody_in_over_ipv6_makes_no_punch_over_ipv4_possible() {
+    for (ours, theirs) in [(true, false), (false, true)] {
+        let (mut world, circuit) = symmetric();
+        world.tell(Input::Listening { address: public(7) });
+        if ours {
+            let external = "[2a00:0:0:7::7]:4001".parse().unwrap();
+            world.tell(Input::PortMapped {
+                transport: Transport::Tcp,
+                external,
+                by: MappingProtocol::Pcp,
+            });
+        }
+        world.events();
+        let peer = Offer { open_v6: theirs, ..of_peer(Filtering::AddressAndPortDependent, false) };
+        world.answer_with(circuit, peer, false);
+        assert_eq!(punches(&world.pass(S)), [], "ours: {ours}");
+        let reasons = reasons(&mut world);
+        assert!(matches!(reasons[..], [(UpgradeFailure::PortsChange { .. }, 1)]), "{reasons:?}");
+    }
 }
 
 #[test]

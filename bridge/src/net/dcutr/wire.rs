@@ -29,7 +29,7 @@ pub(crate) struct HolePunch {
     /// CONNECT: what the sender is behind over IPv4.
     #[prost(message, optional, tag = "1001")]
     pub(crate) nat: Option<Nat>,
-    /// CONNECT: one of the addresses lets anybody in.
+    /// CONNECT: one of the addresses over IPv4 lets anybody in.
     #[prost(bool, optional, tag = "1002")]
     pub(crate) open: Option<bool>,
     /// CONNECT: what the sender is behind over IPv6.
@@ -38,6 +38,9 @@ pub(crate) struct HolePunch {
     /// CONNECT: which of the addresses are mapped at the sender's router, by their places in the list, from 0.
     #[prost(uint32, repeated, tag = "1004")]
     pub(crate) mapped: Vec<u32>,
+    /// CONNECT: one of the addresses over IPv6 lets anybody in.
+    #[prost(bool, optional, tag = "1005")]
+    pub(crate) open_v6: Option<bool>,
 }
 
 /// A kind of NAT; what is not known is left out.
@@ -103,6 +106,7 @@ impl HolePunch {
             host: host.map(Vec::from),
             nat: known(offer.nat.v4),
             open: offer.open.then_some(true),
+            open_v6: offer.open_v6.then_some(true),
             nat_v6: known(offer.nat.v6),
             mapped: places_of(&offer.mapped, &offer.candidates),
         }
@@ -125,6 +129,7 @@ impl HolePunch {
             candidates: self.obs_addrs.iter().filter_map(address).collect(),
             nat: NatKinds { v4: kind(self.nat), v6: kind(self.nat_v6) },
             open: self.open.unwrap_or_default(),
+            open_v6: self.open_v6.unwrap_or_default(),
             mapped: mapped.take(MAPPED_MAX).filter_map(address).collect(),
         }
     }
@@ -168,8 +173,10 @@ mod tests {
             for filtering in filterings.map(Some).into_iter().chain([None]) {
                 let (v4, v6) = (NatKind { mapping, filtering }, NatKind::default());
                 for nat in [NatKinds { v4, v6 }, NatKinds { v4: v6, v6: v4 }] {
-                    let said = Offer { nat, open: true, ..offer("/ip4/1.2.3.4/tcp/5") };
-                    assert_eq!(HolePunch::connect(&said, None).offer(), said);
+                    for (open, open_v6) in [(true, false), (false, true)] {
+                        let said = Offer { nat, open, open_v6, ..offer("/ip4/1.2.3.4/tcp/5") };
+                        assert_eq!(HolePunch::connect(&said, None).offer(), said);
+                    }
                 }
             }
         }

@@ -48,8 +48,8 @@ pub(crate) struct GaveUp {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Claims {
     pub(crate) nat: NatKinds,
-    /// It has an address that lets anybody in.
-    pub(crate) open: bool,
+    /// Over IPv4 and over IPv6, whether it has an address that lets anybody in.
+    open: [bool; 2],
     /// Those of its addresses that are mapped at its router; at most [`MAPPED_MAX`].
     mapped: Vec<Multiaddr>,
 }
@@ -57,7 +57,12 @@ pub(crate) struct Claims {
 impl Claims {
     fn new(theirs: &Offer) -> Self {
         let mapped = theirs.mapped.iter().take(MAPPED_MAX).map(without_peer).collect();
-        Self { nat: theirs.nat, open: theirs.open, mapped }
+        Self { nat: theirs.nat, open: [theirs.open, theirs.open_v6], mapped }
+    }
+
+    /// Whether the peer says that it lets anybody in over this family of addresses.
+    pub(crate) fn is_open(&self, family: Family) -> bool {
+        self.open[usize::from(family == Family::V6)]
     }
 
     /// Whether the peer says that this address is mapped.
@@ -134,16 +139,16 @@ impl Findings {
         self.said.clear();
     }
 
-    /// By family of addresses, why a punch cannot succeed: the NATs rule it out, and nobody has an address that lets
-    /// others in.
+    /// By family of addresses, why a punch cannot succeed: the NATs rule it out, and nobody has an address of that family
+    /// that lets others in.
     pub(super) fn compare(&mut self, theirs: &Offer) -> RuledOut {
         self.theirs = Claims::new(theirs);
-        let Some(ours) = self.ours.as_ref().filter(|ours| !ours.open && !theirs.open) else {
-            return RuledOut::default();
-        };
+        let Some(offer) = &self.ours else { return RuledOut::default() };
         let of = |family| {
-            let (ours, theirs) = (ours.nat.of(family), theirs.nat.of(family));
-            ours.rules_out_punch(theirs).then_some(UpgradeFailure::PortsChange { ours, theirs })
+            let (ours, theirs_nat) = (offer.nat.of(family), theirs.nat.of(family));
+            let open = offer.is_open(family) || theirs.is_open(family);
+            let ruled_out = !open && ours.rules_out_punch(theirs_nat);
+            ruled_out.then_some(UpgradeFailure::PortsChange { ours, theirs: theirs_nat })
         };
         RuledOut { v4: of(Family::V4), v6: of(Family::V6) }
     }
