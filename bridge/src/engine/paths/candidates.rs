@@ -104,6 +104,13 @@ impl Candidates {
         (before.map(|(before, _)| before).as_ref() != Some(&address)).then_some(address)
     }
 
+    /// Where relays saw us in another network is nowhere now. Those that `sees` us still, over a transport, would not
+    /// say it again.
+    pub(crate) fn forget_sights(&mut self, sees: impl Fn(PeerId, Transport) -> bool) {
+        self.observed.retain(|(relay, transport, _), _| sees(*relay, *transport));
+        self.locate();
+    }
+
     /// This host listens on an address.
     pub(crate) fn listening(&mut self, address: &Multiaddr, now: Instant) {
         let known = self.listening.iter().any(|(known, _)| known == address);

@@ -21,6 +21,11 @@ impl Engine {
             return;
         }
         self.nat.network_changed(now);
+        let connections = &self.connections;
+        self.candidates.forget_sights(|relay, transport| {
+            let mut links = connections.direct_over(relay, transport);
+            links.any(|(id, _)| connections.get(id).is_some_and(|link| !link.is_closing()))
+        });
         self.outlook_improved();
         self.map_ports_anew();
         self.sights = Sights::default();

@@ -68,6 +68,22 @@ fn what_comes_of_a_dial_of_a_relay_that_began_in_the_network_before_is_closed() 
 }
 
 #[test]
+fn where_relays_saw_us_in_the_network_before_is_not_offered_in_this_one() {
+    for left in [true, false] {
+        let mut world = World::new();
+        let link = world.reserved(&relay(9));
+        let seen: Multiaddr = "/ip4/8.8.8.8/tcp/7".parse().unwrap();
+        world.observed(link, seen.clone());
+        if left {
+            world.tell(Input::AddressGone { connection: link });
+        }
+        world.tell(Input::NetworkChanged { begun: Vec::new() });
+        let offered = world.engine.candidates.offer(false);
+        assert_eq!(offered.contains(&seen), !left, "a relay that is still there sees us as before");
+    }
+}
+
+#[test]
 fn a_relay_that_is_only_used_to_dial_circuits_is_not_dialled_for_another_network() {
     let mut world = World::new();
     let connection = world.reserved(&relay(9));
