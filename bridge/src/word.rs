@@ -10,6 +10,9 @@ use crate::error::PunchVerdict;
 /// Peers that one [`Word::Watch`] names at most; they fit into a message.
 pub(crate) const WATCHED_MAX: usize = 64;
 
+/// Beats with this number or a higher one are pings that somebody asked for.
+pub(crate) const FIRST_PING: u64 = 1 << 63;
+
 /// One thing that a node or a relay tells the other end of a connection. Every word is a wish or a claim of
 /// the one who says it; `design/control.md` says what the other end does about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,14 +10,11 @@ use crate::{
         input::{Action, PingId},
     },
     path::ConnectionId,
-    word::Word,
+    word::{FIRST_PING, Word},
 };
 
 /// Pings that wait for an answer; one more takes the place of the oldest, whose asker gives up by the clock.
 pub(crate) const PINGS_MAX: usize = 64;
-
-/// Beats are counted from 1, and never come so far.
-const FIRST: u64 = 1 << 63;
 
 /// By number, in the order in which they were asked for.
 #[derive(Debug, Default)]
@@ -32,7 +29,7 @@ impl Pings {
             self.open.pop_first();
         }
         self.asked += 1;
-        let number = FIRST + self.asked;
+        let number = FIRST_PING + self.asked;
         self.open.insert(number, (ping, connection));
         number
     }

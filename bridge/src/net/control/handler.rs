@@ -21,7 +21,10 @@ use libp2p::{
 use tokio::time::Instant;
 
 use super::word::{CONTROL_PROTOCOL, Sentence};
-use crate::{net::delimited, word::Word};
+use crate::{
+    net::delimited,
+    word::{FIRST_PING, Word},
+};
 
 /// Words that wait to be said on one connection. A peer that does not read them misses the oldest.
 const WORDS_MAX: usize = 64;
@@ -57,20 +60,20 @@ pub(crate) struct Handler {
     next: Option<Instant>,
 }
 
+/// A later word of the same kind makes an earlier one that was not said pointless, unless it is about a peer or a ping.
+fn is_latest(word: &Word) -> bool {
+    match word {
+        Word::Hold(_) | Word::Leaving { .. } | Word::Watch(_) | Word::Stun { .. } => true,
+        Word::Beat(number) | Word::Echo(number) => *number < FIRST_PING,
+        Word::Present(_) | Word::Absent { .. } | Word::PunchAgain | Word::PunchFailed(_) => false,
+    }
+}
+
 impl Handler {
-    /// A later word of the same kind makes an earlier one that was not said pointless, unless it is about a peer.
     fn queue(&mut self, word: Word) {
-        let replaces = matches!(
-            word,
-            Word::Hold(_)
-                | Word::Leaving { .. }
-                | Word::Watch(_)
-                | Word::Stun { .. }
-                | Word::Beat(_)
-                | Word::Echo(_)
-        );
-        if replaces {
-            self.words.retain(|waiting| discriminant(waiting) != discriminant(&word));
+        if is_latest(&word) {
+            let same = |other: &Word| discriminant(other) == discriminant(&word) && is_latest(other);
+            self.words.retain(|waiting| !same(waiting));
         }
         if self.words.len() == WORDS_MAX {
             self.words.pop_front();
@@ -216,6 +219,10 @@ mod tests {
             handler.queue(Word::Hold(held));
         }
         assert_eq!(handler.words, [Word::Hold(false)]);
+        handler.words.clear();
+        let beats = [1, FIRST_PING, FIRST_PING + 1, 2].map(Word::Beat);
+        beats.iter().for_each(|beat| handler.queue(beat.clone()));
+        assert_eq!(handler.words, &beats[1..], "each ping has somebody who waits for it");
         let peers: Vec<PeerId> = (0..=WORDS_MAX).map(|_| PeerId::random()).collect();
         for peer in &peers {
             handler.queue(Word::Present(*peer));
