@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{cli, control::proto::Status, stop};
 
@@ -36,10 +36,11 @@ pub(super) async fn wait(settings: cli::WaitReady) -> anyhow::Result<()> {
     let timeout = settings.timeout.duration();
     let until = Instant::now() + timeout;
     loop {
-        let waits_for = match super::status(&settings.asking).await {
-            Ok(Status { hindrance: None, .. }) => return Ok(()),
-            Ok(Status { hindrance: Some(hindrance), .. }) => hindrance,
-            Err(error) => format!("{error:#}"),
+        let waits_for = match timeout_at(until, super::status(&settings.asking)).await {
+            Ok(Ok(Status { hindrance: None, .. })) => return Ok(()),
+            Ok(Ok(Status { hindrance: Some(hindrance), .. })) => hindrance,
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => "the node does not answer".to_owned(),
         };
         if Instant::now() >= until {
             anyhow::bail!("not usable after {timeout:?}: {waits_for}");

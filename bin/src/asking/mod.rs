@@ -5,7 +5,11 @@ mod health;
 mod ping;
 mod status;
 
-use crate::{cli::Ask, control::proto};
+use crate::{
+    cli::{Ask, Asking},
+    control::{self, proto},
+    stop,
+};
 
 /// Asks and prints. `check`: only whether the settings are usable; but `health --check` means what it says.
 ///
@@ -27,8 +31,16 @@ fn refused(error: &tonic::Status) -> anyhow::Error {
     anyhow::anyhow!("the node does not answer: {}", error.message())
 }
 
-async fn status(asking: &crate::cli::Asking) -> anyhow::Result<proto::Status> {
-    let mut node = crate::control::ask(asking).await?;
-    let answer = node.get_status(proto::GetStatusRequest {}).await;
-    Ok(answer.map_err(|error| refused(&error))?.into_inner())
+/// # Errors
+/// If no node answers, or several do and none was named, or this program is told to stop meanwhile.
+async fn status(asking: &Asking) -> anyhow::Result<proto::Status> {
+    let asked = async {
+        let mut node = control::ask(asking).await?;
+        let answer = node.get_status(proto::GetStatusRequest {}).await;
+        Ok(answer.map_err(|error| refused(&error))?.into_inner())
+    };
+    tokio::select! {
+        answer = asked => answer,
+        () = stop::told() => anyhow::bail!("told to stop before the node answered"),
+    }
 }
