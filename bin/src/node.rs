@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{
     Context, Unusable, access,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
-    control::{Answering, Control},
+    control::{Answering, Bound, Control},
     report::{ReportEvent, Reporter},
     stop,
 };
@@ -69,7 +69,7 @@ impl Node {
     /// Starts an endpoint, reserves at the circuit addresses it is to listen on, and reports its events.
     ///
     /// # Errors
-    /// If an address cannot be listened on, or the proxy is none.
+    /// If an address or the control socket cannot be listened on, or the proxy is none.
     pub async fn start(settings: &cli::Node, context: &Context) -> anyhow::Result<Self> {
         let Places { listen, reserve, relays } = Places::of(settings)?;
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
@@ -87,6 +87,8 @@ impl Node {
         config.limits.streams_of_peers = settings.max_streams_of_peers;
         config.streams.patience = settings.patience.duration();
         config.journal = settings.journal.clone();
+        // What is wrong on this machine is said before any peer is bothered.
+        let control = Bound::new(settings.control.as_ref(), &context.control).await?;
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
         let reporter = context.reporter.clone();
         // Whoever reads the events learns that the node listens before anything comes of it.
@@ -98,12 +100,16 @@ impl Node {
                 reporter.report(event);
             }
         });
-        let (node, reporter) = (endpoint.clone(), context.reporter.clone());
-        let (command, relayed) = (context.command, !relays.is_empty());
-        let calls = matches!(command, "client" | "forward");
-        let answering = Answering { endpoint: node, command, calls, relays: relayed, reporter };
-        let control = Control::start(settings.control.as_ref(), &context.control, answering).await?;
         endpoint.reserve_all(reserve).await;
+        let command = context.command;
+        let answering = Answering {
+            endpoint: endpoint.clone(),
+            command,
+            calls: matches!(command, "client" | "forward"),
+            relays: !relays.is_empty(),
+            reporter: context.reporter.clone(),
+        };
+        let control = control.map(|bound| bound.serve(answering));
         let (node, mut reloads) = (endpoint.clone(), Reloads::new(&settings.nets, &context.reporter));
         let reloads = tokio::spawn(async move {
             loop {

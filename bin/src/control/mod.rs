@@ -31,6 +31,9 @@ pub(crate) mod proto {
 /// The end of the name of a control socket, after that of the identity.
 pub(crate) const SUFFIX: &str = ".sock";
 
+/// A socket on which questions wait.
+pub(crate) struct Bound(UnixListener, SocketFile);
+
 /// A node that answers questions.
 ///
 /// # Drop
@@ -46,48 +49,51 @@ impl Drop for Control {
     }
 }
 
-impl Control {
+impl Bound {
     /// Listens. Where the operator did not name the place, a node does without if it cannot be used.
     ///
     /// # Errors
-    /// If the place that the operator named cannot be used.
-    pub(crate) async fn start(
+    /// If the place that the operator named cannot be used: [`Unusable`], unless another node answers there.
+    pub(crate) async fn new(
         wanted: Option<&ControlSocket>,
         usual: &Path,
-        node: Answering,
-    ) -> Result<Option<Self>, Unusable> {
+    ) -> anyhow::Result<Option<Self>> {
         let path = match wanted {
             Some(ControlSocket::Off) => return Ok(None),
             Some(ControlSocket::At(path)) => path,
             None => usual,
         };
-        let failed = match bind(path).await {
-            Ok((listener, file)) => {
-                let answering = tokio::spawn(service::serve(listener, node));
-                return Ok(Some(Self { answering, _file: file }));
-            }
-            Err(cause) => format!("cannot listen on {}: {cause}", path.display()),
+        let cause = match bind(path).await {
+            Ok(bound) => return Ok(Some(bound)),
+            Err(cause) => cause,
         };
-        match wanted {
-            Some(_) => Err(Unusable(format!(
-                "{failed}; name another place with --control PATH, or say --control off"
-            ))),
-            None => {
-                tracing::warn!(
-                    "{failed}; so `punchline status` cannot ask this node; name another place with --control"
-                );
-                Ok(None)
-            }
+        let failed = format!("cannot listen on {}: {cause}", path.display());
+        if wanted.is_none() {
+            tracing::warn!(
+                "{failed}; so `punchline status` cannot ask this node; name another place with --control"
+            );
+            return Ok(None);
         }
+        let text = format!("{failed}; name another place with --control PATH, or say --control off");
+        match cause.kind() {
+            io::ErrorKind::AddrInUse => Err(anyhow::anyhow!(text)),
+            _ => Err(Unusable(text).into()),
+        }
+    }
+
+    /// Answers.
+    pub(crate) fn serve(self, node: Answering) -> Control {
+        let Self(listener, file) = self;
+        Control { answering: tokio::spawn(service::serve(listener, node)), _file: file }
     }
 }
 
 /// Questions that wait to be accepted.
 const BACKLOG: u32 = 16;
 
-async fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+async fn bind(path: &Path) -> io::Result<Bound> {
     match unix_socket::remove_stale(path).await? {
-        true => unix_socket::bind(path, BACKLOG),
+        true => unix_socket::bind(path, BACKLOG).map(|(listener, file)| Bound(listener, file)),
         false => Err(io::Error::other("something else lies there, which is no socket")),
     }
 }

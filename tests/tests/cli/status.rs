@@ -160,7 +160,14 @@ async fn a_socket_that_cannot_be_is_refused_if_asked_for_and_done_without_if_not
     };
     let output = server(&["--control", &precious])?.output(SOON).await?;
     refused(&output, 2, &["--control", "precious", "no socket"]);
+    assert!(!String::from_utf8(output.stdout)?.contains("listening"), "nobody was bothered");
     assert_eq!(std::fs::read_to_string(&precious)?, "not a socket");
+    let taken = world.text("taken");
+    let first = server(&["--control", &taken])?.spawn()?;
+    first.wait_for("listening", |_| true, SOON).await?;
+    let second = world.launch("server", "other")?.args(["--listen", LISTEN, "--control", &taken]);
+    refused(&second.output(SOON).await?, 1, &["taken", "in use", "--control"]);
+    drop(first);
     world.write("server.sock", "not a socket")?;
     let node = server(&[])?.spawn()?;
     node.wait_for("listening", |_| true, SOON).await?;
