@@ -283,6 +283,7 @@ impl Stage {
         self.is_direct(Mark::default()).await?;
         let Switch { from, to, .. } = self.switch;
         let there = self.moved(from, to, 0, 2).await.context("there")?;
+        // A person stays a while; and nothing of the first change is to be under way at the next.
         sleep(SETTLED).await;
         let back = self.moved(to, from, 2, 0).await.context("and back")?;
         Ok([there, back])
