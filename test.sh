@@ -94,7 +94,7 @@ loudly() {
     printf '\n*** %s ***\n\n' "$1" >&2
 }
 
-# Runs every test, also after a failure, and closes with the sum over all test programs.
+# Runs every test, also after a failure, and closes with what failed, again, and the sum over all test programs.
 run_tests() {
     log=$(mktemp)
     trap 'rm -f "$log" "$log.status"' EXIT
@@ -103,6 +103,7 @@ run_tests() {
     if has_protoc; then
         logged cargo test "$kaspa" "$kaspa_target" --no-fail-fast || status=$?
     fi
+    awk '/^failures:$/ { failed = 1 } failed; /^test result: / { failed = 0 }' "$log"
     awk '/^test result: / { passed += $4; failed += $6; skipped += $8 }
          END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' "$log"
     return "$status"

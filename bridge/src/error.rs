@@ -356,8 +356,10 @@ pub enum CloseCause {
     Slept,
     /// Its operator no longer lets this node speak with the address at the other end.
     Barred,
-    /// The peer closed it, in order or not: libp2p cannot tell.
+    /// The peer closed it, and said so.
     Peer,
+    /// The peer's system closed it, and nobody said why: its process ended, most likely.
+    System,
     /// The peer's system, or a router, reset it.
     Reset,
     /// The transport failed.
@@ -380,6 +382,7 @@ impl fmt::Display for CloseCause {
             Self::Slept => f.write_str("this host slept, and the other end has given it up"),
             Self::Barred => f.write_str("--deny-net and --allow-net keep its address away"),
             Self::Peer => f.write_str("closed by the peer"),
+            Self::System => f.write_str("closed by the peer's system"),
             Self::Reset => f.write_str("reset by the peer"),
             Self::Network { cause } => f.write_str(cause),
         }

@@ -121,6 +121,7 @@ whole!(close_cause, error::CloseCause, CloseCause {
     Slept,
     Barred,
     Peer,
+    System,
     Reset,
     Network { cause: String },
 });

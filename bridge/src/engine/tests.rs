@@ -195,7 +195,7 @@ impl World {
     }
 
     fn closed(&mut self, connection: ConnectionId) -> Vec<Action> {
-        self.tell(Input::ConnectionClosed { connection, cause: CloseCause::Peer })
+        self.tell(Input::ConnectionClosed { connection, cause: CloseCause::System })
     }
 
     fn dial_failed(&mut self, dial: DialId) -> Vec<Action> {

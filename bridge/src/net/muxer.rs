@@ -92,10 +92,19 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
     /// The one call that moves Yamux on.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Substream>> {
         let next = poll_ready!(self.connection.poll_next_inbound(cx));
-        let inner = next.unwrap_or(Err(yamux::ConnectionError::Closed)).map_err(to_io)?;
+        let next = next.unwrap_or(Err(yamux::ConnectionError::Closed));
+        let inner = next.map_err(|error| match self.unread.has_parted() {
+            true => io::Error::other(Parted),
+            false => to_io(error),
+        })?;
         Poll::Ready(Ok(Substream { inner, unread: Arc::clone(&self.unread) }))
     }
 }
+
+/// The peer closed the connection in order.
+#[derive(Debug, thiserror::Error)]
+#[error("closed by the peer")]
+pub(super) struct Parted;
 
 /// An error of Yamux stays visible behind the I/O error.
 fn to_io(error: yamux::ConnectionError) -> io::Error {

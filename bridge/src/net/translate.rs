@@ -13,7 +13,9 @@ use super::{
     autonat,
     behaviour::NodeEvent,
     cause::{chain, find_cause, root_cause},
-    circuit, control, dcutr, door, guard, substream,
+    circuit, control, dcutr, door, guard,
+    muxer::Parted,
+    substream,
 };
 use crate::{
     addr::{ip_of, is_circuit, path_of, policy::without_peer, transport_of},
@@ -175,8 +177,9 @@ pub(crate) fn close_cause(cause: Option<&ConnectionError>) -> CloseCause {
     match cause {
         None => CloseCause::Peer,
         Some(ConnectionError::KeepAliveTimeout) => CloseCause::Unused,
+        Some(ConnectionError::IO(error)) if is_in_order(error) => CloseCause::Peer,
         Some(ConnectionError::IO(error)) if is_reset(error) => CloseCause::Reset,
-        Some(ConnectionError::IO(error)) if is_close(error) => CloseCause::Peer,
+        Some(ConnectionError::IO(error)) if is_end(error) => CloseCause::System,
         Some(ConnectionError::IO(error)) => CloseCause::Network { cause: root_cause(error) },
     }
 }
@@ -186,11 +189,15 @@ fn is_reset(error: &(dyn Error + 'static)) -> bool {
     is_kind(error, &[io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe])
 }
 
-/// Whether the peer closed the connection in order.
-fn is_close(error: &io::Error) -> bool {
+/// Whether the peer said that it closes the connection.
+fn is_in_order(error: &io::Error) -> bool {
+    find_cause::<Parted>(error).is_some() || root_cause(error) == QUIC_CLOSED
+}
+
+/// Whether nothing more came, and nobody said why.
+fn is_end(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::UnexpectedEof
         || matches!(find_cause(error), Some(yamux::ConnectionError::Closed))
-        || root_cause(error) == QUIC_CLOSED
 }
 
 /// What libp2p-quic 0.14 says when the peer closed the connection in order, with code 0; it keeps the type of

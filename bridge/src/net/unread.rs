@@ -60,6 +60,8 @@ struct State {
     passing: u64,
     total: u64,
     from_pool: u64,
+    /// The peer said that it closes the connection.
+    parted: bool,
     ticket: Option<u64>,
     waker: Option<Waker>,
 }
@@ -132,6 +134,12 @@ impl Unread {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the peer said that it closes the connection: it lives, then. The system of a process that is killed says
+    /// nothing of the kind.
+    pub(crate) fn has_parted(&self) -> bool {
+        self.lock().parted
     }
 
     /// A substream begins.
@@ -219,6 +227,8 @@ pub(crate) struct Counted<C> {
     inner: C,
     unread: Arc<Unread>,
     at: At,
+    /// Why writes fail.
+    broken: Option<io::Error>,
 }
 
 /// Where in the stream of frames the reader is.
@@ -240,13 +250,26 @@ enum At {
 const HEADER_BYTES: usize = 12;
 const START: At = At::Header { bytes: [0; HEADER_BYTES], have: 0 };
 
-/// The kind of a frame that has a body, and the flag of one that begins a substream.
+/// The kind of a frame that has a body, of one that ends the connection, and the flag of one that begins a substream.
 const DATA: u8 = 0;
+const GO_AWAY: u8 = 3;
 const SYN: u16 = 1;
 
 impl<C> Counted<C> {
     pub(crate) fn new(inner: C, unread: Arc<Unread>) -> Self {
-        Self { inner, unread, at: START }
+        Self { inner, unread, at: START, broken: None }
+    }
+
+    /// A peer that closes a connection says so just before, and what it said can be read when writes fail already. So
+    /// what is written after the peer's end goes nowhere, and what is read tells how the connection ended.
+    fn outlived<T>(&mut self, written: Poll<io::Result<T>>, as_if: T) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(Err(error)) if is_end(&error) => {
+                self.broken = Some(error);
+                Poll::Ready(Ok(as_if))
+            }
+            written => written,
+        }
     }
 
     /// What follows a header.
@@ -263,9 +286,17 @@ impl<C> Counted<C> {
                 format!("a frame of {bytes} bytes; {FRAME_BYTES_MAX} are the most"),
             )),
             DATA if bytes > 0 => Ok(At::Body { substream, bytes }),
+            GO_AWAY => {
+                self.unread.lock().parted = true;
+                Ok(START)
+            }
             _ => Ok(START),
         }
     }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 impl<C: AsyncRead + Unpin> AsyncRead for Counted<C> {
@@ -283,6 +314,11 @@ impl<C: AsyncRead + Unpin> AsyncRead for Counted<C> {
         };
         let most = most.min(buf.len());
         let count = std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, &mut buf[..most]))?;
+        if count == 0
+            && let Some(error) = this.broken.take()
+        {
+            return Poll::Ready(Err(error));
+        }
         match &mut this.at {
             At::Header { bytes, have } => {
                 bytes[*have..*have + count].copy_from_slice(&buf[..count]);
@@ -311,7 +347,8 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Counted<C> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.outlived(written, buf.len())
     }
 
     fn poll_write_vectored(
@@ -319,11 +356,13 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Counted<C> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.outlived(written, bufs.iter().map(|buf| buf.len()).sum())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.outlived(flushed, ())
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

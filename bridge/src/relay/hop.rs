@@ -342,8 +342,8 @@ impl NetworkBehaviour for Hop {
             FromSwarm::ConnectionClosed(gone) => {
                 let connection = ConnectionId(gone.connection_id);
                 // Without a cause it was us.
-                let by_peer = |cause| matches!(cause, CloseCause::Peer | CloseCause::Reset);
-                let closed = gone.cause.is_some_and(|cause| by_peer(close_cause(Some(cause))));
+                let ended = |cause| matches!(cause, CloseCause::System | CloseCause::Reset);
+                let closed = gone.cause.is_some_and(|cause| ended(close_cause(Some(cause))));
                 self.live.remove(&connection);
                 self.handle(Input::Closed { connection, closed });
             }

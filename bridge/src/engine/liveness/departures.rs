@@ -2,7 +2,8 @@
 //!
 //! A path that goes silent may come back, and a stream waits for that with patience. A direct connection
 //! that answered a moment ago and was then closed or reset is another matter: networks and NATs mostly drop
-//! what they do not know, the peer's system closes or resets, and it does so when the process is killed. The
+//! what they do not know, the peer's system closes or resets, and it does so when the process is killed (one that
+//! lives says first that it closes a connection, and is not meant here). The
 //! same is known of a peer whose link to a relay its system closed, if the relay says so. A peer that lives is
 //! back within a few round trips; one that is not is gone, and whoever talks to it should know soon.
 
@@ -25,6 +26,16 @@ use crate::{
 
 /// Connections that peers ended, and peers that relays say left; more at once are a network that goes, not processes.
 const DEPARTED_MAX: usize = 1024;
+
+/// Who ended a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum End {
+    /// The peer's system, as it does when a process ends.
+    System,
+    /// The peer itself, which said so: it lived. Its host is changing networks, or it is shutting down; then it ends
+    /// its streams too, but nothing is sent again on a connection that is closed.
+    InOrder,
+}
 
 /// A relay's word that a peer left.
 #[derive(Debug)]
@@ -92,24 +103,29 @@ impl Departures {
         self.lost.remove(&key);
     }
 
-    /// The peer's system ended a direct connection; the peer had last answered on it at `answered`. `others`: it did
-    /// not end all of them. A process that dies loses all, and one whose host changes its network may have said goodbye
+    /// The peer's end of a direct connection is gone; the peer had last answered on it at `answered`. `others`: others
+    /// are left. A process that dies loses all, and one whose host changes its network may have said goodbye
     /// where it still could: then what else leads there falls silent, and only after that it is sought.
     pub(crate) fn closed(
         &mut self,
         peer: PeerId,
         connection: ConnectionId,
+        end: End,
         answered: Instant,
         others: bool,
         now: Instant,
     ) {
+        let grace = match end {
+            End::System => self.grace,
+            End::InOrder => PARTED,
+        };
         if now.saturating_duration_since(answered) <= FRESH && self.closed.len() < DEPARTED_MAX {
             let silence = if others { PING_INTERVAL + PING_PATIENCE } else { Duration::ZERO };
-            self.closed.insert((peer, connection), now + silence + self.grace);
+            self.closed.insert((peer, connection), now + silence + grace);
         }
         if !others {
             for (_, until) in self.closed.iter_mut().filter(|((of, _), _)| *of == peer) {
-                *until = (*until).min(now + self.grace);
+                *until = (*until).min(now + grace);
             }
         }
     }
@@ -159,6 +175,9 @@ impl Departures {
     }
 }
 
+/// For a peer that closed its connection in order to be back: another network is joined within it.
+const PARTED: Duration = Duration::from_secs(30);
+
 /// What a relay says is worth something for so long: a stream over another path notices its silence within it.
 const TOLD: Duration = Duration::from_secs(10);
 
@@ -184,7 +203,7 @@ mod tests {
         let other = StreamKey { stream: StreamId::from_bytes([2; 16]), ..key };
         departures.detached(key, connection, false, now);
         departures.detached(other, connection, false, now);
-        departures.closed(key.peer, connection, now, false, now);
+        departures.closed(key.peer, connection, End::System, now, false, now);
         departures.settled(other);
         assert_eq!(departures.take_due(now + GRACE / 2), []);
         assert_eq!(departures.take_due(now + GRACE), [key]);
@@ -192,10 +211,19 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_said_that_it_closes_has_the_time_to_join_another_network() {
+        let (mut departures, key, connection, now) = world();
+        departures.detached(key, connection, false, now);
+        departures.closed(key.peer, connection, End::InOrder, now, false, now);
+        assert_eq!(departures.take_due(now + PARTED - GRACE), []);
+        assert_eq!(departures.take_due(now + PARTED), [key]);
+    }
+
+    #[test]
     fn where_another_connection_is_left_there_is_time_for_it_to_fall_silent() {
         let (mut departures, key, connection, now) = world();
         departures.detached(key, connection, false, now);
-        departures.closed(key.peer, connection, now, true, now);
+        departures.closed(key.peer, connection, End::System, now, true, now);
         let silence = PING_INTERVAL + PING_PATIENCE;
         assert_eq!(departures.take_due(now + silence), []);
         assert_eq!(departures.take_due(now + silence + GRACE), [key]);
@@ -205,15 +233,15 @@ mod tests {
     fn once_the_last_connection_is_closed_nothing_more_is_waited_for() {
         let (mut departures, key, connection, now) = world();
         departures.detached(key, connection, false, now);
-        departures.closed(key.peer, connection, now, true, now);
-        departures.closed(key.peer, connection_of(2), now, false, now);
+        departures.closed(key.peer, connection, End::System, now, true, now);
+        departures.closed(key.peer, connection_of(2), End::System, now, false, now);
         assert_eq!(departures.take_due(now + GRACE), [key]);
     }
 
     #[test]
     fn a_peer_that_is_back_has_the_time_again_to_carry_its_streams_on() {
         let (mut departures, key, connection, now) = world();
-        departures.closed(key.peer, connection, now, false, now);
+        departures.closed(key.peer, connection, End::System, now, false, now);
         departures.detached(key, connection, false, now);
         departures.connected(key.peer, now + GRACE / 2);
         assert_eq!(departures.take_due(now + GRACE), []);
@@ -247,7 +275,7 @@ mod tests {
     fn the_end_of_a_connection_that_had_gone_silent_proves_nothing() {
         let (mut departures, key, connection, now) = world();
         departures.detached(key, connection, false, now);
-        departures.closed(key.peer, connection, now, false, now + FRESH + GRACE);
+        departures.closed(key.peer, connection, End::System, now, false, now + FRESH + GRACE);
         assert_eq!(departures.next_deadline(), None);
     }
 
@@ -281,7 +309,7 @@ mod tests {
         }
         assert_eq!(departures.told.len(), DEPARTED_MAX);
         for id in 0..=DEPARTED_MAX {
-            departures.closed(PeerId::random(), connection_of(id), now, false, now);
+            departures.closed(PeerId::random(), connection_of(id), End::System, now, false, now);
         }
         assert_eq!(departures.closed.len(), DEPARTED_MAX, "what relays say takes none of its room");
     }
@@ -290,8 +318,8 @@ mod tests {
     fn every_connection_that_closed_counts_and_no_word_of_a_relay_replaces_that() {
         let (mut departures, key, connection, now) = world();
         departures.detached(key, connection, false, now);
-        departures.closed(key.peer, connection, now, false, now);
-        departures.closed(key.peer, connection_of(2), now, false, now + GRACE / 2);
+        departures.closed(key.peer, connection, End::System, now, false, now);
+        departures.closed(key.peer, connection_of(2), End::System, now, false, now + GRACE / 2);
         departures.told(key.peer, now + GRACE / 2);
         assert_eq!(departures.take_due(now + GRACE), [key]);
     }

@@ -9,6 +9,7 @@ use crate::{
     engine::{
         Engine,
         input::{Action, Grant, Opened, ReserveId},
+        liveness::departures::End,
         paths::{connections::Connection, dials::Way},
         relays::{Held, Lost, Refused, Step},
     },
@@ -92,10 +93,14 @@ impl Engine {
             self.link_lost(lost, &cause, now);
         }
         let (peer, path) = (connection.peer, connection.path);
-        let left = matches!(cause, CloseCause::Peer | CloseCause::Reset);
-        if !asked && path.is_direct() && left {
+        let end = match cause {
+            CloseCause::System | CloseCause::Reset => Some(End::System),
+            CloseCause::Peer => Some(End::InOrder),
+            _ => None,
+        };
+        if let Some(end) = end.filter(|_| !asked && path.is_direct()) {
             let others = self.connections.of(peer).any(|(_, found)| found.path.is_direct());
-            self.departures.closed(peer, id, connection.answered, others, now);
+            self.departures.closed(peer, id, end, connection.answered, others, now);
         } else {
             self.departures.unexplained(id);
         }

@@ -185,6 +185,23 @@ fn a_peer_that_closes_one_connection_as_it_leaves_its_network_is_not_gone_while_
 }
 
 #[test]
+fn a_peer_that_said_that_it_closes_its_only_connection_lives_and_its_stream_waits_for_it() {
+    for (cause, forsaken) in [(CloseCause::Peer, false), (CloseCause::System, true)] {
+        let mut world = World::new();
+        world.learn(peer(1), &[relay(9).circuit_to(peer(1))]);
+        world.reserved(&relay(9));
+        let only = world.connected(peer(1), Path::Direct, Transport::Tcp);
+        world.stream_on(only, peer(1));
+        world.tell(Input::Responsive { connection: only, round_trip: MS });
+        world.leg_ended(only);
+        world.tell(Input::ConnectionClosed { connection: only, cause: cause.clone() });
+        world.tell(Input::StreamDetached { key: key(), connection: Some(only), silent: false });
+        let actions = world.pass(5 * S);
+        assert_eq!(actions.contains(&Action::Forsake { key: key() }), forsaken, "{cause}");
+    }
+}
+
+#[test]
 fn a_node_that_stops_dials_nobody_for_another_network() {
     let mut world = World::new();
     let actions = world.tell(Input::Reserve { relay: relay(9) });

@@ -9,7 +9,10 @@ use tokio::time::timeout;
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
 use super::*;
-use crate::net::muxer::{Muxer, Substream};
+use crate::net::{
+    cause::find_cause,
+    muxer::{Muxer, Parted, Substream},
+};
 
 type Io = tokio_util::compat::Compat<tokio::io::DuplexStream>;
 
@@ -184,4 +187,20 @@ fn what_comes_for_a_substream_that_is_gone_is_counted_only_while_it_comes() {
     unread.passed();
     unread.read(1, 1000);
     assert_eq!(unread.total(), 0);
+}
+
+#[tokio::test]
+async fn a_peer_that_closes_a_connection_is_told_from_one_that_has_just_gone() {
+    for in_order in [true, false] {
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let pool = Pool::new(POOL_BYTES);
+        let mut near: Muxer<Io> = Muxer::new(near.compat(), Arc::clone(&pool), yamux::Mode::Server);
+        let mut far: Muxer<Io> = Muxer::new(far.compat(), pool, yamux::Mode::Client);
+        if in_order {
+            poll_fn(|cx| far.poll_close_unpin(cx)).await.unwrap();
+        }
+        drop(far);
+        let end = poll_fn(|cx| near.poll_inbound_unpin(cx)).await.err().unwrap();
+        assert_eq!(find_cause::<Parted>(&end).is_some(), in_order, "{end}");
+    }
 }
