@@ -172,7 +172,7 @@ async fn goes_direct(scene: &Scene, lab: &Lab, session: &Session<'_>) -> Result<
     let relay = lab.relay_link_bytes()? - before.0;
     let direct = lab.direct_bytes(0, 1)? - before.1;
     ensure!(direct > BLOCKS_BYTES_MIN, "{direct} bytes on the direct path");
-    ensure!(relay < direct / 10, "{relay} bytes at the relay, {direct} on the direct path");
+    ensure!(relay < direct / 5, "{relay} bytes at the relay, {direct} on the direct path");
     Ok(())
 }
 
