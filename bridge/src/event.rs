@@ -18,6 +18,7 @@ use crate::{
     nat::{Filtering, Mapping, NatKind},
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
+    status::Health,
     stream::StreamId,
 };
 
@@ -128,6 +129,15 @@ pub enum Event {
         protocol: MappingProtocol,
         /// Why nobody comes there, and what to do.
         cause: MappingFault,
+    },
+    /// A relay that is to hold a place for this node does better or worse than was said before.
+    RelayHealth {
+        /// Which relay.
+        relay: PeerId,
+        /// How it does.
+        health: Health,
+        /// How it did before.
+        was: Health,
     },
     /// What kind of NAT this node is behind is known, or is another than was said before. Each family of addresses is
     /// told of by itself.

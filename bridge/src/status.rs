@@ -1,8 +1,9 @@
 //! What a node is and knows at one moment, as plain data: for a person who asks how it is, and for programs.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
+use serde::Serialize;
 
 use crate::{
     addr::RelayAddr,
@@ -89,6 +90,8 @@ pub struct RelayStatus {
     pub addresses: Vec<RelayAddr>,
     /// How the node stands with it.
     pub state: RelayState,
+    /// How it does.
+    pub health: HealthStatus,
     /// What carries the link, if there is one.
     pub transport: Option<Transport>,
     /// The least that a ping took lately; none before the first answer.
@@ -99,6 +102,47 @@ pub struct RelayStatus {
     pub last_error: Option<String>,
     /// It is to hold a place for this node, which else only dials peers through it.
     pub wanted: bool,
+}
+
+/// How a relay does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// It was not heard yet, and nothing failed.
+    #[default]
+    Unknown,
+    /// It answers.
+    Healthy,
+    /// It failed once or twice in a row, or two answers are missing.
+    Degraded,
+    /// It failed three times in a row, or was not heard for 40 s.
+    Down,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+        })
+    }
+}
+
+/// How a relay does, and what says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HealthStatus {
+    /// The verdict.
+    pub health: Health,
+    /// How long ago it was heard; none if it never was.
+    pub heard: Option<Duration>,
+    /// Failures of dials, links and requests since then.
+    pub failures: u32,
+    /// What half of its latest answers to pings, 64 at most, did not exceed.
+    pub median: Option<Duration>,
+    /// What 95 of a hundred of them did not exceed.
+    pub p95: Option<Duration>,
 }
 
 /// How a node stands with a relay.

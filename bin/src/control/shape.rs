@@ -65,6 +65,10 @@ fn relay(relay: &RelayStatus) -> proto::Relay {
         failures: relay.failures,
         last_error: relay.last_error.clone(),
         wanted: relay.wanted,
+        health: relay.health.health.to_string(),
+        heard_seconds: relay.health.heard.map(|heard| heard.as_secs_f64()),
+        round_trip_median_ms: relay.health.median.map(ms),
+        round_trip_p95_ms: relay.health.p95.map(ms),
     }
 }
 

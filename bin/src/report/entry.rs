@@ -29,6 +29,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "reservation_held": relay address expires circuit_bytes_max circuit_seconds_max;
         "reservation_lost": relay cause;
         "reservation_failed": relay cause failures;
+        "relay_health": relay health was;
         "clock_differs": relay seconds;
         "network_blocks": relay transports what;
         "candidate_found": address source;

@@ -309,6 +309,7 @@ impl Engine {
             self.requests.next_deadline(),
             self.dials.next_deadline(),
             self.relays.next_deadline(),
+            self.relays.health_deadline().filter(|_| self.stopping.is_none()),
             self.moves.next_deadline(),
             self.guests.next_deadline(),
             self.departures.next_deadline(),

@@ -8,9 +8,11 @@
 //!
 //! `reservation` is one reservation over such a link, `term` how long it holds, [`refusals`] when a relay may be asked
 //! again. [`spares`] and `sparing`: second circuits, through other relays. [`sights`]: how relays see us over each
-//! transport and family. [`blocked`]: what keeps us from them. `standing`: how we stand with each, for whoever asks.
+//! transport and family. [`blocked`]: what keeps us from them. [`health`]: how each does. `standing`: how we stand with each, for whoever asks.
+//! `words`: which of what they say counts.
 
 pub(in crate::engine) mod blocked;
+pub(in crate::engine) mod health;
 pub(in crate::engine) mod links;
 pub(in crate::engine) mod refusals;
 
@@ -20,6 +22,7 @@ pub(in crate::engine) mod spares;
 mod sparing;
 mod standing;
 mod term;
+mod words;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +33,7 @@ use libp2p::{Multiaddr, PeerId};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use self::{
+    health::Pulse,
     reservation::{Due, Reservation},
     term::Term,
 };
@@ -64,16 +68,8 @@ pub(crate) enum Step {
     },
 }
 
-/// A relay's word on where it sees us counts so often in [`SIGHTS_TIME`]: a node has two transports and two families of
-/// addresses. Each other word would offer our peers something else, and begin their punches anew.
-const SIGHTS_MAX: u32 = 8;
-const SIGHTS_TIME: Duration = Duration::from_secs(10);
-
 /// Networks may change faster than dials fail.
 const OUTDATED_MAX: usize = 8;
-
-/// Between two times that one relay's leaving is followed.
-const LEAVING_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 struct Relay {
@@ -94,6 +90,7 @@ struct Relay {
     asked_about: Vec<PeerId>,
     /// Dials that began in a network before this one, the latest first.
     outdated: Vec<DialId>,
+    health: Pulse,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -148,6 +145,7 @@ impl Relays {
             last_error: None,
             asked_about: Vec::new(),
             outdated: Vec::new(),
+            health: Pulse::default(),
         });
         if !relay.addresses.contains(address) && relay.addresses.len() < self.addresses_max {
             relay.addresses.push(address.clone());
@@ -175,27 +173,6 @@ impl Relays {
     /// Whether the operator chose it, to reserve a place there. Others were perhaps named by a peer.
     pub(crate) fn is_chosen(&self, peer: PeerId) -> bool {
         self.all.get(&peer).is_some_and(|relay| relay.reserve)
-    }
-
-    /// Whether a relay that says it leaves is to be followed: it is one in use, and did not say so a moment ago, for
-    /// each time makes us dial.
-    pub(crate) fn may_leave(&mut self, peer: PeerId, now: Instant) -> bool {
-        let Some(relay) = self.all.get_mut(&peer) else { return false };
-        let again = relay.left.is_some_and(|at| now.saturating_duration_since(at) < LEAVING_INTERVAL);
-        if !again {
-            relay.left = Some(now);
-        }
-        !again
-    }
-
-    /// Whether a relay's word on where it sees us counts: it is in use, and does not say it again and again.
-    pub(crate) fn may_tell_of_us(&mut self, peer: PeerId, now: Instant) -> bool {
-        let Some(Relay { sights, .. }) = self.all.get_mut(&peer) else { return false };
-        if now.saturating_duration_since(sights.0) >= SIGHTS_TIME {
-            *sights = (now, 0);
-        }
-        sights.1 = sights.1.saturating_add(1);
-        sights.1 <= SIGHTS_MAX
     }
 
     /// The link to a relay, if circuits may be dialled over it.
@@ -276,6 +253,7 @@ impl Relays {
         let (first, longest) = self.deadlines.reserve_backoff;
         let wait = backoff(relay.reservation.failures(), (first, longest), &mut self.jitter);
         relay.reservation.failed();
+        relay.health.failed();
         relay.link = Link::Down { retry: relay.reserve.then(|| now + wait) };
         let peer = *peer;
         self.forget_unless_reserved(peer);
@@ -324,6 +302,7 @@ impl Relays {
             }
             Link::Down { .. } | Link::Dialling { .. } => false,
         })?;
+        relay.health.failed();
         // The first redial is immediate: the relay may just have been restarted.
         relay.link = Link::Down { retry: relay.reserve.then_some(now) };
         let held = relay.reservation.link_lost(now);
@@ -349,6 +328,7 @@ impl Relays {
         let (peer, relay) = asked(&mut self.all, request)?;
         let term = Term::new(grant, at);
         relay.reservation.granted(&term, now);
+        relay.health.heard(now);
         let address = relay.addresses.first()?.clone();
         let clock_ahead = relay.clock_news(term.clock_ahead);
         let expires = term.is_known.then(|| at + term.lasts);
@@ -368,6 +348,7 @@ impl Relays {
         let unanswered = matches!(failure, ReserveFailure::Deadline { .. });
         let wait = |failures, longest| backoff(failures, (first, longest), &mut self.jitter);
         relay.reservation.refused(failure, wait, now);
+        relay.health.failed();
         let close = relay.ready().filter(|_| unanswered && !held);
         Some(Refused { relay: peer, held, close })
     }

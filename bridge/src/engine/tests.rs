@@ -97,7 +97,14 @@ impl World {
         actions
     }
 
+    /// But for how relays do, which comes with most of what they do.
     fn events(&mut self) -> Vec<Event> {
+        let mut events = self.all_events();
+        events.retain(|event| !matches!(event, Event::RelayHealth { .. }));
+        events
+    }
+
+    fn all_events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.engine.poll_event()).collect()
     }
 

@@ -206,6 +206,7 @@ fn examples() -> Vec<Event> {
             way: "direct (/ip4/203.0.113.9/tcp/35000)".to_owned(),
             reason: DialFailureReason::Network { cause: "connection refused".to_owned() },
         },
+        Event::RelayHealth { relay: relay(), health: Health::Down, was: Health::Degraded },
     ]
 }
 
@@ -246,6 +247,7 @@ fn position(event: &Event) -> usize {
         Event::NetworkBlocks { .. } => 32,
         Event::UpgradesCounted(..) => 33,
         Event::WayFailed { .. } => 34,
+        Event::RelayHealth { .. } => 35,
     }
 }
 

@@ -43,6 +43,9 @@ fn relay(relay: &Relay) -> String {
         ("down", _, Some(retry)) => format!("down, tried again in {}", span(retry)),
         (state, ..) => state.to_owned(),
     }];
+    if relay.wanted && relay.health != "healthy" {
+        facts.push(relay.health.clone());
+    }
     facts.extend(relay.transport.clone());
     facts.extend(relay.round_trip_ms.map(round_trip));
     facts.extend(relay.last_error.as_ref().map(|error| format!("last error: {error}")));

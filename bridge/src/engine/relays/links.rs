@@ -11,7 +11,7 @@ use crate::{
         input::{Action, Grant, Opened, ReserveId},
         liveness::departures::End,
         paths::{connections::Connection, dials::Way},
-        relays::{Held, Lost, Refused, Step},
+        relays::{Held, Lost, Refused, Step, health::Changed},
     },
     error::{CloseCause, DialFailureReason, ReserveFailure},
     event::{Asked, CandidateSource, Event},
@@ -180,6 +180,10 @@ impl Engine {
     pub(in crate::engine) fn relays_due(&mut self, now: Instant) {
         for (peer, step) in self.relays.poll(now) {
             self.relay_step(peer, step, now);
+        }
+        if self.stopping.is_none() {
+            let said = |Changed { relay, health, was }| Event::RelayHealth { relay, health, was };
+            self.events.extend(self.relays.take_health(now).into_iter().map(said));
         }
     }
 

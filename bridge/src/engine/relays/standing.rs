@@ -48,6 +48,7 @@ impl Relays {
             relay: peer,
             addresses: relay.addresses.clone(),
             state,
+            health: relay.health.status(now),
             transport: None,
             round_trip: None,
             failures,

@@ -79,6 +79,9 @@ impl Engine {
         now: Instant,
     ) {
         let was_suspect = self.connections.is_suspect(connection);
+        if let Some(peer) = self.peer(connection) {
+            self.relays.answered(peer, round_trip, now);
+        }
         if self.connections.answered(connection, round_trip, now)
             && let Some(peer) = self.peer(connection)
         {

@@ -1,6 +1,7 @@
 //! Reservations: asked for, held, lost, asked for again; and what relays tell us about ourselves.
 
 use super::*;
+use crate::status::Health;
 use crate::{
     addr::GlobalScope,
     error::{LimitOwner, RelayLimit},
@@ -359,4 +360,43 @@ fn what_is_observed_on_an_inbound_or_relayed_connection_or_by_another_peer_is_no
         world.observed(connection, seen.clone());
         assert_eq!(found(&world.events()), [], "{path} {direction:?}");
     }
+}
+
+/// What is said of how relays do.
+fn healths(world: &mut World) -> Vec<Health> {
+    let health = |event| match event {
+        Event::RelayHealth { health, .. } => Some(health),
+        _ => None,
+    };
+    world.all_events().into_iter().filter_map(health).collect()
+}
+
+#[test]
+fn how_a_relay_does_is_said_when_it_changes_and_a_hung_one_is_down_within_45_s() {
+    let mut world = World::new();
+    let link = world.reserved(&relay(9));
+    assert_eq!(healths(&mut world), [Health::Healthy]);
+    for _ in 0..3 {
+        world.tell(Input::Responsive { connection: link, round_trip: 20 * MS });
+        world.pass(1500 * MS);
+    }
+    assert_eq!(healths(&mut world), [], "nothing has changed");
+    world.pass(45 * S);
+    assert_eq!(healths(&mut world), [Health::Degraded, Health::Down]);
+    world.tell(Input::Responsive { connection: link, round_trip: 20 * MS });
+    assert_eq!(healths(&mut world), [Health::Healthy]);
+    let status = world.engine.status(world.now);
+    assert_eq!(status.relays[0].health.median, Some(20 * MS));
+}
+
+#[test]
+fn a_relay_that_refuses_connections_is_down_after_three_of_them_and_tried_again_all_the_same() {
+    let mut world = World::new();
+    let mut actions = world.tell(Input::Reserve { relay: relay(9) });
+    for _ in 0..3 {
+        world.dial_failed(dials(&actions)[0].0);
+        actions = world.pass(2 * S);
+    }
+    assert_eq!(healths(&mut world), [Health::Degraded, Health::Down]);
+    assert_eq!(dials(&actions).len(), 1);
 }
