@@ -140,8 +140,8 @@ pub struct Deadlines {
     pub hold_pace: Duration,
     /// A stream whose peer's system closed the connection, or its link to a relay of ours as that relay says, and
     /// that nobody brought a path since, is given up after this: the peer's process is gone, and whoever waits
-    /// should know. 2.5 s: a host that was among those which changed networks may lose a first packet, and sends it again
-    /// after a second. A path that merely went silent, or a circuit that
+    /// should know. 1.5 s: many round trips through a relay. One that said, to us or to the relay, that it
+    /// closes its connection has 30 s. A path that merely went silent, or a circuit that
     /// ended, has the stream's whole patience.
     pub absence: Duration,
     /// Between two hole punches to a peer that stays relayed, once a row of them has failed. 30 s, for 5 min; then
@@ -166,7 +166,7 @@ impl Default for Deadlines {
             reserve_backoff: (Duration::from_millis(250), Duration::from_secs(2)),
             hold_backoff: (Duration::from_millis(500), Duration::from_secs(300)),
             hold_pace: Duration::from_secs(30),
-            absence: Duration::from_millis(2500),
+            absence: Duration::from_millis(1500),
             upgrade_again: Duration::from_secs(30),
             parting: Duration::from_millis(500),
             shutdown: Duration::from_secs(2),

@@ -9,6 +9,7 @@
 //! | anything is heard on a suspect connection | none | it lives | streams may come back |
 //! | the peer's system closed or reset a direct connection that had answered within [`FRESH`] | `Deadlines::absence` for any new connection; where other direct ones are left, also what they take to fall silent | the peer's process is gone | its streams without a path end |
 //! | the peer said that it closes a direct connection (Yamux's GO_AWAY, QUIC's code 0) | 30 s ([`PARTED`](departures)), likewise | it is not coming back | the same |
+//! | a relay says that the peer closed its link in order, or fell silent there | until that would have ended the streams | it lives, whatever its system did to our connection | nothing |
 //! | a relay says that the peer's system closed its link | the same | the same | the same, for streams whose path is lost |
 //! | a stream's path is lost, and nothing explains it | none | none | relays are asked about the peer: see the row above |
 //! | a circuit ends | none | nothing: limits, the relay's restart and the peer's death look alike | the peer is dialled |
@@ -18,8 +19,8 @@
 //! | our host or process slept for as long | none | all direct connections are dead | they are closed, relays dialled |
 //! | what goes to a peer leaves from another address of ours | none | the connection is dead | it is closed |
 //!
-//! So the death of a process is known over TCP after `Deadlines::absence`, 2.5 s, and over QUIC, where its silence is
-//! noticed after 2.4 s and a relay is asked then, after 4.9 s and a few round trips, if the relay had a TCP link to it.
+//! So the death of a process is known over TCP after `Deadlines::absence`, 1.5 s, and over QUIC, where its silence is
+//! noticed after 2.4 s and a relay is asked then, after 3.9 s and a few round trips, if the relay had a TCP link to it.
 //!
 //! Our process may have slept, or its host may have been too busy to run it: a verdict that comes more than
 //! [`LATE`] after its time is put off.

@@ -155,13 +155,13 @@ async fn stays(cast: &Cast) -> Result<()> {
     cast.one_session()
 }
 
-/// How soon a peer's death is known. Over TCP its system says so at once, and the peer has 2.5 s to come back
+/// How soon a peer's death is known. Over TCP its system says so at once, and the peer has 1.5 s to come back
 /// (`Deadlines::absence`). Over QUIC its silence is noticed after 2.4 s (`design/decisions/0004-quic-timers.md`), then
-/// the relay is asked, and then come these 2.5 s. Beside that, a second for a busy machine.
+/// the relay is asked, and then come these 1.5 s. Beside that, a second for a busy machine.
 fn known_within(transport: Transport) -> Duration {
     Duration::from_millis(match transport {
-        Transport::Tcp => 3_500,
-        Transport::Quic => 5_900,
+        Transport::Tcp => 2_500,
+        Transport::Quic => 4_900,
     })
 }
 

@@ -37,6 +37,15 @@ pub(crate) enum End {
     InOrder,
 }
 
+/// A connection that is gone.
+#[derive(Debug)]
+struct Closed {
+    /// When the streams end that ran there.
+    until: Instant,
+    /// And at the latest, if the peer turns out to have closed it in order.
+    latest: Instant,
+}
+
 /// A relay's word that a peer left.
 #[derive(Debug)]
 struct Told {
@@ -59,7 +68,7 @@ struct Lost {
 pub(crate) struct Departures {
     /// What we saw ourselves: the connections that a peer's system ended, and when the streams end that ran there.
     /// What relays say is kept apart, so that it can neither replace nor crowd out what we saw.
-    closed: BTreeMap<(PeerId, ConnectionId), Instant>,
+    closed: BTreeMap<(PeerId, ConnectionId), Closed>,
     told: BTreeMap<PeerId, Told>,
     lost: BTreeMap<StreamKey, Lost>,
     grace: Duration,
@@ -121,11 +130,12 @@ impl Departures {
         };
         if now.saturating_duration_since(answered) <= FRESH && self.closed.len() < DEPARTED_MAX {
             let silence = if others { PING_INTERVAL + PING_PATIENCE } else { Duration::ZERO };
-            self.closed.insert((peer, connection), now + silence + grace);
+            let closed = Closed { until: now + silence + grace, latest: now + silence + PARTED };
+            self.closed.insert((peer, connection), closed);
         }
         if !others {
-            for (_, until) in self.closed.iter_mut().filter(|((of, _), _)| *of == peer) {
-                *until = (*until).min(now + grace);
+            for (_, closed) in self.closed.iter_mut().filter(|((of, _), _)| *of == peer) {
+                closed.until = closed.until.min(now + grace);
             }
         }
     }
@@ -141,11 +151,19 @@ impl Departures {
         }
     }
 
+    /// A relay says that the peer closed its link there in order, a moment ago: its process lives, though its system ended
+    /// a connection to us. Saying it again puts nothing off.
+    pub(crate) fn parted(&mut self, peer: PeerId) {
+        for (_, closed) in self.closed.iter_mut().filter(|((of, _), _)| *of == peer) {
+            closed.until = closed.until.max(closed.latest);
+        }
+    }
+
     /// The peer is back, or its next process is: whichever it is shows soon.
     pub(crate) fn connected(&mut self, peer: PeerId, now: Instant) {
         let again = now + self.grace;
-        for (_, until) in self.closed.iter_mut().filter(|((of, _), _)| *of == peer) {
-            *until = again;
+        for (_, closed) in self.closed.iter_mut().filter(|((of, _), _)| *of == peer) {
+            closed.until = again;
         }
         if let Some(told) = self.told.get_mut(&peer) {
             (told.until, told.forget) = (Some(again), again);
@@ -155,7 +173,7 @@ impl Departures {
     /// The streams to give up; each is said once.
     pub(crate) fn take_due(&mut self, now: Instant) -> Vec<StreamKey> {
         let mut due = Vec::new();
-        for (at, _) in self.closed.extract_if(.., |_, until| *until <= now) {
+        for (at, _) in self.closed.extract_if(.., |_, closed| closed.until <= now) {
             let ran_here = |key: &StreamKey, lost: &mut Lost| (key.peer, lost.connection) == at;
             due.extend(self.lost.extract_if(.., ran_here).map(|(key, _)| key));
         }
@@ -171,7 +189,7 @@ impl Departures {
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let told = self.told.values().map(|told| told.until.unwrap_or(told.forget));
-        self.closed.values().copied().chain(told).min()
+        self.closed.values().map(|closed| closed.until).chain(told).min()
     }
 }
 
@@ -216,6 +234,20 @@ mod tests {
         departures.detached(key, connection, false, now);
         departures.closed(key.peer, connection, End::InOrder, now, false, now);
         assert_eq!(departures.take_due(now + PARTED - GRACE), []);
+        assert_eq!(departures.take_due(now + PARTED), [key]);
+    }
+
+    #[test]
+    fn where_only_a_relay_heard_that_the_peer_closes_it_has_that_time_too_and_no_more_however_often_that_is_said()
+     {
+        let (mut departures, key, connection, now) = world();
+        departures.detached(key, connection, false, now);
+        departures.closed(key.peer, connection, End::System, now, false, now);
+        for wait in [GRACE / 2, PARTED / 2] {
+            departures.parted(key.peer);
+            assert_eq!(departures.take_due(now + wait), []);
+        }
+        departures.parted(key.peer);
         assert_eq!(departures.take_due(now + PARTED), [key]);
     }
 

@@ -84,10 +84,14 @@ impl Engine {
                 self.echo(connection, number, now);
             }
             Word::Present(peer) if self.may_know_of(sender, peer) => self.holds.heard_of(peer, now),
-            Word::Absent { peer, closed: true }
+            Word::Absent { peer, closed }
                 if self.may_know_of(sender, peer) && self.streams_with(peer) =>
             {
-                self.departures.told(peer, now);
+                if closed {
+                    self.departures.told(peer, now);
+                } else {
+                    self.departures.parted(peer);
+                }
             }
             Word::Stun { port } => self.stun_offered(connection, port, now),
             Word::PunchAgain | Word::PunchFailed(_) => self.peer_on_punches(sender, &word, now),

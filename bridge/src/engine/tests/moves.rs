@@ -330,7 +330,7 @@ fn a_stream_whose_peer_closed_the_connection_and_is_not_back_soon_is_given_up() 
             world.detached(lost, false);
         }
         world.closed(lost);
-        let actions = world.pass(Duration::from_millis(2500));
+        let actions = world.pass(Duration::from_millis(1500));
         let given_up = actions.contains(&Action::Forsake { key: key() });
         assert_eq!(given_up, !silent, "a connection that had gone silent proves nothing");
     }

@@ -186,16 +186,25 @@ fn a_peer_that_closes_one_connection_as_it_leaves_its_network_is_not_gone_while_
 
 #[test]
 fn a_peer_that_said_that_it_closes_its_only_connection_lives_and_its_stream_waits_for_it() {
-    for (cause, forsaken) in [(CloseCause::Peer, false), (CloseCause::System, true)] {
+    let closed = |closed| Some(Word::Absent { peer: peer(1), closed });
+    for (cause, relay_says, forsaken) in [
+        (CloseCause::Peer, None, false),
+        (CloseCause::System, None, true),
+        (CloseCause::System, closed(true), true),
+        (CloseCause::System, closed(false), false),
+    ] {
         let mut world = World::new();
         world.learn(peer(1), &[relay(9).circuit_to(peer(1))]);
-        world.reserved(&relay(9));
+        let link = world.reserved(&relay(9));
         let only = world.connected(peer(1), Path::Direct, Transport::Tcp);
         world.stream_on(only, peer(1));
         world.tell(Input::Responsive { connection: only, round_trip: MS });
         world.leg_ended(only);
         world.tell(Input::ConnectionClosed { connection: only, cause: cause.clone() });
         world.tell(Input::StreamDetached { key: key(), connection: Some(only), silent: false });
+        if let Some(word) = relay_says {
+            world.tell(Input::Heard { connection: link, word });
+        }
         let actions = world.pass(5 * S);
         assert_eq!(actions.contains(&Action::Forsake { key: key() }), forsaken, "{cause}");
     }

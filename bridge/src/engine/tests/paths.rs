@@ -120,7 +120,7 @@ fn a_relay_that_says_the_peers_process_ended_is_believed_where_nothing_else_is_k
         world.tell(Input::Heard { connection, word });
         world.tell(Input::StreamDetached { key: key(), connection: Some(circuit), silent: false });
         world.closed(circuit);
-        let given_up = world.pass(2500 * MS).contains(&Action::Forsake { key: key() });
+        let given_up = world.pass(1500 * MS).contains(&Action::Forsake { key: key() });
         assert_eq!(given_up, by_relay);
     }
 }
@@ -144,7 +144,7 @@ fn a_stream_whose_direct_path_fell_silent_ends_when_its_relay_knows_that_the_pee
         world.tell(Input::ConnectionClosed { connection: direct, cause });
         let word = Word::Absent { peer: peer(1), closed };
         world.tell(Input::Heard { connection: link, word });
-        let ended = world.pass(2500 * MS).contains(&Action::Forsake { key: key() });
+        let ended = world.pass(1500 * MS).contains(&Action::Forsake { key: key() });
         assert_eq!(ended, closed, "a link that fell silent as well says nothing");
         world.tell(Input::StreamClosed { key: key() });
         assert!(world.engine.watched.is_empty());

@@ -365,8 +365,8 @@ impl Machine {
             concerned.extend(self.watches.of(peer));
         }
         self.reservation_over(connection, now);
-        if gone && closed {
-            self.reservations.left(peer, now);
+        if gone {
+            self.reservations.left(peer, closed, now);
         }
         self.watches.end(connection);
         for ask in self.circuits.at(connection) {
@@ -420,9 +420,10 @@ impl Machine {
         for peer in watched {
             if self.reservations.newest(peer).is_some() {
                 self.say(connection, Word::Present(peer));
-            } else if !self.connections.is_connected(peer) && self.reservations.has_just_left(peer, now)
+            } else if !self.connections.is_connected(peer)
+                && let Some(closed) = self.reservations.has_just_left(peer, now)
             {
-                self.say(connection, Word::Absent { peer, closed: true });
+                self.say(connection, Word::Absent { peer, closed });
             }
         }
         if let Some(limited) = unpaid {

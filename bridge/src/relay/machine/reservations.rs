@@ -49,8 +49,8 @@ struct Kept {
     place: Place,
     until: Instant,
     held: Duration,
-    /// When the peer's system ended its last connection, if it did.
-    left: Option<Instant>,
+    /// When the peer's last connection ended, and whether its system ended it.
+    left: Option<(Instant, bool)>,
 }
 
 /// What became of a place whose holder has gone.
@@ -212,17 +212,17 @@ impl Reservations {
         Some(now + keep)
     }
 
-    /// The system of a peer whose place is kept ended its last connection.
-    pub(super) fn left(&mut self, peer: PeerId, now: Instant) {
+    /// The last connection of a peer whose place is kept is gone; `closed`: its system ended it.
+    pub(super) fn left(&mut self, peer: PeerId, closed: bool, now: Instant) {
         if let Some(kept) = self.kept.get_mut(&peer) {
-            kept.left = Some(now);
+            kept.left = Some((now, closed));
         }
     }
 
-    /// Whether it did so a moment ago, and the peer has taken no place since.
-    pub(super) fn has_just_left(&self, peer: PeerId, now: Instant) -> bool {
-        let left = self.kept.get(&peer).and_then(|kept| kept.left);
-        left.is_some_and(|left| now.saturating_duration_since(left) < JUST)
+    /// Whether its system ended it, if that was a moment ago and the peer has taken no place since.
+    pub(super) fn has_just_left(&self, peer: PeerId, now: Instant) -> Option<bool> {
+        let (left, closed) = self.kept.get(&peer)?.left?;
+        (now.saturating_duration_since(left) < JUST).then_some(closed)
     }
 
     /// A place was kept long enough.

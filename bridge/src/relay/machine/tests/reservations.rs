@@ -273,7 +273,7 @@ fn who_watches_a_peer_is_told_once_for_each_place_taken_anew() {
 }
 
 #[test]
-fn who_asks_about_a_peer_that_has_just_left_is_told_unless_it_is_back_or_fell_silent() {
+fn who_asks_about_a_peer_that_has_just_left_is_told_unless_it_is_back() {
     let mut world = World::new(&RelayConfig::default());
     let (peer, watcher) = (PeerId::random(), world.node_as(PeerId::random(), "198.51.100.1"));
     let connection = watcher.connection;
@@ -303,7 +303,7 @@ fn who_asks_about_a_peer_that_has_just_left_is_told_unless_it_is_back_or_fell_si
     assert_eq!(ask(&mut world), None, "that is long ago");
     let node = serve(&mut world);
     world.handle(Input::Closed { connection: node.connection, closed: false });
-    assert_eq!(ask(&mut world), None, "nobody knows what became of it");
+    assert_eq!(ask(&mut world), Some(Word::Absent { peer, closed: false }), "it lived, or fell silent");
     let node = serve(&mut world);
     world.close(node);
     let node = world.node_as(peer, "203.0.113.1");
