@@ -68,6 +68,13 @@ pub(crate) enum Step {
     },
 }
 
+/// Of the time for which a relay was not heard, one such part at most passes until it is dialled again.
+const SILENT_PARTS: u32 = 8;
+
+/// The least and the most of that. Any wait in between is as likely: all clients of a relay lost it at the same moment.
+const PROMPT: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(300);
+
 /// Networks may change faster than dials fail.
 const OUTDATED_MAX: usize = 8;
 
@@ -228,6 +235,7 @@ impl Relays {
             }
             if matches!(relay.link, Link::Down { retry: Some(_) } | Link::Dialling { dial: Some(_) }) {
                 relay.reservation.network_changed();
+                relay.health.begin_anew(now);
                 relay.link = Link::Down { retry: Some(now) };
             }
         }
@@ -250,8 +258,14 @@ impl Relays {
     pub(crate) fn dial_failed(&mut self, dial: DialId, now: Instant) -> Option<PeerId> {
         let wanted = Link::Dialling { dial: Some(dial) };
         let (peer, relay) = self.all.iter_mut().find(|(_, relay)| relay.link == wanted)?;
-        let (first, longest) = self.deadlines.reserve_backoff;
-        let wait = backoff(relay.reservation.failures(), (first, longest), &mut self.jitter);
+        let silent = relay.health.silent(now) / SILENT_PARTS;
+        let wait = match silent > self.deadlines.reserve_backoff.1 {
+            true => self.jitter.random_range(silent.min(PROMPT)..=silent.min(RETRY_MAX)),
+            false => {
+                let failures = relay.reservation.failures();
+                backoff(failures, self.deadlines.reserve_backoff, &mut self.jitter)
+            }
+        };
         relay.reservation.failed();
         relay.health.failed();
         relay.link = Link::Down { retry: relay.reserve.then(|| now + wait) };

@@ -63,13 +63,23 @@ impl Pulse {
         self.took.push_back(took);
     }
 
+    /// In another network nothing is known of it yet.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        (self.heard, self.ever, self.failures) = (Some(now), false, 0);
+    }
+
     /// A dial, a link or a request for a place failed.
     pub(super) fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// For how long it was not heard; before it ever was, for how long that was waited for.
+    pub(super) fn silent(&self, now: Instant) -> Duration {
+        self.heard.map_or(Duration::ZERO, |heard| now.saturating_duration_since(heard))
+    }
+
     fn health(&self, now: Instant) -> Health {
-        let silent = self.heard.map_or(Duration::ZERO, |heard| now.saturating_duration_since(heard));
+        let silent = self.silent(now);
         if self.failures >= FAILURES || silent >= DEAD {
             Health::Down
         } else if !self.ever && self.failures == 0 {

@@ -63,7 +63,7 @@ fn the_wait_between_redials_doubles_to_its_longest_and_keeps_within_its_jitter()
     let mut world = World::new();
     let (first, longest) = Config::default().deadlines.reserve_backoff;
     let mut actions = world.tell(Input::Reserve { relay: relay(9) });
-    for attempt in 0..20 {
+    for attempt in 0..10 {
         let failed_at = world.now;
         assert_eq!(world.dial_failed(dials(&actions)[0].0), []);
         let full = first.saturating_mul(1 << attempt.min(10)).min(longest);
@@ -74,6 +74,22 @@ fn the_wait_between_redials_doubles_to_its_longest_and_keeps_within_its_jitter()
         actions = world.pass(wait);
         assert_eq!(dials(&actions).len(), 1);
     }
+}
+
+#[test]
+fn a_relay_that_is_gone_for_long_is_dialled_ever_more_rarely_and_never_given_up() {
+    let mut world = World::new();
+    let mut actions = world.tell(Input::Reserve { relay: relay(9) });
+    let (began, mut dialled) = (world.now, 0);
+    while world.now - began < 24 * 3600 * S {
+        let silent = world.now - began;
+        world.dial_failed(dials(&actions)[0].0);
+        let longest = (silent / 8).clamp(2 * S, 300 * S);
+        actions = world.pass(longest);
+        assert_eq!(dials(&actions).len(), 1, "after {silent:?}");
+        dialled += 1;
+    }
+    assert!((288..800).contains(&dialled), "{dialled} in a day");
 }
 
 #[test]
