@@ -255,6 +255,10 @@ pub struct Relay {
     /// nowhere. Default: on every interface, at 3478 and 3479.
     #[arg(long, env = "PUNCHLINE_STUN_LISTEN", value_name = "IP:PORT|off")]
     pub stun_listen: Vec<Many<StunAddr>>,
+    /// Answer `punchline status` on this Unix socket, which is its owner's alone; `off`: nowhere. Default: beside the
+    /// identity, with `.sock` after its name.
+    #[arg(long, env = "PUNCHLINE_CONTROL", value_name = "PATH|off")]
+    pub control: Option<ControlSocket>,
     /// Treat these ranges as public when --external is auto.
     #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
     pub assume_global: Vec<Many<IpNet>>,

@@ -15,6 +15,7 @@ use punchline_bridge::{
 use crate::{
     Context, Unusable, certificate,
     cli::{self, ExternalAddr, RelayListenAddr, StunAddr},
+    control::{AnsweringRelay, Bound},
     node::{self, Reloads},
     stop,
 };
@@ -32,11 +33,14 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     }
     let (listen, external, global) =
         (config.listen.clone(), config.external.clone(), config.global.clone());
+    let control = Bound::new(settings.control.as_ref(), &context.control).await?;
     let started = Relay::start(config, context.keypair).await;
     let (relay, mut events) = started.map_err(|error| with_remedy(error, &listen, &external))?;
     for line in announcement(relay.peer_id(), relay.listening(), &external, &global) {
         tracing::info!("{line}");
     }
+    let answering = AnsweringRelay { relay: relay.inquirer(), reporter: context.reporter.clone() };
+    let _control = control.map(|bound| bound.serve(answering));
     let reporter = context.reporter.clone();
     let events = tokio::spawn(async move {
         while let Some(event) = events.next().await {

@@ -325,7 +325,7 @@ fn line(fields: Map<String, Value>) -> String {
 }
 
 /// The line that stands for so many lost ones.
-fn gap(count: u64) -> String {
+pub(crate) fn gap(count: u64) -> String {
     match serde_json::to_value(Event::from(ReportEvent::EventsLost { count })) {
         Ok(Value::Object(fields)) => line(fields),
         _ => String::new(),
@@ -341,7 +341,7 @@ struct Watched {
 
 /// Events that are kept, and that a watcher may lag behind: some hundred bytes each.
 const RECENT_MAX: usize = 256;
-const LAG_MAX: usize = 1024;
+pub(crate) const LAG_MAX: usize = 1024;
 
 impl Default for Watched {
     fn default() -> Self {

@@ -59,6 +59,23 @@ impl Status {
     }
 }
 
+/// A limit, and how much of it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitStatus {
+    /// What it bounds: `streams_of_peers`, `connections`, … in the words of `design/limits.md`.
+    pub what: &'static str,
+    /// How much there is; of memory, bytes.
+    pub used: u64,
+    /// How much there may be.
+    pub limit: u64,
+}
+
+impl LimitStatus {
+    pub(crate) fn new(what: &'static str, used: usize, limit: usize) -> Self {
+        Self { what, used: used as u64, limit: limit as u64 }
+    }
+}
+
 /// An address of ours that peers are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CandidateStatus {

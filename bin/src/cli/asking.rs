@@ -16,7 +16,8 @@ pub enum Ask {
     Ping(Ping),
     /// What happened to it lately, one JSON object a line, as --events writes them.
     Events(Events),
-    /// Wait until it is usable: a peer is connected, or, but for client and forward, a relay holds a place for it.
+    /// Wait until it is usable: a peer is connected, or, but for client and forward, a relay holds a place for it. A relay
+    /// is once it listens.
     WaitReady(WaitReady),
     /// Whether it is usable: exit code 0 or 1, for timers and probes.
     Health(Health),
@@ -52,7 +53,7 @@ pub struct Asking {
     /// on which a node answers.
     #[arg(long, env = "PUNCHLINE_CONTROL", value_name = "PATH")]
     pub control: Option<ControlSocket>,
-    /// The node by its command, where several run: expose, forward, server, client. It counts more than --control.
+    /// The node by its command, where several run: expose, forward, server, client, relay. It counts more than --control.
     #[arg(long, env = "PUNCHLINE_NODE", value_name = "NAME")]
     pub node: Option<String>,
     /// Whose identity it is, if that was said.

@@ -1,9 +1,10 @@
 //! What a running node answers on its control socket, and whoever asks it there.
 //!
 //! Reading order: `proto/node.proto` is what is said; `service` answers, from what `shape` makes of a node's status, on
-//! connections that are `seated`; `asking` finds the socket of a running node and asks.
+//! connections that are `seated`, and `relaying` where the node is a relay; `asking` finds the socket of a running node and asks.
 
 mod asking;
+mod relaying;
 mod seated;
 mod service;
 mod shape;
@@ -12,7 +13,8 @@ use std::{io, path::Path};
 
 use tokio::{net::UnixListener, task::JoinHandle};
 
-pub(crate) use self::{asking::ask, service::Answering};
+use self::proto::node_server;
+pub(crate) use self::{asking::ask, relaying::AnsweringRelay, service::Answering};
 use crate::{
     Unusable,
     cli::ControlSocket,
@@ -82,7 +84,7 @@ impl Bound {
     }
 
     /// Answers.
-    pub(crate) fn serve(self, node: Answering) -> Control {
+    pub(crate) fn serve(self, node: impl node_server::Node) -> Control {
         let Self(listener, file) = self;
         Control { answering: tokio::spawn(service::serve(listener, node)), _file: file }
     }

@@ -15,7 +15,7 @@ use super::{
     seated::Seated,
     shape,
 };
-use crate::report::Reporter;
+use crate::report::{self, Reporter};
 
 /// Calls on one connection at a time, and connections: whoever can connect owns the node, and yet what loops there should
 /// not cost it much. One more waits.
@@ -59,7 +59,7 @@ impl Answering {
 }
 
 /// Answers whoever connects.
-pub(super) async fn serve(listener: UnixListener, node: Answering) {
+pub(super) async fn serve(listener: UnixListener, node: impl node_server::Node) {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .build_v1();
@@ -87,7 +87,14 @@ pub(super) async fn serve(listener: UnixListener, node: Answering) {
     }
 }
 
-type Events = Pin<Box<dyn Stream<Item = Result<proto::Event, Status>> + Send>>;
+/// What a node's status is asked with.
+pub(super) async fn in_time<T>(answer: impl Future<Output = Option<T>>) -> Result<T, Status> {
+    let late = |_| Status::deadline_exceeded("the node is too busy to answer");
+    let answer = tokio::time::timeout(ANSWER_DEADLINE, answer).await.map_err(late)?;
+    answer.ok_or_else(|| Status::unavailable("the node has ended"))
+}
+
+pub(super) type Events = Pin<Box<dyn Stream<Item = Result<proto::Event, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl node_server::Node for Answering {
@@ -95,10 +102,7 @@ impl node_server::Node for Answering {
         &self,
         _: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::Status>, Status> {
-        let asked = tokio::time::timeout(ANSWER_DEADLINE, self.endpoint.status()).await;
-        let late = || Status::deadline_exceeded("the node is too busy to answer");
-        let status = asked.map_err(|_| late())?;
-        let status = status.ok_or_else(|| Status::unavailable("the node has ended"))?;
+        let status = in_time(self.endpoint.status()).await?;
         Ok(Response::new(shape::status(&status, self.command, self.hindrance(&status))))
     }
 
@@ -117,30 +121,31 @@ impl node_server::Node for Answering {
         }
     }
 
-    type WatchEventsStream = Events;
-
     async fn watch_events(
         &self,
         request: Request<proto::WatchEventsRequest>,
     ) -> Result<Response<Events>, Status> {
-        let (recent, lines) = self.reporter.watch();
-        let said = |json: Arc<str>| Ok(proto::Event { json: json.to_string() });
-        let recent = stream::iter(recent).map(said);
-        if !request.into_inner().follow {
-            return Ok(Response::new(recent.boxed()));
-        }
-        let lines = stream::unfold(lines, |mut lines| async {
-            let line = match lines.recv().await {
-                Ok(json) => Ok(proto::Event { json: json.to_string() }),
-                Err(broadcast::error::RecvError::Lagged(count)) => {
-                    Err(Status::data_loss(format!("{count} events came faster than they were read")))
-                }
-                Err(broadcast::error::RecvError::Closed) => return None,
-            };
-            Some((line, lines))
-        });
-        Ok(Response::new(recent.chain(lines).boxed()))
+        Ok(Response::new(events(&self.reporter, request.into_inner().follow)))
     }
+}
+
+/// What happened lately, and with `follow` what happens from now on. Whoever lags behind is told how many are missing.
+pub(super) fn events(reporter: &Reporter, follow: bool) -> Events {
+    let (recent, lines) = reporter.watch();
+    let said = |json: &str| Ok(proto::Event { json: json.trim_end().to_owned() });
+    let recent = stream::iter(recent).map(move |json| said(&json));
+    if !follow {
+        return recent.boxed();
+    }
+    let lines = stream::unfold(lines, move |mut lines| async move {
+        let line = match lines.recv().await {
+            Ok(json) => said(&json),
+            Err(broadcast::error::RecvError::Lagged(count)) => said(&report::gap(count)),
+            Err(broadcast::error::RecvError::Closed) => return None,
+        };
+        Some((line, lines))
+    });
+    recent.chain(lines).boxed()
 }
 
 #[cfg(test)]
@@ -175,5 +180,22 @@ mod tests {
         drop(idle.pop());
         assert!(answer.await.unwrap().into_inner().hindrance.is_none());
         serving.abort();
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_too_slowly_is_told_how_many_are_missing_and_goes_on() {
+        let reporter = Reporter::none();
+        let mut followed = events(&reporter, true);
+        let nets = || report::ReportEvent::NetsReloaded { error: None };
+        let most = report::LAG_MAX as u64;
+        (0..most + 3).for_each(|_| reporter.report(nets()));
+        let next = async |events: &mut Events| events.next().await.unwrap().unwrap().json;
+        let gap = next(&mut followed).await;
+        assert!(gap.ends_with(r#""event":"events_lost","count":3}"#), "{gap}");
+        for _ in 0..most {
+            assert!(next(&mut followed).await.contains("nets_reloaded"));
+        }
+        reporter.report(nets());
+        assert!(next(&mut followed).await.contains("nets_reloaded"));
     }
 }

@@ -6,9 +6,10 @@ use punchline_bridge::{
     Path,
     nat::NatKind,
     path::{Direction, Transport},
+    relay,
     status::{
-        AddressSource, CandidateStatus, ConnectionStatus, PeerStatus, Pong, RelayState, RelayStatus,
-        Status, StreamStatus,
+        AddressSource, CandidateStatus, ConnectionStatus, LimitStatus, PeerStatus, Pong, RelayState,
+        RelayStatus, Status, StreamStatus,
     },
 };
 
@@ -25,11 +26,45 @@ pub(super) fn status(status: &Status, command: &str, hindrance: Option<String>) 
         candidates: status.candidates.iter().map(candidate).collect(),
         nat: nat(status.nat_v4),
         nat_v6: nat(status.nat_v6),
-        relays: status.relays.iter().map(relay).collect(),
+        relays: status.relays.iter().map(relay_used).collect(),
         peers: status.peers.iter().map(|found| peer(found, &status.streams)).collect(),
         streams: status.streams.iter().map(stream).collect(),
         hindrance,
+        limits: Vec::new(),
+        relaying: None,
     }
+}
+
+/// Likewise of a relay.
+pub(super) fn relay_status(status: &relay::Status, hindrance: Option<String>) -> proto::Status {
+    let relay::Load { connections, reservations, kept, circuits, circuits_waiting } = status.load;
+    let relaying = proto::Relaying {
+        external: status.external.iter().map(ToString::to_string).collect(),
+        stun: status.stun.iter().map(ToString::to_string).collect(),
+        connections: connections as u32,
+        reservations: reservations as u32,
+        kept: kept as u32,
+        circuits: circuits as u32,
+        circuits_waiting: circuits_waiting as u32,
+        received_bytes: status.received_bytes,
+        sent_bytes: status.sent_bytes,
+        forwarded_bytes: status.forwarded_bytes,
+    };
+    proto::Status {
+        peer: status.peer.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: "relay".to_owned(),
+        uptime_seconds: status.uptime.as_secs_f64(),
+        listening: status.listening.iter().map(ToString::to_string).collect(),
+        hindrance,
+        limits: status.limits.iter().map(limit).collect(),
+        relaying: Some(relaying),
+        ..proto::Status::default()
+    }
+}
+
+fn limit(found: &LimitStatus) -> proto::Limit {
+    proto::Limit { what: found.what.to_owned(), used: found.used, limit: found.limit }
 }
 
 /// Empty for what is not known.
@@ -47,7 +82,7 @@ fn candidate(candidate: &CandidateStatus) -> proto::Candidate {
     proto::Candidate { address: candidate.address.to_string(), source: source.to_owned() }
 }
 
-fn relay(relay: &RelayStatus) -> proto::Relay {
+fn relay_used(relay: &RelayStatus) -> proto::Relay {
     let (state, reservation, retry) = match relay.state {
         RelayState::Down { retry } => ("down", None, retry),
         RelayState::Connecting => ("connecting", None, None),

@@ -10,6 +10,7 @@ mod events;
 mod hangups;
 mod identity;
 mod nets;
+mod relay_status;
 mod sessions;
 mod settings;
 mod status;

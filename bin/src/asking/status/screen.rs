@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::control::proto::{Peer, Relay, Status};
+use crate::control::proto::{Limit, Peer, Relay, Relaying, Status};
+
+/// A limit is shown once it is fuller than this, in percent.
+const FULL_PERCENT: u64 = 80;
 
 /// The text, with the end of its last line.
 pub(super) fn of(status: &Status) -> String {
@@ -23,9 +26,56 @@ pub(super) fn of(status: &Status) -> String {
         };
         let _ = writeln!(text, "  {} ({how})", candidate.address);
     }
-    section(&mut text, "relays", status.relays.iter().map(relay));
-    section(&mut text, "peers", status.peers.iter().map(peer_line));
+    match &status.relaying {
+        Some(relaying) => relay_screen(&mut text, status, relaying),
+        None => {
+            section(&mut text, "relays", status.relays.iter().map(relay));
+            section(&mut text, "peers", status.peers.iter().map(peer_line));
+        }
+    }
+    let full = status.limits.iter().filter(|limit| is_full(limit));
+    let full: Vec<_> = full.map(limit_line).collect();
+    if !full.is_empty() {
+        section(&mut text, "limits", full.into_iter());
+    }
     text
+}
+
+/// What a relay does for others.
+fn relay_screen(text: &mut String, status: &Status, relaying: &Relaying) {
+    let Relaying { external, stun, connections, reservations, kept, .. } = relaying;
+    let Relaying { circuits, circuits_waiting, received_bytes, sent_bytes, .. } = relaying;
+    section(text, "listens", status.listening.iter().cloned());
+    section(text, "reached at", external.iter().cloned());
+    section(text, "answers STUN", stun.iter().cloned());
+    let limit = |what| status.limits.iter().find(|limit: &&Limit| limit.what == what);
+    let of = |what| limit(what).map(|limit| format!(" of {}", limit.limit)).unwrap_or_default();
+    let also =
+        |count: u32, what| if count > 0 { format!(", and {count} {what}") } else { String::new() };
+    let load = [
+        format!("{connections}{} connections", of("connections")),
+        format!("{reservations}{} places held{}", of("reservations"), also(*kept, "kept")),
+        format!("{circuits}{} circuits{}", of("circuits"), also(*circuits_waiting, "being set up")),
+        format!(
+            "{} carried in circuits; received {} and sent {} in all",
+            bytes(relaying.forwarded_bytes),
+            bytes(*received_bytes),
+            bytes(*sent_bytes)
+        ),
+    ];
+    section(text, "load", load.into_iter());
+}
+
+fn is_full(limit: &Limit) -> bool {
+    u128::from(limit.used) * 100 > u128::from(limit.limit) * u128::from(FULL_PERCENT)
+}
+
+fn limit_line(limit: &Limit) -> String {
+    let Limit { what, used, limit } = limit;
+    match what.strip_suffix("_bytes") {
+        Some(what) => format!("{}: {} of {}", what.replace('_', " "), bytes(*used), bytes(*limit)),
+        None => format!("{}: {used} of {limit}", what.replace('_', " ")),
+    }
 }
 
 fn section(text: &mut String, name: &str, lines: impl Iterator<Item = String>) {
@@ -136,6 +186,40 @@ mod tests {
             "relays: none\npeers\n  12D3KooWAlice  relayed over tcp, 51 ms, 1 stream, sent 0 bytes directly and 5.0 MiB \
              relayed\n    why relayed: no hole punch is possible between these NATs\n    tried again in 29 s\n"
         ));
+    }
+
+    #[test]
+    fn a_limit_is_shown_once_it_is_more_than_eighty_percent_full() {
+        let limit = |what: &str, used, limit| Limit { what: what.to_owned(), used, limit };
+        let limits = vec![
+            limit("connections", 80, 100),
+            limit("streams_of_peers", 81, 100),
+            limit("stream_memory_bytes", 256 << 20, 256 << 20),
+            limit("holds", 0, 0),
+        ];
+        let screen = of(&Status { limits, ..Status::default() });
+        let shown = "limits\n  streams of peers: 81 of 100\n  stream memory: 256.0 MiB of 256.0 MiB\n";
+        assert!(screen.ends_with(shown), "{screen}");
+        assert!(!of(&Status::default()).contains("limits"));
+    }
+
+    #[test]
+    fn a_relay_has_a_screen_of_its_own() {
+        let relaying = Relaying {
+            external: vec!["/ip4/203.0.113.7/tcp/4001".to_owned()],
+            reservations: 2,
+            kept: 1,
+            circuits: 3,
+            forwarded_bytes: 5 << 20,
+            ..Relaying::default()
+        };
+        let limit = Limit { what: "reservations".to_owned(), used: 3, limit: 1024 };
+        let status = Status { limits: vec![limit], relaying: Some(relaying), ..Status::default() };
+        let screen = of(&status);
+        let load = "load\n  0 connections\n  2 of 1024 places held, and 1 kept\n  3 circuits\n  5.0 MiB carried in \
+                    circuits; received 0 bytes and sent 0 bytes in all\n";
+        assert!(screen.ends_with(load), "{screen}");
+        assert!(screen.contains("answers STUN: none\n") && !screen.contains("peers"), "{screen}");
     }
 
     #[test]
