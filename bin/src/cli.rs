@@ -4,6 +4,7 @@ mod asking;
 mod gateway;
 mod nets;
 mod node;
+pub mod peers;
 pub mod ticket;
 mod time;
 mod values;
@@ -12,6 +13,7 @@ use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     path::PathBuf,
+    sync::LazyLock,
 };
 
 use clap::{
@@ -19,23 +21,31 @@ use clap::{
     builder::{BoolishValueParser, RangedU64ValueParser},
 };
 use ipnet::IpNet;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::Multiaddr;
 use punchline_protocol::Network;
 
+use crate::names::PeerRef;
+
 pub use self::gateway::{
-    Access, Allowed, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
+    Access, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
 pub use self::{
-    asking::{Ask, Asking, Events, Health, Ping, Status, WaitReady},
+    asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady},
     nets::Nets,
     node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
     time::Patience,
     values::{ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},
 };
 
+/// With the commit, where whoever built the program said it.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = crate::commit().map(|commit| format!(" ({commit})")).unwrap_or_default();
+    format!("{}{commit}", env!("CARGO_PKG_VERSION"))
+});
+
 /// gRPC between two private peers: no port forwarding, no VPN, no server in the middle.
 #[derive(Debug, Parser)]
-#[command(name = "punchline", version, max_term_width = 100)]
+#[command(name = "punchline", version = VERSION.as_str(), max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -135,6 +145,8 @@ pub enum Command {
     Run(Run),
     /// Strings that let whoever has one use a service of this node: make, show and revoke them.
     Ticket(ticket::Ticket),
+    /// What peers are called here: names that every command takes in place of ids.
+    Peers(peers::Peers),
     /// What is asked of a node that runs on this machine.
     #[command(flatten)]
     Ask(Ask),
@@ -151,7 +163,12 @@ impl Command {
             Self::Expose(expose) => Some(&mut expose.node),
             Self::Forward(forward) => Some(&mut forward.node),
             Self::Run(run) => Some(&mut run.node),
-            Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Ask(_) | Self::Id(_) => None,
+            Self::Demo(_)
+            | Self::Relay(_)
+            | Self::Ticket(_)
+            | Self::Peers(_)
+            | Self::Ask(_)
+            | Self::Id(_) => None,
         }
     }
 
@@ -166,6 +183,7 @@ impl Command {
             Self::Forward(_) => "forward",
             Self::Run(_) => "run",
             Self::Ticket(_) => "ticket",
+            Self::Peers(_) => "peers",
             Self::Ask(ask) => ask.name(),
             Self::Id(_) => "id",
         }
@@ -174,9 +192,12 @@ impl Command {
     /// As whom it runs unless told otherwise.
     pub fn role(&self) -> Role {
         match self {
-            Self::Demo(_) | Self::Expose(_) | Self::Run(_) | Self::Ticket(_) | Self::Ask(_) => {
-                Role::Expose
-            }
+            Self::Demo(_)
+            | Self::Expose(_)
+            | Self::Run(_)
+            | Self::Ticket(_)
+            | Self::Peers(_)
+            | Self::Ask(_) => Role::Expose,
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
             Self::Server(_) => Role::Server,
@@ -330,8 +351,8 @@ pub struct Client {
     #[command(flatten)]
     pub node: Node,
     /// Whom to dial.
-    #[arg(long, env = "PUNCHLINE_PEER", value_name = "ID", value_parser = peer_id)]
-    pub peer: PeerId,
+    #[arg(long, env = "PUNCHLINE_PEER", value_name = "ID|NAME")]
+    pub peer: PeerRef,
     /// Where the peer may be reached, besides through the relays.
     #[arg(long, env = "PUNCHLINE_ADDR", value_name = "ADDR")]
     pub addr: Vec<Many<Multiaddr>>,
@@ -360,12 +381,6 @@ pub struct Client {
 
 /// A load of a tebibyte: more is a typo.
 const LOAD_MIB_MAX: u64 = 1 << 20;
-
-fn peer_id(text: &str) -> Result<PeerId, String> {
-    text.parse().map_err(|error| {
-        format!("not a peer id ({error}); it looks like 12D3KooW…, and `punchline id` there prints it")
-    })
-}
 
 #[cfg(test)]
 mod tests {

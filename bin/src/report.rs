@@ -197,6 +197,8 @@ impl Event {
 #[derive(Clone)]
 pub struct Reporter {
     out: Option<Outlet>,
+    /// The file that `out` writes to, if it is one that can be opened anew.
+    file: Option<Arc<Path>>,
     watched: Arc<Mutex<Watched>>,
     summary: Arc<Mutex<Summary>>,
 }
@@ -204,7 +206,7 @@ pub struct Reporter {
 impl Reporter {
     /// Events are logged and nothing else.
     pub fn none() -> Self {
-        Self { out: None, watched: Arc::default(), summary: Arc::default() }
+        Self { out: None, file: None, watched: Arc::default(), summary: Arc::default() }
     }
 
     /// `-` is standard output; a file is made, or appended to. Before it has more than `bytes_max` bytes,
@@ -222,7 +224,8 @@ impl Reporter {
             }
         };
         let voice = Voice { subject: Some(format!("events to {name}")), gap };
-        Ok(Self { out: Some(Outlet::start(place, voice)?), ..Self::none() })
+        let file = is_file(events).then(|| events.into());
+        Ok(Self { out: Some(Outlet::start(place, voice)?), file, ..Self::none() })
     }
 
     /// Whether [`Reporter::open`] may succeed; leaves no trace.
@@ -292,6 +295,11 @@ impl Reporter {
 
     fn summary(&self) -> MutexGuard<'_, Summary> {
         self.summary.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file of events, if there is one that can be opened anew.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// The file of events is opened anew: it may have been moved away.

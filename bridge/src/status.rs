@@ -34,6 +34,8 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Its live streams.
     pub streams: Vec<StreamStatus>,
+    /// Its limits and how full they are: those of the whole node, for those of one peer or address are asked before them.
+    pub limits: Vec<LimitStatus>,
 }
 
 impl Status {

@@ -3,9 +3,9 @@
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Subcommand, builder::BoolishValueParser};
-use libp2p::PeerId;
 
 use super::{ControlSocket, time::length};
+use crate::names::PeerRef;
 
 /// The questions.
 #[derive(Debug, Subcommand)]
@@ -16,6 +16,9 @@ pub enum Ask {
     Ping(Ping),
     /// What happened to it lately, one JSON object a line, as --events writes them.
     Events(Events),
+    /// Have it read its files again, as on SIGHUP: allow lists, ranges, names of peers; and open that of events anew. If
+    /// anything in them is wrong, that is said, and everything stays as it was.
+    Reload(Reload),
     /// Wait until it is usable: a peer is connected, or, but for client and forward, a relay holds a place for it. A relay
     /// is once it listens.
     WaitReady(WaitReady),
@@ -30,6 +33,7 @@ impl Ask {
             Self::Status(status) => &mut status.asking,
             Self::Ping(ping) => &mut ping.asking,
             Self::Events(events) => &mut events.asking,
+            Self::Reload(reload) => &mut reload.asking,
             Self::WaitReady(wait) => &mut wait.asking,
             Self::Health(health) => &mut health.asking,
         }
@@ -40,6 +44,7 @@ impl Ask {
             Self::Status(_) => "status",
             Self::Ping(_) => "ping",
             Self::Events(_) => "events",
+            Self::Reload(_) => "reload",
             Self::WaitReady(_) => "wait-ready",
             Self::Health(_) => "health",
         }
@@ -78,9 +83,9 @@ pub struct Status {
 /// `punchline ping`.
 #[derive(Args, Debug)]
 pub struct Ping {
-    /// The peer, which the node is connected with: `punchline status` lists those.
-    #[arg(value_name = "PEER", value_parser = super::peer_id)]
-    pub peer: PeerId,
+    /// The peer, by its id or the name that the node knows; they are connected: `punchline status` lists those.
+    #[arg(value_name = "PEER")]
+    pub peer: PeerRef,
     /// Which node.
     #[command(flatten)]
     pub asking: Asking,
@@ -101,6 +106,14 @@ pub struct Events {
     /// Go on with what happens from now on, until interrupted.
     #[arg(short, long, env = "PUNCHLINE_FOLLOW", value_parser = BoolishValueParser::new())]
     pub follow: bool,
+}
+
+/// `punchline reload`.
+#[derive(Args, Debug)]
+pub struct Reload {
+    /// Which node.
+    #[command(flatten)]
+    pub asking: Asking,
 }
 
 /// `punchline wait-ready`.

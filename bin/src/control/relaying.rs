@@ -1,11 +1,13 @@
 //! A relay's side: answers.
 
-use punchline_bridge::relay::{Inquirer, Status as RelayStatus};
+use punchline_bridge::relay::{Handle, Status as RelayStatus};
 use tonic::{Request, Response, Status};
 
 use super::{
+    offers::Board,
     proto::{self, node_server},
-    service::{Events, events, in_time},
+    reload::Files,
+    service::{Events, events, in_time, reload},
     shape,
 };
 use crate::report::Reporter;
@@ -13,9 +15,11 @@ use crate::report::Reporter;
 /// A relay that answers.
 pub(crate) struct AnsweringRelay {
     /// The relay.
-    pub(crate) relay: Inquirer,
+    pub(crate) relay: Handle,
     /// What happens.
     pub(crate) reporter: Reporter,
+    /// What is read again.
+    pub(crate) files: Files,
 }
 
 /// What keeps a relay from being usable.
@@ -35,6 +39,13 @@ impl node_server::Node for AnsweringRelay {
 
     async fn ping(&self, _: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {
         Err(Status::unimplemented("a relay pings nobody; ask a node that uses it to ping the relay"))
+    }
+
+    async fn reload(
+        &self,
+        _: Request<proto::ReloadRequest>,
+    ) -> Result<Response<proto::Reloaded>, Status> {
+        reload(&self.files, &Board::default()).await
     }
 
     async fn watch_events(

@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
+use libp2p::PeerId;
 use punchline_bridge::{Endpoint, error::PingError};
 use tokio::{
     net::UnixListener,
@@ -11,11 +12,16 @@ use tokio::{
 use tonic::{Request, Response, Status, transport::Server};
 
 use super::{
+    offers::Board,
     proto::{self, node_server},
+    reload::Files,
     seated::Seated,
     shape,
 };
-use crate::report::{self, Reporter};
+use crate::{
+    names::{Names, NamesError, PeerRef},
+    report::{self, Reporter},
+};
 
 /// Calls on one connection at a time, and connections: whoever can connect owns the node, and yet what loops there should
 /// not cost it much. One more waits.
@@ -40,6 +46,10 @@ pub(crate) struct Answering {
     pub(crate) relays: bool,
     /// What happens.
     pub(crate) reporter: Reporter,
+    /// What the command does.
+    pub(crate) board: Board,
+    /// What is read again.
+    pub(crate) files: Files,
 }
 
 impl Answering {
@@ -56,6 +66,33 @@ impl Answering {
             _ => status.hindrance(),
         }
     }
+}
+
+impl Answering {
+    /// Who is meant, by the id or by what this node calls it.
+    async fn peer(&self, text: &str) -> Result<PeerId, Status> {
+        let wrong = |error: String| Status::invalid_argument(error);
+        let peer: PeerRef = text.parse().map_err(|error| wrong(format!("`{text}` is {error}")))?;
+        match peer {
+            PeerRef::Id(peer) => Ok(peer),
+            peer => {
+                let names = names(&self.files).await.map_err(|error| wrong(error.to_string()))?;
+                names.resolve(&peer).map_err(|error| wrong(error.to_string()))
+            }
+        }
+    }
+}
+
+/// What peers are called now.
+pub(super) async fn names(files: &Files) -> Result<Names, NamesError> {
+    let file = files.names.clone();
+    // A runtime that ends reads no more files.
+    tokio::task::spawn_blocking(move || file.read()).await.unwrap_or_else(|_| Ok(Names::default()))
+}
+
+pub(super) async fn reload(files: &Files, board: &Board) -> Result<Response<proto::Reloaded>, Status> {
+    let read = files.reload(board).await.map_err(Status::failed_precondition)?;
+    Ok(Response::new(proto::Reloaded { read }))
 }
 
 /// Answers whoever connects.
@@ -103,22 +140,36 @@ impl node_server::Node for Answering {
         _: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::Status>, Status> {
         let status = in_time(self.endpoint.status()).await?;
-        Ok(Response::new(shape::status(&status, self.command, self.hindrance(&status))))
+        let told = shape::Told {
+            command: self.command,
+            hindrance: self.hindrance(&status),
+            names: names(&self.files).await.unwrap_or_default(),
+            services: self.board.services(),
+            forwards: self.board.forwards(),
+        };
+        Ok(Response::new(shape::status(&status, told)))
     }
 
     async fn ping(&self, request: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {
-        let peer = request.into_inner().peer;
-        let peer = peer
-            .parse()
-            .map_err(|error| Status::invalid_argument(format!("`{peer}` is no peer id: {error}")))?;
+        let peer = self.peer(&request.into_inner().peer).await?;
         match self.endpoint.ping(peer).await {
-            Ok(pong) => Ok(Response::new(shape::pong(&pong))),
+            Ok(pong) => {
+                let names = names(&self.files).await.unwrap_or_default();
+                Ok(Response::new(shape::pong(&pong, &names)))
+            }
             Err(error @ PingError::NotConnected) => Err(Status::not_found(error.to_string())),
             Err(error @ PingError::Unanswered { .. }) => {
                 Err(Status::deadline_exceeded(error.to_string()))
             }
             Err(error @ PingError::Shutdown) => Err(Status::unavailable(error.to_string())),
         }
+    }
+
+    async fn reload(
+        &self,
+        _: Request<proto::ReloadRequest>,
+    ) -> Result<Response<proto::Reloaded>, Status> {
+        reload(&self.files, &self.board).await
     }
 
     async fn watch_events(
@@ -154,8 +205,11 @@ mod tests {
     use punchline_bridge::{Config, Keypair};
     use tokio::net::UnixStream;
 
-    use super::*;
-    use crate::cli::{Asking, ControlSocket};
+    use super::{super::reload::Keeper, *};
+    use crate::{
+        cli::{Asking, ControlSocket, Nets},
+        names::NamesFile,
+    };
 
     #[tokio::test]
     async fn one_connection_more_than_there_may_be_waits_for_a_place() {
@@ -165,7 +219,14 @@ mod tests {
         let config = Config { listen, ..Config::default() };
         let (endpoint, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
         let reporter = Reporter::none();
-        let node = Answering { endpoint, command: "server", calls: false, relays: false, reporter };
+        let files = Files {
+            nets: Nets::default(),
+            keeper: Keeper::Node(endpoint.clone()),
+            names: NamesFile::default(),
+            reporter: reporter.clone(),
+        };
+        let (command, calls, relays, board) = ("server", false, false, Board::default());
+        let node = Answering { endpoint, command, calls, relays, reporter, board, files };
         let serving = tokio::spawn(serve(UnixListener::bind(&path).unwrap(), node));
         let mut idle = Vec::new();
         for _ in 0..CONNECTIONS_MAX {

@@ -35,7 +35,7 @@ use crate::{
 
 pub use self::{
     config::{External, Rate, RelayConfig, StunListen},
-    status::{Inquirer, Load, Status},
+    status::{Handle, Load, Status},
 };
 pub use crate::net::web::{Certificate, CertificateError};
 
@@ -93,12 +93,12 @@ impl Relay {
 
     /// How it is now; none if it has ended.
     pub async fn status(&self) -> Option<Status> {
-        self.inquirer().status().await
+        self.handle().status().await
     }
 
-    /// For whoever asks how it is while it runs.
-    pub fn inquirer(&self) -> Inquirer {
-        Inquirer(self.orders.downgrade())
+    /// For those who do not keep it running.
+    pub fn handle(&self) -> Handle {
+        Handle(self.orders.downgrade())
     }
 
     /// Dials and answers these ranges from now on, and no others. Connections to others are closed.

@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::driver::Order;
-use crate::status::LimitStatus;
+use crate::{addr::Ranges, status::LimitStatus};
 
 /// A relay at one moment.
 #[derive(Clone, Debug)]
@@ -48,15 +48,22 @@ pub struct Load {
     pub circuits_waiting: usize,
 }
 
-/// Asks a running relay how it is, and does not keep it running. Cheap to clone.
+/// A running relay, for those who do not keep it running. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Inquirer(pub(super) mpsc::WeakSender<Order>);
+pub struct Handle(pub(super) mpsc::WeakSender<Order>);
 
-impl Inquirer {
+impl Handle {
     /// How the relay is now; none if it has ended, or is about to.
     pub async fn status(&self) -> Option<Status> {
         let (reply, answer) = oneshot::channel();
         self.0.upgrade()?.send(Order::Status { reply }).await.ok()?;
         answer.await.ok()
+    }
+
+    /// As [`Relay::keep_to`](super::Relay::keep_to).
+    pub async fn keep_to(&self, ranges: Ranges) {
+        if let Some(orders) = self.0.upgrade() {
+            let _ = orders.send(Order::KeepTo(ranges)).await;
+        }
     }
 }
