@@ -15,7 +15,7 @@ use std::{
 };
 
 use libp2p::PeerId;
-use toml_edit::{Document, Key, TomlError};
+use toml::de::DeTable;
 
 use crate::access::file::{self, FileFault};
 
@@ -134,7 +134,7 @@ pub enum NamesError {
         path: PathBuf,
     },
     /// Nobody is called that.
-    #[error("`{name}` is neither a peer id nor a name in {}{}; `punchline peers` lists the names, `punchline peers name <ID> {name}` adds one", path.display(), proposed(near))]
+    #[error("`{name}` is not a peer id, nor a name in {}{}; `punchline peers` lists the names, `punchline peers name <ID> {name}` adds one with the id that `punchline id` prints there", path.display(), proposed(near))]
     Unknown {
         /// What was said.
         name: PeerName,
@@ -204,25 +204,13 @@ impl Names {
     /// # Errors
     /// The first line that is wrong.
     pub fn parse(text: &str, path: &Path) -> Result<Self, NamesError> {
-        let at = |span: Option<Range<usize>>| line_of(text, span);
-        let wrong = |line, wrong| NamesError::Line { path: path.to_owned(), line, wrong };
-        let malformed = |error: TomlError| {
-            let message = error.message().trim_end().to_owned();
-            wrong(at(error.span()), WrongLine::Malformed { message })
-        };
-        let document = Document::parse(text).map_err(malformed)?;
         let mut names = Self { path: path.to_owned(), ..Self::default() };
         let mut lines: BTreeMap<PeerId, usize> = BTreeMap::new();
-        for (key, item) in document.as_table() {
-            let line = at(document.as_table().key(key).and_then(Key::span));
-            let no_name = |_: NoName| wrong(line, WrongLine::NoName { text: file::shown(key) });
-            let name: PeerName = key.parse().map_err(no_name)?;
-            let peer = item.as_str().and_then(|id| id.parse::<PeerId>().ok());
-            let no_peer = || wrong(line, WrongLine::NoPeer { name: name.clone() });
-            let peer = peer.ok_or_else(no_peer)?;
+        for Entry { name, peer, line, .. } in entries(text, path)? {
             if let Some(first) = names.by_peer.get(&peer) {
                 let (first, first_line) = (first.clone(), lines.get(&peer).copied().unwrap_or_default());
-                return Err(wrong(line, WrongLine::SecondName { name, first, first_line }));
+                let wrong = WrongLine::SecondName { name, first, first_line };
+                return Err(NamesError::Line { path: path.to_owned(), line, wrong });
             }
             lines.insert(peer, line);
             names.by_peer.insert(peer, name.clone());
@@ -278,10 +266,45 @@ impl Names {
     }
 }
 
-/// The line, from 1, where something begins.
-fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
-    let start = span.map_or(0, |span| span.start).min(text.len());
-    text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1
+/// One entry of the file.
+struct Entry {
+    name: PeerName,
+    peer: PeerId,
+    /// From 1.
+    line: usize,
+    /// Its bytes, from the name to the end of the id.
+    span: Range<usize>,
+}
+
+/// The entries in their order.
+fn entries(text: &str, path: &Path) -> Result<Vec<Entry>, NamesError> {
+    let table = DeTable::parse(text).map_err(|error| {
+        let wrong = WrongLine::Malformed { message: error.message().trim_end().to_owned() };
+        let at = error.span().map_or(0, |span| span.start);
+        let line = 1 + newlines(text.get(..at).unwrap_or_default());
+        NamesError::Line { path: path.to_owned(), line, wrong }
+    })?;
+    let mut found: Vec<_> = table.get_ref().iter().collect();
+    found.sort_by_key(|(key, _)| key.span().start);
+    let mut entries = Vec::new();
+    // Counted on from one to the next: a file may have thousands.
+    let (mut line, mut counted) = (1, 0);
+    for (key, value) in found {
+        let start = key.span().start;
+        line += newlines(&text[counted..start]);
+        counted = start;
+        let wrong = |wrong| NamesError::Line { path: path.to_owned(), line, wrong };
+        let no_name = |_: NoName| wrong(WrongLine::NoName { text: file::shown(key.get_ref()) });
+        let name: PeerName = key.get_ref().parse().map_err(no_name)?;
+        let id = value.get_ref().as_str().and_then(|id| id.parse::<PeerId>().ok());
+        let peer = id.ok_or_else(|| wrong(WrongLine::NoPeer { name: name.clone() }))?;
+        entries.push(Entry { name, peer, line, span: start..value.span().end });
+    }
+    Ok(entries)
+}
+
+fn newlines(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'\n').count()
 }
 
 /// The file of names. It need not be there.

@@ -4,6 +4,7 @@
 //! mains, become clap's defaults. So every value is parsed, checked and reported in one place.
 
 mod autorelay;
+mod names;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +18,10 @@ use clap::{
 };
 use toml::{Table, Value};
 
-use crate::cli::{Cli, Command, ExposeTable, ForwardTable, SystemProxy};
+use crate::{
+    cli::{Cli, Command, ExposeTable, ForwardTable, SystemProxy},
+    names::NamesError,
+};
 
 /// A settings file is a page or two; more is the wrong file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -79,6 +83,16 @@ pub enum SettingsError {
         table: String,
         /// What is wrong with it.
         cause: String,
+    },
+    /// A name that no peer has.
+    #[error("--{flag}: {error}{}", origin.as_ref().map(|origin| format!(". The value comes from {origin}")).unwrap_or_default())]
+    Name {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong with it.
+        error: Box<NamesError>,
+        /// Where the value stands, unless on the command line.
+        origin: Option<String>,
     },
     /// More tables than are taken.
     #[error("{}: {count} tables [[{key}]]; at most {TABLES_MAX} are taken, use several processes", path.display())]
@@ -166,6 +180,9 @@ pub fn read(
         run.expose = tables::<ExposeTable>(table, "expose", path)?;
         run.forward = tables::<ForwardTable>(table, "forward", path)?;
     }
+    names::check(&cli, file.as_ref().map(|(_, path)| path.as_path()), |flag, value| {
+        origin_of(flag, value, &arguments, &environment, file.as_ref())
+    })?;
     if let Some(node) = cli.command.node() {
         node.system_proxy = system_proxy(&environment);
     }
@@ -228,6 +245,17 @@ fn origin(
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
     let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
     let flag = flag.split_whitespace().next()?.trim_end_matches('.').strip_prefix("--")?;
+    origin_of(flag, value, arguments, environment, file)
+}
+
+/// Where this value of a flag stands, unless it is on the command line. One of a list may stand among others.
+fn origin_of(
+    flag: &str,
+    value: &str,
+    arguments: &[OsString],
+    environment: &impl Fn(&str) -> Option<String>,
+    file: Option<&(Table, PathBuf)>,
+) -> Option<String> {
     let given = format!("--{flag}");
     let is_flag = |text: &str| text == given || text.starts_with(&format!("{given}="));
     if arguments.iter().filter_map(|argument| argument.to_str()).any(is_flag) {
@@ -237,7 +265,9 @@ fn origin(
     let own = format!("PUNCHLINE_{}", id.to_uppercase());
     let foreign = FOREIGN.iter().filter(|(_, flag)| *flag == id).map(|(variable, _)| *variable);
     let mut variables = std::iter::once(own.as_str()).chain(foreign);
-    let holds = |variable: &&str| environment(variable).as_deref() == Some(value);
+    let is_or_has =
+        |text: String| text == value || text.split([',', ';']).any(|part| part.trim() == value);
+    let holds = |variable: &&str| environment(variable).is_some_and(is_or_has);
     if let Some(variable) = variables.find(holds) {
         return Some(format!("the environment variable {variable}"));
     }

@@ -201,7 +201,8 @@ mod tests {
         assert_eq!(parsed(&format!("alice # Ada\n{B}\n")).unwrap(), both);
         let error = parsed("alice\n\nalicia\n").unwrap_err().to_string();
         assert!(
-            error.starts_with("allowed, line 3: `alicia` is neither") && error.contains("mean alice?")
+            error.starts_with("allowed, line 3: `alicia` is not a peer id")
+                && error.contains("mean alice?")
         );
         fs::write(names.path(), "alice = 5\n").unwrap();
         let error = parsed("alice\n").unwrap_err().to_string();

@@ -7,7 +7,6 @@ use crate::names::{PeerName, PeerRef};
 
 /// `punchline peers`: without another word, all names.
 #[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct Peers {
     /// What to do.
     #[command(subcommand)]

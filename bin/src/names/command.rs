@@ -15,6 +15,7 @@ use crate::{
 pub(crate) fn run(peers: Peers, file: &NamesFile, check: bool) -> anyhow::Result<()> {
     match peers.command {
         _ if check => file.read().map_err(unusable).and_then(|_| crate::usable()),
+        Some(_) if peers.json => Err(Unusable("--json is for the list of names".to_owned()).into()),
         None => list(file, peers.json),
         Some(Command::Name { peer, name }) => {
             file.name(peer, &name).map_err(of_edit)?;

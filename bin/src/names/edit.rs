@@ -6,10 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::{Names, NamesError, NamesFile, PeerName, PeerRef, entries};
 use libp2p::PeerId;
-use toml_edit::{DocumentMut, value};
-
-use super::{Names, NamesError, NamesFile, PeerName, PeerRef};
 
 /// Why the file of names was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +61,8 @@ pub(super) fn named(
         (None, Some(other)) => return Err(EditError::Called { peer, name: other.clone() }),
         (None, None) => {}
     }
-    let edited = edit(text, |document| {
-        document.insert(name.as_str(), value(peer.to_string()));
-    });
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let edited = format!("{text}{end}{name} = \"{peer}\"\n");
     // What is written can be read again: the limits hold.
     Names::parse(&edited, path)?;
     Ok(edited)
@@ -80,17 +77,14 @@ pub(super) fn forgotten(
     let names = Names::parse(text, path)?;
     let id = names.resolve(peer)?;
     let name = names.of(id).ok_or(EditError::Nameless { peer: id })?.clone();
-    let edited = edit(text, |document| {
-        document.remove(name.as_str());
-    });
+    let mut edited = text.to_owned();
+    if let Some(entry) = entries(text, path)?.into_iter().find(|entry| entry.peer == id) {
+        // Whole lines: TOML has one entry on each, and what stands behind it is about it.
+        let begin = text[..entry.span.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = text[entry.span.end..].find('\n').map_or(text.len(), |at| entry.span.end + at + 1);
+        edited.replace_range(begin..end, "");
+    }
     Ok((edited, name, id))
-}
-
-/// It was parsed a moment ago.
-fn edit(text: &str, change: impl FnOnce(&mut DocumentMut)) -> String {
-    let Ok(mut document) = text.parse::<DocumentMut>() else { return text.to_owned() };
-    change(&mut document);
-    document.to_string()
 }
 
 impl NamesFile {

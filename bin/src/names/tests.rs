@@ -56,7 +56,7 @@ fn a_wrong_line_is_named_by_its_number_and_says_what_to_write() {
 fn an_unknown_name_is_told_with_those_like_it() {
     let names = parse(&format!("alice = \"{A}\"\nzoe = \"{B}\"\n")).unwrap();
     let error = names.resolve(&"Alcie".parse().unwrap()).unwrap_err().to_string();
-    assert!(error.contains("`Alcie` is neither a peer id nor a name in peers.toml"), "{error}");
+    assert!(error.contains("`Alcie` is not a peer id, nor a name in peers.toml"), "{error}");
     assert!(error.contains("; did you mean alice?"), "{error}");
     let error = names.resolve(&"quentin".parse().unwrap()).unwrap_err().to_string();
     assert!(!error.contains("did you mean") && error.contains("punchline peers name <ID> quentin"));
@@ -77,10 +77,13 @@ fn what_people_wrote_around_a_name_stays() {
     let path = Path::new("peers.toml");
     let text = format!("# my machines\n\nalice = \"{A}\"   # the laptop\n# the end\n");
     let more = named(&text, path, &name("bob"), B.parse().unwrap()).unwrap();
-    assert!(more.starts_with(&format!("# my machines\n\nalice = \"{A}\"   # the laptop\n")), "{more}");
-    assert!(more.contains("# the end\n") && more.contains(&format!("bob = \"{B}\"\n")), "{more}");
+    assert_eq!(more, format!("{text}bob = \"{B}\"\n"));
+    let (first, ..) = forgotten(&more, path, &"alice".parse().unwrap()).unwrap();
+    assert_eq!(first, format!("# my machines\n\n# the end\nbob = \"{B}\"\n"));
     let (less, gone, peer) = forgotten(&more, path, &"bob".parse().unwrap()).unwrap();
     assert_eq!((less.as_str(), gone.as_str(), peer.to_string().as_str()), (text.as_str(), "bob", B));
+    let open = named("# no end", path, &name("bob"), B.parse().unwrap()).unwrap();
+    assert_eq!(open, format!("# no end\nbob = \"{B}\"\n"));
     let same = named(&text, path, &name("alice"), A.parse().unwrap()).unwrap();
     assert_eq!(same, text, "there already");
 }
