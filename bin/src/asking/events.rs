@@ -20,10 +20,7 @@ pub(super) async fn run(settings: cli::Events) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     loop {
         let event = tokio::select! {
-            event = events.message() => match event {
-                Ok(event) => event,
-                Err(_) => None,
-            },
+            event = events.message() => event.unwrap_or_default(),
             () = stop::told() => return Ok(()),
         };
         let Some(event) = event else { break };
