@@ -1,6 +1,7 @@
 //! The command line: the one place where strings and the environment are read.
 
 mod asking;
+mod doctor;
 mod gateway;
 mod nets;
 mod node;
@@ -27,6 +28,7 @@ pub use self::gateway::{
 };
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Status, WaitReady},
+    doctor::{Doctor, DoctorWhat, ProxyFlags, Reach},
     nets::Nets,
     node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
     time::Patience,
@@ -138,6 +140,8 @@ pub enum Command {
     /// What is asked of a node that runs on this machine.
     #[command(flatten)]
     Ask(Ask),
+    /// Whether this host and its network let a node work, and what to do where they do not; no node need run.
+    Doctor(Box<Doctor>),
     /// Print this node's peer id; make its identity if there is none.
     Id(Id),
 }
@@ -151,7 +155,12 @@ impl Command {
             Self::Expose(expose) => Some(&mut expose.node),
             Self::Forward(forward) => Some(&mut forward.node),
             Self::Run(run) => Some(&mut run.node),
-            Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Ask(_) | Self::Id(_) => None,
+            Self::Demo(_)
+            | Self::Relay(_)
+            | Self::Ticket(_)
+            | Self::Ask(_)
+            | Self::Doctor(_)
+            | Self::Id(_) => None,
         }
     }
 
@@ -167,6 +176,7 @@ impl Command {
             Self::Run(_) => "run",
             Self::Ticket(_) => "ticket",
             Self::Ask(ask) => ask.name(),
+            Self::Doctor(_) => "doctor",
             Self::Id(_) => "id",
         }
     }
@@ -174,9 +184,12 @@ impl Command {
     /// As whom it runs unless told otherwise.
     pub fn role(&self) -> Role {
         match self {
-            Self::Demo(_) | Self::Expose(_) | Self::Run(_) | Self::Ticket(_) | Self::Ask(_) => {
-                Role::Expose
-            }
+            Self::Demo(_)
+            | Self::Expose(_)
+            | Self::Run(_)
+            | Self::Ticket(_)
+            | Self::Ask(_)
+            | Self::Doctor(_) => Role::Expose,
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
             Self::Server(_) => Role::Server,

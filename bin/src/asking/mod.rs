@@ -5,6 +5,8 @@ mod health;
 mod ping;
 mod status;
 
+pub(crate) use self::status::json as status_json;
+
 use crate::{
     cli::{Ask, Asking},
     control::{self, proto},

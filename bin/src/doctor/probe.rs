@@ -1,0 +1,484 @@
+//! Whether somebody is reached at an address, layer by layer: name, TCP or QUIC, handshake, identity, protocol.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
+use punchline_bridge::{
+    Config, Endpoint, Event, Events, RelayAddr, Service,
+    addr::{self, GlobalScope},
+    config::PortMapping,
+    error::{DialFailureReason, OpenError, StartError},
+    path::Transport,
+    proxy::Proxy,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpStream, UdpSocket, lookup_host},
+    time::timeout,
+};
+
+use super::findings::{Fault, Foreign, Layer};
+
+/// For a name to be looked up.
+const NAME: Duration = Duration::from_secs(3);
+
+/// For TCP to connect: one lost packet is sent again after a second, a second one after three.
+const CONNECT: Duration = Duration::from_secs(4);
+
+/// For whoever took a connection to say what it speaks.
+const HELLO: Duration = Duration::from_secs(3);
+
+/// For a packet over UDP to be answered, and between two of them.
+const UDP: (Duration, Duration) = (Duration::from_secs(3), Duration::from_millis(500));
+
+/// For the whole of one address.
+pub(crate) const PROBE: Duration = Duration::from_secs(9);
+
+/// For a node to shut down.
+const END: Duration = Duration::from_millis(500);
+
+/// Addresses of one name that are tried.
+const IPS_MAX: usize = 4;
+
+/// What a probe needs to know.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Means {
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) global: GlobalScope,
+}
+
+impl Means {
+    /// A node that passes by: nobody knows it, and it asks nothing of the router.
+    pub(crate) async fn endpoint(&self, config: Config) -> Result<(Endpoint, Events), StartError> {
+        let (proxy, global) = (self.proxy.clone(), self.global.clone());
+        let config = Config { port_mapping: PortMapping::Off, proxy, global, ..config };
+        Endpoint::start(config, Keypair::generate_ed25519()).await
+    }
+
+    /// Whether the address is reached through the proxy.
+    pub(crate) fn proxied(&self, address: &Multiaddr) -> bool {
+        self.proxy.as_ref().is_some_and(|proxy| proxy.is_for(address))
+    }
+}
+
+/// What a probe came to.
+#[derive(Debug)]
+pub(crate) struct Probed {
+    /// What worked, in order, and what was seen.
+    pub(crate) passed: Vec<(Layer, String)>,
+    pub(crate) outcome: Result<(), Fault>,
+}
+
+/// Tries the address. `relay`: it must keep a place for us.
+pub(crate) async fn probe(address: &Multiaddr, means: &Means, relay: bool) -> Probed {
+    let probe = Probe { passed: Arc::default(), now: Arc::new(Mutex::new(Layer::Name)) };
+    let outcome = match timeout(PROBE, probe.run(address, means, relay)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Fault::Deadline { layer: *lock(&probe.now), seconds: PROBE.as_secs() }),
+    };
+    let passed = std::mem::take(&mut *lock(&probe.passed));
+    Probed { passed, outcome }
+}
+
+/// How far it got, for when it takes too long.
+struct Probe {
+    passed: Arc<Mutex<Vec<(Layer, String)>>>,
+    now: Arc<Mutex<Layer>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Probe {
+    fn at(&self, layer: Layer) {
+        *lock(&self.now) = layer;
+    }
+
+    fn passed(&self, layer: Layer, seen: String) {
+        lock(&self.passed).push((layer, seen));
+    }
+
+    async fn run(&self, address: &Multiaddr, means: &Means, relay: bool) -> Result<(), Fault> {
+        // Behind a proxy there may be neither names nor a way out.
+        if !means.proxied(address) {
+            let ips = self.name(address).await?;
+            match (transport_of(address), port_of(address)) {
+                (Transport::Tcp, Some(port)) => self.tcp(&ips, port, true).await?,
+                (Transport::Websocket, Some(port)) => self.tcp(&ips, port, false).await?,
+                (Transport::Quic, Some(port)) => self.quic(&ips, port).await?,
+                (_, None) => {}
+            }
+        }
+        self.at(Layer::Security);
+        let started = means.endpoint(Config::default()).await;
+        let (endpoint, events) =
+            started.map_err(|error| Fault::Handshake { cause: error.to_string() })?;
+        let outcome = self.speak(address, &endpoint, events, relay).await;
+        let _ = timeout(END, endpoint.shutdown()).await;
+        outcome
+    }
+
+    /// The addresses that it begins with, or that its name stands for. None for `/dnsaddr`, which leads anywhere.
+    async fn name(&self, address: &Multiaddr) -> Result<Vec<IpAddr>, Fault> {
+        let fits: fn(&IpAddr) -> bool = match address.iter().next() {
+            Some(Protocol::Ip4(ip)) => return Ok(vec![ip.into()]),
+            Some(Protocol::Ip6(ip)) => return Ok(vec![ip.into()]),
+            Some(Protocol::Dns4(_)) => IpAddr::is_ipv4,
+            Some(Protocol::Dns6(_)) => IpAddr::is_ipv6,
+            Some(Protocol::Dns(_)) => |_| true,
+            _ => return Ok(Vec::new()),
+        };
+        let name = name_of(address).unwrap_or_default();
+        let mut ips =
+            look_up(&name).await.map_err(|cause| Fault::Unresolved { name: name.clone(), cause })?;
+        ips.retain(fits);
+        ips.truncate(IPS_MAX);
+        if ips.is_empty() {
+            let cause = "it has no address of the kind that is wanted".to_owned();
+            return Err(Fault::Unresolved { name, cause });
+        }
+        self.passed(Layer::Name, format!("{name} is {}", list(&ips)));
+        Ok(ips)
+    }
+
+    /// `libp2p`: it is to speak that at once.
+    async fn tcp(&self, ips: &[IpAddr], port: u16, libp2p: bool) -> Result<(), Fault> {
+        self.at(Layer::Tcp);
+        let mut fault = None;
+        for ip in ips {
+            let at = SocketAddr::from((*ip, port));
+            match connect(at).await {
+                Ok(stream) => {
+                    self.passed(Layer::Tcp, format!("{at} takes connections"));
+                    self.at(Layer::Security);
+                    return if libp2p { hello(stream, at).await } else { Ok(()) };
+                }
+                Err(failed) => fault = fault.or(Some(failed)),
+            }
+        }
+        fault.map_or(Ok(()), Err)
+    }
+
+    async fn quic(&self, ips: &[IpAddr], port: u16) -> Result<(), Fault> {
+        self.at(Layer::Quic);
+        let mut fault = None;
+        for ip in ips {
+            let at = SocketAddr::from((*ip, port));
+            match negotiate(at).await {
+                Ok(()) => {
+                    self.passed(Layer::Quic, format!("{at} speaks QUIC"));
+                    return Ok(());
+                }
+                Err(failed) => fault = fault.or(Some(failed)),
+            }
+        }
+        fault.map_or(Ok(()), Err)
+    }
+
+    /// Handshake, identity, protocol.
+    async fn speak(
+        &self,
+        address: &Multiaddr,
+        endpoint: &Endpoint,
+        mut events: Events,
+        relay: bool,
+    ) -> Result<(), Fault> {
+        let wanted = addr::peer_of(address);
+        // Nobody is this one, so whoever answers says who it is.
+        let peer = wanted.unwrap_or_else(PeerId::random);
+        let mut dialled = address.clone();
+        if wanted.is_some() {
+            dialled.pop();
+        }
+        endpoint.add_addresses(peer, vec![dialled]).await;
+        let Ok(service) = SERVICE.parse::<Service>() else { return Ok(()) };
+        let opened = endpoint.open(peer, service).await;
+        let obtained = match opened {
+            Err(OpenError::Unreachable { causes, .. }) => {
+                let reason = causes.into_iter().next().map(|cause| cause.reason);
+                let fault = fault_of(reason, peer, address);
+                match (wanted, fault) {
+                    (None, Fault::WrongPeer { obtained, .. }) => {
+                        self.met(obtained);
+                        return Ok(());
+                    }
+                    (_, fault) => {
+                        if matches!(fault, Fault::WrongPeer { .. }) {
+                            self.passed(Layer::Security, "the handshake succeeds".to_owned());
+                        }
+                        return Err(fault);
+                    }
+                }
+            }
+            Err(OpenError::ConnectionLost { cause, .. }) => return Err(Fault::Handshake { cause }),
+            Err(OpenError::Unsupported { .. }) => Spoken::Libp2p,
+            Err(OpenError::Refused { .. }) | Ok(_) => Spoken::Streams,
+            Err(OpenError::Deadline { deadline, .. }) => {
+                return Err(Fault::Silent { seconds: deadline.as_secs() });
+            }
+            Err(error) => return Err(Fault::Handshake { cause: error.to_string() }),
+        };
+        self.met(peer);
+        self.at(Layer::Protocol);
+        self.protocol(address, endpoint, &mut events, (obtained, relay)).await
+    }
+
+    fn met(&self, peer: PeerId) {
+        self.passed(Layer::Security, "the handshake succeeds".to_owned());
+        self.passed(Layer::Identity, format!("{peer} answers"));
+    }
+
+    async fn protocol(
+        &self,
+        address: &Multiaddr,
+        endpoint: &Endpoint,
+        events: &mut Events,
+        (spoken, relay): (Spoken, bool),
+    ) -> Result<(), Fault> {
+        let place = match RelayAddr::new(address.clone()) {
+            Ok(address) if relay || spoken == Spoken::Libp2p => {
+                endpoint.reserve(address).await;
+                reservation(events).await
+            }
+            _ => Err(String::new()),
+        };
+        match (place, spoken) {
+            (Ok(()), _) => {
+                self.passed(Layer::Protocol, "it is a relay, and keeps a place for us".to_owned())
+            }
+            (Err(cause), _) if relay => return Err(Fault::NoPlace { cause }),
+            (Err(_), Spoken::Streams) => {
+                self.passed(Layer::Protocol, "it is a punchline node".to_owned())
+            }
+            (Err(_), Spoken::Libp2p) => return Err(Fault::NotOurs),
+        }
+        Ok(())
+    }
+}
+
+/// What was heard of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    /// Connections are multiplexed.
+    Libp2p,
+    /// And it knows our streams.
+    Streams,
+}
+
+/// A service that nobody answers for: it is the refusal that tells who is there.
+const SERVICE: &str = "punchline-doctor";
+
+fn fault_of(reason: Option<DialFailureReason>, wanted: PeerId, address: &Multiaddr) -> Fault {
+    let web = transport_of(address) == Transport::Websocket;
+    match reason {
+        Some(DialFailureReason::WrongPeer { obtained }) => Fault::WrongPeer { wanted, obtained },
+        Some(DialFailureReason::NoReservation) => Fault::NoReservation,
+        Some(DialFailureReason::Deadline { deadline }) => Fault::Silent { seconds: deadline.as_secs() },
+        Some(
+            reason @ (DialFailureReason::CircuitRefused { .. }
+            | DialFailureReason::RelayFull(_)
+            | DialFailureReason::CircuitFailed { .. }),
+        ) => Fault::NoCircuit { cause: reason.to_string() },
+        Some(reason) if web => Fault::Websocket { cause: reason.to_string() },
+        Some(reason) => Fault::Handshake { cause: reason.to_string() },
+        None => Fault::Handshake { cause: "nobody answered".to_owned() },
+    }
+}
+
+/// Whether the relay gives us a place; or what it says.
+async fn reservation(events: &mut Events) -> Result<(), String> {
+    while let Some(event) = events.next().await {
+        match event {
+            Event::ReservationHeld { .. } => return Ok(()),
+            Event::ReservationFailed { cause, .. } => return Err(cause),
+            _ => {}
+        }
+    }
+    Err("the node that asked has ended".to_owned())
+}
+
+/// As every program on this host looks names up.
+pub(crate) async fn look_up(name: &str) -> Result<Vec<IpAddr>, String> {
+    match timeout(NAME, lookup_host((name, 0))).await {
+        Ok(Ok(found)) => {
+            let mut ips: Vec<IpAddr> = found.map(|socket| socket.ip()).collect();
+            ips.sort();
+            ips.dedup();
+            Ok(ips)
+        }
+        Ok(Err(cause)) => Err(cause.to_string()),
+        Err(_) => Err(format!("no answer within {} s", NAME.as_secs())),
+    }
+}
+
+async fn connect(at: SocketAddr) -> Result<TcpStream, Fault> {
+    match timeout(CONNECT, TcpStream::connect(at)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(match error.kind() {
+            io::ErrorKind::ConnectionRefused => Fault::TcpRefused { at },
+            io::ErrorKind::TimedOut => Fault::TcpTimeout { at, seconds: CONNECT.as_secs() },
+            _ => Fault::TcpUnreachable { at, cause: error.to_string() },
+        }),
+        Err(_) => Err(Fault::TcpTimeout { at, seconds: CONNECT.as_secs() }),
+    }
+}
+
+/// How every conversation of libp2p begins over TCP, with its length before it.
+const MULTISTREAM: &[u8] = b"\x13/multistream/1.0.0\n";
+
+/// Says how libp2p begins, and looks at what comes back.
+async fn hello(mut stream: TcpStream, at: SocketAddr) -> Result<(), Fault> {
+    let said = stream.write_all(MULTISTREAM).await.is_ok();
+    let mut bytes = [0; 64];
+    let heard = match timeout(HELLO, stream.read(&mut bytes)).await {
+        Ok(Ok(length)) if said => Some(length),
+        Ok(_) => Some(0),
+        Err(_) => None,
+    };
+    match heard {
+        Some(0) if speaks_http(at).await => Err(Fault::Foreign(Foreign::Http)),
+        Some(0) => Err(Fault::HungUp),
+        Some(length) => kind_of(bytes.get(..length).unwrap_or_default())
+            .map_or(Ok(()), |foreign| Err(Fault::Foreign(foreign))),
+        None if speaks_http(at).await => Err(Fault::Foreign(Foreign::Http)),
+        None => Err(Fault::Silent { seconds: HELLO.as_secs() }),
+    }
+}
+
+/// What else it is; none for libp2p.
+fn kind_of(heard: &[u8]) -> Option<Foreign> {
+    let text = String::from_utf8_lossy(heard).to_lowercase();
+    if heard.starts_with(MULTISTREAM.get(..heard.len().min(MULTISTREAM.len())).unwrap_or_default()) {
+        return None;
+    }
+    Some(match heard {
+        _ if text.starts_with("http/") || text.starts_with('<') => Foreign::Http,
+        _ if text.starts_with("ssh-") => Foreign::Ssh,
+        // An alert or a handshake of TLS.
+        [0x15 | 0x16, 0x03, ..] => Foreign::Tls,
+        _ => Foreign::Unknown,
+    })
+}
+
+/// Some wait for the end of a request before they say anything.
+async fn speaks_http(at: SocketAddr) -> bool {
+    let asked = async {
+        let mut stream = TcpStream::connect(at).await.ok()?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.ok()?;
+        let mut bytes = [0; 5];
+        stream.read_exact(&mut bytes).await.ok()?;
+        Some(bytes == *b"HTTP/")
+    };
+    matches!(timeout(Duration::from_secs(1), asked).await, Ok(Some(true)))
+}
+
+/// A version that nobody speaks, kept for this (RFC 9000, section 15): whoever speaks QUIC says which ones it does.
+const VERSION: [u8; 4] = [0x0a, 0x1a, 0x2a, 0x3a];
+
+/// A server of QUIC answers no shorter packet (RFC 9000, section 14.1).
+const PACKET_BYTES: usize = 1200;
+
+async fn negotiate(at: SocketAddr) -> Result<(), Fault> {
+    let unreachable = |cause: io::Error| Fault::UdpUnreachable { at, cause: cause.to_string() };
+    let any: IpAddr = match at {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await.map_err(unreachable)?;
+    socket.connect(at).await.map_err(unreachable)?;
+    let packet = unknown_version();
+    let (deadline, again) = UDP;
+    let asked = async {
+        loop {
+            socket.send(&packet).await?;
+            let mut bytes = [0; 64];
+            if let Ok(received) = timeout(again, socket.recv(&mut bytes)).await {
+                return received.map(drop);
+            }
+        }
+    };
+    match timeout(deadline, asked).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Err(Fault::UdpRefused { at })
+        }
+        Ok(Err(error)) => Err(unreachable(error)),
+        Err(_) => Err(Fault::UdpSilent { at, seconds: deadline.as_secs() }),
+    }
+}
+
+/// A packet with a long header: form, version, two connection ids of eight bytes.
+fn unknown_version() -> Vec<u8> {
+    let mut packet = vec![0xc0];
+    packet.extend(VERSION);
+    for id in [rand::random::<[u8; 8]>(), rand::random()] {
+        packet.push(8);
+        packet.extend(id);
+    }
+    packet.resize(PACKET_BYTES, 0);
+    packet
+}
+
+/// What carries a connection to this address; of a circuit, to its relay.
+pub(crate) fn transport_of(address: &Multiaddr) -> Transport {
+    let before = address.iter().take_while(|part| *part != Protocol::P2pCircuit);
+    let before: Multiaddr = before.collect();
+    match before.iter().any(|part| matches!(part, Protocol::QuicV1 | Protocol::Udp(_))) {
+        true => Transport::Quic,
+        false if addr::is_websocket(&before) => Transport::Websocket,
+        false => Transport::Tcp,
+    }
+}
+
+/// The port of its socket.
+pub(crate) fn port_of(address: &Multiaddr) -> Option<u16> {
+    address.iter().find_map(|part| match part {
+        Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
+        _ => None,
+    })
+}
+
+/// The name that it begins with.
+pub(crate) fn name_of(address: &Multiaddr) -> Option<String> {
+    match address.iter().next()? {
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => Some(name.into_owned()),
+        _ => None,
+    }
+}
+
+fn list(ips: &[IpAddr]) -> String {
+    ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_answers_is_known_by_its_first_bytes() {
+        for (heard, foreign) in [
+            (MULTISTREAM, None),
+            (b"\x13/multi".as_slice(), None),
+            (b"HTTP/1.1 400 Bad Request", Some(Foreign::Http)),
+            (b"<!DOCTYPE HTML>", Some(Foreign::Http)),
+            (b"SSH-2.0-OpenSSH_9.2", Some(Foreign::Ssh)),
+            (b"\x15\x03\x01\x00\x02\x02\x46", Some(Foreign::Tls)),
+            (b"220 mail.example", Some(Foreign::Unknown)),
+        ] {
+            assert_eq!(kind_of(heard), foreign, "{heard:?}");
+        }
+    }
+
+    #[test]
+    fn the_packet_is_long_enough_to_be_answered_and_of_no_version() {
+        let packet = unknown_version();
+        assert_eq!(packet.len(), PACKET_BYTES);
+        assert_eq!(packet.get(1..5), Some(VERSION.as_slice()));
+    }
+}
