@@ -216,89 +216,85 @@ impl Fault {
         }
     }
 
-    /// What was seen, and what to do about it.
-    pub(crate) fn words(&self) -> (String, String) {
-        let advice = |text: &str| text.to_owned();
-        match self {
+    /// What was seen, and what to do about it; none where that is in it already.
+    pub(crate) fn words(&self) -> (String, Option<&'static str>) {
+        let (seen, advice) = match self {
             Self::Unresolved { name, cause } => (
                 format!("the name {name} cannot be resolved ({cause})"),
-                advice(
-                    "see whether the name is right and the name servers in /etc/resolv.conf answer, or give an IP address",
-                ),
+                "see whether the name is right and the name servers in /etc/resolv.conf answer, or give an IP address",
             ),
             Self::TcpRefused { at } => (
                 format!("{at} refuses connections over TCP"),
-                advice("see whether it runs and listens at that port"),
+                "see whether it runs and listens at that port",
             ),
             Self::TcpTimeout { at, seconds } => (
                 format!("{at} did not answer over TCP within {seconds} s"),
-                advice(
-                    "see whether the address is right, and whether a firewall here or there drops packets to that port",
-                ),
+                "see whether the address is right, and whether a firewall here or there drops packets to that port",
             ),
             Self::TcpUnreachable { at, cause } => (
                 format!("there is no way to {at} over TCP ({cause})"),
-                advice("see whether this network is up, and whether it has that kind of address"),
+                "see whether this network is up, and whether it has that kind of address",
             ),
             Self::UdpRefused { at } => (
                 format!("nothing listens at {at} over UDP"),
-                advice("see whether it runs and listens at that port"),
+                "see whether it runs and listens at that port",
             ),
             Self::UdpSilent { at, seconds } => (
                 format!("{at} did not answer over UDP within {seconds} s"),
-                advice("see whether it runs, and whether a firewall here or there drops UDP"),
+                "see whether it runs, and whether a firewall here or there drops UDP",
             ),
             Self::UdpUnreachable { at, cause } => (
                 format!("there is no way to {at} over UDP ({cause})"),
-                advice("see whether this network is up, and whether it has that kind of address"),
+                "see whether this network is up, and whether it has that kind of address",
             ),
-            Self::Websocket { cause } => {
-                (format!("no WebSocket came about ({cause})"), advice("mend what it names"))
-            }
+            Self::Websocket { cause } => return (cause.clone(), None),
+            _ => return self.words_of_peer(),
+        };
+        (seen, Some(advice))
+    }
+
+    /// Of what whoever is there says.
+    fn words_of_peer(&self) -> (String, Option<&'static str>) {
+        let (seen, advice) = match self {
             Self::Silent { seconds } => (
                 format!("it takes connections and says nothing for {seconds} s"),
-                advice("restart what runs there: it hangs, or is no punchline relay or node"),
+                "restart what runs there: it hangs, or is no punchline relay or node",
             ),
             Self::HungUp => (
-                advice("it takes connections and closes them at once"),
-                advice(
-                    "see its log: it may be full, or forbid this host's address, or be something else than a relay or node",
-                ),
+                "it takes connections and closes them at once".to_owned(),
+                "see its log: it may be full, or forbid this host's address, or be something else than a relay or node",
             ),
-            Self::Foreign(foreign) => (foreign.words().to_owned(), foreign.advice().to_owned()),
+            Self::Foreign(foreign) => (foreign.words().to_owned(), foreign.advice()),
             Self::Handshake { cause } => (
                 format!("the handshake failed ({cause})"),
-                advice(
-                    "see its log; if nothing is in there, something between here and there changes what is sent",
-                ),
+                "see its log; if nothing is in there, something between here and there changes what is sent",
             ),
             Self::WrongPeer { wanted, obtained } => (
                 format!("{obtained} answers there, and {wanted} was wanted"),
-                format!("if you trust that one, end the address with /p2p/{obtained}"),
+                "see whose address that is; if you trust who answers, end the address with its id",
             ),
             Self::NoReservation => (
-                advice("the relay answers, and holds no place for that peer"),
-                advice("see whether the peer runs, and uses that relay"),
+                "the relay answers, and holds no place for that peer".to_owned(),
+                "see whether the peer runs, and uses that relay",
             ),
             Self::NoCircuit { cause } => (
                 format!("the relay makes no circuit ({cause})"),
-                advice("try again later, or use another relay"),
+                "try again later, or use another relay",
             ),
             Self::NoPlace { cause } => (
                 format!("it keeps no place for us ({cause})"),
-                advice(
-                    "see whether it is a relay, whether it knows its own address (--external), and whether it is full",
-                ),
-            ),
-            Self::NotOurs => (
-                advice("it speaks libp2p, and neither punchline's streams nor a relay's protocol"),
-                advice("see whether that is the program you mean"),
+                "see whether it is a relay, whether it knows its own address (--external), and whether it is full",
             ),
             Self::Deadline { layer, seconds } => (
                 format!("it was not known within {seconds} s whether the {} works", layer.name()),
-                advice("try again where the network is less busy"),
+                "try again where the network is less busy",
             ),
-        }
+            _ => (
+                "it speaks libp2p, and neither punchline's streams nor a relay's protocol".to_owned(),
+                "see whether that is the program you mean",
+            ),
+        };
+        (seen, Some(advice))
     }
 }
 

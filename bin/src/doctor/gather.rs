@@ -1,7 +1,8 @@
 //! Finds everything out, at the same time.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
+use libp2p::PeerId;
 use punchline_bridge::{
     Config, Event, RelayAddr,
     addr::{STUN_PORT, StunServer},
@@ -14,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     findings::{Findings, NodeFinding, ProxyFinding, RelayFinding},
     host,
-    probe::{Means, look_up, name_of, port_of, probe, transport_of},
+    probe::{AGAIN, Means, look_up, name_of, port_of, probe, transport_of},
 };
 
 /// For a node to reserve at its relays and to learn what NAT it is behind: two rounds of questions of 1.5 s.
@@ -22,6 +23,9 @@ const NODE: Duration = Duration::from_secs(7);
 
 /// After the relays have answered, for the kind of NAT.
 const NAT: Duration = Duration::from_secs(4);
+
+/// Between two looks at whether enough is known.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// For a router to be asked by every protocol.
 const ROUTER: Duration = Duration::from_secs(8);
@@ -108,54 +112,79 @@ async fn names(relays: &[RelayAddr]) -> Vec<(String, Result<Vec<std::net::IpAddr
 
 /// Runs a node that asks for places at the relays, until it knows what it is behind.
 async fn node(relays: &[RelayAddr], stun: &[StunServer], means: &Means) -> NodeFinding {
-    let mut finding = NodeFinding::default();
     let config = Config { stun_servers: stun.to_vec(), ..Config::default() };
     let (endpoint, mut events) = match means.endpoint(config).await {
         Ok(started) => started,
-        Err(error) => return NodeFinding { start: Some(error.to_string()), ..finding },
+        Err(error) => return NodeFinding { start: Some(error.to_string()), ..NodeFinding::default() },
     };
-    if !relays.is_empty() || !stun.is_empty() {
-        endpoint.reserve_all(relays.to_vec()).await;
-        let mut waited: Vec<_> = relays.iter().map(RelayAddr::peer).collect();
-        waited.sort();
-        waited.dedup();
-        let mut deadline = Instant::now() + NODE;
-        while let Ok(Some(event)) = timeout_at(deadline, events.next()).await {
-            let count = waited.len();
-            note(&mut finding, &mut waited, event);
-            if waited.is_empty() && count > 0 {
-                deadline = deadline.min(Instant::now() + NAT);
-            }
-            let known = finding.nat_v4.mapping.is_some() && finding.nat_v4.filtering.is_some();
-            if waited.is_empty() && known {
-                break;
-            }
+    endpoint.reserve_all(relays.to_vec()).await;
+    let mut watch = Watch::new(relays, !stun.is_empty());
+    let deadline = Instant::now() + NODE;
+    while !watch.is_over(Instant::now()) {
+        match timeout_at(deadline.min(Instant::now() + LOOK), events.next()).await {
+            Ok(Some(event)) => watch.note(event, Instant::now()),
+            Ok(None) => break,
+            Err(_) if Instant::now() >= deadline => break,
+            Err(_) => {}
         }
     }
     // What was said at the same moment.
     while let Ok(Some(event)) = timeout(Duration::ZERO, events.next()).await {
-        note(&mut finding, &mut Vec::new(), event);
+        watch.note(event, Instant::now());
     }
     let _ = timeout(END, endpoint.shutdown()).await;
-    finding
+    watch.finding
 }
 
-fn note(finding: &mut NodeFinding, waited: &mut Vec<libp2p::PeerId>, event: Event) {
-    match event {
-        Event::ReservationHeld { relay, expires, .. } => {
-            waited.retain(|other| *other != relay);
-            finding.clock_checked |= expires.is_some();
+/// What is waited for, and what was heard.
+struct Watch {
+    finding: NodeFinding,
+    /// Relays that hold no place for us, and since when it is known that they refuse or are not reached.
+    missing: BTreeMap<PeerId, Option<Instant>>,
+    /// Somebody is there who can tell what we are behind.
+    observed: bool,
+    /// When nothing more was to be heard from relays.
+    settled: Option<Instant>,
+}
+
+impl Watch {
+    fn new(relays: &[RelayAddr], observed: bool) -> Self {
+        let missing = relays.iter().map(|relay| (relay.peer(), None)).collect();
+        Self { finding: NodeFinding::default(), missing, observed, settled: None }
+    }
+
+    fn is_over(&mut self, now: Instant) -> bool {
+        let given_up = |failed: &Option<Instant>| failed.is_some_and(|failed| now >= failed + AGAIN);
+        if !self.missing.values().all(given_up) {
+            return false;
         }
-        Event::ReservationFailed { relay, .. } => waited.retain(|other| *other != relay),
-        Event::ClockDiffers { seconds, .. } => finding.clock_ahead = Some(seconds),
-        Event::NatFound { family, mapping, filtering, .. } => {
-            let kind = NatKind { mapping, filtering };
-            match family {
-                Family::V4 => finding.nat_v4 = kind,
-                Family::V6 => finding.nat_v6 = kind,
+        let settled = *self.settled.get_or_insert(now);
+        let NatKind { mapping, filtering } = self.finding.nat_v4;
+        !self.observed || (mapping.is_some() && filtering.is_some()) || now >= settled + NAT
+    }
+
+    fn note(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::ReservationHeld { relay, expires, .. } => {
+                self.missing.remove(&relay);
+                self.observed = true;
+                self.finding.clock_checked |= expires.is_some();
             }
+            Event::ReservationFailed { relay, .. } => {
+                if let Some(failed) = self.missing.get_mut(&relay) {
+                    failed.get_or_insert(now);
+                }
+            }
+            Event::ClockDiffers { seconds, .. } => self.finding.clock_ahead = Some(seconds),
+            Event::NatFound { family, mapping, filtering, .. } => {
+                let kind = NatKind { mapping, filtering };
+                match family {
+                    Family::V4 => self.finding.nat_v4 = kind,
+                    Family::V6 => self.finding.nat_v6 = kind,
+                }
+            }
+            _ => {}
         }
-        _ => {}
     }
 }
 

@@ -74,7 +74,8 @@ fn relay_check(relay: &RelayFinding, found: &Findings) -> Check {
     };
     let (words, advice) = fault.words();
     let layer = Some(fault.layer());
-    Check { layer, ..check("relay", verdict, words).advise(advice).of(address) }
+    let advice = advice.map(str::to_owned);
+    Check { layer, advice, ..check("relay", verdict, words).of(address) }
 }
 
 /// Whether a relay was reached over this transport.
@@ -85,13 +86,13 @@ fn reached(found: &Findings, transport: Transport) -> bool {
 /// Whether anything came back over UDP.
 fn udp_answers(found: &Findings) -> bool {
     let stun = found.hairpin.is_some_and(|hairpin| hairpin != Hairpin::Unknown);
-    let refused = |relay: &RelayFinding| matches!(relay.reached, Err(Fault::UdpRefused { .. }));
     let passed_quic = |relay: &RelayFinding| {
         let later = |fault: &Fault| {
             !matches!(
                 fault,
                 Fault::Unresolved { .. }
                     | Fault::Deadline { .. }
+                    | Fault::UdpRefused { .. }
                     | Fault::UdpSilent { .. }
                     | Fault::UdpUnreachable { .. }
             )
@@ -99,7 +100,7 @@ fn udp_answers(found: &Findings) -> bool {
         relay.transport == Transport::Quic && relay.reached.as_ref().err().is_none_or(later)
     };
     let filtering = [found.node.nat_v4, found.node.nat_v6].iter().any(|nat| nat.filtering.is_some());
-    stun || filtering || found.relays.iter().any(|relay| refused(relay) || passed_quic(relay))
+    stun || filtering || found.relays.iter().any(|relay| passed_quic(relay))
 }
 
 /// The public address that our router forwards from.

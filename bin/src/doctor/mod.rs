@@ -105,7 +105,8 @@ async fn reach(settings: Reach) -> anyhow::Result<()> {
         None => Ok(()),
         Some(fault) => {
             let (found, advice) = fault.words();
-            anyhow::bail!("{}: {} fails: {found}; {advice}", settings.address, fault.layer().name())
+            let sentence = screen::joined(&found, advice);
+            anyhow::bail!("{}: {} fails: {sentence}", settings.address, fault.layer().name())
         }
     }
 }
@@ -118,7 +119,11 @@ fn reach_json(address: &str, passed: &[(findings::Layer, String)], fault: Option
         .collect();
     layers.extend(fault.map(|fault| {
         let (found, advice) = fault.words();
-        json!({"layer": fault.layer(), "verdict": Verdict::Bad, "found": found, "advice": advice})
+        let mut failed = json!({"layer": fault.layer(), "verdict": Verdict::Bad, "found": found});
+        if let Some(advice) = advice {
+            failed["advice"] = advice.into();
+        }
+        failed
     }));
     json!({"version": VERSION, "address": address, "reached": fault.is_none(), "layers": layers})
 }
@@ -151,4 +156,87 @@ fn relays_of(status: &proto::Status) -> impl Iterator<Item = RelayAddr> {
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush())?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::doctor::{
+        diagnosis::{Check, Expectation},
+        findings::{Foreign, Layer},
+    };
+
+    const DOCUMENT: &str = include_str!("../../../design/doctor.md");
+
+    /// The examples of the document, in their order.
+    fn documented() -> Vec<Value> {
+        let blocks = DOCUMENT.split("```json\n").skip(1);
+        blocks.map(|block| serde_json::from_str(block.split("```").next().unwrap()).unwrap()).collect()
+    }
+
+    fn keys(value: &Value) -> BTreeSet<&str> {
+        value.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn what_is_printed_has_the_fields_of_the_document() {
+        let check = Check {
+            check: "relay",
+            subject: Some("/ip4/192.0.2.1/tcp/1".to_owned()),
+            verdict: Verdict::Bad,
+            layer: Some(Layer::Tcp),
+            found: String::new(),
+            advice: Some(String::new()),
+        };
+        let expect = Expectation::Nobody;
+        let diagnosis = Diagnosis {
+            version: VERSION,
+            punchline: "0",
+            checks: vec![check],
+            bad: 1,
+            warnings: 0,
+            expect,
+        };
+        let printed = serde_json::to_value(&diagnosis).unwrap();
+        let documented = documented();
+        assert_eq!(keys(&printed), keys(&documented[0]));
+        assert_eq!(keys(&printed["checks"][0]), keys(&documented[0]["checks"][0]));
+        assert_eq!(printed["expect"], documented[0]["expect"]);
+        let passed = vec![(Layer::Tcp, "203.0.113.7:80 takes connections".to_owned())];
+        let fault = Fault::Foreign(Foreign::Http);
+        assert_eq!(reach_json("/ip4/203.0.113.7/tcp/80", &passed, Some(&fault)), documented[1]);
+    }
+
+    #[test]
+    fn every_layer_and_every_expectation_is_documented() {
+        let layers = [
+            Layer::Name,
+            Layer::Tcp,
+            Layer::Quic,
+            Layer::Websocket,
+            Layer::Security,
+            Layer::Identity,
+            Layer::Protocol,
+        ];
+        for layer in layers {
+            let row = format!("| `{}` |", serde_json::to_value(layer).unwrap().as_str().unwrap());
+            assert!(DOCUMENT.contains(&row), "{row}");
+        }
+        for expect in [
+            Expectation::DirectWithNearlyAll,
+            Expectation::DirectWithMost,
+            Expectation::DirectOverTcp,
+            Expectation::DirectOverIpv6,
+            Expectation::DirectWithSome,
+            Expectation::RelayedAtLeast,
+            Expectation::RelayedOverHttps,
+            Expectation::Nobody,
+            Expectation::NotKnown,
+        ] {
+            assert!(DOCUMENT.contains(&format!("`{}`", expect.name())), "{expect:?}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ use punchline_bridge::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UdpSocket, lookup_host},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::findings::{Fault, Foreign, Layer};
@@ -38,6 +38,9 @@ const UDP: (Duration, Duration) = (Duration::from_secs(3), Duration::from_millis
 
 /// For the whole of one address.
 pub(crate) const PROBE: Duration = Duration::from_secs(9);
+
+/// For a relay that refused to do otherwise: a node asks again after 250 ms, and then after 500.
+pub(crate) const AGAIN: Duration = Duration::from_millis(1000);
 
 /// For a node to shut down.
 const END: Duration = Duration::from_millis(500);
@@ -189,78 +192,73 @@ impl Probe {
         mut events: Events,
         relay: bool,
     ) -> Result<(), Fault> {
-        let wanted = addr::peer_of(address);
-        // Nobody is this one, so whoever answers says who it is.
-        let peer = wanted.unwrap_or_else(PeerId::random);
-        let mut dialled = address.clone();
-        if wanted.is_some() {
-            dialled.pop();
-        }
-        endpoint.add_addresses(peer, vec![dialled]).await;
-        let Ok(service) = SERVICE.parse::<Service>() else { return Ok(()) };
-        let opened = endpoint.open(peer, service).await;
-        let obtained = match opened {
-            Err(OpenError::Unreachable { causes, .. }) => {
-                let reason = causes.into_iter().next().map(|cause| cause.reason);
-                let fault = fault_of(reason, peer, address);
-                match (wanted, fault) {
-                    (None, Fault::WrongPeer { obtained, .. }) => {
-                        self.met(obtained);
-                        return Ok(());
-                    }
-                    (_, fault) => {
-                        if matches!(fault, Fault::WrongPeer { .. }) {
-                            self.passed(Layer::Security, "the handshake succeeds".to_owned());
-                        }
-                        return Err(fault);
-                    }
-                }
+        let mut place = address.clone();
+        let peer = match addr::peer_of(address) {
+            Some(peer) => {
+                place.pop();
+                peer
             }
-            Err(OpenError::ConnectionLost { cause, .. }) => return Err(Fault::Handshake { cause }),
-            Err(OpenError::Unsupported { .. }) => Spoken::Libp2p,
-            Err(OpenError::Refused { .. }) | Ok(_) => Spoken::Streams,
-            Err(OpenError::Deadline { deadline, .. }) => {
-                return Err(Fault::Silent { seconds: deadline.as_secs() });
-            }
-            Err(error) => return Err(Fault::Handshake { cause: error.to_string() }),
+            None => self.who(address, endpoint).await?,
         };
-        self.met(peer);
-        self.at(Layer::Protocol);
-        self.protocol(address, endpoint, &mut events, (obtained, relay)).await
-    }
-
-    fn met(&self, peer: PeerId) {
-        self.passed(Layer::Security, "the handshake succeeds".to_owned());
+        // Before anything else is said: how the relay sees us, which we need to know first, it says once a connection.
+        if let Ok(relay) = RelayAddr::new(place.clone().with(Protocol::P2p(peer))) {
+            endpoint.reserve(relay).await;
+        }
+        let spoken = self.meet(peer, place, endpoint).await?;
+        self.passed(Layer::Security, SHOOK_HANDS.to_owned());
         self.passed(Layer::Identity, format!("{peer} answers"));
-    }
-
-    async fn protocol(
-        &self,
-        address: &Multiaddr,
-        endpoint: &Endpoint,
-        events: &mut Events,
-        (spoken, relay): (Spoken, bool),
-    ) -> Result<(), Fault> {
-        let place = match RelayAddr::new(address.clone()) {
-            Ok(address) if relay || spoken == Spoken::Libp2p => {
-                endpoint.reserve(address).await;
-                reservation(events).await
-            }
-            _ => Err(String::new()),
+        self.at(Layer::Protocol);
+        let said = match spoken {
+            Spoken::Streams if !relay => "it is a punchline node",
+            _ if addr::is_circuit(address) => return Err(Fault::NotOurs),
+            _ => match reservation(&mut events).await {
+                Ok(()) => "it is a relay, and keeps a place for us",
+                Err(cause) if relay => return Err(Fault::NoPlace { cause }),
+                Err(_) => return Err(Fault::NotOurs),
+            },
         };
-        match (place, spoken) {
-            (Ok(()), _) => {
-                self.passed(Layer::Protocol, "it is a relay, and keeps a place for us".to_owned())
-            }
-            (Err(cause), _) if relay => return Err(Fault::NoPlace { cause }),
-            (Err(_), Spoken::Streams) => {
-                self.passed(Layer::Protocol, "it is a punchline node".to_owned())
-            }
-            (Err(_), Spoken::Libp2p) => return Err(Fault::NotOurs),
-        }
+        self.passed(Layer::Protocol, said.to_owned());
         Ok(())
     }
+
+    /// Who answers where nobody is named: somebody else is asked for, whom nobody is.
+    async fn who(&self, address: &Multiaddr, endpoint: &Endpoint) -> Result<PeerId, Fault> {
+        match self.open(PeerId::random(), address.clone(), endpoint).await {
+            Err(Fault::WrongPeer { obtained, .. }) => Ok(obtained),
+            Err(fault) => Err(fault),
+            Ok(_) => Err(Fault::NotOurs),
+        }
+    }
+
+    async fn meet(&self, peer: PeerId, place: Multiaddr, endpoint: &Endpoint) -> Result<Spoken, Fault> {
+        let met = self.open(peer, place, endpoint).await;
+        if matches!(met, Err(Fault::WrongPeer { .. })) {
+            self.passed(Layer::Security, SHOOK_HANDS.to_owned());
+        }
+        met
+    }
+
+    async fn open(&self, peer: PeerId, place: Multiaddr, endpoint: &Endpoint) -> Result<Spoken, Fault> {
+        endpoint.add_addresses(peer, vec![place.clone()]).await;
+        let failed = |cause: String| Fault::Handshake { cause };
+        let service = SERVICE.parse::<Service>().map_err(|error| failed(error.to_string()))?;
+        match endpoint.open(peer, service).await {
+            Err(OpenError::Unreachable { causes, .. }) => {
+                let reason = causes.into_iter().next().map(|cause| cause.reason);
+                Err(fault_of(reason, peer, &place))
+            }
+            Err(OpenError::ConnectionLost { cause, .. }) => Err(failed(cause)),
+            Err(OpenError::Unsupported { .. }) => Ok(Spoken::Libp2p),
+            Err(OpenError::Refused { .. }) | Ok(_) => Ok(Spoken::Streams),
+            Err(OpenError::Deadline { deadline, .. }) => {
+                Err(Fault::Silent { seconds: deadline.as_secs() })
+            }
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
 }
+
+const SHOOK_HANDS: &str = "the handshake succeeds";
 
 /// What was heard of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,16 +289,20 @@ fn fault_of(reason: Option<DialFailureReason>, wanted: PeerId, address: &Multiad
     }
 }
 
-/// Whether the relay gives us a place; or what it says.
+/// Whether the relay gives us a place; or what it says. One that has just started may not know its own address yet.
 async fn reservation(events: &mut Events) -> Result<(), String> {
-    while let Some(event) = events.next().await {
+    let (mut failed, mut deadline) = (String::new(), Instant::now() + PROBE);
+    while let Ok(Some(event)) = timeout_at(deadline, events.next()).await {
         match event {
             Event::ReservationHeld { .. } => return Ok(()),
-            Event::ReservationFailed { cause, .. } => return Err(cause),
+            Event::ReservationFailed { cause, .. } => {
+                failed = cause;
+                deadline = deadline.min(Instant::now() + AGAIN);
+            }
             _ => {}
         }
     }
-    Err("the node that asked has ended".to_owned())
+    Err(failed)
 }
 
 /// As every program on this host looks names up.

@@ -246,7 +246,7 @@ mod tests {
         sanitiser.learn(&value);
         let clean = sanitiser.clean(&value);
         let text = clean.to_string();
-        for secret in ["ann", "internal", "AbC_d-123"] {
+        for secret in ["ann.", "/ann", "internal", "AbC_d-123"] {
             assert!(!text.contains(secret), "{secret}: {text}");
         }
         assert_eq!(clean["address"], "/dns4/host-1/tcp/1");

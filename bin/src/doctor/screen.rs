@@ -21,8 +21,12 @@ pub(super) fn of(diagnosis: &Diagnosis) -> String {
 pub(super) fn sentence(check: &Check) -> String {
     let subject = check.subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
     let layer = check.layer.map(|layer| format!("{} fails: ", layer.name())).unwrap_or_default();
-    let advice = check.advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
-    format!("{subject}{layer}{}{advice}", check.found)
+    format!("{subject}{layer}{}", joined(&check.found, check.advice.as_deref()))
+}
+
+/// In one sentence.
+pub(super) fn joined(found: &str, advice: Option<&str>) -> String {
+    advice.map_or_else(|| found.to_owned(), |advice| format!("{found}; {advice}"))
 }
 
 /// One line a layer that was come to.
@@ -36,7 +40,7 @@ pub(super) fn of_reach(passed: &[(Layer, String)], fault: Option<&Fault>) -> Str
     }
     if let Some(fault) = fault {
         let (found, advice) = fault.words();
-        line(Verdict::Bad, fault.layer(), &format!("{found}; {advice}"));
+        line(Verdict::Bad, fault.layer(), &joined(&found, advice));
     }
     text
 }

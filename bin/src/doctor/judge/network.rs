@@ -104,21 +104,27 @@ pub(super) fn udp(found: &Findings) -> Check {
 pub(super) fn tcp(found: &Findings) -> Check {
     let plain = |relay: &&RelayFinding| relay.transport == Transport::Tcp;
     let tried: Vec<&RelayFinding> = found.relays.iter().filter(plain).collect();
-    // Whoever refuses, hangs or is somebody else was reached over TCP.
+    // Whoever hangs or is somebody else was reached over TCP.
     let connects = |relay: &&RelayFinding| match &relay.reached {
         Ok(()) => true,
+        // Who refuses may be a firewall on the way.
         Err(fault) => !matches!(
             fault,
             Fault::Unresolved { .. }
+                | Fault::TcpRefused { .. }
                 | Fault::TcpTimeout { .. }
                 | Fault::TcpUnreachable { .. }
                 | Fault::Deadline { .. }
         ),
     };
+    let refused = |relay: &&RelayFinding| {
+        matches!(relay.reached, Err(Fault::TcpRefused { .. } | Fault::Unresolved { .. }))
+    };
     let web = reached(found, Transport::Websocket);
     match () {
         () if tried.iter().any(connects) => check("tcp", Verdict::Ok, "it gets out to other ports than the web's"),
-        () if tried.is_empty() && !web => check("tcp", Verdict::Skipped, NEEDS_RELAY)
+        () if found.relays.is_empty() => check("tcp", Verdict::Skipped, NEEDS_RELAY).advise(NAME_RELAY),
+        () if tried.is_empty() && !web => check("tcp", Verdict::Skipped, "no relay was named by an address over TCP")
             .advise("name an address of a relay that ends in /tcp/<port>/p2p/<id>"),
         () if tried.is_empty() => check("tcp", Verdict::Skipped, "only WebSockets of relays were named")
             .advise("name an address of the relay that ends in /tcp/<port>/p2p/<id> as well"),
@@ -126,6 +132,9 @@ pub(super) fn tcp(found: &Findings) -> Check {
             check("tcp", Verdict::Warning, "no relay is reached over TCP but by what looks like the web, or UDP").advise(
                 "this network lets few ports out over TCP: hole punches over TCP will fail; ask its operator to let it out",
             )
+        }
+        () if tried.iter().all(refused) => {
+            check("tcp", Verdict::Skipped, "no relay was reached to try it with")
         }
         () => check("tcp", Verdict::Bad, "no relay is reached over TCP").advise(
             "see the relays' verdicts; where only port 443 gets out, name an address that ends in /tcp/443/tls/ws",
@@ -238,11 +247,15 @@ pub(super) fn port_mapping(found: &Findings, global: &GlobalScope) -> Check {
     };
     let all = answers.iter().map(say).collect::<Vec<_>>().join(", ");
     let forwards = answers.iter().any(|(_, answer)| matches!(answer, RouterAnswer::Forwards(_)));
+    let punched = !matches!(found.node.nat_v4.class(), NatClass::Unknown | NatClass::Symmetric);
     match (mapped(found, global), forwards) {
         (true, _) => check(CHECK, Verdict::Ok, all),
         (false, true) => check(CHECK, Verdict::Warning, format!("{all}, which is not public")).advise(
             "the router is behind another NAT, so only hosts between the two come in; ask the provider for a public address",
         ),
+        (false, false) if punched => {
+            check(CHECK, Verdict::Ok, format!("{all}; hole punches do without here"))
+        }
         (false, false) => check(CHECK, Verdict::Warning, all)
             .advise("switch UPnP, NAT-PMP or PCP on in the router, if hole punches fail"),
     }
