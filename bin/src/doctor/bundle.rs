@@ -1,14 +1,13 @@
 //! One file with everything for a bug report.
 
 use std::{
-    fs::{File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use super::{
     diagnosis::{Diagnosis, VERSION},
@@ -26,28 +25,35 @@ const EVENTS: Duration = Duration::from_secs(2);
 /// Events at most; a node keeps fewer.
 const EVENTS_MAX: usize = 10_000;
 
-/// A file that is there, and empty.
+/// A file that nobody sees until it is whole, in the place where it is to be. It is its owner's alone.
 #[derive(Debug)]
 pub(super) struct Bundle {
     path: PathBuf,
-    file: File,
+    draft: NamedTempFile,
 }
 
-/// Makes the file, before anything is looked at.
+/// Sees to it that the file can be made, before anything is looked at.
 ///
 /// # Errors
 /// If there is one already, or none can be made.
 pub(super) fn begin(path: &Path) -> anyhow::Result<Bundle> {
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    match made {
-        Ok(file) => Ok(Bundle { path: path.to_owned(), file }),
-        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
-            anyhow::bail!("{} is there already; name another file with --bundle", path.display())
-        }
-        Err(cause) => {
-            anyhow::bail!("cannot write {}: {cause}; name another file with --bundle", path.display())
-        }
+    if path.symlink_metadata().is_ok() {
+        return Err(taken(path));
     }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let draft =
+        tempfile::Builder::new().prefix(".doctor-").tempfile_in(parent.unwrap_or(Path::new(".")));
+    match draft {
+        Ok(draft) => Ok(Bundle { path: path.to_owned(), draft }),
+        Err(cause) => anyhow::bail!(
+            "cannot write {}: {cause}; name a file in a directory of yours with --bundle",
+            path.display()
+        ),
+    }
+}
+
+fn taken(path: &Path) -> anyhow::Error {
+    anyhow::anyhow!("{} is there already; name another file with --bundle", path.display())
 }
 
 impl Bundle {
@@ -79,9 +85,15 @@ impl Bundle {
             fields.insert("replaced".to_owned(), EXPLANATION.into());
         }
         let text = serde_json::to_string_pretty(&clean)? + "\n";
-        self.file.write_all(text.as_bytes()).map_err(|cause| {
+        let unwritable = |cause: io::Error| {
             anyhow::anyhow!("cannot write {}: {cause}; make room there", self.path.display())
-        })
+        };
+        self.draft.write_all(text.as_bytes()).map_err(unwritable)?;
+        match self.draft.persist_noclobber(&self.path) {
+            Ok(_) => Ok(()),
+            Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => Err(taken(&self.path)),
+            Err(failed) => Err(unwritable(failed.error)),
+        }
     }
 }
 

@@ -100,7 +100,7 @@ fn udp_answers(found: &Findings) -> bool {
         relay.transport == Transport::Quic && relay.reached.as_ref().err().is_none_or(later)
     };
     let filtering = [found.node.nat_v4, found.node.nat_v6].iter().any(|nat| nat.filtering.is_some());
-    stun || filtering || found.relays.iter().any(|relay| passed_quic(relay))
+    stun || filtering || found.relays.iter().any(passed_quic)
 }
 
 /// The public address that our router forwards from.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use punchline_tests::process::Launch;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::world::{LISTEN, NO_PEER, NO_RELAY, SOON, World, refused};
 
@@ -165,25 +165,26 @@ async fn an_http_server_in_the_place_of_a_relay_is_called_one() -> Result<()> {
 async fn answering(waits: bool) -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
-    let serve = async move |mut stream: tokio::net::TcpStream| {
-        let mut heard = Vec::new();
-        let mut bytes = [0; 512];
-        loop {
-            let length = stream.read(&mut bytes).await.unwrap_or(0);
-            heard.extend_from_slice(&bytes[..length]);
-            let whole = heard.ends_with(b"\r\n\r\n");
-            if length == 0 || whole || (!waits && heard.contains(&b'\n')) {
-                break;
-            }
-        }
-        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-    };
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream));
+            tokio::spawn(refuse(stream, waits));
         }
     });
     Ok(port)
+}
+
+/// Says that this is no request, once it has seen a line of it, or all.
+async fn refuse(mut stream: TcpStream, waits: bool) {
+    let (mut heard, mut bytes) = (Vec::new(), [0; 512]);
+    loop {
+        let length = stream.read(&mut bytes).await.unwrap_or(0);
+        heard.extend_from_slice(&bytes[..length]);
+        let whole = heard.ends_with(b"\r\n\r\n");
+        if length == 0 || whole || (!waits && heard.contains(&b'\n')) {
+            break;
+        }
+    }
+    let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
 }
 
 #[tokio::test]
