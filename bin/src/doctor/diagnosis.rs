@@ -62,11 +62,11 @@ impl Verdict {
 /// How peers will be reached from here, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expectation {
-    /// Anybody can come in.
+    /// Peers behind any NAT can come in.
     DirectWithNearlyAll,
     /// A hole punch succeeds with all but symmetric NATs.
     DirectWithMost,
-    /// Likewise, but over TCP alone.
+    /// A hole punch over TCP may succeed, and UDP does not get through.
     DirectOverTcp,
     /// Our own NAT is symmetric, and there is IPv6.
     DirectOverIpv6,
@@ -100,11 +100,11 @@ impl Expectation {
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::DirectWithNearlyAll => {
-                "direct with nearly every peer: others can come in from outside"
+                "direct with nearly every peer: what comes from outside is let in"
             }
             Self::DirectWithMost => "direct with most peers; relayed with those behind a symmetric NAT",
             Self::DirectOverTcp => {
-                "direct over TCP with most peers, since UDP does not get through; relayed with those behind a symmetric NAT"
+                "direct over TCP with many peers, since UDP does not get through; relayed with the others"
             }
             Self::DirectOverIpv6 => {
                 "direct with peers that have IPv6, a public address or a mapped port; relayed with most others, since the \

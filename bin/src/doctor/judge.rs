@@ -103,6 +103,14 @@ fn udp_answers(found: &Findings) -> bool {
     stun || filtering || found.relays.iter().any(passed_quic)
 }
 
+/// Whether a relay that is there does not answer over UDP.
+fn udp_is_lost(found: &Findings) -> bool {
+    let silent = |relay: &RelayFinding| {
+        matches!(relay.reached, Err(Fault::UdpSilent { .. } | Fault::UdpUnreachable { .. }))
+    };
+    found.relays.iter().any(silent)
+}
+
 /// The public address that our router forwards from.
 fn mapped(found: &Findings, global: &GlobalScope) -> bool {
     let usable =
@@ -110,9 +118,15 @@ fn mapped(found: &Findings, global: &GlobalScope) -> bool {
     found.mapping.iter().flatten().any(|(_, answer)| usable(answer))
 }
 
-fn is_open(nat: NatKind) -> bool {
-    nat.filtering == Some(Filtering::EndpointIndependent)
-        && matches!(nat.mapping, Some(Mapping::None | Mapping::EndpointIndependent))
+/// The hardest to punch.
+const SYMMETRIC: NatKind = NatKind {
+    mapping: Some(Mapping::DestinationDependent),
+    filtering: Some(Filtering::AddressAndPortDependent),
+};
+
+/// Whether a peer behind any NAT can come in.
+fn lets_in_all(nat: NatKind) -> bool {
+    nat.mapping.is_some() && nat.filtering.is_some() && !nat.rules_out_punch(SYMMETRIC)
 }
 
 fn expect(found: &Findings, global: &GlobalScope) -> Expectation {
@@ -136,7 +150,7 @@ fn expect(found: &Findings, global: &GlobalScope) -> Expectation {
     {
         return Expectation::RelayedOverHttps;
     }
-    if mapped(found, global) || [found.node.nat_v4, found.node.nat_v6].into_iter().any(is_open) {
+    if mapped(found, global) || [found.node.nat_v4, found.node.nat_v6].into_iter().any(lets_in_all) {
         return Expectation::DirectWithNearlyAll;
     }
     let nat = match found.node.nat_v4 {
@@ -148,8 +162,9 @@ fn expect(found: &Findings, global: &GlobalScope) -> Expectation {
             Expectation::DirectOverIpv6
         }
         NatClass::Symmetric => Expectation::DirectWithSome,
-        NatClass::Unknown if udp => Expectation::RelayedAtLeast,
-        NatClass::Unknown if plain_tcp => Expectation::RelayedAtLeast,
+        // The kind is found out over UDP.
+        NatClass::Unknown if plain_tcp && !udp && udp_is_lost(found) => Expectation::DirectOverTcp,
+        NatClass::Unknown => Expectation::RelayedAtLeast,
         _ if !udp => Expectation::DirectOverTcp,
         _ => Expectation::DirectWithMost,
     }

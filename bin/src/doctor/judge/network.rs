@@ -7,7 +7,7 @@ use punchline_bridge::{
     survey::{Hairpin, RouterAnswer},
 };
 
-use super::{check, mapped, reached, udp_answers};
+use super::{check, mapped, reached, udp_answers, udp_is_lost};
 use crate::doctor::{
     diagnosis::{Check, Verdict},
     findings::{Fault, Findings, RelayFinding},
@@ -80,9 +80,6 @@ fn unresolved(found: &str) -> Check {
 }
 
 pub(super) fn udp(found: &Findings) -> Check {
-    let silent = |relay: &&RelayFinding| {
-        matches!(relay.reached, Err(Fault::UdpSilent { .. } | Fault::UdpUnreachable { .. }))
-    };
     let tcp = reached(found, Transport::Tcp) || reached(found, Transport::Websocket);
     let asked =
         found.hairpin.is_some() || found.relays.iter().any(|relay| relay.transport == Transport::Quic);
@@ -93,7 +90,7 @@ pub(super) fn udp(found: &Findings) -> Check {
             "this network or the relay's firewall blocks UDP: peers are reached over TCP alone; let UDP out, and QUIC and \
              UDP ports 3478 and 3479 in at the relay",
         ),
-        () if found.relays.iter().any(|relay| silent(&relay)) => {
+        () if udp_is_lost(found) => {
             check("udp", Verdict::Bad, "nothing comes back over UDP, and the relay is reached over nothing else")
                 .advise("let UDP out, or name an address of the relay over TCP as well")
         }
@@ -229,8 +226,8 @@ pub(super) fn hairpin(found: &Findings) -> Check {
         Some(Hairpin::Fails) => check(
             "hairpin",
             Verdict::Ok,
-            "the router sends nothing back that goes to its own public address; peers in this \
-             network are reached at their own addresses",
+            "nothing that this host sends to its own public address comes back from the router; peers in this network are \
+             reached at their own addresses",
         ),
     }
 }

@@ -16,10 +16,8 @@ const PORT_RESTRICTED: NatKind = NatKind {
     mapping: Some(Mapping::EndpointIndependent),
     filtering: Some(Filtering::AddressAndPortDependent),
 };
-const SYMMETRIC: NatKind = NatKind {
-    mapping: Some(Mapping::DestinationDependent),
-    filtering: Some(Filtering::AddressAndPortDependent),
-};
+const ADDRESS_RESTRICTED: NatKind =
+    NatKind { filtering: Some(Filtering::AddressDependent), ..PORT_RESTRICTED };
 const FULL_CONE: NatKind = NatKind {
     mapping: Some(Mapping::EndpointIndependent),
     filtering: Some(Filtering::EndpointIndependent),
@@ -186,10 +184,13 @@ fn one_address_of_a_relay_that_fails_is_a_warning_and_a_wrong_identity_is_bad() 
 fn where_udp_is_blocked_it_is_said_and_peers_are_reached_over_tcp() {
     let nat_v4 = NatKind { mapping: Some(Mapping::EndpointIndependent), filtering: None };
     let node = NodeFinding { nat_v4, ..NodeFinding::default() };
-    let relays = vec![tcp(Ok(())), quic(Err(SILENT_UDP()))];
-    let found = Findings { relays, node, hairpin: Some(Hairpin::Unknown), ..home() };
+    let relays = || vec![tcp(Ok(())), quic(Err(SILENT_UDP()))];
+    let found = Findings { relays: relays(), node, hairpin: Some(Hairpin::Unknown), ..home() };
     says(&found, "udp", Verdict::Warning, "blocks UDP");
     assert_eq!(judged(&found).expect, Expectation::DirectOverTcp);
+    let node = NodeFinding::default();
+    let unknown = Findings { node, hairpin: Some(Hairpin::Unknown), relays: relays(), ..home() };
+    assert_eq!(judged(&unknown).expect, Expectation::DirectOverTcp, "the kind is found out over UDP");
     let alone =
         Findings { relays: vec![quic(Err(SILENT_UDP()))], node: NodeFinding::default(), ..found };
     says(&alone, "udp", Verdict::Bad, "over nothing else");
@@ -245,6 +246,7 @@ fn what_to_expect_follows_from_the_nat_a_mapped_port_and_ipv6() {
     let unknown = NatKind::default();
     for (nat, expect) in [
         (FULL_CONE, Expectation::DirectWithNearlyAll),
+        (ADDRESS_RESTRICTED, Expectation::DirectWithNearlyAll),
         (PORT_RESTRICTED, Expectation::DirectWithMost),
         (SYMMETRIC, Expectation::DirectWithSome),
         (unknown, Expectation::RelayedAtLeast),
