@@ -1,6 +1,7 @@
 //! The command line: the one place where strings and the environment are read.
 
 mod asking;
+mod doctor;
 mod gateway;
 mod nets;
 mod node;
@@ -31,6 +32,7 @@ pub use self::gateway::{
 };
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady},
+    doctor::{Doctor, DoctorWhat, ProxyFlags, Reach},
     nets::Nets,
     node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
     time::Patience,
@@ -150,6 +152,8 @@ pub enum Command {
     /// What is asked of a node that runs on this machine.
     #[command(flatten)]
     Ask(Ask),
+    /// Whether this host and its network let a node work, and what to do where they do not; no node need run.
+    Doctor(Box<Doctor>),
     /// Print this node's peer id; make its identity if there is none.
     Id(Id),
 }
@@ -168,6 +172,7 @@ impl Command {
             | Self::Ticket(_)
             | Self::Peers(_)
             | Self::Ask(_)
+            | Self::Doctor(_)
             | Self::Id(_) => None,
         }
     }
@@ -185,6 +190,7 @@ impl Command {
             Self::Ticket(_) => "ticket",
             Self::Peers(_) => "peers",
             Self::Ask(ask) => ask.name(),
+            Self::Doctor(_) => "doctor",
             Self::Id(_) => "id",
         }
     }
@@ -197,7 +203,8 @@ impl Command {
             | Self::Run(_)
             | Self::Ticket(_)
             | Self::Peers(_)
-            | Self::Ask(_) => Role::Expose,
+            | Self::Ask(_)
+            | Self::Doctor(_) => Role::Expose,
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
             Self::Server(_) => Role::Server,

@@ -3,7 +3,8 @@
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts what they have in
 //! common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
 //! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
-//! [`asking`] asks; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what happened; [`identity`] keeps the
+//! [`asking`] asks, and `doctor` looks at host and network; [`access`] says who may use what is exposed, and [`names`]
+//! what peers are called; [`report`] says what happened; [`identity`] keeps the
 //! key, `certificate` that of TLS.
 
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ pub mod cli;
 pub mod client;
 mod control;
 pub mod demo;
+mod doctor;
 pub mod gateway;
 pub mod identity;
 mod load;
@@ -140,6 +142,8 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
             ask.asking().identity.clone_from(&common.identity);
             asking::run(ask, common.check).await
         }
+        Command::Doctor(_) if common.check => usable(),
+        Command::Doctor(doctor) => doctor::run(*doctor, common.identity.as_deref()).await,
         Command::Demo(_) if common.check => usable(),
         Command::Demo(demo) => demo::run(demo.json).await,
         Command::Relay(relay) => reported(context()?, |context| relay::run(relay, context)).await,
@@ -169,9 +173,12 @@ fn reloads(command: &Command, common: &Common) -> bool {
         Command::Expose(expose) => Some(&expose.node.nets),
         Command::Forward(forward) => Some(&forward.node.nets),
         Command::Run(run) => Some(&run.node.nets),
-        Command::Demo(_) | Command::Ticket(_) | Command::Peers(_) | Command::Ask(_) | Command::Id(_) => {
-            None
-        }
+        Command::Demo(_)
+        | Command::Ticket(_)
+        | Command::Peers(_)
+        | Command::Ask(_)
+        | Command::Doctor(_)
+        | Command::Id(_) => None,
     };
     let net_file = nets.is_some_and(|nets| nets.net_file.is_some());
     allow_file || net_file || common.events.as_deref().is_some_and(report::is_file)

@@ -155,10 +155,18 @@ pub(crate) fn check(settings: &cli::Node) -> anyhow::Result<()> {
 /// # Errors
 /// If the one that our own settings name is none. The variables of the system are for other programs too.
 pub(crate) fn proxy(settings: &cli::Node) -> Result<Option<Proxy>, Unusable> {
-    let system = &settings.system_proxy;
-    let exceptions = settings.no_proxy.as_deref().unwrap_or(&system.exceptions);
+    proxy_of(settings.proxy.as_ref(), settings.no_proxy.as_deref(), &settings.system_proxy)
+}
+
+/// As [`proxy`], from what the flags and the system say.
+pub(crate) fn proxy_of(
+    own: Option<&ProxyUrl>,
+    exceptions: Option<&str>,
+    system: &cli::SystemProxy,
+) -> Result<Option<Proxy>, Unusable> {
+    let exceptions = exceptions.unwrap_or(&system.exceptions);
     let read = |url: &ProxyUrl| Proxy::new(url.reveal(), exceptions);
-    match (&settings.proxy, &system.proxy) {
+    match (own, &system.proxy) {
         (Some(url), _) if url.reveal() == "off" => Ok(None),
         (Some(url), _) => read(url).map(Some).map_err(|error| Unusable(format!("--proxy {error}"))),
         (None, Some(url)) => {

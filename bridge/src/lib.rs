@@ -9,7 +9,7 @@
 //! - [`Endpoint`]: the face of a node; [`Incoming`] and [`Stream`]: what it hands out;
 //! - [`config`], [`error`], [`event`], [`status`]: every setting, every failure, everything that can happen, and how a node
 //!   is at one moment;
-//! - [`path`], [`addr`], [`proxy`], [`Service`]: the vocabulary;
+//! - [`path`], [`addr`], [`proxy`], [`Service`]: the vocabulary; [`survey`]: a network looked at without a node;
 //! - `engine`: decides, and is pure; `net`: knows libp2p; `node`: acts;
 //! - [`grpc`]: meets tonic; [`relay`]: the one that introduces peers to each other.
 
@@ -33,6 +33,7 @@ pub mod status;
 pub mod stream;
 mod word;
 
+pub use self::net::survey;
 pub use self::{
     addr::RelayAddr,
     config::Config,

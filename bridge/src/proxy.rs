@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
+use libp2p::Multiaddr;
 
 use crate::addr::web::WebPlace;
 
@@ -59,6 +60,16 @@ impl Proxy {
         let port = uri.port_u16().filter(|port| *port != 0).ok_or(ProxyError::NoPort)?;
         let matcher = Matcher::builder().https(full.as_str()).no(exceptions).build();
         Ok(Self { host: host.to_owned(), port, matcher: Arc::new(matcher) })
+    }
+
+    /// Its host, as it was named, and its port.
+    pub fn place(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
+    /// Whether it is asked for the way to this address: to WebSockets, but for the exceptions.
+    pub fn is_for(&self, address: &Multiaddr) -> bool {
+        WebPlace::of(address).is_some_and(|place| self.way_to(&place).is_some())
     }
 
     /// How to reach a WebSocket through it; none if that is to be reached without it.

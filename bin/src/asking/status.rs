@@ -41,7 +41,7 @@ pub(super) async fn run(settings: cli::Status) -> anyhow::Result<()> {
 }
 
 /// The answer as `proto/node.proto` has it: each field by its name, with what is empty or 0, but not what is absent.
-fn json(status: &proto::Status) -> anyhow::Result<Value> {
+pub(crate) fn json(status: &proto::Status) -> anyhow::Result<Value> {
     let pool = DescriptorPool::decode(proto::DESCRIPTORS)?;
     let kind = pool.get_message_by_name("punchline.v1.Status");
     let kind = kind.ok_or_else(|| anyhow::anyhow!("the program does not know its own messages"))?;

@@ -1,5 +1,5 @@
 //! Has our router forward the ports that we listen on, or over IPv6 let everybody in at them: at which ports says the
-//! engine, when it is asked says [`lease`], what is said to it is in [`router`], and over IPv6 in [`pinhole`] and [`pcp`].
+//! engine, when it is asked says [`lease`], what is said to it is in [`router`], and over IPv6 in [`pinhole`] and [`pcp`]; [`trial`] finds out what it would do.
 //!
 //! One task looks for the router and has a keeper, a task of its own, for each transport and family. Where no router is,
 //! or none that answers, they sleep.
@@ -8,6 +8,7 @@ mod lease;
 mod pcp;
 mod pinhole;
 mod router;
+mod trial;
 mod upnp;
 
 use std::{
@@ -23,6 +24,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+pub use self::trial::{RouterAnswer, port_mapping};
 use self::{
     lease::{Job, Lease},
     router::{Granted, Mapping, Port, Way},

@@ -6,7 +6,7 @@
 //! events. What bounds strangers: [`door`] turns away connections that are too many, [`unread`] counts what nobody has
 //! read (`muxer` is Yamux with that), [`guard`] looks at what names led to; [`hurry`] gives punches a shorter deadline,
 //! [`turns`] one kind of a relay's addresses a head start before the next; `reset` frees the ports of dead connections.
-//! `outbox` is what behaviours keep for the swarm.
+//! [`survey`] looks at a network without a node. `outbox` is what behaviours keep for the swarm.
 
 pub(crate) mod autonat;
 pub(crate) mod behaviour;
@@ -34,6 +34,7 @@ mod resolve;
 pub(crate) mod speak;
 pub(crate) mod stun;
 pub(crate) mod substream;
+pub mod survey;
 pub(crate) mod translate;
 pub(crate) mod transports;
 pub(crate) mod turns;

@@ -6,6 +6,7 @@
 mod arguments;
 mod crowd;
 mod demo;
+mod doctor;
 mod events;
 mod hangups;
 mod identity;

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod dns;
+mod doctor;
 mod families;
 mod mapping;
 mod names;
@@ -69,8 +70,17 @@ fn main() -> ExitCode {
             "nobody_but_the_router_is_asked_for_upnp_or_for_a_pinhole",
             mapping::asks_the_router_alone,
         ),
+        lab_trial("the_doctor_says_in_each_network_what_to_expect_there", doctor::each_network),
+        lab_trial("the_doctor_says_that_no_name_server_answers", doctor::dead_dns),
     ];
     trials.extend(families());
+    for (protocol, name) in
+        [(PortMapping::Pcp, "PCP"), (PortMapping::NatPmp, "NAT-PMP"), (PortMapping::Upnp, "UPnP")]
+    {
+        let trial =
+            format!("the_doctor_finds_that_the_router_maps_ports_by_{protocol}_and_leaves_none_mapped");
+        trials.push(miniupnpd_trial(&trial, move || doctor::router_maps(protocol, name)));
+    }
     for (router, which) in [(Router::Global, "global"), (Router::LinkLocal, "link_local")] {
         let name = format!(
             "a_router_known_by_a_{which}_address_lets_anybody_in_over_ipv6_while_the_node_runs_and_nobody_after"

@@ -1,0 +1,102 @@
+//! `punchline doctor`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, builder::BoolishValueParser};
+use ipnet::IpNet;
+use libp2p::Multiaddr;
+use punchline_bridge::{
+    RelayAddr,
+    addr::{self, StunServer},
+};
+
+use super::{Asking, Many, PortMapping, ProxyUrl, SystemProxy};
+
+/// `punchline doctor`.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// What else to do.
+    #[command(subcommand)]
+    pub what: Option<DoctorWhat>,
+    /// The relay to try, with all its addresses as a node is given them. Default: what the settings say, or else those
+    /// of the node that runs here.
+    #[arg(long, env = "PUNCHLINE_RELAY", value_name = "ADDR")]
+    pub relay: Vec<Many<RelayAddr>>,
+    /// Ask this STUN server, too, how it sees this host.
+    #[arg(long, env = "PUNCHLINE_STUN_SERVER", value_name = "HOST:PORT")]
+    pub stun_server: Vec<Many<StunServer>>,
+    /// Treat these ranges as public: labs, private networks.
+    #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
+    pub assume_global: Vec<Many<IpNet>>,
+    /// Whether the router is asked to forward a port for a moment.
+    #[arg(long, env = "PUNCHLINE_PORT_MAPPING", value_name = "WHEN", default_value = "on")]
+    pub port_mapping: PortMapping,
+    /// The proxy.
+    #[command(flatten)]
+    pub proxy: ProxyFlags,
+    /// Print one JSON object, as design/doctor.md shows it.
+    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
+    /// Write everything for a bug report to this file, which must not be there yet: what is found, the status and the
+    /// latest events of the node that runs here. No keys, no tickets; ids and addresses are replaced.
+    #[arg(long, env = "PUNCHLINE_BUNDLE", value_name = "FILE")]
+    pub bundle: Option<PathBuf>,
+    /// Which running node is asked.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// What else the doctor does.
+#[derive(Debug, Subcommand)]
+pub enum DoctorWhat {
+    /// Try to reach one address, and say which layer fails: name, TCP or QUIC, handshake, identity, protocol.
+    Reach(Reach),
+}
+
+/// `punchline doctor reach`.
+#[derive(Args, Debug)]
+pub struct Reach {
+    /// Where, as `/dns4/relay.example/tcp/4001/p2p/12D3KooW…`; without an id at its end, it is said who answers.
+    #[arg(value_name = "MULTIADDR", value_parser = reachable)]
+    pub address: Multiaddr,
+    /// The proxy.
+    #[command(flatten)]
+    pub proxy: ProxyFlags,
+    /// Print one JSON object, as design/doctor.md shows it.
+    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
+}
+
+/// Through which proxy WebSockets are reached.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ProxyFlags {
+    /// The HTTP proxy to reach relays through whose addresses end in /ws or /wss: `http://HOST:PORT`, or
+    /// `http://USER:PASSWORD@HOST:PORT`; `off` for none. Default: what the variable HTTPS_PROXY says.
+    #[arg(long, env = "PUNCHLINE_PROXY", value_name = "URL", hide_env_values = true)]
+    #[arg(hide_default_value = true)]
+    pub proxy: Option<ProxyUrl>,
+    /// Reach these without the proxy: host names, with all below them, addresses and ranges, separated by commas.
+    /// Default: what the variable NO_PROXY says.
+    #[arg(long, env = "PUNCHLINE_NO_PROXY", value_name = "HOSTS")]
+    pub no_proxy: Option<String>,
+    /// What the variables say that all programs read.
+    #[arg(skip)]
+    pub system_proxy: SystemProxy,
+}
+
+impl Doctor {
+    /// What the variables say that all programs read.
+    pub fn system_proxy(&mut self, system: SystemProxy) {
+        match &mut self.what {
+            Some(DoctorWhat::Reach(reach)) => reach.proxy.system_proxy = system,
+            None => self.proxy.system_proxy = system,
+        }
+    }
+}
+
+fn reachable(text: &str) -> Result<Multiaddr, String> {
+    const FORM: &str = "it looks like /ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…";
+    let address: Multiaddr = text.parse().map_err(|error| format!("{error}; {FORM}"))?;
+    addr::dialable(&address).map_err(|fault| format!("nobody can dial it: it {fault}"))?;
+    Ok(address)
+}

@@ -1,0 +1,169 @@
+//! What a program may find out about the network it is in before it runs a node there.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{
+    net::UdpSocket,
+    time::{Instant, timeout, timeout_at},
+};
+
+pub use super::mapping::{RouterAnswer, port_mapping};
+use super::{
+    names::Names,
+    stun::message::{Body, Message, TransactionId},
+};
+use crate::{
+    addr::stun::{Host, StunServer},
+    nat::AnswerFrom,
+};
+
+/// For a STUN server to answer, its name included.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Between two questions, and between two packets that are to come back.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// For a packet to come back from our own router.
+const BACK: Duration = Duration::from_millis(1000);
+
+const DATAGRAM_BYTES_MAX: usize = 1500;
+
+/// Whether our router sends back what goes to its own public address: then two nodes behind it meet there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hairpin {
+    /// It does.
+    Works,
+    /// Nothing came back.
+    Fails,
+    /// There is no NAT in between.
+    NoNat,
+    /// No STUN server answered, so that the public address is not known.
+    Unknown,
+}
+
+/// Learns from a STUN server over IPv4 how it sees two ports of ours, and sends from each to the other as it is seen. Takes
+/// 3 s at most.
+pub async fn hairpin(server: &StunServer) -> Hairpin {
+    try_hairpin(server).await.unwrap_or(Hairpin::Unknown)
+}
+
+async fn try_hairpin(server: &StunServer) -> Option<Hairpin> {
+    let deadline = Instant::now() + ANSWER;
+    let server = timeout_at(deadline, resolve(server)).await.ok()??;
+    let bind = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+    let (one, other) = (bind().await.ok()?, bind().await.ok()?);
+    let seen = async { tokio::join!(seen(&one, server), seen(&other, server)) };
+    let (Some(seen_one), Some(seen_other)) = timeout_at(deadline, seen).await.ok()? else {
+        return None;
+    };
+    if is_ours(seen_one.ip()).await {
+        return Some(Hairpin::NoNat);
+    }
+    // Each opens the NAT for what the other sends.
+    let (to_one, to_other) = (rand::random::<[u8; 16]>(), rand::random::<[u8; 16]>());
+    let back = async {
+        loop {
+            let _ = one.send_to(&to_other, seen_other).await;
+            let _ = other.send_to(&to_one, seen_one).await;
+            tokio::select! {
+                () = arrives(&one, &to_one) => return,
+                () = arrives(&other, &to_other) => return,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+    };
+    Some(if timeout(BACK, back).await.is_ok() { Hairpin::Works } else { Hairpin::Fails })
+}
+
+async fn resolve(server: &StunServer) -> Option<SocketAddr> {
+    let ips = match &server.host {
+        Host::Ip(ip) => vec![*ip],
+        Host::Name(name) => Names::default().addresses(name, None).await.ok()?,
+    };
+    let ip = ips.into_iter().find(IpAddr::is_ipv4)?;
+    Some((ip, server.port).into())
+}
+
+/// How the server sees a socket.
+async fn seen(socket: &UdpSocket, server: SocketAddr) -> Option<SocketAddr> {
+    let transaction: TransactionId = rand::random();
+    let body = Body::Request { answer_from: AnswerFrom::Here, unknown: Vec::new() };
+    let question = Message { transaction, body }.write();
+    loop {
+        socket.send_to(&question, server).await.ok()?;
+        if let Ok(seen) = timeout(AGAIN, answer(socket, transaction)).await {
+            return Some(seen);
+        }
+    }
+}
+
+async fn answer(socket: &UdpSocket, transaction: TransactionId) -> SocketAddr {
+    let mut bytes = [0; DATAGRAM_BYTES_MAX];
+    loop {
+        // An error is about what was sent before.
+        let Ok((length, _)) = socket.recv_from(&mut bytes).await else { continue };
+        let message = bytes.get(..length).and_then(Message::read);
+        if let Some(Message { transaction: answered, body: Body::Success { mapped, .. } }) = message
+            && answered == transaction
+        {
+            return mapped;
+        }
+    }
+}
+
+async fn arrives(socket: &UdpSocket, expected: &[u8]) {
+    let mut bytes = [0; DATAGRAM_BYTES_MAX];
+    loop {
+        match socket.recv_from(&mut bytes).await {
+            Ok((length, _)) if bytes.get(..length) == Some(expected) => return,
+            _ => {}
+        }
+    }
+}
+
+/// Whether an interface of this host has the address.
+async fn is_ours(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Answers each question with what `seen` makes of where it came from.
+    async fn server(seen: impl Fn(SocketAddr) -> SocketAddr + Send + 'static) -> StunServer {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let at = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut bytes = [0; DATAGRAM_BYTES_MAX];
+            while let Ok((length, from)) = socket.recv_from(&mut bytes).await {
+                let Message { transaction, .. } = Message::read(&bytes[..length]).unwrap();
+                let body = Body::Success { mapped: seen(from), other: None };
+                socket.send_to(&Message { transaction, body }.write(), from).await.unwrap();
+            }
+        });
+        at.to_string().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_seen_at_its_own_address_is_behind_no_nat() {
+        assert_eq!(hairpin(&server(|from| from).await).await, Hairpin::NoNat);
+    }
+
+    #[tokio::test]
+    async fn where_nothing_comes_back_from_the_public_address_there_is_no_hairpin() {
+        let elsewhere = |_| "192.0.2.1:4001".parse().unwrap();
+        assert_eq!(hairpin(&server(elsewhere).await).await, Hairpin::Fails);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_leaves_it_open() {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let at = silent.local_addr().unwrap().to_string().parse().unwrap();
+        assert_eq!(hairpin(&at).await, Hairpin::Unknown);
+    }
+}
