@@ -209,6 +209,8 @@ pub struct Context {
     pub ledger: PathBuf,
     /// Where the node answers questions unless told otherwise, beside the identity.
     pub control: PathBuf,
+    /// The identity's file, if the settings name it.
+    pub named_identity: Option<PathBuf>,
     /// The command that runs.
     pub command: &'static str,
     /// The certificate of a relay, beside the identity.
@@ -243,7 +245,18 @@ impl Context {
         let certificate = beside_identity(common, role, ".tls")?;
         let reporter = reporter.map_err(unwritable)?;
         let control = beside_identity(common, role, control::SUFFIX)?;
-        Ok(Self { keypair, ledger, control, command, certificate, reporter, check: common.check, claim })
+        let (named_identity, check) = (common.identity.clone(), common.check);
+        Ok(Self {
+            keypair,
+            ledger,
+            control,
+            named_identity,
+            command,
+            certificate,
+            reporter,
+            check,
+            claim,
+        })
     }
 }
 

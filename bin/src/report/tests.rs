@@ -41,10 +41,10 @@ impl MakeWriter<'_> for Paper {
 /// What is logged meanwhile, as it looks on standard error.
 pub(super) fn logged(json: bool, run: impl FnOnce()) -> String {
     let paper = Paper::default();
-    let log = tracing_subscriber::fmt().with_writer(paper.clone()).with_ansi(false).with_target(false);
+    let log = tracing_subscriber::fmt().with_writer(paper.clone()).with_ansi(false);
     match json {
-        true => tracing::subscriber::with_default(log.json().finish(), run),
-        false => tracing::subscriber::with_default(log.finish(), run),
+        true => tracing::subscriber::with_default(log.event_format(format::Json).finish(), run),
+        false => tracing::subscriber::with_default(log.event_format(format::Text).finish(), run),
     }
     String::from_utf8(paper.0.lock().unwrap().clone()).unwrap()
 }
@@ -63,7 +63,7 @@ fn examples() -> Vec<SessionEvent> {
             path: NetPath::Direct,
         },
         SessionEvent::SessionEnded { peer: peer(), cause: "the peer closed the session".to_owned() },
-        SessionEvent::HandshakeFailed { peer: peer(), reason: "wrong network".to_owned() },
+        SessionEvent::HandshakeFailed { peer: peer(), reason: "wrong network".to_owned(), last: false },
         SessionEvent::DialFailed {
             peer: peer(),
             reason: "no answer within 10 s".to_owned(),

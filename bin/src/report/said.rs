@@ -1,0 +1,274 @@
+//! What was said before, as far as it matters to what is said next. Pure, and bounded.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use libp2p::PeerId;
+use punchline_bridge::Path;
+
+use super::{
+    summary::{Pace, Summary},
+    troubles::Troubles,
+};
+
+/// Peers whose paths are told. A node has fewer familiar ones, and of more the log is no place to read.
+const PEERS_MAX: usize = 1024;
+
+/// Forwards that wait for their peer: as many as a settings file may have tables.
+const AWAITED_MAX: usize = 256;
+
+/// News of one peer: a peer that comes and goes all day is a line in ten minutes.
+const NEWS_OF_PEER: Pace = Pace { burst: 10, every: Duration::from_secs(600) };
+
+/// News of a kind: strangers come to every public port.
+const NEWS: Pace = Pace { burst: 60, every: Duration::from_secs(300) };
+
+/// How often a relay says what it does for its peers, once it has many.
+const TALLY_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Peers of a relay that are told one by one; then they are counted.
+const GREETED_MAX: u64 = 5;
+
+/// The memory of whoever says what happens.
+pub(super) struct Said {
+    pub(super) troubles: Troubles,
+    news: Summary,
+    /// The relays that the settings name, and those that hold a place for us.
+    relays: BTreeSet<PeerId>,
+    held: BTreeSet<PeerId>,
+    peers: BTreeMap<PeerId, Paths>,
+    awaited: BTreeMap<PeerId, Vec<String>>,
+    /// Why peers that a connection is kept to are not reached.
+    unreachable: BTreeMap<PeerId, String>,
+    tally: Tally,
+    ready: Option<Ready>,
+    is_ready: bool,
+}
+
+/// What a node says once it is usable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ready {
+    /// It is usable only when a relay holds a place for it.
+    pub(crate) needs_relay: bool,
+    /// Who it is, where it is reached, what to run elsewhere.
+    pub(crate) lines: Vec<String>,
+}
+
+/// The live connections of a peer, by path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Paths {
+    direct: u32,
+    relayed: u32,
+}
+
+/// How a peer's paths changed, where that is worth a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It had no connection, and has one.
+    Came,
+    /// Its last connection is gone.
+    Went,
+    /// Its last direct connection is gone, and a relayed one is left.
+    Relayed,
+    /// Nothing that people wait for.
+    Nothing,
+}
+
+/// What a relay did since it last said so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) kept: u64,
+    pub(super) came: u64,
+    pub(super) went: u64,
+    pub(super) circuits: u64,
+    pub(super) bytes: u64,
+    greeted: u64,
+    said: Option<Instant>,
+}
+
+impl Default for Said {
+    fn default() -> Self {
+        Self {
+            troubles: Troubles::default(),
+            news: Summary::new(NEWS_OF_PEER, NEWS),
+            relays: BTreeSet::new(),
+            held: BTreeSet::new(),
+            peers: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            unreachable: BTreeMap::new(),
+            tally: Tally::default(),
+            ready: None,
+            is_ready: false,
+        }
+    }
+}
+
+impl Said {
+    /// The settings name this relay.
+    pub(super) fn names_relay(&mut self, relay: PeerId) {
+        self.relays.insert(relay);
+    }
+
+    /// Whether the settings name it, or it holds a place for us.
+    pub(super) fn is_relay(&self, peer: &PeerId) -> bool {
+        self.relays.contains(peer) || self.held.contains(peer)
+    }
+
+    /// Whether one more line of a kind is welcome.
+    pub(super) fn is_news(&mut self, kind: &'static str, peer: Option<PeerId>, now: Instant) -> bool {
+        self.news.admit(kind, peer, now)
+    }
+
+    /// A relay holds a place for us. Whether that is new.
+    pub(super) fn holds(&mut self, relay: PeerId) -> bool {
+        self.held.insert(relay)
+    }
+
+    /// It does no longer.
+    pub(super) fn lost(&mut self, relay: &PeerId) {
+        self.held.remove(relay);
+    }
+
+    /// What is to be said once the node is usable; it is given back if that is so already.
+    pub(super) fn when_ready(&mut self, ready: Ready) -> Option<Ready> {
+        self.ready = Some(ready);
+        self.ready_now()
+    }
+
+    /// What is to be said if the node is usable by now, and it was not said.
+    pub(super) fn ready_now(&mut self) -> Option<Ready> {
+        let usable = |ready: &mut Ready| !ready.needs_relay || !self.held.is_empty();
+        let ready = self.ready.take_if(usable);
+        self.is_ready |= ready.is_some();
+        ready
+    }
+
+    /// Whether it was said.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
+    /// A forward waits for this peer: what is to be said when it is there. It is given back if it is there already.
+    pub(super) fn awaits(&mut self, peer: PeerId, line: String) -> Option<String> {
+        if self.peers.contains_key(&peer) {
+            return Some(line);
+        }
+        if self.awaited.len() < AWAITED_MAX {
+            let lines = self.awaited.entry(peer).or_default();
+            lines.truncate(AWAITED_MAX - 1);
+            lines.push(line);
+        }
+        None
+    }
+
+    /// This peer is not reached.
+    pub(super) fn unreachable(&mut self, peer: PeerId, reason: String) {
+        if self.unreachable.len() < AWAITED_MAX || self.unreachable.contains_key(&peer) {
+            self.unreachable.insert(peer, reason);
+        }
+    }
+
+    /// Why it is not, if so.
+    pub(super) fn why_unreachable(&self, peer: &PeerId) -> Option<&str> {
+        self.unreachable.get(peer).map(String::as_str)
+    }
+
+    /// This peer is there: what was to be said then.
+    pub(super) fn arrived(&mut self, peer: &PeerId) -> Vec<String> {
+        self.unreachable.remove(peer);
+        self.awaited.remove(peer).unwrap_or_default()
+    }
+
+    pub(super) fn opened(&mut self, peer: PeerId, path: Path) -> Change {
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&peer) {
+            return Change::Nothing;
+        }
+        let paths = self.peers.entry(peer).or_default();
+        let had = *paths;
+        *paths.of(path) += 1;
+        if had == Paths::default() { Change::Came } else { Change::Nothing }
+    }
+
+    pub(super) fn closed(&mut self, peer: PeerId, path: Path) -> Change {
+        let Some(paths) = self.peers.get_mut(&peer) else { return Change::Nothing };
+        let count = paths.of(path);
+        *count = count.saturating_sub(1);
+        match *paths {
+            Paths { direct: 0, relayed: 0 } => {
+                self.peers.remove(&peer);
+                Change::Went
+            }
+            Paths { direct: 0, .. } if path.is_direct() => Change::Relayed,
+            _ => Change::Nothing,
+        }
+    }
+
+    /// What this relay counts.
+    pub(super) fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+}
+
+impl Paths {
+    fn of(&mut self, path: Path) -> &mut u32 {
+        match path {
+            Path::Direct => &mut self.direct,
+            Path::Relayed { .. } => &mut self.relayed,
+        }
+    }
+}
+
+impl Tally {
+    /// Whether a peer that came is told by its name.
+    pub(super) fn greets(&mut self) -> bool {
+        self.greeted += 1;
+        self.greeted <= GREETED_MAX
+    }
+
+    /// What to say by now, if anything changed; it is forgotten then.
+    pub(super) fn due(&mut self, now: Instant) -> Option<Self> {
+        let said = *self.said.get_or_insert(now);
+        let changed = self.came + self.went + self.circuits > 0;
+        if now < said + TALLY_INTERVAL || !changed {
+            return None;
+        }
+        let kept = Self { kept: self.kept, greeted: self.greeted, said: Some(now), ..Self::default() };
+        Some(std::mem::replace(self, kept))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_peers_than_the_limit_are_not_told_of_and_not_remembered() {
+        let mut said = Said::default();
+        for _ in 0..PEERS_MAX {
+            assert_eq!(said.opened(PeerId::random(), Path::Direct), Change::Came);
+        }
+        let late = PeerId::random();
+        assert_eq!(said.opened(late, Path::Direct), Change::Nothing);
+        assert_eq!(said.closed(late, Path::Direct), Change::Nothing);
+        assert_eq!(said.peers.len(), PEERS_MAX);
+        for _ in 0..2 * AWAITED_MAX {
+            said.awaits(late, "line".to_owned());
+            said.awaits(PeerId::random(), "line".to_owned());
+        }
+        assert!(said.awaited.len() <= AWAITED_MAX);
+        assert!(said.arrived(&late).len() <= AWAITED_MAX);
+    }
+
+    #[test]
+    fn a_node_is_ready_when_a_relay_holds_a_place_and_says_so_once() {
+        let (mut said, relay) = (Said::default(), PeerId::random());
+        let ready = Ready { needs_relay: true, lines: vec!["ready".to_owned()] };
+        assert_eq!(said.when_ready(ready.clone()), None);
+        assert!(said.holds(relay));
+        assert_eq!(said.ready_now(), Some(ready.clone()));
+        assert_eq!(said.ready_now(), None);
+        assert_eq!(said.when_ready(ready.clone()), Some(ready), "it was reached before");
+    }
+}
