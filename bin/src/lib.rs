@@ -180,7 +180,15 @@ where
         }
         std::future::pending().await
     };
+    let stopping = async {
+        stop::told().await;
+        reporter.stops();
+        std::future::pending().await
+    };
     let outcome = tokio::select! {
+        // So that it is known before the program begins to end.
+        biased;
+        outcome = stopping => outcome,
         outcome = run(context) => outcome,
         outcome = reopening => outcome,
         never = reporter.sum_up() => match never {},

@@ -276,14 +276,24 @@ impl Reporter {
     fn log(&self, event: &Event, fields: &Map<String, Value>, now: Instant) {
         let mut said = self.said();
         let saying = sentence::sentence(event, &mut said, now);
-        let ready = said.is_ready();
+        let ready = said.ready_now();
         drop(said);
         if let Some((level, words)) = saying {
             entry::log(level, &words, fields);
         }
-        if ready {
+        self.say_ready(ready);
+    }
+
+    fn say_ready(&self, ready: Option<Ready>) {
+        if let Some(ready) = ready {
+            say(&sentence::block(&ready));
             self.ready.send_replace(true);
         }
+    }
+
+    /// What ends from now on ends because the program does.
+    pub(crate) fn stops(&self) {
+        self.said().stops();
     }
 
     /// The settings name this relay, and so it is called one in the log.
@@ -294,10 +304,7 @@ impl Reporter {
     /// Says this, once, when the node is usable.
     pub(crate) fn when_ready(&self, ready: Ready) {
         let ready = self.said().when_ready(ready);
-        if let Some(ready) = ready {
-            say(&sentence::block(&ready));
-            self.ready.send_replace(true);
-        }
+        self.say_ready(ready);
     }
 
     /// Returns when that was said.

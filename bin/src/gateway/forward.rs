@@ -93,6 +93,12 @@ impl Forwarding {
         Ok(Self { peer, service, local, addresses, said, proof, max_connections, patience })
     }
 
+    /// The relays that lead to the peer.
+    pub(super) fn relays(&self) -> Vec<PeerId> {
+        let ways = self.addresses.iter().chain(&self.said);
+        ways.filter_map(|way| Some(addr::split_circuit(way).ok()??.0.peer())).collect()
+    }
+
     /// What a table asks for; `relays` are those at the top of the file.
     pub(super) fn of_table(
         table: &cli::ForwardTable,

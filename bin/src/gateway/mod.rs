@@ -169,6 +169,9 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     for forwarding in &plan.forwardings {
         listeners.push(Listener::bind(&forwarding.local).await?);
     }
+    for relay in plan.forwardings.iter().flat_map(Forwarding::relays) {
+        context.reporter.names_relay(relay);
+    }
     let node = Node::start(&plan.node, &context).await?;
     let (close, closing) = watch::channel(false);
     let closing = Closing(closing);

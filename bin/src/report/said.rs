@@ -40,11 +40,11 @@ pub(super) struct Said {
     held: BTreeSet<PeerId>,
     peers: BTreeMap<PeerId, Paths>,
     awaited: BTreeMap<PeerId, Vec<String>>,
-    /// Why peers that a connection is kept to are not reached.
-    unreachable: BTreeMap<PeerId, String>,
+    /// The kind of NAT that was said, by family of addresses.
+    nats: BTreeMap<String, String>,
+    stopping: bool,
     tally: Tally,
     ready: Option<Ready>,
-    is_ready: bool,
 }
 
 /// What a node says once it is usable.
@@ -61,6 +61,8 @@ pub(crate) struct Ready {
 struct Paths {
     direct: u32,
     relayed: u32,
+    /// A line was written on it.
+    told: bool,
 }
 
 /// How a peer's paths changed, where that is worth a line.
@@ -97,10 +99,10 @@ impl Default for Said {
             held: BTreeSet::new(),
             peers: BTreeMap::new(),
             awaited: BTreeMap::new(),
-            unreachable: BTreeMap::new(),
+            nats: BTreeMap::new(),
+            stopping: false,
             tally: Tally::default(),
             ready: None,
-            is_ready: false,
         }
     }
 }
@@ -140,14 +142,7 @@ impl Said {
     /// What is to be said if the node is usable by now, and it was not said.
     pub(super) fn ready_now(&mut self) -> Option<Ready> {
         let usable = |ready: &mut Ready| !ready.needs_relay || !self.held.is_empty();
-        let ready = self.ready.take_if(usable);
-        self.is_ready |= ready.is_some();
-        ready
-    }
-
-    /// Whether it was said.
-    pub(super) fn is_ready(&self) -> bool {
-        self.is_ready
+        self.ready.take_if(usable)
     }
 
     /// A forward waits for this peer: what is to be said when it is there. It is given back if it is there already.
@@ -163,46 +158,58 @@ impl Said {
         None
     }
 
-    /// This peer is not reached.
-    pub(super) fn unreachable(&mut self, peer: PeerId, reason: String) {
-        if self.unreachable.len() < AWAITED_MAX || self.unreachable.contains_key(&peer) {
-            self.unreachable.insert(peer, reason);
-        }
-    }
-
-    /// Why it is not, if so.
-    pub(super) fn why_unreachable(&self, peer: &PeerId) -> Option<&str> {
-        self.unreachable.get(peer).map(String::as_str)
-    }
-
     /// This peer is there: what was to be said then.
     pub(super) fn arrived(&mut self, peer: &PeerId) -> Vec<String> {
-        self.unreachable.remove(peer);
         self.awaited.remove(peer).unwrap_or_default()
     }
 
-    pub(super) fn opened(&mut self, peer: PeerId, path: Path) -> Change {
+    /// A connection is up. `tells`: it is worth a line, since this node wanted it or a relay made it; else only once the peer
+    /// uses something.
+    pub(super) fn opened(&mut self, peer: PeerId, path: Path, tells: bool) -> Change {
         if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&peer) {
             return Change::Nothing;
         }
         let paths = self.peers.entry(peer).or_default();
-        let had = *paths;
         *paths.of(path) += 1;
-        if had == Paths::default() { Change::Came } else { Change::Nothing }
+        let is_new = tells && !paths.told;
+        paths.told |= tells;
+        if is_new { Change::Came } else { Change::Nothing }
+    }
+
+    /// The peer uses something. Whether that is the first line on it.
+    pub(super) fn uses(&mut self, peer: &PeerId) -> bool {
+        self.peers.get_mut(peer).is_some_and(|paths| !std::mem::replace(&mut paths.told, true))
     }
 
     pub(super) fn closed(&mut self, peer: PeerId, path: Path) -> Change {
         let Some(paths) = self.peers.get_mut(&peer) else { return Change::Nothing };
         let count = paths.of(path);
         *count = count.saturating_sub(1);
-        match *paths {
-            Paths { direct: 0, relayed: 0 } => {
-                self.peers.remove(&peer);
-                Change::Went
-            }
-            Paths { direct: 0, .. } if path.is_direct() => Change::Relayed,
+        let Paths { direct, relayed, told } = *paths;
+        if direct + relayed == 0 {
+            self.peers.remove(&peer);
+        }
+        match (direct, relayed) {
+            _ if !told || self.stopping => Change::Nothing,
+            (0, 0) => Change::Went,
+            (0, _) if path.is_direct() => Change::Relayed,
             _ => Change::Nothing,
         }
+    }
+
+    /// What kind of NAT this node is behind. Whether that is another than was said.
+    pub(super) fn is_other_nat(&mut self, family: String, nat: String) -> bool {
+        self.nats.insert(family, nat.clone()).is_none_or(|before| before != nat)
+    }
+
+    /// What ends from now on ends because this node does.
+    pub(super) fn stops(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Whether this node ends.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
     /// What this relay counts.
@@ -247,10 +254,10 @@ mod tests {
     fn more_peers_than_the_limit_are_not_told_of_and_not_remembered() {
         let mut said = Said::default();
         for _ in 0..PEERS_MAX {
-            assert_eq!(said.opened(PeerId::random(), Path::Direct), Change::Came);
+            assert_eq!(said.opened(PeerId::random(), Path::Direct, true), Change::Came);
         }
         let late = PeerId::random();
-        assert_eq!(said.opened(late, Path::Direct), Change::Nothing);
+        assert_eq!(said.opened(late, Path::Direct, true), Change::Nothing);
         assert_eq!(said.closed(late, Path::Direct), Change::Nothing);
         assert_eq!(said.peers.len(), PEERS_MAX);
         for _ in 0..2 * AWAITED_MAX {

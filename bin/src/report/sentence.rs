@@ -19,7 +19,7 @@ use super::{
     Event, ReportEvent, SessionEvent,
     format::one_line,
     said::{Ready, Said},
-    troubles::Telling,
+    troubles::{Telling, span},
 };
 use crate::gateway::{
     self,
@@ -78,11 +78,7 @@ fn session(event: &SessionEvent, said: &mut Said, now: Instant) -> Saying {
             Some((Level::Debug, format!("{} is not reached: {}", short(peer), foreign(reason))))
         }
         DialFailed { peer, reason, retry_in_ms: Some(_) } => {
-            let words = format!(
-                "{} is not reached: {}. It is tried again by itself",
-                short(peer),
-                foreign(reason)
-            );
+            let words = format!("{} is not reached: {}", short(peer), tried_again(reason));
             trouble("dial_failed", &key(peer), words, said, now)
         }
         LoadDone { peer, bytes, ms, path, sha256: _ } => {
@@ -134,8 +130,8 @@ fn gateway(event: &GatewayEvent, said: &mut Said, now: Instant) -> Saying {
         }
         ForwardListening { peer, service, local } => {
             let there = gateway::next_step(service, local);
-            match said.awaits(*peer, format!("ready: {there}")) {
-                Some(there) => Some((Level::Info, there)),
+            match said.awaits(*peer, there) {
+                Some(there) => Some((Level::Info, format!("ready: {there}"))),
                 None => {
                     let words = format!("looking for {}; then `{service}` is at {local}", short(peer));
                     Some((Level::Info, words))
@@ -143,7 +139,10 @@ fn gateway(event: &GatewayEvent, said: &mut Said, now: Instant) -> Saying {
             }
         }
         ForwardFailed { peer, service, reason } => {
-            let reason = foreign(said.why_unreachable(peer).unwrap_or(reason));
+            let reason = match said.troubles.lasts("peer_unreachable", &key(peer), now) {
+                Some(away) => format!("for {} now it is not reached", span(away)),
+                None => foreign(reason),
+            };
             let words =
                 format!("a connection to `{service}` of {} came to nothing: {reason}", short(peer));
             trouble("forward_failed", &key(peer), words, said, now)
@@ -234,6 +233,13 @@ fn foreign(words: &str) -> String {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
         None => line,
     }
+}
+
+/// What failed, and mends itself.
+fn tried_again(cause: &str) -> String {
+    let cause = foreign(cause);
+    let end = if cause.ends_with(['?', '.', '!']) { "" } else { "." };
+    format!("{cause}{end} It is tried again by itself")
 }
 
 /// Reasons of ours have 300 letters; with eight ways to a peer, a thousand.

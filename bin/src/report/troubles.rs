@@ -93,6 +93,12 @@ impl Troubles {
         }
     }
 
+    /// For how long it lasts, if it does.
+    pub(super) fn lasts(&self, kind: &'static str, subject: &str, now: Instant) -> Option<Duration> {
+        let trouble = self.known.get(&(kind, subject.to_owned()))?;
+        Some(now.saturating_duration_since(trouble.since))
+    }
+
     /// It is over, if it was said: since when it lasted.
     pub(super) fn over(&mut self, kind: &'static str, subject: &str, now: Instant) -> Option<Duration> {
         let trouble = self.known.remove(&(kind, subject.to_owned()))?;

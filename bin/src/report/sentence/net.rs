@@ -10,9 +10,9 @@ use punchline_bridge::{
 };
 
 use super::{
-    Level, Saying, block, foreign, key, peers,
+    Level, Saying, foreign, key, peers,
     relay::{self, came, carried, due, went},
-    short, trouble,
+    short, tried_again, trouble,
 };
 use crate::report::{said::Said, troubles::span};
 
@@ -27,6 +27,9 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
         Event::ReservationHeld { relay, .. } => held(relay, said, now),
         Event::ReservationLost { relay, cause } => {
             said.lost(relay);
+            if said.is_stopping() {
+                return debug(format!("{} holds no place for this node any more", named(relay)));
+            }
             let words = format!("nobody reaches this node through {} any more", named(relay));
             again("reservation_lost", relay, words, cause, said, now)
         }
@@ -41,7 +44,11 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
         }
         Event::CandidateFound { address, .. } => debug(format!("this node may be reached at {address}")),
         Event::NatFound { family, nat, .. } => {
-            own("nat_found", format!("over {family}, this node is behind: {nat}"), said, now)
+            let words = format!("over {family}, this node is behind: {nat}");
+            match said.is_other_nat(family.to_string(), nat.to_string()) {
+                true => own("nat_found", words, said, now),
+                false => debug(words),
+            }
         }
         Event::AddressConfirmed { address, lets_in, .. } => {
             let who = match lets_in {
@@ -66,8 +73,8 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
             let words = format!("what the router forwards at {address} is of no use: {cause}");
             trouble("port_mapping_unusable", "", words, said, now)
         }
-        Event::ConnectionOpened { peer, path, transport, .. } => {
-            peers::opened(peer, *path, *transport, said, now)
+        Event::ConnectionOpened { peer, path, direction, transport, .. } => {
+            peers::opened(peer, *path, *direction, *transport, said, now)
         }
         Event::ConnectionClosed { peer, path, cause, .. } => {
             peers::closed(peer, *path, &cause.to_string(), said, now)
@@ -101,7 +108,6 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
         }
         Event::PeerUnreachable { peer, reason, .. } => {
             let words = format!("{} is not reached", short(peer));
-            said.unreachable(*peer, foreign(reason));
             again("peer_unreachable", peer, words, reason, said, now)
         }
         Event::WayFailed { peer, way, reason } => {
@@ -140,9 +146,6 @@ fn held(relay: &PeerId, said: &mut Said, now: Instant) -> Saying {
     if let Some(away) = lost.max(failed) {
         words += &format!(" again, after {}", span(away));
     }
-    if let Some(ready) = said.ready_now() {
-        words += &format!("\n{}", block(&ready));
-    }
     Some((Level::Info, words))
 }
 
@@ -165,7 +168,7 @@ fn again(
     said: &mut Said,
     now: Instant,
 ) -> Saying {
-    let words = format!("{words}: {}. It is tried again by itself", foreign(cause));
+    let words = format!("{words}: {}", tried_again(cause));
     trouble(kind, &key(peer), words, said, now)
 }
 

@@ -24,6 +24,7 @@ use crate::report::{
 pub(super) fn opened(
     peer: &PeerId,
     path: Path,
+    direction: Direction,
     transport: Transport,
     said: &mut Said,
     now: Instant,
@@ -31,7 +32,9 @@ pub(super) fn opened(
     if said.is_relay(peer) && path.is_direct() {
         return debug(format!("connected with {} over {}", named(peer), carrier(transport)));
     }
-    let change = said.opened(*peer, path);
+    // Relays test addresses of this node, and strangers look what is there.
+    let tells = !path.is_direct() || direction == Direction::Outbound;
+    let change = said.opened(*peer, path, tells);
     let away = said.troubles.over("peer_unreachable", &key(peer), now);
     let mut words = match path.relay() {
         None => format!("{} is connected directly over {}", short(peer), carrier(transport)),
@@ -42,7 +45,7 @@ pub(super) fn opened(
     }
     let ready = said.arrived(peer);
     if !ready.is_empty() {
-        return Some((Level::Info, format!("{words}\n{}", ready.join("\n"))));
+        return Some((Level::Info, format!("{words}; ready: {}", ready.join("; "))));
     }
     match change {
         Change::Came => news("paths", peer, words, said, now),
@@ -109,8 +112,12 @@ pub(super) fn stream_opened(
         Direction::Inbound => ("target_failed", service.as_str().to_owned()),
         Direction::Outbound => ("forward_failed", key(peer)),
     };
+    let is_first = said.uses(peer);
     match said.troubles.over(kind, &subject, now) {
         Some(away) => Some((Level::Info, format!("`{service}` answers again, after {}", span(away)))),
+        None if is_first => {
+            news("paths", peer, format!("{} uses `{service}`, {path}", short(peer)), said, now)
+        }
         None => debug(words),
     }
 }

@@ -538,14 +538,13 @@ fn a_forward_says_where_the_service_is_once_its_peer_is_there() {
         reason: "no stream within 8 s".to_owned(),
     };
     let lines = read(&mut said, [failed.into()], now);
-    let why =
-        "a connection to `web` of 12D3…c6iDEp came to nothing: the relay holds no reservation of it";
-    assert_eq!(lines, [why], "the cause stands there, and not only in another line");
+    let why = "a connection to `web` of 12D3…c6iDEp came to nothing: for 0 ms now it is not reached";
+    assert_eq!(lines, [why], "and the cause is not said twice");
     let lines = read(&mut said, [opened(Path::Direct).into(), listening()], now);
     assert_eq!(
         lines,
         [
-            "12D3…c6iDEp is connected directly over TCP (was not reached for 0 ms)\nready: `web` is at 127.0.0.1:18000",
+            "12D3…c6iDEp is connected directly over TCP (was not reached for 0 ms); ready: `web` is at 127.0.0.1:18000",
             "ready: `web` is at 127.0.0.1:18000"
         ]
     );
@@ -568,13 +567,28 @@ fn two_lines_of_a_forwarded_connection_are_for_who_looks_into_something() {
 }
 
 #[test]
-fn the_ready_block_is_said_with_the_first_place_at_a_relay() {
+fn what_ends_because_the_node_does_is_no_failure() {
     let (mut said, now) = (Said::default(), Instant::now());
-    let lines = vec!["12D3 exposes `web`".to_owned(), "peers use: punchline forward".to_owned()];
-    assert!(said.when_ready(Ready { needs_relay: true, lines }).is_none());
-    let told = read(&mut said, [held().into(), held().into()], now);
-    let block = "peers reach this node through relay 12D3…x6nXTN\nready: 12D3 exposes `web`\n    peers use: punchline forward";
-    assert_eq!(told, [block]);
+    read(&mut said, [held().into(), opened(relayed()).into()], now);
+    said.stops();
+    let lost = Net::ReservationLost { relay: relay(), cause: "shutdown".to_owned() };
+    let lines = read(&mut said, [closed(relayed()).into(), lost.into(), Net::Stopped {}.into()], now);
+    assert_eq!(lines, ["stopped"]);
+}
+
+#[test]
+fn whoever_only_looks_whether_this_node_is_there_is_no_line_and_whoever_uses_it_is_one() {
+    let (mut said, now) = (Said::default(), Instant::now());
+    let mut came = opened(Path::Direct);
+    if let Net::ConnectionOpened { direction, .. } = &mut came {
+        *direction = Direction::Inbound;
+    }
+    let lines = read(&mut said, [came.clone().into(), closed(Path::Direct).into()], now);
+    assert!(lines.is_empty(), "{lines:?}");
+    let stream = || Event::from(stream_opened(Direction::Inbound));
+    let lines = read(&mut said, [came.into(), stream(), stream(), closed(Path::Direct).into()], now);
+    let told = ["12D3…c6iDEp uses `web`, direct", "12D3…c6iDEp is gone: closed by the peer"];
+    assert_eq!(lines, told);
 }
 
 /// Told by a relay to which a hundred nodes keep a link: they renew their places, a home's line is renewed at night, some
