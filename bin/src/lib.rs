@@ -1,7 +1,7 @@
 //! The `punchline` command: relay, server, client, demo.
 //!
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts what they have in
-//! common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
+//! common; `by_environment` are the small mains; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
 //! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
 //! [`asking`] asks; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the
 //! key, `certificate` that of TLS.
@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod asking;
+mod by_environment;
 mod certificate;
 pub mod cli;
 pub mod client;
@@ -38,6 +39,8 @@ use std::{
 
 use libp2p::identity::Keypair;
 
+pub use crate::by_environment::run_by_environment;
+
 use crate::{
     cli::{Cli, Command, Common, Role},
     identity::{Claim, ClaimError},
@@ -48,10 +51,18 @@ use crate::{
 /// Runs the command that `arguments` name (the first is the program's own name) until it is done or the
 /// process is told to stop. Exit codes: 0 done, 1 failed, 2 unusable arguments or settings.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    run_as(arguments, &|_| None)
+}
+
+/// As [`run`]. `complaint`: what to say of unusable arguments in place of what clap does.
+fn run_as(arguments: Vec<OsString>, complaint: &dyn Fn(&clap::Error) -> Option<String>) -> ExitCode {
     let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
     let Settings { cli, warnings } = match settings::read(arguments, environment) {
         Ok(settings) => settings,
         Err(SettingsError::Arguments { error, origin }) => {
+            if let Some(complaint) = complaint(&error) {
+                return last_words(&Unusable(complaint).into(), 2);
+            }
             let _ = error.print();
             if let Some(origin) = origin {
                 let _ = writeln!(std::io::stderr(), "The value comes from {origin}; mend it there.");
@@ -90,22 +101,6 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     }
     log.finish(stop::flush_deadline());
     ExitCode::from(code)
-}
-
-/// Runs `command` as a program of its own that takes no arguments: `LIBP2P_*` and `PUNCHLINE_*` variables
-/// say everything. Exit codes as for [`run`].
-pub fn run_by_environment(command: &str, arguments: Vec<OsString>) -> ExitCode {
-    let program = arguments.first().cloned().unwrap_or_else(|| "punchline".into());
-    if let Some(argument) = arguments.get(1) {
-        let unusable = Unusable(format!(
-            "unexpected argument `{}`: the environment alone configures this program, with LIBP2P_LISTEN_MULTIADDRS, \
-             LIBP2P_RELAY_MULTIADDRS, LIBP2P_REMOTE_PEER_ID, LIBP2P_REMOTE_MULTIADDRS and PUNCHLINE_<FLAG>; \
-             for flags, run: punchline {command}",
-            argument.to_string_lossy()
-        ));
-        return last_words(&unusable.into(), 2);
-    }
-    run(vec![program, command.into()])
 }
 
 /// Settings that parse, each for itself, but make no sense. The process exits with 2.
