@@ -7,6 +7,7 @@ use punchline_bridge::{
     Event,
     event::{LetsIn, MappingProtocol},
     path::Transport,
+    status::Health,
 };
 
 use super::{
@@ -37,6 +38,7 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
             let words = format!("{} holds no place for this node", named(relay));
             again("reservation_failed", relay, words, cause, said, now)
         }
+        Event::RelayHealth { relay, health, was: _ } => health_of(relay, *health, said, now),
         Event::ClockDiffers { relay, seconds } => clock(relay, *seconds, said, now),
         Event::NetworkBlocks { relay, what, .. } => {
             let words = format!("on the way to {}: {what}", named(relay));
@@ -147,6 +149,27 @@ fn held(relay: &PeerId, said: &mut Said, now: Instant) -> Saying {
         words += &format!(" again, after {}", span(away));
     }
     Some((Level::Info, words))
+}
+
+/// A relay that hangs is down and says nothing; one that is gone was told of when its place was lost.
+fn health_of(relay: &PeerId, health: Health, said: &mut Said, now: Instant) -> Saying {
+    let words = format!("{} is {health}", named(relay));
+    let is_known = ["reservation_lost", "reservation_failed"]
+        .iter()
+        .any(|kind| said.troubles.lasts(kind, &key(relay), now).is_some());
+    match health {
+        Health::Down if !is_known => {
+            let words = format!("{words}: it does not answer. It is dialled again and again by itself");
+            trouble("relay_down", &key(relay), words, said, now)
+        }
+        Health::Healthy => match said.troubles.over("relay_down", &key(relay), now) {
+            Some(away) => {
+                Some((Level::Info, format!("{} answers again, after {}", named(relay), span(away))))
+            }
+            None => debug(words),
+        },
+        Health::Down | Health::Degraded | Health::Unknown => debug(words),
+    }
 }
 
 fn clock(relay: &PeerId, seconds: i64, said: &mut Said, now: Instant) -> Saying {

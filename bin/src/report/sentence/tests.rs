@@ -7,6 +7,7 @@ use punchline_bridge::{
     Event as Net, Path,
     event::{Asked, LimitOwner},
     path::Direction,
+    status::Health,
 };
 
 use self::examples::*;
@@ -77,6 +78,18 @@ fn what_failed_for_a_while_is_said_to_be_over() {
     let later = start + Duration::from_secs(180);
     let lines = read(&mut said, [held().into(), held().into()], later);
     assert_eq!(lines, ["peers reach this node through relay 12D3…x6nXTN again, after 3 min"]);
+}
+
+#[test]
+fn a_relay_that_hangs_is_told_and_one_whose_place_is_lost_not_twice() {
+    let (mut said, now) = (Said::default(), Instant::now());
+    let down = || Event::from(health(Health::Down));
+    let lines = read(&mut said, [down(), down(), health(Health::Healthy).into()], now);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines[1], "relay 12D3…x6nXTN answers again, after 0 ms");
+    let lost = Net::ReservationLost { relay: relay(), cause: "closed".to_owned() };
+    let lines = read(&mut said, [lost.into(), down()], now);
+    assert_eq!(lines.len(), 1, "{lines:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use punchline_bridge::{
     },
     nat::{NatClass, NatKind},
     path::{ConnectionId, Direction, Transport},
+    status::Health,
 };
 
 use super::*;
@@ -124,6 +125,10 @@ pub(super) fn circuit_closed() -> Net {
     Net::CircuitClosed { source: peer(), destination: relay(), cause: None, bytes: 2048 }
 }
 
+pub(super) fn health(health: Health) -> Net {
+    Net::RelayHealth { relay: relay(), health, was: Health::Degraded }
+}
+
 pub(super) fn traffic() -> Net {
     Net::RelayTraffic { received_bytes: 1, sent_bytes: 1, forwarded_bytes: 0 }
 }
@@ -148,6 +153,11 @@ pub(super) fn of_the_network() -> Vec<(Net, Level, &'static str)> {
             Net::ReservationFailed { relay: relay(), cause: "no answer".to_owned(), failures: 1 },
             Warn,
             "relay 12D3…x6nXTN holds no place for this node: no answer. It is tried again",
+        ),
+        (
+            health(Health::Down),
+            Warn,
+            "relay 12D3…x6nXTN is down: it does not answer. It is dialled again",
         ),
         (
             Net::ClockDiffers { relay: relay(), seconds: -3604 },
