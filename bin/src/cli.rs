@@ -87,6 +87,10 @@ pub struct Common {
     #[arg(short, long, global = true, env = "PUNCHLINE_VERBOSE", action = clap::ArgAction::Count)]
     #[arg(value_parser = verbosity)]
     pub verbose: u8,
+    /// Log only what failed.
+    #[arg(short, long, global = true, env = "PUNCHLINE_QUIET", value_parser = BoolishValueParser::new())]
+    #[arg(conflicts_with = "verbose")]
+    pub quiet: bool,
 }
 
 /// As a variable or a key it is a switch or a number.

@@ -195,7 +195,9 @@ impl Caller {
     fn report_failure(&self, error: &CallError, retry_in: Option<Duration>) {
         let (peer, reason) = (self.peer, error.to_string());
         self.reporter.report(match error {
-            CallError::Handshake(_) => SessionEvent::HandshakeFailed { peer, reason },
+            CallError::Handshake(_) => {
+                SessionEvent::HandshakeFailed { peer, reason, last: retry_in.is_none() }
+            }
             _ => {
                 let retry_in_ms = retry_in.map(|wait| wait.as_millis() as u64);
                 SessionEvent::DialFailed { peer, reason, retry_in_ms }

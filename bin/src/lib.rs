@@ -1,7 +1,7 @@
 //! The `punchline` command: relay, server, client, demo.
 //!
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts what they have in
-//! common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
+//! common; `by_environment` are the small mains; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
 //! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
 //! [`asking`] asks, and `doctor` looks at host and network; [`access`] says who may use what is exposed, and [`names`]
 //! what peers are called; [`report`] says what happened; [`identity`] keeps the
@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod asking;
+mod by_environment;
 mod certificate;
 pub mod cli;
 pub mod client;
@@ -41,6 +42,8 @@ use std::{
 
 use libp2p::identity::Keypair;
 
+pub use crate::by_environment::run_by_environment;
+
 use crate::{
     cli::{Cli, Command, Common, Role},
     identity::{Claim, ClaimError},
@@ -57,10 +60,18 @@ pub(crate) fn commit() -> Option<&'static str> {
 /// Runs the command that `arguments` name (the first is the program's own name) until it is done or the
 /// process is told to stop. Exit codes: 0 done, 1 failed, 2 unusable arguments or settings.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    run_as(arguments, &|_| None)
+}
+
+/// As [`run`]. `complaint`: what to say of unusable arguments in place of what clap does.
+fn run_as(arguments: Vec<OsString>, complaint: &dyn Fn(&clap::Error) -> Option<String>) -> ExitCode {
     let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
     let Settings { cli, warnings } = match settings::read(arguments, environment) {
         Ok(settings) => settings,
         Err(SettingsError::Arguments { error, origin }) => {
+            if let Some(complaint) = complaint(&error) {
+                return last_words(&Unusable(complaint).into(), 2);
+            }
             let _ = error.print();
             if let Some(origin) = origin {
                 let _ = writeln!(std::io::stderr(), "The value comes from {origin}; mend it there.");
@@ -99,22 +110,6 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     }
     log.finish(stop::flush_deadline());
     ExitCode::from(code)
-}
-
-/// Runs `command` as a program of its own that takes no arguments: `LIBP2P_*` and `PUNCHLINE_*` variables
-/// say everything. Exit codes as for [`run`].
-pub fn run_by_environment(command: &str, arguments: Vec<OsString>) -> ExitCode {
-    let program = arguments.first().cloned().unwrap_or_else(|| "punchline".into());
-    if let Some(argument) = arguments.get(1) {
-        let unusable = Unusable(format!(
-            "unexpected argument `{}`: the environment alone configures this program, with LIBP2P_LISTEN_MULTIADDRS, \
-             LIBP2P_RELAY_MULTIADDRS, LIBP2P_REMOTE_PEER_ID, LIBP2P_REMOTE_MULTIADDRS and PUNCHLINE_<FLAG>; \
-             for flags, run: punchline {command}",
-            argument.to_string_lossy()
-        ));
-        return last_words(&unusable.into(), 2);
-    }
-    run(vec![program, command.into()])
 }
 
 /// Settings that parse, each for itself, but make no sense. The process exits with 2.
@@ -197,7 +192,15 @@ where
         }
         std::future::pending().await
     };
+    let stopping = async {
+        stop::told().await;
+        reporter.stops();
+        std::future::pending().await
+    };
     let outcome = tokio::select! {
+        // So that it is known before the program begins to end.
+        biased;
+        outcome = stopping => outcome,
         outcome = run(context) => outcome,
         outcome = reopening => outcome,
         never = reporter.sum_up() => match never {},
@@ -228,6 +231,8 @@ pub struct Context {
     pub control: PathBuf,
     /// What peers are called, beside the identity.
     pub names: NamesFile,
+    /// The identity's file, if the settings name it.
+    pub named_identity: Option<PathBuf>,
     /// The command that runs.
     pub command: &'static str,
     /// The certificate of a relay, beside the identity.
@@ -263,8 +268,19 @@ impl Context {
         let reporter = reporter.map_err(unwritable)?;
         let control = beside_identity(common, role, control::SUFFIX)?;
         let names = names_file(common)?;
-        let check = common.check;
-        Ok(Self { keypair, ledger, control, names, command, certificate, reporter, check, claim })
+        let (named_identity, check) = (common.identity.clone(), common.check);
+        Ok(Self {
+            keypair,
+            ledger,
+            control,
+            names,
+            named_identity,
+            command,
+            certificate,
+            reporter,
+            check,
+            claim,
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What server and client have in common: a bridge endpoint, its reservations, its events.
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, multiaddr::Protocol};
 use punchline_bridge::{
     Config, Endpoint, RelayAddr,
     addr::{self, GlobalScope, Ranges},
@@ -102,6 +102,9 @@ impl Node {
                 reporter.report(event);
             }
         });
+        for relay in &relays {
+            context.reporter.names_relay(relay.peer());
+        }
         endpoint.reserve_all(reserve).await;
         let command = context.command;
         let board = Board::default();
@@ -130,6 +133,27 @@ impl Node {
         Ok(Self { endpoint, relays, board, events, reloads, _control: control })
     }
 
+    /// What a command elsewhere is to be told so that it finds this node: its relays, or else its own addresses.
+    pub fn ways(&self) -> String {
+        if self.relays.is_empty() {
+            let addresses = self.addresses();
+            return match addresses.is_empty() {
+                true => " --addr <an address of this node>".to_owned(),
+                false => addresses.iter().map(|address| format!(" --addr {address}")).collect(),
+            };
+        }
+        self.relays.iter().map(|relay| format!(" --relay {relay}")).collect()
+    }
+
+    /// Where hosts nearby find it, or only this one if it listens nowhere else.
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        let all = self.endpoint.listening().iter().filter(|at| addr::peer_dialable(at).is_ok());
+        let (here, nearby): (Vec<_>, Vec<_>) = all.cloned().partition(is_loopback);
+        let mut addresses = if nearby.is_empty() { here } else { nearby };
+        addresses.truncate(ADDRESSES_MAX);
+        addresses
+    }
+
     /// Closes the endpoint; its last event is reported when this returns.
     pub async fn shutdown(self) {
         self.reloads.abort();
@@ -148,6 +172,17 @@ pub(crate) fn check(settings: &cli::Node) -> anyhow::Result<()> {
     proxy(settings)?;
     Bound::check(settings.control.as_ref())?;
     crate::usable()
+}
+
+/// Addresses of a node that a command elsewhere is told: more make it unwieldy.
+const ADDRESSES_MAX: usize = 4;
+
+fn is_loopback(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+        _ => false,
+    }
 }
 
 /// The proxy that relays are to be reached through.

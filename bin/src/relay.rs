@@ -17,6 +17,7 @@ use crate::{
     cli::{self, ExternalAddr, RelayListenAddr, StunAddr},
     control::{AnsweringRelay, Bound, Files, Keeper},
     node::{self, Reloads},
+    report::Ready,
     stop,
 };
 
@@ -37,9 +38,6 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     let control = Bound::new(settings.control.as_ref(), &context.control).await?;
     let started = Relay::start(config, context.keypair).await;
     let (relay, mut events) = started.map_err(|error| with_remedy(error, &listen, &external))?;
-    for line in announcement(relay.peer_id(), relay.listening(), &external, &global) {
-        tracing::info!("{line}");
-    }
     let (handle, reporter) = (relay.handle(), context.reporter.clone());
     let files = Files {
         nets: settings.nets.clone(),
@@ -50,6 +48,9 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     let answering = AnsweringRelay { relay: handle, reporter, files };
     let _control = control.map(|bound| bound.serve(answering));
     let reporter = context.reporter.clone();
+    let line = announcement(relay.peer_id(), relay.listening(), &external, &global);
+    let lines = vec![format!("this relay is {}", relay.peer_id()), line];
+    reporter.when_ready(Ready { needs_relay: false, lines });
     let events = tokio::spawn(async move {
         while let Some(event) = events.next().await {
             reporter.report(event);
@@ -224,13 +225,13 @@ fn everywhere(address: &Multiaddr) -> Multiaddr {
     address.iter().map(part).collect()
 }
 
-/// What to copy to the other machines.
+/// What to copy to the other machines, on one line; or why that is not known.
 fn announcement(
     peer: PeerId,
     listening: &[Multiaddr],
     external: &External,
     global: &GlobalScope,
-) -> Vec<String> {
+) -> String {
     let usable: Vec<_> = match external {
         External::Given(addresses) => addresses.iter().collect(),
         External::Observed => {
@@ -239,16 +240,18 @@ fn announcement(
         }
     };
     if !usable.is_empty() {
-        return usable
-            .iter()
-            .map(|address| format!("peers use: --relay {address}/p2p/{peer}"))
-            .collect();
+        let flags: String =
+            usable.iter().map(|address| format!(" --relay {address}/p2p/{peer}")).collect();
+        return format!("peers use:{flags}");
     }
-    // Only private addresses: which one is seen from outside is not known yet.
     let after_ip = |address: &Multiaddr| address.iter().skip(1).collect::<Multiaddr>();
     let ports: BTreeSet<_> = listening.iter().map(|address| after_ip(address).to_string()).collect();
-    let outside = "<this host's address outside>";
-    ports.iter().map(|port| format!("peers use: --relay /ip4/{outside}{port}/p2p/{peer}")).collect()
+    let ports: Vec<String> = ports.into_iter().collect();
+    format!(
+        "this host has no public address, so where others reach it is not known here: if a router or cloud maps one to it, \
+         peers use --relay /ip4/<that address>{}/p2p/{peer}",
+        ports.first().map_or("/tcp/<port>", String::as_str)
+    )
 }
 
 #[cfg(test)]
@@ -310,11 +313,10 @@ mod tests {
         let (peer, global) = (PeerId::random(), GlobalScope::default());
         let listening = [at("/ip4/127.0.0.1/tcp/4001"), at("/ip4/10.0.0.5/tcp/4001")].concat();
         let said = announcement(peer, &listening, &External::Observed, &global);
-        let placeholder =
-            format!("peers use: --relay /ip4/<this host's address outside>/tcp/4001/p2p/{peer}");
-        assert_eq!(said, [placeholder]);
+        assert!(said.starts_with("this host has no public address"), "{said}");
+        assert!(said.ends_with(&format!("--relay /ip4/<that address>/tcp/4001/p2p/{peer}")), "{said}");
         let public = [listening, at("/ip4/73.0.0.2/tcp/4001")].concat();
         let said = announcement(peer, &public, &External::Observed, &global);
-        assert_eq!(said, [format!("peers use: --relay /ip4/73.0.0.2/tcp/4001/p2p/{peer}")]);
+        assert_eq!(said, format!("peers use: --relay /ip4/73.0.0.2/tcp/4001/p2p/{peer}"));
     }
 }

@@ -1,15 +1,20 @@
 //! Events out: one JSON object a line to wherever `--events` says, and a log line each.
 //!
-//! Reading order: here the vocabulary and the reporter; `summary` holds strangers to a pace; `entry` is an event
-//! in the [`log`], which goes to standard error; `outlet` keeps whoever has a line from waiting for whoever
+//! Reading order: here the vocabulary and the reporter; `summary` holds strangers to a pace. `sentence` decides what an
+//! event says to people, from what was `said` before; `troubles` are said once and then summed up. `entry` is a sentence
+//! in the [`log`], which goes to standard error and looks as `format` says; `outlet` keeps whoever has a line from waiting for whoever
 //! reads it; `lines` writes whole ones or none, `place` knows where to.
 
 mod entry;
+mod format;
 mod lines;
 pub mod log;
 mod outlet;
 mod place;
+mod said;
+mod sentence;
 mod summary;
+mod troubles;
 
 use std::{
     collections::VecDeque,
@@ -25,11 +30,13 @@ use libp2p::PeerId;
 use punchline_bridge::{Path as NetPath, StreamFacts, StreamId};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
+pub(crate) use self::{entry::say, said::Ready};
 use self::{
     outlet::{Outlet, Voice},
     place::{NamedFile, Place},
+    said::Said,
     summary::{Summary, Untold},
 };
 use crate::gateway::event::GatewayEvent;
@@ -103,6 +110,9 @@ pub enum SessionEvent {
         peer: PeerId,
         /// Why.
         reason: String,
+        /// The program ends for it, and says so itself.
+        #[serde(skip)]
+        last: bool,
     },
     /// A peer could not be reached; tried again unless the program ends.
     DialFailed {
@@ -201,12 +211,17 @@ pub struct Reporter {
     file: Option<Arc<Path>>,
     watched: Arc<Mutex<Watched>>,
     summary: Arc<Mutex<Summary>>,
+    said: Arc<Mutex<Said>>,
+    ready: watch::Sender<bool>,
+    on_stdout: bool,
 }
 
 impl Reporter {
     /// Events are logged and nothing else.
     pub fn none() -> Self {
-        Self { out: None, file: None, watched: Arc::default(), summary: Arc::default() }
+        let (watched, summary, said) = (Arc::default(), Arc::default(), Arc::default());
+        let ready = watch::Sender::new(false);
+        Self { out: None, file: None, watched, summary, said, ready, on_stdout: false }
     }
 
     /// `-` is standard output; a file is made, or appended to. Before it has more than `bytes_max` bytes,
@@ -225,7 +240,8 @@ impl Reporter {
         };
         let voice = Voice { subject: Some(format!("events to {name}")), gap };
         let file = is_file(events).then(|| events.into());
-        Ok(Self { out: Some(Outlet::start(place, voice)?), file, ..Self::none() })
+        let on_stdout = events.to_str() == Some("-");
+        Ok(Self { out: Some(Outlet::start(place, voice)?), file, on_stdout, ..Self::none() })
     }
 
     /// Whether [`Reporter::open`] may succeed; leaves no trace.
@@ -248,17 +264,66 @@ impl Reporter {
         {
             return;
         }
-        self.tell(event);
+        self.tell(event, now);
     }
 
-    fn tell(&self, event: &Event) {
+    fn tell(&self, event: &Event, now: Instant) {
         let Ok(Value::Object(fields)) = serde_json::to_value(event) else { return };
-        entry::log(&fields);
+        self.log(event, &fields, now);
         let line = line(fields);
         self.watched().add(line.trim_end().into());
         if let Some(out) = &self.out {
             out.send(line);
         }
+    }
+
+    fn log(&self, event: &Event, fields: &Map<String, Value>, now: Instant) {
+        let mut said = self.said();
+        let saying = sentence::sentence(event, &mut said, now);
+        let ready = said.ready_now();
+        drop(said);
+        if let Some((level, words)) = saying {
+            entry::log(level, &words, fields);
+        }
+        self.say_ready(ready);
+    }
+
+    fn say_ready(&self, ready: Option<Ready>) {
+        if let Some(ready) = ready {
+            say(&sentence::block(&ready));
+            self.ready.send_replace(true);
+        }
+    }
+
+    /// What ends from now on ends because the program does.
+    pub(crate) fn stops(&self) {
+        self.said().stops();
+    }
+
+    /// The settings name this relay, and so it is called one in the log.
+    pub(crate) fn names_relay(&self, relay: PeerId) {
+        self.said().names_relay(relay);
+    }
+
+    /// Says this, once, when the node is usable.
+    pub(crate) fn when_ready(&self, ready: Ready) {
+        let ready = self.said().when_ready(ready);
+        self.say_ready(ready);
+    }
+
+    /// Returns when that was said.
+    pub(crate) async fn ready(&self) {
+        // The sender lives as long as anybody waits here.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Whether events go to standard output.
+    pub(crate) fn has_stdout(&self) -> bool {
+        self.on_stdout
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was reported lately, and what is from now on: a JSON object each, as it is written to files. Who lags behind
@@ -283,13 +348,13 @@ impl Reporter {
 
     fn sum_up_at(&self, now: Instant) {
         let untold = self.summary().poll(now);
-        self.tell_of(untold);
+        self.tell_of(untold, now);
     }
 
-    fn tell_of(&self, untold: Vec<Untold>) {
+    fn tell_of(&self, untold: Vec<Untold>, now: Instant) {
         for Untold { what, count, within } in untold {
             let within_ms = within.as_millis() as u64;
-            self.tell(&ReportEvent::Suppressed { what, count, within_ms }.into());
+            self.tell(&ReportEvent::Suppressed { what, count, within_ms }.into(), now);
         }
     }
 
@@ -311,8 +376,9 @@ impl Reporter {
 
     /// Waits until the events are written, or the deadline is over.
     pub fn finish(&self, deadline: Duration) {
-        let untold = self.summary().finish(Instant::now());
-        self.tell_of(untold);
+        let now = Instant::now();
+        let untold = self.summary().finish(now);
+        self.tell_of(untold, now);
         if let Some(out) = &self.out {
             out.finish(deadline);
         }

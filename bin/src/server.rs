@@ -19,7 +19,7 @@ use crate::{
     load,
     node::{self, KASPA_SERVICE, Node, Places},
     rehearsal::Rehearsal,
-    report::{Reporter, SessionEvent},
+    report::{Ready, Reporter, SessionEvent},
     session, stop,
 };
 
@@ -37,12 +37,11 @@ pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> 
     rehearsal.prepare(&node.endpoint).await;
     node.endpoint.reserve_all(node.relays.clone()).await;
     let peer = node.endpoint.peer_id();
-    for relay in &node.relays {
-        tracing::info!(
-            "peers use: punchline client --network {} --peer {peer} --relay {relay}",
-            settings.network
-        );
-    }
+    let ways = node.ways();
+    let invitation =
+        format!("peers use: punchline client --network {} --peer {peer}{ways}", settings.network);
+    let lines = vec![format!("this node is {peer}"), invitation];
+    context.reporter.when_ready(Ready { needs_relay: !node.relays.is_empty(), lines });
     let mut config = NodeConfig::new(settings.network, peer.to_bytes());
     config.advertised = settings.advertise;
     let kaspa = punchline_protocol::Node::new(config);
@@ -154,7 +153,7 @@ async fn accept(mut acceptor: Acceptor, callers: Callers, rehearsal: &Rehearsal,
             Inbound::Failed { error, .. } => error.to_string(),
             Inbound::Refused { limit, .. } => limit.to_string(),
         };
-        reporter.report(SessionEvent::HandshakeFailed { peer, reason });
+        reporter.report(SessionEvent::HandshakeFailed { peer, reason, last: false });
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod autorelay;
 mod names;
+mod place;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +31,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const TABLES_MAX: usize = 256;
 
 /// `LIBP2P_*` variables, and the flags of `server` and `client` that they mean.
-const FOREIGN: [(&str, &str); 4] = [
+pub(crate) const FOREIGN: [(&str, &str); 4] = [
     ("LIBP2P_LISTEN_MULTIADDRS", "listen"),
     ("LIBP2P_RELAY_MULTIADDRS", "relay"),
     ("LIBP2P_REMOTE_PEER_ID", "peer"),
@@ -65,7 +66,7 @@ pub enum SettingsError {
         cause: toml::de::Error,
     },
     /// A key that no command has.
-    #[error("{}: `{key}` is not a setting{}; `punchline <command> --help` lists them", path.display(), of(table))]
+    #[error("{}{}: `{key}` is not a setting{}; `punchline <command> --help` lists them", path.display(), at(*line), of(table))]
     UnknownKey {
         /// Which file.
         path: PathBuf,
@@ -73,6 +74,8 @@ pub enum SettingsError {
         table: Option<String>,
         /// The key.
         key: String,
+        /// Its line, from 1.
+        line: Option<usize>,
     },
     /// A table of a list of tables cannot be used.
     #[error("{}: {table}: {cause}", path.display())]
@@ -114,8 +117,25 @@ pub enum SettingsError {
     },
 }
 
+fn at(line: Option<usize>) -> String {
+    line.map(|line| format!(":{line}")).unwrap_or_default()
+}
+
 fn of(table: &Option<String>) -> String {
     table.as_ref().map(|table| format!(" of `{table}`")).unwrap_or_default()
+}
+
+impl SettingsError {
+    /// With the line of the key that is none, in this text of the file.
+    fn with_line(self, text: &str) -> Self {
+        match self {
+            Self::UnknownKey { path, table, key, line: _ } => {
+                let line = place::line_of(text, table.as_deref(), &key);
+                Self::UnknownKey { path, table, key, line }
+            }
+            other => other,
+        }
+    }
 }
 
 type Defaults = BTreeMap<String, Vec<String>>;
@@ -137,12 +157,13 @@ pub fn read(
     arguments: Vec<OsString>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Settings, SettingsError> {
-    let mut warnings = Vec::new();
+    let (mut warnings, mut written) = (Vec::new(), String::new());
     let mut root = without_empty(Cli::command(), &environment);
     let file = match config_path(&arguments, &environment) {
         Some(path) => {
-            let mut table = load(&path)?;
+            let (mut table, text) = load(&path)?;
             warnings = autorelay::translate(&mut table, &path)?;
+            written = text;
             Some((table, path))
         }
         None => None,
@@ -150,7 +171,7 @@ pub fn read(
     let commands: Vec<String> =
         root.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     if let Some((table, path)) = &file {
-        check_keys(table, &root, &commands, path)?;
+        check_keys(table, &root, &commands, path).map_err(|error| error.with_line(&written))?;
         root = with_defaults(root, &defaults(table, path)?);
     }
     let shared: Vec<Arg> = root.get_arguments().filter(|flag| flag.is_global_set()).cloned().collect();
@@ -297,7 +318,8 @@ fn config_path(
     environment("PUNCHLINE_CONFIG").filter(|path| !path.trim().is_empty()).map(PathBuf::from)
 }
 
-fn load(path: &Path) -> Result<Table, SettingsError> {
+/// What the file holds, and its text.
+fn load(path: &Path) -> Result<(Table, String), SettingsError> {
     let unreadable = |cause| SettingsError::Unreadable { path: path.to_owned(), cause };
     let length = std::fs::metadata(path).map_err(unreadable)?.len();
     if length > FILE_BYTES_MAX {
@@ -305,7 +327,10 @@ fn load(path: &Path) -> Result<Table, SettingsError> {
         return Err(unreadable(cause));
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    text.parse().map_err(|cause| SettingsError::Malformed { path: path.to_owned(), cause })
+    match text.parse() {
+        Ok(table) => Ok((table, text)),
+        Err(cause) => Err(SettingsError::Malformed { path: path.to_owned(), cause }),
+    }
 }
 
 fn check_keys(
@@ -327,6 +352,7 @@ fn check_keys(
         path: path.to_owned(),
         table: table.map(str::to_owned),
         key: key.to_owned(),
+        line: None,
     };
     let known_anywhere =
         |key: &str| has(root, key) || root.get_subcommands().any(|command| takes(command, key));

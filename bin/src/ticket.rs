@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use libp2p::PeerId;
+use libp2p::{PeerId, identity::Keypair};
 use punchline_bridge::Service;
 use serde::Serialize;
 
@@ -49,18 +49,47 @@ pub fn run(command: Command, common: &Common) -> anyhow::Result<()> {
 fn issue(new: New, common: &Common, ledger: &Ledger, now: SystemTime) -> anyhow::Result<()> {
     let New { service, expires, once, relay, addr } = new;
     let routes = Routes { relays: cli::all(&relay), addrs: cli::all(&addr) };
-    let terms = Terms { id: TicketId::random(), service, expires: end(now, expires.duration()), once };
     let identity = crate::identity(common, Role::Expose)?;
-    let ticket = access::Ticket::issue(terms.clone(), routes, &identity);
-    let ticket = ticket.map_err(|error| Unusable(error.to_string()))?;
     if common.check {
+        sign(service, expires.duration(), once, routes, &identity, now)?;
         ledger.read()?;
         return crate::usable();
     }
-    ledger.change(|book| book.issue(&terms, unix_seconds(now)))??;
+    let (ticket, terms) = make(service, expires.duration(), once, routes, &identity, ledger, now)?;
     crate::print_line(&ticket.to_string())?;
     explain(&terms, common.identity.as_deref());
     Ok(())
+}
+
+/// A ticket that stands in the ledger, and what it grants.
+///
+/// # Errors
+/// If it would lead nowhere, or the ledger cannot be used.
+pub(crate) fn make(
+    service: Service,
+    lifetime: Duration,
+    once: bool,
+    routes: Routes,
+    identity: &Keypair,
+    ledger: &Ledger,
+    now: SystemTime,
+) -> anyhow::Result<(access::Ticket, Terms)> {
+    let (ticket, terms) = sign(service, lifetime, once, routes, identity, now)?;
+    ledger.change(|book| book.issue(&terms, unix_seconds(now)))??;
+    Ok((ticket, terms))
+}
+
+fn sign(
+    service: Service,
+    lifetime: Duration,
+    once: bool,
+    routes: Routes,
+    identity: &Keypair,
+    now: SystemTime,
+) -> Result<(access::Ticket, Terms), Unusable> {
+    let terms = Terms { id: TicketId::random(), service, expires: end(now, lifetime), once };
+    let ticket = access::Ticket::issue(terms.clone(), routes, identity);
+    Ok((ticket.map_err(|error| Unusable(error.to_string()))?, terms))
 }
 
 /// The first whole second at which a lifetime is over: it is never shorter than was said.
@@ -162,7 +191,7 @@ fn take_back(revoke: &Revoke, ledger: &Ledger, now: u64) -> anyhow::Result<()> {
 }
 
 /// A Unix second for people and programs: RFC 3339.
-fn time(seconds: u64) -> String {
+pub(crate) fn time(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     time.map_or_else(|| format!("second {seconds}"), |time| time.to_string())
 }

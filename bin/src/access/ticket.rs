@@ -94,6 +94,22 @@ pub enum AddressFault {
     Undialable(Undialable),
 }
 
+/// What is wrong with the letters of a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodingFault {
+    /// A letter that no ticket has.
+    #[error("`{letter}` at its letter {at} belongs in no ticket")]
+    Letter {
+        /// Which.
+        letter: char,
+        /// Where, from 1.
+        at: usize,
+    },
+    /// It ends in the middle.
+    #[error("its end is missing")]
+    Truncated,
+}
+
 /// Why a string is not a ticket.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TicketError {
@@ -107,8 +123,11 @@ pub enum TicketError {
         length: usize,
     },
     /// It has other characters, or too few of them.
-    #[error("the ticket is damaged (no base64url); copy the whole of it again")]
-    Encoding,
+    #[error("the ticket is damaged ({fault}); copy the whole of it again")]
+    Encoding {
+        /// What is seen.
+        fault: EncodingFault,
+    },
     /// It is not what its maker wrote.
     #[error("the ticket is damaged (wrong checksum); copy the whole of it again")]
     Checksum,
@@ -248,7 +267,9 @@ impl FromStr for Ticket {
         if text.len() > TEXT_BYTES_MAX {
             return Err(TicketError::Oversized { length: text.len() });
         }
-        let bytes = BASE64URL_NOPAD.decode(encoded.as_bytes()).map_err(|_| TicketError::Encoding)?;
+        let bytes = BASE64URL_NOPAD
+            .decode(encoded.as_bytes())
+            .map_err(|_| TicketError::Encoding { fault: encoding_fault(text) })?;
         let (bytes, sum) =
             bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(CapabilityError::Truncated)?;
         if checksum(bytes) != *sum {
@@ -276,6 +297,16 @@ impl FromStr for Ticket {
             bytes => Err(CapabilityError::Trailing { bytes }.into()),
         }
     }
+}
+
+/// What one sees in a ticket whose letters are wrong.
+fn encoding_fault(text: &str) -> EncodingFault {
+    let is_foreign = |letter: char| !letter.is_ascii_alphanumeric() && !"-_".contains(letter);
+    let letters = text.chars().enumerate().skip(PREFIX.len());
+    let mut foreign = letters.filter(|(_, letter)| is_foreign(*letter));
+    foreign
+        .next()
+        .map_or(EncodingFault::Truncated, |(at, letter)| EncodingFault::Letter { letter, at: at + 1 })
 }
 
 /// The next list of addresses.

@@ -6,7 +6,7 @@ use clap::{Args, builder::BoolishValueParser};
 use libp2p::Multiaddr;
 use punchline_bridge::{RelayAddr, Service};
 
-use super::{Many, Node, Patience};
+use super::{Many, Node, Patience, ticket::Lifetime};
 use crate::{access::Ticket, names::PeerRef};
 
 /// `punchline expose`.
@@ -15,10 +15,23 @@ pub struct Expose {
     /// Its node.
     #[command(flatten)]
     pub node: Node,
-    /// What to make reachable: a name, and where the program behind it listens, as
-    /// `kaspad=127.0.0.1:16111` or `grpc=unix:/run/app.sock`.
-    #[arg(long, env = "PUNCHLINE_SERVICE", value_name = "NAME=TARGET", required = true)]
+    /// What to make reachable, by a name of your choice. Unless peers are named, a ticket is made and the command
+    /// printed that uses it: whoever runs that, elsewhere, may use it, and nobody else.
+    #[arg(value_name = "NAME", requires = "target")]
+    pub name: Option<Service>,
+    /// Where the program behind that name listens; a port alone is one of this machine (127.0.0.1).
+    #[arg(value_name = "PORT|HOST:PORT|unix:PATH", value_parser = near)]
+    pub target: Option<SocketName>,
+    /// The same for any number of programs, as `kaspad=127.0.0.1:16111` or `grpc=unix:/run/app.sock`, for the peers that
+    /// are named.
+    #[arg(long, env = "PUNCHLINE_SERVICE", value_name = "NAME=TARGET")]
     pub service: Vec<Many<NamedTarget>>,
+    /// How long the printed ticket opens new connections, as 90s, 15m, 1h or 7d. Those that are open then stay.
+    #[arg(long, env = "PUNCHLINE_EXPIRES", value_name = "TIME", default_value = "1h")]
+    pub expires: Lifetime,
+    /// Print the command as a QR code too.
+    #[arg(long, env = "PUNCHLINE_QR", value_parser = BoolishValueParser::new())]
+    pub qr: bool,
     /// For whom.
     #[command(flatten)]
     pub access: Access,
@@ -48,6 +61,14 @@ pub struct Access {
     /// default. Several services share those, equally unless some want less.
     #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS_PER_PEER", value_name = "N")]
     pub max_connections_per_peer: Option<NonZeroUsize>,
+}
+
+impl Access {
+    /// Whether nobody is let in.
+    pub fn is_empty(&self) -> bool {
+        let Self { allow, allow_file, allow_any, tickets, .. } = self;
+        allow.is_empty() && allow_file.is_none() && !allow_any && !tickets
+    }
 }
 
 /// One `[[expose]]` table of the settings file.
@@ -180,6 +201,9 @@ impl FromStr for SocketName {
                 )),
             };
         }
+        if let Some(fault) = no_socket(text) {
+            return Err(fault);
+        }
         let (host, port) = text.rsplit_once(':').ok_or(SOCKET_FORM)?;
         let port = port.parse().map_err(|_| format!("`{port}` is no port; {SOCKET_FORM}"))?;
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
@@ -195,6 +219,37 @@ impl FromStr for SocketName {
 }
 
 const SOCKET_FORM: &str = "say HOST:PORT or unix:PATH";
+
+/// What is meant by something that looks like a socket and is none.
+fn no_socket(text: &str) -> Option<String> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let usual = if scheme == "https" { 443 } else { 80 };
+        let place = match authority.rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_ok() => authority.to_owned(),
+            _ => format!("{authority}:{usual}"),
+        };
+        return Some(format!("`{text}` is a URL, and bytes are carried as they are: say {place}"));
+    }
+    let (kind, rest) = text.split_once(':')?;
+    match kind {
+        "udp" => {
+            Some("UDP is not carried, only TCP and Unix sockets; say HOST:PORT or unix:PATH".to_owned())
+        }
+        "tcp" => Some(format!("leave `tcp:` out, and say {}", rest.trim_start_matches('/'))),
+        _ => None,
+    }
+}
+
+/// A target by its port alone, on this machine, or as any other.
+fn near(text: &str) -> Result<SocketName, String> {
+    match text.parse::<u16>() {
+        Ok(port) => target(&format!("127.0.0.1:{port}")),
+        Err(_) => target(text).map_err(|error| error.replace(SOCKET_FORM, NEAR_FORM)),
+    }
+}
+
+const NEAR_FORM: &str = "say PORT, HOST:PORT or unix:PATH";
 
 /// A socket that can be connected to.
 fn target(text: &str) -> Result<SocketName, String> {
@@ -235,6 +290,14 @@ mod tests {
             ("a:70000", "`70000` is no port"),
             ("::1:80", "put [ and ]"),
             ("unix:", "empty"),
+            (
+                "http://localhost:8000/index.html",
+                "a URL, and bytes are carried as they are: say localhost:8000",
+            ),
+            ("https://example.org", "say example.org:443"),
+            ("udp:127.0.0.1:53", "UDP is not carried, only TCP and Unix sockets"),
+            ("tcp:127.0.0.1:53", "say 127.0.0.1:53"),
+            ("tcp://127.0.0.1:53", "say 127.0.0.1:53"),
         ] {
             let error = text.parse::<SocketName>().unwrap_err();
             assert!(error.contains(hint), "{text}: {error}");
@@ -247,6 +310,18 @@ mod tests {
         assert!(longest.parse::<SocketName>().is_ok());
         let error = format!("{longest}a").parse::<SocketName>().unwrap_err();
         assert!(error.contains("at most 107"), "{error}");
+    }
+
+    #[test]
+    fn a_port_alone_is_one_of_this_machine() {
+        assert_eq!(near("8000").unwrap().to_string(), "127.0.0.1:8000");
+        assert_eq!(near("host:8000").unwrap().to_string(), "host:8000");
+        for (text, hint) in
+            [("0", "nothing listens on port 0"), ("web", NEAR_FORM), ("70000", NEAR_FORM)]
+        {
+            let error = near(text).unwrap_err();
+            assert!(error.contains(hint), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -8,15 +8,14 @@ use std::{
 };
 
 use libp2p::PeerId;
-use punchline_bridge::{
-    Endpoint, RelayAddr, Request, Requests, Service, error::Refusal, stream::frame::Code,
-};
+use punchline_bridge::{Endpoint, Request, Requests, Service, error::Refusal, stream::frame::Code};
 use tokio::task::{JoinSet, block_in_place};
 
 use super::{
     Closing,
     event::{Counted, GatewayEvent},
     seats::{Full, Seat, Seats},
+    share::Share,
     splice::{End, splice},
     target,
 };
@@ -41,13 +40,56 @@ pub(super) struct Exposure {
     pub(super) max_connections_per_peer: Option<usize>,
     /// None: the node's.
     pub(super) patience: Option<Duration>,
+    /// What is printed for the other side.
+    pub(super) share: Option<Share>,
 }
 
 impl Exposure {
-    /// Every service that the flags of `expose` name.
-    pub(super) fn of_flags(flags: &cli::Expose, names: &NamesFile) -> Result<Vec<Self>, Unusable> {
+    /// Every service that the flags of `expose` name. `identity`: the file, if it is not the usual one.
+    pub(super) fn of_flags(
+        flags: &cli::Expose,
+        names: &NamesFile,
+        identity: Option<&Path>,
+    ) -> Result<Vec<Self>, Unusable> {
         let services = cli::all(&flags.service).into_iter();
-        services.map(|named| Self::new(named.service, named.target, &flags.access, names)).collect()
+        let services =
+            services.map(|named| Self::new(named.service, named.target, &flags.access, names));
+        let mut exposures = services.collect::<Result<Vec<Self>, _>>()?;
+        if let (Some(service), Some(target)) = (&flags.name, &flags.target) {
+            exposures.push(Self::of_name(service, target, flags, names, identity)?);
+        }
+        if exposures.is_empty() {
+            let remedy =
+                "say what to expose, by a name of your choice and its port: punchline expose web 8000";
+            return Err(Unusable(remedy.to_owned()));
+        }
+        if flags.qr && exposures.iter().all(|exposure| exposure.share.is_none()) {
+            let remedy = "--qr draws the command of `punchline expose NAME PORT`, which is printed if nobody is named with \
+                          --allow, --allow-file, --allow-any or --tickets";
+            return Err(Unusable(remedy.to_owned()));
+        }
+        Ok(exposures)
+    }
+
+    /// `punchline expose NAME PORT`: if nobody is named, for whoever has the ticket that is printed.
+    fn of_name(
+        service: &Service,
+        target: &SocketName,
+        flags: &cli::Expose,
+        names: &NamesFile,
+        identity: Option<&Path>,
+    ) -> Result<Self, Unusable> {
+        let nobody = flags.access.is_empty();
+        let access = cli::Access { tickets: nobody || flags.access.tickets, ..flags.access.clone() };
+        let mut exposure = Self::new(service.clone(), target.clone(), &access, names)?;
+        exposure.share = nobody.then(|| Share {
+            service: service.clone(),
+            local: exposure.local(),
+            lifetime: flags.expires.duration(),
+            qr: flags.qr,
+            identity: identity.map(Path::to_owned),
+        });
+        Ok(exposure)
     }
 
     /// The service of one table.
@@ -70,6 +112,7 @@ impl Exposure {
             max_connections: access.max_connections.get(),
             max_connections_per_peer: access.max_connections_per_peer.map(NonZeroUsize::get),
             patience: None,
+            share: None,
         })
     }
 
@@ -80,23 +123,27 @@ impl Exposure {
     }
 
     /// What is to be run elsewhere, ready to copy.
-    pub(super) fn invitation(&self, peer: PeerId, relays: &[RelayAddr]) -> String {
-        let Self { service, target, rules, .. } = self;
-        let ways = match relays {
-            [] => " --addr <an address of this node>".to_owned(),
-            relays => relays.iter().map(|relay| format!(" --relay {relay}")).collect(),
-        };
-        let port = match target {
-            SocketName::Tcp { port, .. } => port.checked_add(PORT_STEP).unwrap_or(*port),
-            SocketName::Unix(_) => 0,
-        };
-        let local = format!("--local 127.0.0.1:{port}");
+    pub(super) fn invitation(&self, peer: PeerId, ways: &str) -> String {
+        let Self { service, target, rules, share, .. } = self;
+        let local = self.local();
+        if share.is_some() {
+            return format!("`{service}` leads to {target}, for whoever has the ticket that is printed");
+        }
         if rules.allow.is_empty() && rules.allow_file.is_none() && !rules.allow_any {
             return format!(
                 "for a ticket to `{service}` run: punchline ticket new --service {service}{ways}; its holder runs: punchline forward --ticket <TICKET> {local}"
             );
         }
         format!("peers use: punchline forward --peer {peer} --service {service}{ways} {local}")
+    }
+
+    /// Where the other side is to listen.
+    fn local(&self) -> String {
+        let port = match &self.target {
+            SocketName::Tcp { port, .. } => port.checked_add(PORT_STEP).unwrap_or(*port),
+            SocketName::Unix(_) => 0,
+        };
+        format!("--local 127.0.0.1:{port}")
     }
 }
 
@@ -313,6 +360,7 @@ impl Exposed {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use clap::{Args as _, FromArgMatches as _};
+    use punchline_bridge::RelayAddr;
 
     use super::*;
 
@@ -321,9 +369,29 @@ mod tests {
     fn exposures(args: &[&str]) -> Result<Vec<Exposure>, Unusable> {
         let command = cli::Expose::augment_args(clap::Command::new("expose"));
         let command = command.mut_args(|flag| flag.env(None::<&'static str>));
-        let args = ["expose", "--service", "kaspad=127.0.0.1:16111"].iter().chain(args);
+        let service: &[&str] = match args.first() {
+            Some(first) if !first.starts_with('-') => &[],
+            _ => &["--service", "kaspad=127.0.0.1:16111"],
+        };
+        let args = [&["expose"], service, args].concat();
         let matches = command.try_get_matches_from(args).unwrap();
-        Exposure::of_flags(&cli::Expose::from_arg_matches(&matches).unwrap(), &NamesFile::default())
+        let flags = cli::Expose::from_arg_matches(&matches).unwrap();
+        Exposure::of_flags(&flags, &NamesFile::default(), None)
+    }
+
+    #[test]
+    fn a_name_and_a_port_let_in_whoever_has_the_printed_ticket_and_nobody_else() {
+        let [exposure] = exposures(&["web", "8000"]).unwrap().try_into().unwrap();
+        assert_eq!(exposure.target.to_string(), "127.0.0.1:8000");
+        assert!(exposure.rules.tickets && exposure.rules.allow.is_empty() && !exposure.rules.allow_any);
+        let share = exposure.share.unwrap();
+        assert_eq!((share.local.as_str(), share.lifetime.as_secs()), ("--local 127.0.0.1:18000", 3600));
+        for rule in [&["--allow", PEER][..], &["--allow-any"], &["--tickets"]] {
+            let named = exposures(&[&["web", "8000"], rule].concat()).unwrap();
+            assert!(named[0].share.is_none(), "{rule:?}: no ticket is made unasked");
+            let error = exposures(&[&["web", "8000", "--qr"], rule].concat()).unwrap_err().to_string();
+            assert!(error.contains("--qr draws the command"), "{error}");
+        }
     }
 
     #[test]
@@ -349,8 +417,8 @@ mod tests {
     fn the_invitation_is_a_whole_command() {
         let relay: RelayAddr = format!("/ip4/203.0.113.7/tcp/4001/p2p/{PEER}").parse().unwrap();
         let peer = PeerId::random();
-        let relays = [relay.clone()];
-        let invitation = |rule| exposures(&[rule]).unwrap()[0].invitation(peer, &relays);
+        let ways = format!(" --relay {relay}");
+        let invitation = |rule| exposures(&[rule]).unwrap()[0].invitation(peer, &ways);
         let wanted = format!(
             "punchline forward --peer {peer} --service kaspad --relay {relay} --local 127.0.0.1:26111"
         );

@@ -106,6 +106,12 @@ impl Forwarding {
         Ok(Self { peer, service, local, addresses, said, proof, max_connections, patience })
     }
 
+    /// The relays that lead to the peer.
+    pub(super) fn relays(&self) -> Vec<PeerId> {
+        let ways = self.addresses.iter().chain(&self.said);
+        ways.filter_map(|way| Some(addr::split_circuit(way).ok()??.0.peer())).collect()
+    }
+
     /// What a table asks for; `relays` are those at the top of the file.
     pub(super) fn of_table(
         table: &cli::ForwardTable,
@@ -232,7 +238,6 @@ impl Forward {
         if proof.is_empty() {
             tracing::info!("the other side lets this node in with: --allow {}", self.endpoint.peer_id());
         }
-        tracing::info!("{}", next_step(service, &local));
         if let SocketName::Tcp { host, .. } = &local
             && !host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
         {
@@ -305,20 +310,15 @@ fn is_busy(error: &OpenError) -> bool {
 }
 
 fn late() -> String {
-    format!(
-        "no stream within {} s; `peer_unreachable` says what is in the way, or the peer is slow to answer",
-        OPEN_DEADLINE.as_secs()
-    )
+    format!("no stream within {} s: the peer is not reached, or slow to answer", OPEN_DEADLINE.as_secs())
 }
 
 /// What to do with a forward, ready to copy.
-fn next_step(service: &Service, local: &SocketName) -> String {
-    match (service.as_str(), local) {
-        ("kaspad" | "kaspa-p2p", SocketName::Tcp { .. }) => format!("run: kaspad --addpeer={local}"),
-        ("grpc", SocketName::Tcp { .. }) => format!("run: grpcurl -plaintext {local} list"),
-        ("grpc", SocketName::Unix(path)) => {
-            format!("run: grpcurl -plaintext -unix {} list", path.display())
-        }
+pub(crate) fn next_step(service: &Service, local: &str) -> String {
+    match (service.as_str(), local.strip_prefix("unix:")) {
+        ("kaspad" | "kaspa-p2p", None) => format!("run: kaspad --addpeer={local}"),
+        ("grpc", None) => format!("run: grpcurl -plaintext {local} list"),
+        ("grpc", Some(path)) => format!("run: grpcurl -plaintext -unix {path} list"),
         _ => format!("`{service}` is at {local}"),
     }
 }
@@ -376,7 +376,7 @@ mod tests {
             ("grpc", "unix:/run/g", "run: grpcurl -plaintext -unix /run/g list"),
             ("ssh", "127.0.0.1:2222", "`ssh` is at 127.0.0.1:2222"),
         ] {
-            assert_eq!(next_step(&service.parse().unwrap(), &local.parse().unwrap()), wanted);
+            assert_eq!(next_step(&service.parse().unwrap(), local), wanted);
         }
     }
 }

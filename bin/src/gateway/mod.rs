@@ -3,8 +3,8 @@
 //! Reading order: here a process with any number of both is put together; `expose` lets peers in to a
 //! `target`, `forward` stands in for a peer's service at a `local` address, and `splice` joins
 //! what comes from one side to the other. `socket` is a local connection, `seats` counts those of a
-//! service, `shares` divides a peer's streams among services, `event` says what happened, `doing` what
-//! goes on.
+//! service, `shares` divides a peer's streams among services, `event` says what happened, `doing` what goes on, and
+//! `share` prints what the other side is to run.
 
 mod doing;
 pub mod event;
@@ -12,6 +12,7 @@ mod expose;
 mod forward;
 mod local;
 mod seats;
+mod share;
 mod shares;
 mod socket;
 mod splice;
@@ -26,6 +27,7 @@ use std::{
 use libp2p::PeerId;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
+pub(crate) use self::forward::next_step;
 use self::{
     doing::Doing,
     expose::{Exposed, Exposure},
@@ -35,10 +37,10 @@ use self::{
 };
 use crate::{
     Context, Unusable,
-    access::Gate,
+    access::{Gate, Routes},
     cli,
     node::{self, Node, Places},
-    report::Reporter,
+    report::{Ready, Reporter},
     stop,
 };
 
@@ -51,7 +53,7 @@ const GRACE: Duration = Duration::from_millis(1_500);
 /// # Errors
 /// If the settings make no sense, or an address cannot be listened on.
 pub async fn expose(settings: cli::Expose, context: Context) -> anyhow::Result<()> {
-    let exposures = Exposure::of_flags(&settings, &context.names)?;
+    let exposures = Exposure::of_flags(&settings, &context.names, context.named_identity.as_deref())?;
     run_plan(Plan { node: settings.node, exposures, forwardings: Vec::new() }, context).await
 }
 
@@ -170,11 +172,16 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     for forwarding in &plan.forwardings {
         listeners.push(Listener::bind(&forwarding.local).await?);
     }
+    for relay in plan.forwardings.iter().flat_map(Forwarding::relays) {
+        context.reporter.names_relay(relay);
+    }
     let node = Node::start(&plan.node, &context).await?;
     let (close, closing) = watch::channel(false);
     let closing = Closing(closing);
     let mut serving = JoinSet::new();
-    let exposed = start_exposing(plan.exposures, gates, &node, &context.reporter, &closing);
+    announce(&plan.exposures, &node, &context.reporter);
+    let sharing = share(&plan.exposures, &node, &context);
+    let exposed = start_exposing(plan.exposures, gates, &context.reporter, &closing);
     for exposed in &exposed {
         node.endpoint.welcome(exposed.service().clone(), exposed.listed()).await;
         let requests =
@@ -198,6 +205,7 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
         () = reload(reloads, &exposed, &node) => {}
         () = stop::told() => {}
     }
+    drop(sharing);
     stop::drain(async {
         if timeout(GRACE, all(&mut serving)).await.is_err() {
             close.send_replace(true);
@@ -213,17 +221,46 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
 fn start_exposing(
     exposures: Vec<Exposure>,
     gates: Vec<Gate>,
-    node: &Node,
     reporter: &Reporter,
     closing: &Closing,
 ) -> Vec<Arc<Exposed>> {
     let exposed = exposures.into_iter().zip(gates).map(|(exposure, gate)| {
-        let invitation = exposure.invitation(node.endpoint.peer_id(), &node.relays);
-        tracing::info!("{invitation}");
         Arc::new(Exposed::new(exposure, gate, reporter.clone(), closing.clone()))
     });
     exposed.collect()
 }
+
+/// What is said once the node is usable.
+fn announce(exposures: &[Exposure], node: &Node, reporter: &Reporter) {
+    if exposures.is_empty() {
+        return;
+    }
+    let peer = node.endpoint.peer_id();
+    let mut lines = vec![format!("this node is {peer}")];
+    if node.relays.is_empty() {
+        lines.push(
+            "no relay is named, so only hosts that reach its addresses find it; see --relay".to_owned(),
+        );
+    }
+    lines.extend(exposures.iter().map(|exposure| exposure.invitation(peer, &node.ways())));
+    reporter.when_ready(Ready { needs_relay: !node.relays.is_empty(), lines });
+}
+
+/// Prints what the other side is to run, where that was asked for. Ends when it is dropped.
+fn share(exposures: &[Exposure], node: &Node, context: &Context) -> JoinSet<()> {
+    let mut sharing = JoinSet::new();
+    for share in exposures.iter().filter_map(|exposure| exposure.share.clone()) {
+        let addrs = if node.relays.is_empty() { node.addresses() } else { Vec::new() };
+        let mut relays = node.relays.clone();
+        relays.truncate(TICKET_RELAYS_MAX);
+        let (keypair, ledger) = (context.keypair.clone(), context.ledger.clone());
+        sharing.spawn(share.print(Routes { relays, addrs }, keypair, ledger, context.reporter.clone()));
+    }
+    sharing
+}
+
+/// Relays in a printed ticket: it is to be short enough to be copied.
+const TICKET_RELAYS_MAX: usize = 4;
 
 /// Reads the allow lists again whenever the process is told to.
 async fn reload(mut reloads: watch::Receiver<u64>, exposed: &[Arc<Exposed>], node: &Node) {

@@ -1,6 +1,7 @@
 //! The log on standard error. Whoever logs never waits for whoever reads it.
 
 use std::{
+    ffi::OsString,
     io::{self, IsTerminal as _},
     time::Duration,
 };
@@ -9,6 +10,7 @@ use serde_json::json;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt as _};
 
 use super::{
+    format::{Json, Text},
     outlet::{Outlet, Voice},
     place::Place,
 };
@@ -24,6 +26,7 @@ impl Log {
     /// If the system does not let us use standard error, or start a thread.
     pub fn start(common: &Common) -> io::Result<Self> {
         let level = match common.verbose {
+            _ if common.quiet => "warn",
             0 => "warn,punchline=info,punchline_bridge=info,punchline_protocol=info",
             1 => "info,punchline=debug,punchline_bridge=debug,punchline_protocol=debug",
             _ => "trace",
@@ -37,11 +40,10 @@ impl Log {
         let log = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(Writer(outlet.clone()))
-            .with_ansi(io::stderr().is_terminal())
-            .with_target(false);
+            .with_ansi(io::stderr().is_terminal() && colours_wanted(std::env::var_os("NO_COLOR")));
         match common.log_format {
-            LogFormat::Text => log.finish().init(),
-            LogFormat::Json => log.json().finish().init(),
+            LogFormat::Text => log.event_format(Text).finish().init(),
+            LogFormat::Json => log.event_format(Json).finish().init(),
         }
         Ok(Self(outlet))
     }
@@ -55,6 +57,11 @@ impl Log {
     pub fn finish(&self, deadline: Duration) {
         self.0.finish(deadline);
     }
+}
+
+/// <https://no-color.org>: any value but an empty one says no.
+fn colours_wanted(no_color: Option<OsString>) -> bool {
+    no_color.is_none_or(|value| value.is_empty())
 }
 
 fn json_gap(count: u64) -> String {
@@ -84,5 +91,16 @@ impl io::Write for Piece<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_color_means_no_colours_unless_it_is_empty() {
+        assert!(colours_wanted(None) && colours_wanted(Some("".into())));
+        assert!(!colours_wanted(Some("1".into())) && !colours_wanted(Some("0".into())));
     }
 }

@@ -24,9 +24,12 @@ pub(super) const WINDOW: Duration = Duration::from_secs(60);
 const PEERS_MAX: usize = 256;
 
 /// How often something may be told.
-struct Pace {
-    burst: u32,
-    every: Duration,
+#[derive(Clone, Copy)]
+pub(super) struct Pace {
+    /// So many at once.
+    pub(super) burst: u32,
+    /// And one more in each such time.
+    pub(super) every: Duration,
 }
 
 impl Pace {
@@ -39,8 +42,9 @@ impl Pace {
 }
 
 /// Decides what is told.
-#[derive(Default)]
 pub(super) struct Summary {
+    of_peer: Pace,
+    of_kind: Pace,
     kinds: BTreeMap<&'static str, Kind>,
 }
 
@@ -65,11 +69,24 @@ pub(super) struct Untold {
     pub(super) within: Duration,
 }
 
+impl Default for Summary {
+    /// For events.
+    fn default() -> Self {
+        Self::new(PEER_PACE, KIND_PACE)
+    }
+}
+
 impl Summary {
+    /// For what may be told at these paces, of each peer and of each kind. While the first recovers, the second lets in
+    /// fewer than [`PEERS_MAX`].
+    pub(super) fn new(of_peer: Pace, of_kind: Pace) -> Self {
+        Self { of_peer, of_kind, kinds: BTreeMap::new() }
+    }
+
     /// Whether this event is told; if not, it is counted.
     pub(super) fn admit(&mut self, what: &'static str, peer: Option<PeerId>, now: Instant) -> bool {
         let kind = self.kinds.entry(what).or_default();
-        let admitted = kind.admit(peer, now);
+        let admitted = kind.admit(peer, now, (self.of_peer, self.of_kind));
         if !admitted {
             kind.suppressed.get_or_insert(Suppressed { since: now, count: 0 }).count += 1;
         }
@@ -98,15 +115,15 @@ impl Summary {
 
 impl Kind {
     /// Fair first, global last: what a noisy peer does not get, others may have.
-    fn admit(&mut self, peer: Option<PeerId>, now: Instant) -> bool {
+    fn admit(&mut self, peer: Option<PeerId>, now: Instant, (pace_of_peer, pace): (Pace, Pace)) -> bool {
         let of_peer = match peer {
-            Some(peer) => match PEER_PACE.after(self.peers.get(&peer).copied(), now) {
+            Some(peer) => match pace_of_peer.after(self.peers.get(&peer).copied(), now) {
                 Some(paid) => Some((peer, paid)),
                 None => return false,
             },
             None => None,
         };
-        let Some(paid) = KIND_PACE.after(self.paid, now) else { return false };
+        let Some(paid) = pace.after(self.paid, now) else { return false };
         self.paid = Some(paid);
         if let Some((peer, paid)) = of_peer {
             if self.peers.len() >= PEERS_MAX {

@@ -41,10 +41,10 @@ impl MakeWriter<'_> for Paper {
 /// What is logged meanwhile, as it looks on standard error.
 pub(super) fn logged(json: bool, run: impl FnOnce()) -> String {
     let paper = Paper::default();
-    let log = tracing_subscriber::fmt().with_writer(paper.clone()).with_ansi(false).with_target(false);
+    let log = tracing_subscriber::fmt().with_writer(paper.clone()).with_ansi(false);
     match json {
-        true => tracing::subscriber::with_default(log.json().finish(), run),
-        false => tracing::subscriber::with_default(log.finish(), run),
+        true => tracing::subscriber::with_default(log.event_format(format::Json).finish(), run),
+        false => tracing::subscriber::with_default(log.event_format(format::Text).finish(), run),
     }
     String::from_utf8(paper.0.lock().unwrap().clone()).unwrap()
 }
@@ -63,7 +63,7 @@ fn examples() -> Vec<SessionEvent> {
             path: NetPath::Direct,
         },
         SessionEvent::SessionEnded { peer: peer(), cause: "the peer closed the session".to_owned() },
-        SessionEvent::HandshakeFailed { peer: peer(), reason: "wrong network".to_owned() },
+        SessionEvent::HandshakeFailed { peer: peer(), reason: "wrong network".to_owned(), last: false },
         SessionEvent::DialFailed {
             peer: peer(),
             reason: "no answer within 10 s".to_owned(),
@@ -188,4 +188,29 @@ fn whoever_asks_is_told_the_latest_events_and_not_all() {
     assert!(recent[0].contains(r#""cause":"3""#), "the oldest are forgotten: {}", recent[0]);
     report(1000);
     assert!(live.try_recv().unwrap().contains(r#""cause":"1000""#), "and what comes is told");
+}
+
+#[test]
+fn the_ready_block_follows_the_line_that_makes_it_true_and_is_waited_for() {
+    let reporter = Reporter::none();
+    let held = || punchline_bridge::Event::ReservationHeld {
+        relay: peer(),
+        address: "/ip4/203.0.113.7/tcp/4001".parse().unwrap(),
+        expires: None,
+        circuit_bytes_max: None,
+        circuit_seconds_max: None,
+    };
+    let lines = vec!["this node is 12D3".to_owned(), "peers use: punchline forward".to_owned()];
+    let text = logged(false, || {
+        reporter.when_ready(Ready { needs_relay: true, lines });
+        assert!(!*reporter.ready.borrow());
+        reporter.report(held());
+        reporter.report(held());
+    });
+    assert!(*reporter.ready.borrow());
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].ends_with("INFO  peers reach this node through relay 12D3…c6iDEp"), "{text}");
+    assert!(lines[1].ends_with("INFO  ready: this node is 12D3"), "{text}");
+    assert_eq!(lines[2], "    peers use: punchline forward");
+    assert_eq!(text.matches("ready:").count(), 1, "{text}");
 }

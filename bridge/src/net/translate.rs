@@ -237,13 +237,25 @@ fn transport_failure(failures: &[(Multiaddr, TransportError<io::Error>)]) -> Dia
     if let Some(answer) = failures.iter().find_map(|(_, error)| find_cause::<DialFailureReason>(error)) {
         return answer.clone();
     }
-    let mut causes: Vec<String> = failures.iter().map(|(_, error)| root_cause(error)).collect();
+    let mut causes: Vec<String> = failures.iter().map(|(_, error)| transport_cause(error)).collect();
     causes.dedup();
     let cause = causes.join(", ");
     match failures.iter().any(|(address, _)| is_circuit(address)) {
         true => DialFailureReason::CircuitFailed { reason: CircuitFault::Handshake { cause } },
         false => DialFailureReason::Network { cause },
     }
+}
+
+/// What the network said at one address. Whatever answers there in another protocol, most often a web server, is no
+/// `invalid data` to people.
+fn transport_cause(error: &TransportError<io::Error>) -> String {
+    let cause = root_cause(error);
+    // The error's type is one of several crates'; its words are those of the standard library.
+    if cause == io::ErrorKind::InvalidData.to_string() {
+        return "what answers there does not speak libp2p, as a web server does not; check the address and its port"
+            .to_owned();
+    }
+    cause
 }
 
 /// How each address of a dial failed. Nothing, if none was dialled.
@@ -287,6 +299,40 @@ mod tests {
     use super::*;
     use crate::{config::Config, net::transports};
 
+    /// How a dial to these fails.
+    async fn failed(addresses: &[String]) -> DialError {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        let mut swarm = transports::node(&Config::default(), Keypair::generate_ed25519()).unwrap();
+        let opts = swarm::dial_opts::DialOpts::peer_id(PeerId::random()).addresses(addresses);
+        swarm.dial(opts.build()).unwrap();
+        let failed = async {
+            loop {
+                if let SwarmEvent::OutgoingConnectionError { error, .. } = swarm.select_next_some().await
+                {
+                    break error;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), failed).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_web_server_at_a_relays_port_is_said_to_be_something_else() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let answer =
+            format!("HTTP/1.1 400 Bad Request\r\n\r\n<html>{}</html>", "Bad request. ".repeat(20));
+        let port = web.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = web.accept().await {
+                let _ = socket.read(&mut [0; 1024]).await;
+                let _ = socket.write_all(answer.as_bytes()).await;
+            }
+        });
+        let said = dial_failure(&failed(&[format!("/ip4/127.0.0.1/tcp/{port}")]).await).to_string();
+        assert!(said.contains("does not speak libp2p, as a web server does not"), "{said}");
+    }
+
     /// Two of them by the texts of libp2p-quic 0.14 and by its layers of errors: should this fail after an
     /// upgrade, see above.
     #[tokio::test]
@@ -300,19 +346,7 @@ mod tests {
             format!("/ip4/127.0.0.1/tcp/{tcp}"),
             format!("/ip4/127.0.0.1/udp/{udp}/quic-v1"),
         ];
-        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        let mut swarm = transports::node(&Config::default(), Keypair::generate_ed25519()).unwrap();
-        let opts = swarm::dial_opts::DialOpts::peer_id(PeerId::random()).addresses(addresses);
-        swarm.dial(opts.build()).unwrap();
-        let failed = async {
-            loop {
-                if let SwarmEvent::OutgoingConnectionError { error, .. } = swarm.select_next_some().await
-                {
-                    break tried(&error);
-                }
-            }
-        };
-        let tried = tokio::time::timeout(Duration::from_secs(60), failed).await.unwrap();
+        let tried = tried(&failed(&addresses).await);
         let count = |wanted| tried.iter().filter(|tried| tried.outcome == wanted).count();
         assert_eq!((count(DialOutcome::Refused), count(DialOutcome::TimedOut)), (1, 2), "{tried:?}");
     }

@@ -45,6 +45,7 @@ const UNUSABLE: &[(&[&str], &[&str])] = &[
     (&["server", "--events", "/no/such/directory/events"], &["/no/such/directory", "--events"]),
     (&["server", "--identity", "/dev/null"], &["not a file", "--identity"]),
     (&["client"], &["--peer"]),
+    (&["server", "--quiet", "--verbose"], &["--quiet", "--verbose"]),
     (&["client", "--peer", "xyz"], &["not a peer id", "punchline id"]),
     (&["client", "--peer", NO_PEER], &["--relay", "--addr"]),
     (&["client", "--peer", NO_PEER, "--addr", NO_RELAY], &["leads to", NO_PEER]),
@@ -180,6 +181,22 @@ async fn the_small_mains_take_no_arguments() -> Result<()> {
     for name in ["kaspa_p2p_server", "kaspa_p2p_client"] {
         let output = Launch::main(Place::Host, name)?.args(["--listen", LISTEN]).output(SOON).await?;
         refused(&output, 2, &["--listen", "LIBP2P_LISTEN_MULTIADDRS", "run: punchline"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_small_mains_speak_of_variables_and_not_of_flags() -> Result<()> {
+    let output = Launch::main(Place::Host, "kaspa_p2p_client")?.output(SOON).await?;
+    refused(&output, 2, &["LIBP2P_REMOTE_PEER_ID is not set", "kaspa_p2p_client --help"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("--peer") && !said.contains("Usage"), "{said}");
+    for (name, needed) in [("kaspa_p2p_server", false), ("kaspa_p2p_client", true)] {
+        let output = Launch::main(Place::Host, name)?.args(["--help"]).output(SOON).await?;
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("LIBP2P_RELAY_MULTIADDRS") && said.contains("PUNCHLINE_<FLAG>"), "{said}");
+        assert_eq!(said.contains("LIBP2P_REMOTE_PEER_ID"), needed, "{said}");
     }
     Ok(())
 }

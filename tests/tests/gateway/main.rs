@@ -5,6 +5,7 @@
 
 mod access;
 mod carrying;
+mod first_hour;
 mod patience;
 mod refusals;
 mod restarts;

@@ -113,9 +113,9 @@ fn what_is_no_ticket_says_what_one_is_like() {
         ("Punchline-Ticket:AAAA", "begins with"),
         ("punchline-ticket:", "ends too early"),
         ("punchline-ticket:AAAAAAAA", "wrong checksum"),
-        ("punchline-ticket:A", "no base64url"),
-        ("punchline-ticket:AAAA AAAA", "no base64url"),
-        ("punchline-ticket:AA==", "no base64url"),
+        ("punchline-ticket:A", "damaged (its end is missing)"),
+        ("punchline-ticket:AAAA AAAA", "damaged (` ` at its letter 22 belongs in no ticket)"),
+        ("punchline-ticket:AA==", "damaged (`=` at its letter 20"),
         (&oversized, "none has more than"),
     ] {
         let error = text.parse::<Ticket>().unwrap_err().to_string();
