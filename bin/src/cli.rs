@@ -2,6 +2,7 @@
 
 mod asking;
 mod gateway;
+mod install;
 mod nets;
 mod node;
 pub mod ticket;
@@ -27,6 +28,7 @@ pub use self::gateway::{
 };
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Status, WaitReady},
+    install::{Install, Settings},
     nets::Nets,
     node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
     time::Patience,
@@ -140,6 +142,9 @@ pub enum Command {
     Ask(Ask),
     /// Print this node's peer id; make its identity if there is none.
     Id(Id),
+    /// What helps to install it.
+    #[command(flatten)]
+    Install(Install),
 }
 
 impl Command {
@@ -151,7 +156,8 @@ impl Command {
             Self::Expose(expose) => Some(&mut expose.node),
             Self::Forward(forward) => Some(&mut forward.node),
             Self::Run(run) => Some(&mut run.node),
-            Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Ask(_) | Self::Id(_) => None,
+            Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Ask(_) => None,
+            Self::Id(_) | Self::Install(_) => None,
         }
     }
 
@@ -168,15 +174,15 @@ impl Command {
             Self::Ticket(_) => "ticket",
             Self::Ask(ask) => ask.name(),
             Self::Id(_) => "id",
+            Self::Install(install) => install.name(),
         }
     }
 
     /// As whom it runs unless told otherwise.
     pub fn role(&self) -> Role {
         match self {
-            Self::Demo(_) | Self::Expose(_) | Self::Run(_) | Self::Ticket(_) | Self::Ask(_) => {
-                Role::Expose
-            }
+            Self::Demo(_) | Self::Expose(_) | Self::Run(_) | Self::Ticket(_) => Role::Expose,
+            Self::Ask(_) | Self::Install(_) => Role::Expose,
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
             Self::Server(_) => Role::Server,

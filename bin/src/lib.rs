@@ -4,7 +4,7 @@
 //! common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
 //! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
 //! [`asking`] asks; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the
-//! key, `certificate` that of TLS.
+//! key, `certificate` that of TLS; `install` prints what helps to install it.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ mod control;
 pub mod demo;
 pub mod gateway;
 pub mod identity;
+mod install;
 mod load;
 pub mod node;
 mod rehearsal;
@@ -48,7 +49,6 @@ use crate::{
 /// Runs the command that `arguments` name (the first is the program's own name) until it is done or the
 /// process is told to stop. Exit codes: 0 done, 1 failed, 2 unusable arguments or settings.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
     let Settings { cli, warnings } = match settings::read(arguments, environment) {
         Ok(settings) => settings,
         Err(SettingsError::Arguments { error, origin }) => {
@@ -92,6 +92,11 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// What a variable says.
+fn environment(name: &str) -> Option<String> {
+    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
+}
+
 /// Runs `command` as a program of its own that takes no arguments: `LIBP2P_*` and `PUNCHLINE_*` variables
 /// say everything. Exit codes as for [`run`].
 pub fn run_by_environment(command: &str, arguments: Vec<OsString>) -> ExitCode {
@@ -132,6 +137,8 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
             ask.asking().identity.clone_from(&common.identity);
             asking::run(ask, common.check).await
         }
+        Command::Install(_) if common.check => usable(),
+        Command::Install(what) => install::run(what, &common),
         Command::Demo(_) if common.check => usable(),
         Command::Demo(demo) => demo::run(demo.json).await,
         Command::Relay(relay) => reported(context()?, |context| relay::run(relay, context)).await,
@@ -161,7 +168,8 @@ fn reloads(command: &Command, common: &Common) -> bool {
         Command::Expose(expose) => Some(&expose.node.nets),
         Command::Forward(forward) => Some(&forward.node.nets),
         Command::Run(run) => Some(&run.node.nets),
-        Command::Demo(_) | Command::Ticket(_) | Command::Ask(_) | Command::Id(_) => None,
+        Command::Demo(_) | Command::Ticket(_) | Command::Ask(_) => None,
+        Command::Id(_) | Command::Install(_) => None,
     };
     let net_file = nets.is_some_and(|nets| nets.net_file.is_some());
     allow_file || net_file || common.events.as_deref().is_some_and(report::is_file)
