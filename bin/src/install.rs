@@ -17,11 +17,7 @@ use crate::{
 pub(crate) fn run(what: Install, common: &Common) -> anyhow::Result<()> {
     match what {
         Install::Settings(what) => print_settings(what, common),
-        Install::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "punchline", &mut script);
-            print(&script)
-        }
+        Install::Completions { shell } => print(&completions(shell)),
         Install::ManPages { directory } => write_pages(&directory),
     }
 }
@@ -57,6 +53,12 @@ fn unusable(error: SettingsError) -> Unusable {
     Unusable(text.trim_start_matches("error: ").trim_end().to_owned())
 }
 
+fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "punchline", &mut script);
+    script
+}
+
 fn write_pages(directory: &Path) -> anyhow::Result<()> {
     clap_mangen::generate_to(Cli::command(), directory).map_err(|cause| {
         anyhow::anyhow!("cannot write to {}: {cause}; name a directory of yours", directory.display())
@@ -73,3 +75,6 @@ fn print(text: &[u8]) -> anyhow::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,8 @@
 //! common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
 //! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
 //! [`asking`] asks; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the
-//! key, `certificate` that of TLS; `install` prints what helps to install it.
+//! key, `certificate` that of TLS; `install` prints what helps to install it;
+//! `supervised` speaks with systemd.
 
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ pub mod server;
 mod session;
 pub mod settings;
 mod stop;
+mod supervised;
 pub mod ticket;
 mod unix_socket;
 

@@ -14,7 +14,7 @@ use crate::{
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
     control::{Answering, Bound, Control},
     report::{ReportEvent, Reporter},
-    stop,
+    stop, supervised,
 };
 
 /// A started node.
@@ -25,6 +25,7 @@ pub struct Node {
     pub relays: Vec<RelayAddr>,
     events: JoinHandle<()>,
     reloads: JoinHandle<()>,
+    supervised: JoinHandle<()>,
     _control: Option<Control>,
 }
 
@@ -109,6 +110,10 @@ impl Node {
             relays: !relays.is_empty(),
             reporter: context.reporter.clone(),
         };
+        let (asked, node) = (answering.clone(), endpoint.clone());
+        let supervised = tokio::spawn(supervised::attend(async move || {
+            node.status().await.map(|status| asked.hindrance(&status))
+        }));
         let control = control.map(|bound| bound.serve(answering));
         let (node, mut reloads) = (endpoint.clone(), Reloads::new(&settings.nets, &context.reporter));
         let reloads = tokio::spawn(async move {
@@ -116,12 +121,13 @@ impl Node {
                 node.keep_to(reloads.next().await).await;
             }
         });
-        Ok(Self { endpoint, relays, events, reloads, _control: control })
+        Ok(Self { endpoint, relays, events, reloads, supervised, _control: control })
     }
 
     /// Closes the endpoint; its last event is reported when this returns.
     pub async fn shutdown(self) {
         self.reloads.abort();
+        self.supervised.abort();
         self.endpoint.shutdown().await;
         drop(self.endpoint);
         let _ = self.events.await;

@@ -16,7 +16,7 @@ use crate::{
     Context, Unusable, certificate,
     cli::{self, ExternalAddr, RelayListenAddr, StunAddr},
     node::{self, Reloads},
-    stop,
+    stop, supervised,
 };
 
 /// Runs a relay until the process is told to stop.
@@ -51,6 +51,7 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     };
     tokio::select! {
         () = reloading => {}
+        () = supervised::attend(async || relay.turn().await.then_some(None)) => {}
         () = stop::told() => {}
     }
     stop::drain(async {

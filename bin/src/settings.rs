@@ -6,6 +6,7 @@
 mod autorelay;
 pub mod example;
 mod file;
+mod kaspad;
 pub mod show;
 
 use std::{
@@ -69,6 +70,14 @@ pub enum SettingsError {
         table: Option<String>,
         /// The key.
         key: String,
+    },
+    /// A setting of another program, which means nothing here.
+    #[error("{name}: {cause}")]
+    Foreign {
+        /// Its name.
+        name: String,
+        /// Why, and what to do.
+        cause: String,
     },
     /// A table of a list of tables cannot be used.
     #[error("{}: {table}: {cause}", path.display())]
@@ -164,11 +173,11 @@ pub fn read(
     arguments: Vec<OsString>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Settings, SettingsError> {
-    let Layers { root, file, warnings, .. } = layers(&arguments, &environment)?;
+    let Layers { root, arguments, given, file, warnings } = layers(arguments, &environment)?;
     let matches: Result<ArgMatches, clap::Error> = root.try_get_matches_from(&arguments);
     let cli = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     let mut cli = cli.map_err(|error| {
-        let origin = origin(&error, &arguments, &environment, file.as_ref());
+        let origin = origin(&error, &arguments, &environment, &given);
         SettingsError::Arguments { error, origin }
     })?;
     if let (Command::Run(run), Some(file)) = (&mut cli.command, &file) {
@@ -184,6 +193,8 @@ pub fn read(
 /// The layers below flags and our variables, as clap's defaults.
 struct Layers {
     root: clap::Command,
+    /// In our words.
+    arguments: Vec<OsString>,
     /// What they say, by command.
     given: BTreeMap<String, Defaults>,
     file: Option<File>,
@@ -191,11 +202,18 @@ struct Layers {
 }
 
 fn layers(
-    arguments: &[OsString],
+    arguments: Vec<OsString>,
     environment: &impl Fn(&str) -> Option<String>,
 ) -> Result<Layers, SettingsError> {
     let mut root = without_empty(Cli::command(), environment);
-    let (file, warnings) = config_path(arguments, environment).map(File::load).transpose()?.unzip();
+    let (arguments, mut theirs) = match chosen(&root, &arguments).filter(|name| kaspad::concerns(name)) {
+        Some(name) => {
+            let (arguments, given) = kaspad::translate(&arguments, environment)?;
+            (arguments, BTreeMap::from([(name, given)]))
+        }
+        None => (arguments, BTreeMap::new()),
+    };
+    let (file, warnings) = config_path(&arguments, environment).map(File::load).transpose()?.unzip();
     let commands: Vec<String> =
         root.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     if let Some(file) = &file {
@@ -205,20 +223,30 @@ fn layers(
     let shared: Vec<Arg> = root.get_arguments().filter(|flag| flag.is_global_set()).cloned().collect();
     let mut given = BTreeMap::new();
     for name in &commands {
-        let mut found = Defaults::new();
+        let theirs = theirs.remove(name).unwrap_or_default();
+        let (usual, mut theirs): (Defaults, Defaults) =
+            theirs.into_iter().partition(|(_, given)| given.source == Source::Default);
+        let mut found = usual;
         if let Some(file) = &file {
-            found = file.of(Some(name))?;
+            found.extend(file.of(Some(name))?);
             let own = file.own_keys(name);
             let own = shared.iter().filter(|flag| own.iter().any(|key| flag.get_id() == key));
             root = root.mut_subcommand(name, |command| command.args(own));
         }
+        found.append(&mut theirs);
         if matches!(name.as_str(), "server" | "client") {
             found.extend(foreign(environment));
         }
         root = root.mut_subcommand(name, |command| with_defaults(command, &found));
         given.insert(name.clone(), found);
     }
-    Ok(Layers { root, given, file, warnings: warnings.unwrap_or_default() })
+    Ok(Layers { root, arguments, given, file, warnings: warnings.unwrap_or_default() })
+}
+
+/// The command that the arguments name, whatever else is wrong with them.
+fn chosen(root: &clap::Command, arguments: &[OsString]) -> Option<String> {
+    let matches = root.clone().ignore_errors(true).try_get_matches_from(arguments).ok()?;
+    matches.subcommand_name().map(str::to_owned)
 }
 
 /// As every program reads it. Capital letters first, as curl does.
@@ -272,25 +300,28 @@ fn origin(
     error: &clap::Error,
     arguments: &[OsString],
     environment: &impl Fn(&str) -> Option<String>,
-    file: Option<&File>,
+    given: &BTreeMap<String, Defaults>,
 ) -> Option<String> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
     let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
     let flag = flag.split_whitespace().next()?.trim_end_matches('.').strip_prefix("--")?;
-    let given = format!("--{flag}");
-    let is_flag = |text: &str| text == given || text.starts_with(&format!("{given}="));
+    let is_flag =
+        |text: &str| text.strip_prefix("--").is_some_and(|text| text.split('=').next() == Some(flag));
     if arguments.iter().filter_map(|argument| argument.to_str()).any(is_flag) {
         return None;
     }
     let id = flag.replace('-', "_");
-    let own = format!("PUNCHLINE_{}", id.to_uppercase());
-    let foreign = FOREIGN.iter().filter(|(_, flag)| *flag == id).map(|(variable, _)| *variable);
-    let mut variables = std::iter::once(own.as_str()).chain(foreign);
-    let holds = |variable: &&str| environment(variable).as_deref() == Some(value);
-    if let Some(variable) = variables.find(holds) {
-        return Some(format!("the environment variable {variable}"));
+    let own = format!("{PREFIX}{}", id.to_uppercase());
+    if environment(&own).as_ref() == Some(value) {
+        return Some(format!("the environment variable {own}"));
     }
-    file.map(|file| format!("`{id}` in {}", file.path.display()))
+    let given = given.values().filter_map(|given| given.get(&id));
+    let given = given.into_iter().find(|given| given.values.contains(value))?;
+    Some(match &given.source {
+        Source::Variable(name) => format!("the environment variable {name}"),
+        Source::File { path, line } => format!("`{id}` in {}{}", path.display(), in_line(*line)),
+        Source::Flag | Source::Default => return None,
+    })
 }
 
 /// The file must be known before clap can parse the rest, since it holds clap's defaults.

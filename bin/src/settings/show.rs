@@ -28,7 +28,7 @@ pub fn settings(
     arguments: Vec<OsString>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<Setting>, SettingsError> {
-    let Layers { root, given, .. } = layers(&arguments, &environment)?;
+    let Layers { root, arguments, given, .. } = layers(arguments, &environment)?;
     let root = without_duties(root);
     let unusable = |error| SettingsError::Arguments { error, origin: None };
     let matches = root.clone().try_get_matches_from(&arguments).map_err(unusable)?;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{Multiaddr, Swarm, identify, ping, swarm::SwarmEvent};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -38,6 +38,8 @@ const OBSERVED_MAX: usize = 4;
 /// What the program that holds a relay wants of it.
 pub(super) enum Order {
     KeepTo(Ranges),
+    /// Says that the loop turns.
+    Answer(oneshot::Sender<()>),
     Leave,
 }
 
@@ -89,6 +91,9 @@ impl Driver {
                 _ = tick.tick() => self.report_traffic(),
                 order = self.orders.recv(), if !leaving => match order {
                     Some(Order::KeepTo(ranges)) => self.swarm.behaviour_mut().guard.keep_to(ranges),
+                    Some(Order::Answer(reply)) => {
+                        let _ = reply.send(());
+                    }
                     // Told to, or dropped by the program that held the relay.
                     Some(Order::Leave) | None => {
                         leaving = true;

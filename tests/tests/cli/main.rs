@@ -9,6 +9,7 @@ mod demo;
 mod events;
 mod hangups;
 mod identity;
+mod install;
 mod nets;
 mod sessions;
 mod settings;
