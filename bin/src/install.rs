@@ -60,9 +60,23 @@ fn completions(shell: clap_complete::Shell) -> Vec<u8> {
 }
 
 fn write_pages(directory: &Path) -> anyhow::Result<()> {
-    clap_mangen::generate_to(Cli::command(), directory).map_err(|cause| {
+    let mut root = Cli::command();
+    root.build();
+    write_page(&root, directory).map_err(|cause| {
         anyhow::anyhow!("cannot write to {}: {cause}; name a directory of yours", directory.display())
     })
+}
+
+/// The page of a command, and those of the ones below it.
+fn write_page(command: &clap::Command, directory: &Path) -> std::io::Result<()> {
+    if command.is_hide_set() || command.get_name() == "help" {
+        return Ok(());
+    }
+    let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
+    let page = clap_mangen::Man::new(command.clone()).title(name.to_uppercase());
+    let page = page.source(concat!("punchline ", env!("CARGO_PKG_VERSION"))).manual("Punchline");
+    page.render(&mut std::fs::File::create(directory.join(format!("{name}.1")))?)?;
+    command.get_subcommands().try_for_each(|below| write_page(below, directory))
 }
 
 /// Whoever reads only the first lines, as `head` does, is no failure.

@@ -10,6 +10,7 @@ case $profile in dev) built=$target/debug ;; *) built=$target/$profile ;; esac
 rm -rf "$built/deploy"
 mkdir -p "$built/deploy/man"
 "$built/punchline" man-pages "$built/deploy/man"
+gzip --best --no-name "$built/deploy/man"/*.1
 for shell in bash zsh fish; do
     "$built/punchline" completions "$shell" > "$built/deploy/punchline.$shell"
 done

@@ -46,7 +46,7 @@ fn every_command_has_its_page() {
     for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
         let page = directory.path().join(format!("punchline-{}.1", command.get_name()));
         let page = fs::read_to_string(&page).unwrap();
-        assert!(page.contains(".TH punchline-"), "{page}");
+        assert!(page.contains(".TH PUNCHLINE-"), "{page}");
     }
     assert!(directory.path().join("punchline.1").exists());
 }
