@@ -126,10 +126,11 @@ fn state(word: &Word) -> NotifyState<'_> {
 }
 
 fn send(states: &[NotifyState<'_>]) {
-    if !states.is_empty() && is_supervised() {
-        if let Err(error) = sd_notify::notify(states) {
-            tracing::debug!(%error, "the service manager is not told");
-        }
+    if states.is_empty() || !is_supervised() {
+        return;
+    }
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager is not told");
     }
 }
 

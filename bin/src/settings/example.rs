@@ -24,7 +24,7 @@ pub fn example() -> String {
     let mut text = comment(HEAD);
     text += "\n# ---- Every command ----\n";
     for flag in root.get_arguments().filter(|flag| flag.is_global_set() && is_key(flag)) {
-        text += &entry("", flag);
+        text += &entry(flag);
     }
     for command in root.get_subcommands() {
         let flags = keys(command);
@@ -35,7 +35,7 @@ pub fn example() -> String {
         text += &format!("\n# ---- punchline {name} ----\n");
         text += &comment(&command.get_about().map(ToString::to_string).unwrap_or_default());
         text += &format!("#[{name}]\n");
-        flags.iter().for_each(|flag| text += &entry(name, flag));
+        flags.iter().for_each(|flag| text += &entry(flag));
     }
     for name in ["expose", "forward"] {
         let Some(command) = table_command(name) else { continue };
@@ -43,7 +43,7 @@ pub fn example() -> String {
             "\n# ---- punchline run: one such table for each {name}, in place of [{name}] ----\n"
         );
         text += &format!("#[[{name}]]\n");
-        command.get_arguments().filter(|flag| is_key(flag)).for_each(|flag| text += &entry("run", flag));
+        command.get_arguments().filter(|flag| is_key(flag)).for_each(|flag| text += &entry(flag));
     }
     text
 }
@@ -66,25 +66,25 @@ fn is_key(flag: &Arg) -> bool {
     named && !flag.is_hide_set()
 }
 
-fn entry(command: &str, flag: &Arg) -> String {
+fn entry(flag: &Arg) -> String {
     let help = flag.get_long_help().or(flag.get_help()).map(ToString::to_string).unwrap_or_default();
     let key = flag.get_long().unwrap_or_default().replace('-', "_");
     let mut text = format!("\n{}", comment(&help));
     if let Some(variable) = flag.get_env() {
         text += &comment(&format!("Variable: {}", variable.to_string_lossy()));
     }
-    format!("{text}#{key} = {}\n", value(command, flag))
+    format!("{text}#{key} = {}\n", value(flag))
 }
 
 /// The default, or an example.
-fn value(command: &str, flag: &Arg) -> String {
+fn value(flag: &Arg) -> String {
     let text = match (flag.get_action(), flag.get_default_values()) {
         (ArgAction::SetTrue, _) => return "false".to_owned(),
         (ArgAction::Count, _) => return "0".to_owned(),
         (_, [default, ..]) => default.to_string_lossy().into_owned(),
         (_, []) => {
             let named = flag.get_value_names().and_then(|names| Some(names.first()?.to_string()));
-            sample(command, flag.get_id().as_str(), named.as_deref().unwrap_or_default()).to_owned()
+            sample(flag.get_id().as_str(), named.as_deref().unwrap_or_default()).to_owned()
         }
     };
     let text = match text.parse::<u64>() {
@@ -102,7 +102,7 @@ const PEER: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
 const TICKET: &str = "punchline-ticket:AQEAAQIDBAUGBwgJCgsMDQ4PAAAAAGtJ0grqSmxj4pxSCr71UHsTLsX5lUd2rr6-e5JCHuppFEbSLAZrYXNwYWSEC3k5xEd1wbrjrFkl-F0UFCynOCYfo_eQVaM06eBJdsA4-sqUoLxCgKI0xTdGQVrZ3kW8T2_SnzEYD-K_gWgAAQAxBMsAcQcGD6GlAyYAJAgBEiBMtav2rXn79au8yvzCadhc0mUe1LiFtYafJBrt8KW6KQEACwTGM2QJkQIPoc0D3LpOnQ";
 
 /// An example for a flag, by its id, or by what it calls its value.
-fn sample(command: &str, id: &str, named: &str) -> &'static str {
+fn sample(id: &str, named: &str) -> &'static str {
     match (id, named) {
         ("relay", _) => RELAY,
         ("listen", _) => "/ip4/0.0.0.0/tcp/4001",
@@ -129,7 +129,11 @@ fn sample(command: &str, id: &str, named: &str) -> &'static str {
         (_, "TIME") => "60s",
         (_, "HOST:PORT" | "IP:PORT") => "127.0.0.1:9464",
         (_, "N") => "16",
-        (_, "FILE" | "PATH") if command == "relay" => "/etc/punchline/relay.file",
+        ("tls_cert", _) => "/etc/punchline/fullchain.pem",
+        ("tls_key", _) => "/etc/punchline/privkey.pem",
+        ("allow_file", _) => "/etc/punchline/peers",
+        ("net_file", _) => "/etc/punchline/ranges",
+        ("journal", _) => "/tmp/punchline.journal",
         (_, "FILE" | "PATH") => "/etc/punchline/file",
         _ => "",
     }
