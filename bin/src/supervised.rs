@@ -193,11 +193,15 @@ mod tests {
             }
             Some(None)
         };
-        let soon = Conduct::new(Some(Duration::from_millis(3)));
+        let patience = Duration::from_millis(9);
+        let telling = tell(Conduct::new(Some(patience)), ask, |words| said.borrow_mut().extend(words));
+        let mut telling = std::pin::pin!(telling);
         tokio::select! {
-            () = tell(soon, ask, |words| said.borrow_mut().extend(words)) => panic!("it ended"),
+            () = &mut telling => panic!("it ended"),
             () = stuck.notified() => {}
         }
+        let silent = tokio::time::timeout(10 * patience, telling).await;
+        assert!(silent.is_err(), "it waits for the loop");
         let pings = said.borrow().iter().filter(|word| **word == Word::Alive).count();
         assert_eq!(pings, 3);
     }
