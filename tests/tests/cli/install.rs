@@ -273,15 +273,13 @@ async fn a_service_manager_hears_that_a_relay_is_ready_lives_is_halted_goes_on_a
 async fn a_node_is_ready_when_a_relay_holds_a_place_for_it_and_asks_for_time_until_then() -> Result<()> {
     let world = World::new()?;
     let manager = Manager::new(&world)?;
-    let (mut relay, address) = world.relay(&["--stun-listen", "off"]).await?;
-    relay.terminate(STOP).await?;
+    let (relay, address) = world.relay(&["--stun-listen", "off"]).await?;
+    relay.halt()?;
     let server = world.launch("server", "server")?.args(["--listen", LISTEN, "--relay", &address]);
     let mut server = manager.over(server).spawn()?;
     let heard = manager.waits_for("EXTEND_TIMEOUT_USEC=90000000")?;
     assert!(heard.contains("STATUS=not usable: ") && !heard.contains("READY=1"), "{heard}");
-    let (listen, _) = address.split_once("/p2p/").context("an id")?;
-    let again = world.launch("relay", "relay")?.args(["--listen", listen, "--stun-listen", "off"]);
-    let _relay = again.args(["--external", "auto", "--assume-global", "127.0.0.0/8"]).spawn()?;
+    relay.resume()?;
     let heard = manager.waits_for("READY=1")?;
     assert!(heard.contains("WATCHDOG=1"), "{heard}");
     assert!(server.terminate(STOP).await?.success());
