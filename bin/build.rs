@@ -11,5 +11,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let control = protox::compile(["node.proto"], ["proto"])?;
     let out = env::var_os("OUT_DIR").ok_or("cargo did not say where to write")?;
     fs::write(Path::new(&out).join("node.bin"), control.encode_to_vec())?;
-    Ok(tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?)
+    // A relay does not answer all that a node does.
+    Ok(tonic_prost_build::configure()
+        .bytes(".")
+        .generate_default_stubs(true)
+        .compile_fds(descriptors)?)
 }

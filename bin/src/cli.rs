@@ -5,6 +5,7 @@ mod gateway;
 mod install;
 mod nets;
 mod node;
+pub mod peers;
 pub mod ticket;
 mod time;
 mod values;
@@ -13,6 +14,7 @@ use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     path::PathBuf,
+    sync::LazyLock,
 };
 
 use clap::{
@@ -20,14 +22,16 @@ use clap::{
     builder::{BoolishValueParser, RangedU64ValueParser},
 };
 use ipnet::IpNet;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::Multiaddr;
 use punchline_protocol::Network;
 
+use crate::names::PeerRef;
+
 pub use self::gateway::{
-    Access, Allowed, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
+    Access, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
 pub use self::{
-    asking::{Ask, Asking, Events, Health, Ping, Status, WaitReady},
+    asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady},
     install::{Install, Settings},
     nets::Nets,
     node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
@@ -35,9 +39,15 @@ pub use self::{
     values::{ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},
 };
 
+/// With the commit, where whoever built the program said it.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = crate::commit().map(|commit| format!(" ({commit})")).unwrap_or_default();
+    format!("{}{commit}", env!("CARGO_PKG_VERSION"))
+});
+
 /// gRPC between two private peers: no port forwarding, no VPN, no server in the middle.
 #[derive(Debug, Parser)]
-#[command(name = "punchline", version, max_term_width = 100)]
+#[command(name = "punchline", version = VERSION.as_str(), max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -137,6 +147,8 @@ pub enum Command {
     Run(Run),
     /// Strings that let whoever has one use a service of this node: make, show and revoke them.
     Ticket(ticket::Ticket),
+    /// What peers are called here: names that every command takes in place of ids.
+    Peers(peers::Peers),
     /// What is asked of a node that runs on this machine.
     #[command(flatten)]
     Ask(Ask),
@@ -156,8 +168,8 @@ impl Command {
             Self::Expose(expose) => Some(&mut expose.node),
             Self::Forward(forward) => Some(&mut forward.node),
             Self::Run(run) => Some(&mut run.node),
-            Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Ask(_) => None,
-            Self::Id(_) | Self::Install(_) => None,
+            Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Peers(_) => None,
+            Self::Ask(_) | Self::Id(_) | Self::Install(_) => None,
         }
     }
 
@@ -172,6 +184,7 @@ impl Command {
             Self::Forward(_) => "forward",
             Self::Run(_) => "run",
             Self::Ticket(_) => "ticket",
+            Self::Peers(_) => "peers",
             Self::Ask(ask) => ask.name(),
             Self::Id(_) => "id",
             Self::Install(install) => install.name(),
@@ -182,7 +195,7 @@ impl Command {
     pub fn role(&self) -> Role {
         match self {
             Self::Demo(_) | Self::Expose(_) | Self::Run(_) | Self::Ticket(_) => Role::Expose,
-            Self::Ask(_) | Self::Install(_) => Role::Expose,
+            Self::Peers(_) | Self::Ask(_) | Self::Install(_) => Role::Expose,
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
             Self::Server(_) => Role::Server,
@@ -261,6 +274,10 @@ pub struct Relay {
     /// nowhere. Default: on every interface, at 3478 and 3479.
     #[arg(long, env = "PUNCHLINE_STUN_LISTEN", value_name = "IP:PORT|off")]
     pub stun_listen: Vec<Many<StunAddr>>,
+    /// Answer `punchline status` on this Unix socket, which is its owner's alone; `off`: nowhere. Default: beside the
+    /// identity, with `.sock` after its name.
+    #[arg(long, env = "PUNCHLINE_CONTROL", value_name = "PATH|off")]
+    pub control: Option<ControlSocket>,
     /// Treat these ranges as public when --external is auto.
     #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
     pub assume_global: Vec<Many<IpNet>>,
@@ -332,8 +349,8 @@ pub struct Client {
     #[command(flatten)]
     pub node: Node,
     /// Whom to dial.
-    #[arg(long, env = "PUNCHLINE_PEER", value_name = "ID", value_parser = peer_id)]
-    pub peer: PeerId,
+    #[arg(long, env = "PUNCHLINE_PEER", value_name = "ID|NAME")]
+    pub peer: PeerRef,
     /// Where the peer may be reached, besides through the relays.
     #[arg(long, env = "PUNCHLINE_ADDR", value_name = "ADDR")]
     pub addr: Vec<Many<Multiaddr>>,
@@ -362,12 +379,6 @@ pub struct Client {
 
 /// A load of a tebibyte: more is a typo.
 const LOAD_MIB_MAX: u64 = 1 << 20;
-
-fn peer_id(text: &str) -> Result<PeerId, String> {
-    text.parse().map_err(|error| {
-        format!("not a peer id ({error}); it looks like 12D3KooW…, and `punchline id` there prints it")
-    })
-}
 
 #[cfg(test)]
 mod tests {

@@ -34,23 +34,23 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 /// # Errors
 /// If the settings make no sense, the peer refuses, or it cannot be reached.
 pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> {
-    let addresses = addresses(&settings, context.keypair.public().to_peer_id())?;
+    let peer =
+        context.names.resolve(&settings.peer).map_err(|error| Unusable(format!("--peer: {error}")))?;
+    let addresses = addresses(&settings, peer, context.keypair.public().to_peer_id())?;
     let rehearsal = Rehearsal::new(settings.rehearse);
     let load = Load::of(&settings, rehearsal.end_load())?;
     if context.check {
-        node::ranges(&settings.node.nets)?;
-        node::proxy(&settings.node)?;
-        return crate::usable();
+        return node::check(&settings.node);
     }
     let node = Node::start(&settings.node, &context).await?;
     rehearsal.prepare(&node.endpoint).await;
-    node.endpoint.add_addresses(settings.peer, addresses).await;
+    node.endpoint.add_addresses(peer, addresses).await;
     let kaspa = punchline_protocol::Node::new(NodeConfig::new(
         settings.network,
         node.endpoint.peer_id().to_bytes(),
     ));
     let mut caller = Caller {
-        peer: settings.peer,
+        peer,
         service: KASPA_SERVICE.parse()?,
         endpoint: node.endpoint.clone(),
         kaspa: kaspa.clone(),
@@ -74,8 +74,11 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
 }
 
 /// Where the peer may be reached.
-fn addresses(settings: &cli::Client, myself: PeerId) -> Result<Vec<Multiaddr>, Unusable> {
-    let wanted = settings.peer;
+fn addresses(
+    settings: &cli::Client,
+    wanted: PeerId,
+    myself: PeerId,
+) -> Result<Vec<Multiaddr>, Unusable> {
     if wanted == myself {
         let remedy = "is this node's own id; give the id of another node, or another --identity";
         return Err(Unusable(format!("--peer {wanted} {remedy}")));

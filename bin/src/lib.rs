@@ -3,7 +3,7 @@
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts what they have in
 //! common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
 //! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
-//! [`asking`] asks; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the
+//! [`asking`] asks; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what happened; [`identity`] keeps the
 //! key, `certificate` that of TLS; `install` prints what helps to install it;
 //! `supervised` speaks with systemd.
 
@@ -20,6 +20,7 @@ pub mod gateway;
 pub mod identity;
 mod install;
 mod load;
+pub mod names;
 pub mod node;
 mod rehearsal;
 pub mod relay;
@@ -44,9 +45,15 @@ use libp2p::identity::Keypair;
 use crate::{
     cli::{Cli, Command, Common, Role},
     identity::{Claim, ClaimError},
+    names::NamesFile,
     report::{Reporter, log::Log},
     settings::{Settings, SettingsError},
 };
+
+/// The commit that this program was built from, where whoever built it said so: `PUNCHLINE_BUILD_COMMIT`.
+pub(crate) fn commit() -> Option<&'static str> {
+    option_env!("PUNCHLINE_BUILD_COMMIT").filter(|commit| !commit.is_empty())
+}
 
 /// Runs the command that `arguments` name (the first is the program's own name) until it is done or the
 /// process is told to stop. Exit codes: 0 done, 1 failed, 2 unusable arguments or settings.
@@ -135,6 +142,7 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Id(_) if common.check => context().and_then(|_| usable()),
         Command::Id(_) => print_line(&identity(&common, role)?.public().to_peer_id().to_string()),
         Command::Ticket(ticket) => ticket::run(ticket.command, &common),
+        Command::Peers(peers) => names::run(peers, &names_file(&common)?, common.check),
         Command::Ask(mut ask) => {
             ask.asking().identity.clone_from(&common.identity);
             asking::run(ask, common.check).await
@@ -170,7 +178,7 @@ fn reloads(command: &Command, common: &Common) -> bool {
         Command::Expose(expose) => Some(&expose.node.nets),
         Command::Forward(forward) => Some(&forward.node.nets),
         Command::Run(run) => Some(&run.node.nets),
-        Command::Demo(_) | Command::Ticket(_) | Command::Ask(_) => None,
+        Command::Demo(_) | Command::Ticket(_) | Command::Peers(_) | Command::Ask(_) => None,
         Command::Id(_) | Command::Install(_) => None,
     };
     let net_file = nets.is_some_and(|nets| nets.net_file.is_some());
@@ -219,6 +227,8 @@ pub struct Context {
     pub ledger: PathBuf,
     /// Where the node answers questions unless told otherwise, beside the identity.
     pub control: PathBuf,
+    /// What peers are called, beside the identity.
+    pub names: NamesFile,
     /// The command that runs.
     pub command: &'static str,
     /// The certificate of a relay, beside the identity.
@@ -253,7 +263,9 @@ impl Context {
         let certificate = beside_identity(common, role, ".tls")?;
         let reporter = reporter.map_err(unwritable)?;
         let control = beside_identity(common, role, control::SUFFIX)?;
-        Ok(Self { keypair, ledger, control, command, certificate, reporter, check: common.check, claim })
+        let names = names_file(common)?;
+        let check = common.check;
+        Ok(Self { keypair, ledger, control, names, command, certificate, reporter, check, claim })
     }
 }
 
@@ -273,6 +285,13 @@ fn claim(path: &Path) -> anyhow::Result<Claim> {
 /// Where the tickets of the identity are kept.
 fn ledger(common: &Common, role: Role) -> Result<PathBuf, Unusable> {
     beside_identity(common, role, ".tickets")
+}
+
+/// What peers are called: one file for all identities in a folder.
+fn names_file(common: &Common) -> Result<NamesFile, Unusable> {
+    let path = identity_path(common, Role::Expose)?;
+    let path = path.canonicalize().unwrap_or(path);
+    Ok(NamesFile::at(path.with_file_name(names::FILE_NAME)))
 }
 
 /// Where something of the identity is kept.

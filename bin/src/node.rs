@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{
     Context, Unusable, access,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
-    control::{Answering, Bound, Control},
+    control::{Answering, Board, Bound, Control, Files, Keeper},
     report::{ReportEvent, Reporter},
     stop, supervised,
 };
@@ -23,6 +23,8 @@ pub struct Node {
     pub endpoint: Endpoint,
     /// The relays it was given.
     pub relays: Vec<RelayAddr>,
+    /// What its command does, for those who ask.
+    pub(crate) board: Board,
     events: JoinHandle<()>,
     reloads: JoinHandle<()>,
     supervised: JoinHandle<()>,
@@ -103,12 +105,21 @@ impl Node {
         });
         endpoint.reserve_all(reserve).await;
         let command = context.command;
+        let board = Board::default();
+        let files = Files {
+            nets: settings.nets.clone(),
+            keeper: Keeper::Node(endpoint.clone()),
+            names: context.names.clone(),
+            reporter: context.reporter.clone(),
+        };
         let answering = Answering {
             endpoint: endpoint.clone(),
             command,
             calls: matches!(command, "client" | "forward"),
             relays: !relays.is_empty(),
             reporter: context.reporter.clone(),
+            board: board.clone(),
+            files,
         };
         let (asked, node) = (answering.clone(), endpoint.clone());
         let supervised = tokio::spawn(supervised::attend(async move || {
@@ -121,7 +132,7 @@ impl Node {
                 node.keep_to(reloads.next().await).await;
             }
         });
-        Ok(Self { endpoint, relays, events, reloads, supervised, _control: control })
+        Ok(Self { endpoint, relays, board, events, reloads, supervised, _control: control })
     }
 
     /// Closes the endpoint; its last event is reported when this returns.
@@ -132,6 +143,17 @@ impl Node {
         drop(self.endpoint);
         let _ = self.events.await;
     }
+}
+
+/// The answer to `--check` of a command with a node.
+///
+/// # Errors
+/// If a file or the proxy is wrong, or the control socket cannot be where it is to be.
+pub(crate) fn check(settings: &cli::Node) -> anyhow::Result<()> {
+    ranges(&settings.nets)?;
+    proxy(settings)?;
+    Bound::check(settings.control.as_ref())?;
+    crate::usable()
 }
 
 /// The proxy that relays are to be reached through.

@@ -15,6 +15,7 @@ use punchline_bridge::{
 use crate::{
     Context, Unusable, certificate,
     cli::{self, ExternalAddr, RelayListenAddr, StunAddr},
+    control::{AnsweringRelay, Bound, Files, Keeper},
     node::{self, Reloads},
     stop, supervised,
 };
@@ -28,15 +29,26 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     config.certificate = certificate(&settings, &config, &context)?;
     config.check().map_err(|error| Unusable(error.to_string()))?;
     if context.check {
+        Bound::check(settings.control.as_ref())?;
         return crate::usable();
     }
     let (listen, external, global) =
         (config.listen.clone(), config.external.clone(), config.global.clone());
+    let control = Bound::new(settings.control.as_ref(), &context.control).await?;
     let started = Relay::start(config, context.keypair).await;
     let (relay, mut events) = started.map_err(|error| with_remedy(error, &listen, &external))?;
     for line in announcement(relay.peer_id(), relay.listening(), &external, &global) {
         tracing::info!("{line}");
     }
+    let (handle, reporter) = (relay.handle(), context.reporter.clone());
+    let files = Files {
+        nets: settings.nets.clone(),
+        keeper: Keeper::Relay(handle.clone()),
+        names: context.names.clone(),
+        reporter: reporter.clone(),
+    };
+    let answering = AnsweringRelay { relay: handle, reporter, files };
+    let _control = control.map(|bound| bound.serve(answering));
     let reporter = context.reporter.clone();
     let events = tokio::spawn(async move {
         while let Some(event) = events.next().await {

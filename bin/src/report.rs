@@ -197,6 +197,8 @@ impl Event {
 #[derive(Clone)]
 pub struct Reporter {
     out: Option<Outlet>,
+    /// The file that `out` writes to, if it is one that can be opened anew.
+    file: Option<Arc<Path>>,
     watched: Arc<Mutex<Watched>>,
     summary: Arc<Mutex<Summary>>,
 }
@@ -204,7 +206,7 @@ pub struct Reporter {
 impl Reporter {
     /// Events are logged and nothing else.
     pub fn none() -> Self {
-        Self { out: None, watched: Arc::default(), summary: Arc::default() }
+        Self { out: None, file: None, watched: Arc::default(), summary: Arc::default() }
     }
 
     /// `-` is standard output; a file is made, or appended to. Before it has more than `bytes_max` bytes,
@@ -222,7 +224,8 @@ impl Reporter {
             }
         };
         let voice = Voice { subject: Some(format!("events to {name}")), gap };
-        Ok(Self { out: Some(Outlet::start(place, voice)?), ..Self::none() })
+        let file = is_file(events).then(|| events.into());
+        Ok(Self { out: Some(Outlet::start(place, voice)?), file, ..Self::none() })
     }
 
     /// Whether [`Reporter::open`] may succeed; leaves no trace.
@@ -294,6 +297,11 @@ impl Reporter {
         self.summary.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The file of events, if there is one that can be opened anew.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// The file of events is opened anew: it may have been moved away.
     pub fn reopen(&self) {
         if let Some(out) = &self.out {
@@ -325,7 +333,7 @@ fn line(fields: Map<String, Value>) -> String {
 }
 
 /// The line that stands for so many lost ones.
-fn gap(count: u64) -> String {
+pub(crate) fn gap(count: u64) -> String {
     match serde_json::to_value(Event::from(ReportEvent::EventsLost { count })) {
         Ok(Value::Object(fields)) => line(fields),
         _ => String::new(),
@@ -341,7 +349,7 @@ struct Watched {
 
 /// Events that are kept, and that a watcher may lag behind: some hundred bytes each.
 const RECENT_MAX: usize = 256;
-const LAG_MAX: usize = 1024;
+pub(crate) const LAG_MAX: usize = 1024;
 
 impl Default for Watched {
     fn default() -> Self {

@@ -6,12 +6,17 @@ use std::{
 };
 
 use libp2p::PeerId;
-use punchline_bridge::grpc::{self, ConnectInfo};
+use punchline_bridge::{
+    Service,
+    grpc::{self, ConnectInfo},
+};
 use punchline_protocol::{Acceptor, Inbound, NodeConfig, Remote, Session};
 use tokio::task::JoinSet;
 
 use crate::{
-    Context, cli, load,
+    Context, cli,
+    control::{Forwarded, Offered, Offers, Reread},
+    load,
     node::{self, KASPA_SERVICE, Node, Places},
     rehearsal::Rehearsal,
     report::{Reporter, SessionEvent},
@@ -25,9 +30,7 @@ use crate::{
 pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> {
     Places::of(&settings.node)?;
     if context.check {
-        node::ranges(&settings.node.nets)?;
-        node::proxy(&settings.node)?;
-        return crate::usable();
+        return node::check(&settings.node);
     }
     let rehearsal = Rehearsal::new(settings.rehearse);
     let node = Node::start(&settings.node, &context).await?;
@@ -49,6 +52,7 @@ pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> 
         move |extensions| callers.remember(extensions.get::<ConnectInfo>()?)
     });
     let incoming = node.endpoint.incoming(KASPA_SERVICE.parse()?).await?;
+    node.board.set(Sessions(KASPA_SERVICE.parse()?));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("protowire.P2P", tonic_health::ServingStatus::Serving).await;
     let router = grpc::server()
@@ -69,6 +73,30 @@ pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> 
     })
     .await;
     Ok(())
+}
+
+/// What a server offers, for those who ask it.
+struct Sessions(Service);
+
+impl Offers for Sessions {
+    fn services(&self) -> Vec<Offered> {
+        vec![Offered {
+            service: self.0.clone(),
+            target: None,
+            anybody: true,
+            tickets: false,
+            allowed: Vec::new(),
+            connections_max: None,
+        }]
+    }
+
+    fn forwards(&self) -> Vec<Forwarded> {
+        Vec::new()
+    }
+
+    fn reread(&self) -> Result<Vec<Reread>, String> {
+        Ok(Vec::new())
+    }
 }
 
 /// Who is calling, from where: the protocol knows a peer's bytes, the report wants its path. Holds an

@@ -7,6 +7,7 @@ mod autorelay;
 pub mod example;
 mod file;
 mod kaspad;
+mod names;
 pub mod show;
 
 use std::{
@@ -22,7 +23,10 @@ use clap::{
 };
 
 use self::file::{File, TABLES_MAX};
-use crate::cli::{Cli, Command, SystemProxy};
+use crate::{
+    cli::{Cli, Command, SystemProxy},
+    names::NamesError,
+};
 
 /// `LIBP2P_*` variables, and the flags of `server` and `client` that they mean.
 const FOREIGN: [(&str, &str); 4] = [
@@ -88,6 +92,16 @@ pub enum SettingsError {
         table: String,
         /// What is wrong with it.
         cause: String,
+    },
+    /// A name that no peer has.
+    #[error("--{flag}: {error}{}", origin.as_ref().map(|origin| format!(". The value comes from {origin}")).unwrap_or_default())]
+    Name {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong with it.
+        error: Box<NamesError>,
+        /// Where the value stands, unless on the command line.
+        origin: Option<String>,
     },
     /// More tables than are taken.
     #[error("{}: {count} tables [[{key}]]; at most {TABLES_MAX} are taken, use several processes", path.display())]
@@ -184,6 +198,9 @@ pub fn read(
         run.expose = file.tables("expose")?;
         run.forward = file.tables("forward")?;
     }
+    names::check(&cli, file.as_ref().map(|file| file.path.as_path()), |flag, value| {
+        origin_of(flag, value, &arguments, &environment, &given)
+    })?;
     if let Some(node) = cli.command.node() {
         node.system_proxy = system_proxy(&environment);
     }
@@ -305,6 +322,17 @@ fn origin(
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
     let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
     let flag = flag.split_whitespace().next()?.trim_end_matches('.').strip_prefix("--")?;
+    origin_of(flag, value, arguments, environment, given)
+}
+
+/// Where this value of a flag stands, unless it is on the command line. One of a list may stand among others.
+fn origin_of(
+    flag: &str,
+    value: &str,
+    arguments: &[OsString],
+    environment: &impl Fn(&str) -> Option<String>,
+    given: &BTreeMap<String, Defaults>,
+) -> Option<String> {
     let is_flag =
         |text: &str| text.strip_prefix("--").is_some_and(|text| text.split('=').next() == Some(flag));
     if arguments.iter().filter_map(|argument| argument.to_str()).any(is_flag) {
@@ -312,11 +340,13 @@ fn origin(
     }
     let id = flag.replace('-', "_");
     let own = format!("{PREFIX}{}", id.to_uppercase());
-    if environment(&own).as_ref() == Some(value) {
+    let is_or_has =
+        |text: &String| text == value || text.split([',', ';']).any(|part| part.trim() == value);
+    if environment(&own).as_ref().is_some_and(is_or_has) {
         return Some(format!("the environment variable {own}"));
     }
     let given = given.values().filter_map(|given| given.get(&id));
-    let given = given.into_iter().find(|given| given.values.contains(value))?;
+    let given = given.into_iter().find(|given| given.values.iter().any(is_or_has))?;
     Some(match &given.source {
         Source::Variable(name) => format!("the environment variable {name}"),
         Source::File { path, line } => format!("`{id}` in {}{}", path.display(), in_line(*line)),

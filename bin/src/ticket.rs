@@ -18,6 +18,7 @@ use crate::{
         self, Common, Role,
         ticket::{Command, New, Revoke},
     },
+    names::Names,
 };
 
 /// Does what was asked for and returns.
@@ -36,7 +37,11 @@ pub fn run(command: Command, common: &Common) -> anyhow::Result<()> {
             Err(Unusable("--all means every ticket; leave it or the ids out".to_owned()).into())
         }
         _ if common.check => ledger.read().map_err(anyhow::Error::from).and_then(|_| crate::usable()),
-        Command::List(list) => show(list.json, &ledger, unix_seconds(now)),
+        Command::List(list) => {
+            // Without names it is shown as well.
+            let names = crate::names_file(common)?.read().unwrap_or_default();
+            show(list.json, &ledger, unix_seconds(now), &names)
+        }
         Command::Revoke(revoke) => take_back(&revoke, &ledger, unix_seconds(now)),
     }
 }
@@ -113,7 +118,7 @@ impl<'a> Row<'a> {
     }
 }
 
-fn show(json: bool, ledger: &Ledger, now: u64) -> anyhow::Result<()> {
+fn show(json: bool, ledger: &Ledger, now: u64, names: &Names) -> anyhow::Result<()> {
     let book = ledger.read()?;
     let rows: Vec<Row<'_>> = book.entries().iter().map(|entry| Row::of(entry, now)).collect();
     if json {
@@ -130,7 +135,7 @@ fn show(json: bool, ledger: &Ledger, now: u64) -> anyhow::Result<()> {
     line("ID", "SERVICE", "EXPIRES", "USES", "STANDING")?;
     for row in &rows {
         let uses = if row.once { "one" } else { "any" };
-        let by = row.used_by.map(|peer| format!(", used by {peer}")).unwrap_or_default();
+        let by = row.used_by.map(|peer| format!(", used by {}", names.shown(peer))).unwrap_or_default();
         let standing = match row.standing {
             Standing::Used => by.trim_start_matches(", ").to_owned(),
             other => format!("{other}{by}"),

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::Access;
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 /// Mode of a Unix socket: whoever can connect acts in this node's name.
@@ -30,6 +31,30 @@ pub(crate) async fn remove_stale(path: &Path) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
+
+/// Whether a socket may be made at this path; leaves no trace.
+pub(crate) fn check(path: &Path) -> io::Result<()> {
+    if path.as_os_str().len() > PATH_BYTES_MAX {
+        return Err(io::Error::other(format!("the path has more than {PATH_BYTES_MAX} bytes")));
+    }
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => Err(io::Error::other(NO_SOCKET)),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new("."));
+            // The system refuses in its own words where there is no such folder, or this user may not write there.
+            Ok(rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Why a path cannot become a socket's.
+pub(crate) const NO_SOCKET: &str = "something else lies there, which is no socket";
+
+/// `sun_path` has 108 bytes, and ends with a zero.
+const PATH_BYTES_MAX: usize = 107;
 
 /// Nobody can connect before `listen`, and by then the mode is set.
 pub(crate) fn bind(path: &Path, backlog: u32) -> io::Result<(UnixListener, SocketFile)> {

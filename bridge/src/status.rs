@@ -34,6 +34,8 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Its live streams.
     pub streams: Vec<StreamStatus>,
+    /// Its limits and how full they are: those of the whole node, for those of one peer or address are asked before them.
+    pub limits: Vec<LimitStatus>,
 }
 
 impl Status {
@@ -56,6 +58,23 @@ impl Status {
         };
         let cause = last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
         Some(format!("relay {relay} {stands}{cause}"))
+    }
+}
+
+/// A limit, and how much of it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitStatus {
+    /// What it bounds: `streams_of_peers`, `connections`, … in the words of `design/limits.md`.
+    pub what: &'static str,
+    /// How much there is; of memory, bytes.
+    pub used: u64,
+    /// How much there may be.
+    pub limit: u64,
+}
+
+impl LimitStatus {
+    pub(crate) fn new(what: &'static str, used: usize, limit: usize) -> Self {
+        Self { what, used: used as u64, limit: limit as u64 }
     }
 }
 

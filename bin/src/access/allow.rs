@@ -1,4 +1,4 @@
-//! Allow files: one peer id a line, `#` begins a comment.
+//! Allow files: one peer a line, by its id or its name, `#` begins a comment.
 
 use std::{
     collections::HashSet,
@@ -9,6 +9,7 @@ use std::{
 use libp2p::{PeerId, identity::ParseError};
 
 use super::file::{self, FileFault};
+use crate::names::{Names, NamesError, NamesFile, PeerName, PeerRef};
 
 /// Most peers in an allow file: all of them are kept in memory.
 pub const ALLOW_MAX: usize = 10_000;
@@ -57,6 +58,16 @@ pub enum AllowError {
         /// What the parser said.
         cause: ParseError,
     },
+    /// A line is a name that nobody has.
+    #[error("{}, line {line}: {cause}", path.display())]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// Which line; the first is 1.
+        line: usize,
+        /// What is wrong with the name, or with the file of names.
+        cause: Box<NamesError>,
+    },
     /// The system refused.
     #[error("cannot read the allow file {}: {cause}", path.display())]
     Io {
@@ -67,8 +78,8 @@ pub enum AllowError {
     },
 }
 
-/// The peers in the file.
-pub(super) fn read(path: &Path) -> Result<HashSet<PeerId>, AllowError> {
+/// The peers in the file, by their ids or names.
+pub(super) fn read(path: &Path, names: &NamesFile) -> Result<HashSet<PeerId>, AllowError> {
     let text = file::text(path, ALLOW_FILE_BYTES_MAX).map_err(|fault| {
         let path = path.to_owned();
         match fault {
@@ -78,21 +89,33 @@ pub(super) fn read(path: &Path) -> Result<HashSet<PeerId>, AllowError> {
             FileFault::Io(cause) => AllowError::Io { path, cause },
         }
     })?;
-    parse(&text, path)
+    parse(&text, path, names)
 }
 
-fn parse(text: &str, path: &Path) -> Result<HashSet<PeerId>, AllowError> {
+fn parse(text: &str, path: &Path, file: &NamesFile) -> Result<HashSet<PeerId>, AllowError> {
     let mut peers = HashSet::new();
-    for (line, id) in file::entries(text) {
-        let peer = id.parse().map_err(|cause| AllowError::Line {
-            path: path.to_owned(),
-            line,
-            text: file::shown(id),
-            cause,
-        })?;
+    let mut names: Option<Names> = None;
+    for (line, entry) in file::entries(text) {
+        let path = || path.to_owned();
+        let peer = match (entry.parse::<PeerId>(), entry.parse::<PeerName>()) {
+            (Ok(peer), _) => peer,
+            (Err(cause), Err(_)) => {
+                let text = file::shown(entry);
+                return Err(AllowError::Line { path: path(), line, text, cause });
+            }
+            (Err(_), Ok(name)) => {
+                let wrong = |cause| AllowError::Name { path: path(), line, cause: Box::new(cause) };
+                // Read once, and only where it is needed.
+                if names.is_none() {
+                    names = Some(file.read().map_err(wrong)?);
+                }
+                let names = names.get_or_insert_default();
+                names.resolve(&PeerRef::Name(name)).map_err(wrong)?
+            }
+        };
         peers.insert(peer);
         if peers.len() > ALLOW_MAX {
-            return Err(AllowError::TooMany { path: path.to_owned() });
+            return Err(AllowError::TooMany { path: path() });
         }
     }
     Ok(peers)
@@ -112,7 +135,7 @@ mod tests {
     const B: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
 
     fn parsed(text: &str) -> Result<HashSet<PeerId>, AllowError> {
-        parse(text, Path::new("allowed"))
+        parse(text, Path::new("allowed"), &NamesFile::default())
     }
 
     #[test]
@@ -148,20 +171,45 @@ mod tests {
     fn a_file_that_is_none_or_anybody_s_or_huge_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("allowed");
-        assert!(matches!(read(&path), Err(AllowError::Io { .. })));
-        assert!(matches!(read(directory.path()), Err(AllowError::NotAFile { .. })));
+        assert!(matches!(read(&path, &NamesFile::default()), Err(AllowError::Io { .. })));
+        assert!(matches!(
+            read(directory.path(), &NamesFile::default()),
+            Err(AllowError::NotAFile { .. })
+        ));
         fs::write(&path, format!("{A}\n\u{0}\u{ff}")).unwrap();
-        assert!(matches!(read(&path), Err(AllowError::Line { line: 2, .. })));
+        assert!(matches!(read(&path, &NamesFile::default()), Err(AllowError::Line { line: 2, .. })));
         fs::write(&path, [0xff, 0xfe]).unwrap();
-        assert!(matches!(read(&path), Err(AllowError::Line { line: 1, .. })));
+        assert!(matches!(read(&path, &NamesFile::default()), Err(AllowError::Line { line: 1, .. })));
         fs::write(&path, A).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o664)).unwrap();
-        assert_eq!(read(&path).unwrap().len(), 1);
+        assert_eq!(read(&path, &NamesFile::default()).unwrap().len(), 1);
         fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
-        let error = read(&path).unwrap_err().to_string();
+        let error = read(&path, &NamesFile::default()).unwrap_err().to_string();
         assert!(error.contains(&format!("chmod o-w {}", path.display())), "{error}");
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "#".repeat(ALLOW_FILE_BYTES_MAX as usize + 1)).unwrap();
-        assert!(matches!(read(&path), Err(AllowError::Oversized { .. })));
+        assert!(matches!(read(&path, &NamesFile::default()), Err(AllowError::Oversized { .. })));
+    }
+
+    #[test]
+    fn a_name_stands_for_its_peer_and_an_unknown_one_is_named_by_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = NamesFile::at(directory.path().join("peers.toml"));
+        fs::write(names.path(), format!("alice = \"{A}\"\n")).unwrap();
+        let parsed = |text: &str| parse(text, Path::new("allowed"), &names);
+        let both = HashSet::from([A.parse().unwrap(), B.parse().unwrap()]);
+        assert_eq!(parsed(&format!("alice # Ada\n{B}\n")).unwrap(), both);
+        let error = parsed("alice\n\nalicia\n").unwrap_err().to_string();
+        assert!(
+            error.starts_with("allowed, line 3: `alicia` is not a peer id")
+                && error.contains("mean alice?")
+        );
+        fs::write(names.path(), "alice = 5\n").unwrap();
+        let error = parsed("alice\n").unwrap_err().to_string();
+        assert!(
+            error.starts_with("allowed, line 1: ") && error.contains("peers.toml, line 1: "),
+            "{error}"
+        );
+        assert!(parsed(&format!("{B}\n")).is_ok(), "no name is needed");
     }
 }

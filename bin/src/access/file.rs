@@ -31,7 +31,7 @@ pub enum FileFault {
 }
 
 /// What is in a file of at most `limit` bytes that only its operator can write.
-pub(super) fn text(path: &Path, limit: u64) -> Result<String, FileFault> {
+pub(crate) fn text(path: &Path, limit: u64) -> Result<String, FileFault> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
         return Err(FileFault::NotAFile);
@@ -49,14 +49,14 @@ pub(super) fn text(path: &Path, limit: u64) -> Result<String, FileFault> {
 }
 
 /// The lines that say something, with their numbers from 1; `#` begins a comment.
-pub(super) fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let entry = |line| str::split(line, '#').next().unwrap_or_default().trim();
     let numbered = text.lines().enumerate().map(move |(at, line)| (at + 1, entry(line)));
     numbered.filter(|(_, entry)| !entry.is_empty())
 }
 
 /// As much of a wrong entry as is shown.
-pub(super) fn shown(entry: &str) -> String {
+pub(crate) fn shown(entry: &str) -> String {
     entry.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect()
 }
 

@@ -17,14 +17,17 @@ use super::{
     capability::{Capability, CapabilityError, TicketId, unix_seconds},
     ledger::{Ledger, LedgerError, Snapshot},
 };
+use crate::names::NamesFile;
 
 /// Who may come in.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// These peers.
     pub allow: Vec<PeerId>,
-    /// And those in this file: one peer id a line, `#` begins a comment.
+    /// And those in this file: one peer a line, by its id or its name, `#` begins a comment.
     pub allow_file: Option<PathBuf>,
+    /// What peers are called in it.
+    pub names: NamesFile,
     /// Everybody who knows this node's peer id.
     pub allow_any: bool,
     /// And holders of tickets that this node has issued.
@@ -55,6 +58,17 @@ pub struct Gate {
     issuer: PeerId,
     ledger: Ledger,
     seen: Mutex<Option<Snapshot>>,
+}
+
+/// The peers that are to be let in by name.
+#[derive(Debug)]
+pub struct Listed(HashSet<PeerId>);
+
+impl Listed {
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// The right of one stream to run, for as long as it [stands](Gate::stands).
@@ -148,7 +162,7 @@ impl Gate {
     /// # Errors
     /// If nobody could come in, or a file cannot be used. A ledger that does not exist yet is empty.
     pub fn open(rules: Rules, issuer: PeerId, ledger: PathBuf) -> Result<Self, AccessError> {
-        let Rules { allow, allow_file, allow_any, tickets } = &rules;
+        let Rules { allow, allow_file, allow_any, tickets, names: _ } = &rules;
         if allow.is_empty() && allow_file.is_none() && !allow_any && !tickets {
             return Err(AccessError::Nobody);
         }
@@ -192,13 +206,25 @@ impl Gate {
         }
     }
 
+    /// Reads the allow file again; [`relist`](Gate::relist) makes it hold.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn reread(&self) -> Result<Listed, AccessError> {
+        Ok(Listed(listed(&self.rules)?))
+    }
+
+    /// Lets these peers in by name from now on, and no others.
+    pub fn relist(&self, Listed(listed): Listed) {
+        *self.listed.write().unwrap_or_else(PoisonError::into_inner) = listed;
+    }
+
     /// Reads the allow file again.
     ///
     /// # Errors
     /// If it cannot be used. The list is what it was then.
     pub fn reload(&self) -> Result<(), AccessError> {
-        let listed = listed(&self.rules)?;
-        *self.listed.write().unwrap_or_else(PoisonError::into_inner) = listed;
+        self.relist(self.reread()?);
         Ok(())
     }
 
@@ -315,7 +341,7 @@ impl fmt::Display for Pass {
 
 fn listed(rules: &Rules) -> Result<HashSet<PeerId>, AllowError> {
     let mut peers = match &rules.allow_file {
-        Some(path) => allow::read(path)?,
+        Some(path) => allow::read(path, &rules.names)?,
         None => HashSet::new(),
     };
     peers.extend(&rules.allow);

@@ -9,7 +9,7 @@
 mod allow;
 mod book;
 mod capability;
-mod file;
+pub(crate) mod file;
 mod gate;
 mod ledger;
 mod nets;
@@ -23,7 +23,7 @@ pub use self::{
     book::{Book, BookError, ENTRIES_MAX, Entry, Standing, Use, UseId},
     capability::{Capability, CapabilityError, Terms, TicketId, TicketIdError},
     file::FileFault,
-    gate::{AccessError, Denial, Gate, Pass, Rules},
+    gate::{AccessError, Denial, Gate, Listed, Pass, Rules},
     ledger::{Ledger, LedgerError},
     nets::{NET_FILE_BYTES_MAX, NETS_MAX, NetsError, ranges},
     ticket::{AddressFault, IssueError, Routes, Ticket, TicketError},

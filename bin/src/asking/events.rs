@@ -2,8 +2,6 @@
 
 use std::io::Write as _;
 
-use tonic::Code;
-
 use crate::{
     cli,
     control::{self, proto},
@@ -13,7 +11,7 @@ use crate::{
 /// Prints them.
 ///
 /// # Errors
-/// If no node answers, or it ends, or events came faster than they were read.
+/// If no node answers, or it ends. Where events came faster than they were read, a line says how many are missing.
 pub(super) async fn run(settings: cli::Events) -> anyhow::Result<()> {
     let mut node = control::ask(&settings.asking).await?;
     let request = proto::WatchEventsRequest { follow: settings.follow };
@@ -22,11 +20,7 @@ pub(super) async fn run(settings: cli::Events) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     loop {
         let event = tokio::select! {
-            event = events.message() => match event {
-                Ok(event) => event,
-                Err(error) if error.code() == Code::DataLoss => anyhow::bail!("{}", error.message()),
-                Err(_) => None,
-            },
+            event = events.message() => event.unwrap_or_default(),
             () = stop::told() => return Ok(()),
         };
         let Some(event) = event else { break };

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::{cli, control::proto::Status, stop};
+use crate::{
+    cli,
+    control::proto::{Relaying, Status},
+    stop,
+};
 
 /// Between two questions of one who waits.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
@@ -23,6 +27,11 @@ pub(super) async fn run(settings: cli::Health, quiet: bool) -> anyhow::Result<()
 }
 
 fn usable(status: &Status) -> String {
+    if let Some(Relaying { connections, reservations, circuits, .. }) = &status.relaying {
+        return format!(
+            "usable: {connections} connections, {reservations} places held, {circuits} circuits"
+        );
+    }
     let held = status.relays.iter().filter(|relay| relay.state == "reserved").count();
     let (relays, peers) = (status.relays.len(), status.peers.len());
     format!("usable: {held} of {relays} relays hold a place, {peers} peers connected")

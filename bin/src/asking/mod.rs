@@ -1,8 +1,10 @@
-//! What is asked of a node that runs on this machine: `punchline status`, `ping`, `events`, `wait-ready`, `health`.
+//! What is asked of a node that runs on this machine: `punchline status`, `ping`, `events`, `reload`,
+//! `wait-ready`, `health`.
 
 mod events;
 mod health;
 mod ping;
+mod reload;
 mod status;
 
 use crate::{
@@ -22,6 +24,7 @@ pub async fn run(ask: Ask, check: bool) -> anyhow::Result<()> {
         Ask::Status(status) => status::run(status).await,
         Ask::Ping(ping) => ping::run(ping).await,
         Ask::Events(events) => events::run(events).await,
+        Ask::Reload(reload) => reload::run(reload).await,
         Ask::WaitReady(wait) => health::wait(wait).await,
     }
 }

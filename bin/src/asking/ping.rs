@@ -6,7 +6,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tonic::Code;
 
 use crate::{
-    cli,
+    Unusable, cli,
     control::{
         self,
         proto::{Connection, PingRequest, Pong},
@@ -53,6 +53,9 @@ pub(super) async fn run(settings: cli::Ping) -> anyhow::Result<()> {
             }
             Err(error) if error.code() == Code::NotFound => {
                 anyhow::bail!("{}; `punchline status` lists those that are connected", error.message())
+            }
+            Err(error) if error.code() == Code::InvalidArgument => {
+                return Err(Unusable(error.message().to_owned()).into());
             }
             Err(error) => return Err(super::refused(&error)),
         }
@@ -105,8 +108,8 @@ impl Tally {
 }
 
 fn path_of(taken: &Connection) -> String {
-    let Connection { path, transport, relay, .. } = taken;
-    match relay {
+    let Connection { path, transport, relay, relay_name, .. } = taken;
+    match relay_name.as_ref().or(relay.as_ref()) {
         Some(relay) => format!("{path} over {transport} by {relay}"),
         None => format!("{path} over {transport}"),
     }

@@ -3,9 +3,9 @@
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Subcommand, builder::BoolishValueParser};
-use libp2p::PeerId;
 
 use super::{ControlSocket, time::length};
+use crate::names::PeerRef;
 
 /// The questions.
 #[derive(Debug, Subcommand)]
@@ -16,7 +16,11 @@ pub enum Ask {
     Ping(Ping),
     /// What happened to it lately, one JSON object a line, as --events writes them.
     Events(Events),
-    /// Wait until it is usable: a peer is connected, or, but for client and forward, a relay holds a place for it.
+    /// Have it read its files again, as on SIGHUP: allow lists, ranges, names of peers; and open that of events anew. If
+    /// anything in them is wrong, that is said, and everything stays as it was.
+    Reload(Reload),
+    /// Wait until it is usable: a peer is connected, or, but for client and forward, a relay holds a place for it. A relay
+    /// is once it listens.
     WaitReady(WaitReady),
     /// Whether it is usable: exit code 0 or 1, for timers and probes.
     Health(Health),
@@ -29,6 +33,7 @@ impl Ask {
             Self::Status(status) => &mut status.asking,
             Self::Ping(ping) => &mut ping.asking,
             Self::Events(events) => &mut events.asking,
+            Self::Reload(reload) => &mut reload.asking,
             Self::WaitReady(wait) => &mut wait.asking,
             Self::Health(health) => &mut health.asking,
         }
@@ -39,6 +44,7 @@ impl Ask {
             Self::Status(_) => "status",
             Self::Ping(_) => "ping",
             Self::Events(_) => "events",
+            Self::Reload(_) => "reload",
             Self::WaitReady(_) => "wait-ready",
             Self::Health(_) => "health",
         }
@@ -52,7 +58,7 @@ pub struct Asking {
     /// on which a node answers.
     #[arg(long, env = "PUNCHLINE_CONTROL", value_name = "PATH")]
     pub control: Option<ControlSocket>,
-    /// The node by its command, where several run: expose, forward, server, client. It counts more than --control.
+    /// The node by its command, where several run: expose, forward, server, client, relay. It counts more than --control.
     #[arg(long, env = "PUNCHLINE_NODE", value_name = "NAME")]
     pub node: Option<String>,
     /// Whose identity it is, if that was said.
@@ -77,9 +83,9 @@ pub struct Status {
 /// `punchline ping`.
 #[derive(Args, Debug)]
 pub struct Ping {
-    /// The peer, which the node is connected with: `punchline status` lists those.
-    #[arg(value_name = "PEER", value_parser = super::peer_id)]
-    pub peer: PeerId,
+    /// The peer, by its id or the name that the node knows; they are connected: `punchline status` lists those.
+    #[arg(value_name = "PEER")]
+    pub peer: PeerRef,
     /// Which node.
     #[command(flatten)]
     pub asking: Asking,
@@ -100,6 +106,14 @@ pub struct Events {
     /// Go on with what happens from now on, until interrupted.
     #[arg(short, long, env = "PUNCHLINE_FOLLOW", value_parser = BoolishValueParser::new())]
     pub follow: bool,
+}
+
+/// `punchline reload`.
+#[derive(Args, Debug)]
+pub struct Reload {
+    /// Which node.
+    #[command(flatten)]
+    pub asking: Asking,
 }
 
 /// `punchline wait-ready`.

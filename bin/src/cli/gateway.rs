@@ -3,11 +3,11 @@
 use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
 
 use clap::{Args, builder::BoolishValueParser};
-use libp2p::{Multiaddr, PeerId};
+use libp2p::Multiaddr;
 use punchline_bridge::{RelayAddr, Service};
 
-use super::{Many, Node, Patience, peer_id};
-use crate::access::Ticket;
+use super::{Many, Node, Patience};
+use crate::{access::Ticket, names::PeerRef};
 
 /// `punchline expose`.
 #[derive(Args, Debug)]
@@ -27,10 +27,11 @@ pub struct Expose {
 /// Who may use an exposed service, and how much of it. Nobody may unless one of the first four says so.
 #[derive(Args, Clone, Debug)]
 pub struct Access {
-    /// Let this peer in: the id that `punchline id --of forward` prints there.
-    #[arg(long, env = "PUNCHLINE_ALLOW", value_name = "ID")]
-    pub allow: Vec<Many<Allowed>>,
-    /// Let the peers of this file in, one id a line, `#` for comments. Read again on SIGHUP; whoever
+    /// Let this peer in: the id that `punchline id --of forward` prints there, or the name that `punchline peers` shows
+    /// here.
+    #[arg(long, env = "PUNCHLINE_ALLOW", value_name = "ID|NAME")]
+    pub allow: Vec<Many<PeerRef>>,
+    /// Let the peers of this file in, one id or name a line, `#` for comments. Read again on SIGHUP; whoever
     /// is no longer listed is cut off.
     #[arg(long, env = "PUNCHLINE_ALLOW_FILE", value_name = "FILE")]
     pub allow_file: Option<PathBuf>,
@@ -81,8 +82,8 @@ pub struct Forward {
 #[derive(Args, Clone, Debug)]
 pub struct Way {
     /// The peer that exposes the service; not needed with --ticket.
-    #[arg(long, env = "PUNCHLINE_PEER", value_name = "ID", value_parser = peer_id)]
-    pub peer: Option<PeerId>,
+    #[arg(long, env = "PUNCHLINE_PEER", value_name = "ID|NAME")]
+    pub peer: Option<PeerRef>,
     /// The name of the service there; not needed with --ticket.
     #[arg(long, env = "PUNCHLINE_SERVICE", value_name = "NAME")]
     pub service: Option<Service>,
@@ -127,19 +128,6 @@ pub struct Run {
     /// The `[[forward]]` tables of the settings file.
     #[arg(skip)]
     pub forward: Vec<ForwardTable>,
-}
-
-/// A peer on an allow list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowed(pub PeerId);
-
-impl FromStr for Allowed {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let remedy = "it looks like 12D3KooW…, and `punchline id --of forward` there prints it";
-        text.parse().map(Self).map_err(|error| format!("not a peer id ({error}); {remedy}"))
-    }
 }
 
 /// A service and where the program behind it listens: `NAME=TARGET`.

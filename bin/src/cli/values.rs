@@ -9,7 +9,8 @@ use punchline_bridge::{
     addr::{self, StunServer},
 };
 
-use super::{Allowed, NamedTarget};
+use super::NamedTarget;
+use crate::names::PeerRef;
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,7 +166,7 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(ListenAddr, RelayListenAddr, ExternalAddr, StunAddr, StunServer, IpNet, Allowed, NamedTarget);
+plain!(ListenAddr, RelayListenAddr, ExternalAddr, StunAddr, StunServer, IpNet, PeerRef, NamedTarget);
 
 /// An address of a peer.
 impl Listed for Multiaddr {

@@ -1,9 +1,12 @@
 //! What a running node answers on its control socket, and whoever asks it there.
 //!
 //! Reading order: `proto/node.proto` is what is said; `service` answers, from what `shape` makes of a node's status, on
-//! connections that are `seated`; `asking` finds the socket of a running node and asks.
+//! connections that are `seated`, and `relaying` where the node is a relay; `offers` is what its command knows, `reload` reads files again; `asking` finds the socket of a running node and asks.
 
 mod asking;
+mod offers;
+mod relaying;
+mod reload;
 mod seated;
 mod service;
 mod shape;
@@ -12,7 +15,14 @@ use std::{io, path::Path};
 
 use tokio::{net::UnixListener, task::JoinHandle};
 
-pub(crate) use self::{asking::ask, service::Answering};
+use self::proto::node_server;
+pub(crate) use self::{
+    asking::ask,
+    offers::{Board, Forwarded, Offered, Offers, Reread},
+    relaying::AnsweringRelay,
+    reload::{Files, Keeper},
+    service::Answering,
+};
 use crate::{
     Unusable,
     cli::ControlSocket,
@@ -67,25 +77,40 @@ impl Bound {
             Ok(bound) => return Ok(Some(bound)),
             Err(cause) => cause,
         };
-        let failed = format!("cannot listen on {}: {cause}", path.display());
         if wanted.is_none() {
             tracing::warn!(
-                "{failed}; so `punchline status` cannot ask this node; name another place with --control"
+                "cannot listen on {}: {cause}; so `punchline status` cannot ask this node; name another place with --control",
+                path.display()
             );
             return Ok(None);
         }
-        let text = format!("{failed}; name another place with --control PATH, or say --control off");
+        let refused = refused(path, &cause);
         match cause.kind() {
-            io::ErrorKind::AddrInUse => Err(anyhow::anyhow!(text)),
-            _ => Err(Unusable(text).into()),
+            io::ErrorKind::AddrInUse => Err(anyhow::anyhow!(refused.0)),
+            _ => Err(refused.into()),
         }
     }
 
+    /// Whether [`Bound::new`] may succeed; leaves no trace. That another node answers there is no matter of settings.
+    ///
+    /// # Errors
+    /// If the place that the operator named cannot be used.
+    pub(crate) fn check(wanted: Option<&ControlSocket>) -> Result<(), Unusable> {
+        let Some(ControlSocket::At(path)) = wanted else { return Ok(()) };
+        unix_socket::check(path).map_err(|cause| refused(path, &cause))
+    }
+
     /// Answers.
-    pub(crate) fn serve(self, node: Answering) -> Control {
+    pub(crate) fn serve(self, node: impl node_server::Node) -> Control {
         let Self(listener, file) = self;
         Control { answering: tokio::spawn(service::serve(listener, node)), _file: file }
     }
+}
+
+fn refused(path: &Path, cause: &io::Error) -> Unusable {
+    let place = path.display();
+    let remedy = "name another place with --control PATH, or say --control off";
+    Unusable(format!("cannot listen on {place}: {cause}; {remedy}"))
 }
 
 /// Questions that wait to be accepted.
@@ -94,6 +119,6 @@ const BACKLOG: u32 = 16;
 async fn bind(path: &Path) -> io::Result<Bound> {
     match unix_socket::remove_stale(path).await? {
         true => unix_socket::bind(path, BACKLOG).map(|(listener, file)| Bound(listener, file)),
-        false => Err(io::Error::other("something else lies there, which is no socket")),
+        false => Err(io::Error::other(unix_socket::NO_SOCKET)),
     }
 }

@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
+use libp2p::PeerId;
 use punchline_bridge::{Endpoint, error::PingError};
 use tokio::{
     net::UnixListener,
@@ -11,11 +12,16 @@ use tokio::{
 use tonic::{Request, Response, Status, transport::Server};
 
 use super::{
+    offers::Board,
     proto::{self, node_server},
+    reload::Files,
     seated::Seated,
     shape,
 };
-use crate::report::Reporter;
+use crate::{
+    names::{Names, NamesError, PeerRef},
+    report::{self, Reporter},
+};
 
 /// Calls on one connection at a time, and connections: whoever can connect owns the node, and yet what loops there should
 /// not cost it much. One more waits.
@@ -40,6 +46,10 @@ pub(crate) struct Answering {
     pub(crate) relays: bool,
     /// What happens.
     pub(crate) reporter: Reporter,
+    /// What the command does.
+    pub(crate) board: Board,
+    /// What is read again.
+    pub(crate) files: Files,
 }
 
 impl Answering {
@@ -58,8 +68,35 @@ impl Answering {
     }
 }
 
+impl Answering {
+    /// Who is meant, by the id or by what this node calls it.
+    async fn peer(&self, text: &str) -> Result<PeerId, Status> {
+        let wrong = |error: String| Status::invalid_argument(error);
+        let peer: PeerRef = text.parse().map_err(|error| wrong(format!("`{text}` is {error}")))?;
+        match peer {
+            PeerRef::Id(peer) => Ok(peer),
+            peer => {
+                let names = names(&self.files).await.map_err(|error| wrong(error.to_string()))?;
+                names.resolve(&peer).map_err(|error| wrong(error.to_string()))
+            }
+        }
+    }
+}
+
+/// What peers are called now.
+pub(super) async fn names(files: &Files) -> Result<Names, NamesError> {
+    let file = files.names.clone();
+    // A runtime that ends reads no more files.
+    tokio::task::spawn_blocking(move || file.read()).await.unwrap_or_else(|_| Ok(Names::default()))
+}
+
+pub(super) async fn reload(files: &Files, board: &Board) -> Result<Response<proto::Reloaded>, Status> {
+    let read = files.reload(board).await.map_err(Status::failed_precondition)?;
+    Ok(Response::new(proto::Reloaded { read }))
+}
+
 /// Answers whoever connects.
-pub(super) async fn serve(listener: UnixListener, node: Answering) {
+pub(super) async fn serve(listener: UnixListener, node: impl node_server::Node) {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .build_v1();
@@ -87,7 +124,14 @@ pub(super) async fn serve(listener: UnixListener, node: Answering) {
     }
 }
 
-type Events = Pin<Box<dyn Stream<Item = Result<proto::Event, Status>> + Send>>;
+/// What a node's status is asked with.
+pub(super) async fn in_time<T>(answer: impl Future<Output = Option<T>>) -> Result<T, Status> {
+    let late = |_| Status::deadline_exceeded("the node is too busy to answer");
+    let answer = tokio::time::timeout(ANSWER_DEADLINE, answer).await.map_err(late)?;
+    answer.ok_or_else(|| Status::unavailable("the node has ended"))
+}
+
+pub(super) type Events = Pin<Box<dyn Stream<Item = Result<proto::Event, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl node_server::Node for Answering {
@@ -95,20 +139,24 @@ impl node_server::Node for Answering {
         &self,
         _: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::Status>, Status> {
-        let asked = tokio::time::timeout(ANSWER_DEADLINE, self.endpoint.status()).await;
-        let late = || Status::deadline_exceeded("the node is too busy to answer");
-        let status = asked.map_err(|_| late())?;
-        let status = status.ok_or_else(|| Status::unavailable("the node has ended"))?;
-        Ok(Response::new(shape::status(&status, self.command, self.hindrance(&status))))
+        let status = in_time(self.endpoint.status()).await?;
+        let told = shape::Told {
+            command: self.command,
+            hindrance: self.hindrance(&status),
+            names: names(&self.files).await.unwrap_or_default(),
+            services: self.board.services(),
+            forwards: self.board.forwards(),
+        };
+        Ok(Response::new(shape::status(&status, told)))
     }
 
     async fn ping(&self, request: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {
-        let peer = request.into_inner().peer;
-        let peer = peer
-            .parse()
-            .map_err(|error| Status::invalid_argument(format!("`{peer}` is no peer id: {error}")))?;
+        let peer = self.peer(&request.into_inner().peer).await?;
         match self.endpoint.ping(peer).await {
-            Ok(pong) => Ok(Response::new(shape::pong(&pong))),
+            Ok(pong) => {
+                let names = names(&self.files).await.unwrap_or_default();
+                Ok(Response::new(shape::pong(&pong, &names)))
+            }
             Err(error @ PingError::NotConnected) => Err(Status::not_found(error.to_string())),
             Err(error @ PingError::Unanswered { .. }) => {
                 Err(Status::deadline_exceeded(error.to_string()))
@@ -117,30 +165,38 @@ impl node_server::Node for Answering {
         }
     }
 
-    type WatchEventsStream = Events;
+    async fn reload(
+        &self,
+        _: Request<proto::ReloadRequest>,
+    ) -> Result<Response<proto::Reloaded>, Status> {
+        reload(&self.files, &self.board).await
+    }
 
     async fn watch_events(
         &self,
         request: Request<proto::WatchEventsRequest>,
     ) -> Result<Response<Events>, Status> {
-        let (recent, lines) = self.reporter.watch();
-        let said = |json: Arc<str>| Ok(proto::Event { json: json.to_string() });
-        let recent = stream::iter(recent).map(said);
-        if !request.into_inner().follow {
-            return Ok(Response::new(recent.boxed()));
-        }
-        let lines = stream::unfold(lines, |mut lines| async {
-            let line = match lines.recv().await {
-                Ok(json) => Ok(proto::Event { json: json.to_string() }),
-                Err(broadcast::error::RecvError::Lagged(count)) => {
-                    Err(Status::data_loss(format!("{count} events came faster than they were read")))
-                }
-                Err(broadcast::error::RecvError::Closed) => return None,
-            };
-            Some((line, lines))
-        });
-        Ok(Response::new(recent.chain(lines).boxed()))
+        Ok(Response::new(events(&self.reporter, request.into_inner().follow)))
     }
+}
+
+/// What happened lately, and with `follow` what happens from now on. Whoever lags behind is told how many are missing.
+pub(super) fn events(reporter: &Reporter, follow: bool) -> Events {
+    let (recent, lines) = reporter.watch();
+    let said = |json: &str| Ok(proto::Event { json: json.trim_end().to_owned() });
+    let recent = stream::iter(recent).map(move |json| said(&json));
+    if !follow {
+        return recent.boxed();
+    }
+    let lines = stream::unfold(lines, move |mut lines| async move {
+        let line = match lines.recv().await {
+            Ok(json) => said(&json),
+            Err(broadcast::error::RecvError::Lagged(count)) => said(&report::gap(count)),
+            Err(broadcast::error::RecvError::Closed) => return None,
+        };
+        Some((line, lines))
+    });
+    recent.chain(lines).boxed()
 }
 
 #[cfg(test)]
@@ -149,8 +205,11 @@ mod tests {
     use punchline_bridge::{Config, Keypair};
     use tokio::net::UnixStream;
 
-    use super::*;
-    use crate::cli::{Asking, ControlSocket};
+    use super::{super::reload::Keeper, *};
+    use crate::{
+        cli::{Asking, ControlSocket, Nets},
+        names::NamesFile,
+    };
 
     #[tokio::test]
     async fn one_connection_more_than_there_may_be_waits_for_a_place() {
@@ -160,7 +219,14 @@ mod tests {
         let config = Config { listen, ..Config::default() };
         let (endpoint, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
         let reporter = Reporter::none();
-        let node = Answering { endpoint, command: "server", calls: false, relays: false, reporter };
+        let files = Files {
+            nets: Nets::default(),
+            keeper: Keeper::Node(endpoint.clone()),
+            names: NamesFile::default(),
+            reporter: reporter.clone(),
+        };
+        let (command, calls, relays, board) = ("server", false, false, Board::default());
+        let node = Answering { endpoint, command, calls, relays, reporter, board, files };
         let serving = tokio::spawn(serve(UnixListener::bind(&path).unwrap(), node));
         let mut idle = Vec::new();
         for _ in 0..CONNECTIONS_MAX {
@@ -175,5 +241,22 @@ mod tests {
         drop(idle.pop());
         assert!(answer.await.unwrap().into_inner().hindrance.is_none());
         serving.abort();
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_too_slowly_is_told_how_many_are_missing_and_goes_on() {
+        let reporter = Reporter::none();
+        let mut followed = events(&reporter, true);
+        let nets = || report::ReportEvent::NetsReloaded { error: None };
+        let most = report::LAG_MAX as u64;
+        (0..most + 3).for_each(|_| reporter.report(nets()));
+        let next = async |events: &mut Events| events.next().await.unwrap().unwrap().json;
+        let gap = next(&mut followed).await;
+        assert!(gap.ends_with(r#""event":"events_lost","count":3}"#), "{gap}");
+        for _ in 0..most {
+            assert!(next(&mut followed).await.contains("nets_reloaded"));
+        }
+        reporter.report(nets());
+        assert!(next(&mut followed).await.contains("nets_reloaded"));
     }
 }

@@ -1,35 +1,98 @@
 //! A node's status as it is said on the control socket.
 
+mod offers;
+
 use std::time::Duration;
 
+use libp2p::PeerId;
 use punchline_bridge::{
     Path,
     nat::NatKind,
     path::{Direction, Transport},
+    relay,
     status::{
-        AddressSource, CandidateStatus, ConnectionStatus, PeerStatus, Pong, RelayState, RelayStatus,
-        Status, StreamStatus,
+        AddressSource, CandidateStatus, ConnectionStatus, LimitStatus, PeerStatus, Pong, RelayState,
+        RelayStatus, Status, StreamStatus,
     },
 };
 
-use super::proto;
+use super::{
+    offers::{Forwarded, Offered},
+    proto,
+};
+use crate::names::Names;
 
-/// `hindrance`: what keeps the node from being usable.
-pub(super) fn status(status: &Status, command: &str, hindrance: Option<String>) -> proto::Status {
+/// What is told besides the node's own status.
+pub(super) struct Told {
+    pub(super) command: &'static str,
+    /// What keeps the node from being usable.
+    pub(super) hindrance: Option<String>,
+    pub(super) names: Names,
+    pub(super) services: Vec<Offered>,
+    pub(super) forwards: Vec<Forwarded>,
+}
+
+pub(super) fn status(status: &Status, told: Told) -> proto::Status {
+    let Told { command, hindrance, names, services, forwards } = told;
+    let services = services.into_iter().map(|offered| offers::service(offered, status, &names));
+    let forwards = forwards.into_iter().map(|forward| offers::forward(forward, status, &names));
     proto::Status {
         peer: status.peer.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: crate::commit().map(str::to_owned),
         command: command.to_owned(),
         uptime_seconds: status.uptime.as_secs_f64(),
         listening: status.listening.iter().map(ToString::to_string).collect(),
         candidates: status.candidates.iter().map(candidate).collect(),
         nat: nat(status.nat_v4),
         nat_v6: nat(status.nat_v6),
-        relays: status.relays.iter().map(relay).collect(),
-        peers: status.peers.iter().map(|found| peer(found, &status.streams)).collect(),
+        relays: status.relays.iter().map(|relay| relay_used(relay, &names)).collect(),
+        peers: status.peers.iter().map(|found| peer(found, &status.streams, &names)).collect(),
         streams: status.streams.iter().map(stream).collect(),
         hindrance,
+        services: services.collect(),
+        forwards: forwards.collect(),
+        limits: status.limits.iter().map(limit).collect(),
+        relaying: None,
     }
+}
+
+/// What the peer is called here.
+fn name(names: &Names, peer: PeerId) -> Option<String> {
+    names.of(peer).map(ToString::to_string)
+}
+
+/// Likewise of a relay.
+pub(super) fn relay_status(status: &relay::Status, hindrance: Option<String>) -> proto::Status {
+    let relay::Load { connections, reservations, kept, circuits, circuits_waiting } = status.load;
+    let relaying = proto::Relaying {
+        external: status.external.iter().map(ToString::to_string).collect(),
+        stun: status.stun.iter().map(ToString::to_string).collect(),
+        connections: connections as u32,
+        reservations: reservations as u32,
+        kept: kept as u32,
+        circuits: circuits as u32,
+        circuits_waiting: circuits_waiting as u32,
+        received_bytes: status.received_bytes,
+        sent_bytes: status.sent_bytes,
+        forwarded_bytes: status.forwarded_bytes,
+    };
+    proto::Status {
+        peer: status.peer.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: crate::commit().map(str::to_owned),
+        command: "relay".to_owned(),
+        uptime_seconds: status.uptime.as_secs_f64(),
+        listening: status.listening.iter().map(ToString::to_string).collect(),
+        hindrance,
+        limits: status.limits.iter().map(limit).collect(),
+        relaying: Some(relaying),
+        ..proto::Status::default()
+    }
+}
+
+fn limit(found: &LimitStatus) -> proto::Limit {
+    proto::Limit { what: found.what.to_owned(), used: found.used, limit: found.limit }
 }
 
 /// Empty for what is not known.
@@ -47,7 +110,7 @@ fn candidate(candidate: &CandidateStatus) -> proto::Candidate {
     proto::Candidate { address: candidate.address.to_string(), source: source.to_owned() }
 }
 
-fn relay(relay: &RelayStatus) -> proto::Relay {
+fn relay_used(relay: &RelayStatus, names: &Names) -> proto::Relay {
     let (state, reservation, retry) = match relay.state {
         RelayState::Down { retry } => ("down", None, retry),
         RelayState::Connecting => ("connecting", None, None),
@@ -69,10 +132,11 @@ fn relay(relay: &RelayStatus) -> proto::Relay {
         heard_seconds: relay.health.heard.map(|heard| heard.as_secs_f64()),
         round_trip_median_ms: relay.health.median.map(ms),
         round_trip_p95_ms: relay.health.p95.map(ms),
+        name: name(names, relay.relay),
     }
 }
 
-fn peer(peer: &PeerStatus, streams: &[StreamStatus]) -> proto::Peer {
+fn peer(peer: &PeerStatus, streams: &[StreamStatus], names: &Names) -> proto::Peer {
     let streams: Vec<_> = streams.iter().filter(|stream| stream.peer == peer.peer).collect();
     let sum = |bytes: fn(&StreamStatus) -> u64| streams.iter().map(|stream| bytes(stream)).sum();
     let best = peer.connections.first();
@@ -90,11 +154,12 @@ fn peer(peer: &PeerStatus, streams: &[StreamStatus]) -> proto::Peer {
         sent_relayed_bytes: sum(|stream| stream.sent_bytes.relayed),
         received_direct_bytes: sum(|stream| stream.received_bytes.direct),
         received_relayed_bytes: sum(|stream| stream.received_bytes.relayed),
-        connections: peer.connections.iter().map(connection).collect(),
+        connections: peer.connections.iter().map(|found| connection(found, names)).collect(),
+        name: name(names, peer.peer),
     }
 }
 
-fn connection(connection: &ConnectionStatus) -> proto::Connection {
+fn connection(connection: &ConnectionStatus, names: &Names) -> proto::Connection {
     proto::Connection {
         connection: connection.connection.to_string(),
         path: path(connection.path),
@@ -105,11 +170,12 @@ fn connection(connection: &ConnectionStatus) -> proto::Connection {
         round_trip_ms: connection.round_trip.map(ms),
         age_seconds: connection.age.as_secs_f64(),
         users: connection.users as u32,
+        relay_name: connection.path.relay().and_then(|relay| name(names, relay)),
     }
 }
 
-pub(super) fn pong(pong: &Pong) -> proto::Pong {
-    proto::Pong { round_trip_ms: ms(pong.took), connection: Some(connection(&pong.connection)) }
+pub(super) fn pong(pong: &Pong, names: &Names) -> proto::Pong {
+    proto::Pong { round_trip_ms: ms(pong.took), connection: Some(connection(&pong.connection, names)) }
 }
 
 fn stream(stream: &StreamStatus) -> proto::Stream {

@@ -8,7 +8,9 @@ use std::{
 };
 
 use libp2p::PeerId;
-use punchline_bridge::{RelayAddr, Request, Requests, Service, error::Refusal, stream::frame::Code};
+use punchline_bridge::{
+    Endpoint, RelayAddr, Request, Requests, Service, error::Refusal, stream::frame::Code,
+};
 use tokio::task::{JoinSet, block_in_place};
 
 use super::{
@@ -22,6 +24,8 @@ use crate::{
     Unusable,
     access::{Gate, Pass, Rules},
     cli::{self, Patience, SocketName},
+    control::{Offered, Reread},
+    names::NamesFile,
     report::Reporter,
     stop,
 };
@@ -41,20 +45,26 @@ pub(super) struct Exposure {
 
 impl Exposure {
     /// Every service that the flags of `expose` name.
-    pub(super) fn of_flags(flags: &cli::Expose) -> Result<Vec<Self>, Unusable> {
+    pub(super) fn of_flags(flags: &cli::Expose, names: &NamesFile) -> Result<Vec<Self>, Unusable> {
         let services = cli::all(&flags.service).into_iter();
-        services.map(|named| Self::new(named.service, named.target, &flags.access)).collect()
+        services.map(|named| Self::new(named.service, named.target, &flags.access, names)).collect()
     }
 
     /// The service of one table.
-    pub(super) fn of_table(table: &cli::ExposeTable) -> Result<Self, Unusable> {
+    pub(super) fn of_table(table: &cli::ExposeTable, names: &NamesFile) -> Result<Self, Unusable> {
         let patience = table.patience.map(Patience::duration);
-        Ok(Self { patience, ..Self::new(table.service.clone(), table.target.clone(), &table.access)? })
+        let (service, target) = (table.service.clone(), table.target.clone());
+        Ok(Self { patience, ..Self::new(service, target, &table.access, names)? })
     }
 
-    fn new(service: Service, target: SocketName, access: &cli::Access) -> Result<Self, Unusable> {
+    fn new(
+        service: Service,
+        target: SocketName,
+        access: &cli::Access,
+        names: &NamesFile,
+    ) -> Result<Self, Unusable> {
         Ok(Self {
-            rules: rules(&service, access)?,
+            rules: rules(&service, access, names)?,
             service,
             target,
             max_connections: access.max_connections.get(),
@@ -94,9 +104,11 @@ impl Exposure {
 /// free there even if the same program runs there too.
 const PORT_STEP: u16 = 10_000;
 
-fn rules(service: &Service, access: &cli::Access) -> Result<Rules, Unusable> {
+fn rules(service: &Service, access: &cli::Access, names: &NamesFile) -> Result<Rules, Unusable> {
     let cli::Access { allow_file, allow_any, tickets, .. } = access;
-    let allow: Vec<PeerId> = cli::all(&access.allow).into_iter().map(|allowed| allowed.0).collect();
+    let allow = cli::all(&access.allow);
+    let allow: Result<Vec<PeerId>, _> = allow.iter().map(|peer| names.resolve(peer)).collect();
+    let allow = allow.map_err(|error| Unusable(format!("--allow: {error}")))?;
     let listed = !allow.is_empty() || allow_file.is_some();
     if *allow_any && listed {
         return Err(Unusable(format!(
@@ -111,7 +123,8 @@ fn rules(service: &Service, access: &cli::Access) -> Result<Rules, Unusable> {
         )));
     }
     // A ticket that this node issued is taken unless everybody is let in anyway.
-    Ok(Rules { allow, allow_file: allow_file.clone(), allow_any: *allow_any, tickets: !allow_any })
+    let (allow_file, names) = (allow_file.clone(), names.clone());
+    Ok(Rules { allow, allow_file, names, allow_any: *allow_any, tickets: !allow_any })
 }
 
 /// An exposed service.
@@ -160,6 +173,37 @@ impl Exposed {
         let error = block_in_place(|| self.gate.reload()).err().map(|error| error.to_string());
         let service = self.exposure.service.clone();
         self.reporter.report(GatewayEvent::AccessReloaded { service, error });
+    }
+
+    /// What it is, for those who ask.
+    pub(super) fn offered(&self) -> Offered {
+        let Exposure { service, target, rules, max_connections, .. } = &self.exposure;
+        Offered {
+            service: service.clone(),
+            target: Some(target.to_string()),
+            anybody: rules.allow_any,
+            tickets: rules.tickets,
+            allowed: self.listed(),
+            connections_max: Some(*max_connections),
+        }
+    }
+
+    /// The allow list, if it is in a file: read, and not in force yet.
+    ///
+    /// # Errors
+    /// What is wrong with the file, and where.
+    pub(super) fn reread(self: &Arc<Self>, endpoint: &Endpoint) -> Result<Option<Reread>, String> {
+        let Some(path) = &self.exposure.rules.allow_file else { return Ok(None) };
+        let listed = self.gate.reread().map_err(|error| error.to_string())?;
+        let service = self.exposure.service.clone();
+        let said = format!("{} peers may use `{service}`, with {}", listed.count(), path.display());
+        let (exposed, endpoint) = (self.clone(), endpoint.clone());
+        let apply = async move {
+            exposed.gate.relist(listed);
+            endpoint.welcome(service.clone(), exposed.listed()).await;
+            exposed.reporter.report(GatewayEvent::AccessReloaded { service, error: None });
+        };
+        Ok(Some(Reread { said, apply: Box::pin(apply) }))
     }
 
     /// Serves peers until the process is told to stop, and then those that it serves already.
@@ -279,7 +323,7 @@ mod tests {
         let command = command.mut_args(|flag| flag.env(None::<&'static str>));
         let args = ["expose", "--service", "kaspad=127.0.0.1:16111"].iter().chain(args);
         let matches = command.try_get_matches_from(args).unwrap();
-        Exposure::of_flags(&cli::Expose::from_arg_matches(&matches).unwrap())
+        Exposure::of_flags(&cli::Expose::from_arg_matches(&matches).unwrap(), &NamesFile::default())
     }
 
     #[test]

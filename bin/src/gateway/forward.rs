@@ -1,6 +1,10 @@
 //! Standing in for a peer's service: every local connection is one stream to it.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
@@ -24,6 +28,8 @@ use super::{
 use crate::{
     Unusable,
     cli::{self, Patience, SocketName},
+    control::Forwarded,
+    names::NamesFile,
     report::Reporter,
     stop,
 };
@@ -59,9 +65,16 @@ pub(super) struct Forwarding {
 impl Forwarding {
     /// What the flags or a table of `forward` ask for. A ticket says what they leave out, and adds to
     /// the ways that they name.
-    pub(super) fn of(way: &cli::Way, relays: &[RelayAddr], myself: PeerId) -> Result<Self, Unusable> {
+    pub(super) fn of(
+        way: &cli::Way,
+        relays: &[RelayAddr],
+        myself: PeerId,
+        names: &NamesFile,
+    ) -> Result<Self, Unusable> {
         let ticket = way.ticket.as_ref();
-        let peer = one("peer", way.peer, ticket.map(|ticket| ticket.peer()))?;
+        let named = way.peer.as_ref().map(|peer| names.resolve(peer)).transpose();
+        let named = named.map_err(|error| Unusable(format!("--peer: {error}")))?;
+        let peer = one("peer", named, ticket.map(|ticket| ticket.peer()))?;
         let service = ticket.map(|ticket| ticket.service().clone());
         let service = one("service", way.service.clone(), service)?;
         if peer == myself {
@@ -98,10 +111,11 @@ impl Forwarding {
         table: &cli::ForwardTable,
         relays: &[RelayAddr],
         myself: PeerId,
+        names: &NamesFile,
     ) -> Result<Self, Unusable> {
         let relays = [cli::all(&table.relay), relays.to_vec()].concat();
         let patience = table.patience.map(Patience::duration);
-        Ok(Self { patience, ..Self::of(&table.way, &relays, myself)? })
+        Ok(Self { patience, ..Self::of(&table.way, &relays, myself, names)? })
     }
 }
 
@@ -122,9 +136,20 @@ fn one<T: PartialEq + std::fmt::Display>(
     }
 }
 
+/// How a forward goes.
+#[derive(Default)]
+struct Going {
+    /// Where it listens, with the real port.
+    local: Option<SocketName>,
+    connections: usize,
+    /// Why the last connection came to nothing, if none has got its stream since.
+    last_error: Option<String>,
+}
+
 /// A forwarded service.
 pub(super) struct Forward {
     forwarding: Forwarding,
+    going: Mutex<Going>,
     endpoint: Endpoint,
     reporter: Reporter,
     closing: Closing,
@@ -137,7 +162,25 @@ impl Forward {
         reporter: Reporter,
         closing: Closing,
     ) -> Self {
-        Self { forwarding, endpoint, reporter, closing }
+        Self { forwarding, going: Mutex::default(), endpoint, reporter, closing }
+    }
+
+    /// How it goes, for those who ask.
+    pub(super) fn forwarded(&self) -> Forwarded {
+        let Forwarding { peer, service, local, max_connections, .. } = &self.forwarding;
+        let Going { local: real, connections, last_error } = &*self.going();
+        Forwarded {
+            peer: *peer,
+            service: service.clone(),
+            local: real.as_ref().unwrap_or(local).to_string(),
+            connections: *connections,
+            connections_max: *max_connections,
+            last_error: last_error.clone(),
+        }
+    }
+
+    fn going(&self) -> MutexGuard<'_, Going> {
+        self.going.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a connection to the peer, and carries local ones until the process is told to stop; then
@@ -152,6 +195,7 @@ impl Forward {
         self.announce(&listener);
         let mut connections = JoinSet::new();
         loop {
+            self.going().connections = connections.len();
             tokio::select! {
                 biased;
                 () = stop::told() => break,
@@ -184,6 +228,7 @@ impl Forward {
     fn announce(&self, listener: &Listener) {
         let Forwarding { peer, service, local, proof, .. } = &self.forwarding;
         let local = listener.name().unwrap_or_else(|_| local.clone());
+        self.going().local = Some(local.clone());
         if proof.is_empty() {
             tracing::info!("the other side lets this node in with: --allow {}", self.endpoint.peer_id());
         }
@@ -208,6 +253,7 @@ impl Forward {
             Ok(stream) => stream,
             Err(reason) => return self.failed(reason),
         };
+        self.going().last_error = None;
         let end = tokio::select! {
             end = splice(&mut socket, &mut stream, || true) => end,
             () = self.closing.closed() => return stream.reset(Code::Shutdown),
@@ -247,6 +293,7 @@ impl Forward {
     fn failed(&self, reason: String) {
         let Forwarding { peer, service, .. } = &self.forwarding;
         let (peer, service) = (*peer, service.clone());
+        self.going().last_error = Some(reason.clone());
         self.reporter.report(GatewayEvent::ForwardFailed { peer, service, reason });
     }
 }
@@ -292,7 +339,12 @@ mod tests {
         let args = ["forward", "--local", "127.0.0.1:0"].iter().chain(args);
         let matches = command.try_get_matches_from(args).unwrap();
         let forward = cli::Forward::from_arg_matches(&matches).unwrap();
-        Forwarding::of(&forward.way, &cli::all(&forward.node.relay), OTHER.parse().unwrap())
+        Forwarding::of(
+            &forward.way,
+            &cli::all(&forward.node.relay),
+            OTHER.parse().unwrap(),
+            &NamesFile::default(),
+        )
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! Reading order: here a process with any number of both is put together; `expose` lets peers in to a
 //! `target`, `forward` stands in for a peer's service at a `local` address, and `splice` joins
 //! what comes from one side to the other. `socket` is a local connection, `seats` counts those of a
-//! service, `shares` divides a peer's streams among services, `event` says what happened.
+//! service, `shares` divides a peer's streams among services, `event` says what happened, `doing` what
+//! goes on.
 
+mod doing;
 pub mod event;
 mod expose;
 mod forward;
@@ -25,6 +27,7 @@ use libp2p::PeerId;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use self::{
+    doing::Doing,
     expose::{Exposed, Exposure},
     forward::{Forward, Forwarding},
     local::Listener,
@@ -48,7 +51,7 @@ const GRACE: Duration = Duration::from_millis(1_500);
 /// # Errors
 /// If the settings make no sense, or an address cannot be listened on.
 pub async fn expose(settings: cli::Expose, context: Context) -> anyhow::Result<()> {
-    let exposures = Exposure::of_flags(&settings)?;
+    let exposures = Exposure::of_flags(&settings, &context.names)?;
     run_plan(Plan { node: settings.node, exposures, forwardings: Vec::new() }, context).await
 }
 
@@ -58,7 +61,7 @@ pub async fn expose(settings: cli::Expose, context: Context) -> anyhow::Result<(
 /// If the settings make no sense, or an address cannot be listened on.
 pub async fn forward(settings: cli::Forward, context: Context) -> anyhow::Result<()> {
     let (relays, myself) = (Places::of(&settings.node)?.relays, context.keypair.public().to_peer_id());
-    let forwardings = vec![Forwarding::of(&settings.way, &relays, myself)?];
+    let forwardings = vec![Forwarding::of(&settings.way, &relays, myself, &context.names)?];
     run_plan(Plan { node: settings.node, exposures: Vec::new(), forwardings }, context).await
 }
 
@@ -68,8 +71,11 @@ pub async fn forward(settings: cli::Forward, context: Context) -> anyhow::Result
 /// If the settings make no sense, or an address cannot be listened on.
 pub async fn run(settings: cli::Run, context: Context) -> anyhow::Result<()> {
     let (relays, myself) = (Places::of(&settings.node)?.relays, context.keypair.public().to_peer_id());
-    let exposures = settings.expose.iter().map(Exposure::of_table).collect::<Result<_, _>>()?;
-    let forwardings = settings.forward.iter().map(|table| Forwarding::of_table(table, &relays, myself));
+    let names = &context.names;
+    let exposures = settings.expose.iter().map(|table| Exposure::of_table(table, names));
+    let exposures = exposures.collect::<Result<_, _>>()?;
+    let of_table = |table| Forwarding::of_table(table, &relays, myself, names);
+    let forwardings = settings.forward.iter().map(of_table);
     let forwardings = forwardings.collect::<Result<_, _>>()?;
     run_plan(Plan { node: settings.node, exposures, forwardings }, context).await
 }
@@ -156,9 +162,7 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     let gates = plan.exposures.iter().map(|exposure| exposure.gate(issuer, &context.ledger));
     let gates = gates.collect::<Result<Vec<Gate>, _>>()?;
     if context.check {
-        node::ranges(&plan.node.nets)?;
-        node::proxy(&plan.node)?;
-        return crate::usable();
+        return node::check(&plan.node);
     }
     let reloads = stop::reloads();
     // What is wrong on this machine is said before any peer is bothered.
@@ -180,11 +184,16 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     if !exposed.is_empty() {
         node.endpoint.reserve_all(node.relays.clone()).await;
     }
+    let mut forwards = Vec::new();
     for (forwarding, listener) in plan.forwardings.into_iter().zip(listeners) {
         let (endpoint, reporter) = (node.endpoint.clone(), context.reporter.clone());
         let forward = Forward::new(forwarding, endpoint, reporter, closing.clone());
-        serving.spawn(Arc::new(forward).serve(listener));
+        let forward = Arc::new(forward);
+        serving.spawn(forward.clone().serve(listener));
+        forwards.push(forward);
     }
+    let endpoint = node.endpoint.clone();
+    node.board.set(Doing { exposed: exposed.clone(), forwards, endpoint });
     tokio::select! {
         () = reload(reloads, &exposed, &node) => {}
         () = stop::told() => {}

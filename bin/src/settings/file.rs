@@ -190,7 +190,7 @@ pub(super) fn table_command(key: &str) -> Option<clap::Command> {
     Some(command.mut_args(|flag| flag.env(None::<&'static str>)))
 }
 
-fn place(key: &str, at: usize) -> String {
+pub(super) fn place(key: &str, at: usize) -> String {
     format!("[[{key}]] number {}", at + 1)
 }
 

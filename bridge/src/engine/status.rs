@@ -8,7 +8,9 @@ use super::{Engine, paths::connections::Connection};
 use crate::{
     addr::policy::Source,
     path::ConnectionId,
-    status::{AddressSource, CandidateStatus, ConnectionStatus, PeerStatus, RelayStatus, Status},
+    status::{
+        AddressSource, CandidateStatus, ConnectionStatus, LimitStatus, PeerStatus, RelayStatus, Status,
+    },
 };
 
 impl Engine {
@@ -25,7 +27,19 @@ impl Engine {
             relays: self.relays.peers().filter_map(|relay| self.relay_status(relay, now)).collect(),
             peers: self.connections.peers().filter_map(|peer| self.peer_status(peer, now)).collect(),
             streams: Vec::new(),
+            limits: self.limits(),
         }
+    }
+
+    fn limits(&self) -> Vec<LimitStatus> {
+        let limits = &self.config.limits;
+        vec![
+            self.stream_places.status("streams_of_peers"),
+            LimitStatus::new("opens", self.opens.len(), limits.opens),
+            LimitStatus::new("relays", self.relays.peers().count(), limits.relays),
+            LimitStatus::new("holds", self.holds.len(), limits.holds),
+            self.connections.holds_of_peers("held_by_peers"),
+        ]
     }
 
     /// One connection, if it is there.

@@ -1,10 +1,10 @@
 //! The libp2p protocols of a node, and those that it shares with a relay.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use libp2p::{identify, identity::Keypair, ping, swarm::NetworkBehaviour};
 
-use super::{autonat, circuit, control, dcutr, door, guard, hurry, substream, turns};
+use super::{autonat, circuit, control, dcutr, door, guard, hurry, substream, turns, unread};
 use crate::{config::Config, engine::PING_INTERVAL};
 
 /// Said in identify, so that one of ours can be told from others.
@@ -42,11 +42,11 @@ impl Node {
         keypair: &Keypair,
         circuit: circuit::Behaviour,
         guard: guard::Behaviour,
-        (hurry, turns): (hurry::Hurry, turns::Turns),
+        (hurry, turns, unread): (hurry::Hurry, turns::Turns, Arc<unread::Pool>),
     ) -> Self {
         let agent = format!("{}{}", NODE_AGENT, env!("CARGO_PKG_VERSION"));
         Self {
-            door: door::Behaviour::new(&config.limits, hurry, turns),
+            door: door::Behaviour::new(&config.limits, hurry, turns, unread),
             guard,
             // Strangers are told the addresses that relays confirmed, and not what we listen on.
             identify: identify::Behaviour::new(

@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     convert::Infallible,
     num::NonZeroU8,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -24,8 +25,9 @@ use crate::{
         door::{Coming, Door},
         places::{Full, Origin, Standing},
     },
-    net::{hurry::Hurry, turns::Turns},
+    net::{hurry::Hurry, turns::Turns, unread::Pool},
     path::{ConnectionId, Transport},
+    status::LimitStatus,
 };
 
 /// A connection that a limit turned away.
@@ -42,12 +44,22 @@ pub(crate) struct Behaviour {
     racing: Option<swarm::ConnectionId>,
     hurry: Hurry,
     turns: Turns,
+    /// What all connections share for what they have not read.
+    unread: Arc<Pool>,
 }
 
 impl Behaviour {
-    /// `hurry` and `turns`: of the transport that dials.
-    pub(crate) fn new(limits: &Limits, hurry: Hurry, turns: Turns) -> Self {
-        Self { door: Door::new(limits), punches: HashSet::new(), racing: None, hurry, turns }
+    /// `hurry`, `turns` and `unread`: of the transport that dials.
+    pub(crate) fn new(limits: &Limits, hurry: Hurry, turns: Turns, unread: Arc<Pool>) -> Self {
+        Self { door: Door::new(limits), punches: HashSet::new(), racing: None, hurry, turns, unread }
+    }
+
+    /// How full the limits of connections are.
+    pub(crate) fn limits(&self) -> Vec<LimitStatus> {
+        let mut limits = self.door.limits();
+        let (used, limit) = (self.unread.used(), self.unread.limit());
+        limits.push(LimitStatus { what: "unread_memory_bytes", used, limit });
+        limits
     }
 
     pub(crate) fn acquainted(&mut self, peers: Vec<PeerId>, familiar: bool) {
@@ -191,7 +203,7 @@ mod tests {
     #[test]
     fn only_the_dial_of_a_punch_is_told_to_hurry() {
         let hurry = Hurry::default();
-        let mut door = Behaviour::new(&Limits::default(), hurry.clone(), Turns::default());
+        let mut door = Behaviour::new(&Limits::default(), hurry.clone(), Turns::default(), Pool::new(1));
         let [usual, punch] = [1, 2].map(swarm::ConnectionId::new_unchecked);
         door.punching(punch);
         for (dial, hurries) in [(usual, false), (punch, true), (usual, false)] {

@@ -58,7 +58,8 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     let direct = TransportTimeout::new(direct.map_err(io::Error::other), CONNECT_DEADLINE).map_err(Kept);
     // Circuits first: the others would take their addresses for those of the relay.
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
-    let behaviour = Node::new(config, &keypair, circuit, guard::Behaviour::new(permits), (hurry, turns));
+    let of_transport = (hurry, turns, pool);
+    let behaviour = Node::new(config, &keypair, circuit, guard::Behaviour::new(permits), of_transport);
     let swarm = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
     Ok(Swarm::new(transport, behaviour, local, swarm))
 }

@@ -72,9 +72,13 @@ impl Pool {
     }
 
     /// Bytes beyond the connections' own, of all of them.
-    #[cfg(test)]
     pub(crate) fn used(&self) -> u64 {
         self.lock().used
+    }
+
+    /// How many they may be.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// Nothing panics while it holds the lock.

@@ -11,7 +11,7 @@ use libp2p::PeerId;
 use super::tombstones::Tombstones;
 use crate::{
     event::StreamEnd,
-    status::{ByPath, StreamStatus},
+    status::{ByPath, LimitStatus, StreamStatus},
     stream::{
         Handle, StreamKey,
         budget::{BUDGET_BYTES_DEFAULT, Budget},
@@ -70,6 +70,12 @@ impl Books {
 
     pub(super) fn get_mut(&mut self, key: StreamKey) -> Option<&mut Live> {
         self.live.get_mut(&key)
+    }
+
+    /// What all streams hold beyond their first windows.
+    pub(super) fn memory(&self) -> LimitStatus {
+        let (used, limit) = (self.budget.used(), self.budget.limit());
+        LimitStatus { what: "stream_memory_bytes", used, limit }
     }
 
     /// What the streams of a peer hold memory from.

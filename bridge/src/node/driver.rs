@@ -3,6 +3,8 @@
 //! The loop drains the engine, re-arms one timer, waits for one thing, and turns it into one input.
 //! Nothing in the `select!` awaits, and no payload byte comes by here.
 
+mod status;
+
 use std::{
     collections::{HashMap, VecDeque},
     time::{Duration, Instant, SystemTime},
@@ -41,7 +43,7 @@ use crate::{
         translate::{Dialled, Dialling, Translated, dial_failure, is_port_in_use, translate, tried},
     },
     path::{ConnectionId, Path},
-    status::{Pong, Status},
+    status::Pong,
     stream::{Meter, Pulse, Route, frame::Code, machine},
 };
 
@@ -217,12 +219,6 @@ impl Driver {
             }
             self.legs.tell(input);
         }
-    }
-
-    fn status(&self) -> Status {
-        let now = Instant::now();
-        let streams = self.legs.books.statuses().collect();
-        Status { uptime: now - self.started, streams, ..self.engine.status(now) }
     }
 
     fn command(&mut self, command: Option<Command>) {

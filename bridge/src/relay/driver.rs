@@ -1,6 +1,9 @@
 //! Runs a relay's swarm and says what it does. The machine decides; this passes on.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt;
 use libp2p::{Multiaddr, Swarm, identify, ping, swarm::SwarmEvent};
@@ -8,7 +11,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    External, RelayConfig,
+    External, RelayConfig, Status,
     behaviour::{Behaviour, BehaviourEvent},
     dialback::Refused,
     hop::Said,
@@ -36,10 +39,14 @@ const TRAFFIC_INTERVAL: Duration = Duration::from_secs(1);
 const OBSERVED_MAX: usize = 4;
 
 /// What the program that holds a relay wants of it.
+#[derive(Debug)]
 pub(super) enum Order {
     KeepTo(Ranges),
     /// Says that the loop turns.
     Answer(oneshot::Sender<()>),
+    Status {
+        reply: oneshot::Sender<Status>,
+    },
     Leave,
 }
 
@@ -50,6 +57,8 @@ pub(super) struct Driver {
     traffic: Traffic,
     events: broadcast::Sender<Event>,
     orders: mpsc::Receiver<Order>,
+    started: Instant,
+    stun: Vec<Multiaddr>,
 }
 
 impl Driver {
@@ -65,7 +74,8 @@ impl Driver {
                 swarm.add_external_address(address.clone());
             }
         }
-        Self { swarm, config, traffic, events, orders }
+        let started = Instant::now();
+        Self { swarm, config, traffic, events, orders, started, stun: Vec::new() }
     }
 
     pub(super) async fn run(mut self, listening: Listening, mut stun: Stun) {
@@ -76,6 +86,9 @@ impl Driver {
             self.publish(Event::ListenFailed { address, cause });
         }
         for event in stun.events() {
+            if let Event::StunListening { address, .. } = &event {
+                self.stun.push(address.clone());
+            }
             self.publish(event);
         }
         let _stun = AbortOnDropHandle::new(tokio::spawn(stun.serve()));
@@ -90,6 +103,9 @@ impl Driver {
                 }
                 _ = tick.tick() => self.report_traffic(),
                 order = self.orders.recv(), if !leaving => match order {
+                    Some(Order::Status { reply }) => {
+                        let _ = reply.send(self.status());
+                    }
                     Some(Order::KeepTo(ranges)) => self.swarm.behaviour_mut().guard.keep_to(ranges),
                     Some(Order::Answer(reply)) => {
                         let _ = reply.send(());
@@ -159,6 +175,23 @@ impl Driver {
             _ => {}
         }
         false
+    }
+
+    fn status(&mut self) -> Status {
+        let Carried { received_bytes, sent_bytes } = self.traffic.now();
+        let hop = &self.swarm.behaviour().hop;
+        Status {
+            peer: *self.swarm.local_peer_id(),
+            uptime: self.started.elapsed(),
+            listening: self.swarm.listeners().cloned().collect(),
+            external: self.swarm.external_addresses().cloned().collect(),
+            stun: self.stun.clone(),
+            load: hop.load(),
+            limits: hop.limits(),
+            received_bytes,
+            sent_bytes,
+            forwarded_bytes: hop.forwarded_bytes(),
+        }
     }
 
     fn report_traffic(&mut self) {

@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use super::{
-    RelayConfig,
+    Load, RelayConfig,
     forwarding::{Buffers, Outcome, Terms, forward},
     handler::{Asking, Command, Handler, Report, Request, status_only},
     machine::{ANSWER_DEADLINE, Action, AskId, Input, Limited, Machine, Refusal, stun::StunPorts},
@@ -46,6 +46,7 @@ use crate::{
         translate::close_cause,
     },
     path::ConnectionId,
+    status::LimitStatus,
     word::Word,
 };
 
@@ -120,6 +121,16 @@ impl Hop {
     /// Clients are told from now on.
     pub(super) fn answers_stun_at(&mut self, ports: StunPorts) {
         self.machine.answers_stun_at(ports);
+    }
+
+    /// How much is under way.
+    pub(super) fn load(&self) -> Load {
+        self.machine.load()
+    }
+
+    /// How full the limits are.
+    pub(super) fn limits(&self) -> Vec<LimitStatus> {
+        self.machine.limits()
     }
 
     /// Bytes that circuits carried since the start.

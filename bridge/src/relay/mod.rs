@@ -13,6 +13,7 @@ mod forwarding;
 mod handler;
 mod hop;
 mod machine;
+mod status;
 mod stun;
 mod traffic;
 
@@ -32,7 +33,10 @@ use crate::{
     net::{guard::Permits, listen, transports},
 };
 
-pub use self::config::{External, Rate, RelayConfig, StunListen};
+pub use self::{
+    config::{External, Rate, RelayConfig, StunListen},
+    status::{Handle, Load, Status},
+};
 pub use crate::net::web::{Certificate, CertificateError};
 
 /// A running relay.
@@ -85,6 +89,16 @@ impl Relay {
     /// What happens from now on.
     pub fn events(&self) -> Events {
         Events::new(self.events.subscribe())
+    }
+
+    /// How it is now; none if it has ended.
+    pub async fn status(&self) -> Option<Status> {
+        self.handle().status().await
+    }
+
+    /// For those who do not keep it running.
+    pub fn handle(&self) -> Handle {
+        Handle(self.orders.downgrade())
     }
 
     /// Dials and answers these ranges from now on, and no others. Connections to others are closed.

@@ -22,11 +22,16 @@ impl Traffic {
         &mut self.registry
     }
 
+    pub(crate) fn now(&self) -> Carried {
+        let mut text = String::new();
+        // Written to memory, which does not fail.
+        let _ = encode(&mut text, &self.registry);
+        read(&text)
+    }
+
     /// The counts, if they have changed since the last call.
     pub(crate) fn grown(&mut self) -> Option<Carried> {
-        let mut text = String::new();
-        encode(&mut text, &self.registry).ok()?;
-        let now = read(&text);
+        let now = self.now();
         let grown = now != self.last;
         self.last = now;
         grown.then_some(now)

@@ -21,6 +21,7 @@ use crate::{
     },
     error::CloseCause,
     path::{ConnectionId, Path, Transport},
+    status::LimitStatus,
     stream::{StreamKey, machine::LegId},
 };
 
@@ -152,6 +153,11 @@ impl Connections {
             holds,
             demotions: Demotions::default(),
         }
+    }
+
+    /// How full the places are for connections that peers ask us to keep.
+    pub(crate) fn holds_of_peers(&self, what: &'static str) -> LimitStatus {
+        self.holds.status(what)
     }
 
     pub(crate) fn opened(&mut self, opened: &Opened, now: Instant) {

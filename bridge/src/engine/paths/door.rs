@@ -12,6 +12,7 @@ use crate::{
     engine::paths::places::{Full, Origin, Places, Standing},
     event::LimitOwner,
     path::ConnectionId,
+    status::LimitStatus,
 };
 
 /// A connection that is to be: where it comes from, and whether it is one of QUIC, of which there may be fewer,
@@ -54,6 +55,15 @@ impl Door {
             of_peer: BTreeMap::new(),
             familiar: BTreeSet::new(),
         }
+    }
+
+    /// How full each is.
+    pub(crate) fn limits(&self) -> Vec<LimitStatus> {
+        vec![
+            self.connections.status("connections"),
+            self.quic.status("quic_connections"),
+            self.handshakes.status("handshakes"),
+        ]
     }
 
     /// These peers are familiar from now on, or no longer; also where they are connected already.

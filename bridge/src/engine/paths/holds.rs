@@ -60,6 +60,11 @@ impl Holds {
         true
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(crate) fn contains(&self, peer: PeerId) -> bool {
         self.all.contains_key(&peer)
     }

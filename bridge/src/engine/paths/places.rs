@@ -20,6 +20,7 @@ use crate::{
     config::Sharing,
     event::LimitOwner,
     path::Path,
+    status::LimitStatus,
 };
 
 /// Where a connection comes from, as far as it can be counted: behind a relay nobody sees addresses.
@@ -132,6 +133,11 @@ impl Places {
     /// Places that are taken, by whomever.
     pub(crate) fn taken(&self) -> usize {
         self.strangers.count + self.familiars.count + self.ours
+    }
+
+    /// How full they are.
+    pub(crate) fn status(&self, what: &'static str) -> LimitStatus {
+        LimitStatus::new(what, self.taken(), self.max)
     }
 }
 

@@ -104,3 +104,20 @@ fn a_relayed_peer_is_told_with_the_reason_and_a_direct_one_without() {
     assert!(direct.path.is_direct() && direct.connections.len() == 2, "{direct:?}");
     assert_eq!((&direct.why_relayed, direct.next_attempt), (&None, None));
 }
+
+#[test]
+fn a_limit_tells_how_much_of_it_is_used() {
+    let mut world = World::new();
+    let full = |world: &mut World, what| {
+        let limits = world.status().limits;
+        let limit = limits.into_iter().find(|limit| limit.what == what);
+        limit.map(|limit| (limit.used, limit.limit))
+    };
+    assert_eq!(full(&mut world, "holds"), Some((0, 256)));
+    world.tell(Input::Hold { peer: peer(1) });
+    world.tell(Input::Hold { peer: peer(2) });
+    world.tell(Input::Reserve { relay: relay(9) });
+    assert_eq!(full(&mut world, "holds"), Some((2, 256)));
+    assert_eq!(full(&mut world, "relays"), Some((1, 16)));
+    assert_eq!(full(&mut world, "streams_of_peers"), Some((0, 2048)));
+}

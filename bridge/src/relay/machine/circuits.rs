@@ -219,6 +219,17 @@ impl Circuits {
         self.all.iter().map(|(ask, circuit)| (*ask, circuit))
     }
 
+    /// Those that carry bytes, and those that are being set up.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let open = self.all.values().filter(|circuit| circuit.stage == Stage::Open).count();
+        (open, self.all.len() - open)
+    }
+
+    /// Of both together.
+    pub(super) fn limit(&self) -> usize {
+        self.max
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }

@@ -127,6 +127,16 @@ impl Connections {
         self.of_peer.contains_key(&peer)
     }
 
+    /// Handshakes and connections.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.handshakes.len(), self.links.len())
+    }
+
+    /// Of each.
+    pub(super) fn limits(&self) -> (usize, usize) {
+        (self.handshakes_max, self.connections_max)
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.handshakes.is_empty()

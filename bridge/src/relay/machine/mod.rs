@@ -12,6 +12,7 @@ mod dial_backs;
 mod rates;
 mod refusals;
 mod reservations;
+mod status;
 pub(super) mod stun;
 mod timers;
 mod watches;

@@ -232,6 +232,16 @@ impl Reservations {
         }
     }
 
+    /// Places held, and places kept.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.held.len(), self.kept.len())
+    }
+
+    /// Of both together.
+    pub(super) fn limit(&self) -> usize {
+        self.max
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_empty() && self.of_peer.is_empty() && self.kept.is_empty() && self.shares.is_empty()

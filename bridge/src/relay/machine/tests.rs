@@ -6,6 +6,7 @@ mod circuits;
 mod connections;
 mod leaving;
 mod reservations;
+mod status;
 mod walk;
 
 use std::net::IpAddr;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Full, Origin, Places, Standing};
-use crate::{engine::input::InboundId, stream::StreamKey};
+use crate::{engine::input::InboundId, status::LimitStatus, stream::StreamKey};
 
 type Taken = (Origin, Standing);
 
@@ -26,6 +26,11 @@ impl StreamPlaces {
     /// The limit that is reached.
     pub(crate) fn fits(&self, origin: Origin, standing: Standing) -> Result<(), Full> {
         self.places.fits(origin, standing)
+    }
+
+    /// How full they are.
+    pub(crate) fn status(&self, what: &'static str) -> LimitStatus {
+        self.places.status(what)
     }
 
     pub(crate) fn asked(&mut self, inbound: InboundId, origin: Origin, standing: Standing) {

@@ -1,0 +1,57 @@
+//! A relay's side: answers.
+
+use punchline_bridge::relay::{Handle, Status as RelayStatus};
+use tonic::{Request, Response, Status};
+
+use super::{
+    offers::Board,
+    proto::{self, node_server},
+    reload::Files,
+    service::{Events, events, in_time, reload},
+    shape,
+};
+use crate::report::Reporter;
+
+/// A relay that answers.
+pub(crate) struct AnsweringRelay {
+    /// The relay.
+    pub(crate) relay: Handle,
+    /// What happens.
+    pub(crate) reporter: Reporter,
+    /// What is read again.
+    pub(crate) files: Files,
+}
+
+/// What keeps a relay from being usable.
+fn hindrance(status: &RelayStatus) -> Option<String> {
+    status.listening.is_empty().then(|| "the relay listens nowhere".to_owned())
+}
+
+#[tonic::async_trait]
+impl node_server::Node for AnsweringRelay {
+    async fn get_status(
+        &self,
+        _: Request<proto::GetStatusRequest>,
+    ) -> Result<Response<proto::Status>, Status> {
+        let status = in_time(self.relay.status()).await?;
+        Ok(Response::new(shape::relay_status(&status, hindrance(&status))))
+    }
+
+    async fn ping(&self, _: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {
+        Err(Status::unimplemented("a relay pings nobody; ask a node that uses it to ping the relay"))
+    }
+
+    async fn reload(
+        &self,
+        _: Request<proto::ReloadRequest>,
+    ) -> Result<Response<proto::Reloaded>, Status> {
+        reload(&self.files, &Board::default()).await
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<proto::WatchEventsRequest>,
+    ) -> Result<Response<Events>, Status> {
+        Ok(Response::new(events(&self.reporter, request.into_inner().follow)))
+    }
+}
