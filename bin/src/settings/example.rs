@@ -173,7 +173,7 @@ mod tests {
             "client" => &["--peer", PEER],
             "expose" => &["--service", "kaspad=127.0.0.1:16111"],
             "forward" => &["--local", "127.0.0.1:26111"],
-            "ticket" | "peers" => &["list"],
+            "ticket" => &["list"],
             "ping" => &[PEER],
             "completions" => &["bash"],
             "man-pages" => &["."],
