@@ -3,6 +3,7 @@
 mod asking;
 mod doctor;
 mod gateway;
+mod install;
 mod nets;
 mod node;
 pub mod peers;
@@ -33,6 +34,7 @@ pub use self::gateway::{
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady},
     doctor::{Doctor, DoctorWhat, ProxyFlags, Reach},
+    install::{Install, Settings},
     nets::Nets,
     node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
     time::Patience,
@@ -160,6 +162,9 @@ pub enum Command {
     Doctor(Box<Doctor>),
     /// Print this node's peer id; make its identity if there is none.
     Id(Id),
+    /// What helps to install it.
+    #[command(flatten)]
+    Install(Install),
 }
 
 impl Command {
@@ -171,13 +176,8 @@ impl Command {
             Self::Expose(expose) => Some(&mut expose.node),
             Self::Forward(forward) => Some(&mut forward.node),
             Self::Run(run) => Some(&mut run.node),
-            Self::Demo(_)
-            | Self::Relay(_)
-            | Self::Ticket(_)
-            | Self::Peers(_)
-            | Self::Ask(_)
-            | Self::Doctor(_)
-            | Self::Id(_) => None,
+            Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Peers(_) => None,
+            Self::Ask(_) | Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
         }
     }
 
@@ -196,19 +196,15 @@ impl Command {
             Self::Ask(ask) => ask.name(),
             Self::Doctor(_) => "doctor",
             Self::Id(_) => "id",
+            Self::Install(install) => install.name(),
         }
     }
 
     /// As whom it runs unless told otherwise.
     pub fn role(&self) -> Role {
         match self {
-            Self::Demo(_)
-            | Self::Expose(_)
-            | Self::Run(_)
-            | Self::Ticket(_)
-            | Self::Peers(_)
-            | Self::Ask(_)
-            | Self::Doctor(_) => Role::Expose,
+            Self::Demo(_) | Self::Expose(_) | Self::Run(_) | Self::Ticket(_) => Role::Expose,
+            Self::Peers(_) | Self::Ask(_) | Self::Doctor(_) | Self::Install(_) => Role::Expose,
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
             Self::Server(_) => Role::Server,

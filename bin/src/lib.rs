@@ -4,8 +4,8 @@
 //! common; `by_environment` are the small mains; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
 //! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
 //! [`asking`] asks, and `doctor` looks at host and network; [`access`] says who may use what is exposed, and [`names`]
-//! what peers are called; [`report`] says what happened; [`identity`] keeps the
-//! key, `certificate` that of TLS.
+//! what peers are called; [`report`] says what happened; [`identity`] keeps the key, `certificate` that of TLS; `install`
+//! prints what helps to install it; `supervised` speaks with systemd.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ pub mod demo;
 mod doctor;
 pub mod gateway;
 pub mod identity;
+mod install;
 mod load;
 pub mod names;
 pub mod node;
@@ -30,6 +31,7 @@ pub mod server;
 mod session;
 pub mod settings;
 mod stop;
+mod supervised;
 pub mod ticket;
 mod unix_socket;
 
@@ -65,7 +67,6 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 
 /// As [`run`]. `complaint`: what to say of unusable arguments in place of what clap does.
 fn run_as(arguments: Vec<OsString>, complaint: &dyn Fn(&clap::Error) -> Option<String>) -> ExitCode {
-    let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
     let Settings { cli, warnings } = match settings::read(arguments, environment) {
         Ok(settings) => settings,
         Err(SettingsError::Arguments { error, origin }) => {
@@ -112,6 +113,11 @@ fn run_as(arguments: Vec<OsString>, complaint: &dyn Fn(&clap::Error) -> Option<S
     ExitCode::from(code)
 }
 
+/// What a variable says.
+fn environment(name: &str) -> Option<String> {
+    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
+}
+
 /// Settings that parse, each for itself, but make no sense. The process exits with 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -139,6 +145,8 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Doctor(_) if common.check => usable(),
         Command::Doctor(doctor) => doctor::run(*doctor, common.identity.as_deref()).await,
+        Command::Install(_) if common.check => usable(),
+        Command::Install(what) => install::run(what, &common),
         Command::Demo(_) if common.check => usable(),
         Command::Demo(demo) => demo::run(demo.json).await,
         Command::Relay(relay) => reported(context()?, |context| relay::run(relay, context)).await,
@@ -168,12 +176,8 @@ fn reloads(command: &Command, common: &Common) -> bool {
         Command::Expose(expose) => Some(&expose.node.nets),
         Command::Forward(forward) => Some(&forward.node.nets),
         Command::Run(run) => Some(&run.node.nets),
-        Command::Demo(_)
-        | Command::Ticket(_)
-        | Command::Peers(_)
-        | Command::Ask(_)
-        | Command::Doctor(_)
-        | Command::Id(_) => None,
+        Command::Demo(_) | Command::Ticket(_) | Command::Peers(_) | Command::Ask(_) => None,
+        Command::Doctor(_) | Command::Id(_) | Command::Install(_) => None,
     };
     let net_file = nets.is_some_and(|nets| nets.net_file.is_some());
     allow_file || net_file || common.events.as_deref().is_some_and(report::is_file)

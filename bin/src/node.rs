@@ -14,7 +14,7 @@ use crate::{
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
     control::{Answering, Board, Bound, Control, Files, Keeper},
     report::{ReportEvent, Reporter},
-    stop,
+    stop, supervised,
 };
 
 /// A started node.
@@ -27,6 +27,7 @@ pub struct Node {
     pub(crate) board: Board,
     events: JoinHandle<()>,
     reloads: JoinHandle<()>,
+    supervised: JoinHandle<()>,
     _control: Option<Control>,
 }
 
@@ -123,6 +124,10 @@ impl Node {
             board: board.clone(),
             files,
         };
+        let (asked, node) = (answering.clone(), endpoint.clone());
+        let supervised = tokio::spawn(supervised::attend(async move || {
+            node.status().await.map(|status| asked.hindrance(&status))
+        }));
         let control = control.map(|bound| bound.serve(answering));
         let (node, mut reloads) = (endpoint.clone(), Reloads::new(&settings.nets, &context.reporter));
         let reloads = tokio::spawn(async move {
@@ -130,7 +135,7 @@ impl Node {
                 node.keep_to(reloads.next().await).await;
             }
         });
-        Ok(Self { endpoint, relays, board, events, reloads, _control: control })
+        Ok(Self { endpoint, relays, board, events, reloads, supervised, _control: control })
     }
 
     /// What a command elsewhere is to be told so that it finds this node: its relays, or else its own addresses.
@@ -157,6 +162,7 @@ impl Node {
     /// Closes the endpoint; its last event is reported when this returns.
     pub async fn shutdown(self) {
         self.reloads.abort();
+        self.supervised.abort();
         self.endpoint.shutdown().await;
         drop(self.endpoint);
         let _ = self.events.await;

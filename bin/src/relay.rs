@@ -18,7 +18,7 @@ use crate::{
     control::{AnsweringRelay, Bound, Files, Keeper},
     node::{self, Reloads},
     report::Ready,
-    stop,
+    stop, supervised,
 };
 
 /// Runs a relay until the process is told to stop.
@@ -64,6 +64,7 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     };
     tokio::select! {
         () = reloading => {}
+        () = supervised::attend(async || relay.turn().await.then_some(None)) => {}
         () = stop::told() => {}
     }
     stop::drain(async {

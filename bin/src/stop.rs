@@ -12,6 +12,8 @@ use tokio::{
     sync::watch,
 };
 
+use crate::supervised;
+
 /// For everything to be closed after the signal; then the process ends anyway.
 pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_millis(4_300);
 
@@ -35,7 +37,9 @@ static RELOADS: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::n
 /// # Errors
 /// If the system does not let us handle signals.
 pub(crate) fn heed(reloads: bool) -> io::Result<()> {
-    let mut hangups = Hangups { reloads, ignored: is_ignored(Signal::HUP), at_terminal: has_terminal() };
+    // A service manager knows other ways to end us.
+    let ignored = is_ignored(Signal::HUP) || supervised::is_supervised();
+    let mut hangups = Hangups { reloads, ignored, at_terminal: has_terminal() };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -54,6 +58,7 @@ pub(crate) fn heed(reloads: bool) -> io::Result<()> {
             }
         }
         TOLD.send_replace(Some(Instant::now()));
+        supervised::stopping();
     });
     Ok(())
 }

@@ -386,7 +386,9 @@ async fn read_lines(output: impl AsyncRead + Unpin, mut each: impl FnMut(&str)) 
 /// Whether an inherited variable would change what our programs do.
 fn configures_us(name: &OsString) -> bool {
     let name = name.to_string_lossy();
-    name.starts_with("PUNCHLINE_") || name.starts_with("LIBP2P_")
+    ["PUNCHLINE_", "LIBP2P_", "KASPAD_LIBP2P_", "NOTIFY_SOCKET", "WATCHDOG_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 /// The longest line read in one piece; a longer one is split, and so is no event.

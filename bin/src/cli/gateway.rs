@@ -115,7 +115,7 @@ pub struct Way {
     #[arg(long, env = "PUNCHLINE_ADDR", value_name = "ADDR")]
     pub addr: Vec<Many<Multiaddr>>,
     /// What the peer's `punchline ticket new` printed: it says peer, service, relays and addresses.
-    #[arg(long, env = "PUNCHLINE_TICKET", value_name = "TICKET")]
+    #[arg(long, env = "PUNCHLINE_TICKET", value_name = "TICKET", hide_env_values = true)]
     pub ticket: Option<Ticket>,
     /// Most local connections at once, up to --max-streams-per-peer, which is the default; further ones wait
     /// until one ends. Several forwards to one peer share those, equally unless some want less.

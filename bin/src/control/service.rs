@@ -54,7 +54,7 @@ pub(crate) struct Answering {
 
 impl Answering {
     /// What keeps the node from being usable.
-    fn hindrance(&self, status: &punchline_bridge::Status) -> Option<String> {
+    pub(crate) fn hindrance(&self, status: &punchline_bridge::Status) -> Option<String> {
         let alone = status.peers.is_empty();
         match (self.calls, status.relays.is_empty()) {
             (true, true) if alone => Some("no peer is connected".to_owned()),

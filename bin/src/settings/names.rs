@@ -35,7 +35,7 @@ pub(super) fn check(
     for (at, (key, peers)) in tables {
         let peers: Vec<PeerRef> = peers;
         if let Some(error) = peers.iter().find_map(unknown) {
-            let (path, table) = (path.to_owned(), super::place(key, at));
+            let (path, table) = (path.to_owned(), super::file::place(key, at));
             return Err(SettingsError::Table { path, table, cause: error.to_string() });
         }
     }

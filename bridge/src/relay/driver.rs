@@ -42,7 +42,11 @@ const OBSERVED_MAX: usize = 4;
 #[derive(Debug)]
 pub(super) enum Order {
     KeepTo(Ranges),
-    Status { reply: oneshot::Sender<Status> },
+    /// Says that the loop turns.
+    Answer(oneshot::Sender<()>),
+    Status {
+        reply: oneshot::Sender<Status>,
+    },
     Leave,
 }
 
@@ -103,6 +107,9 @@ impl Driver {
                         let _ = reply.send(self.status());
                     }
                     Some(Order::KeepTo(ranges)) => self.swarm.behaviour_mut().guard.keep_to(ranges),
+                    Some(Order::Answer(reply)) => {
+                        let _ = reply.send(());
+                    }
                     // Told to, or dropped by the program that held the relay.
                     Some(Order::Leave) | None => {
                         leaving = true;

@@ -18,7 +18,7 @@ mod stun;
 mod traffic;
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::{
     behaviour::Behaviour,
@@ -104,6 +104,14 @@ impl Relay {
     /// Dials and answers these ranges from now on, and no others. Connections to others are closed.
     pub async fn keep_to(&self, ranges: Ranges) {
         let _ = self.orders.send(Order::KeepTo(ranges)).await;
+    }
+
+    /// Waits until the relay's loop has turned, which it does all the time unless it is stuck; false once it has ended, or is
+    /// about to.
+    pub async fn turn(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.orders.send(Order::Answer(reply)).await;
+        sent.is_ok() && answer.await.is_ok()
     }
 
     /// Takes nothing new, tells clients that it leaves, and ends: at once if no circuit is open whose ends

@@ -10,6 +10,7 @@ mod doctor;
 mod events;
 mod hangups;
 mod identity;
+mod install;
 mod names;
 mod nets;
 mod relay_status;

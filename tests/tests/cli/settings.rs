@@ -102,8 +102,8 @@ async fn a_file_that_is_no_settings_file_is_refused_with_the_place_and_the_reaso
     let huge = format!("# {}", "x".repeat(1 << 20));
     for (content, hints) in [
         ("listen =", &["is not valid TOML", "line 1"][..]),
-        ("lisen = \"x\"", &["settings.toml:1: `lisen` is not a setting", "--help"]),
-        ("[server]\nfrob = 1", &["settings.toml:2: `frob` is not a setting of `server`"]),
+        ("lisen = \"x\"", &["line 1: `lisen` is not a setting", "settings --example"]),
+        ("[server]\nfrob = 1", &["line 2: `frob` is not a setting of `server`"]),
         ("[serfer]\nlisten = \"x\"", &["`serfer` is not a setting"]),
         ("[client]\nmax-circuits = 1", &["`max-circuits` is not a setting of `client`"]),
         ("config = \"other.toml\"", &["`config` is not a setting"]),
