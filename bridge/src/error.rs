@@ -338,6 +338,17 @@ impl DialFailureReason {
     }
 }
 
+/// Why a relay is of no use at present.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RelayFailure {
+    /// It is not reached.
+    #[error(transparent)]
+    Dial(#[from] DialFailureReason),
+    /// It is reached, and keeps no place for this node.
+    #[error(transparent)]
+    Reserve(#[from] ReserveFailure),
+}
+
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseCause {
@@ -426,7 +437,8 @@ pub enum ServeError {
     Shutdown,
 }
 
-fn list(causes: &[DialFailure]) -> String {
+/// Each way, with its failure.
+pub(crate) fn list(causes: &[DialFailure]) -> String {
     causes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    error::{DialFailures, DialOutcome, Family},
+    error::{DialFailure, DialFailures, DialOutcome, Family},
     nat::{Filtering, Mapping, NatClass},
 };
 
@@ -137,8 +137,13 @@ fn examples() -> Vec<Event> {
         },
         Event::PeerUnreachable {
             peer: peer(),
-            reason: "through relay /ip4/203.0.113.7/tcp/4001: the relay holds no reservation of it"
-                .to_owned(),
+            reason: OpenError::Unreachable {
+                peer: peer(),
+                causes: vec![DialFailure {
+                    way: "through relay /ip4/203.0.113.7/tcp/4001".to_owned(),
+                    reason: DialFailureReason::NoReservation,
+                }],
+            },
             failures: 1,
             retry_in_ms: 500,
         },
