@@ -26,7 +26,7 @@ pub use self::gateway::{
     Access, Allowed, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
 pub use self::{
-    asking::{Ask, Asking, Events, Health, Ping, Status, WaitReady},
+    asking::{Ask, Asking, Events, Health, Ping, Status, WaitReady, Why},
     nets::Nets,
     node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
     time::Patience,

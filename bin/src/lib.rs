@@ -3,7 +3,7 @@
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts what they have in
 //! common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
 //! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
-//! [`asking`] asks; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the
+//! [`asking`] asks, and `story` tells it why a peer is reached as it is; [`access`] says who may use what is exposed; [`report`] says what happened; [`identity`] keeps the
 //! key, `certificate` that of TLS.
 
 #![forbid(unsafe_code)]
@@ -26,6 +26,7 @@ pub mod server;
 mod session;
 pub mod settings;
 mod stop;
+mod story;
 pub mod ticket;
 mod unix_socket;
 

@@ -2,11 +2,14 @@
 //!
 //! Reading order: here the vocabulary and the reporter; `summary` holds strangers to a pace; `entry` is an event
 //! in the [`log`], which goes to standard error; `outlet` keeps whoever has a line from waiting for whoever
-//! reads it; `lines` writes whole ones or none, `place` knows where to.
+//! reads it; `lines` writes whole ones or none, `place` knows where to; `memory` keeps what may explain how a peer is
+//! reached.
 
 mod entry;
+mod failure;
 mod lines;
 pub mod log;
+mod memory;
 mod outlet;
 mod place;
 mod summary;
@@ -27,6 +30,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
 
+pub use self::failure::Failure;
+pub(crate) use self::memory::{Memory, Moment, Outcome, Remembered, Step, Surroundings};
 use self::{
     outlet::{Outlet, Voice},
     place::{NamedFile, Place},
@@ -109,7 +114,7 @@ pub enum SessionEvent {
         /// The other end.
         peer: PeerId,
         /// Why.
-        reason: String,
+        reason: Failure,
         /// Milliseconds until the next attempt; absent if there is none.
         retry_in_ms: Option<u64>,
     },
@@ -199,12 +204,13 @@ pub struct Reporter {
     out: Option<Outlet>,
     watched: Arc<Mutex<Watched>>,
     summary: Arc<Mutex<Summary>>,
+    memory: Arc<Mutex<Memory>>,
 }
 
 impl Reporter {
     /// Events are logged and nothing else.
     pub fn none() -> Self {
-        Self { out: None, watched: Arc::default(), summary: Arc::default() }
+        Self { out: None, watched: Arc::default(), summary: Arc::default(), memory: Arc::default() }
     }
 
     /// `-` is standard output; a file is made, or appended to. Before it has more than `bytes_max` bytes,
@@ -240,6 +246,7 @@ impl Reporter {
     }
 
     fn report_at(&self, event: &Event, now: Instant) {
+        self.memory().hear(event, now);
         if let Some((what, peer)) = event.crowd()
             && !self.summary().admit(what, peer, now)
         {
@@ -288,6 +295,11 @@ impl Reporter {
             let within_ms = within.as_millis() as u64;
             self.tell(&ReportEvent::Suppressed { what, count, within_ms }.into());
         }
+    }
+
+    /// What is remembered of peers.
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn summary(&self) -> MutexGuard<'_, Summary> {

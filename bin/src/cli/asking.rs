@@ -14,6 +14,8 @@ pub enum Ask {
     Status(Status),
     /// How long a peer takes to answer, and by which path; says when the path becomes another.
     Ping(Ping),
+    /// Why a peer is reached as it is: what was tried, what is in the way, and what would help.
+    Why(Why),
     /// What happened to it lately, one JSON object a line, as --events writes them.
     Events(Events),
     /// Wait until it is usable: a peer is connected, or, but for client and forward, a relay holds a place for it.
@@ -28,6 +30,7 @@ impl Ask {
         match self {
             Self::Status(status) => &mut status.asking,
             Self::Ping(ping) => &mut ping.asking,
+            Self::Why(why) => &mut why.asking,
             Self::Events(events) => &mut events.asking,
             Self::WaitReady(wait) => &mut wait.asking,
             Self::Health(health) => &mut health.asking,
@@ -38,6 +41,7 @@ impl Ask {
         match self {
             Self::Status(_) => "status",
             Self::Ping(_) => "ping",
+            Self::Why(_) => "why",
             Self::Events(_) => "events",
             Self::WaitReady(_) => "wait-ready",
             Self::Health(_) => "health",
@@ -89,6 +93,20 @@ pub struct Ping {
     /// Stop at the first answer by a direct path.
     #[arg(long, env = "PUNCHLINE_UNTIL_DIRECT", value_parser = BoolishValueParser::new())]
     pub until_direct: bool,
+}
+
+/// `punchline why`.
+#[derive(Args, Debug)]
+pub struct Why {
+    /// The peer, or a relay that the node uses.
+    #[arg(value_name = "PEER", value_parser = super::peer_id)]
+    pub peer: PeerId,
+    /// Which node.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// Print one JSON object, in the shape of `punchline.v1.Story`.
+    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
 }
 
 /// `punchline events`.

@@ -1,8 +1,13 @@
 //! The node's side: answers.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt as _, stream};
+use libp2p::PeerId;
 use punchline_bridge::{Endpoint, error::PingError};
 use tokio::{
     net::UnixListener,
@@ -15,7 +20,7 @@ use super::{
     seated::Seated,
     shape,
 };
-use crate::report::Reporter;
+use crate::{report::Reporter, story};
 
 /// Calls on one connection at a time, and connections: whoever can connect owns the node, and yet what loops there should
 /// not cost it much. One more waits.
@@ -43,6 +48,12 @@ pub(crate) struct Answering {
 }
 
 impl Answering {
+    async fn status(&self) -> Result<punchline_bridge::Status, Status> {
+        let asked = tokio::time::timeout(ANSWER_DEADLINE, self.endpoint.status()).await;
+        let late = || Status::deadline_exceeded("the node is too busy to answer");
+        asked.map_err(|_| late())?.ok_or_else(|| Status::unavailable("the node has ended"))
+    }
+
     /// What keeps the node from being usable.
     fn hindrance(&self, status: &punchline_bridge::Status) -> Option<String> {
         let alone = status.peers.is_empty();
@@ -87,6 +98,10 @@ pub(super) async fn serve(listener: UnixListener, node: Answering) {
     }
 }
 
+fn peer_id(text: &str) -> Result<PeerId, Status> {
+    text.parse().map_err(|error| Status::invalid_argument(format!("`{text}` is no peer id: {error}")))
+}
+
 type Events = Pin<Box<dyn Stream<Item = Result<proto::Event, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -95,18 +110,22 @@ impl node_server::Node for Answering {
         &self,
         _: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::Status>, Status> {
-        let asked = tokio::time::timeout(ANSWER_DEADLINE, self.endpoint.status()).await;
-        let late = || Status::deadline_exceeded("the node is too busy to answer");
-        let status = asked.map_err(|_| late())?;
-        let status = status.ok_or_else(|| Status::unavailable("the node has ended"))?;
+        let status = self.status().await?;
         Ok(Response::new(shape::status(&status, self.command, self.hindrance(&status))))
     }
 
+    async fn explain(
+        &self,
+        request: Request<proto::ExplainRequest>,
+    ) -> Result<Response<proto::Story>, Status> {
+        let peer = peer_id(&request.into_inner().peer)?;
+        let status = self.status().await?;
+        let story = story::tell(peer, &status, &self.reporter.memory(), Instant::now());
+        story.map(Response::new).map_err(|unknown| Status::not_found(unknown.to_string()))
+    }
+
     async fn ping(&self, request: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {
-        let peer = request.into_inner().peer;
-        let peer = peer
-            .parse()
-            .map_err(|error| Status::invalid_argument(format!("`{peer}` is no peer id: {error}")))?;
+        let peer = peer_id(&request.into_inner().peer)?;
         match self.endpoint.ping(peer).await {
             Ok(pong) => Ok(Response::new(shape::pong(&pong))),
             Err(error @ PingError::NotConnected) => Err(Status::not_found(error.to_string())),

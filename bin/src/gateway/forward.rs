@@ -24,7 +24,7 @@ use super::{
 use crate::{
     Unusable,
     cli::{self, Patience, SocketName},
-    report::Reporter,
+    report::{Failure, Reporter},
     stop,
 };
 
@@ -225,7 +225,7 @@ impl Forward {
 
     /// A stream, or why there is none. A limit that was reached is tried again: others end meanwhile, and
     /// the far side may learn later than we do that one did.
-    async fn open(&self) -> Result<Stream, String> {
+    async fn open(&self) -> Result<Stream, Failure> {
         let Forwarding { peer, service, proof, patience, .. } = &self.forwarding;
         let end = Instant::now() + OPEN_DEADLINE;
         let mut pause = BUSY_PAUSE.0;
@@ -238,13 +238,13 @@ impl Forward {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(BUSY_PAUSE.1);
                 }
-                Ok(Err(error)) => return Err(error.to_string()),
+                Ok(Err(error)) => return Err(error.into()),
                 Err(_) => return Err(late()),
             }
         }
     }
 
-    fn failed(&self, reason: String) {
+    fn failed(&self, reason: Failure) {
         let Forwarding { peer, service, .. } = &self.forwarding;
         let (peer, service) = (*peer, service.clone());
         self.reporter.report(GatewayEvent::ForwardFailed { peer, service, reason });
@@ -257,11 +257,11 @@ fn is_busy(error: &OpenError) -> bool {
     refused || matches!(error, OpenError::Busy { .. } | OpenError::StreamsOfPeer { .. })
 }
 
-fn late() -> String {
-    format!(
+fn late() -> Failure {
+    Failure::Other(format!(
         "no stream within {} s; `peer_unreachable` says what is in the way, or the peer is slow to answer",
         OPEN_DEADLINE.as_secs()
-    )
+    ))
 }
 
 /// What to do with a forward, ready to copy.
