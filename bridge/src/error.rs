@@ -3,6 +3,7 @@
 mod circuit;
 mod listen;
 mod upgrade;
+mod way;
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
@@ -18,6 +19,8 @@ pub use self::circuit::{
 pub use self::listen::{Family, ListenFailure, Occupant, Protocol, SystemError};
 
 pub use self::upgrade::{DialFailures, DialOutcome, PunchVerdict, SeenOver, Tried, UpgradeFailure};
+
+pub use self::way::TriedWay;
 
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -254,8 +257,8 @@ impl Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{way}: {reason}")]
 pub struct DialFailure {
-    /// The address or addresses that were tried.
-    pub way: String,
+    /// What was tried.
+    pub way: TriedWay,
     /// Why it failed.
     pub reason: DialFailureReason,
 }

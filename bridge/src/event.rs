@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::{
     addr::RefusedAddresses,
     error::{
-        CloseCause, DialFailureReason, Family, ListenFailure, OpenError, Refusal, Tried, UpgradeFailure,
-        list,
+        CloseCause, DialFailureReason, Family, ListenFailure, OpenError, Refusal, Tried, TriedWay,
+        UpgradeFailure, list,
     },
     nat::{Filtering, Mapping, NatKind},
     path::{ConnectionId, Direction, Path, Transport},
@@ -356,7 +356,8 @@ pub enum Event {
         /// Who.
         peer: PeerId,
         /// The addresses that were known, or the relay.
-        way: String,
+        #[serde(serialize_with = "text")]
+        way: TriedWay,
         /// Why.
         #[serde(serialize_with = "text")]
         reason: DialFailureReason,

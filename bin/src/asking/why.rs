@@ -51,7 +51,8 @@ pub(super) async fn story(asking: &Asking, peer: PeerId) -> anyhow::Result<Story
 fn told(story: &Story) -> String {
     let mut text = format!("{}: {}\n", story.peer, now(story));
     let nobody = Side::default();
-    sides(&mut text, story.here.as_ref().unwrap_or(&nobody), story.there.as_ref().unwrap_or(&nobody));
+    here(&mut text, story.here.as_ref().unwrap_or(&nobody));
+    there(&mut text, story, story.there.as_ref().unwrap_or(&nobody));
     section(&mut text, "what happened", story.steps.iter().map(step));
     section(&mut text, "services", story.services.iter().map(service));
     if story.findings.is_empty() {
@@ -70,8 +71,11 @@ fn now(story: &Story) -> String {
     format!("{}{}{}", story.now, since.unwrap_or_default(), ping.unwrap_or_default())
 }
 
-fn sides(text: &mut String, here: &Side, there: &Side) {
-    let known = |nat: &str| if nat.is_empty() { "not known".to_owned() } else { nat.to_owned() };
+fn known(nat: &str) -> &str {
+    if nat.is_empty() { "not known" } else { nat }
+}
+
+fn here(text: &mut String, here: &Side) {
     let _ = writeln!(text, "  NAT here: {}", known(&here.nat));
     if !here.nat_v6.is_empty() {
         let _ = writeln!(text, "  over IPv6: {}", here.nat_v6);
@@ -82,7 +86,13 @@ fn sides(text: &mut String, here: &Side, there: &Side) {
     if !here.addresses.is_empty() {
         let _ = writeln!(text, "  addresses told to peers: {}", here.addresses.join(", "));
     }
-    let _ = writeln!(text, "  NAT of the peer: {}", known(&there.nat));
+}
+
+/// Nobody misses what the peer is behind where it is reached directly.
+fn there(text: &mut String, story: &Story, there: &Side) {
+    if story.path == "relayed" || !there.nat.is_empty() {
+        let _ = writeln!(text, "  NAT of the peer: {}", known(&there.nat));
+    }
     if !there.addresses.is_empty() {
         let _ = writeln!(text, "  its addresses: {}", there.addresses.join(", "));
     }
@@ -182,6 +192,9 @@ next attempt: in 29 s
     #[test]
     fn where_nothing_is_in_the_way_it_says_so() {
         let story = Story { now: "reached directly over TCP".to_owned(), ..Story::default() };
-        assert!(told(&story).ends_with("  NAT of the peer: not known\nnothing is in the way\n"));
+        assert_eq!(
+            told(&story),
+            ": reached directly over TCP\n  NAT here: not known\nnothing is in the way\n"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! What is in the way between this node and a peer, and what would help. Pure.
 //!
-//! Services come first: whoever reached the peer and was refused need not look at paths. Then, without a connection, why
-//! there is none; on a relayed one, why it is not direct; at last what is wrong beside that.
+//! Without a connection, why there is none comes first. With one, services do: whoever was refused need not look at paths;
+//! then, why a relayed one is not direct. What is wrong beside that comes last.
 
 mod reach;
 mod relays;
@@ -20,7 +20,7 @@ use super::fault::Fault;
 use crate::report::{Remembered, Surroundings};
 
 /// Findings that are told: more do not help anybody.
-const FINDINGS_MAX: usize = 6;
+pub(super) const FINDINGS_MAX: usize = 6;
 
 /// Something is in the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,9 @@ pub(crate) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = services::findings(facts);
     match (facts.relay, facts.connected) {
         (Some(relay), _) => found.extend(relays::finding(relay)),
-        (None, None) => found.extend(unreached(facts)),
+        (None, None) => {
+            found.splice(..0, unreached(facts));
+        }
         (None, Some(peer)) if !peer.path.is_direct() => found.extend(upgrade::findings(facts, peer)),
         (None, Some(_)) => {}
     }
@@ -73,8 +75,11 @@ pub(crate) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
 fn unreached(facts: &Facts<'_>) -> Vec<Finding> {
     let relays = &facts.status.relays;
     let cut_off = !relays.is_empty() && !relays.iter().any(relays::serves);
-    let first = relays.iter().filter(|_| cut_off).filter_map(relays::finding);
-    first.chain(reach::findings(facts)).collect()
+    let mut found: Vec<Finding> =
+        relays.iter().filter(|_| cut_off).filter_map(relays::finding).collect();
+    let told: Vec<Fault> = found.iter().map(|finding| finding.fault).collect();
+    found.extend(reach::findings(facts).into_iter().filter(|finding| !told.contains(&finding.fault)));
+    found
 }
 
 /// Relays do not mind, tickets do.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use punchline_bridge::{
     Path,
+    error::OpenError,
     event::Rung,
     path::{Direction, Transport},
     status::{PeerStatus, RelayState, RelayStatus},
@@ -11,7 +12,7 @@ use punchline_bridge::{
 
 use crate::{
     control::proto::Tried,
-    report::{Outcome, Step},
+    report::{Failure, Outcome, Step},
 };
 
 pub(super) fn path(path: Path) -> &'static str {
@@ -102,6 +103,10 @@ pub(super) fn step(step: &Step) -> String {
             format!("of the addresses that it named this node dials {allowed}: {refused}")
         }
         Step::WayFailed { way, reason } => format!("one way failed: {way}: {reason}"),
+        Step::NotReached { failure: Failure::Open(OpenError::Unreachable { causes, .. }), .. } => {
+            let causes: Vec<String> = causes.iter().map(ToString::to_string).collect();
+            format!("not reached: {}", causes.join("; "))
+        }
         Step::NotReached { failure, .. } => format!("not reached: {failure}"),
         Step::Moved { from, to, gap_ms, cause } => {
             let cause = cause.as_ref().map(|cause| format!(", since {cause}")).unwrap_or_default();

@@ -140,7 +140,9 @@ fn examples() -> Vec<Event> {
             reason: OpenError::Unreachable {
                 peer: peer(),
                 causes: vec![DialFailure {
-                    way: "through relay /ip4/203.0.113.7/tcp/4001".to_owned(),
+                    way: TriedWay::Relay(
+                        format!("/ip4/203.0.113.7/tcp/4001/p2p/{}", relay()).parse().unwrap(),
+                    ),
                     reason: DialFailureReason::NoReservation,
                 }],
             },
@@ -208,7 +210,7 @@ fn examples() -> Vec<Event> {
         }),
         Event::WayFailed {
             peer: peer(),
-            way: "direct (/ip4/203.0.113.9/tcp/35000)".to_owned(),
+            way: TriedWay::Direct(vec![address("/ip4/203.0.113.9/tcp/35000")]),
             reason: DialFailureReason::Network { cause: "connection refused".to_owned() },
         },
         Event::RelayHealth { relay: relay(), health: Health::Down, was: Health::Degraded },

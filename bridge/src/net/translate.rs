@@ -16,6 +16,7 @@ use super::{
     circuit, control, dcutr, door, guard,
     muxer::Parted,
     substream,
+    transports::{CIRCUIT_DEADLINE, CONNECT_DEADLINE},
 };
 use crate::{
     addr::{ip_of, is_circuit, path_of, policy::without_peer, transport_of},
@@ -237,10 +238,19 @@ fn transport_failure(failures: &[(Multiaddr, TransportError<io::Error>)]) -> Dia
     if let Some(answer) = failures.iter().find_map(|(_, error)| find_cause::<DialFailureReason>(error)) {
         return answer.clone();
     }
+    let circuit = failures.iter().any(|(address, _)| is_circuit(address));
+    if !failures.is_empty() && failures.iter().all(|(_, error)| is_timeout(error)) {
+        return match circuit {
+            true => DialFailureReason::CircuitFailed {
+                reason: CircuitFault::Deadline { deadline: CIRCUIT_DEADLINE },
+            },
+            false => DialFailureReason::Deadline { deadline: CONNECT_DEADLINE },
+        };
+    }
     let mut causes: Vec<String> = failures.iter().map(|(_, error)| root_cause(error)).collect();
     causes.dedup();
     let cause = causes.join(", ");
-    match failures.iter().any(|(address, _)| is_circuit(address)) {
+    match circuit {
         true => DialFailureReason::CircuitFailed { reason: CircuitFault::Handshake { cause } },
         false => DialFailureReason::Network { cause },
     }
@@ -287,6 +297,23 @@ mod tests {
     use super::*;
     use crate::{config::Config, net::transports};
 
+    /// How a dial fails.
+    async fn failure(addresses: &[String]) -> DialError {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        let mut swarm = transports::node(&Config::default(), Keypair::generate_ed25519()).unwrap();
+        let opts = swarm::dial_opts::DialOpts::peer_id(PeerId::random()).addresses(addresses);
+        swarm.dial(opts.build()).unwrap();
+        let failed = async {
+            loop {
+                let event = swarm.select_next_some().await;
+                if let SwarmEvent::OutgoingConnectionError { error, .. } = event {
+                    break error;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), failed).await.unwrap()
+    }
+
     /// Two of them by the texts of libp2p-quic 0.14 and by its layers of errors: should this fail after an
     /// upgrade, see above.
     #[tokio::test]
@@ -300,20 +327,19 @@ mod tests {
             format!("/ip4/127.0.0.1/tcp/{tcp}"),
             format!("/ip4/127.0.0.1/udp/{udp}/quic-v1"),
         ];
-        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        let mut swarm = transports::node(&Config::default(), Keypair::generate_ed25519()).unwrap();
-        let opts = swarm::dial_opts::DialOpts::peer_id(PeerId::random()).addresses(addresses);
-        swarm.dial(opts.build()).unwrap();
-        let failed = async {
-            loop {
-                if let SwarmEvent::OutgoingConnectionError { error, .. } = swarm.select_next_some().await
-                {
-                    break tried(&error);
-                }
-            }
-        };
-        let tried = tokio::time::timeout(Duration::from_secs(60), failed).await.unwrap();
+        let tried = tried(&failure(&addresses).await);
         let count = |wanted| tried.iter().filter(|tried| tried.outcome == wanted).count();
         assert_eq!((count(DialOutcome::Refused), count(DialOutcome::TimedOut)), (1, 2), "{tried:?}");
+    }
+
+    #[tokio::test]
+    async fn who_accepts_and_never_speaks_has_not_answered_in_time_and_is_no_failure_of_the_network() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let deaf = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (tcp, udp) = (silent.local_addr().unwrap().port(), deaf.local_addr().unwrap().port());
+        let addresses =
+            [format!("/ip4/127.0.0.1/tcp/{tcp}"), format!("/ip4/127.0.0.1/udp/{udp}/quic-v1")];
+        let reason = dial_failure(&failure(&addresses).await);
+        assert_eq!(reason, DialFailureReason::Deadline { deadline: CONNECT_DEADLINE });
     }
 }

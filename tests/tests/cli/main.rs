@@ -15,4 +15,5 @@ mod settings;
 mod status;
 mod stopping;
 mod tickets;
+mod why;
 mod world;

@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use punchline_bridge::{
     Event as BridgeEvent, Path,
     addr::RefusedAddresses,
-    error::{CloseCause, DialFailureReason, Tried, UpgradeFailure},
+    error::{CloseCause, DialFailureReason, Tried, TriedWay, UpgradeFailure},
     event::Rung,
     nat::NatKind,
     path::{Direction, Transport},
@@ -30,7 +30,7 @@ pub(crate) enum Step {
     /// The peer named addresses that this node does not dial.
     AddressesRefused { allowed: u32, refused: RefusedAddresses },
     /// One way to the peer failed, and others did not.
-    WayFailed { way: String, reason: DialFailureReason },
+    WayFailed { way: TriedWay, reason: DialFailureReason },
     /// No way led to the peer, or no stream came about.
     NotReached { failure: Failure, retry: Option<Duration> },
     /// A stream changed its path.

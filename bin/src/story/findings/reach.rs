@@ -1,8 +1,10 @@
 //! Why there is no connection to a peer.
 
-use punchline_bridge::error::{CircuitFault, CircuitRefusal, DialFailure, DialFailureReason, OpenError};
+use punchline_bridge::error::{
+    CircuitFault, CircuitRefusal, DialFailure, DialFailureReason, OpenError, TriedWay,
+};
 
-use super::{Facts, Finding};
+use super::{Facts, Finding, relays};
 use crate::{
     report::{Failure, Moment, Step},
     story::fault::Fault,
@@ -16,7 +18,7 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     let ended = latest(|step| matches!(step, Step::Disconnected { .. }));
     let is_later = |one: &Moment, other: Option<&&Moment>| other.is_none_or(|other| one.at >= other.at);
     let mut found = match (failed, ended) {
-        (Some(failed), ended) if is_later(failed, ended) => not_reached(facts, &failed.step),
+        (Some(failed), ended) if is_later(failed, ended) => not_reached(&failed.step),
         (_, Some(ended)) => vec![lost(&ended.step)],
         _ => vec![not_tried(facts)],
     };
@@ -48,14 +50,12 @@ fn not_tried(facts: &Facts<'_>) -> Finding {
     )
 }
 
-fn not_reached(facts: &Facts<'_>, step: &Step) -> Vec<Finding> {
+fn not_reached(step: &Step) -> Vec<Finding> {
     let Step::NotReached { failure, .. } = step else { return Vec::new() };
     let why = failure.to_string();
     let one = |fault, help: &str| vec![Finding::new(fault, why.clone(), help)];
     match failure {
-        Failure::Open(OpenError::Unreachable { causes, .. }) => {
-            causes.iter().map(|cause| way(facts, cause)).collect()
-        }
+        Failure::Open(OpenError::Unreachable { causes, .. }) => causes.iter().map(way).collect(),
         Failure::Open(OpenError::NoAddress { .. }) => one(
             Fault::NoAddress,
             "name a relay that the peer uses with --relay, or its address with --addr",
@@ -84,10 +84,17 @@ fn not_reached(facts: &Facts<'_>, step: &Step) -> Vec<Finding> {
     }
 }
 
-fn way(facts: &Facts<'_>, failure: &DialFailure) -> Finding {
+fn way(failure: &DialFailure) -> Finding {
     let why = failure.to_string();
+    let through_relay = matches!(failure.way, TriedWay::Relay(_));
     let (fault, help) = match &failure.reason {
-        DialFailureReason::NoReservation => return offline(facts, why),
+        DialFailureReason::NoReservation => return offline(failure, why),
+        DialFailureReason::WrongPeer { obtained } if through_relay => {
+            let help = format!(
+                "if that is the relay you mean, put {obtained} after /p2p/ in --relay; else mend the address"
+            );
+            return Finding::new(Fault::WrongRelay, why, help);
+        }
         DialFailureReason::WrongPeer { .. } => {
             (Fault::WrongPeer, "mend the address (--addr) or the id (--peer): somebody else lives there")
         }
@@ -113,6 +120,8 @@ fn way(facts: &Facts<'_>, failure: &DialFailure) -> Finding {
         DialFailureReason::Limit { .. } => {
             (Fault::LimitHere, "close connections, or raise the limit that is named")
         }
+        DialFailureReason::Network { .. } if through_relay => (Fault::RelayDown, relays::DOWN),
+        DialFailureReason::Deadline { .. } if through_relay => (Fault::RelaySilent, relays::SILENT),
         DialFailureReason::Network { .. } | DialFailureReason::Deadline { .. } => (
             Fault::Unreachable,
             "see that the peer runs, that the address is right, and that no firewall keeps its port",
@@ -121,15 +130,15 @@ fn way(facts: &Facts<'_>, failure: &DialFailure) -> Finding {
     Finding::new(fault, why, help)
 }
 
-fn offline(facts: &Facts<'_>, why: String) -> Finding {
-    let relay = facts.status.relays.iter().flat_map(|relay| {
-        relay.addresses.iter().map(|address| format!("{}/p2p/{}", address.address(), relay.relay))
-    });
-    let relay = relay.take(1).last().map(|relay| format!(" --relay {relay}")).unwrap_or_default();
+fn offline(failure: &DialFailure, why: String) -> Finding {
+    let relay = match &failure.way {
+        TriedWay::Relay(relay) => format!(": --relay {relay}"),
+        TriedWay::Direct(_) | TriedWay::Named | TriedWay::Relays => String::new(),
+    };
     Finding::new(
         Fault::PeerOffline,
         why,
-        format!("start it there, and with a relay that this node uses too:{relay}"),
+        format!("start it there, and with a relay that this node uses{relay}"),
     )
 }
 
@@ -140,11 +149,7 @@ fn circuit(why: String, fault: &CircuitFault) -> Finding {
             why,
             "see whether the peer's process, or the relay's, hangs or has lost its network; it is tried again by itself",
         ),
-        CircuitFault::Link { .. } => Finding::new(
-            Fault::RelayDown,
-            why,
-            "see that the relay runs, or give both ends a second relay; it is tried again by itself",
-        ),
+        CircuitFault::Link { .. } => Finding::new(Fault::RelayDown, why, relays::DOWN),
         CircuitFault::Handshake { .. } => Finding::new(
             Fault::Unreachable,
             why,

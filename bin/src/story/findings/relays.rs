@@ -8,6 +8,14 @@ use punchline_bridge::{
 use super::Finding;
 use crate::story::fault::Fault;
 
+/// What helps where the relay is not there.
+pub(super) const DOWN: &str = "see that the relay runs and that its address and port are right (it prints them), or give both \
+                               ends a second relay; it is dialled again by itself";
+
+/// What helps where it says nothing.
+pub(super) const SILENT: &str = "see whether the relay's process hangs, and whether a firewall at either end keeps its port; \
+                                 it is dialled again by itself";
+
 /// Whether peers are met through it.
 pub(super) fn serves(relay: &RelayStatus) -> bool {
     match relay.state {
@@ -36,8 +44,6 @@ pub(super) fn finding(relay: &RelayStatus) -> Option<Finding> {
 
 fn not_reached(relay: &RelayStatus, address: &str, reason: &DialFailureReason) -> Finding {
     let why = format!("the relay at {address} is not reached: {reason}");
-    let silent = "see whether the relay's process hangs, and whether a firewall at either end keeps its port; it is dialled \
-                  again by itself";
     match reason {
         DialFailureReason::WrongPeer { obtained } => Finding::new(
             Fault::WrongRelay,
@@ -46,7 +52,7 @@ fn not_reached(relay: &RelayStatus, address: &str, reason: &DialFailureReason) -
                 "if that is the relay you mean, write --relay {address}/p2p/{obtained}; else mend the address"
             ),
         ),
-        DialFailureReason::Deadline { .. } => Finding::new(Fault::RelaySilent, why, silent),
+        DialFailureReason::Deadline { .. } => Finding::new(Fault::RelaySilent, why, SILENT),
         DialFailureReason::NotAllowed { .. } => Finding::new(
             Fault::NotAllowed,
             why,
@@ -62,12 +68,7 @@ fn not_reached(relay: &RelayStatus, address: &str, reason: &DialFailureReason) -
         | DialFailureReason::NoReservation
         | DialFailureReason::CircuitRefused { .. }
         | DialFailureReason::RelayFull(_)
-        | DialFailureReason::CircuitFailed { .. } => Finding::new(
-            Fault::RelayDown,
-            why,
-            "see that the relay runs and that its address and port are right (it prints them), or give this node a second \
-             relay; it is dialled again by itself",
-        ),
+        | DialFailureReason::CircuitFailed { .. } => Finding::new(Fault::RelayDown, why, DOWN),
     }
 }
 

@@ -19,6 +19,10 @@ fn finding(facts: &Facts<'_>, service: &str, outcome: &Outcome) -> Option<Findin
     let peer = facts.peer;
     Some(match outcome {
         Outcome::Opened => return None,
+        // It said so of a moment that is over.
+        Outcome::RefusedThere(Refusal::Busy | Refusal::Shutdown) if facts.connected.is_none() => {
+            return None;
+        }
         Outcome::RefusedThere(reason) => refused_there(facts, service, *reason),
         Outcome::RefusedHere(reason) => Finding::new(
             Fault::NotServedHere,

@@ -20,7 +20,7 @@ use crate::{
             holds::Missed,
         },
     },
-    error::{DialFailure, DialFailureReason, OpenError},
+    error::{DialFailure, DialFailureReason, OpenError, TriedWay},
     event::{Asked, Event},
     path::ConnectionId,
     word::{WATCHED_MAX, Word},
@@ -229,7 +229,7 @@ impl Engine {
         refused.surplus += (heard.len() - granted) as u32;
         places.extend(heard.into_iter().take(granted));
         let reason = DialFailureReason::NotAllowed { refused };
-        let way = "addresses that the peer named".to_owned();
+        let way = TriedWay::Named;
         let failures = (refused.total() > 0).then_some(DialFailure { way, reason });
         (places, failures.into_iter().collect())
     }
@@ -241,8 +241,8 @@ impl Engine {
             places.retain(|place| place.direct().is_some());
         }
         if places.len() < all {
-            let way = "through relays".to_owned();
-            failures.push(DialFailure { way, reason: DialFailureReason::RelaysOff });
+            let reason = DialFailureReason::RelaysOff;
+            failures.push(DialFailure { way: TriedWay::Relays, reason });
         }
         places
     }
