@@ -3,6 +3,7 @@
 mod asking;
 mod gateway;
 mod nets;
+mod network;
 mod node;
 pub mod ticket;
 mod time;
@@ -28,6 +29,7 @@ pub use self::gateway::{
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Status, WaitReady, Why},
     nets::Nets,
+    network::{HolePunchTest, NetworkParts, Plain, Question},
     node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
     time::Patience,
     values::{ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},

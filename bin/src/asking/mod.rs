@@ -1,7 +1,9 @@
-//! What is asked of a node that runs on this machine: `punchline status`, `ping`, `why`, `events`, `wait-ready`, `health`.
+//! What is asked of a node that runs on this machine: `punchline status`, `ping`, `why`, `network`, `events`,
+//! `wait-ready`, `health`.
 
 mod events;
 mod health;
+mod network;
 mod ping;
 mod status;
 mod why;
@@ -27,6 +29,7 @@ pub async fn run(ask: Ask, check: bool) -> anyhow::Result<()> {
         Ask::Status(status) => status::run(status).await,
         Ask::Ping(ping) => ping::run(ping).await,
         Ask::Why(why) => why::run(why).await,
+        Ask::Network(network) => network::run(network.question).await,
         Ask::Events(events) => events::run(events).await,
         Ask::WaitReady(wait) => health::wait(wait).await,
     }

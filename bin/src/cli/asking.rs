@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use clap::{Args, Subcommand, builder::BoolishValueParser};
 use libp2p::PeerId;
 
-use super::{ControlSocket, time::length};
+use super::{ControlSocket, NetworkParts, time::length};
 
 /// The questions.
 #[derive(Debug, Subcommand)]
@@ -16,6 +16,8 @@ pub enum Ask {
     Ping(Ping),
     /// Why a peer is reached as it is: what was tried, what is in the way, and what would help.
     Why(Why),
+    /// Parts of the same, one by one.
+    Network(NetworkParts),
     /// What happened to it lately, one JSON object a line, as --events writes them.
     Events(Events),
     /// Wait until it is usable: a peer is connected, or, but for client and forward, a relay holds a place for it.
@@ -31,6 +33,7 @@ impl Ask {
             Self::Status(status) => &mut status.asking,
             Self::Ping(ping) => &mut ping.asking,
             Self::Why(why) => &mut why.asking,
+            Self::Network(network) => network.question.asking(),
             Self::Events(events) => &mut events.asking,
             Self::WaitReady(wait) => &mut wait.asking,
             Self::Health(health) => &mut health.asking,
@@ -42,6 +45,7 @@ impl Ask {
             Self::Status(_) => "status",
             Self::Ping(_) => "ping",
             Self::Why(_) => "why",
+            Self::Network(_) => "network",
             Self::Events(_) => "events",
             Self::WaitReady(_) => "wait-ready",
             Self::Health(_) => "health",

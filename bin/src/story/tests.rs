@@ -12,7 +12,7 @@ use punchline_bridge::{
     event::{Blocked, MappingFault, MappingProtocol, Rung},
     nat::{Filtering, Mapping},
     path::{Direction, Transport},
-    status::ConnectionStatus,
+    status::{ConnectionStatus, Health, HealthStatus},
 };
 
 use super::*;
@@ -60,6 +60,7 @@ impl World {
             relay: id(RELAY),
             addresses: vec![relay_addr()],
             state: RelayState::Reserved { lasts: Duration::from_secs(1800) },
+            health: HealthStatus { health: Health::Healthy, ..HealthStatus::default() },
             transport: Some(Transport::Tcp),
             round_trip: Some(Duration::from_millis(20)),
             failures: 0,
@@ -197,6 +198,21 @@ fn relays_that_are_of_no_use_are_told_apart() {
     ] {
         seek(refuses(failure)).finds(fault, "keeps no place for this node", "");
     }
+}
+
+#[test]
+fn a_relay_that_keeps_a_place_and_was_not_heard_hangs() {
+    let mut world = World::new().unreachable(
+        TriedWay::Relay(relay_addr()),
+        DialFailureReason::CircuitFailed {
+            reason: CircuitFault::Deadline { deadline: Duration::from_secs(20) },
+        },
+    );
+    world.finds("circuit_silent", "", "");
+    let heard = Some(Duration::from_secs(41));
+    world.status.relays[0].health =
+        HealthStatus { health: Health::Down, heard, ..HealthStatus::default() };
+    world.finds("relay_silent", "was not heard for 41 s", "hangs");
 }
 
 #[test]

@@ -90,6 +90,12 @@ async fn the_story_of_a_session_tells_how_it_became_direct_and_then_that_the_pee
     let socket = world.text("client.sock");
     let unknown = world.bare()?.args(["why", NO_PEER, "--control", &socket]).output(SOON).await?;
     refused(&unknown, 1, &["knows nothing of", "it knows", &server_id]);
+    let test = world.bare()?.args(["network", "hole-punch-test", "--control", &socket]);
+    let tested = String::from_utf8(test.output(SOON).await?.stdout)?;
+    assert!(tested.contains(" ms, direct over tcp") && tested.ends_with("in the way\n"), "{tested}");
+    let relays = world.bare()?.args(["network", "bootstrap-health", "--json", "--control", &socket]);
+    let relays: Value = serde_json::from_slice(&relays.output(SOON).await?.stdout)?;
+    assert_eq!(relays["relays"][0]["relay"], relay_id.as_str(), "{relays}");
     server.terminate(SOON).await?;
     let gone = world.finds("client", &server_id, "peer_offline").await?;
     assert!(gone["help"].as_str().is_some_and(|help| help.ends_with(&relay)), "{gone}");

@@ -2,7 +2,7 @@
 
 use punchline_bridge::{
     error::{DialFailureReason, RelayFailure, ReserveFailure},
-    status::{RelayState, RelayStatus},
+    status::{Health, RelayState, RelayStatus},
 };
 
 use super::Finding;
@@ -19,6 +19,7 @@ pub(super) const SILENT: &str = "see whether the relay's process hangs, and whet
 /// Whether peers are met through it.
 pub(super) fn serves(relay: &RelayStatus) -> bool {
     match relay.state {
+        _ if relay.health.health == Health::Down => false,
         RelayState::Reserved { .. } => true,
         RelayState::Connected => !relay.wanted,
         RelayState::Down { .. } | RelayState::Connecting => false,
@@ -34,12 +35,19 @@ pub(super) fn finding(relay: &RelayStatus) -> Option<Finding> {
     Some(match &relay.last_error {
         Some(RelayFailure::Dial(reason)) => not_reached(relay, &address, reason),
         Some(RelayFailure::Reserve(reason)) => keeps_no_place(&address, reason),
+        None if relay.health.health == Health::Down => silent(relay, &address),
         None => Finding::new(
             Fault::RelaySilent,
             format!("the relay at {address} does not answer yet"),
             "wait some seconds, and ask again",
         ),
     })
+}
+
+fn silent(relay: &RelayStatus, address: &str) -> Finding {
+    let since =
+        relay.health.heard.map(|heard| format!(" for {} s", heard.as_secs())).unwrap_or_default();
+    Finding::new(Fault::RelaySilent, format!("the relay at {address} was not heard{since}"), SILENT)
 }
 
 fn not_reached(relay: &RelayStatus, address: &str, reason: &DialFailureReason) -> Finding {
