@@ -462,13 +462,11 @@ fn what_happened_is_told_in_order_with_addresses_and_outcomes() {
 fn a_relay_has_a_story_and_whoever_is_unknown_has_none() {
     let story = World::new().tell(RELAY).unwrap();
     assert_eq!((story.path.as_str(), &story.findings[..]), ("direct", &[][..]));
-    let wanted = "a relay of this node, reached over TCP, that keeps a place for it";
-    assert_eq!(story.now, wanted);
+    assert_eq!(story.now, "a relay of this node, reached over TCP, that keeps a place for it");
     let story = down(refused_by_network()).tell(RELAY).unwrap();
     assert_eq!((story.path.as_str(), story.next_attempt_seconds), ("none", Some(9.0)));
     assert_eq!(story.findings[0].fault, "relay_down");
-    let error = World::direct().tell(ME).unwrap_err();
-    assert_eq!(error, Unknown::Myself(id(ME)));
+    assert_eq!(World::direct().tell(ME), Err(Unknown::Myself(id(ME))));
     let stranger = Keypair::generate_ed25519().public().to_peer_id().to_string();
     let error = World::direct().tell(&stranger).unwrap_err().to_string();
     assert!(error.contains(&format!("it knows {PEER}, {RELAY}")), "{error}");
