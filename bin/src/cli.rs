@@ -5,6 +5,7 @@ mod doctor;
 mod gateway;
 mod install;
 mod nets;
+mod network;
 mod node;
 pub mod peers;
 pub mod ticket;
@@ -32,10 +33,11 @@ pub use self::gateway::{
     Access, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
 pub use self::{
-    asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady},
+    asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady, Why},
     doctor::{Doctor, DoctorWhat, ProxyFlags, Reach},
     install::{Install, Settings},
     nets::Nets,
+    network::{HolePunchTest, NetworkParts, Plain, Question},
     node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
     time::Patience,
     values::{ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},

@@ -22,7 +22,7 @@ use crate::{
     load::Report,
     node::{self, KASPA_SERVICE, Node, Places},
     rehearsal::Rehearsal,
-    report::{Reporter, SessionEvent},
+    report::{Failure, Reporter, SessionEvent},
     session, stop,
 };
 
@@ -130,6 +130,13 @@ impl CallError {
         }
     }
 
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Open(error) => error.clone().into(),
+            Self::Channel(_) | Self::Handshake(_) => Failure::Other(self.to_string()),
+        }
+    }
+
     /// What to do about it.
     fn remedy(&self) -> &'static str {
         match self {
@@ -193,14 +200,15 @@ impl Caller {
     }
 
     fn report_failure(&self, error: &CallError, retry_in: Option<Duration>) {
-        let (peer, reason) = (self.peer, error.to_string());
+        let peer = self.peer;
         self.reporter.report(match error {
-            CallError::Handshake(_) => {
+            CallError::Handshake(error) => {
+                let reason = error.to_string();
                 SessionEvent::HandshakeFailed { peer, reason, last: retry_in.is_none() }
             }
-            _ => {
+            CallError::Open(_) | CallError::Channel(_) => {
                 let retry_in_ms = retry_in.map(|wait| wait.as_millis() as u64);
-                SessionEvent::DialFailed { peer, reason, retry_in_ms }
+                SessionEvent::DialFailed { peer, reason: error.failure(), retry_in_ms }
             }
         });
     }

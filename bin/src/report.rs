@@ -3,12 +3,15 @@
 //! Reading order: here the vocabulary and the reporter; `summary` holds strangers to a pace. `sentence` decides what an
 //! event says to people, from what was `said` before; `troubles` are said once and then summed up. `entry` is a sentence
 //! in the [`log`], which goes to standard error and looks as `format` says; `outlet` keeps whoever has a line from waiting for whoever
-//! reads it; `lines` writes whole ones or none, `place` knows where to.
+//! reads it; `lines` writes whole ones or none, `place` knows where to; `memory` keeps what may explain how a peer is
+//! reached.
 
 mod entry;
+mod failure;
 mod format;
 mod lines;
 pub mod log;
+mod memory;
 mod outlet;
 mod place;
 mod said;
@@ -32,7 +35,12 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::{broadcast, watch};
 
-pub(crate) use self::{entry::say, said::Ready};
+pub use self::failure::Failure;
+pub(crate) use self::{
+    entry::say,
+    memory::{Memory, Moment, Outcome, Remembered, Step, Surroundings},
+    said::Ready,
+};
 use self::{
     outlet::{Outlet, Voice},
     place::{NamedFile, Place},
@@ -119,7 +127,7 @@ pub enum SessionEvent {
         /// The other end.
         peer: PeerId,
         /// Why.
-        reason: String,
+        reason: Failure,
         /// Milliseconds until the next attempt; absent if there is none.
         retry_in_ms: Option<u64>,
     },
@@ -214,14 +222,15 @@ pub struct Reporter {
     said: Arc<Mutex<Said>>,
     ready: watch::Sender<bool>,
     on_stdout: bool,
+    memory: Arc<Mutex<Memory>>,
 }
 
 impl Reporter {
     /// Events are logged and nothing else.
     pub fn none() -> Self {
         let (watched, summary, said) = (Arc::default(), Arc::default(), Arc::default());
-        let ready = watch::Sender::new(false);
-        Self { out: None, file: None, watched, summary, said, ready, on_stdout: false }
+        let (ready, memory) = (watch::Sender::new(false), Arc::default());
+        Self { out: None, file: None, watched, summary, said, ready, on_stdout: false, memory }
     }
 
     /// `-` is standard output; a file is made, or appended to. Before it has more than `bytes_max` bytes,
@@ -259,6 +268,7 @@ impl Reporter {
     }
 
     fn report_at(&self, event: &Event, now: Instant) {
+        self.memory().hear(event, now);
         if let Some((what, peer)) = event.crowd()
             && !self.summary().admit(what, peer, now)
         {
@@ -356,6 +366,11 @@ impl Reporter {
             let within_ms = within.as_millis() as u64;
             self.tell(&ReportEvent::Suppressed { what, count, within_ms }.into(), now);
         }
+    }
+
+    /// What is remembered of peers.
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn summary(&self) -> MutexGuard<'_, Summary> {

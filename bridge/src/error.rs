@@ -3,6 +3,7 @@
 mod circuit;
 mod listen;
 mod upgrade;
+mod way;
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
@@ -18,6 +19,8 @@ pub use self::circuit::{
 pub use self::listen::{Family, ListenFailure, Occupant, Protocol, SystemError};
 
 pub use self::upgrade::{DialFailures, DialOutcome, PunchVerdict, SeenOver, Tried, UpgradeFailure};
+
+pub use self::way::TriedWay;
 
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -254,8 +257,8 @@ impl Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{way}: {reason}")]
 pub struct DialFailure {
-    /// The address or addresses that were tried.
-    pub way: String,
+    /// What was tried.
+    pub way: TriedWay,
     /// Why it failed.
     pub reason: DialFailureReason,
 }
@@ -336,6 +339,17 @@ impl DialFailureReason {
             _ => None,
         }
     }
+}
+
+/// Why a relay is of no use at present.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RelayFailure {
+    /// It is not reached.
+    #[error(transparent)]
+    Dial(#[from] DialFailureReason),
+    /// It is reached, and keeps no place for this node.
+    #[error(transparent)]
+    Reserve(#[from] ReserveFailure),
 }
 
 /// Why a connection ended.
@@ -426,7 +440,8 @@ pub enum ServeError {
     Shutdown,
 }
 
-fn list(causes: &[DialFailure]) -> String {
+/// Each way, with its failure.
+pub(crate) fn list(causes: &[DialFailure]) -> String {
     causes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 

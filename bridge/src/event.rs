@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     addr::RefusedAddresses,
-    error::{CloseCause, DialFailureReason, Family, ListenFailure, Refusal, Tried, UpgradeFailure},
+    error::{
+        CloseCause, DialFailureReason, Family, ListenFailure, OpenError, Refusal, Tried, TriedWay,
+        UpgradeFailure, list,
+    },
     nat::{Filtering, Mapping, NatKind},
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
@@ -341,7 +344,8 @@ pub enum Event {
         /// Who.
         peer: PeerId,
         /// Each way that was tried, with its failure.
-        reason: String,
+        #[serde(serialize_with = "ways")]
+        reason: OpenError,
         /// How often in a row.
         failures: u32,
         /// Milliseconds until the next attempt.
@@ -352,7 +356,8 @@ pub enum Event {
         /// Who.
         peer: PeerId,
         /// The addresses that were known, or the relay.
-        way: String,
+        #[serde(serialize_with = "text")]
+        way: TriedWay,
         /// Why.
         #[serde(serialize_with = "text")]
         reason: DialFailureReason,
@@ -472,6 +477,14 @@ fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S:
     match time.and_then(|time| jiff::Timestamp::try_from(time).ok()) {
         Some(time) => serializer.collect_str(&format_args!("{time:.6}")),
         None => serializer.serialize_none(),
+    }
+}
+
+/// Who cannot be reached stands beside it.
+fn ways<S: Serializer>(error: &OpenError, serializer: S) -> Result<S::Ok, S::Error> {
+    match error {
+        OpenError::Unreachable { causes, .. } => serializer.collect_str(&list(causes)),
+        error => serializer.collect_str(error),
     }
 }
 

@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use crate::{
     addr::RelayAddr,
+    error::{RelayFailure, UpgradeFailure},
+    event::Blocked,
     nat::NatKind,
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
@@ -28,6 +30,8 @@ pub struct Status {
     pub nat_v4: NatKind,
     /// Likewise over IPv6.
     pub nat_v6: NatKind,
+    /// What this network seems to keep from relays and peers; none if nothing, as far as was seen.
+    pub blocked: Option<Blocked>,
     /// The relays that it uses, by their identities.
     pub relays: Vec<RelayStatus>,
     /// The peers that it is connected with, relays left out, by their identities.
@@ -118,7 +122,7 @@ pub struct RelayStatus {
     /// Failures in a row, of the link and of requests for a reservation.
     pub failures: u32,
     /// What failed last, if nothing has succeeded since.
-    pub last_error: Option<String>,
+    pub last_error: Option<RelayFailure>,
     /// It is to hold a place for this node, which else only dials peers through it.
     pub wanted: bool,
 }
@@ -193,7 +197,7 @@ pub struct PeerStatus {
     /// All connections, the best first.
     pub connections: Vec<ConnectionStatus>,
     /// Why it is not reached directly, as far as that was found out; none for a direct path, and before the first verdict.
-    pub why_relayed: Option<String>,
+    pub why_relayed: Option<UpgradeFailure>,
     /// How long until a direct path is tried again, if this end knows.
     pub next_attempt: Option<Duration>,
 }

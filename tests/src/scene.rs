@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::lab::{Lab, LabSpec, Namespace};
@@ -226,6 +227,20 @@ impl Scene {
             None => launch,
         };
         Ok(launch.spawn()?)
+    }
+
+    /// What `punchline why PEER --json` says at the node that runs this command.
+    ///
+    /// # Errors
+    ///
+    /// If the node does not answer.
+    pub async fn why(&self, subcommand: &str, peer: &str) -> Result<Value> {
+        let launch = Launch::program(Place::Host, binary("punchline")?);
+        let socket = format!("{}.sock", self.identity(subcommand));
+        let launch = launch.args(["why", peer, "--json", "--control", &socket]);
+        let output = launch.output(START_DEADLINE).await?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(serde_json::from_slice(&output.stdout)?)
     }
 
     fn identity(&self, name: &str) -> String {

@@ -1,13 +1,17 @@
-//! What is asked of a node that runs on this machine: `punchline status`, `ping`, `events`, `reload`,
+//! What is asked of a node that runs on this machine: `punchline status`, `ping`, `why`, `network`, `events`, `reload`,
 //! `wait-ready`, `health`.
 
 mod events;
 mod health;
+mod network;
 mod ping;
 mod reload;
 mod status;
+mod why;
 
-pub(crate) use self::status::json as status_json;
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use serde_json::Value;
 
 use crate::{
     cli::{Ask, Asking},
@@ -25,6 +29,8 @@ pub async fn run(ask: Ask, check: bool) -> anyhow::Result<()> {
         _ if check => crate::usable(),
         Ask::Status(status) => status::run(status).await,
         Ask::Ping(ping) => ping::run(ping).await,
+        Ask::Why(why) => why::run(why).await,
+        Ask::Network(network) => network::run(network.question).await,
         Ask::Events(events) => events::run(events).await,
         Ask::Reload(reload) => reload::run(reload).await,
         Ask::WaitReady(wait) => health::wait(wait).await,
@@ -47,5 +53,41 @@ async fn status(asking: &Asking) -> anyhow::Result<proto::Status> {
     tokio::select! {
         answer = asked => answer,
         () = stop::told() => anyhow::bail!("told to stop before the node answered"),
+    }
+}
+
+/// The answer as `proto/node.proto` has it: each field by its name, with what is empty or 0, but not what is absent.
+fn json(kind: &str, message: &impl Message) -> anyhow::Result<Value> {
+    let pool = DescriptorPool::decode(proto::DESCRIPTORS)?;
+    let kind = pool.get_message_by_name(&format!("punchline.v1.{kind}"));
+    let kind = kind.ok_or_else(|| anyhow::anyhow!("the program does not know its own messages"))?;
+    let message = DynamicMessage::decode(kind, message.encode_to_vec().as_slice())?;
+    let options = SerializeOptions::new()
+        .use_proto_field_name(true)
+        .skip_default_fields(false)
+        .stringify_64_bit_integers(false);
+    Ok(message.serialize_with_options(serde_json::value::Serializer, &options)?)
+}
+
+/// A node's status likewise.
+pub(crate) fn status_json(status: &proto::Status) -> anyhow::Result<Value> {
+    json("Status", status)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn json_has_every_field_by_its_name_and_numbers_as_numbers() {
+        let peer =
+            proto::Peer { path: "direct".to_owned(), sent_direct_bytes: 1 << 40, ..Default::default() };
+        let status = proto::Status { peers: vec![peer], ..Default::default() };
+        let json = json("Status", &status).unwrap();
+        let peer = &json["peers"][0];
+        assert_eq!(peer["sent_direct_bytes"], 1_u64 << 40);
+        assert_eq!((&peer["streams"], &json["relays"]), (&0.into(), &Value::Array(Vec::new())));
+        assert!(peer.get("why_relayed").is_none(), "absent is not empty: {peer}");
     }
 }

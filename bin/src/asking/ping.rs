@@ -66,7 +66,9 @@ pub(super) async fn run(settings: cli::Ping) -> anyhow::Result<()> {
     print(&tally.to_string())?;
     match (tally.round_trips.is_empty(), settings.until_direct && !direct) {
         (true, _) => anyhow::bail!("the peer did not answer"),
-        (false, true) => anyhow::bail!("the path is not direct; `punchline status` says why"),
+        (false, true) => {
+            anyhow::bail!("the path is not direct; `punchline why {}` says why", settings.peer)
+        }
         (false, false) => Ok(()),
     }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Subcommand, builder::BoolishValueParser};
 
-use super::{ControlSocket, time::length};
+use super::{ControlSocket, NetworkParts, time::length};
 use crate::names::PeerRef;
 
 /// The questions.
@@ -14,6 +14,10 @@ pub enum Ask {
     Status(Status),
     /// How long a peer takes to answer, and by which path; says when the path becomes another.
     Ping(Ping),
+    /// Why a peer is reached as it is: what was tried, what is in the way, and what would help.
+    Why(Why),
+    /// Parts of the same, one by one.
+    Network(NetworkParts),
     /// What happened to it lately, one JSON object a line, as --events writes them.
     Events(Events),
     /// Have it read its files again, as on SIGHUP: allow lists, ranges, names of peers; and open that of events anew. If
@@ -32,6 +36,8 @@ impl Ask {
         match self {
             Self::Status(status) => &mut status.asking,
             Self::Ping(ping) => &mut ping.asking,
+            Self::Why(why) => &mut why.asking,
+            Self::Network(network) => network.question.asking(),
             Self::Events(events) => &mut events.asking,
             Self::Reload(reload) => &mut reload.asking,
             Self::WaitReady(wait) => &mut wait.asking,
@@ -43,6 +49,8 @@ impl Ask {
         match self {
             Self::Status(_) => "status",
             Self::Ping(_) => "ping",
+            Self::Why(_) => "why",
+            Self::Network(_) => "network",
             Self::Events(_) => "events",
             Self::Reload(_) => "reload",
             Self::WaitReady(_) => "wait-ready",
@@ -95,6 +103,20 @@ pub struct Ping {
     /// Stop at the first answer by a direct path.
     #[arg(long, env = "PUNCHLINE_UNTIL_DIRECT", value_parser = BoolishValueParser::new())]
     pub until_direct: bool,
+}
+
+/// `punchline why`.
+#[derive(Args, Debug)]
+pub struct Why {
+    /// The peer, or a relay that the node uses.
+    #[arg(value_name = "PEER")]
+    pub peer: PeerRef,
+    /// Which node.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// Print one JSON object, in the shape of `punchline.v1.Story`.
+    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
 }
 
 /// `punchline events`.

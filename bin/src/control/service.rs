@@ -1,6 +1,10 @@
 //! The node's side: answers.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt as _, stream};
 use libp2p::PeerId;
@@ -21,6 +25,7 @@ use super::{
 use crate::{
     names::{Names, NamesError, PeerRef},
     report::{self, Reporter},
+    story,
 };
 
 /// Calls on one connection at a time, and connections: whoever can connect owns the node, and yet what loops there should
@@ -148,6 +153,16 @@ impl node_server::Node for Answering {
             forwards: self.board.forwards(),
         };
         Ok(Response::new(shape::status(&status, told)))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<proto::ExplainRequest>,
+    ) -> Result<Response<proto::Story>, Status> {
+        let peer = self.peer(&request.into_inner().peer).await?;
+        let status = in_time(self.endpoint.status()).await?;
+        let story = story::tell(peer, &status, &self.reporter.memory(), Instant::now());
+        story.map(Response::new).map_err(|unknown| Status::not_found(unknown.to_string()))
     }
 
     async fn ping(&self, request: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {

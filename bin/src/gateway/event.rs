@@ -4,6 +4,8 @@ use libp2p::PeerId;
 use punchline_bridge::Service;
 use serde::Serialize;
 
+use crate::report::Failure;
+
 /// What happened at a gateway. `design/events.md` shows one example of each.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -58,7 +60,7 @@ pub enum GatewayEvent {
         /// For what.
         service: Service,
         /// Why.
-        reason: String,
+        reason: Failure,
     },
     /// A forward carries as many local connections as it may; further ones wait.
     ForwardFull {
@@ -122,7 +124,7 @@ mod tests {
             GatewayEvent::ForwardFailed {
                 peer,
                 service: service.clone(),
-                reason: "no stream within 8 s".to_owned(),
+                reason: Failure::Other("no stream within 8 s".to_owned()),
             },
             GatewayEvent::ForwardFull { peer, service, limit: 128 },
             GatewayEvent::Refused { peer, what: Counted::ServiceConnectionOfPeer, limit: 128 },

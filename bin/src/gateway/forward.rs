@@ -30,7 +30,7 @@ use crate::{
     cli::{self, Patience, SocketName},
     control::Forwarded,
     names::NamesFile,
-    report::Reporter,
+    report::{Failure, Reporter},
     stop,
 };
 
@@ -276,7 +276,7 @@ impl Forward {
 
     /// A stream, or why there is none. A limit that was reached is tried again: others end meanwhile, and
     /// the far side may learn later than we do that one did.
-    async fn open(&self) -> Result<Stream, String> {
+    async fn open(&self) -> Result<Stream, Failure> {
         let Forwarding { peer, service, proof, patience, .. } = &self.forwarding;
         let end = Instant::now() + OPEN_DEADLINE;
         let mut pause = BUSY_PAUSE.0;
@@ -289,16 +289,16 @@ impl Forward {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(BUSY_PAUSE.1);
                 }
-                Ok(Err(error)) => return Err(error.to_string()),
+                Ok(Err(error)) => return Err(error.into()),
                 Err(_) => return Err(late()),
             }
         }
     }
 
-    fn failed(&self, reason: String) {
+    fn failed(&self, reason: Failure) {
         let Forwarding { peer, service, .. } = &self.forwarding;
         let (peer, service) = (*peer, service.clone());
-        self.going().last_error = Some(reason.clone());
+        self.going().last_error = Some(reason.to_string());
         self.reporter.report(GatewayEvent::ForwardFailed { peer, service, reason });
     }
 }
@@ -309,8 +309,9 @@ fn is_busy(error: &OpenError) -> bool {
     refused || matches!(error, OpenError::Busy { .. } | OpenError::StreamsOfPeer { .. })
 }
 
-fn late() -> String {
-    format!("no stream within {} s: the peer is not reached, or slow to answer", OPEN_DEADLINE.as_secs())
+fn late() -> Failure {
+    let seconds = OPEN_DEADLINE.as_secs();
+    Failure::Other(format!("no stream within {seconds} s: the peer is not reached, or slow to answer"))
 }
 
 /// What to do with a forward, ready to copy.

@@ -11,7 +11,7 @@ mod relay;
 #[cfg(test)]
 mod tests;
 
-use std::time::Instant;
+use std::{fmt::Display, time::Instant};
 
 use libp2p::PeerId;
 
@@ -227,8 +227,8 @@ pub(crate) fn short(peer: &PeerId) -> String {
 const SHORT: (usize, usize) = (4, 6);
 
 /// Words that a peer or a relay may have chosen: on one line, and not longer than a reason ever is.
-fn foreign(words: &str) -> String {
-    let line = one_line(words);
+fn foreign(words: &(impl Display + ?Sized)) -> String {
+    let line = one_line(&words.to_string());
     match line.char_indices().nth(FOREIGN_MAX) {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
         None => line,
@@ -236,7 +236,7 @@ fn foreign(words: &str) -> String {
 }
 
 /// What failed, and mends itself.
-fn tried_again(cause: &str) -> String {
+fn tried_again(cause: &(impl Display + ?Sized)) -> String {
     let cause = foreign(cause);
     let end = if cause.ends_with(['?', '.', '!']) { "" } else { "." };
     format!("{cause}{end} It is tried again by itself")

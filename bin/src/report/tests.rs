@@ -66,7 +66,7 @@ fn examples() -> Vec<SessionEvent> {
         SessionEvent::HandshakeFailed { peer: peer(), reason: "wrong network".to_owned(), last: false },
         SessionEvent::DialFailed {
             peer: peer(),
-            reason: "no answer within 10 s".to_owned(),
+            reason: Failure::Other("no answer within 10 s".to_owned()),
             retry_in_ms: Some(500),
         },
         SessionEvent::LoadDone {

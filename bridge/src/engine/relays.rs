@@ -41,7 +41,7 @@ use super::input::{DialId, Grant, ReserveId};
 use crate::{
     addr::{RelayAddr, transport_of},
     config::Deadlines,
-    error::ReserveFailure,
+    error::{RelayFailure, ReserveFailure},
     path::{ConnectionId, Transport},
 };
 
@@ -92,7 +92,7 @@ struct Relay {
     /// How often it lately said where it sees us.
     sights: (Instant, u32),
     /// What failed last.
-    last_error: Option<String>,
+    last_error: Option<RelayFailure>,
     /// The missing peers that it was asked about over this link.
     asked_about: Vec<PeerId>,
     /// Dials that began in a network before this one, the latest first.

@@ -24,6 +24,7 @@ impl Engine {
             candidates: self.candidates.told().into_iter().map(candidate).collect(),
             nat_v4: nat.v4,
             nat_v6: nat.v6,
+            blocked: self.obstacles.blocked(),
             relays: self.relays.peers().filter_map(|relay| self.relay_status(relay, now)).collect(),
             peers: self.connections.peers().filter_map(|peer| self.peer_status(peer, now)).collect(),
             streams: Vec::new(),
@@ -71,7 +72,7 @@ impl Engine {
             peer,
             path,
             connections: connections.collect(),
-            why_relayed: why_relayed.map(ToString::to_string),
+            why_relayed: why_relayed.cloned(),
             next_attempt: next.map(|at| at.saturating_duration_since(now)),
         })
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    error::{DialFailures, DialOutcome, Family},
+    error::{DialFailure, DialFailures, DialOutcome, Family},
     nat::{Filtering, Mapping, NatClass},
 };
 
@@ -137,8 +137,15 @@ fn examples() -> Vec<Event> {
         },
         Event::PeerUnreachable {
             peer: peer(),
-            reason: "through relay /ip4/203.0.113.7/tcp/4001: the relay holds no reservation of it"
-                .to_owned(),
+            reason: OpenError::Unreachable {
+                peer: peer(),
+                causes: vec![DialFailure {
+                    way: TriedWay::Relay(
+                        format!("/ip4/203.0.113.7/tcp/4001/p2p/{}", relay()).parse().unwrap(),
+                    ),
+                    reason: DialFailureReason::NoReservation,
+                }],
+            },
             failures: 1,
             retry_in_ms: 500,
         },
@@ -203,7 +210,7 @@ fn examples() -> Vec<Event> {
         }),
         Event::WayFailed {
             peer: peer(),
-            way: "direct (/ip4/203.0.113.9/tcp/35000)".to_owned(),
+            way: TriedWay::Direct(vec![address("/ip4/203.0.113.9/tcp/35000")]),
             reason: DialFailureReason::Network { cause: "connection refused".to_owned() },
         },
         Event::RelayHealth { relay: relay(), health: Health::Down, was: Health::Degraded },

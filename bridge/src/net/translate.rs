@@ -16,6 +16,7 @@ use super::{
     circuit, control, dcutr, door, guard,
     muxer::Parted,
     substream,
+    transports::{CIRCUIT_DEADLINE, CONNECT_DEADLINE},
 };
 use crate::{
     addr::{ip_of, is_circuit, path_of, policy::without_peer, transport_of},
@@ -237,10 +238,19 @@ fn transport_failure(failures: &[(Multiaddr, TransportError<io::Error>)]) -> Dia
     if let Some(answer) = failures.iter().find_map(|(_, error)| find_cause::<DialFailureReason>(error)) {
         return answer.clone();
     }
+    let circuit = failures.iter().any(|(address, _)| is_circuit(address));
+    if !failures.is_empty() && failures.iter().all(|(_, error)| is_timeout(error)) {
+        return match circuit {
+            true => DialFailureReason::CircuitFailed {
+                reason: CircuitFault::Deadline { deadline: CIRCUIT_DEADLINE },
+            },
+            false => DialFailureReason::Deadline { deadline: CONNECT_DEADLINE },
+        };
+    }
     let mut causes: Vec<String> = failures.iter().map(|(_, error)| transport_cause(error)).collect();
     causes.dedup();
     let cause = causes.join(", ");
-    match failures.iter().any(|(address, _)| is_circuit(address)) {
+    match circuit {
         true => DialFailureReason::CircuitFailed { reason: CircuitFault::Handshake { cause } },
         false => DialFailureReason::Network { cause },
     }
@@ -349,5 +359,16 @@ mod tests {
         let tried = tried(&failed(&addresses).await);
         let count = |wanted| tried.iter().filter(|tried| tried.outcome == wanted).count();
         assert_eq!((count(DialOutcome::Refused), count(DialOutcome::TimedOut)), (1, 2), "{tried:?}");
+    }
+
+    #[tokio::test]
+    async fn who_accepts_and_never_speaks_has_not_answered_in_time_and_is_no_failure_of_the_network() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let deaf = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (tcp, udp) = (silent.local_addr().unwrap().port(), deaf.local_addr().unwrap().port());
+        let addresses =
+            [format!("/ip4/127.0.0.1/tcp/{tcp}"), format!("/ip4/127.0.0.1/udp/{udp}/quic-v1")];
+        let reason = dial_failure(&failed(&addresses).await);
+        assert_eq!(reason, DialFailureReason::Deadline { deadline: CONNECT_DEADLINE });
     }
 }

@@ -28,10 +28,10 @@ use crate::{config::Config, error::StartError};
 const IDLE_TIMEOUT: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// For a connection to come about, from the first packet to the last of its handshakes.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Likewise for a circuit: the relay's answer has a deadline of its own, and then come the handshakes.
-const CIRCUIT_DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const CIRCUIT_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A swarm for a server or client, not yet listening.
 pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, StartError> {

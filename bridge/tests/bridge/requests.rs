@@ -239,7 +239,7 @@ async fn a_connection_to_a_held_peer_is_there_before_it_is_needed_and_comes_back
     server.endpoint.shutdown().await;
     until(&mut client.events, "that it is away", |event| match event {
         Event::PeerUnreachable { peer: other, failures, reason, .. } => {
-            assert!(reason.contains("refused"), "{reason}");
+            assert!(reason.to_string().contains("refused"), "{reason}");
             (*other == peer && *failures >= 2).then_some(())
         }
         _ => None,

@@ -20,4 +20,5 @@ mod settings;
 mod status;
 mod stopping;
 mod tickets;
+mod why;
 mod world;

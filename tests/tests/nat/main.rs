@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     }
     let mut trials = vec![
         lab_trial("a_session_stays_on_the_relay_where_routers_reset_the_punch", reset_punch),
+        lab_trial("why_says_that_both_nats_are_symmetric", symmetric_both),
         lab_trial("the_address_of_a_public_host_is_confirmed", public_address),
         lab_trial("no_address_behind_a_port_restricted_nat_is_confirmed", hidden_address),
         lab_trial(
@@ -136,6 +137,29 @@ async fn reset_punch() -> Result<()> {
     let scene = Scene::prepare(&spec, Transport::Tcp).await?;
     let cast = Cast::start(&scene, &["--load-mib", "1"]).await?;
     cast.explain(load_stays_relayed(&scene, &cast).await)
+}
+
+async fn symmetric_both() -> Result<()> {
+    let scene = Scene::prepare(&LabSpec::new([Nat::Symmetric; 2]), Transport::Tcp).await?;
+    let cast = Cast::start(&scene, &[]).await?;
+    cast.explain(both_say_why(&scene, &cast).await)
+}
+
+async fn both_say_why(scene: &Scene, cast: &Cast) -> Result<()> {
+    let ready = |event: &Event| event.text("peer").is_some();
+    let (at_server, _) = cast.both("session_ready", ready, PUNCH_DEADLINE).await?;
+    cast.both("upgrade_failed", |_| true, PUNCH_DEADLINE).await?;
+    let client = at_server.text("peer").unwrap_or_default().to_owned();
+    for (node, peer) in [("server", client.as_str()), ("client", scene.server_id.as_str())] {
+        let story = scene.why(node, peer).await?;
+        let first = &story["findings"][0];
+        ensure!(story["path"] == "relayed" && first["fault"] == "symmetric_both", "{story:#}");
+        let symmetric = "one port for each destination (symmetric)";
+        let nats = [&story["here"]["nat"], &story["there"]["nat"]];
+        ensure!(nats.iter().all(|nat| **nat == symmetric), "{story:#}");
+        ensure!(story["here"]["public_addresses"][0].is_string(), "{story:#}");
+    }
+    Ok(())
 }
 
 async fn load_stays_relayed(scene: &Scene, cast: &Cast) -> Result<()> {

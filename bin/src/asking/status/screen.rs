@@ -202,12 +202,12 @@ fn peer_line(peer: &Peer) -> String {
     line
 }
 
-fn round_trip(ms: f64) -> String {
+pub(in crate::asking) fn round_trip(ms: f64) -> String {
     if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
 }
 
 /// `45 s`, `12 min`, `3 h 5 min`, `2 d 4 h`.
-fn span(seconds: f64) -> String {
+pub(in crate::asking) fn span(seconds: f64) -> String {
     let seconds = seconds.max(0.0) as u64;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {

@@ -1,6 +1,9 @@
 //! What the network does to a node, in the order in which it may happen. Pure.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Display,
+    time::{Duration, Instant},
+};
 
 use libp2p::PeerId;
 use punchline_bridge::{
@@ -187,7 +190,7 @@ fn again(
     kind: &'static str,
     peer: &PeerId,
     words: String,
-    cause: &str,
+    cause: &(impl Display + ?Sized),
     said: &mut Said,
     now: Instant,
 ) -> Saying {

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use punchline_bridge::{
     Event as Net, Path,
+    error::OpenError,
     event::{Asked, LimitOwner},
     path::Direction,
     status::Health,
@@ -12,7 +13,7 @@ use punchline_bridge::{
 
 use self::examples::*;
 use super::*;
-use crate::report::tests::documented;
+use crate::report::{Failure, tests::documented};
 
 fn name(event: &Event) -> String {
     serde_json::to_value(event).unwrap()["event"].as_str().unwrap().to_owned()
@@ -101,7 +102,7 @@ fn a_forward_says_where_the_service_is_once_its_peer_is_there() {
     };
     let unreachable = Net::PeerUnreachable {
         peer: peer(),
-        reason: "the relay holds no reservation of it".to_owned(),
+        reason: OpenError::NoAddress { peer: peer() },
         failures: 1,
         retry_in_ms: 500,
     };
@@ -109,7 +110,7 @@ fn a_forward_says_where_the_service_is_once_its_peer_is_there() {
     let failed = GatewayEvent::ForwardFailed {
         peer: peer(),
         service: service(),
-        reason: "no stream within 8 s".to_owned(),
+        reason: Failure::Other("no stream within 8 s".to_owned()),
     };
     let lines = read(&mut said, [failed.into()], now);
     let why = "a connection to `web` of 12D3…c6iDEp came to nothing: for 0 ms now it is not reached";
@@ -127,7 +128,8 @@ fn a_forward_says_where_the_service_is_once_its_peer_is_there() {
 #[test]
 fn a_stream_that_is_refused_or_a_last_attempt_is_not_told_twice() {
     let reason = || "no answer".to_owned();
-    let dial = SessionEvent::DialFailed { peer: peer(), reason: reason(), retry_in_ms: None };
+    let dial =
+        SessionEvent::DialFailed { peer: peer(), reason: Failure::Other(reason()), retry_in_ms: None };
     let handshake = SessionEvent::HandshakeFailed { peer: peer(), reason: reason(), last: true };
     let twice = [stream_refused(Direction::Outbound).into(), dial.into(), handshake.into()];
     assert!(read(&mut Said::default(), twice, Instant::now()).is_empty());

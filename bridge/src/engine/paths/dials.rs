@@ -21,7 +21,7 @@ use crate::{
         policy::{Source, without_peer},
     },
     engine::input::DialId,
-    error::{DialFailure, DialFailureReason},
+    error::{DialFailure, DialFailureReason, TriedWay},
 };
 
 /// Times that a circuit which failed just now is dialled again. A relay and a peer negotiate only some
@@ -267,7 +267,7 @@ impl Dials {
             }
             Way::Circuit(relay) => self.addresses.failed(peer, &Place::Circuit(relay.clone())),
         }
-        let failure = DialFailure { way: way.to_string(), reason };
+        let failure = DialFailure { way: way.clone().into(), reason };
         self.failed.push((peer, failure.clone()));
         reach.failures.push(failure);
         self.finish(peer).map(|failures| (peer, failures))
@@ -307,14 +307,11 @@ impl Reach {
     }
 }
 
-impl std::fmt::Display for Way {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Direct(addresses) => {
-                let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-                write!(f, "direct ({})", texts.join(", "))
-            }
-            Self::Circuit(relay) => write!(f, "through relay {relay}"),
+impl From<Way> for TriedWay {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Direct(addresses) => Self::Direct(addresses),
+            Way::Circuit(relay) => Self::Relay(relay),
         }
     }
 }

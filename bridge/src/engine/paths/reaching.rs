@@ -20,7 +20,7 @@ use crate::{
             holds::Missed,
         },
     },
-    error::{DialFailure, DialFailureReason, OpenError},
+    error::{DialFailure, DialFailureReason, OpenError, TriedWay},
     event::{Asked, Event},
     path::ConnectionId,
     word::{WATCHED_MAX, Word},
@@ -41,7 +41,7 @@ impl Engine {
             self.holds.connected(peer, now);
         }
         if self.best_is_shaky(peer) && !self.reach(peer, now) {
-            self.missed(peer, OpenError::NoAddress { peer }.to_string(), now);
+            self.missed(peer, OpenError::NoAddress { peer }, now);
         }
         self.tell_of_hold(peer);
     }
@@ -133,7 +133,7 @@ impl Engine {
         }
     }
 
-    fn missed(&mut self, peer: PeerId, reason: String, now: Instant) {
+    fn missed(&mut self, peer: PeerId, reason: OpenError, now: Instant) {
         if let Some(Missed { failures, retry_in }) = self.holds.missed(peer, now) {
             let retry_in_ms = retry_in.as_millis() as u64;
             self.events.push_back(Event::PeerUnreachable { peer, reason, failures, retry_in_ms });
@@ -229,7 +229,7 @@ impl Engine {
         refused.surplus += (heard.len() - granted) as u32;
         places.extend(heard.into_iter().take(granted));
         let reason = DialFailureReason::NotAllowed { refused };
-        let way = "addresses that the peer named".to_owned();
+        let way = TriedWay::Named;
         let failures = (refused.total() > 0).then_some(DialFailure { way, reason });
         (places, failures.into_iter().collect())
     }
@@ -241,8 +241,8 @@ impl Engine {
             places.retain(|place| place.direct().is_some());
         }
         if places.len() < all {
-            let way = "through relays".to_owned();
-            failures.push(DialFailure { way, reason: DialFailureReason::RelaysOff });
+            let reason = DialFailureReason::RelaysOff;
+            failures.push(DialFailure { way: TriedWay::Relays, reason });
         }
         places
     }
@@ -312,7 +312,7 @@ impl Engine {
         self.look_failed(dial);
         if let Some(relay) = self.relays.dial_failed(dial, now) {
             self.circuits_failed(relay, &reason, now);
-            self.reservation_failed(relay, reason.to_string());
+            self.reservation_failed(relay, reason.into());
         } else if !self.spare_failed(dial, &reason, now) {
             if let DialFailureReason::RelayFull(limit) = &reason
                 && let Some((peer, relay)) = self.dials.circuit(dial)
@@ -355,8 +355,8 @@ impl Engine {
         let Some((peer, causes)) = ended else { return };
         self.moves.unreachable(peer, |on| self.connections.is_shaky(on), now);
         if self.connections.of(peer).next().is_none() {
-            let reasons: Vec<String> = causes.iter().map(ToString::to_string).collect();
-            self.missed(peer, reasons.join("; "), now);
+            let causes = causes.clone();
+            self.missed(peer, OpenError::Unreachable { peer, causes }, now);
         }
         for open in self.opens.connecting_to(peer) {
             let causes = causes.clone();

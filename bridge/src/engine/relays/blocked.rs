@@ -23,6 +23,12 @@ pub(crate) struct Obstacles {
     pub(in crate::engine) looks: BTreeMap<PeerId, (DialId, Vec<Transport>)>,
 }
 
+impl Obstacles {
+    pub(in crate::engine) fn blocked(&self) -> Option<Blocked> {
+        (!self.blocked.is_empty()).then(|| Blocked::of(&self.blocked))
+    }
+}
+
 impl Engine {
     /// A WebSocket takes the most round trips and begins last: where it is first to be there, the rest may be blocked. Or
     /// this host was busy for a moment; so the rest is dialled again, without a rival.

@@ -13,7 +13,7 @@ use crate::{
         paths::{connections::Connection, dials::Way},
         relays::{Held, Lost, Refused, Step, health::Changed},
     },
-    error::{CloseCause, DialFailureReason, ReserveFailure},
+    error::{CloseCause, DialFailureReason, RelayFailure, ReserveFailure},
     event::{Asked, CandidateSource, Event},
     path::{ConnectionId, Direction, Transport},
 };
@@ -206,7 +206,7 @@ impl Engine {
                 self.events.push_back(Event::ReservationLost { relay: peer, cause });
             }
             Step::Unanswered { connection, failure } => {
-                self.reservation_failed(peer, failure.to_string());
+                self.reservation_failed(peer, failure.into());
                 self.close(connection, CloseCause::Unresponsive);
             }
         }
@@ -241,8 +241,9 @@ impl Engine {
     }
 
     /// Said at the first failure and then ever more rarely: at the 2nd, 4th, 8th and so on.
-    pub(in crate::engine) fn reservation_failed(&mut self, relay: PeerId, cause: String) {
-        self.relays.note_error(relay, &cause);
+    pub(in crate::engine) fn reservation_failed(&mut self, relay: PeerId, failure: RelayFailure) {
+        let cause = failure.to_string();
+        self.relays.note_error(relay, failure);
         let failures = self.relays.failures(relay).unwrap_or(0);
         if failures.is_power_of_two() {
             self.events.push_back(Event::ReservationFailed { relay, cause, failures });
@@ -276,12 +277,12 @@ impl Engine {
         failure: ReserveFailure,
         now: Instant,
     ) {
-        let cause = failure.to_string();
-        let Some(Refused { relay, held, close }) = self.relays.refused(request, failure, now) else {
+        let refused = self.relays.refused(request, failure.clone(), now);
+        let Some(Refused { relay, held, close }) = refused else {
             return;
         };
         if !held {
-            self.reservation_failed(relay, cause);
+            self.reservation_failed(relay, failure.into());
         }
         if let Some(connection) = close {
             self.close(connection, CloseCause::Unresponsive);

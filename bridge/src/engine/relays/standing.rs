@@ -6,6 +6,7 @@ use libp2p::PeerId;
 
 use super::{Link, Relays};
 use crate::{
+    error::RelayFailure,
     path::ConnectionId,
     status::{RelayState, RelayStatus},
 };
@@ -24,9 +25,9 @@ impl Relays {
     }
 
     /// What failed last.
-    pub(crate) fn note_error(&mut self, peer: PeerId, cause: &str) {
+    pub(crate) fn note_error(&mut self, peer: PeerId, cause: RelayFailure) {
         if let Some(relay) = self.all.get_mut(&peer) {
-            relay.last_error = Some(cause.to_owned());
+            relay.last_error = Some(cause);
         }
     }
 

@@ -127,7 +127,7 @@ fn when_every_way_failed_the_error_names_each_with_its_cause() {
         panic!("{actions:?}");
     };
     assert_eq!(failed, open);
-    let ways: Vec<_> = causes.iter().map(|cause| cause.way.as_str()).collect();
+    let ways: Vec<_> = causes.iter().map(|cause| cause.way.to_string()).collect();
     assert_eq!(ways, [format!("direct ({})", direct(1)), format!("through relay {relay}")]);
 }
 

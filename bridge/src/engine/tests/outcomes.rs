@@ -227,7 +227,7 @@ fn a_known_address_that_fails_while_a_relay_leads_to_the_peer_is_told_with_the_r
     world.reached(peer(1));
     world.dial_failed(direct_dial.unwrap());
     let told = world.events().into_iter().find_map(|event| match event {
-        Event::WayFailed { peer, way, reason } => Some((peer, way, reason.to_string())),
+        Event::WayFailed { peer, way, reason } => Some((peer, way.to_string(), reason.to_string())),
         _ => None,
     });
     assert_eq!(told, Some((peer(1), format!("direct ({})", direct(1)), "refused".to_owned())));

@@ -5,7 +5,8 @@ use punchline_bridge::{
     Event as Net, Path, Service, StreamId,
     addr::RefusedAddresses,
     error::{
-        CloseCause, DialFailureReason, DialFailures, Family, ListenFailure, Refusal, UpgradeFailure,
+        CloseCause, DialFailureReason, DialFailures, Family, ListenFailure, OpenError, Refusal,
+        TriedWay, UpgradeFailure,
     },
     event::{
         Asked, Blocked, CandidateSource, LetsIn, LimitOwner, MappingFault, MappingProtocol, Rung,
@@ -17,6 +18,7 @@ use punchline_bridge::{
 };
 
 use super::*;
+use crate::report::Failure;
 
 const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 const RELAY: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
@@ -282,21 +284,17 @@ pub(super) fn of_the_network() -> Vec<(Net, Level, &'static str)> {
         (
             Net::PeerUnreachable {
                 peer: peer(),
-                reason: "no answer".to_owned(),
+                reason: OpenError::NoAddress { peer: peer() },
                 failures: 1,
                 retry_in_ms: 500,
             },
             Warn,
-            "12D3…c6iDEp is not reached: no answer. It is tried again by itself",
+            "12D3…c6iDEp is not reached: no address is known for",
         ),
         (
-            Net::WayFailed {
-                peer: peer(),
-                way: "direct".to_owned(),
-                reason: DialFailureReason::RelaysOff,
-            },
+            Net::WayFailed { peer: peer(), way: TriedWay::Named, reason: DialFailureReason::RelaysOff },
             Debug,
-            "12D3…c6iDEp is not reached by direct",
+            "12D3…c6iDEp is not reached by addresses that the peer named",
         ),
         (
             refused(Asked::Connection, Some(LimitOwner::Address)),
@@ -356,8 +354,12 @@ pub(super) fn of_programs() -> Vec<(Event, Level, &'static str)> {
             "no session with 12D3…c6iDEp: wrong network",
         ),
         (
-            SessionEvent::DialFailed { peer, reason: "no answer".to_owned(), retry_in_ms: Some(500) }
-                .into(),
+            SessionEvent::DialFailed {
+                peer,
+                reason: Failure::Other("no answer".to_owned()),
+                retry_in_ms: Some(500),
+            }
+            .into(),
             Warn,
             "12D3…c6iDEp is not reached: no answer. It is tried again by itself",
         ),
@@ -426,7 +428,7 @@ pub(super) fn of_programs() -> Vec<(Event, Level, &'static str)> {
             GatewayEvent::ForwardFailed {
                 peer,
                 service: service.clone(),
-                reason: "no answer".to_owned(),
+                reason: Failure::Other("no answer".to_owned()),
             }
             .into(),
             Warn,

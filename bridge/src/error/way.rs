@@ -1,0 +1,34 @@
+//! The ways to a peer that were tried.
+
+use std::fmt;
+
+use libp2p::Multiaddr;
+
+use crate::addr::RelayAddr;
+
+/// One way to a peer, for whoever asks which ones failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TriedWay {
+    /// To these addresses.
+    Direct(Vec<Multiaddr>),
+    /// Through a relay.
+    Relay(RelayAddr),
+    /// To addresses that the peer or others named, before they were judged.
+    Named,
+    /// Through whatever relays.
+    Relays,
+}
+
+impl fmt::Display for TriedWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct(addresses) => {
+                let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+                write!(f, "direct ({})", texts.join(", "))
+            }
+            Self::Relay(relay) => write!(f, "through relay {relay}"),
+            Self::Named => f.write_str("addresses that the peer named"),
+            Self::Relays => f.write_str("through relays"),
+        }
+    }
+}
