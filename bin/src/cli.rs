@@ -2,6 +2,7 @@
 
 mod asking;
 mod gateway;
+mod metrics;
 mod nets;
 mod node;
 pub mod peers;
@@ -31,6 +32,7 @@ pub use self::gateway::{
 };
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady},
+    metrics::{Metrics, MetricsAddr},
     nets::Nets,
     node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
     time::Patience,
@@ -172,6 +174,19 @@ impl Command {
         }
     }
 
+    /// Where it tells numbers about itself, if it runs for long.
+    pub fn metrics(&self) -> Option<&Metrics> {
+        match self {
+            Self::Relay(relay) => Some(&relay.metrics),
+            Self::Server(server) => Some(&server.node.metrics),
+            Self::Client(client) => Some(&client.node.metrics),
+            Self::Expose(expose) => Some(&expose.node.metrics),
+            Self::Forward(forward) => Some(&forward.node.metrics),
+            Self::Run(run) => Some(&run.node.metrics),
+            Self::Peers(_) | Self::Demo(_) | Self::Ticket(_) | Self::Ask(_) | Self::Id(_) => None,
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &'static str {
         match self {
@@ -286,6 +301,9 @@ pub struct Relay {
     /// Whom it speaks with, by address.
     #[command(flatten)]
     pub nets: Nets,
+    /// Where it tells numbers about itself.
+    #[command(flatten)]
+    pub metrics: Metrics,
     /// Most reservations at once.
     #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS", default_value = "1024")]
     pub max_reservations: NonZeroUsize,

@@ -9,7 +9,7 @@ use libp2p::{Multiaddr, PeerId};
 use punchline_bridge::{
     Endpoint, Service, Stream, StreamFacts,
     addr::{self, synthetic_socket_addr},
-    error::OpenError,
+    error::{OpenError, OpenFailure},
     grpc,
 };
 use punchline_protocol::{DialError, NodeConfig, Remote, Session, SessionHandle};
@@ -130,6 +130,14 @@ impl CallError {
         }
     }
 
+    /// How the open failed, if it did.
+    fn open_failure(&self) -> Option<OpenFailure> {
+        match self {
+            Self::Open(error) => Some(error.kind()),
+            Self::Channel(_) | Self::Handshake(_) => None,
+        }
+    }
+
     /// What to do about it.
     fn remedy(&self) -> &'static str {
         match self {
@@ -198,7 +206,7 @@ impl Caller {
             CallError::Handshake(_) => SessionEvent::HandshakeFailed { peer, reason },
             _ => {
                 let retry_in_ms = retry_in.map(|wait| wait.as_millis() as u64);
-                SessionEvent::DialFailed { peer, reason, retry_in_ms }
+                SessionEvent::DialFailed { peer, reason, retry_in_ms, failure: error.open_failure() }
             }
         });
     }

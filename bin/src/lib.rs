@@ -3,8 +3,8 @@
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts what they have in
 //! common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
 //! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
-//! [`asking`] asks; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what happened; [`identity`] keeps the
-//! key, `certificate` that of TLS.
+//! [`asking`] asks; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what
+//! happened, and `metrics` how often; [`identity`] keeps the key, `certificate` that of TLS.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ pub mod demo;
 pub mod gateway;
 pub mod identity;
 mod load;
+mod metrics;
 pub mod names;
 pub mod node;
 mod rehearsal;
@@ -128,6 +129,9 @@ fn last_words(error: &anyhow::Error, code: u8) -> ExitCode {
 async fn command(cli: Cli) -> anyhow::Result<()> {
     let Cli { command, common } = cli;
     stop::heed(reloads(&command, &common))?;
+    if let Some(metrics) = command.metrics() {
+        metrics.address().map_err(Unusable)?;
+    }
     let role = command.role();
     let name = command.name();
     let context = || Context::new(&common, role, name);

@@ -15,6 +15,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     io,
+    net::SocketAddr,
     num::NonZeroU64,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -22,7 +23,7 @@ use std::{
 };
 
 use libp2p::PeerId;
-use punchline_bridge::{Path as NetPath, StreamFacts, StreamId};
+use punchline_bridge::{Path as NetPath, StreamFacts, StreamId, error::OpenFailure};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
@@ -32,7 +33,7 @@ use self::{
     place::{NamedFile, Place},
     summary::{Summary, Untold},
 };
-use crate::gateway::event::GatewayEvent;
+use crate::{gateway::event::GatewayEvent, metrics::Metrics};
 
 /// Everything a program of ours reports: what its node did, and what its sessions did.
 #[derive(Clone, Debug, Serialize)]
@@ -70,6 +71,11 @@ pub enum ReportEvent {
     NetsReloaded {
         /// Why it could not be, if so: then the old ranges stay in force.
         error: Option<String>,
+    },
+    /// Metrics are told here.
+    MetricsListening {
+        /// Where, with the real port.
+        address: SocketAddr,
     },
 }
 
@@ -112,6 +118,9 @@ pub enum SessionEvent {
         reason: String,
         /// Milliseconds until the next attempt; absent if there is none.
         retry_in_ms: Option<u64>,
+        /// How the stream for it failed to open, if that did, to count by; not written down.
+        #[serde(skip)]
+        failure: Option<OpenFailure>,
     },
     /// A load has arrived whole.
     LoadDone {
@@ -201,12 +210,19 @@ pub struct Reporter {
     file: Option<Arc<Path>>,
     watched: Arc<Mutex<Watched>>,
     summary: Arc<Mutex<Summary>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Reporter {
     /// Events are logged and nothing else.
     pub fn none() -> Self {
-        Self { out: None, file: None, watched: Arc::default(), summary: Arc::default() }
+        Self {
+            out: None,
+            file: None,
+            watched: Arc::default(),
+            summary: Arc::default(),
+            metrics: Arc::default(),
+        }
     }
 
     /// `-` is standard output; a file is made, or appended to. Before it has more than `bytes_max` bytes,
@@ -243,6 +259,7 @@ impl Reporter {
     }
 
     fn report_at(&self, event: &Event, now: Instant) {
+        self.metrics.record(event);
         if let Some((what, peer)) = event.crowd()
             && !self.summary().admit(what, peer, now)
         {
@@ -266,6 +283,11 @@ impl Reporter {
     pub(crate) fn watch(&self) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
         let watched = self.watched();
         (watched.recent.iter().cloned().collect(), watched.live.subscribe())
+    }
+
+    /// What was counted of all that was reported.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {

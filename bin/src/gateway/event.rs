@@ -1,7 +1,7 @@
 //! What happens at a gateway, for logs, reports and tests.
 
 use libp2p::PeerId;
-use punchline_bridge::Service;
+use punchline_bridge::{Service, error::OpenFailure};
 use serde::Serialize;
 
 /// What happened at a gateway. `design/events.md` shows one example of each.
@@ -59,6 +59,9 @@ pub enum GatewayEvent {
         service: Service,
         /// Why.
         reason: String,
+        /// The kind of it, to count by; not written down.
+        #[serde(skip)]
+        failure: OpenFailure,
     },
     /// A forward carries as many local connections as it may; further ones wait.
     ForwardFull {
@@ -123,6 +126,7 @@ mod tests {
                 peer,
                 service: service.clone(),
                 reason: "no stream within 8 s".to_owned(),
+                failure: OpenFailure::Deadline,
             },
             GatewayEvent::ForwardFull { peer, service, limit: 128 },
             GatewayEvent::Refused { peer, what: Counted::ServiceConnectionOfPeer, limit: 128 },

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use punchline_bridge::{
     Endpoint, OpenOptions, RelayAddr, Service, Stream, addr,
-    error::{OpenError, Refusal},
+    error::{OpenError, OpenFailure, Refusal},
     stream::frame::Code,
 };
 use tokio::{
@@ -251,7 +251,7 @@ impl Forward {
         };
         let mut stream = match opened {
             Ok(stream) => stream,
-            Err(reason) => return self.failed(reason),
+            Err((failure, reason)) => return self.failed(failure, reason),
         };
         self.going().last_error = None;
         let end = tokio::select! {
@@ -271,7 +271,7 @@ impl Forward {
 
     /// A stream, or why there is none. A limit that was reached is tried again: others end meanwhile, and
     /// the far side may learn later than we do that one did.
-    async fn open(&self) -> Result<Stream, String> {
+    async fn open(&self) -> Result<Stream, (OpenFailure, String)> {
         let Forwarding { peer, service, proof, patience, .. } = &self.forwarding;
         let end = Instant::now() + OPEN_DEADLINE;
         let mut pause = BUSY_PAUSE.0;
@@ -284,17 +284,17 @@ impl Forward {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(BUSY_PAUSE.1);
                 }
-                Ok(Err(error)) => return Err(error.to_string()),
-                Err(_) => return Err(late()),
+                Ok(Err(error)) => return Err((error.kind(), error.to_string())),
+                Err(_) => return Err((OpenFailure::Deadline, late())),
             }
         }
     }
 
-    fn failed(&self, reason: String) {
+    fn failed(&self, failure: OpenFailure, reason: String) {
         let Forwarding { peer, service, .. } = &self.forwarding;
         let (peer, service) = (*peer, service.clone());
         self.going().last_error = Some(reason.clone());
-        self.reporter.report(GatewayEvent::ForwardFailed { peer, service, reason });
+        self.reporter.report(GatewayEvent::ForwardFailed { peer, service, reason, failure });
     }
 }
 

@@ -75,6 +75,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "forward_listening": peer service local;
         "forward_failed": peer service reason;
         "forward_full": peer service limit;
+        "metrics_listening": address;
         "events_lost": count;
         "suppressed": what count within_ms;
     }

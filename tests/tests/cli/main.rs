@@ -9,6 +9,7 @@ mod demo;
 mod events;
 mod hangups;
 mod identity;
+mod metrics;
 mod names;
 mod nets;
 mod relay_status;
