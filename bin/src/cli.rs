@@ -4,6 +4,7 @@ mod asking;
 mod doctor;
 mod gateway;
 mod install;
+mod metrics;
 mod nets;
 mod network;
 mod node;
@@ -36,6 +37,7 @@ pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady, Why},
     doctor::{Doctor, DoctorWhat, ProxyFlags, Reach},
     install::{Install, Settings},
+    metrics::{Metrics, MetricsAddr},
     nets::Nets,
     network::{HolePunchTest, NetworkParts, Plain, Question},
     node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
@@ -183,6 +185,20 @@ impl Command {
         }
     }
 
+    /// Where it tells numbers about itself, if it runs for long.
+    pub fn metrics(&self) -> Option<&Metrics> {
+        match self {
+            Self::Relay(relay) => Some(&relay.metrics),
+            Self::Server(server) => Some(&server.node.metrics),
+            Self::Client(client) => Some(&client.node.metrics),
+            Self::Expose(expose) => Some(&expose.node.metrics),
+            Self::Forward(forward) => Some(&forward.node.metrics),
+            Self::Run(run) => Some(&run.node.metrics),
+            Self::Demo(_) | Self::Ticket(_) | Self::Peers(_) | Self::Ask(_) => None,
+            Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &'static str {
         match self {
@@ -295,6 +311,9 @@ pub struct Relay {
     /// Whom it speaks with, by address.
     #[command(flatten)]
     pub nets: Nets,
+    /// Where it tells numbers about itself.
+    #[command(flatten)]
+    pub metrics: Metrics,
     /// Most reservations at once.
     #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS", default_value = "1024")]
     pub max_reservations: NonZeroUsize,

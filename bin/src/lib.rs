@@ -4,8 +4,9 @@
 //! common; `by_environment` are the small mains; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
 //! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
 //! [`asking`] asks, `story` tells it why a peer is reached as it is, and `doctor` looks at host and network; [`access`]
-//! says who may use what is exposed, and [`names`] what peers are called; [`report`] says what happened; [`identity`]
-//! keeps the key, `certificate` that of TLS; `install` prints what helps to install it; `supervised` speaks with systemd.
+//! says who may use what is exposed, and [`names`] what peers are called; [`report`] says what happened, and `metrics` how
+//! often; [`identity`] keeps the key, `certificate` that of TLS; `install` prints what helps to install it; `supervised`
+//! speaks with systemd.
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,7 @@ pub mod gateway;
 pub mod identity;
 mod install;
 mod load;
+mod metrics;
 pub mod names;
 pub mod node;
 mod rehearsal;
@@ -132,6 +134,9 @@ fn last_words(error: &anyhow::Error, code: u8) -> ExitCode {
 async fn command(cli: Cli) -> anyhow::Result<()> {
     let Cli { command, common } = cli;
     stop::heed(reloads(&command, &common))?;
+    if let Some(metrics) = command.metrics() {
+        metrics.address().map_err(Unusable)?;
+    }
     let role = command.role();
     let name = command.name();
     let context = || Context::new(&common, role, name);

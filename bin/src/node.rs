@@ -12,7 +12,8 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{
     Context, Unusable, access,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
-    control::{Answering, Board, Bound, Control, Files, Keeper},
+    control::{Answering, Board, Bound, Control, Files, Keeper, Wellness},
+    metrics::serve::{self, Serving, Subject},
     report::{ReportEvent, Reporter},
     stop, supervised,
 };
@@ -29,6 +30,7 @@ pub struct Node {
     reloads: JoinHandle<()>,
     supervised: JoinHandle<()>,
     _control: Option<Control>,
+    _metrics: Option<Serving>,
 }
 
 /// The ranges that the settings and their file say.
@@ -92,6 +94,8 @@ impl Node {
         config.journal = settings.journal.clone();
         // What is wrong on this machine is said before any peer is bothered.
         let control = Bound::new(settings.control.as_ref(), &context.control).await?;
+        let metrics = serve::Bound::new(&settings.metrics).await?;
+        let limits = config.limits.clone();
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
         let reporter = context.reporter.clone();
         // Whoever reads the events learns that the node listens before anything comes of it.
@@ -128,14 +132,18 @@ impl Node {
         let supervised = tokio::spawn(supervised::attend(async move || {
             node.status().await.map(|status| asked.hindrance(&status))
         }));
-        let control = control.map(|bound| bound.serve(answering));
+        let subject = Subject::Node { node: answering.clone(), limits: Box::new(limits) };
+        let metrics = metrics.map(|bound| bound.serve(subject, command, &context.reporter));
+        let health = Wellness::Node(answering.clone());
+        let control = control.map(|bound| bound.serve(answering, health));
         let (node, mut reloads) = (endpoint.clone(), Reloads::new(&settings.nets, &context.reporter));
         let reloads = tokio::spawn(async move {
             loop {
                 node.keep_to(reloads.next().await).await;
             }
         });
-        Ok(Self { endpoint, relays, board, events, reloads, supervised, _control: control })
+        let (_control, _metrics) = (control, metrics);
+        Ok(Self { endpoint, relays, board, events, reloads, supervised, _control, _metrics })
     }
 
     /// What a command elsewhere is to be told so that it finds this node: its relays, or else its own addresses.

@@ -15,7 +15,8 @@ use punchline_bridge::{
 use crate::{
     Context, Unusable, certificate,
     cli::{self, ExternalAddr, RelayListenAddr, StunAddr},
-    control::{AnsweringRelay, Bound, Files, Keeper},
+    control::{AnsweringRelay, Bound, Files, Keeper, Wellness},
+    metrics::serve::{self, Subject},
     node::{self, Reloads},
     report::Ready,
     stop, supervised,
@@ -36,6 +37,7 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     let (listen, external, global) =
         (config.listen.clone(), config.external.clone(), config.global.clone());
     let control = Bound::new(settings.control.as_ref(), &context.control).await?;
+    let metrics = serve::Bound::new(&settings.metrics).await?;
     let started = Relay::start(config, context.keypair).await;
     let (relay, mut events) = started.map_err(|error| with_remedy(error, &listen, &external))?;
     let (handle, reporter) = (relay.handle(), context.reporter.clone());
@@ -46,7 +48,8 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
         reporter: reporter.clone(),
     };
     let answering = AnsweringRelay { relay: handle, reporter, files };
-    let _control = control.map(|bound| bound.serve(answering));
+    let health = Wellness::Relay(relay.handle());
+    let _control = control.map(|bound| bound.serve(answering, health));
     let reporter = context.reporter.clone();
     let line = announcement(relay.peer_id(), relay.listening(), &external, &global);
     let lines = vec![format!("this relay is {}", relay.peer_id()), line];
@@ -56,6 +59,8 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
             reporter.report(event);
         }
     });
+    let subject = Subject::Relay(relay.handle());
+    let _metrics = metrics.map(|bound| bound.serve(subject, context.command, &context.reporter));
     let mut reloads = Reloads::new(&settings.nets, &context.reporter);
     let reloading = async {
         loop {

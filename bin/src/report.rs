@@ -23,6 +23,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     io,
+    net::SocketAddr,
     num::NonZeroU64,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -47,7 +48,7 @@ use self::{
     said::Said,
     summary::{Summary, Untold},
 };
-use crate::gateway::event::GatewayEvent;
+use crate::{gateway::event::GatewayEvent, metrics::Metrics};
 
 /// Everything a program of ours reports: what its node did, and what its sessions did.
 #[derive(Clone, Debug, Serialize)]
@@ -85,6 +86,11 @@ pub enum ReportEvent {
     NetsReloaded {
         /// Why it could not be, if so: then the old ranges stay in force.
         error: Option<String>,
+    },
+    /// Metrics are told here.
+    MetricsListening {
+        /// Where, with the real port.
+        address: SocketAddr,
     },
 }
 
@@ -223,14 +229,15 @@ pub struct Reporter {
     ready: watch::Sender<bool>,
     on_stdout: bool,
     memory: Arc<Mutex<Memory>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Reporter {
     /// Events are logged and nothing else.
     pub fn none() -> Self {
         let (watched, summary, said) = (Arc::default(), Arc::default(), Arc::default());
-        let (ready, memory) = (watch::Sender::new(false), Arc::default());
-        Self { out: None, file: None, watched, summary, said, ready, on_stdout: false, memory }
+        let (ready, memory, metrics) = (watch::Sender::new(false), Arc::default(), Arc::default());
+        Self { out: None, file: None, watched, summary, said, ready, on_stdout: false, memory, metrics }
     }
 
     /// `-` is standard output; a file is made, or appended to. Before it has more than `bytes_max` bytes,
@@ -269,6 +276,7 @@ impl Reporter {
 
     fn report_at(&self, event: &Event, now: Instant) {
         self.memory().hear(event, now);
+        self.metrics.record(event);
         if let Some((what, peer)) = event.crowd()
             && !self.summary().admit(what, peer, now)
         {
@@ -341,6 +349,11 @@ impl Reporter {
     pub(crate) fn watch(&self) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
         let watched = self.watched();
         (watched.recent.iter().cloned().collect(), watched.live.subscribe())
+    }
+
+    /// What was counted of all that was reported.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {

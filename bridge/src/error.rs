@@ -2,6 +2,7 @@
 
 mod circuit;
 mod listen;
+mod open;
 mod upgrade;
 mod way;
 
@@ -17,6 +18,8 @@ pub use self::circuit::{
 };
 
 pub use self::listen::{Family, ListenFailure, Occupant, Protocol, SystemError};
+
+pub use self::open::OpenFailure;
 
 pub use self::upgrade::{DialFailures, DialOutcome, PunchVerdict, SeenOver, Tried, UpgradeFailure};
 

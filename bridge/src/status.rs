@@ -43,22 +43,23 @@ pub struct Status {
 }
 
 impl Status {
-    /// What keeps the node from being usable, in words; none if it is usable: a relay holds a place for it (or is
-    /// connected, if that is all it is wanted for), or a peer is connected, or it was given no relay.
+    /// What keeps the node from being usable, in words; none if it is usable: a relay that answers holds a place for it (or is
+    /// connected, if that is all it is wanted for), or four peers are connected, or it was given no relay.
     pub fn hindrance(&self) -> Option<String> {
         let serves = |relay: &RelayStatus| match relay.state {
-            RelayState::Reserved { .. } => true,
+            RelayState::Reserved { .. } => relay.health.health != Health::Down,
             RelayState::Connected => !relay.wanted,
             RelayState::Down { .. } | RelayState::Connecting => false,
         };
-        if !self.peers.is_empty() || self.relays.iter().any(serves) {
+        if self.peers.len() >= PEERS_ENOUGH || self.relays.iter().any(serves) {
             return None;
         }
         let RelayStatus { relay, state, last_error, .. } = self.relays.first()?;
         let stands = match state {
             RelayState::Down { .. } => "is not reached",
             RelayState::Connecting => "does not answer yet",
-            RelayState::Connected | RelayState::Reserved { .. } => "holds no place for this node yet",
+            RelayState::Connected => "holds no place for this node yet",
+            RelayState::Reserved { .. } => "answers no more",
         };
         let cause = last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
         Some(format!("relay {relay} {stands}{cause}"))
@@ -81,6 +82,9 @@ impl LimitStatus {
         Self { what, used: used as u64, limit: limit as u64 }
     }
 }
+
+/// A node that no relay serves is of use to those whom it is connected with; one of so many stays with a while.
+const PEERS_ENOUGH: usize = 4;
 
 /// An address of ours that peers are told.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,8 +23,8 @@ pub enum Ask {
     /// Have it read its files again, as on SIGHUP: allow lists, ranges, names of peers; and open that of events anew. If
     /// anything in them is wrong, that is said, and everything stays as it was.
     Reload(Reload),
-    /// Wait until it is usable: a peer is connected, or, but for client and forward, a relay holds a place for it. A relay
-    /// is once it listens.
+    /// Wait until it is usable: a relay holds a place for it, or four peers are connected; a client or forward: one peer is;
+    /// a relay: it listens.
     WaitReady(WaitReady),
     /// Whether it is usable: exit code 0 or 1, for timers and probes.
     Health(Health),

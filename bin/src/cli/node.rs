@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use punchline_bridge::{RelayAddr, addr::StunServer};
 
 use super::{
+    metrics::Metrics,
     nets::Nets,
     time::Patience,
     values::{ListenAddr, Many, ProxyUrl},
@@ -87,6 +88,9 @@ pub struct Node {
     /// identity, with `.sock` after its name.
     #[arg(long, env = "PUNCHLINE_CONTROL", value_name = "PATH|off")]
     pub control: Option<ControlSocket>,
+    /// Where it tells numbers about itself.
+    #[command(flatten)]
+    pub metrics: Metrics,
     /// Write what this node's decisions rest on to this file, which is replaced, for those who look into a bug:
     /// ids and addresses of peers are in it, nothing of what streams carry. It ends after 16 MiB.
     #[arg(long, env = "PUNCHLINE_JOURNAL", value_name = "FILE")]

@@ -1,9 +1,11 @@
 //! What a running node answers on its control socket, and whoever asks it there.
 //!
 //! Reading order: `proto/node.proto` is what is said; `service` answers, from what `shape` makes of a node's status, on
-//! connections that are `seated`, and `relaying` where the node is a relay; `offers` is what its command knows, `reload` reads files again; `asking` finds the socket of a running node and asks.
+//! connections that are `seated`, and `relaying` where the node is a relay; `health` answers probes; `offers` is what its
+//! command knows, `reload` reads files again; `asking` finds the socket of a running node and asks.
 
 mod asking;
+mod health;
 mod offers;
 mod relaying;
 mod reload;
@@ -18,6 +20,7 @@ use tokio::{net::UnixListener, task::JoinHandle};
 use self::proto::node_server;
 pub(crate) use self::{
     asking::ask,
+    health::Wellness,
     offers::{Board, Forwarded, Offered, Offers, Reread},
     relaying::AnsweringRelay,
     reload::{Files, Keeper},
@@ -101,9 +104,9 @@ impl Bound {
     }
 
     /// Answers.
-    pub(crate) fn serve(self, node: impl node_server::Node) -> Control {
+    pub(crate) fn serve(self, node: impl node_server::Node, health: Wellness) -> Control {
         let Self(listener, file) = self;
-        Control { answering: tokio::spawn(service::serve(listener, node)), _file: file }
+        Control { answering: tokio::spawn(service::serve(listener, node, health)), _file: file }
     }
 }
 

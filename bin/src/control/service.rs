@@ -14,8 +14,10 @@ use tokio::{
     sync::{Semaphore, broadcast},
 };
 use tonic::{Request, Response, Status, transport::Server};
+use tonic_health::pb::health_server::HealthServer;
 
 use super::{
+    health::Wellness,
     offers::Board,
     proto::{self, node_server},
     reload::Files,
@@ -36,7 +38,7 @@ const CONNECTIONS_MAX: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// The node does not answer while a turn of its loop takes so long.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Who answers.
 #[derive(Clone)]
@@ -67,6 +69,8 @@ impl Answering {
                 let relay = status.hindrance().map(|why| format!(": {why}")).unwrap_or_default();
                 Some(format!("no peer is connected{relay}"))
             }
+            // It has the peer that it is for.
+            (true, _) => None,
             (false, true) if self.relays && alone => Some("no relay was dialled yet".to_owned()),
             _ => status.hindrance(),
         }
@@ -101,9 +105,10 @@ pub(super) async fn reload(files: &Files, board: &Board) -> Result<Response<prot
 }
 
 /// Answers whoever connects.
-pub(super) async fn serve(listener: UnixListener, node: impl node_server::Node) {
+pub(super) async fn serve(listener: UnixListener, node: impl node_server::Node, health: Wellness) {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1();
     let reflection = match reflection {
         Ok(reflection) => reflection,
@@ -123,6 +128,7 @@ pub(super) async fn serve(listener: UnixListener, node: impl node_server::Node) 
         .concurrency_limit_per_connection(CALLS_MAX)
         .max_connection_age(Duration::from_secs(24 * 3600))
         .add_service(reflection)
+        .add_service(HealthServer::new(health))
         .add_service(node_server::NodeServer::new(node));
     if let Err(error) = router.serve_with_incoming(Box::pin(incoming)).await {
         tracing::warn!(%error, "the control socket answers no more");
@@ -242,7 +248,8 @@ mod tests {
         };
         let (command, calls, relays, board) = ("server", false, false, Board::default());
         let node = Answering { endpoint, command, calls, relays, reporter, board, files };
-        let serving = tokio::spawn(serve(UnixListener::bind(&path).unwrap(), node));
+        let serving =
+            tokio::spawn(serve(UnixListener::bind(&path).unwrap(), node.clone(), Wellness::Node(node)));
         let mut idle = Vec::new();
         for _ in 0..CONNECTIONS_MAX {
             idle.push(UnixStream::connect(&path).await.unwrap());
@@ -273,5 +280,51 @@ mod tests {
         }
         reporter.report(nets());
         assert!(next(&mut followed).await.contains("nets_reloaded"));
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_speaks_the_usual_protocol_hears_whether_the_node_is_usable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+        let config = Config { listen, ..Config::default() };
+        let (endpoint, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
+        let reporter = Reporter::none();
+        let files = Files {
+            nets: Nets::default(),
+            keeper: Keeper::Node(endpoint.clone()),
+            names: NamesFile::default(),
+            reporter: reporter.clone(),
+        };
+        let (command, calls, relays, board) = ("forward", true, false, Board::default());
+        let node = Answering { endpoint, command, calls, relays, reporter, board, files };
+        let serving = tokio::spawn(serve(
+            UnixListener::bind(&path).unwrap(),
+            node.clone(),
+            Wellness::Node(node.clone()),
+        ));
+        let connector = tower::service_fn(move |_: tonic::transport::Uri| {
+            let path = path.clone();
+            async { UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+        });
+        let channel = tonic::transport::Endpoint::from_static("http://node");
+        let channel = channel.connect_with_connector(connector).await.unwrap();
+        let mut probe = tonic_health::pb::health_client::HealthClient::new(channel);
+        let of = |service: &str| tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
+        let lonely = probe.check(of("punchline.v1.Node")).await.unwrap().into_inner();
+        assert_eq!(lonely.status().as_str_name(), "NOT_SERVING", "it has no peer");
+        let mut watched = probe.watch(of("")).await.unwrap().into_inner();
+        let first = watched.message().await.unwrap().unwrap();
+        assert_eq!(first.status().as_str_name(), "NOT_SERVING");
+        let unknown = probe.check(of("other")).await.unwrap_err();
+        assert_eq!(unknown.code(), tonic::Code::NotFound);
+        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+        let config = Config { listen, ..Config::default() };
+        let (other, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
+        node.endpoint.add_addresses(other.peer_id(), other.listening().to_vec()).await;
+        node.endpoint.hold(other.peer_id()).await;
+        let then = watched.message().await.unwrap().unwrap();
+        assert_eq!(then.status().as_str_name(), "SERVING", "it has one");
+        serving.abort();
     }
 }

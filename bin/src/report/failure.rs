@@ -1,6 +1,6 @@
 //! Why something that a program wanted of a peer failed.
 
-use punchline_bridge::error::OpenError;
+use punchline_bridge::error::{OpenError, OpenFailure};
 use serde::{Serialize, Serializer};
 
 /// In words, and as the bridge found it where it did.
@@ -12,6 +12,16 @@ pub enum Failure {
     /// Anything else.
     #[error("{0}")]
     Other(String),
+}
+
+impl Failure {
+    /// The kind of it, to count by, if it was an open.
+    pub(crate) fn open(&self) -> Option<OpenFailure> {
+        match self {
+            Self::Open(error) => Some(error.kind()),
+            Self::Other(_) => None,
+        }
+    }
 }
 
 impl Serialize for Failure {

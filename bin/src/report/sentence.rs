@@ -188,6 +188,9 @@ fn report(event: &ReportEvent, said: &mut Said, now: Instant) -> Saying {
         ReportEvent::NetsReloaded { error: Some(error) } => {
             Some((Level::Warn, format!("the ranges of addresses stay as they were: {error}")))
         }
+        ReportEvent::MetricsListening { address } => {
+            Some((Level::Info, format!("metrics are at http://{address}/metrics")))
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod events;
 mod hangups;
 mod identity;
 mod install;
+mod metrics;
 mod names;
 mod nets;
 mod relay_status;

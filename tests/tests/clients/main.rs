@@ -1,10 +1,12 @@
 //! Clients that nobody here wrote reach servers that nobody here wrote, through `punchline expose` and
-//! `punchline forward`: gRPC from Python, HTTP/1.1 from curl, a WebSocket, and a terminal's single bytes.
+//! `punchline forward`: gRPC from Python, HTTP/1.1 from curl, a WebSocket, and a terminal's single bytes. And Prometheus
+//! reads what the programs tell about themselves.
 //!
 //! The Python programs lie beside this file; they check what they get and fail if it is wrong.
 
 mod grpc;
 mod http;
+mod prometheus;
 mod terminal;
 mod websocket;
 mod world;
@@ -20,6 +22,12 @@ fn main() -> ExitCode {
         tool_trial("http_from_curl_keeps_its_connection_alive", http::missing, http::keep_alive),
         tool_trial("http_from_curl_loads_10_mib_whole_or_in_chunks", http::missing, http::downloads),
         tool_trial("a_websocket_talks_and_closes_in_order", websocket::missing, websocket::talks),
+        tool_trial("every_alert_fires_when_it_should", prometheus::missing, prometheus::alerts),
+        tool_trial(
+            "each_query_of_the_dashboard_is_answered_by_a_real_prometheus",
+            prometheus::missing,
+            prometheus::dashboard,
+        ),
         trial("single_bytes_are_echoed_while_the_stream_moves", terminal::keystrokes),
         trial("one_direction_ends_and_the_other_goes_on", terminal::half_close),
     ])

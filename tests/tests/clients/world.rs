@@ -14,8 +14,9 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// Any free port.
 pub(crate) const ANY: &str = "127.0.0.1:0";
 
-/// One transport, any port, and loopback is public.
-const NODE: [&str; 4] = ["--listen", "/ip4/127.0.0.1/tcp/0", "--assume-global", "127.0.0.0/8"];
+/// One transport, any port, and loopback is public; metrics on any port.
+const NODE: [&str; 6] =
+    ["--listen", "/ip4/127.0.0.1/tcp/0", "--assume-global", "127.0.0.0/8", "--metrics", ANY];
 
 /// Where every service goes.
 const SERVICE: &str = "target";
@@ -25,8 +26,8 @@ pub(crate) struct Gateway {
     /// Where clients connect, as `forward` says it.
     pub(crate) local: String,
     pub(crate) forward: Program,
-    _expose: Program,
-    _relay: Program,
+    expose: Program,
+    relay: Program,
     _directory: TempDir,
 }
 
@@ -54,7 +55,19 @@ impl Gateway {
         let forward = start("forward", &args)?;
         let listening = forward.wait_for("forward_listening", |_| true, SOON).await?;
         let local = listening.text("local").context("a place")?.to_owned();
-        Ok(Self { local, forward, _expose: expose, _relay: relay, _directory: directory })
+        Ok(Self { local, forward, expose, relay, _directory: directory })
+    }
+}
+
+impl Gateway {
+    /// Where its three programs tell their numbers.
+    pub(crate) async fn metrics(&self) -> Result<Vec<String>> {
+        let mut addresses = Vec::new();
+        for program in [&self.relay, &self.expose, &self.forward] {
+            let listening = program.wait_for("metrics_listening", |_| true, SOON).await?;
+            addresses.push(listening.text("address").context("an address")?.to_owned());
+        }
+        Ok(addresses)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
         liveness::pings::PINGS_MAX,
     },
     error::UpgradeFailure,
-    status::{RelayState, Status},
+    status::{Health, RelayState, Status},
     word::Word,
 };
 
@@ -81,6 +81,22 @@ fn a_relay_is_told_by_where_the_node_stands_with_it() {
     assert!(matches!(held.state, RelayState::Reserved { .. }) && held.last_error.is_none(), "{held:?}");
     assert_eq!(status.peers.len(), 0, "a relay is no peer");
     assert_eq!((status.hindrance(), World::new().status().hindrance()), (None, None));
+}
+
+#[test]
+fn a_node_is_usable_by_a_relay_that_answers_or_by_four_peers() {
+    let mut world = World::new();
+    world.reserved(&relay(9));
+    let mut status = world.status();
+    assert_eq!(status.hindrance(), None);
+    status.relays[0].health.health = Health::Down;
+    assert!(status.hindrance().is_some_and(|why| why.ends_with("answers no more")), "{status:?}");
+    for number in 1..=4 {
+        assert!(status.hindrance().is_some(), "{} peers", status.peers.len());
+        world.connected(peer(number), Path::Direct, Transport::Tcp);
+        status.peers = world.status().peers;
+    }
+    assert_eq!(status.hindrance(), None);
 }
 
 #[test]

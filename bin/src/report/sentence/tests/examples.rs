@@ -455,6 +455,11 @@ pub(super) fn of_programs() -> Vec<(Event, Level, &'static str)> {
             "`refused` happened 5 times more in 60 s",
         ),
         (
+            ReportEvent::MetricsListening { address: "127.0.0.1:9464".parse().unwrap() }.into(),
+            Info,
+            "metrics are at http://127.0.0.1:9464/metrics",
+        ),
+        (
             ReportEvent::NetsReloaded { error: Some("no such file".to_owned()) }.into(),
             Warn,
             "the ranges of addresses stay as they were: no such file",
