@@ -5,6 +5,7 @@ mod gateway;
 mod metrics;
 mod nets;
 mod node;
+mod page;
 pub mod peers;
 pub mod ticket;
 mod time;
@@ -32,9 +33,10 @@ pub use self::gateway::{
 };
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady},
-    metrics::{Metrics, MetricsAddr},
+    metrics::{HttpAddr, Metrics},
     nets::Nets,
     node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
+    page::Page,
     time::Patience,
     values::{ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},
 };
@@ -266,6 +268,9 @@ pub struct Demo {
     /// Print the result as one JSON object instead of a timeline and a table.
     #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
+    /// Show the client to a browser at http://HOST:PORT/, on this machine. Each scene then goes on for some seconds.
+    #[arg(long, env = "PUNCHLINE_PAGE", value_name = "HOST:PORT", value_parser = page::own)]
+    pub page: Option<HttpAddr>,
 }
 
 /// `punchline relay`.

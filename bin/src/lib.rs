@@ -4,7 +4,8 @@
 //! common; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
 //! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
 //! [`asking`] asks; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what
-//! happened, and `metrics` how often; [`identity`] keeps the key, `certificate` that of TLS.
+//! happened, and `metrics` how often, over `http`, and `page` shows both to people; [`identity`] keeps the key,
+//! `certificate` that of TLS.
 
 #![forbid(unsafe_code)]
 
@@ -16,11 +17,13 @@ pub mod client;
 mod control;
 pub mod demo;
 pub mod gateway;
+mod http;
 pub mod identity;
 mod load;
 mod metrics;
 pub mod names;
 pub mod node;
+mod page;
 mod rehearsal;
 pub mod relay;
 pub mod report;
@@ -145,7 +148,7 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
             asking::run(ask, common.check).await
         }
         Command::Demo(_) if common.check => usable(),
-        Command::Demo(demo) => demo::run(demo.json).await,
+        Command::Demo(demo) => demo::run(&demo).await,
         Command::Relay(relay) => reported(context()?, |context| relay::run(relay, context)).await,
         Command::Server(server) => reported(context()?, |context| server::run(server, context)).await,
         Command::Client(client) => reported(context()?, |context| client::run(client, context)).await,

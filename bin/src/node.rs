@@ -14,6 +14,7 @@ use crate::{
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
     control::{Answering, Board, Bound, Control, Files, Keeper, Wellness},
     metrics::serve::{self, Serving, Subject},
+    page,
     report::{ReportEvent, Reporter},
     stop,
 };
@@ -30,6 +31,7 @@ pub struct Node {
     reloads: JoinHandle<()>,
     _control: Option<Control>,
     _metrics: Option<Serving>,
+    _page: Option<page::Serving>,
 }
 
 /// The ranges that the settings and their file say.
@@ -94,6 +96,7 @@ impl Node {
         // What is wrong on this machine is said before any peer is bothered.
         let control = Bound::new(settings.control.as_ref(), &context.control).await?;
         let metrics = serve::Bound::new(&settings.metrics).await?;
+        let page = page::Bound::new(&settings.page).await?;
         let limits = config.limits.clone();
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
         let reporter = context.reporter.clone();
@@ -126,6 +129,7 @@ impl Node {
         };
         let subject = Subject::Node { node: answering.clone(), limits: Box::new(limits) };
         let metrics = metrics.map(|bound| bound.serve(subject, command, &context.reporter));
+        let page = page.map(|bound| bound.serve(answering.clone()));
         let health = Wellness::Node(answering.clone());
         let control = control.map(|bound| bound.serve(answering, health));
         let (node, mut reloads) = (endpoint.clone(), Reloads::new(&settings.nets, &context.reporter));
@@ -134,8 +138,8 @@ impl Node {
                 node.keep_to(reloads.next().await).await;
             }
         });
-        let (_control, _metrics) = (control, metrics);
-        Ok(Self { endpoint, relays, board, events, reloads, _control, _metrics })
+        let (_control, _metrics, _page) = (control, metrics, page);
+        Ok(Self { endpoint, relays, board, events, reloads, _control, _metrics, _page })
     }
 
     /// Closes the endpoint; its last event is reported when this returns.

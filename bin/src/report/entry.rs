@@ -76,6 +76,7 @@ pub(super) fn log(fields: &Map<String, Value>) {
         "forward_failed": peer service reason;
         "forward_full": peer service limit;
         "metrics_listening": address;
+        "page_listening": address;
         "events_lost": count;
         "suppressed": what count within_ms;
     }

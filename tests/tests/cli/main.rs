@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod arguments;
+mod browser;
 mod crowd;
 mod demo;
 mod events;
@@ -12,6 +13,7 @@ mod identity;
 mod metrics;
 mod names;
 mod nets;
+mod page;
 mod relay_status;
 mod services;
 mod sessions;
