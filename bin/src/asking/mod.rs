@@ -7,6 +7,8 @@ mod ping;
 mod reload;
 mod status;
 
+pub(crate) use self::status::json as status_json;
+
 use crate::{
     cli::{Ask, Asking},
     control::{self, proto},

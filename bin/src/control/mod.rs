@@ -1,13 +1,11 @@
 //! What a running node answers on its control socket, and whoever asks it there.
 //!
 //! Reading order: `proto/node.proto` is what is said; `service` answers, from what `shape` makes of a node's status, on
-//! connections that are `seated`, and `relaying` where the node is a relay; `health` answers probes, `json` is for
-//! scripts; `offers` is what its command knows, `reload` reads files again; `asking` finds the socket of a running node and
-//! asks.
+//! connections that are `seated`, and `relaying` where the node is a relay; `health` answers probes; `offers` is what its
+//! command knows, `reload` reads files again; `asking` finds the socket of a running node and asks.
 
 mod asking;
 mod health;
-mod json;
 mod offers;
 mod relaying;
 mod reload;
@@ -23,7 +21,6 @@ use self::proto::node_server;
 pub(crate) use self::{
     asking::ask,
     health::Wellness,
-    json::json,
     offers::{Board, Forwarded, Offered, Offers, Reread},
     relaying::AnsweringRelay,
     reload::{Files, Keeper},

@@ -19,9 +19,10 @@ use self::{
     guard::{Guard, Token},
 };
 use crate::{
+    asking::status_json,
     cli,
     control::{
-        self, Answering,
+        Answering,
         proto::{GetStatusRequest, node_server::Node as _},
     },
     http::{Answer, Listener, Respond, plain, refuse_method, text},
@@ -116,7 +117,7 @@ impl Page {
 
     async fn status(&self) -> Answer {
         let json = match self.node.get_status(Request::new(GetStatusRequest {})).await {
-            Ok(status) => control::json(status.get_ref()),
+            Ok(status) => status_json(status.get_ref()),
             Err(error) => return plain(StatusCode::SERVICE_UNAVAILABLE, error.message()),
         };
         match json {

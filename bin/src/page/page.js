@@ -5,6 +5,8 @@ import { Story } from "./story.js";
 
 const ASK_EVERY = 1000;
 const ASK_DEADLINE = 6000;
+// After an event: what follows from several is asked for once.
+const ASK_AFTER_EVENT = 150;
 const LISTEN_AGAIN = 5000;
 // What is remembered for curves, of how many peers; what is listed.
 const SAMPLES_MAX = 120;
@@ -50,7 +52,6 @@ async function ask() {
     if (!answer.ok) throw new Error((await answer.text()).trim());
     status = await answer.json();
     missing = null;
-    measure();
   } catch (error) {
     missing = error instanceof TypeError || error.name === "TimeoutError" ? "the node does not answer" : error.message;
   }
@@ -58,19 +59,33 @@ async function ask() {
 }
 
 async function keepAsking() {
-  if (!document.hidden) await ask();
+  if (!document.hidden) {
+    await ask();
+    if (!missing) measure();
+  }
   setTimeout(keepAsking, ASK_EVERY);
 }
 
 function listen() {
   const events = new EventSource("events");
   events.onmessage = ({ data }) => {
-    if (story.add(data)) showSoon();
+    if (!story.add(data)) return;
+    showSoon();
+    askSoon();
   };
   events.onerror = () => {
     // It comes again by itself, unless it was told that there is no place.
     if (events.readyState === EventSource.CLOSED) setTimeout(listen, LISTEN_AGAIN);
   };
+}
+
+let asking = null;
+// What happened shows in what the node says.
+function askSoon() {
+  asking ??= setTimeout(() => {
+    asking = null;
+    if (!document.hidden) ask();
+  }, ASK_AFTER_EVENT);
 }
 
 let due = false;
@@ -143,14 +158,23 @@ function choose() {
   return shown;
 }
 
+// Where the streams of a peer run; without any, where one would. Through a relay, if one of them does.
+function pathOf(peer) {
+  const streams = status.streams.filter((stream) => stream.peer === peer.peer);
+  if (streams.length === 0) return peer;
+  const flowing = streams.filter(({ waits }) => !waits);
+  return flowing.find(({ path }) => path === "relayed") ?? flowing[0] ?? { path: undefined };
+}
+
 function showPath(peer) {
-  const relay = peer?.relay ?? status.relays.find(({ state }) => state === "reserved")?.relay ?? status.relays[0]?.relay;
-  const words = sentence(peer);
+  const now = peer && pathOf(peer);
+  const relay = now?.relay ?? peer?.relay ?? status.relays.find(({ state }) => state === "reserved")?.relay ?? status.relays[0]?.relay;
+  const words = sentence(peer, now);
   say(place("path-text"), words);
-  place("picture").dataset.path = peer?.path ?? "none";
+  place("picture").dataset.path = now?.path ?? "none";
   const theirs = peer && story.natOf(peer.peer);
   picture(place("picture"), {
-    path: peer?.path,
+    path: now?.path,
     label: words,
     own: short(status.peer),
     peer: peer ? nameOf(peer) : "",
@@ -170,10 +194,11 @@ function showPath(peer) {
   place("facts").replaceChildren(...rows);
 }
 
-function sentence(peer) {
+function sentence(peer, now) {
   if (!peer) return status.hindrance ? `No peer is connected: ${status.hindrance}.` : "No peer is connected.";
   const trip = peer.round_trip_ms === undefined ? "" : `, ${milliseconds(peer.round_trip_ms)} there and back`;
-  if (peer.path === "direct") return `Bytes go directly to the peer over ${wordOf(peer.transport)}${trip}. No relay carries them.`;
+  if (!now.path) return "Nothing flows: the streams of the peer wait for a path.";
+  if (now.path === "direct") return `Bytes go directly to the peer over ${wordOf(peer.transport)}${trip}. No relay carries them.`;
   const why = peer.why_relayed ? `: ${peer.why_relayed}` : "";
   const next = peer.next_attempt_seconds;
   const again = next === undefined ? "" : ` A direct path is tried again in ${seconds(next)}.`;

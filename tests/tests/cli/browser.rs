@@ -45,15 +45,15 @@ impl Browser {
         Ok(Some(Self { orders, answers, last: 0, _running: running, _profile: profile }))
     }
 
-    /// The page at `url` as markup, once `wanted` stands in it.
-    pub(crate) async fn page(&mut self, url: &str, wanted: &str) -> Result<String> {
+    /// The page at `url` as markup, once all that is `wanted` stands in it.
+    pub(crate) async fn page(&mut self, url: &str, wanted: &[&str]) -> Result<String> {
         let opened = self.tell("Target.createTarget", json!({ "url": url }), None).await?;
         let target = json!({ "targetId": opened["targetId"], "flatten": true });
         let attached = self.tell("Target.attachToTarget", target, None).await?;
         let session = attached["sessionId"].as_str().context("a session")?.to_owned();
         let mut page = String::new();
         let look = async {
-            while !page.contains(wanted) {
+            while !wanted.iter().all(|text| page.contains(text)) {
                 let look = json!({ "expression": "document.documentElement.outerHTML" });
                 let seen = self.tell("Runtime.evaluate", look, Some(&session)).await?;
                 page = seen["result"]["value"].as_str().unwrap_or_default().to_owned();
@@ -62,7 +62,7 @@ impl Browser {
         };
         match timeout(SOON, look).await {
             Ok(looked) => looked.map(|()| page),
-            Err(_) => bail!("no `{wanted}` in {page}"),
+            Err(_) => bail!("not all of {wanted:?} in {page}"),
         }
     }
 
