@@ -8,6 +8,7 @@ mod metrics;
 mod nets;
 mod network;
 mod node;
+mod page;
 pub mod peers;
 pub mod ticket;
 mod time;
@@ -37,10 +38,11 @@ pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady, Why},
     doctor::{Doctor, DoctorWhat, ProxyFlags, Reach},
     install::{Install, Settings},
-    metrics::{Metrics, MetricsAddr},
+    metrics::{HttpAddr, Metrics},
     nets::Nets,
     network::{HolePunchTest, NetworkParts, Plain, Question},
     node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
+    page::Page,
     time::Patience,
     values::{ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},
 };
@@ -276,6 +278,9 @@ pub struct Demo {
     /// Print the result as one JSON object instead of a timeline and a table.
     #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
+    /// Show the client to a browser at http://HOST:PORT/, on this machine. Each scene then goes on for some seconds.
+    #[arg(long, env = "PUNCHLINE_PAGE", value_name = "HOST:PORT", value_parser = page::own)]
+    pub page: Option<HttpAddr>,
 }
 
 /// `punchline relay`.

@@ -4,9 +4,9 @@
 //! common; `by_environment` are the small mains; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
 //! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
 //! [`asking`] asks, `story` tells it why a peer is reached as it is, and `doctor` looks at host and network; [`access`]
-//! says who may use what is exposed, and [`names`] what peers are called; [`report`] says what happened, and `metrics` how
-//! often; [`identity`] keeps the key, `certificate` that of TLS; `install` prints what helps to install it; `supervised`
-//! speaks with systemd.
+//! says who may use what is exposed, and [`names`] what peers are called; [`report`] says what happened, `metrics` how
+//! often, over `http`, and `page` shows both to people; [`identity`] keeps the key, `certificate` that of TLS; `install`
+//! prints what helps to install it; `supervised` speaks with systemd.
 
 #![forbid(unsafe_code)]
 
@@ -20,12 +20,14 @@ mod control;
 pub mod demo;
 mod doctor;
 pub mod gateway;
+mod http;
 pub mod identity;
 mod install;
 mod load;
 mod metrics;
 pub mod names;
 pub mod node;
+mod page;
 mod rehearsal;
 pub mod relay;
 pub mod report;
@@ -154,7 +156,7 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Install(_) if common.check => usable(),
         Command::Install(what) => install::run(what, &common),
         Command::Demo(_) if common.check => usable(),
-        Command::Demo(demo) => demo::run(demo.json).await,
+        Command::Demo(demo) => demo::run(&demo).await,
         Command::Relay(relay) => reported(context()?, |context| relay::run(relay, context)).await,
         Command::Server(server) => reported(context()?, |context| server::run(server, context)).await,
         Command::Client(client) => reported(context()?, |context| client::run(client, context)).await,

@@ -14,6 +14,7 @@ use crate::{
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
     control::{Answering, Board, Bound, Control, Files, Keeper, Wellness},
     metrics::serve::{self, Serving, Subject},
+    page,
     report::{ReportEvent, Reporter},
     stop, supervised,
 };
@@ -31,6 +32,7 @@ pub struct Node {
     supervised: JoinHandle<()>,
     _control: Option<Control>,
     _metrics: Option<Serving>,
+    _page: Option<page::Serving>,
 }
 
 /// The ranges that the settings and their file say.
@@ -95,6 +97,7 @@ impl Node {
         // What is wrong on this machine is said before any peer is bothered.
         let control = Bound::new(settings.control.as_ref(), &context.control).await?;
         let metrics = serve::Bound::new(&settings.metrics).await?;
+        let page = page::Bound::new(&settings.page).await?;
         let limits = config.limits.clone();
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
         let reporter = context.reporter.clone();
@@ -132,9 +135,10 @@ impl Node {
         let supervised = tokio::spawn(supervised::attend(async move || {
             node.status().await.map(|status| asked.hindrance(&status))
         }));
-        let subject = Subject::Node { node: answering.clone(), limits: Box::new(limits) };
+        let subject = Subject::Node { node: Box::new(answering.clone()), limits: Box::new(limits) };
         let metrics = metrics.map(|bound| bound.serve(subject, command, &context.reporter));
-        let health = Wellness::Node(answering.clone());
+        let page = page.map(|bound| bound.serve(answering.clone()));
+        let health = Wellness::Node(Box::new(answering.clone()));
         let control = control.map(|bound| bound.serve(answering, health));
         let (node, mut reloads) = (endpoint.clone(), Reloads::new(&settings.nets, &context.reporter));
         let reloads = tokio::spawn(async move {
@@ -142,8 +146,8 @@ impl Node {
                 node.keep_to(reloads.next().await).await;
             }
         });
-        let (_control, _metrics) = (control, metrics);
-        Ok(Self { endpoint, relays, board, events, reloads, supervised, _control, _metrics })
+        let (_control, _metrics, _page) = (control, metrics, page);
+        Ok(Self { endpoint, relays, board, events, reloads, supervised, _control, _metrics, _page })
     }
 
     /// What a command elsewhere is to be told so that it finds this node: its relays, or else its own addresses.

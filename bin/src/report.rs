@@ -92,6 +92,11 @@ pub enum ReportEvent {
         /// Where, with the real port.
         address: SocketAddr,
     },
+    /// The page is shown here.
+    PageListening {
+        /// Where, with the real port.
+        address: SocketAddr,
+    },
 }
 
 /// What happened to a Kaspa session.

@@ -1,6 +1,7 @@
 //! Where a node or a relay tells numbers about itself.
 
 use std::{
+    fmt,
     net::{Ipv4Addr, SocketAddr},
     str::FromStr,
 };
@@ -14,7 +15,7 @@ pub struct Metrics {
     /// /readyz whether it is usable. HOST is an IP address or `localhost`; port 0 is any free one. An address that
     /// other hosts reach takes --metrics-public as well. Default: nowhere.
     #[arg(long, env = "PUNCHLINE_METRICS", value_name = "HOST:PORT")]
-    pub metrics: Option<MetricsAddr>,
+    pub metrics: Option<HttpAddr>,
     /// Let --metrics name an address that other hosts reach. Nobody is asked who it is there: whoever comes reads how
     /// many peers, streams and bytes there are, though not whose.
     #[arg(long, env = "PUNCHLINE_METRICS_PUBLIC", value_parser = BoolishValueParser::new())]
@@ -28,13 +29,13 @@ impl Metrics {
     /// If others reach it, and it was not said that this is meant.
     pub fn address(&self) -> Result<Option<SocketAddr>, String> {
         match self.metrics {
-            Some(MetricsAddr(address)) if !address.ip().is_loopback() && !self.metrics_public => {
+            Some(HttpAddr(address)) if !address.ip().is_loopback() && !self.metrics_public => {
                 Err(format!(
                     "--metrics {address} lets other hosts read how many peers and bytes there are; say 127.0.0.1 instead, or \
                      --metrics-public if it is meant"
                 ))
             }
-            Some(MetricsAddr(address)) => Ok(Some(address)),
+            Some(HttpAddr(address)) => Ok(Some(address)),
             None => Ok(None),
         }
     }
@@ -42,9 +43,15 @@ impl Metrics {
 
 /// An IP address or `localhost`, and a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MetricsAddr(SocketAddr);
+pub struct HttpAddr(pub(super) SocketAddr);
 
-impl FromStr for MetricsAddr {
+impl fmt::Display for HttpAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for HttpAddr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -76,7 +83,7 @@ mod tests {
             assert!(address(open, true).unwrap().is_some());
         }
         for text in ["9464", ":9464", "localhost:http", "example.org:9464"] {
-            assert!(text.parse::<MetricsAddr>().unwrap_err().contains("HOST:PORT"), "{text}");
+            assert!(text.parse::<HttpAddr>().unwrap_err().contains("HOST:PORT"), "{text}");
         }
     }
 }

@@ -9,6 +9,7 @@ use punchline_bridge::{RelayAddr, addr::StunServer};
 use super::{
     metrics::Metrics,
     nets::Nets,
+    page::Page,
     time::Patience,
     values::{ListenAddr, Many, ProxyUrl},
 };
@@ -91,6 +92,9 @@ pub struct Node {
     /// Where it tells numbers about itself.
     #[command(flatten)]
     pub metrics: Metrics,
+    /// Where it shows itself to people.
+    #[command(flatten)]
+    pub page: Page,
     /// Write what this node's decisions rest on to this file, which is replaced, for those who look into a bug:
     /// ids and addresses of peers are in it, nothing of what streams carry. It ends after 16 MiB.
     #[arg(long, env = "PUNCHLINE_JOURNAL", value_name = "FILE")]

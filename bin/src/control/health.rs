@@ -22,7 +22,7 @@ const SERVICES: [&str; 2] = ["", "punchline.v1.Node"];
 #[derive(Clone)]
 pub(crate) enum Wellness {
     /// Of a node.
-    Node(Answering),
+    Node(Box<Answering>),
     /// Of a relay.
     Relay(Handle),
 }

@@ -248,8 +248,11 @@ mod tests {
         };
         let (command, calls, relays, board) = ("server", false, false, Board::default());
         let node = Answering { endpoint, command, calls, relays, reporter, board, files };
-        let serving =
-            tokio::spawn(serve(UnixListener::bind(&path).unwrap(), node.clone(), Wellness::Node(node)));
+        let serving = tokio::spawn(serve(
+            UnixListener::bind(&path).unwrap(),
+            node.clone(),
+            Wellness::Node(Box::new(node)),
+        ));
         let mut idle = Vec::new();
         for _ in 0..CONNECTIONS_MAX {
             idle.push(UnixStream::connect(&path).await.unwrap());
@@ -301,7 +304,7 @@ mod tests {
         let serving = tokio::spawn(serve(
             UnixListener::bind(&path).unwrap(),
             node.clone(),
-            Wellness::Node(node.clone()),
+            Wellness::Node(Box::new(node.clone())),
         ));
         let connector = tower::service_fn(move |_: tonic::transport::Uri| {
             let path = path.clone();

@@ -22,7 +22,7 @@ use self::{
     stage::{Actor, Stage},
     story::{Act, ENDS, Scene, Story},
 };
-use crate::rehearsal::Cue;
+use crate::{cli, rehearsal::Cue};
 
 /// For each thing to happen. All of it takes a few seconds; a busy machine may need more.
 const SCENE_DEADLINE: Duration = Duration::from_secs(30);
@@ -31,6 +31,9 @@ const SCENE_DEADLINE: Duration = Duration::from_secs(30);
 /// a core.
 const LOAD_DEADLINE: Duration = Duration::from_secs(180);
 
+/// Of a scene, for whoever watches the page.
+const LINGER: Duration = Duration::from_secs(6);
+
 /// How often both ends are asked what they carried.
 const COUNT_EVERY: Duration = Duration::from_millis(100);
 
@@ -38,15 +41,16 @@ const COUNT_EVERY: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// If a process cannot be run, something does not happen in time, or a claim does not hold.
-pub async fn run(json: bool) -> anyhow::Result<()> {
-    let mut show = show::Show::new(json);
+pub async fn run(settings: &cli::Demo) -> anyhow::Result<()> {
+    let mut show = show::Show::new(settings.json);
     show.title();
-    let mut demo = Demo { stage: Stage::new()?, show, story: Story::default() };
+    let page = settings.page.map(|page| page.to_string());
+    let mut demo = Demo { stage: Stage::new()?, show, story: Story::default(), page };
     let outcome = tokio::select! {
         outcome = demo.play() => outcome,
         () = crate::stop::told() => Err(anyhow::anyhow!("interrupted; nothing was concluded")),
     };
-    let Demo { mut stage, mut show, mut story } = demo;
+    let Demo { mut stage, mut show, mut story, page: _ } = demo;
     if let Err(error) = outcome {
         stage.kill().await;
         let error = error.context(stage.complaints());
@@ -65,11 +69,18 @@ struct Demo {
     stage: Stage,
     show: show::Show,
     story: Story,
+    /// Where the client is to be seen.
+    page: Option<String>,
 }
 
 impl Demo {
     async fn play(&mut self) -> anyhow::Result<()> {
-        let relay = self.stage.spawn(Actor::Relay, &["--external", "auto", "--stun-listen", "off"])?;
+        let mut relay = vec!["--external", "auto", "--stun-listen", "off"];
+        if self.page.is_some() {
+            // It carries more than its limit while people watch.
+            relay.extend(["--circuit-bytes", "0"]);
+        }
+        let relay = self.stage.spawn(Actor::Relay, &relay)?;
         self.until(Scene::RelayListening).await?;
         let listening = self.story.first(Actor::Relay, "listening");
         let address = listening.map(|seen| seen.text("address").to_owned()).unwrap_or_default();
@@ -79,10 +90,13 @@ impl Demo {
         self.until(Scene::ReservationHeld).await?;
 
         // It goes on until it is told to end; its size does not matter.
-        let client = ["--relay", &relay, "--peer", &server, "--load-mib", "1"];
+        let mut client = vec!["--relay", &relay, "--peer", &server, "--load-mib", "1"];
+        let page = self.page.clone();
+        client.extend(page.iter().flat_map(|page| ["--page", page]));
         self.stage.spawn(Actor::Client, &client)?;
         self.until(Scene::Session).await?;
         self.until(Scene::Carried(Act::First)).await?;
+        self.linger().await?;
         self.cue(&ENDS, Cue::AllowUpgrades).await?;
         self.act(Act::Second).await?;
         self.stage.cue(&ENDS, Cue::HoldUpgrades).await?;
@@ -97,7 +111,24 @@ impl Demo {
 
     async fn act(&mut self, act: Act) -> anyhow::Result<()> {
         self.until(Scene::Moved(act)).await?;
-        self.until(Scene::Carried(act)).await
+        self.until(Scene::Carried(act)).await?;
+        self.linger().await
+    }
+
+    /// Whoever watches the page sees what is.
+    async fn linger(&mut self) -> anyhow::Result<()> {
+        if self.page.is_none() {
+            return Ok(());
+        }
+        let over = tokio::time::sleep(LINGER);
+        tokio::pin!(over);
+        loop {
+            let seen = tokio::select! {
+                () = &mut over => return Ok(()),
+                seen = self.stage.next() => seen?,
+            };
+            self.take(seen);
+        }
     }
 
     /// Has both ends counted, and then gives a cue.

@@ -195,6 +195,9 @@ fn told(seen: &Seen, story: &Story) -> Option<String> {
         (Actor::Server, "reservation_held") if first("reservation_held") => {
             "holds a reservation: it is reachable through the relay".to_owned()
         }
+        (Actor::Client, "page_listening") => {
+            format!("is to be seen at http://{}/", seen.text("address"))
+        }
         (Actor::Client, "session_ready") => {
             format!("Version, Verack, Ready {}; a load begins", way(seen.text("path")))
         }

@@ -191,6 +191,11 @@ fn report(event: &ReportEvent, said: &mut Said, now: Instant) -> Saying {
         ReportEvent::MetricsListening { address } => {
             Some((Level::Info, format!("metrics are at http://{address}/metrics")))
         }
+        // Where other hosts come, the address has a secret, and is told once by itself.
+        ReportEvent::PageListening { address } => {
+            let level = if address.ip().is_loopback() { Level::Info } else { Level::Debug };
+            Some((level, format!("the page is at http://{address}/")))
+        }
     }
 }
 

@@ -110,6 +110,7 @@ fn every_event_of_ours_stands_in_the_document_as_it_is_written() {
         assert!(documented.contains(&written), "not in design/events.md: {written}");
     }
     for event in [
+        ReportEvent::PageListening { address: ([127, 0, 0, 1], 9465).into() },
         ReportEvent::MetricsListening { address: ([127, 0, 0, 1], 9464).into() },
         ReportEvent::EventsLost { count: 1204 },
         ReportEvent::Suppressed { what: "access_refused", count: 1204, within_ms: 60_000 },

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod arguments;
+mod browser;
 mod crowd;
 mod demo;
 mod doctor;
@@ -14,6 +15,7 @@ mod install;
 mod metrics;
 mod names;
 mod nets;
+mod page;
 mod relay_status;
 mod services;
 mod sessions;

@@ -460,6 +460,11 @@ pub(super) fn of_programs() -> Vec<(Event, Level, &'static str)> {
             "metrics are at http://127.0.0.1:9464/metrics",
         ),
         (
+            ReportEvent::PageListening { address: "127.0.0.1:9465".parse().unwrap() }.into(),
+            Info,
+            "the page is at http://127.0.0.1:9465/",
+        ),
+        (
             ReportEvent::NetsReloaded { error: Some("no such file".to_owned()) }.into(),
             Warn,
             "the ranges of addresses stay as they were: no such file",

@@ -1,0 +1,100 @@
+// What the events of a node say about its peers. No page here: events in, answers out.
+
+// Events that are remembered, and lines that are known to have been heard.
+const EVENTS_MAX = 2048;
+const LINES_MAX = 4096;
+
+const OF_STREAMS = ["stream_opened", "stream_moved", "stream_closed"];
+const OF_UPGRADES = ["upgrade_succeeded", "upgrade_failed"];
+
+// What went wrong, in words.
+const FAILURES = {
+  listen_failed: "cannot listen",
+  reservation_failed: "no place at a relay",
+  reservation_lost: "the place at a relay is lost",
+  clock_differs: "a clock is wrong",
+  network_blocks: "the network blocks",
+  port_mapping_unusable: "the router's port is of no use",
+  upgrade_failed: "no direct path",
+  peer_unreachable: "a peer is not reached",
+  way_failed: "one way to a peer failed",
+  dial_failed: "a peer is not reached",
+  handshake_failed: "a handshake failed",
+  session_ended: "a session ended",
+  stream_refused: "a stream was refused",
+  access_refused: "a peer was not let in",
+  target_failed: "the program behind a service does not answer",
+  forward_failed: "a local connection came to nothing",
+  refused: "a limit was reached",
+  events_lost: "events are missing",
+  suppressed: "more of the same",
+};
+
+export class Story {
+  #lines = new Set();
+  #events = [];
+
+  // Takes the line of an event; false if it was heard before, since whoever listens again hears the latest again.
+  add(line) {
+    if (this.#lines.has(line)) return false;
+    this.#lines.add(line);
+    if (this.#lines.size > LINES_MAX) this.#lines.delete(this.#lines.values().next().value);
+    let event;
+    try {
+      event = JSON.parse(line);
+    } catch {
+      return false;
+    }
+    const at = Date.parse(event.ts);
+    if (Number.isNaN(at)) return false;
+    const matters = OF_STREAMS.includes(event.event) || OF_UPGRADES.includes(event.event)
+      || Object.hasOwn(FAILURES, event.event) || event.event === "relay_health";
+    if (!matters) return false;
+    this.#events.push({ ...event, at });
+    if (this.#events.length > EVENTS_MAX) this.#events.shift();
+    return true;
+  }
+
+  // The moves of a peer's streams, the latest first.
+  moves(peer) {
+    return this.#events.filter((event) => event.event === "stream_moved" && event.peer === peer).reverse();
+  }
+
+  // When the streams of a peer ran where: [{from, to, path}], where path is that of the latest change.
+  ways(peer, now) {
+    const open = new Set();
+    const ways = [];
+    for (const event of this.#events) {
+      if (event.peer !== peer || !OF_STREAMS.includes(event.event)) continue;
+      const last = ways.at(-1);
+      if (event.event === "stream_closed") open.delete(event.stream);
+      else open.add(event.stream);
+      const path = event.event === "stream_closed" ? (open.size > 0 ? last?.path : null) : event.to ?? event.path;
+      if (last && last.path === path) continue;
+      if (last) last.to = event.at;
+      ways.push({ from: event.at, to: now, path });
+    }
+    return ways.filter((way) => way.path);
+  }
+
+  // What a peer is behind, as it said last.
+  natOf(peer) {
+    const said = this.#events.findLast((event) => OF_UPGRADES.includes(event.event) && event.peer === peer);
+    return said?.remote_nat;
+  }
+
+  // What failed, the latest first: [{at, what, why, about}].
+  failures() {
+    const failed = this.#events.filter((event) => Object.hasOwn(FAILURES, event.event) || isIll(event));
+    return failed.reverse().map((event) => ({
+      at: event.at,
+      what: isIll(event) ? `a relay is ${event.health}` : FAILURES[event.event],
+      why: String(event.cause ?? event.reason ?? event.what ?? event.limit ?? ""),
+      about: event.peer ?? event.relay ?? event.address ?? "",
+    }));
+  }
+}
+
+function isIll(event) {
+  return event.event === "relay_health" && ["degraded", "down"].includes(event.health);
+}
