@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used)]
+mod bounds;
+
 use std::time::Duration;
 
 use libp2p::identity::Keypair;
@@ -475,30 +477,4 @@ fn a_relay_has_a_story_and_whoever_is_unknown_has_none() {
     let stranger = Keypair::generate_ed25519().public().to_peer_id().to_string();
     let error = World::direct().tell(&stranger).unwrap_err().to_string();
     assert!(error.contains(&format!("it knows {PEER}, {RELAY}")), "{error}");
-}
-
-#[test]
-fn of_many_peers_that_are_known_some_are_named_and_the_others_counted() {
-    let peers: Vec<PeerId> =
-        (0..NAMED_MAX + 3).map(|_| Keypair::generate_ed25519().public().to_peer_id()).collect();
-    let error = Unknown::Peer { peer: id(PEER), peers: peers.clone() }.to_string();
-    assert!(error.ends_with(&format!("{} and 3 more", peers[NAMED_MAX - 1])), "{error}");
-    let error = Unknown::Peer { peer: id(PEER), peers: Vec::new() }.to_string();
-    assert!(error.ends_with("it has met nobody yet"), "{error}");
-}
-
-#[test]
-fn a_peer_with_many_faults_is_told_the_first_few() {
-    let mut world = World::direct();
-    for number in 0..2 * findings::FINDINGS_MAX {
-        let service = format!("service-{number}").parse().unwrap();
-        let (peer, direction) = (id(PEER), Direction::Outbound);
-        world = world.hears(BridgeEvent::StreamRefused {
-            peer,
-            service,
-            reason: Refusal::NotServed,
-            direction,
-        });
-    }
-    assert_eq!(world.tell(PEER).unwrap().findings.len(), findings::FINDINGS_MAX);
 }
