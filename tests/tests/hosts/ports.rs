@@ -101,11 +101,15 @@ pub(crate) async fn outside() -> Result<()> {
     let (_, command) = said.trim_end().split_once("punchline relay ").context("a command")?;
 
     let launch = world.launch(Place::Host, "relay", "relay")?;
-    let mut relay = launch.args(command.split(' ')).spawn()?;
+    let relay = launch.args(command.split(' ')).spawn()?;
     listening(&relay, &format!("/ip4/127.0.0.1/tcp/{port}")).await?;
-    relay.terminate(SOON).await?;
     let announced = format!("peers use: --relay {address}/p2p/{}", world.peer_id("relay").await?);
-    ensure!(relay.report().contains(&announced), "{}", relay.report());
+    let announces = async {
+        while !relay.report().contains(&announced) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, announces).await.with_context(|| relay.report())?;
     let launch = world.launch(Place::Host, "server", "server")?;
     let output = launch.args(["--listen", &address]).output(SOON).await?;
     let said = String::from_utf8_lossy(&output.stderr);
