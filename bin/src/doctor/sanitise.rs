@@ -10,11 +10,14 @@ use serde_json::{Map, Value};
 
 /// What was taken out, said in the report itself.
 pub(super) const EXPLANATION: &str = "peer ids are peer-1, peer-2 and so on, IP addresses that are not of every machine ip4-1 and ip6-1, \
-     names of hosts host-1, each the same throughout; (private) stands behind those of private networks; tickets and the \
+     names of hosts host-1, of peers name-1, each the same throughout; (private) stands behind those of private networks; tickets and the \
      home directory are left out";
 
 /// Keys whose values may hold the name of a host that nothing else marks as one.
 const HOSTS: [&str; 2] = ["target", "local"];
+
+/// Keys whose values are what the operator calls peers.
+const NAMES: [&str; 2] = ["name", "relay_name"];
 
 /// Ids of Ed25519 keys, of older ones, and hashes of long ones are as long at least.
 const PEER_LENGTH: usize = 46;
@@ -38,7 +41,16 @@ impl Sanitiser {
         match value {
             Value::String(text) => self.learn_names(text),
             Value::Array(values) => values.iter().for_each(|value| self.learn(value)),
-            Value::Object(fields) => fields.values().for_each(|value| self.learn(value)),
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    match value {
+                        Value::String(name) if NAMES.contains(&key.as_str()) && !name.is_empty() => {
+                            self.word(name, "name");
+                        }
+                        value => self.learn(value),
+                    }
+                }
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
@@ -242,11 +254,13 @@ mod tests {
             "cause": "relay.ann.example cannot be reached, nor db.internal.",
             "ticket": "use punchline-ticket:AbC_d-123 now",
             "path": "/home/ann/.local/state",
+            "name": "berta",
+            "said": "berta is direct",
         });
         sanitiser.learn(&value);
         let clean = sanitiser.clean(&value);
         let text = clean.to_string();
-        for secret in ["ann.", "/ann", "internal", "AbC_d-123"] {
+        for secret in ["ann.", "/ann", "berta", "internal", "AbC_d-123"] {
             assert!(!text.contains(secret), "{secret}: {text}");
         }
         assert_eq!(clean["address"], "/dns4/host-1/tcp/1");
