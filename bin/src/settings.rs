@@ -204,6 +204,9 @@ pub fn read(
     if let Some(node) = cli.command.node() {
         node.system_proxy = system_proxy(&environment);
     }
+    if let Command::Doctor(doctor) = &mut cli.command {
+        doctor.system_proxy(system_proxy(&environment));
+    }
     Ok(Settings { cli, warnings })
 }
 

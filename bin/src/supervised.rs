@@ -68,6 +68,8 @@ impl Conduct {
             words.push(Word::Alive);
         }
         let doing = hindrance.map_or("usable".to_owned(), |why| format!("not usable: {why}"));
+        // A line of its own would be another word to the service manager.
+        let doing = doing.replace(char::is_control, " ");
         if doing != self.doing {
             self.doing.clone_from(&doing);
             words.push(Word::Doing(doing));

@@ -6,6 +6,7 @@ use tonic::Code;
 
 use super::status::screen::{round_trip, span};
 use crate::{
+    Unusable,
     cli::{self, Asking},
     control::{
         self,
@@ -36,7 +37,8 @@ pub(super) async fn story(asking: &Asking, peer: &PeerRef) -> anyhow::Result<Sto
         let mut node = control::ask(asking).await?;
         let answer = node.explain(ExplainRequest { peer: peer.to_string() }).await;
         let answer = answer.map_err(|error| match error.code() {
-            Code::NotFound => anyhow::anyhow!("{}", error.message()),
+            Code::NotFound | Code::Unimplemented => anyhow::anyhow!("{}", error.message()),
+            Code::InvalidArgument => Unusable(error.message().to_owned()).into(),
             _ => super::refused(&error),
         });
         Ok(answer?.into_inner())

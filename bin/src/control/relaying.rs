@@ -41,6 +41,13 @@ impl node_server::Node for AnsweringRelay {
         Err(Status::unimplemented("a relay pings nobody; ask a node that uses it to ping the relay"))
     }
 
+    async fn explain(
+        &self,
+        _: Request<proto::ExplainRequest>,
+    ) -> Result<Response<proto::Story>, Status> {
+        Err(Status::unimplemented("a relay keeps no story of its peers; ask a node that uses it"))
+    }
+
     async fn reload(
         &self,
         _: Request<proto::ReloadRequest>,

@@ -115,6 +115,12 @@ pub(super) struct Stage {
     complaints: VecDeque<String>,
 }
 
+/// Whether an inherited variable would change what a process of ours does.
+fn configures_us(name: &str) -> bool {
+    let ours = ["PUNCHLINE_", "LIBP2P_", "KASPAD_LIBP2P_", "NOTIFY_SOCKET", "WATCHDOG_"];
+    ours.iter().any(|prefix| name.starts_with(prefix))
+}
+
 impl Stage {
     pub(super) fn new() -> anyhow::Result<Self> {
         Ok(Self {
@@ -142,13 +148,8 @@ impl Stage {
             command.args(["--network", "simnet", "--rehearse"]);
         }
         // The operator's own settings are not part of the story.
-        for (name, _) in std::env::vars_os() {
-            if name
-                .to_str()
-                .is_some_and(|name| name.starts_with("PUNCHLINE_") || name.starts_with("LIBP2P_"))
-            {
-                command.env_remove(name);
-            }
+        for (name, _) in std::env::vars_os().filter(|(name, _)| configures_us(&name.to_string_lossy())) {
+            command.env_remove(name);
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot run the {actor}"))?;

@@ -127,6 +127,7 @@ fn sample(id: &str, named: &str) -> &'static str {
         (_, "CIDR") => "10.0.0.0/8",
         (_, "HOSTS") => "localhost,10.0.0.0/8",
         (_, "TIME") => "60s",
+        ("page", _) => "127.0.0.1:9465",
         (_, "HOST:PORT" | "IP:PORT") => "127.0.0.1:9464",
         (_, "N") => "16",
         ("tls_cert", _) => "/etc/punchline/fullchain.pem",

@@ -16,6 +16,7 @@ pub(in crate::engine) mod health;
 pub(in crate::engine) mod links;
 pub(in crate::engine) mod refusals;
 
+mod redial;
 mod reservation;
 pub(in crate::engine) mod sights;
 pub(in crate::engine) mod spares;
@@ -30,10 +31,11 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{SeedableRng, rngs::StdRng};
 
 use self::{
     health::Pulse,
+    redial::{Redial, backoff},
     reservation::{Due, Reservation},
     term::Term,
 };
@@ -68,13 +70,6 @@ pub(crate) enum Step {
     },
 }
 
-/// Of the time for which a relay was not heard, one such part at most passes until it is dialled again.
-const SILENT_PARTS: u32 = 8;
-
-/// The least and the most of that. Any wait in between is as likely: all clients of a relay lost it at the same moment.
-const PROMPT: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(300);
-
 /// Networks may change faster than dials fail.
 const OUTDATED_MAX: usize = 8;
 
@@ -98,6 +93,9 @@ struct Relay {
     /// Dials that began in a network before this one, the latest first.
     outdated: Vec<DialId>,
     health: Pulse,
+    /// When the link came up last.
+    link_opened: Instant,
+    redial: Redial,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -153,6 +151,8 @@ impl Relays {
             asked_about: Vec::new(),
             outdated: Vec::new(),
             health: Pulse::default(),
+            link_opened: now,
+            redial: Redial::default(),
         });
         if !relay.addresses.contains(address) && relay.addresses.len() < self.addresses_max {
             relay.addresses.push(address.clone());
@@ -258,14 +258,13 @@ impl Relays {
     pub(crate) fn dial_failed(&mut self, dial: DialId, now: Instant) -> Option<PeerId> {
         let wanted = Link::Dialling { dial: Some(dial) };
         let (peer, relay) = self.all.iter_mut().find(|(_, relay)| relay.link == wanted)?;
-        let silent = relay.health.silent(now) / SILENT_PARTS;
-        let wait = match silent > self.deadlines.reserve_backoff.1 {
-            true => self.jitter.random_range(silent.min(PROMPT)..=silent.min(RETRY_MAX)),
-            false => {
-                let failures = relay.reservation.failures();
-                backoff(failures, self.deadlines.reserve_backoff, &mut self.jitter)
-            }
-        };
+        let (silent, failures) = (relay.health.silent(now), relay.reservation.failures());
+        let wait = redial::after_failed_dial(
+            silent,
+            failures,
+            self.deadlines.reserve_backoff,
+            &mut self.jitter,
+        );
         relay.reservation.failed();
         relay.health.failed();
         relay.link = Link::Down { retry: relay.reserve.then(|| now + wait) };
@@ -291,6 +290,7 @@ impl Relays {
         if wanted {
             let deadline = now + self.deadlines.identify;
             relay.link = Link::Identifying { connection, deadline };
+            relay.link_opened = now;
             relay.asked_about.clear();
         }
         wanted
@@ -317,8 +317,10 @@ impl Relays {
             Link::Down { .. } | Link::Dialling { .. } => false,
         })?;
         relay.health.failed();
-        // The first redial is immediate: the relay may just have been restarted.
-        relay.link = Link::Down { retry: relay.reserve.then_some(now) };
+        let lasted = now.saturating_duration_since(relay.link_opened);
+        let wait =
+            relay.redial.after_lost_link(lasted, self.deadlines.reserve_backoff, &mut self.jitter);
+        relay.link = Link::Down { retry: relay.reserve.then(|| now + wait) };
         let held = relay.reservation.link_lost(now);
         let relay = *peer;
         self.forget_unless_reserved(relay);
@@ -478,11 +480,4 @@ const CLOCK_STEP: Duration = Duration::from_secs(90);
 fn asked(all: &mut BTreeMap<PeerId, Relay>, request: ReserveId) -> Option<(PeerId, &mut Relay)> {
     let (peer, relay) = all.iter_mut().find(|(_, relay)| relay.reservation.is_answer(request))?;
     Some((*peer, relay))
-}
-
-/// Doubles from the first to the longest wait; the last quarter is random, so that a relay's clients
-/// do not all come back in the same millisecond.
-fn backoff(failures: u32, (first, longest): (Duration, Duration), jitter: &mut StdRng) -> Duration {
-    let wait = first.saturating_mul(1 << failures.min(16)).min(longest);
-    wait.mul_f64(jitter.random_range(0.75..=1.0))
 }

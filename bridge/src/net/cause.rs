@@ -28,7 +28,37 @@ fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
     }
 }
 
-/// The innermost message of a chain of errors: the outer ones say "failed" again and again.
+/// The innermost message of a chain of errors: the outer ones say "failed" again and again. Some are words of the other
+/// end, which may be anybody: what comes of them is one line of bounded length, which steers no terminal.
 pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
-    chain(error).last().unwrap_or(error).to_string()
+    plain(&chain(error).last().unwrap_or(error).to_string())
+}
+
+/// Letters of a cause that are kept; ours have fewer.
+const CAUSE_MAX: usize = 400;
+
+fn plain(text: &str) -> String {
+    let steers = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    let letters = text.chars().map(|letter| if steers(letter) { ' ' } else { letter });
+    let mut plain: String = letters.clone().take(CAUSE_MAX).collect();
+    if letters.count() > CAUSE_MAX {
+        plain.push('…');
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_other_end_are_one_plain_line_of_bounded_length() {
+        let said = io::Error::other("closed: \u{1b}[2Jx\nWATCHDOG=trigger \u{202e}");
+        assert_eq!(root_cause(&said), "closed:  [2Jx WATCHDOG=trigger  ");
+        let long = io::Error::other("x".repeat(10_000));
+        assert_eq!(root_cause(&long).chars().count(), CAUSE_MAX + 1);
+    }
 }

@@ -1,15 +1,12 @@
 //! Why a peer is reached as it is, told by nodes that run.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use punchline_tests::process::Program;
 use serde_json::Value;
 
 use crate::world::{LISTEN, NO_PEER, NO_RELAY, SOON, World, refused};
-
-/// The promise, of the command with its start; and what a busy machine adds.
-const ANSWER: Duration = Duration::from_millis(100 + 900);
 
 impl World {
     /// What the node that was started by this name tells of the peer.
@@ -71,9 +68,7 @@ async fn the_story_of_a_session_tells_how_it_became_direct_and_then_that_the_pee
     let client = world.client(&relay, &[]).await?;
     let (server_id, relay_id) = (world.peer_id("server").await?, world.peer_id("relay").await?);
     client.wait_for("stream_moved", |event| event.has("to", "direct"), SOON).await?;
-    let start = Instant::now();
     let story = world.why("client", &server_id).await?;
-    assert!(start.elapsed() < ANSWER, "{:?}", start.elapsed());
     assert_eq!((&story["path"], &story["findings"]), (&"direct".into(), &Value::Array(Vec::new())));
     assert!(story["since_seconds"].is_f64() && story["services"][0]["opened"] == true, "{story:#}");
     let steps: Vec<_> = story["steps"].as_array().into_iter().flatten().collect();

@@ -416,3 +416,19 @@ fn a_relay_that_refuses_connections_is_down_after_three_of_them_and_tried_again_
     assert_eq!(healths(&mut world), [Health::Degraded, Health::Down]);
     assert_eq!(dials(&actions).len(), 1);
 }
+
+#[test]
+fn a_relay_that_lets_us_in_and_hangs_up_again_and_again_is_dialled_with_growing_pauses() {
+    let mut world = World::new();
+    let mut actions = world.tell(Input::Reserve { relay: relay(9) });
+    for (round, wait) in [Duration::ZERO, 250 * MS, 500 * MS, S].into_iter().enumerate() {
+        let (connection, _) = world.dialled(relay(9).peer(), dials(&actions)[0].0);
+        actions = world.closed(connection);
+        if wait > Duration::ZERO {
+            assert_eq!(dials(&actions), [], "round {round}");
+            assert_eq!(dials(&world.pass(wait / 2)), [], "round {round}");
+            actions = world.pass(wait / 2);
+        }
+        assert_eq!(dials(&actions).len(), 1, "round {round}");
+    }
+}
