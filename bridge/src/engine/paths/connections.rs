@@ -14,6 +14,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 
 use self::{demotion::Demotions, distance::RoundTrip};
+use crate::engine::liveness::{PING_INTERVAL, PING_PATIENCE};
 use crate::{
     engine::{
         input::{InboundId, OpenId, Opened},
@@ -249,9 +250,13 @@ impl Connections {
     }
 
     /// The direct connections to a peer that fell silent and that nobody uses. Where streams are, they may hear
-    /// something all the same.
-    pub(crate) fn silent_direct(&self, peer: PeerId) -> Vec<ConnectionId> {
-        let silent = |found: &Connection| found.path.is_direct() && found.suspect && !found.is_used();
+    /// something all the same. The other end may have noticed a little sooner: an answer that is overdue is enough.
+    pub(crate) fn silent_direct(&self, peer: PeerId, now: Instant) -> Vec<ConnectionId> {
+        let overdue = PING_INTERVAL + PING_PATIENCE / 2;
+        let unheard = |found: &Connection| now.saturating_duration_since(found.answered) > overdue;
+        let silent = |found: &Connection| {
+            found.path.is_direct() && !found.is_used() && (found.suspect || unheard(found))
+        };
         self.of(peer).filter(|(_, found)| silent(found)).map(|(id, _)| id).collect()
     }
 

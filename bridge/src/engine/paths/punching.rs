@@ -367,7 +367,7 @@ impl Engine {
     /// Dials; where nothing may be dialled, only the peer's dial can come through.
     fn punch(&mut self, peer: PeerId, addresses: &[Multiaddr], role: Role, now: Instant) {
         // What fell silent may hold the port that the punch leaves from.
-        for silent in self.connections.silent_direct(peer) {
+        for silent in self.connections.silent_direct(peer, now) {
             self.close(silent, CloseCause::Unresponsive);
         }
         self.dial_as(role, peer, addresses);
