@@ -14,7 +14,6 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 
 use self::{demotion::Demotions, distance::RoundTrip};
-use crate::engine::liveness::{PING_INTERVAL, PING_PATIENCE};
 use crate::{
     engine::{
         input::{InboundId, OpenId, Opened},
@@ -249,15 +248,21 @@ impl Connections {
         self.of(peer).filter(move |(_, found)| over(found)).map(|(id, found)| (id, &found.address))
     }
 
-    /// The direct connections to a peer that fell silent and that nobody uses. Where streams are, they may hear
-    /// something all the same. The other end may have noticed a little sooner: an answer that is overdue is enough.
-    pub(crate) fn silent_direct(&self, peer: PeerId, now: Instant) -> Vec<ConnectionId> {
-        let overdue = PING_INTERVAL + PING_PATIENCE / 2;
-        let unheard = |found: &Connection| now.saturating_duration_since(found.answered) > overdue;
-        let silent = |found: &Connection| {
-            found.path.is_direct() && !found.is_used() && (found.suspect || unheard(found))
+    /// The direct connections to a peer that fell silent, unless something else than legs uses them. Where a stream
+    /// runs, it may hear something all the same; but a leg may also be what a stream left behind.
+    pub(crate) fn silent_direct(
+        &self,
+        peer: PeerId,
+        runs_there: impl Fn(ConnectionId) -> bool,
+    ) -> Vec<ConnectionId> {
+        let leg = |user: &User| matches!(user, User::Leg(_));
+        let free = |id, found: &Connection| {
+            !found.is_used() || (found.users.iter().all(leg) && !runs_there(id))
         };
-        self.of(peer).filter(|(_, found)| silent(found)).map(|(id, _)| id).collect()
+        let silent = |(id, found): &(ConnectionId, &Connection)| {
+            found.path.is_direct() && found.suspect && free(*id, found)
+        };
+        self.of(peer).filter(silent).map(|(id, _)| id).collect()
     }
 
     pub(crate) fn any_used(&self) -> bool {

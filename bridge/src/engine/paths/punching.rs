@@ -367,7 +367,8 @@ impl Engine {
     /// Dials; where nothing may be dialled, only the peer's dial can come through.
     fn punch(&mut self, peer: PeerId, addresses: &[Multiaddr], role: Role, now: Instant) {
         // What fell silent may hold the port that the punch leaves from.
-        for silent in self.connections.silent_direct(peer, now) {
+        let runs_there = |id| self.moves.may_be_on(peer, id) || self.guests.may_be_on(peer, id);
+        for silent in self.connections.silent_direct(peer, runs_there) {
             self.close(silent, CloseCause::Unresponsive);
         }
         self.dial_as(role, peer, addresses);

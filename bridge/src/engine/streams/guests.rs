@@ -10,6 +10,7 @@ use libp2p::PeerId;
 
 use crate::{
     engine::liveness::ORPHANED,
+    path::ConnectionId,
     service::Service,
     stream::{StreamId, StreamKey},
 };
@@ -23,7 +24,8 @@ struct Guest {
 /// What carries a peer's stream.
 #[derive(Debug, PartialEq, Eq)]
 enum Standing {
-    Attached,
+    /// This connection, once it has moved; before that, whichever it came on.
+    Attached(Option<ConnectionId>),
     /// Nothing, and its opener is away.
     Waiting,
     /// Nothing, and its opener has until then.
@@ -38,7 +40,7 @@ pub(crate) struct Guests {
 
 impl Guests {
     pub(crate) fn accepted(&mut self, key: StreamKey, service: Service) {
-        self.all.insert(key, Guest { service, path: Standing::Attached });
+        self.all.insert(key, Guest { service, path: Standing::Attached(None) });
     }
 
     /// The last path is lost. `connected`: the peer has come back since.
@@ -48,10 +50,20 @@ impl Guests {
         }
     }
 
-    pub(crate) fn attached(&mut self, key: StreamKey) {
+    /// Its opener has moved it here.
+    pub(crate) fn moved(&mut self, key: StreamKey, to: ConnectionId) {
         if let Some(guest) = self.all.get_mut(&key) {
-            guest.path = Standing::Attached;
+            guest.path = Standing::Attached(Some(to));
         }
+    }
+
+    /// Whether any of a peer's streams runs on this connection, as far as is known.
+    pub(crate) fn may_be_on(&self, peer: PeerId, connection: ConnectionId) -> bool {
+        let there = |guest: &Guest| match guest.path {
+            Standing::Attached(on) => on.is_none_or(|on| on == connection),
+            Standing::Waiting | Standing::Due(_) => false,
+        };
+        self.all.range(of(peer)).any(|(_, guest)| there(guest))
     }
 
     #[cfg(test)]
@@ -70,7 +82,7 @@ impl Guests {
     }
 
     pub(crate) fn disconnected(&mut self, peer: PeerId) {
-        for guest in self.of_mut(peer).filter(|guest| guest.path != Standing::Attached) {
+        for guest in self.of_mut(peer).filter(|guest| !matches!(guest.path, Standing::Attached(_))) {
             guest.path = Standing::Waiting;
         }
     }
@@ -95,7 +107,7 @@ impl Guests {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let due = |guest: &Guest| match guest.path {
             Standing::Due(until) => Some(until),
-            Standing::Attached | Standing::Waiting => None,
+            Standing::Attached(_) | Standing::Waiting => None,
         };
         self.all.values().filter_map(due).min()
     }
@@ -141,7 +153,7 @@ mod tests {
         guests.disconnected(key.peer);
         assert_eq!(guests.take_due(now + ORPHANED), []);
         guests.connected(key.peer, now);
-        guests.attached(key);
+        guests.moved(key, ConnectionId(libp2p::swarm::ConnectionId::new_unchecked(1)));
         assert_eq!(guests.take_due(now + ORPHANED), []);
     }
 

@@ -97,6 +97,12 @@ impl Moves {
         self.all.range(guests::of(peer)).map(|(_, ours)| &ours.service)
     }
 
+    /// Whether any stream to the peer runs on this connection, or is on its way to it.
+    pub(crate) fn may_be_on(&self, peer: PeerId, connection: ConnectionId) -> bool {
+        let there = |ours: &Ours| ours.runs_on(connection) || ours.moving == Some(connection);
+        self.all.range(guests::of(peer)).any(|(_, ours)| there(ours))
+    }
+
     /// A connection is not to be trusted any more: the streams on it need not wait for another, and
     /// those on their way to it have failed. Returns the former.
     pub(crate) fn leave(&mut self, connection: ConnectionId, now: Instant) -> Vec<StreamKey> {

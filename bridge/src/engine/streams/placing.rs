@@ -12,7 +12,7 @@ use crate::{
 
 impl Engine {
     pub(in crate::engine) fn stream_moved(&mut self, key: StreamKey, to: ConnectionId, now: Instant) {
-        self.guests.attached(key);
+        self.guests.moved(key, to);
         self.departures.settled(key);
         self.moves.moved(key, to, now);
         self.place(key, now);

@@ -253,6 +253,28 @@ fn a_peer_that_comes_through_a_relay_since_its_direct_path_died_is_punched_when_
 }
 
 #[test]
+fn a_silent_connection_that_a_peers_stream_has_left_makes_room_for_a_punch_though_its_leg_is_still_there()
+ {
+    for moved in [true, false] {
+        let mut world = World::seen_with(|config| config.deadlines.relayed_grace = HOUR);
+        let (direct, _) =
+            world.established(peer(1), Path::Direct, Transport::Tcp, None, Direction::Inbound);
+        world.answered(direct);
+        world.accept(InboundId(7), direct, key().stream);
+        let (circuit, _) = world.visited(peer(1));
+        if moved {
+            world.tell(Input::StreamMoved { key: key(), to: circuit });
+        }
+        world.pass(QUIET);
+        world.heard(direct, QUIET);
+        world.answer(circuit, &[public(1)]);
+        let actions = world.pass(S);
+        let closed = |action: &Action| matches!(action, Action::CloseConnection { connection, .. } if *connection == direct);
+        assert_eq!(actions.iter().any(closed), moved, "{actions:?}");
+    }
+}
+
+#[test]
 fn a_silent_connection_is_not_closed_for_a_punch_while_a_peers_stream_is_on_it() {
     let mut world = World::seen_with(|config| config.deadlines.relayed_grace = HOUR);
     let (direct, _) = world.established(peer(1), Path::Direct, Transport::Tcp, None, Direction::Inbound);
