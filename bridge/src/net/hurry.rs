@@ -110,6 +110,9 @@ where
         if !self.hurry.is_set() {
             return Ok(async { dial.await.map_err(HurryError::Transport) }.boxed());
         }
+        if let Some(to) = alone {
+            sockets.want(to);
+        }
         let bounded = async move {
             if let Some(to) = alone
                 && tokio::time::timeout(GONE_DEADLINE, sockets.gone(to)).await.is_err()

@@ -1,4 +1,4 @@
-//! TCP connections that are reset rather than closed when the peer was not heard for a while.
+//! TCP connections that are reset rather than closed when the peer was not heard for a while, or a punch wants their port.
 //!
 //! A socket that is closed keeps its two addresses until the peer has acknowledged the end. On a dead path nobody does,
 //! for minutes, and meanwhile neither we nor the routers in between let another connection run from the same port to the same
@@ -26,11 +26,29 @@ use crate::engine::PING_INTERVAL;
 /// Both ends ping each other, so each hears something in this time on a path that lives.
 const SILENT: Duration = PING_INTERVAL.saturating_add(Duration::from_millis(500));
 
-/// Where the open TCP connections of a node lead, and how many each. Clones are the same.
+/// Where the open TCP connections of a node lead. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sockets(watch::Sender<BTreeMap<SocketAddr, usize>>);
+pub(crate) struct Sockets(watch::Sender<BTreeMap<SocketAddr, Open>>);
+
+/// What leads to one place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Open {
+    count: usize,
+    /// A punch is to leave from the same port.
+    wanted: bool,
+}
 
 impl Sockets {
+    /// A punch is about to be dialled to there: what leads there is in its way, and is reset when it is closed.
+    pub(super) fn want(&self, to: SocketAddr) {
+        self.0.send_if_modified(|sockets| {
+            if let Some(open) = sockets.get_mut(&to) {
+                open.wanted = true;
+            }
+            false
+        });
+    }
+
     /// Returns when no connection leads there.
     pub(super) async fn gone(&self, to: SocketAddr) {
         // The sender is ours, so it is there.
@@ -44,9 +62,13 @@ struct Counted(Option<SocketAddr>, Sockets);
 impl Counted {
     fn new(to: Option<SocketAddr>, sockets: &Sockets) -> Self {
         if let Some(to) = to {
-            sockets.0.send_modify(|sockets| *sockets.entry(to).or_default() += 1);
+            sockets.0.send_modify(|sockets| sockets.entry(to).or_default().count += 1);
         }
         Self(to, sockets.clone())
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.0.is_some_and(|to| self.1.0.borrow().get(&to).is_some_and(|open| open.wanted))
     }
 }
 
@@ -54,7 +76,7 @@ impl Drop for Counted {
     fn drop(&mut self) {
         let Some(to) = self.0 else { return };
         self.1.0.send_modify(|sockets| match sockets.get_mut(&to) {
-            Some(count) if *count > 1 => *count -= 1,
+            Some(open) if open.count > 1 => open.count -= 1,
             _ => drop(sockets.remove(&to)),
         });
     }
@@ -65,19 +87,19 @@ pub(super) struct Heard {
     inner: TcpStream,
     heard: Instant,
     /// Dropped after the socket.
-    _counted: Counted,
+    counted: Counted,
 }
 
 impl Heard {
     pub(super) fn new(inner: TcpStream, sockets: &Sockets) -> Self {
-        let _counted = Counted::new(inner.0.peer_addr().ok(), sockets);
-        Self { inner, heard: Instant::now(), _counted }
+        let counted = Counted::new(inner.0.peer_addr().ok(), sockets);
+        Self { inner, heard: Instant::now(), counted }
     }
 }
 
 impl Drop for Heard {
     fn drop(&mut self) {
-        if self.heard.elapsed() > SILENT {
+        if self.heard.elapsed() > SILENT || self.counted.is_wanted() {
             // A socket closed with nothing to linger for is reset; where the system refuses, it is closed as usual.
             let _ = rustix::net::sockopt::set_socket_linger(&self.inner.0, Some(Duration::ZERO));
         }
@@ -135,12 +157,16 @@ mod tests {
     use super::*;
 
     /// What the peer of a connection that is dropped reads.
-    async fn dropped_after(silence: Duration) -> io::Result<usize> {
+    async fn dropped_after(silence: Duration, wanted: bool) -> io::Result<usize> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = Socket::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut far, _) = listener.accept().await.unwrap();
-        let mut heard = Heard::new(TcpStream(near), &Sockets::default());
+        let sockets = Sockets::default();
+        let mut heard = Heard::new(TcpStream(near), &sockets);
         heard.heard = Instant::now().checked_sub(silence).unwrap();
+        if wanted {
+            sockets.want(listener.local_addr().unwrap());
+        }
         drop(heard);
         far.read(&mut [0; 8]).await
     }
@@ -162,8 +188,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_on_which_nothing_was_heard_is_reset_and_another_is_closed() {
-        assert_eq!(dropped_after(Duration::ZERO).await.unwrap(), 0);
-        let reset = dropped_after(2 * SILENT).await.unwrap_err();
+        assert_eq!(dropped_after(Duration::ZERO, false).await.unwrap(), 0);
+        let reset = dropped_after(2 * SILENT, false).await.unwrap_err();
+        assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_port_a_punch_wants_is_reset_though_it_was_heard_a_moment_ago() {
+        let reset = dropped_after(Duration::ZERO, true).await.unwrap_err();
         assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
     }
 }
