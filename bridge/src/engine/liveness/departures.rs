@@ -44,6 +44,8 @@ struct Closed {
     until: Instant,
     /// And at the latest, if the peer turns out to have closed it in order.
     latest: Instant,
+    /// It, or another of the peer a moment before, was closed in order.
+    in_order: bool,
 }
 
 /// A relay's word that a peer left.
@@ -124,19 +126,24 @@ impl Departures {
         others: bool,
         now: Instant,
     ) {
-        let grace = match end {
-            End::System => self.grace,
-            End::InOrder => PARTED,
-        };
+        // Whoever has just said so on one connection lives, whatever becomes of its others.
+        let said =
+            |((of, _), closed): (&(PeerId, ConnectionId), &Closed)| *of == peer && closed.in_order;
+        let in_order = end == End::InOrder || self.closed.iter().any(said);
+        let grace = if in_order { PARTED } else { self.grace };
         if now.saturating_duration_since(answered) <= FRESH && self.closed.len() < DEPARTED_MAX {
             let silence = if others { PING_INTERVAL + PING_PATIENCE } else { Duration::ZERO };
-            let closed = Closed { until: now + silence + grace, latest: now + silence + PARTED };
+            let closed =
+                Closed { until: now + silence + grace, latest: now + silence + PARTED, in_order };
             self.closed.insert((peer, connection), closed);
         }
         if !others {
             for (_, closed) in self.closed.iter_mut().filter(|((of, _), _)| *of == peer) {
                 closed.until = closed.until.min(now + grace);
             }
+        }
+        if in_order {
+            self.parted(peer);
         }
     }
 
@@ -235,6 +242,18 @@ mod tests {
         departures.closed(key.peer, connection, End::InOrder, now, false, now);
         assert_eq!(departures.take_due(now + PARTED - GRACE), []);
         assert_eq!(departures.take_due(now + PARTED), [key]);
+    }
+
+    #[test]
+    fn a_peer_that_said_so_on_one_of_its_connections_has_that_time_for_all_of_them() {
+        for ends in [[End::InOrder, End::System], [End::System, End::InOrder]] {
+            let (mut departures, key, connection, now) = world();
+            departures.detached(key, connection, false, now);
+            departures.closed(key.peer, connection, ends[0], now, true, now);
+            departures.closed(key.peer, connection_of(2), ends[1], now, false, now);
+            assert_eq!(departures.take_due(now + PARTED - GRACE), [], "{ends:?}");
+            assert_eq!(departures.take_due(now + 2 * PARTED), [key], "{ends:?}");
+        }
     }
 
     #[test]

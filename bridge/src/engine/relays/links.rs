@@ -98,7 +98,9 @@ impl Engine {
             CloseCause::Peer => Some(End::InOrder),
             _ => None,
         };
-        if let Some(end) = end.filter(|_| !asked && path.is_direct()) {
+        // Strangers who come and go are not to fill what is remembered.
+        let matters = !asked && path.is_direct() && self.streams_with(peer);
+        if let Some(end) = end.filter(|_| matters) {
             let others = self.connections.of(peer).any(|(_, found)| found.path.is_direct());
             self.departures.closed(peer, id, end, connection.answered, others, now);
         } else {
