@@ -140,7 +140,7 @@ pub enum Health {
     Unknown,
     /// It answers.
     Healthy,
-    /// It failed once or twice in a row, or two answers are missing.
+    /// It failed once or twice in a row, two answers are missing, or it refused this node a place.
     Degraded,
     /// It failed three times in a row, or was not heard for 40 s.
     Down,
@@ -164,7 +164,7 @@ pub struct HealthStatus {
     pub health: Health,
     /// How long ago it was heard; none if it never was.
     pub heard: Option<Duration>,
-    /// Failures of dials, links and requests since then.
+    /// Failures of dials and links since then.
     pub failures: u32,
     /// What half of its latest answers to pings, 64 at most, did not exceed.
     pub median: Option<Duration>,

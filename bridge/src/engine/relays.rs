@@ -344,7 +344,7 @@ impl Relays {
         let (peer, relay) = asked(&mut self.all, request)?;
         let term = Term::new(grant, at);
         relay.reservation.granted(&term, now);
-        relay.health.heard(now);
+        relay.health.granted(now);
         let address = relay.addresses.first()?.clone();
         let clock_ahead = relay.clock_news(term.clock_ahead);
         let expires = term.is_known.then(|| at + term.lasts);
@@ -364,7 +364,7 @@ impl Relays {
         let unanswered = matches!(failure, ReserveFailure::Deadline { .. });
         let wait = |failures, longest| backoff(failures, (first, longest), &mut self.jitter);
         relay.reservation.refused(failure, wait, now);
-        relay.health.failed();
+        relay.health.refused();
         let close = relay.ready().filter(|_| unanswered && !held);
         Some(Refused { relay: peer, held, close })
     }

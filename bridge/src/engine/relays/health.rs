@@ -5,6 +5,8 @@
 //!                        ^--------------------------- answer ---------------------------------------------------'
 //! ```
 //!
+//! One that answers and refuses this node a place is degraded, until it gives it one.
+//!
 //! Both ends of a link ping each other, so a relay that does well is heard each `PING_INTERVAL`. One that takes connections
 //! and never answers is found out by its silence; so is one that was never heard at all, from its first failure on.
 
@@ -44,6 +46,8 @@ pub(super) struct Pulse {
     ever: bool,
     /// Since it was heard.
     failures: u32,
+    /// It refused this node a place, and has given it none since.
+    refused: bool,
     /// How long its answers took, the latest last.
     took: VecDeque<Duration>,
 }
@@ -63,12 +67,23 @@ impl Pulse {
         self.took.push_back(took);
     }
 
+    /// It gave this node a place.
+    pub(super) fn granted(&mut self, now: Instant) {
+        self.heard(now);
+        self.refused = false;
+    }
+
+    /// It gave none: it answers, and yet serves nobody here.
+    pub(super) fn refused(&mut self) {
+        self.refused = true;
+    }
+
     /// In another network nothing is known of it yet.
     pub(super) fn begin_anew(&mut self, now: Instant) {
         (self.heard, self.ever, self.failures) = (Some(now), false, 0);
     }
 
-    /// A dial, a link or a request for a place failed.
+    /// A dial or a link failed.
     pub(super) fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
     }
@@ -82,9 +97,9 @@ impl Pulse {
         let silent = self.silent(now);
         if self.failures >= FAILURES || silent >= DEAD {
             Health::Down
-        } else if !self.ever && self.failures == 0 {
+        } else if !self.ever && self.failures == 0 && !self.refused {
             Health::Unknown
-        } else if self.failures > 0 || silent >= SUSPECT {
+        } else if self.failures > 0 || self.refused || silent >= SUSPECT {
             Health::Degraded
         } else {
             Health::Healthy
@@ -204,6 +219,18 @@ mod tests {
         assert_eq!(pulse.health(now), Health::Down);
         pulse.answered(MS, now);
         assert_eq!((pulse.health(now), pulse.failures), (Health::Healthy, 0));
+    }
+
+    #[test]
+    fn one_that_refuses_a_place_is_degraded_until_it_gives_one_however_often_it_answers() {
+        let (mut pulse, now) = heard_once();
+        for _ in 0..=FAILURES {
+            pulse.refused();
+            pulse.answered(MS, now);
+            assert_eq!(pulse.health(now), Health::Degraded);
+        }
+        pulse.granted(now);
+        assert_eq!(pulse.health(now), Health::Healthy);
     }
 
     #[test]
