@@ -36,12 +36,12 @@ pub use self::gateway::{
 };
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady, Why},
-    doctor::{Doctor, DoctorWhat, ProxyFlags, Reach},
+    doctor::{Doctor, DoctorWhat, Reach},
     install::{Install, Settings},
     metrics::{HttpAddr, Metrics},
     nets::Nets,
     network::{HolePunchTest, NetworkParts, Plain, Question},
-    node::{ControlSocket, Node, PortMapping, RelayMode, SystemProxy},
+    node::{ControlSocket, Node, PortMapping, ProxyFlags, RelayMode, SystemProxy},
     page::Page,
     time::Patience,
     values::{ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},

@@ -88,7 +88,7 @@ impl Node {
         };
         config.stun_servers = cli::all(&settings.stun_server);
         config.relay_mode = settings.relay_mode.into();
-        config.proxy = proxy(settings)?;
+        config.proxy = proxy(&settings.proxy)?;
         tell_of_proxy(config.proxy.as_ref(), &relays);
         config.limits.streams_per_peer = settings.max_streams_per_peer;
         config.limits.streams_of_peers = settings.max_streams_of_peers;
@@ -187,7 +187,7 @@ impl Node {
 /// If a file or the proxy is wrong, or the control socket cannot be where it is to be.
 pub(crate) fn check(settings: &cli::Node) -> anyhow::Result<()> {
     ranges(&settings.nets)?;
-    proxy(settings)?;
+    proxy(&settings.proxy)?;
     Bound::check(settings.control.as_ref())?;
     crate::usable()
 }
@@ -207,19 +207,11 @@ fn is_loopback(address: &Multiaddr) -> bool {
 ///
 /// # Errors
 /// If the one that our own settings name is none. The variables of the system are for other programs too.
-pub(crate) fn proxy(settings: &cli::Node) -> Result<Option<Proxy>, Unusable> {
-    proxy_of(settings.proxy.as_ref(), settings.no_proxy.as_deref(), &settings.system_proxy)
-}
-
-/// As [`proxy`], from what the flags and the system say.
-pub(crate) fn proxy_of(
-    own: Option<&ProxyUrl>,
-    exceptions: Option<&str>,
-    system: &cli::SystemProxy,
-) -> Result<Option<Proxy>, Unusable> {
-    let exceptions = exceptions.unwrap_or(&system.exceptions);
+pub(crate) fn proxy(flags: &cli::ProxyFlags) -> Result<Option<Proxy>, Unusable> {
+    let system = &flags.system_proxy;
+    let exceptions = flags.no_proxy.as_deref().unwrap_or(&system.exceptions);
     let read = |url: &ProxyUrl| Proxy::new(url.reveal(), exceptions);
-    match (own, &system.proxy) {
+    match (&flags.proxy, &system.proxy) {
         (Some(url), _) if url.reveal() == "off" => Ok(None),
         (Some(url), _) => read(url).map(Some).map_err(|error| Unusable(format!("--proxy {error}"))),
         (None, Some(url)) => {

@@ -202,7 +202,7 @@ pub fn read(
         origin_of(flag, value, &arguments, &environment, &given)
     })?;
     if let Some(node) = cli.command.node() {
-        node.system_proxy = system_proxy(&environment);
+        node.proxy.system_proxy = system_proxy(&environment);
     }
     if let Command::Doctor(doctor) = &mut cli.command {
         doctor.system_proxy(system_proxy(&environment));

@@ -10,7 +10,7 @@ use punchline_bridge::{
     addr::{self, StunServer},
 };
 
-use super::{Asking, Many, PortMapping, ProxyUrl, SystemProxy};
+use super::{Asking, Many, PortMapping, ProxyFlags, SystemProxy};
 
 /// `punchline doctor`.
 #[derive(Args, Debug)]
@@ -65,23 +65,6 @@ pub struct Reach {
     /// Print one JSON object, as design/doctor.md shows it.
     #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
-}
-
-/// Through which proxy WebSockets are reached.
-#[derive(Args, Clone, Debug, Default)]
-pub struct ProxyFlags {
-    /// The HTTP proxy to reach relays through whose addresses end in /ws or /wss: `http://HOST:PORT`, or
-    /// `http://USER:PASSWORD@HOST:PORT`; `off` for none. Default: what the variable HTTPS_PROXY says.
-    #[arg(long, env = "PUNCHLINE_PROXY", value_name = "URL", hide_env_values = true)]
-    #[arg(hide_default_value = true)]
-    pub proxy: Option<ProxyUrl>,
-    /// Reach these without the proxy: host names, with all below them, addresses and ranges, separated by commas.
-    /// Default: what the variable NO_PROXY says.
-    #[arg(long, env = "PUNCHLINE_NO_PROXY", value_name = "HOSTS")]
-    pub no_proxy: Option<String>,
-    /// What the variables say that all programs read.
-    #[arg(skip)]
-    pub system_proxy: SystemProxy,
 }
 
 impl Doctor {

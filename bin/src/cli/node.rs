@@ -43,18 +43,9 @@ pub struct Node {
     /// What relays are used for.
     #[arg(long, env = "PUNCHLINE_RELAY_MODE", value_name = "MODE", default_value = "fallback")]
     pub relay_mode: RelayMode,
-    /// The HTTP proxy to reach relays through whose addresses end in /ws or /wss: `http://HOST:PORT`, or
-    /// `http://USER:PASSWORD@HOST:PORT`; `off` for none. Default: what the variable HTTPS_PROXY says.
-    #[arg(long, env = "PUNCHLINE_PROXY", value_name = "URL", hide_env_values = true)]
-    #[arg(hide_default_value = true)]
-    pub proxy: Option<ProxyUrl>,
-    /// Reach these without the proxy: host names, with all below them, addresses and ranges, separated by commas.
-    /// Default: what the variable NO_PROXY says.
-    #[arg(long, env = "PUNCHLINE_NO_PROXY", value_name = "HOSTS")]
-    pub no_proxy: Option<String>,
-    /// What the variables say that all programs read.
-    #[arg(skip)]
-    pub system_proxy: SystemProxy,
+    /// How WebSockets are reached.
+    #[command(flatten)]
+    pub proxy: ProxyFlags,
     /// Treat these ranges as public: labs, private networks.
     #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
     pub assume_global: Vec<Many<IpNet>>,
@@ -99,6 +90,23 @@ pub struct Node {
     /// ids and addresses of peers are in it, nothing of what streams carry. It ends after 16 MiB.
     #[arg(long, env = "PUNCHLINE_JOURNAL", value_name = "FILE")]
     pub journal: Option<PathBuf>,
+}
+
+/// Through which proxy WebSockets are reached.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ProxyFlags {
+    /// The HTTP proxy to reach relays through whose addresses end in /ws or /wss: `http://HOST:PORT`, or
+    /// `http://USER:PASSWORD@HOST:PORT`; `off` for none. Default: what the variable HTTPS_PROXY says.
+    #[arg(long, env = "PUNCHLINE_PROXY", value_name = "URL", hide_env_values = true)]
+    #[arg(hide_default_value = true)]
+    pub proxy: Option<ProxyUrl>,
+    /// Reach these without the proxy: host names, with all below them, addresses and ranges, separated by commas.
+    /// Default: what the variable NO_PROXY says.
+    #[arg(long, env = "PUNCHLINE_NO_PROXY", value_name = "HOSTS")]
+    pub no_proxy: Option<String>,
+    /// What the variables say that all programs read.
+    #[arg(skip)]
+    pub system_proxy: SystemProxy,
 }
 
 /// The proxy that the environment names for every program.

@@ -232,10 +232,8 @@ mod tests {
         names::NamesFile,
     };
 
-    #[tokio::test]
-    async fn one_connection_more_than_there_may_be_waits_for_a_place() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("socket");
+    /// A node that knows nobody, as this command runs it.
+    async fn answering(command: &'static str, calls: bool) -> Answering {
         let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
         let config = Config { listen, ..Config::default() };
         let (endpoint, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
@@ -246,8 +244,15 @@ mod tests {
             names: NamesFile::default(),
             reporter: reporter.clone(),
         };
-        let (command, calls, relays, board) = ("server", false, false, Board::default());
-        let node = Answering { endpoint, command, calls, relays, reporter, board, files };
+        let (relays, board) = (false, Board::default());
+        Answering { endpoint, command, calls, relays, reporter, board, files }
+    }
+
+    #[tokio::test]
+    async fn one_connection_more_than_there_may_be_waits_for_a_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let node = answering("server", false).await;
         let serving = tokio::spawn(serve(
             UnixListener::bind(&path).unwrap(),
             node.clone(),
@@ -289,18 +294,7 @@ mod tests {
     async fn a_probe_that_speaks_the_usual_protocol_hears_whether_the_node_is_usable() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
-        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
-        let config = Config { listen, ..Config::default() };
-        let (endpoint, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
-        let reporter = Reporter::none();
-        let files = Files {
-            nets: Nets::default(),
-            keeper: Keeper::Node(endpoint.clone()),
-            names: NamesFile::default(),
-            reporter: reporter.clone(),
-        };
-        let (command, calls, relays, board) = ("forward", true, false, Board::default());
-        let node = Answering { endpoint, command, calls, relays, reporter, board, files };
+        let node = answering("forward", true).await;
         let serving = tokio::spawn(serve(
             UnixListener::bind(&path).unwrap(),
             node.clone(),

@@ -16,7 +16,7 @@ mod screen;
 
 use std::{io::Write as _, path::Path, time::Duration};
 
-use punchline_bridge::{RelayAddr, addr::GlobalScope, proxy::Proxy};
+use punchline_bridge::{RelayAddr, addr::GlobalScope};
 use serde_json::{Value, json};
 
 use self::{
@@ -129,9 +129,7 @@ fn reach_json(address: &str, passed: &[(findings::Layer, String)], fault: Option
 }
 
 fn means(flags: &ProxyFlags, global: GlobalScope) -> Result<Means, Unusable> {
-    let proxy: Option<Proxy> =
-        node::proxy_of(flags.proxy.as_ref(), flags.no_proxy.as_deref(), &flags.system_proxy)?;
-    Ok(Means { proxy, global })
+    Ok(Means { proxy: node::proxy(flags)?, global })
 }
 
 /// That of a node which runs here; the doctor does without.
