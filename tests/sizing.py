@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """What a relay and nodes cost: resident memory and time of a core, measured on loopback.
 
-    cargo build --release -p punchline && tests/sizing.py target/release/punchline
+    cargo build --release -p punchline
+    sudo unshare --net sh -c 'ip link set lo up; tests/sizing.py target/release/punchline'
 
-Prints the tables of design/operate.md. `--seconds` is how long each state is looked at, `--nodes` and `--circuits` how many
+Prints the tables of design/operate.md; in a network of its own, so that nobody else's bytes are counted. `--seconds` is how long each state is looked at, `--nodes` and `--circuits` how many
 there are. All programs run on this machine: what they cost each other is in the numbers of the core, not of the memory.
 """
 
@@ -77,15 +78,22 @@ def expose(name, address, target, *more):
                    "--service", f"bytes={target}", *allow, *LOOPBACK, *more)
 
 
+def line_bytes():
+    """What went over loopback so far, with all headers."""
+    with open("/proc/net/dev") as devices:
+        return int(next(line for line in devices if line.strip().startswith("lo:")).split()[1])
+
+
 def looked_at(programs, seconds):
-    """Memory at the end, and percent of a core over the time, of each."""
-    before = [program.core_seconds() for program in programs]
+    """Memory at the end, and percent of a core over the time, of each; and bytes a second over loopback."""
+    before, bytes_before = [program.core_seconds() for program in programs], line_bytes()
     time.sleep(seconds)
-    return [(program.mib(), 100 * (program.core_seconds() - was) / seconds) for program, was in zip(programs, before)]
+    line = (line_bytes() - bytes_before) / seconds
+    return line, [(program.mib(), 100 * (program.core_seconds() - was) / seconds) for program, was in zip(programs, before)]
 
 
 def idle(counts, seconds):
-    print("| idle nodes | relay: MiB | relay: % of a core | a node: MiB | a node: % of a core |\n|---|---|---|---|---|")
+    print("| idle nodes | relay: MiB | relay: % of a core | a node: MiB | a node: % of a core | a node: bytes/s, both ways |\n|---|---|---|---|---|---|")
     server = relay()
     address = server.says(r"--relay (\S+)")
     nodes = []
@@ -96,9 +104,9 @@ def idle(counts, seconds):
                 node.says("ready: this node is")
             nodes += batch
         time.sleep(SETTLE)
-        (of_relay, *of_nodes) = looked_at([server, *nodes], seconds)
+        line, (of_relay, *of_nodes) = looked_at([server, *nodes], seconds)
         mean = [sum(values) / len(values) for values in zip(*of_nodes)] if of_nodes else None
-        node = f"{mean[0]:.0f} | {mean[1]:.2f}" if mean else "– | –"
+        node = f"{mean[0]:.0f} | {mean[1]:.2f} | {line / count:.0f}" if mean else "– | – | –"
         print(f"| {count} | {of_relay[0]:.0f} | {of_relay[1]:.1f} | {node} |", flush=True)
     for program in [*nodes, server]:
         program.end()
@@ -133,8 +141,8 @@ def drink(port, mib_per_second, seconds, drunk):
 
 
 def carried(counts, rate, seconds, relayed):
-    path = "circuits" if relayed else "direct streams"
-    print(f"| {path} with {rate} MiB/s each | MiB/s in all | relay: MiB | relay: % of a core | expose: MiB | expose: % | a forward: MiB | a forward: % |"
+    what = f"{'circuits' if relayed else 'direct streams'}, {f'{rate:g} MiB/s each' if rate else 'as fast as it goes'}"
+    print(f"| {what} | MiB/s in all | relay: MiB | relay: % of a core | expose: MiB | expose: % | a forward: MiB | a forward: % |"
           "\n|---|---|---|---|---|---|---|---|")
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     threading.Thread(target=pour, args=(listener,), daemon=True).start()
@@ -157,7 +165,7 @@ def carried(counts, rate, seconds, relayed):
         for drinker in drinkers:
             drinker.start()
         time.sleep(1)
-        of_relay, of_source, *of_forwards = looked_at([server, source, *forwards], seconds)
+        _, (of_relay, of_source, *of_forwards) = looked_at([server, source, *forwards], seconds)
         for drinker in drinkers:
             drinker.join()
         mean = [sum(values) / len(values) for values in zip(*of_forwards)]

@@ -7,6 +7,10 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+pub use reader::{BLOCK_DEADLINE, Reader};
+
+mod reader;
+
 /// The blocks of a guide, in their order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Guide {
@@ -84,25 +88,27 @@ impl Block {
     }
 }
 
-/// The value of every `<…>` in `pattern`, if it stands in `line` with what is known replaced. What is not known is a word of
-/// the line, and at the end of the pattern all to the end of the line.
+/// The value of every `<…>` in `pattern`, if it stands in `line` with what is known replaced. What is not known is all between
+/// what stands beside it in the pattern, and at the end of the pattern all to the end of the line.
 pub fn find(pattern: &str, line: &str, values: &Values) -> Option<Values> {
     let Some((before, rest)) = pattern.split_once('<') else {
         return line.contains(pattern).then(|| values.clone());
     };
     let (name, rest) = rest.split_once('>')?;
-    if let Some(value) = values.get(name) {
-        return find(&format!("{before}{value}{rest}"), line, values);
-    }
-    let (_, after) = line.split_once(before)?;
-    let found = match rest {
-        "" => after.trim(),
-        rest => after.split_once(&rest[..1])?.0,
-    };
-    let is_found = !found.is_empty() && (rest.is_empty() || !found.contains(char::is_whitespace));
     let mut values = values.clone();
-    values.insert(name.to_owned(), found.to_owned());
-    is_found.then(|| find(pattern, line, &values))?
+    let value = match values.get(name) {
+        Some(value) => value.clone(),
+        None => {
+            let (_, after) = line.split_once(before)?;
+            let literal = rest.split('<').next().unwrap_or_default();
+            let found = if literal.is_empty() { after } else { after.split_once(literal)?.0 };
+            found.trim().to_owned()
+        }
+    };
+    let is_found = !value.is_empty();
+    let replaced = format!("{before}{value}{rest}");
+    values.insert(name.to_owned(), value);
+    is_found.then(|| find(&replaced, line, &values))?
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
@@ -159,6 +165,7 @@ mod tests {
         assert_eq!(found("<id>", "12D3", &none), Some(values([("id", "12D3")])));
         let known = values([("n", "7")]);
         assert_eq!(found("x <n> --peer <id> y", "x 7 --peer a y", &known).unwrap()["id"], "a");
+        assert_eq!(found("<command> --to y", "do this --to y", &none).unwrap()["command"], "do this");
         for line in ["x 8 --peer a y", "x 7 --peer  y", "x 7 --peer a", "", "--peer a y"] {
             assert_eq!(found("x <n> --peer <id> y", line, &known), None, "{line}");
         }
