@@ -12,7 +12,7 @@ use crate::settings;
 const OPERATE: &str = include_str!("../../../../design/operate.md");
 
 /// The blocks of a document that begin with this fence.
-fn blocks<'a>(document: &'a str, fence: &str) -> Vec<String> {
+fn blocks(document: &str, fence: &str) -> Vec<String> {
     let fence = format!("```{fence}");
     let mut found: Vec<String> = Vec::new();
     let mut inside = false;
