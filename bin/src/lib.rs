@@ -1,12 +1,12 @@
 //! The `punchline` command: relay, server, client, demo.
 //!
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts what they have in
-//! common; `by_environment` are the small mains; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
-//! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
-//! [`asking`] asks, `story` tells it why a peer is reached as it is, and `doctor` looks at host and network; [`access`]
-//! says who may use what is exposed, and [`names`] what peers are called; [`report`] says what happened, `metrics` how
-//! often, over `http`, and `page` shows both to people; [`identity`] keeps the key, `certificate` that of TLS; `install`
-//! prints what helps to install it; `supervised` speaks with systemd.
+//! common; `by_environment` are the small mains; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and
+//! [`demo`] are the commands; `load` measures what runs over a session, and `rehearsal` lets the demo steer its processes;
+//! `control` answers what [`asking`] asks, `story` tells it why a peer is reached as it is, and `doctor` looks at host and
+//! network; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what
+//! happened, `metrics` how often, over `http`, and `page` shows both to people; [`identity`] keeps the key, `certificate`
+//! that of TLS; `install` prints what helps to install it; `supervised` speaks with systemd.
 
 #![forbid(unsafe_code)]
 
