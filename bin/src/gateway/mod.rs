@@ -19,7 +19,7 @@ mod splice;
 mod target;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -40,7 +40,7 @@ use crate::{
     access::{Gate, Routes},
     cli,
     node::{self, Node, Places},
-    report::{Ready, Reporter},
+    report::Reporter,
     stop,
 };
 
@@ -90,6 +90,12 @@ struct Plan {
 }
 
 impl Plan {
+    /// The peers that it is to find, if that is all that it is for.
+    fn wanted(&self) -> BTreeSet<PeerId> {
+        let wanted = self.forwardings.iter().filter(|_| self.exposures.is_empty());
+        wanted.map(|forwarding| forwarding.peer).collect()
+    }
+
     /// What no single part can know.
     fn check(&self) -> Result<(), Unusable> {
         if self.exposures.is_empty() && self.forwardings.is_empty() {
@@ -175,11 +181,11 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     for relay in plan.forwardings.iter().flat_map(Forwarding::relays) {
         context.reporter.names_relay(relay);
     }
-    let node = Node::start(&plan.node, &context).await?;
+    let mut node = Node::start(&plan.node, &context, plan.wanted()).await?;
     let (close, closing) = watch::channel(false);
     let closing = Closing(closing);
     let mut serving = JoinSet::new();
-    announce(&plan.exposures, &node, &context.reporter);
+    announce(&plan.exposures, &mut node);
     let sharing = share(&plan.exposures, &node, &context);
     let exposed = start_exposing(plan.exposures, gates, &context.reporter, &closing);
     for exposed in &exposed {
@@ -231,7 +237,7 @@ fn start_exposing(
 }
 
 /// What is said once the node is usable.
-fn announce(exposures: &[Exposure], node: &Node, reporter: &Reporter) {
+fn announce(exposures: &[Exposure], node: &mut Node) {
     if exposures.is_empty() {
         return;
     }
@@ -243,7 +249,7 @@ fn announce(exposures: &[Exposure], node: &Node, reporter: &Reporter) {
         );
     }
     lines.extend(exposures.iter().map(|exposure| exposure.invitation(peer, &node.ways())));
-    reporter.when_ready(Ready { needs_relay: !node.relays.is_empty(), lines });
+    node.say_when_usable(lines);
 }
 
 /// Prints what the other side is to run, where that was asked for. Ends when it is dropped.
