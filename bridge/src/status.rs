@@ -56,8 +56,8 @@ pub enum Purpose {
 
 /// When a node is usable, in the one sentence that programs and documents tell.
 pub const USABLE: &str = "A node is usable once a relay that answers holds a place for it, or four peers that it uses or lets \
-    in are connected, or if it was given no relay; a client or a forward once a peer that it is for is connected; a relay \
-    once it listens.";
+    in are connected, or if it was given no relay; a client, or a process that only forwards, once a peer that it is for is \
+    connected; a relay once it listens.";
 
 impl Status {
     /// What keeps the node from being usable, in words; none if it is usable, which is as [`USABLE`] says. A relay that is

@@ -135,7 +135,7 @@ async fn a_node_is_waited_for_watched_and_has_its_peers_pinged() -> Result<()> {
     let lonely = lonely.args(["--peer", NO_PEER, "--dial-attempts", "0"]).spawn()?;
     lonely.wait_for("dial_failed", |_| true, SOON).await?;
     let beside = world.quiet("health", "lonely")?.env("PUNCHLINE_CONTROL", "off").output(SOON).await?;
-    refused(&beside, 1, &["not usable: no peer is connected"]);
+    refused(&beside, 1, &[&format!("not usable: peer {NO_PEER} is not connected")]);
     drop(lonely);
     let client = world.client(&relay, &[]).await?;
     follows.wait_for("session_ready", |_| true, SOON).await?;
