@@ -33,11 +33,12 @@ use self::{
     expose::{Exposed, Exposure},
     forward::{Forward, Forwarding},
     local::Listener,
+    share::Sharing,
     shares::shares,
 };
 use crate::{
     Context, Unusable,
-    access::{Gate, Routes},
+    access::{Gate, Ledger, Routes},
     cli,
     node::{self, Node, Places},
     report::Reporter,
@@ -173,6 +174,7 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
         return node::check(&plan.node);
     }
     let reloads = stop::reloads();
+    share::settle(&plan.exposures, &Ledger::at(context.ledger.clone()))?;
     // What is wrong on this machine is said before any peer is bothered.
     let mut listeners = Vec::new();
     for forwarding in &plan.forwardings {
@@ -211,12 +213,13 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
         () = reload(reloads, &exposed, &node) => {}
         () = stop::told() => {}
     }
-    drop(sharing);
     stop::drain(async {
         if timeout(GRACE, all(&mut serving)).await.is_err() {
             close.send_replace(true);
             all(&mut serving).await;
         }
+        // Not before: what a ticket opened may end by itself.
+        sharing.end().await;
         drop(exposed);
         node.shutdown().await;
     })
@@ -252,15 +255,15 @@ fn announce(exposures: &[Exposure], node: &mut Node) {
     node.say_when_usable(lines);
 }
 
-/// Prints what the other side is to run, where that was asked for. Ends when it is dropped.
-fn share(exposures: &[Exposure], node: &Node, context: &Context) -> JoinSet<()> {
-    let mut sharing = JoinSet::new();
+/// Prints what the other side is to run, where that was asked for.
+fn share(exposures: &[Exposure], node: &Node, context: &Context) -> Sharing {
+    let mut sharing = Sharing::new(Ledger::at(context.ledger.clone()));
     for share in exposures.iter().filter_map(|exposure| exposure.share.clone()) {
         let addrs = if node.relays.is_empty() { node.addresses() } else { Vec::new() };
         let mut relays = node.relays.clone();
         relays.truncate(TICKET_RELAYS_MAX);
-        let (keypair, ledger) = (context.keypair.clone(), context.ledger.clone());
-        sharing.spawn(share.print(Routes { relays, addrs }, keypair, ledger, context.reporter.clone()));
+        let routes = Routes { relays, addrs };
+        sharing.add(share, routes, context.keypair.clone(), context.reporter.clone());
     }
     sharing
 }

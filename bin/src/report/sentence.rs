@@ -17,13 +17,15 @@ use libp2p::PeerId;
 
 use super::{
     Event, ReportEvent, SessionEvent,
-    format::one_line,
     said::Said,
     troubles::{Telling, span},
 };
-use crate::gateway::{
-    self,
-    event::{Counted, GatewayEvent},
+use crate::{
+    gateway::{
+        self,
+        event::{Counted, GatewayEvent},
+    },
+    plain::one_line,
 };
 
 /// How loudly something is said. What ends the program is no event.
