@@ -162,6 +162,14 @@ async fn a_socket_that_cannot_be_is_refused_if_asked_for_and_done_without_if_not
     refused(&output, 2, &["--control", "precious", "no socket"]);
     assert!(!String::from_utf8(output.stdout)?.contains("listening"), "nobody was bothered");
     assert_eq!(std::fs::read_to_string(&precious)?, "not a socket");
+    for (place, hint) in
+        [("x".repeat(120), "107 at most"), ("nowhere/socket".to_owned(), "No such file")]
+    {
+        for check in [&[][..], &["--check"]] {
+            let output = server(&["--control", &world.text(&place)])?.args(check).output(SOON).await?;
+            refused(&output, 2, &["--control", hint]);
+        }
+    }
     let taken = world.text("taken");
     let first = server(&["--control", &taken])?.spawn()?;
     first.wait_for("listening", |_| true, SOON).await?;
