@@ -28,6 +28,7 @@ mod metrics;
 pub mod names;
 pub mod node;
 mod page;
+mod plain;
 mod rehearsal;
 pub mod relay;
 pub mod report;
@@ -112,7 +113,7 @@ fn run_as(arguments: Vec<OsString>, complaint: &dyn Fn(&clap::Error) -> Option<S
         Err(_) => 1,
     };
     if let Err(error) = outcome {
-        log.say(&format!("error: {error:#}"));
+        log.say(&plain::plain(&format!("error: {error:#}")));
     }
     log.finish(stop::flush_deadline());
     ExitCode::from(code)
@@ -129,7 +130,7 @@ fn environment(name: &str) -> Option<String> {
 pub struct Unusable(pub String);
 
 fn last_words(error: &anyhow::Error, code: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    let _ = writeln!(std::io::stderr(), "{}", plain::plain(&format!("error: {error:#}")));
     ExitCode::from(code)
 }
 

@@ -18,7 +18,6 @@ use crate::{
     control::{AnsweringRelay, Bound, Files, Keeper, Wellness},
     metrics::serve::{self, Subject},
     node::{self, Reloads},
-    report::Ready,
     stop, supervised,
 };
 
@@ -53,7 +52,7 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     let reporter = context.reporter.clone();
     let line = announcement(relay.peer_id(), relay.listening(), &external, &global);
     let lines = vec![format!("this relay is {}", relay.peer_id()), line];
-    reporter.when_ready(Ready { needs_relay: false, lines });
+    reporter.say_ready(&lines);
     let events = tokio::spawn(async move {
         while let Some(event) = events.next().await {
             reporter.report(event);

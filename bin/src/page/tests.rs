@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use std::net::SocketAddr;
 
-use punchline_bridge::{Config, Endpoint, Keypair};
+use punchline_bridge::{Config, Endpoint, Keypair, status::Purpose};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
@@ -28,7 +28,8 @@ async fn start() -> (Serving, SocketAddr, Answering) {
         reporter: reporter.clone(),
     };
     let (command, board) = ("server", Board::default());
-    let node = Answering { endpoint, command, calls: false, relays: false, reporter, board, files };
+    let purpose = Purpose::BeFound { by_relays: false };
+    let node = Answering { endpoint, command, purpose, reporter, board, files };
     let settings = cli::Page { page: "127.0.0.1:0".parse().ok() };
     let bound = Bound::new(&settings).await.unwrap().unwrap();
     let address = bound.0.address;

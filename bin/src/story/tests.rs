@@ -101,6 +101,7 @@ impl World {
         let next_attempt = why_relayed.is_some().then_some(Duration::from_secs(30));
         self.status.peers.push(PeerStatus {
             peer: id(PEER),
+            familiar: true,
             path,
             connections: vec![connection],
             why_relayed,
