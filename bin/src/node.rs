@@ -127,6 +127,7 @@ impl Node {
             command,
             calls: matches!(command, "client" | "forward"),
             relays: !relays.is_empty(),
+            named: relays.iter().map(RelayAddr::peer).collect(),
             reporter: context.reporter.clone(),
             board: board.clone(),
             files,

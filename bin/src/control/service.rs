@@ -51,6 +51,8 @@ pub(crate) struct Answering {
     pub(crate) calls: bool,
     /// It was given relays.
     pub(crate) relays: bool,
+    /// Those that the operator named.
+    pub(crate) named: Arc<[PeerId]>,
     /// What happens.
     pub(crate) reporter: Reporter,
     /// What the command does.
@@ -155,6 +157,7 @@ impl node_server::Node for Answering {
             command: self.command,
             hindrance: self.hindrance(&status),
             names: names(&self.files).await.unwrap_or_default(),
+            named: self.named.clone(),
             services: self.board.services(),
             forwards: self.board.forwards(),
         };
@@ -245,7 +248,8 @@ mod tests {
             reporter: reporter.clone(),
         };
         let (relays, board) = (false, Board::default());
-        Answering { endpoint, command, calls, relays, reporter, board, files }
+        let named = Arc::default();
+        Answering { endpoint, command, calls, relays, named, reporter, board, files }
     }
 
     #[tokio::test]

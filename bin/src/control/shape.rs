@@ -2,7 +2,7 @@
 
 mod offers;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 use punchline_bridge::{
@@ -28,12 +28,14 @@ pub(super) struct Told {
     /// What keeps the node from being usable.
     pub(super) hindrance: Option<String>,
     pub(super) names: Names,
+    /// The relays that the operator named.
+    pub(super) named: Arc<[PeerId]>,
     pub(super) services: Vec<Offered>,
     pub(super) forwards: Vec<Forwarded>,
 }
 
 pub(super) fn status(status: &Status, told: Told) -> proto::Status {
-    let Told { command, hindrance, names, services, forwards } = told;
+    let Told { command, hindrance, names, named, services, forwards } = told;
     let services = services.into_iter().map(|offered| offers::service(offered, status, &names));
     let forwards = forwards.into_iter().map(|forward| offers::forward(forward, status, &names));
     proto::Status {
@@ -46,7 +48,7 @@ pub(super) fn status(status: &Status, told: Told) -> proto::Status {
         candidates: status.candidates.iter().map(candidate).collect(),
         nat: nat(status.nat_v4),
         nat_v6: nat(status.nat_v6),
-        relays: status.relays.iter().map(|relay| relay_used(relay, &names)).collect(),
+        relays: status.relays.iter().map(|relay| relay_used(relay, &names, &named)).collect(),
         peers: status.peers.iter().map(|found| peer(found, &status.streams, &names)).collect(),
         streams: status.streams.iter().map(stream).collect(),
         hindrance,
@@ -110,7 +112,7 @@ fn candidate(candidate: &CandidateStatus) -> proto::Candidate {
     proto::Candidate { address: candidate.address.to_string(), source: source.to_owned() }
 }
 
-fn relay_used(relay: &RelayStatus, names: &Names) -> proto::Relay {
+fn relay_used(relay: &RelayStatus, names: &Names, named: &[PeerId]) -> proto::Relay {
     let (state, reservation, retry) = match relay.state {
         RelayState::Down { retry } => ("down", None, retry),
         RelayState::Connecting => ("connecting", None, None),
@@ -133,6 +135,7 @@ fn relay_used(relay: &RelayStatus, names: &Names) -> proto::Relay {
         round_trip_median_ms: relay.health.median.map(ms),
         round_trip_p95_ms: relay.health.p95.map(ms),
         name: name(names, relay.relay),
+        named: named.contains(&relay.relay),
     }
 }
 

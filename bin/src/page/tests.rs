@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use punchline_bridge::{Config, Endpoint, Keypair};
 use tokio::{
@@ -28,7 +28,8 @@ async fn start() -> (Serving, SocketAddr, Answering) {
         reporter: reporter.clone(),
     };
     let (command, board) = ("server", Board::default());
-    let node = Answering { endpoint, command, calls: false, relays: false, reporter, board, files };
+    let (relays, named) = (false, Arc::default());
+    let node = Answering { endpoint, command, calls: false, relays, named, reporter, board, files };
     let settings = cli::Page { page: "127.0.0.1:0".parse().ok() };
     let bound = Bound::new(&settings).await.unwrap().unwrap();
     let address = bound.0.address;

@@ -68,6 +68,7 @@ impl World {
             failures: 0,
             last_error: None,
             wanted: true,
+            clock_ahead: None,
         };
         let listening = ["/ip4/192.168.1.2/tcp/4001", "/ip4/192.168.1.2/udp/4001/quic-v1"];
         let status = Status {
@@ -424,12 +425,18 @@ fn who_listens_over_one_transport_is_told_to_listen_over_both() {
 
 #[test]
 fn a_clock_that_differs_is_told_beside_what_counts_more() {
-    let clock = BridgeEvent::ClockDiffers { relay: id(RELAY), seconds: -3604 };
-    let world = World::direct().hears(clock).refused(Refusal::TicketExpired);
+    let mut world = World::direct().refused(Refusal::TicketExpired);
+    world.status.relays[0].clock_ahead = Some(-3604);
     let story = world.tell(PEER).unwrap();
     let faults: Vec<_> = story.findings.iter().map(|finding| finding.fault.as_str()).collect();
     assert_eq!(faults, ["ticket_void", "clock_differs"]);
     assert!(story.findings[1].why.ends_with("is 3604 s behind ours"), "{story:?}");
+}
+
+#[test]
+fn a_clock_that_differed_once_is_not_blamed_when_the_relay_says_that_it_agrees() {
+    let once = BridgeEvent::ClockDiffers { relay: id(RELAY), seconds: 3600 };
+    assert_eq!(World::direct().hears(once).tell(PEER).unwrap().findings, []);
 }
 
 #[test]
