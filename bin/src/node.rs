@@ -127,7 +127,7 @@ impl Node {
             command,
             calls: matches!(command, "client" | "forward"),
             relays: !relays.is_empty(),
-            named: relays.iter().map(RelayAddr::peer).collect(),
+            named: relays.clone().into(),
             reporter: context.reporter.clone(),
             board: board.clone(),
             files,

@@ -8,7 +8,7 @@ use std::{
 
 use futures::{Stream, StreamExt as _, stream};
 use libp2p::PeerId;
-use punchline_bridge::{Endpoint, error::PingError};
+use punchline_bridge::{Endpoint, RelayAddr, error::PingError};
 use tokio::{
     net::UnixListener,
     sync::{Semaphore, broadcast},
@@ -52,7 +52,7 @@ pub(crate) struct Answering {
     /// It was given relays.
     pub(crate) relays: bool,
     /// Those that the operator named.
-    pub(crate) named: Arc<[PeerId]>,
+    pub(crate) named: Arc<[RelayAddr]>,
     /// What happens.
     pub(crate) reporter: Reporter,
     /// What the command does.

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 use punchline_bridge::{
-    Path,
+    Path, RelayAddr,
     nat::NatKind,
     path::{Direction, Transport},
     relay,
@@ -29,7 +29,7 @@ pub(super) struct Told {
     pub(super) hindrance: Option<String>,
     pub(super) names: Names,
     /// The relays that the operator named.
-    pub(super) named: Arc<[PeerId]>,
+    pub(super) named: Arc<[RelayAddr]>,
     pub(super) services: Vec<Offered>,
     pub(super) forwards: Vec<Forwarded>,
 }
@@ -48,7 +48,7 @@ pub(super) fn status(status: &Status, told: Told) -> proto::Status {
         candidates: status.candidates.iter().map(candidate).collect(),
         nat: nat(status.nat_v4),
         nat_v6: nat(status.nat_v6),
-        relays: status.relays.iter().map(|relay| relay_used(relay, &names, &named)).collect(),
+        relays: status.relays.iter().map(|relay| relay_used(relay, &names)).collect(),
         peers: status.peers.iter().map(|found| peer(found, &status.streams, &names)).collect(),
         streams: status.streams.iter().map(stream).collect(),
         hindrance,
@@ -56,6 +56,7 @@ pub(super) fn status(status: &Status, told: Told) -> proto::Status {
         forwards: forwards.collect(),
         limits: status.limits.iter().map(limit).collect(),
         relaying: None,
+        named_relays: named.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -112,7 +113,7 @@ fn candidate(candidate: &CandidateStatus) -> proto::Candidate {
     proto::Candidate { address: candidate.address.to_string(), source: source.to_owned() }
 }
 
-fn relay_used(relay: &RelayStatus, names: &Names, named: &[PeerId]) -> proto::Relay {
+fn relay_used(relay: &RelayStatus, names: &Names) -> proto::Relay {
     let (state, reservation, retry) = match relay.state {
         RelayState::Down { retry } => ("down", None, retry),
         RelayState::Connecting => ("connecting", None, None),
@@ -135,7 +136,6 @@ fn relay_used(relay: &RelayStatus, names: &Names, named: &[PeerId]) -> proto::Re
         round_trip_median_ms: relay.health.median.map(ms),
         round_trip_p95_ms: relay.health.p95.map(ms),
         name: name(names, relay.relay),
-        named: named.contains(&relay.relay),
     }
 }
 

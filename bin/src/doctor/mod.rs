@@ -15,6 +15,7 @@ mod sanitise;
 mod screen;
 
 use std::{
+    collections::BTreeSet,
     io::Write as _,
     path::Path,
     time::{Duration, Instant},
@@ -172,14 +173,17 @@ async fn status(asking: &Asking) -> Option<proto::Status> {
     tokio::time::timeout(NODE_ANSWER, asked).await.ok()?
 }
 
-/// The relays that a node was told to use. Those that tickets and peers name are not asked for anything.
+/// The relays that a node was told to use. Those that tickets and peers name are asked for nothing.
 fn relays_of(status: &proto::Status) -> impl Iterator<Item = RelayAddr> {
-    status.relays.iter().filter(|relay| relay.named || relay.wanted).flat_map(|relay| {
+    let named = status.named_relays.iter().filter_map(|relay| relay.parse().ok());
+    let wanted = status.relays.iter().filter(|relay| relay.wanted).flat_map(|relay| {
         relay
             .addresses
             .iter()
             .filter_map(|address| format!("{address}/p2p/{}", relay.relay).parse().ok())
-    })
+    });
+    let mut seen = BTreeSet::new();
+    named.chain(wanted).filter(move |relay: &RelayAddr| seen.insert(relay.to_string()))
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
@@ -190,8 +194,6 @@ fn print(text: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::doctor::{
         diagnosis::{Check, Expectation},

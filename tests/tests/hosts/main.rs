@@ -7,6 +7,7 @@ mod addresses;
 mod dns;
 mod doctor;
 mod families;
+mod faults;
 mod mapping;
 mod names;
 mod pinholes;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         lab_trial("the_doctor_says_that_no_name_server_answers", doctor::dead_dns),
     ];
     trials.extend(families());
+    trials.extend(faults::trials());
     for (protocol, name) in
         [(PortMapping::Pcp, "PCP"), (PortMapping::NatPmp, "NAT-PMP"), (PortMapping::Upnp, "UPnP")]
     {
