@@ -20,7 +20,7 @@ use super::{
     health::Wellness,
     offers::Board,
     proto::{self, node_server},
-    reload::Files,
+    reload::{Files, Reloader},
     seated::Seated,
     shape,
 };
@@ -57,8 +57,10 @@ pub(crate) struct Answering {
     pub(crate) reporter: Reporter,
     /// What the command does.
     pub(crate) board: Board,
-    /// What is read again.
+    /// Whose names peers have.
     pub(crate) files: Files,
+    /// What reads files again.
+    pub(crate) reloader: Reloader,
 }
 
 impl Answering {
@@ -101,8 +103,8 @@ pub(super) async fn names(files: &Files) -> Result<Names, NamesError> {
     tokio::task::spawn_blocking(move || file.read()).await.unwrap_or_else(|_| Ok(Names::default()))
 }
 
-pub(super) async fn reload(files: &Files, board: &Board) -> Result<Response<proto::Reloaded>, Status> {
-    let read = files.reload(board).await.map_err(Status::failed_precondition)?;
+pub(super) async fn reload(reloader: &Reloader) -> Result<Response<proto::Reloaded>, Status> {
+    let read = reloader.ask().await.map_err(Status::failed_precondition)?;
     Ok(Response::new(proto::Reloaded { read }))
 }
 
@@ -193,7 +195,7 @@ impl node_server::Node for Answering {
         &self,
         _: Request<proto::ReloadRequest>,
     ) -> Result<Response<proto::Reloaded>, Status> {
-        reload(&self.files, &self.board).await
+        reload(&self.reloader).await
     }
 
     async fn watch_events(
@@ -249,7 +251,9 @@ mod tests {
         };
         let (relays, board) = (false, Board::default());
         let named = Arc::default();
-        Answering { endpoint, command, calls, relays, named, reporter, board, files }
+        let hangups = tokio::sync::watch::Sender::new(0).subscribe();
+        let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
+        Answering { endpoint, command, calls, relays, named, reporter, board, files, reloader }
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{events::LISTENERS_MAX, *};
 use crate::{
-    control::{Board, Files, Keeper},
+    control::{Board, Files, Keeper, Reloader},
     http::tests::ask,
     names::NamesFile,
     report::{Reporter, SessionEvent},
@@ -29,7 +29,10 @@ async fn start() -> (Serving, SocketAddr, Answering) {
     };
     let (command, board) = ("server", Board::default());
     let (relays, named) = (false, Arc::default());
-    let node = Answering { endpoint, command, calls: false, relays, named, reporter, board, files };
+    let hangups = tokio::sync::watch::Sender::new(0).subscribe();
+    let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
+    let calls = false;
+    let node = Answering { endpoint, command, calls, relays, named, reporter, board, files, reloader };
     let settings = cli::Page { page: "127.0.0.1:0".parse().ok() };
     let bound = Bound::new(&settings).await.unwrap().unwrap();
     let address = bound.0.address;

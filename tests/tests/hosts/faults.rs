@@ -160,7 +160,7 @@ async fn ticket_expired() -> Result<()> {
     let printed = launch.output(SOON).await?;
     ensure!(printed.status.success(), "{printed:?}");
     let ticket = String::from_utf8(printed.stdout)?;
-    let me = ward.forward(&["--ticket", ticket.trim()])?;
+    let me = ward.forward(&["--ticket", ticket.trim()]).await?;
     ward.connect_in_vain(&me, "expired").await?;
     ward.why_says("ticket_expired", "why").await
 }

@@ -138,9 +138,8 @@ impl Ward {
                 pause.tick().await;
                 let socket = self.lab.host(0).within(TcpSocket::new_v4)??;
                 drop(socket.connect(local).await);
-                let fails = |event: &Event| {
-                    event.text("reason").is_some_and(|said| said.contains(reason))
-                };
+                let fails =
+                    |event: &Event| event.text("reason").is_some_and(|said| said.contains(reason));
                 let failed = me.wait_for("forward_failed", fails, Duration::from_secs(1)).await;
                 if failed.is_ok() {
                     return anyhow::Ok(());
@@ -164,7 +163,8 @@ impl Ward {
         words: &[(&str, &str)],
     ) -> Result<()> {
         let asked = |json: &[&str]| -> Result<_> {
-            let launch = self.punchline(self.lab.host(0), &["doctor", "--control", &self.socket("me")])?;
+            let launch =
+                self.punchline(self.lab.host(0), &["doctor", "--control", &self.socket("me")])?;
             let own = self.world.identity("own");
             let named: &[&str] = if args.contains(&"--identity") { &[] } else { &["--identity", &own] };
             Ok(launch.args(named).args(json).args(args).output(DOCTOR))
@@ -172,8 +172,9 @@ impl Ward {
         // Each asks for what the other would have: ports, and the time of a busy machine.
         let (json, text) = (asked(&["--json"])?.await?, asked(&[])?.await?);
         let text = self.plain(&String::from_utf8_lossy(&text.stdout), words);
-        let said: Value = serde_json::from_str(&self.plain(&String::from_utf8_lossy(&json.stdout), words))
-            .with_context(|| format!("{json:?}"))?;
+        let said: Value =
+            serde_json::from_str(&self.plain(&String::from_utf8_lossy(&json.stdout), words))
+                .with_context(|| format!("{json:?}"))?;
         let blamed: Vec<&Value> = said["checks"]
             .as_array()
             .into_iter()
@@ -195,8 +196,7 @@ impl Ward {
     /// say what stands in the document of this fault, to people and to programs.
     pub(super) async fn why_says(&self, fault: &str, asked: &str) -> Result<()> {
         let documented = documented(fault, asked)?;
-        let (node, about) =
-            if asked == "why" { ("me", &self.ids.peer) } else { ("peer", &self.ids.me) };
+        let (node, about) = if asked == "why" { ("me", &self.ids.peer) } else { ("peer", &self.ids.me) };
         let mut pause = interval(Duration::from_millis(300));
         let mut story = Value::Null;
         let comes = async {
@@ -282,11 +282,14 @@ fn fit(documented: &Value, said: &Value) -> bool {
     match (documented, said) {
         (Value::String(documented), Value::String(said)) => fits(documented, said),
         (Value::Array(documented), Value::Array(said)) => {
-            documented.len() == said.len() && documented.iter().zip(said).all(|(one, other)| fit(one, other))
+            documented.len() == said.len()
+                && documented.iter().zip(said).all(|(one, other)| fit(one, other))
         }
         (Value::Object(documented), Value::Object(said)) => {
             documented.len() == said.len()
-                && documented.iter().all(|(key, value)| said.get(key).is_some_and(|said| fit(value, said)))
+                && documented
+                    .iter()
+                    .all(|(key, value)| said.get(key).is_some_and(|said| fit(value, said)))
         }
         (documented, said) => documented == said,
     }
