@@ -25,16 +25,26 @@ pub(super) fn relay(relay: &RelayFinding, found: &Findings) -> Check {
         _ if others().any(|other| other.reached.is_ok()) => Verdict::Warning,
         _ => Verdict::Bad,
     };
-    let (words, mut advice) = fault.words();
-    // Its silence over UDP has the cause that shows over TCP.
-    let hung = others().filter_map(|other| other.reached.as_ref().err());
-    let hung = hung.into_iter().find(|fault| matches!(fault, Fault::Silent { .. }));
-    if let (Fault::UdpSilent { .. }, Some(hung)) = (fault, hung) {
-        advice = hung.words().1;
-    }
+    let over_tcp = others().filter_map(|other| other.reached.as_ref().err());
+    let (words, advice) = words(fault, over_tcp);
     let layer = Some(fault.layer());
     let advice = advice.map(str::to_owned);
     Check { layer, advice, ..check("relay", verdict, words).of(address) }
+}
+
+/// Silence over UDP has the cause that shows over TCP, where a host that hangs or refuses is heard of each time.
+fn words<'a>(
+    fault: &Fault,
+    mut siblings: impl Iterator<Item = &'a Fault>,
+) -> (String, Option<&'static str>) {
+    let (Fault::UdpSilent { at, .. } | Fault::UdpRefused { at }) = fault else { return fault.words() };
+    let cause = siblings
+        .find(|other| matches!(other, Fault::Silent { .. } | Fault::TcpRefused { .. }))
+        .and_then(|other| other.words().1);
+    match cause {
+        Some(advice) => (format!("nothing answers at {at} over UDP either"), Some(advice)),
+        None => fault.words(),
+    }
 }
 
 /// Why it was not reached, where another check has that to say.

@@ -208,7 +208,7 @@ impl Ward {
             }
             anyhow::Ok(())
         };
-        match timeout(2 * SOON, comes).await {
+        match timeout(SOON, comes).await {
             Ok(came) => came?,
             Err(_) => anyhow::bail!("{}\n{story:#}", story["findings"]),
         }
@@ -295,23 +295,18 @@ fn fit(documented: &Value, said: &Value) -> bool {
     }
 }
 
-/// Whether the text is the pattern, in which `<n>` stands for any number.
+/// Whether the text is the pattern, in which `<n>` stands for any number and `<cause>` for any words.
 fn fits(pattern: &str, text: &str) -> bool {
-    let mut rest = text;
-    for (at, piece) in pattern.split("<n>").enumerate() {
-        if at > 0 {
-            let digits = rest.trim_start_matches(|letter: char| letter.is_ascii_digit());
-            if digits.len() == rest.len() {
-                return false;
-            }
-            rest = digits;
-        }
-        match rest.strip_prefix(piece) {
-            Some(after) => rest = after,
-            None => return false,
-        }
-    }
-    rest.is_empty()
+    let number = pattern.split_once("<n>").map(|(before, after)| (before, after, true));
+    let cause = pattern.split_once("<cause>").map(|(before, after)| (before, after, false));
+    let first = [number, cause].into_iter().flatten().min_by_key(|(before, ..)| before.len());
+    let Some((before, after, is_number)) = first else { return pattern == text };
+    let Some(rest) = text.strip_prefix(before) else { return false };
+    let may_be = |length: &usize| {
+        rest.is_char_boundary(*length)
+            && (!is_number || rest[..*length].bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    (1..=rest.len()).filter(may_be).any(|length| fits(after, &rest[length..]))
 }
 
 /// A small disk.
