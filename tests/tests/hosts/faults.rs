@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use punchline_tests::lab::{Egress, Families, LabSpec, Nat};
 use punchline_tests::process::Place;
-use punchline_tests::trial::{lab_trial, tool_trial};
+use punchline_tests::trial::{self, lab_trial, tool_trial};
 
 use self::ward::{Tmpfs, WEB, Ward};
 use crate::{
@@ -19,25 +19,39 @@ use crate::{
 
 /// A trial for each fault; what it claims is the fault's word in the document.
 pub(crate) fn trials() -> Vec<Trial> {
-    let trial = |fault: &str| format!("{fault}_is_named_and_nothing_else_is_blamed");
+    let claim = |fault: &str| format!("{fault}_is_named_and_nothing_else_is_blamed");
     vec![
+        trial::trial("the_document_lists_the_faults_that_are_set_here", listed),
         lab_trial("without_a_fault_nothing_is_blamed", none),
-        lab_trial(&trial("dns_dead"), dns_dead),
-        lab_trial(&trial("udp_blocked"), udp_blocked),
-        lab_trial(&trial("relay_down"), relay_down),
-        lab_trial(&trial("relay_hung"), relay_hung),
-        lab_trial(&trial("wrong_relay_id"), wrong_relay_id),
-        tool_trial(&trial("clock_off"), ward::no_faketime, clock_off),
-        lab_trial(&trial("no_ipv6"), no_ipv6),
-        lab_trial(&trial("symmetric_both"), symmetric_both),
-        lab_trial(&trial("allow_list_misses_the_peer"), allow_list_misses_the_peer),
-        lab_trial(&trial("target_down"), target_down),
-        lab_trial(&trial("ticket_expired"), ticket_expired),
-        lab_trial(&trial("port_in_use"), port_in_use),
-        lab_trial(&trial("disk_full"), disk_full),
-        lab_trial(&trial("file_limit_low"), file_limit_low),
-        lab_trial(&trial("peer_offline"), peer_offline),
+        lab_trial(&claim("dns_dead"), dns_dead),
+        lab_trial(&claim("udp_blocked"), udp_blocked),
+        lab_trial(&claim("relay_down"), relay_down),
+        lab_trial(&claim("relay_hung"), relay_hung),
+        lab_trial(&claim("wrong_relay_id"), wrong_relay_id),
+        tool_trial(&claim("clock_off"), ward::no_faketime, clock_off),
+        lab_trial(&claim("no_ipv6"), no_ipv6),
+        lab_trial(&claim("symmetric_both"), symmetric_both),
+        lab_trial(&claim("allow_list_misses_the_peer"), allow_list_misses_the_peer),
+        lab_trial(&claim("target_down"), target_down),
+        lab_trial(&claim("ticket_expired"), ticket_expired),
+        lab_trial(&claim("port_in_use"), port_in_use),
+        lab_trial(&claim("disk_full"), disk_full),
+        lab_trial(&claim("file_limit_low"), file_limit_low),
+        lab_trial(&claim("peer_offline"), peer_offline),
     ]
+}
+
+async fn listed() -> Result<()> {
+    let listed = ward::faults()?;
+    let listed: Vec<&str> =
+        listed.as_array().into_iter().flatten().filter_map(|listed| listed["fault"].as_str()).collect();
+    let set: Vec<String> = trials().iter().map(|trial| trial.name().to_owned()).collect();
+    ensure!(listed.len() == 15, "{listed:?}");
+    for fault in listed {
+        let claims = set.iter().filter(|claim| claim.starts_with(&format!("{fault}_is_named"))).count();
+        ensure!(claims == 1, "{fault} is set by {claims} trials");
+    }
+    Ok(())
 }
 
 /// Two homes with both families, behind ordinary routers.
