@@ -27,7 +27,8 @@ step() {
 }
 
 # The NAT lab wants ip, nft and conntrack, miniupnpd for routers that forward ports, coturn for a STUN server of others,
-# tinyproxy for hosts that have nothing but a proxy, tayga for routers that lead IPv6 hosts to IPv4, and root to use them.
+# tinyproxy for hosts that have nothing but a proxy, tayga for routers that lead IPv6 hosts to IPv4, faketime for
+# hosts whose clock is wrong, and root to use them.
 lab_tools() {
     if [ "$(id -u)" -ne 0 ]; then
         loudly "not root: the tests with real NATs (lab, nat) are LEFT OUT; run ./test.sh as root for them"
@@ -45,7 +46,7 @@ lab_tools() {
 
 missing_packages() {
     for pair in ip:iproute2 nft:nftables conntrack:conntrack miniupnpd:miniupnpd-nftables turnserver:coturn \
-        tinyproxy:tinyproxy-bin tayga:tayga; do
+        tinyproxy:tinyproxy-bin tayga:tayga faketime:faketime; do
         command -v "${pair%%:*}" > /dev/null || printf '%s ' "${pair#*:}"
     done
 }

@@ -31,19 +31,21 @@ pub const NAMES_MAX: usize = 10_000;
 /// Largest file in bytes: as many, with a comment each.
 pub const NAMES_BYTES_MAX: u64 = 2 << 20;
 
-/// Longest name in bytes: shorter than any peer id.
+/// Longest name in bytes: shorter than any peer id that a node has.
 pub const NAME_BYTES_MAX: usize = 32;
 
 /// Names that are proposed in place of an unknown one, and how like it they are at least, from 0 to 1.
 const NEAR: (usize, f64) = (3, 0.7);
 
-/// What a peer is called: letters, digits, `-` and `_`.
+/// What a peer is called: letters, digits, `-` and `_`. No id can be read as one: an id may be as short as `17a`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PeerName(String);
 
 /// Why a text is no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a name has 1 to {NAME_BYTES_MAX} letters (a to z), digits, - and _")]
+#[error(
+    "a name has 1 to {NAME_BYTES_MAX} letters (a to z), digits, - and _, and cannot be read as a peer id"
+)]
 pub struct NoName;
 
 impl PeerName {
@@ -58,7 +60,8 @@ impl FromStr for PeerName {
 
     fn from_str(text: &str) -> Result<Self, NoName> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        match (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(fits) {
+        let is_long_enough = (1..=NAME_BYTES_MAX).contains(&text.len());
+        match is_long_enough && text.bytes().all(fits) && text.parse::<PeerId>().is_err() {
             true => Ok(Self(text.to_owned())),
             false => Err(NoName),
         }

@@ -11,7 +11,6 @@ use punchline_bridge::{
     status::Purpose,
 };
 use tokio::{
-    sync::watch,
     task::{JoinHandle, JoinSet},
     time::{Instant, sleep},
 };
@@ -19,11 +18,9 @@ use tokio::{
 use crate::{
     Context, Unusable, access,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
-    control::{Answering, Board, Bound, Control, Files, Keeper, Wellness},
+    control::{Answering, Board, Bound, Control, Files, Keeper, Reloader, Wellness},
     metrics::serve::{self, Serving, Subject},
-    page,
-    report::{ReportEvent, Reporter},
-    stop, supervised,
+    page, stop, supervised,
 };
 
 /// A started node.
@@ -37,6 +34,8 @@ pub struct Node {
     answering: Answering,
     announcing: JoinSet<()>,
     events: JoinHandle<()>,
+    /// Has its files read again.
+    pub(crate) reloader: Reloader,
     reloads: JoinHandle<()>,
     supervised: JoinHandle<()>,
     _control: Option<Control>,
@@ -57,32 +56,6 @@ pub(crate) fn ranges(nets: &cli::Nets) -> Result<Ranges, Unusable> {
     access::ranges(nets).map_err(|error| Unusable(error.to_string()))
 }
 
-/// Reads the file of ranges again whenever the process is told to.
-pub(crate) struct Reloads {
-    nets: cli::Nets,
-    reporter: Reporter,
-    told: watch::Receiver<u64>,
-}
-
-impl Reloads {
-    pub(crate) fn new(nets: &cli::Nets, reporter: &Reporter) -> Self {
-        Self { nets: nets.clone(), reporter: reporter.clone(), told: stop::reloads() }
-    }
-
-    /// The ranges that hold from now on. Where there is no file, it never returns.
-    pub(crate) async fn next(&mut self) -> Ranges {
-        while self.nets.net_file.is_some() && self.told.changed().await.is_ok() {
-            let read = tokio::task::block_in_place(|| access::ranges(&self.nets));
-            let error = read.as_ref().err().map(ToString::to_string);
-            self.reporter.report(ReportEvent::NetsReloaded { error });
-            if let Ok(ranges) = read {
-                return ranges;
-            }
-        }
-        std::future::pending().await
-    }
-}
-
 /// The service that Kaspa sessions are opened for.
 pub const KASPA_SERVICE: &str = "kaspa-p2p";
 
@@ -97,6 +70,7 @@ impl Node {
         context: &Context,
         wanted: BTreeSet<PeerId>,
     ) -> anyhow::Result<Self> {
+        let hangups = stop::reloads();
         let Places { listen, reserve, relays } = Places::of(settings)?;
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
         let ranges = ranges(&settings.nets)?;
@@ -141,6 +115,7 @@ impl Node {
             names: context.names.clone(),
             reporter: context.reporter.clone(),
         };
+        let (reloader, reloads) = Reloader::start(files.clone(), board.clone(), hangups);
         let answering = Answering {
             endpoint: endpoint.clone(),
             command,
@@ -148,9 +123,11 @@ impl Node {
                 true => Purpose::BeFound { by_relays: !relays.is_empty() },
                 false => Purpose::Find(wanted),
             },
+            named: relays.clone().into(),
             reporter: context.reporter.clone(),
             board: board.clone(),
             files,
+            reloader: reloader.clone(),
         };
         let (asked, node) = (answering.clone(), endpoint.clone());
         let supervised = tokio::spawn(supervised::attend(async move || {
@@ -161,12 +138,6 @@ impl Node {
         let page = page.map(|bound| bound.serve(answering.clone()));
         let health = Wellness::Node(Box::new(answering.clone()));
         let control = control.map(|bound| bound.serve(answering.clone(), health));
-        let (node, mut reloads) = (endpoint.clone(), Reloads::new(&settings.nets, &context.reporter));
-        let reloads = tokio::spawn(async move {
-            loop {
-                node.keep_to(reloads.next().await).await;
-            }
-        });
         let (_control, _metrics, _page) = (control, metrics, page);
         Ok(Self {
             endpoint,
@@ -175,6 +146,7 @@ impl Node {
             answering,
             announcing: JoinSet::new(),
             events,
+            reloader,
             reloads,
             supervised,
             _control,

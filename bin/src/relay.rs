@@ -15,9 +15,9 @@ use punchline_bridge::{
 use crate::{
     Context, Unusable, certificate,
     cli::{self, ExternalAddr, RelayListenAddr, StunAddr},
-    control::{AnsweringRelay, Bound, Files, Keeper, Wellness},
+    control::{AnsweringRelay, Board, Bound, Files, Keeper, Reloader, Wellness},
     metrics::serve::{self, Subject},
-    node::{self, Reloads},
+    node,
     stop, supervised,
 };
 
@@ -46,7 +46,8 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
         names: context.names.clone(),
         reporter: reporter.clone(),
     };
-    let answering = AnsweringRelay { relay: handle, reporter, files };
+    let (reloader, reloading) = Reloader::start(files, Board::default(), stop::reloads());
+    let answering = AnsweringRelay { relay: handle, reporter, reloader: reloader.clone() };
     let health = Wellness::Relay(relay.handle());
     let _control = control.map(|bound| bound.serve(answering, health));
     let reporter = context.reporter.clone();
@@ -60,17 +61,12 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     });
     let subject = Subject::Relay(relay.handle());
     let _metrics = metrics.map(|bound| bound.serve(subject, context.command, &context.reporter));
-    let mut reloads = Reloads::new(&settings.nets, &context.reporter);
-    let reloading = async {
-        loop {
-            relay.keep_to(reloads.next().await).await;
-        }
-    };
     tokio::select! {
-        () = reloading => {}
         () = supervised::attend(async || relay.turn().await.then_some(None)) => {}
         () = stop::told() => {}
     }
+    reloading.abort();
+    drop(reloader);
     stop::drain(async {
         relay.shutdown().await;
         let _ = events.await;

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use futures::future::BoxFuture;
 use libp2p::PeerId;
 use punchline_bridge::{
     Service,
@@ -95,6 +96,10 @@ impl Offers for Sessions {
 
     fn reread(&self) -> Result<Vec<Reread>, String> {
         Ok(Vec::new())
+    }
+
+    fn hang_up(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 }
 

@@ -171,6 +171,9 @@ pub struct RelayStatus {
     pub last_error: Option<RelayFailure>,
     /// It is to hold a place for this node, which else only dials peers through it.
     pub wanted: bool,
+    /// How many seconds its clock is ahead of ours, negative if behind, where they differ by more than a minute and a half.
+    /// None while it holds no place for this node: it tells the time by what that lasts.
+    pub clock_ahead: Option<i64>,
 }
 
 /// How a relay does.

@@ -10,7 +10,7 @@ use punchline_bridge::{
     addr::{self, StunServer},
 };
 
-use super::{Asking, Many, PortMapping, ProxyFlags, SystemProxy};
+use super::{Asking, ListenAddr, Many, Nets, PortMapping, ProxyFlags, SystemProxy};
 
 /// `punchline doctor`.
 #[derive(Args, Debug)]
@@ -22,6 +22,9 @@ pub struct Doctor {
     /// of the node that runs here.
     #[arg(long, env = "PUNCHLINE_RELAY", value_name = "ADDR")]
     pub relay: Vec<Many<RelayAddr>>,
+    /// Whether this can be listened on, as a node is to: an address as `/ip4/0.0.0.0/tcp/4001`.
+    #[arg(long, env = "PUNCHLINE_LISTEN", value_name = "ADDR")]
+    pub listen: Vec<Many<ListenAddr>>,
     /// Ask this STUN server, too, how it sees this host.
     #[arg(long, env = "PUNCHLINE_STUN_SERVER", value_name = "HOST:PORT")]
     pub stun_server: Vec<Many<StunServer>>,
@@ -34,6 +37,9 @@ pub struct Doctor {
     /// The proxy.
     #[command(flatten)]
     pub proxy: ProxyFlags,
+    /// Which addresses may be spoken with.
+    #[command(flatten)]
+    pub nets: Nets,
     /// Print one JSON object, as design/doctor.md shows it.
     #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
@@ -62,6 +68,9 @@ pub struct Reach {
     /// The proxy.
     #[command(flatten)]
     pub proxy: ProxyFlags,
+    /// Which addresses may be spoken with.
+    #[command(flatten)]
+    pub nets: Nets,
     /// Print one JSON object, as design/doctor.md shows it.
     #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,

@@ -23,7 +23,7 @@ pub(crate) use self::{
     health::Wellness,
     offers::{Board, Forwarded, Offered, Offers, Reread},
     relaying::AnsweringRelay,
-    reload::{Files, Keeper},
+    reload::{Files, Keeper, Reloader},
     service::Answering,
 };
 use crate::{

@@ -4,9 +4,8 @@ use punchline_bridge::relay::Handle;
 use tonic::{Request, Response, Status};
 
 use super::{
-    offers::Board,
     proto::{self, node_server},
-    reload::Files,
+    reload::Reloader,
     service::{Events, events, in_time, reload},
     shape,
 };
@@ -18,8 +17,8 @@ pub(crate) struct AnsweringRelay {
     pub(crate) relay: Handle,
     /// What happens.
     pub(crate) reporter: Reporter,
-    /// What is read again.
-    pub(crate) files: Files,
+    /// What reads files again.
+    pub(crate) reloader: Reloader,
 }
 
 #[tonic::async_trait]
@@ -47,7 +46,7 @@ impl node_server::Node for AnsweringRelay {
         &self,
         _: Request<proto::ReloadRequest>,
     ) -> Result<Response<proto::Reloaded>, Status> {
-        reload(&self.files, &Board::default()).await
+        reload(&self.reloader).await
     }
 
     async fn watch_events(

@@ -8,7 +8,7 @@ use std::{
 
 use futures::{Stream, StreamExt as _, stream};
 use libp2p::PeerId;
-use punchline_bridge::{Endpoint, error::PingError, status::Purpose};
+use punchline_bridge::{Endpoint, RelayAddr, error::PingError, status::Purpose};
 use tokio::{
     net::UnixListener,
     sync::{Semaphore, broadcast},
@@ -20,7 +20,7 @@ use super::{
     health::Wellness,
     offers::Board,
     proto::{self, node_server},
-    reload::Files,
+    reload::{Files, Reloader},
     seated::Seated,
     shape,
 };
@@ -49,12 +49,16 @@ pub(crate) struct Answering {
     pub(crate) command: &'static str,
     /// What it is for.
     pub(crate) purpose: Purpose,
+    /// The relays that the operator named.
+    pub(crate) named: Arc<[RelayAddr]>,
     /// What happens.
     pub(crate) reporter: Reporter,
     /// What the command does.
     pub(crate) board: Board,
-    /// What is read again.
+    /// Whose names peers have.
     pub(crate) files: Files,
+    /// What reads files again.
+    pub(crate) reloader: Reloader,
 }
 
 impl Answering {
@@ -84,8 +88,8 @@ pub(super) async fn names(files: &Files) -> Result<Names, NamesError> {
     tokio::task::spawn_blocking(move || file.read()).await.unwrap_or_else(|_| Ok(Names::default()))
 }
 
-pub(super) async fn reload(files: &Files, board: &Board) -> Result<Response<proto::Reloaded>, Status> {
-    let read = files.reload(board).await.map_err(Status::failed_precondition)?;
+pub(super) async fn reload(reloader: &Reloader) -> Result<Response<proto::Reloaded>, Status> {
+    let read = reloader.ask().await.map_err(Status::failed_precondition)?;
     Ok(Response::new(proto::Reloaded { read }))
 }
 
@@ -140,6 +144,7 @@ impl node_server::Node for Answering {
             command: self.command,
             hindrance: self.hindrance(&status),
             names: names(&self.files).await.unwrap_or_default(),
+            named: self.named.clone(),
             services: self.board.services(),
             forwards: self.board.forwards(),
         };
@@ -175,7 +180,7 @@ impl node_server::Node for Answering {
         &self,
         _: Request<proto::ReloadRequest>,
     ) -> Result<Response<proto::Reloaded>, Status> {
-        reload(&self.files, &self.board).await
+        reload(&self.reloader).await
     }
 
     async fn watch_events(
@@ -230,7 +235,10 @@ mod tests {
             reporter: reporter.clone(),
         };
         let (purpose, board) = (Purpose::BeFound { by_relays: false }, Board::default());
-        Answering { endpoint, command, purpose, reporter, board, files }
+        let named = Arc::default();
+        let hangups = tokio::sync::watch::Sender::new(0).subscribe();
+        let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
+        Answering { endpoint, command, purpose, named, reporter, board, files, reloader }
     }
 
     #[tokio::test]

@@ -2,11 +2,11 @@
 
 mod offers;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 use punchline_bridge::{
-    Path,
+    Path, RelayAddr,
     nat::NatKind,
     path::{Direction, Transport},
     relay,
@@ -28,12 +28,14 @@ pub(super) struct Told {
     /// What keeps the node from being usable.
     pub(super) hindrance: Option<String>,
     pub(super) names: Names,
+    /// The relays that the operator named.
+    pub(super) named: Arc<[RelayAddr]>,
     pub(super) services: Vec<Offered>,
     pub(super) forwards: Vec<Forwarded>,
 }
 
 pub(super) fn status(status: &Status, told: Told) -> proto::Status {
-    let Told { command, hindrance, names, services, forwards } = told;
+    let Told { command, hindrance, names, named, services, forwards } = told;
     let services = services.into_iter().map(|offered| offers::service(offered, status, &names));
     let forwards = forwards.into_iter().map(|forward| offers::forward(forward, status, &names));
     proto::Status {
@@ -54,6 +56,7 @@ pub(super) fn status(status: &Status, told: Told) -> proto::Status {
         forwards: forwards.collect(),
         limits: status.limits.iter().map(limit).collect(),
         relaying: None,
+        named_relays: named.iter().map(ToString::to_string).collect(),
     }
 }
 

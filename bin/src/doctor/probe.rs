@@ -11,7 +11,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 use punchline_bridge::{
     Config, Endpoint, Event, Events, RelayAddr, Service,
-    addr::{self, GlobalScope},
+    addr::{self, GlobalScope, Ranges},
     config::PortMapping,
     error::{DialFailureReason, OpenError, StartError},
     path::Transport,
@@ -45,13 +45,15 @@ const IPS_MAX: usize = 4;
 pub(crate) struct Means {
     pub(crate) proxy: Option<Proxy>,
     pub(crate) global: GlobalScope,
+    /// What is kept away is not tried.
+    pub(crate) ranges: Ranges,
 }
 
 impl Means {
     /// A node that passes by: nobody knows it, and it asks nothing of the router.
     pub(crate) async fn endpoint(&self, config: Config) -> Result<(Endpoint, Events), StartError> {
-        let (proxy, global) = (self.proxy.clone(), self.global.clone());
-        let config = Config { port_mapping: PortMapping::Off, proxy, global, ..config };
+        let (proxy, global, ranges) = (self.proxy.clone(), self.global.clone(), self.ranges.clone());
+        let config = Config { port_mapping: PortMapping::Off, proxy, global, ranges, ..config };
         Endpoint::start(config, Keypair::generate_ed25519()).await
     }
 
@@ -102,7 +104,7 @@ impl Probe {
     async fn run(&self, address: &Multiaddr, means: &Means, relay: bool) -> Result<(), Fault> {
         // Behind a proxy there may be neither names nor a way out.
         if !means.proxied(address) {
-            let ips = self.name(address).await?;
+            let ips = permitted(self.name(address).await?, address, &means.ranges)?;
             match (transport_of(address), port_of(address)) {
                 (Transport::Tcp, Some(port)) => self.tcp(&ips, port, true).await?,
                 (Transport::Websocket, Some(port)) => self.tcp(&ips, port, false).await?,
@@ -247,6 +249,22 @@ impl Probe {
             }
             Err(error) => Err(failed(error.to_string())),
         }
+    }
+}
+
+/// Those that our ranges let through; an error if there are only others.
+fn permitted(ips: Vec<IpAddr>, address: &Multiaddr, ranges: &Ranges) -> Result<Vec<IpAddr>, Fault> {
+    let denied = ips.iter().copied().find(|ip| ranges.denies(*ip));
+    let permitted: Vec<IpAddr> = ips.into_iter().filter(|ip| !ranges.denies(*ip)).collect();
+    match denied {
+        Some(ip) if permitted.is_empty() => {
+            let layer = match transport_of(address) {
+                Transport::Quic => Layer::Quic,
+                Transport::Tcp | Transport::Websocket => Layer::Tcp,
+            };
+            Err(Fault::Denied { ip, layer })
+        }
+        _ => Ok(permitted),
     }
 }
 

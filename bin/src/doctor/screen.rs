@@ -70,6 +70,7 @@ mod tests {
             checks: vec![check, ok],
             bad: 1,
             warnings: 0,
+            took_ms: 1,
             expect,
         };
         let lines: Vec<String> = of(&diagnosis).lines().map(str::to_owned).collect();

@@ -209,10 +209,11 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     }
     let endpoint = node.endpoint.clone();
     node.board.set(Doing { exposed: exposed.clone(), forwards, endpoint });
-    tokio::select! {
-        () = reload(reloads, &exposed, &node) => {}
-        () = stop::told() => {}
+    // The files may have changed since the gates were made.
+    if reloads.has_changed().unwrap_or(false) {
+        node.reloader.hang_up().await;
     }
+    stop::told().await;
     stop::drain(async {
         if timeout(GRACE, all(&mut serving)).await.is_err() {
             close.send_replace(true);
@@ -270,16 +271,6 @@ fn share(exposures: &[Exposure], node: &Node, context: &Context) -> Sharing {
 
 /// Relays in a printed ticket: it is to be short enough to be copied.
 const TICKET_RELAYS_MAX: usize = 4;
-
-/// Reads the allow lists again whenever the process is told to.
-async fn reload(mut reloads: watch::Receiver<u64>, exposed: &[Arc<Exposed>], node: &Node) {
-    while reloads.changed().await.is_ok() {
-        for exposed in exposed {
-            exposed.reload();
-            node.endpoint.welcome(exposed.service().clone(), exposed.listed()).await;
-        }
-    }
-}
 
 async fn all(tasks: &mut JoinSet<()>) {
     while tasks.join_next().await.is_some() {}

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use punchline_bridge::{Config, Endpoint, Keypair, status::Purpose};
 use tokio::{
@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{events::LISTENERS_MAX, *};
 use crate::{
-    control::{Board, Files, Keeper},
+    control::{Board, Files, Keeper, Reloader},
     http::tests::ask,
     names::NamesFile,
     report::{Reporter, SessionEvent},
@@ -29,7 +29,10 @@ async fn start() -> (Serving, SocketAddr, Answering) {
     };
     let (command, board) = ("server", Board::default());
     let purpose = Purpose::BeFound { by_relays: false };
-    let node = Answering { endpoint, command, purpose, reporter, board, files };
+    let named = Arc::default();
+    let hangups = tokio::sync::watch::Sender::new(0).subscribe();
+    let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
+    let node = Answering { endpoint, command, purpose, named, reporter, board, files, reloader };
     let settings = cli::Page { page: "127.0.0.1:0".parse().ok() };
     let bound = Bound::new(&settings).await.unwrap().unwrap();
     let address = bound.0.address;

@@ -82,6 +82,8 @@ struct Relay {
     reserve: bool,
     /// By how much its clock was said to differ from ours.
     clock_said: Option<i64>,
+    /// As the latest reservation shows it.
+    clock_ahead: Option<i64>,
     /// When its last word that it leaves was followed.
     left: Option<Instant>,
     /// How often it lately said where it sees us.
@@ -145,6 +147,7 @@ impl Relays {
             reservation: Reservation::new(now),
             reserve: false,
             clock_said: None,
+            clock_ahead: None,
             left: None,
             sights: (now, 0),
             last_error: None,
@@ -346,6 +349,7 @@ impl Relays {
         relay.reservation.granted(&term, now);
         relay.health.granted(now);
         let address = relay.addresses.first()?.clone();
+        relay.clock_ahead = term.clock_ahead;
         let clock_ahead = relay.clock_news(term.clock_ahead);
         let expires = term.is_known.then(|| at + term.lasts);
         Some(Held { relay: peer, address, expires, clock_ahead })

@@ -7,6 +7,7 @@ mod addresses;
 mod dns;
 mod doctor;
 mod families;
+mod faults;
 mod mapping;
 mod names;
 mod pinholes;
@@ -71,9 +72,14 @@ fn main() -> ExitCode {
             mapping::asks_the_router_alone,
         ),
         lab_trial("the_doctor_says_in_each_network_what_to_expect_there", doctor::each_network),
+        lab_trial(
+            "the_doctor_says_of_each_nat_what_it_is_and_what_to_expect_behind_it",
+            doctor::each_nat,
+        ),
         lab_trial("the_doctor_says_that_no_name_server_answers", doctor::dead_dns),
     ];
     trials.extend(families());
+    trials.extend(faults::trials());
     for (protocol, name) in
         [(PortMapping::Pcp, "PCP"), (PortMapping::NatPmp, "NAT-PMP"), (PortMapping::Upnp, "UPnP")]
     {

@@ -274,6 +274,7 @@ fn a_status_sets_gauges_anew_each_time() {
         failures: 4,
         last_error: None,
         wanted: true,
+        clock_ahead: None,
     }];
     metrics.observe(&full, &limits, false);
     metrics.measure(&full);

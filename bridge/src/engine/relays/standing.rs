@@ -55,6 +55,7 @@ impl Relays {
             failures,
             last_error: relay.last_error.clone().filter(|_| failures > 0),
             wanted: relay.reserve,
+            clock_ahead: relay.clock_ahead.filter(|_| matches!(state, RelayState::Reserved { .. })),
         })
     }
 }

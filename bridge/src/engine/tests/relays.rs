@@ -188,6 +188,21 @@ fn a_difference_of_the_clocks_is_said_once_and_again_when_it_has_become_another(
 }
 
 #[test]
+fn a_relay_stands_with_a_clock_that_differs_for_as_long_as_it_says_so_and_keeps_a_place() {
+    let mut world = World::new();
+    let (connection, mut request) = world.asked(&relay(9));
+    for (ahead, stands) in [(3600, Some(3600)), (3601, Some(3601)), (0, None), (-3600, Some(-3600))] {
+        let grant = Grant { expire: (1_000_000_i64 + 3600 + ahead) as u64, ..grant() };
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        world.tell(Input::Reserved { request, grant, at });
+        assert_eq!(world.engine.status(world.now).relays[0].clock_ahead, stands, "{ahead}");
+        request = reserve(&world.pass(HOUR / 2));
+    }
+    world.closed(connection);
+    assert_eq!(world.engine.status(world.now).relays[0].clock_ahead, None);
+}
+
+#[test]
 fn an_end_in_the_past_with_a_duration_holds() {
     let mut world = World::new();
     let (_, request) = world.asked(&relay(9));
