@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::Serialize;
 
 use crate::{
-    addr::RelayAddr,
+    addr::{RelayAddr, RelayName},
     error::{RelayFailure, UpgradeFailure},
     event::Blocked,
     nat::NatKind,
@@ -34,6 +34,8 @@ pub struct Status {
     pub blocked: Option<Blocked>,
     /// The relays that it uses, by their identities.
     pub relays: Vec<RelayStatus>,
+    /// The names of relays that it uses.
+    pub relay_names: Vec<RelayNameStatus>,
     /// The peers that it is connected with, relays left out, by their identities.
     pub peers: Vec<PeerStatus>,
     /// Its live streams.
@@ -96,7 +98,12 @@ impl Status {
         if self.relays.iter().any(serves) {
             return None;
         }
-        let RelayStatus { relay, state, last_error, .. } = self.relays.first()?;
+        let unknown = |name: &&RelayNameStatus| name.wanted && name.relays.is_empty();
+        let Some(RelayStatus { relay, state, last_error, .. }) = self.relays.first() else {
+            let RelayNameStatus { name, last_error, .. } = self.relay_names.iter().find(unknown)?;
+            let cause = last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+            return Some(format!("the relays of {name} are not known yet{cause}"));
+        };
         let stands = match state {
             RelayState::Down { .. } => "is not reached",
             RelayState::Connecting => "does not answer yet",
@@ -171,6 +178,23 @@ pub struct RelayStatus {
     pub last_error: Option<RelayFailure>,
     /// It is to hold a place for this node, which else only dials peers through it.
     pub wanted: bool,
+}
+
+/// A name that stands for relays.
+#[derive(Clone, Debug)]
+pub struct RelayNameStatus {
+    /// The name.
+    pub name: RelayName,
+    /// The relays that it stood for when it was resolved last; none if it never was.
+    pub relays: Vec<PeerId>,
+    /// Places are wanted there: else peers are sought behind its relays.
+    pub wanted: bool,
+    /// Lookups that failed since one succeeded.
+    pub failures: u32,
+    /// Why the last one failed, if it did.
+    pub last_error: Option<String>,
+    /// How long until the next one, if the last one failed and this node does so by itself.
+    pub retry: Option<Duration>,
 }
 
 /// How a relay does.

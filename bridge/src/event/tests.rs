@@ -214,6 +214,12 @@ fn examples() -> Vec<Event> {
             reason: DialFailureReason::Network { cause: "connection refused".to_owned() },
         },
         Event::RelayHealth { relay: relay(), health: Health::Down, was: Health::Degraded },
+        Event::RelayNameResolved { name: "relay.example.org".parse().unwrap(), relays: vec![relay()] },
+        Event::RelayNameFailed {
+            name: "relay.example.org".parse().unwrap(),
+            cause: "nobody answered".to_owned(),
+            failures: 1,
+        },
     ]
 }
 
@@ -255,6 +261,8 @@ fn position(event: &Event) -> usize {
         Event::UpgradesCounted(..) => 33,
         Event::WayFailed { .. } => 34,
         Event::RelayHealth { .. } => 35,
+        Event::RelayNameResolved { .. } => 36,
+        Event::RelayNameFailed { .. } => 37,
     }
 }
 

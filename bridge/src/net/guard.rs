@@ -146,6 +146,11 @@ impl Permits {
         remember(&mut self.known().relays, relay.address().clone(), RELAYS_MAX);
     }
 
+    /// A name that the operator gave stands for this relay: it counts as named, but no private host for it.
+    pub(crate) fn resolved_relay(&self, relay: &RelayAddr) {
+        remember(&mut self.known().relays, relay.address().clone(), RELAYS_MAX);
+    }
+
     fn given_name(&self, address: &Multiaddr) {
         if let Some(port) = port_of(address) {
             remember(&mut self.known().ports, port, PORTS_MAX);
