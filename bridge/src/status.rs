@@ -81,7 +81,7 @@ impl Status {
                 let familiar = self.peers.iter().filter(|peer| peer.familiar).count();
                 match *by_relays && self.relays.is_empty() {
                     _ if familiar >= PEERS_ENOUGH => None,
-                    true => Some("no relay was dialled yet".to_owned()),
+                    true => self.unserved().or_else(|| Some("no relay was dialled yet".to_owned())),
                     false => self.unserved(),
                 }
             }
@@ -98,7 +98,7 @@ impl Status {
         if self.relays.iter().any(serves) {
             return None;
         }
-        let unknown = |name: &&RelayNameStatus| name.wanted && name.relays.is_empty();
+        let unknown = |name: &&RelayNameStatus| name.relays.is_empty();
         let Some(RelayStatus { relay, state, last_error, .. }) = self.relays.first() else {
             let RelayNameStatus { name, last_error, .. } = self.relay_names.iter().find(unknown)?;
             let cause = last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();

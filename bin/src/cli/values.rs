@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 use ipnet::IpNet;
 use libp2p::Multiaddr;
 use punchline_bridge::{
-    RelayAddr,
+    RelayLocator,
     addr::{self, StunServer},
 };
 
@@ -18,7 +18,7 @@ pub enum ListenAddr {
     /// Accept connections here.
     At(Multiaddr),
     /// Be reached through this relay.
-    Reserve(RelayAddr),
+    Reserve(RelayLocator),
 }
 
 impl FromStr for ListenAddr {
@@ -26,8 +26,11 @@ impl FromStr for ListenAddr {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let address: Multiaddr = text.parse().map_err(|error| format!("{error}; {LISTEN_FORM}"))?;
+        if let Some((name, _)) = addr::split_named_circuit(&address) {
+            return Ok(Self::Reserve(name.into()));
+        }
         if let Some((relay, _)) = addr::split_circuit(&address).map_err(|error| error.to_string())? {
-            return usable(relay).map(Self::Reserve);
+            return usable(relay.into()).map(Self::Reserve);
         }
         match addr::listenable(&address) {
             Ok(()) => Ok(Self::At(address)),
@@ -180,16 +183,16 @@ impl Listed for Multiaddr {
 const ADDR_FORM: &str = "say /ip4/<address>/tcp/<port>, /dns4/<name>/udp/<port>/quic-v1 and so on";
 
 /// A relay to dial.
-impl Listed for RelayAddr {
+impl Listed for RelayLocator {
     fn read(text: &str) -> Result<Self, String> {
         usable(text.parse().map_err(|error: <Self as FromStr>::Err| error.to_string())?)
     }
 }
 
-fn usable(relay: RelayAddr) -> Result<RelayAddr, String> {
-    match addr::dialable(relay.address()) {
+fn usable(relay: RelayLocator) -> Result<RelayLocator, String> {
+    match addr::dialable(&relay.address()) {
         Ok(()) => Ok(relay),
-        Err(fault) => Err(format!("nobody can dial that relay: {} {fault}", relay.address())),
+        Err(fault) => Err(format!("nobody can dial that relay: {relay} {fault}")),
     }
 }
 
@@ -237,7 +240,7 @@ mod tests {
         let peer = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
         for web in ["/dns4/relay.example/tcp/443/tls/ws", "/ip4/203.0.113.7/tcp/443/wss"] {
             let relay = format!("{web}/p2p/{peer}");
-            assert!(relay.parse::<Many<RelayAddr>>().is_ok(), "{web}");
+            assert!(relay.parse::<Many<RelayLocator>>().is_ok(), "{web}");
             assert!(web.parse::<ExternalAddr>().is_ok(), "{web}");
             let circuit = format!("{relay}/p2p-circuit");
             assert!(matches!(circuit.parse(), Ok(ListenAddr::Reserve(_))), "{web}");
@@ -278,7 +281,10 @@ mod tests {
             "/ip4/0.0.0.0/tcp/4001",
         ] {
             let relay = format!("{bad}/p2p/{peer}");
-            assert!(relay.parse::<Many<RelayAddr>>().unwrap_err().contains("nobody can dial"), "{bad}");
+            assert!(
+                relay.parse::<Many<RelayLocator>>().unwrap_err().contains("nobody can dial"),
+                "{bad}"
+            );
             assert!(bad.parse::<Many<Multiaddr>>().unwrap_err().contains("nobody can dial"), "{bad}");
             assert!(bad.parse::<ExternalAddr>().unwrap_err().contains("nobody can dial"), "{bad}");
             let reserve = format!("{relay}/p2p-circuit");

@@ -46,6 +46,8 @@ pub(super) const RELAYS_MAX: usize = 16;
 #[derive(Debug)]
 pub(super) struct Quest {
     pub(super) relays: Vec<RelayAddr>,
+    /// Names that stand for no relay, with the reason.
+    pub(super) unresolved: Vec<(String, String)>,
     pub(super) stun: Vec<StunServer>,
     pub(super) means: Means,
     /// Whether the router may be asked.
@@ -55,9 +57,9 @@ pub(super) struct Quest {
 
 /// Takes 10 s at most: each part has a deadline below that.
 pub(super) async fn gather(quest: Quest) -> Findings {
-    let Quest { relays, stun, means, router, identity } = &quest;
+    let Quest { relays, unresolved, stun, means, router, identity } = &quest;
     let probes = relays.iter().take(RELAYS_MAX).map(|relay| relay_finding(relay, means));
-    let (relays, names, node, hairpin, mapping, proxy) = tokio::join!(
+    let (relays, mut names, node, hairpin, mapping, proxy) = tokio::join!(
         futures::future::join_all(probes),
         names(relays),
         node(relays, stun, means),
@@ -65,6 +67,7 @@ pub(super) async fn gather(quest: Quest) -> Findings {
         mapping(*router),
         proxy(means),
     );
+    names.extend(unresolved.iter().map(|(name, cause)| (name.clone(), Err(cause.clone()))));
     let (v4, v6) = (host::way_out_v4(), host::way_out_v6());
     Findings {
         relays,

@@ -16,7 +16,7 @@ mod screen;
 
 use std::{io::Write as _, path::Path, time::Duration};
 
-use punchline_bridge::{RelayAddr, addr::GlobalScope};
+use punchline_bridge::{RelayAddr, RelayLocator, addr::GlobalScope, survey};
 use serde_json::{Value, json};
 
 use self::{
@@ -58,12 +58,14 @@ async fn examine(settings: Doctor, identity: Option<&Path>) -> anyhow::Result<()
     let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
     let means = means(&settings.proxy, global.clone())?;
     let status = status(&settings.asking).await;
-    let mut relays = cli::all(&settings.relay);
-    if relays.is_empty() {
+    let given = cli::all(&settings.relay);
+    let (mut relays, unresolved) = resolve(&given).await;
+    if given.is_empty() {
         relays = status.iter().flat_map(relays_of).collect();
     }
     let quest = Quest {
         relays,
+        unresolved,
         stun: cli::all(&settings.stun_server),
         means,
         router: settings.port_mapping == PortMapping::On,
@@ -94,7 +96,7 @@ fn verdict(diagnosis: &Diagnosis) -> anyhow::Result<()> {
 
 async fn reach(settings: Reach) -> anyhow::Result<()> {
     let means = means(&settings.proxy, GlobalScope::default())?;
-    let Probed { passed, outcome } = probe::probe(&settings.address, &means, false).await;
+    let Probed { passed, outcome } = probe::probe_named(&settings.address, &means).await;
     let fault = outcome.err();
     let text = match settings.json {
         true => reach_json(&settings.address.to_string(), &passed, fault.as_ref()).to_string() + "\n",
@@ -139,6 +141,22 @@ async fn status(asking: &Asking) -> Option<proto::Status> {
         Some(node.get_status(proto::GetStatusRequest {}).await.ok()?.into_inner())
     };
     tokio::time::timeout(NODE_ANSWER, asked).await.ok()?
+}
+
+/// The addresses of relays that were given, those that names stand for included; and the names that could not be resolved,
+/// with the reason.
+async fn resolve(given: &[RelayLocator]) -> (Vec<RelayAddr>, Vec<(String, String)>) {
+    let (mut relays, mut unresolved) = (Vec::new(), Vec::new());
+    for relay in given {
+        match relay {
+            RelayLocator::At(relay) => relays.push(relay.clone()),
+            RelayLocator::Named(name) => match survey::relays(name).await {
+                Ok(found) => relays.extend(found),
+                Err(cause) => unresolved.push((format!("_dnsaddr.{name}"), cause)),
+            },
+        }
+    }
+    (relays, unresolved)
 }
 
 /// The relays that a node uses.
