@@ -434,6 +434,11 @@ pub enum Event {
         /// Of these, what circuits carried: each forwarded byte once.
         forwarded_bytes: u64,
     },
+    /// A peer came to this relay at an address that it did not know of, and that others may use from now on.
+    ExternalFound {
+        /// With the relay's identity, as peers are to be told it.
+        address: Multiaddr,
+    },
     /// This relay answers STUN.
     StunListening {
         /// Where, with the real port.

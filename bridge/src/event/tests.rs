@@ -220,6 +220,7 @@ fn examples() -> Vec<Event> {
             cause: "nobody answered".to_owned(),
             failures: 1,
         },
+        Event::ExternalFound { address: address(&format!("/ip4/203.0.113.7/tcp/4001/p2p/{}", relay())) },
     ]
 }
 
@@ -263,6 +264,7 @@ fn position(event: &Event) -> usize {
         Event::RelayHealth { .. } => 35,
         Event::RelayNameResolved { .. } => 36,
         Event::RelayNameFailed { .. } => 37,
+        Event::ExternalFound { .. } => 38,
     }
 }
 
