@@ -201,9 +201,14 @@ impl<T: Listed> FromStr for Many<T> {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
-        let values: Vec<T> = parts
-            .map(|part| T::read(part).map_err(|error| format!("`{part}`: {error}")))
-            .collect::<Result<_, _>>()?;
+        let parts: Vec<&str> = parts.collect();
+        // What is given alone is named by whoever reads it.
+        let named = |part: &str, error: String| match parts.len() {
+            1 => error,
+            _ => format!("`{part}`: {error}"),
+        };
+        let values = parts.iter().map(|part| T::read(part).map_err(|error| named(part, error)));
+        let values: Vec<T> = values.collect::<Result<_, _>>()?;
         match values.len() {
             0 => Err("the list is empty".to_owned()),
             count if count > LIST_MAX => Err(format!("{count} values; at most {LIST_MAX} are taken")),
@@ -267,6 +272,22 @@ mod tests {
         assert!(format!("{},x", net(1)).parse::<Many<IpNet>>().unwrap_err().contains("`x`"));
         let long = vec![net(1); LIST_MAX + 1].join(",");
         assert!(long.parse::<Many<IpNet>>().unwrap_err().contains("at most 256"));
+    }
+
+    #[test]
+    fn of_a_list_the_wrong_entry_is_named_and_a_single_value_is_not_named_once_more() {
+        let error = "relay:4001".parse::<Many<RelayLocator>>().unwrap_err();
+        assert_eq!(error.matches("relay:4001").count(), 1, "{error}");
+        let error = format!("{},x", "10.0.0.0/8").parse::<Many<IpNet>>().unwrap_err();
+        assert!(error.starts_with("`x`: "), "{error}");
+    }
+
+    #[test]
+    fn a_relay_is_an_address_with_its_identity_or_a_name_and_a_place_is_reserved_at_either() {
+        let name: RelayLocator = "relay.example".parse().unwrap();
+        assert_eq!(all(&["relay.example".parse::<Many<RelayLocator>>().unwrap()]), [name.clone()]);
+        let circuit = "/dnsaddr/relay.example/p2p-circuit";
+        assert_eq!(circuit.parse(), Ok(ListenAddr::Reserve(name)));
     }
 
     #[test]

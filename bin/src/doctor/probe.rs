@@ -92,7 +92,7 @@ pub(crate) async fn probe_named(address: &Multiaddr, means: &Means) -> Probed {
     let relays = match survey::relays(&name).await {
         Ok(relays) => relays,
         Err(cause) => {
-            let name = format!("_dnsaddr.{name}");
+            let name = name.to_string();
             return Probed { passed: Vec::new(), outcome: Err(Fault::Unresolved { name, cause }) };
         }
     };

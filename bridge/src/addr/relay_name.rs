@@ -1,6 +1,10 @@
 //! Relays that are named by DNS: their addresses and identities stand in TXT records of `_dnsaddr.<name>`.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use serde::{Deserialize, Serialize};
@@ -37,6 +41,12 @@ pub enum RelayNameError {
         /// What was given.
         ip: IpAddr,
     },
+    /// It lacks the identity: who must answer there.
+    #[error("`{socket}` does not say who must answer there; say {}/tcp/{}/p2p/<relay's peer id>", Multiaddr::from(socket.ip()), socket.port())]
+    Socket {
+        /// What was given.
+        socket: SocketAddr,
+    },
     /// It is an identity, which does not say where the relay is.
     #[error("`{peer}` does not say where that relay is; say /ip4/<address>/tcp/<port>/p2p/{peer}")]
     Peer {
@@ -67,6 +77,9 @@ impl FromStr for RelayName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Ok(ip) = text.parse() {
             return Err(RelayNameError::Ip { ip });
+        }
+        if let Ok(socket) = text.parse() {
+            return Err(RelayNameError::Socket { socket });
         }
         if let Ok(peer) = text.parse() {
             return Err(RelayNameError::Peer { peer });
@@ -239,6 +252,8 @@ mod tests {
         }
         let error = "203.0.113.7".parse::<RelayLocator>().unwrap_err().to_string();
         assert!(error.contains("/ip4/203.0.113.7/tcp/<port>/p2p/<relay's peer id>"), "{error}");
+        let error = "203.0.113.7:4001".parse::<RelayLocator>().unwrap_err().to_string();
+        assert!(error.contains("/ip4/203.0.113.7/tcp/4001/p2p/<relay's peer id>"), "{error}");
         let error = RELAY.parse::<RelayLocator>().unwrap_err().to_string();
         assert!(error.contains(&format!("/tcp/<port>/p2p/{RELAY}")), "{error}");
         let error = "/ip4/1.2.3.4/tcp/4001".parse::<RelayLocator>().unwrap_err().to_string();

@@ -45,7 +45,7 @@ pub(crate) enum NameError {
     NoAddress { name: String, family: Family },
     /// Its TXT records name no address that fits.
     #[error(
-        "_dnsaddr.{name} has no TXT record that says dnsaddr=<the relay's address>/p2p/<its peer id>; is the name right?"
+        "_dnsaddr.{name} has no TXT record that says dnsaddr=<the relay's address>/p2p/<its peer id>; check that the name is right"
     )]
     NoRecord { name: String },
     /// It stands for an address that is never dialled.
