@@ -430,6 +430,18 @@ mod tests {
     }
 
     #[test]
+    fn a_relay_that_records_name_counts_as_named_and_leads_nowhere_inside() {
+        let permits = keeping_to(&["9.9.9.0/24"], &[]);
+        let found = address("/ip4/8.8.8.8/tcp/4001");
+        permits.resolved_relay(&relay("/ip4/8.8.8.8/tcp/4001"));
+        assert_eq!(permits.dials(&found), Ok(()));
+        let permits = keeping_to(&[], &[]);
+        permits.resolved_relay(&relay("/dns4/inside.example/tcp/22"));
+        permits.looked_up(&address("/dns4/inside.example/tcp/22"), &[address("/ip4/10.0.0.1/tcp/22")]);
+        assert!(permits.dials(&address("/ip4/10.0.0.1/tcp/22")).is_err());
+    }
+
+    #[test]
     fn a_circuit_is_answered_wherever_its_source_is() {
         let permits = keeping_to(&["9.9.9.0/24"], &[]);
         let local = relay("/ip4/8.8.8.8/tcp/4001").circuit();

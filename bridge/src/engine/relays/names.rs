@@ -22,8 +22,8 @@ use crate::{
     status::RelayNameStatus,
 };
 
-/// Names that are known at once. Those that peers named make room for those of the operator.
-const NAMES_MAX: usize = 32;
+/// Names that are known at once. Those that peers named make room for those of the operator, unless they are being looked up.
+pub(super) const NAMES_MAX: usize = 32;
 
 /// Peers that are sought behind one name.
 const PEERS_MAX: usize = 256;
@@ -110,7 +110,9 @@ impl RelayNames {
 
     fn room_for(&mut self, name: &RelayName, source: Source) -> Option<&mut Name> {
         if !self.all.contains_key(name) && self.all.len() >= NAMES_MAX {
-            let worst = self.all.iter().max_by_key(|(_, known)| known.source);
+            // Somebody may wait for what is looked up.
+            let idle = self.all.iter().filter(|(_, known)| known.lookup == Lookup::Idle);
+            let worst = idle.max_by_key(|(_, known)| known.source);
             let worst = worst.filter(|(_, known)| source < known.source)?.0.clone();
             self.all.remove(&worst);
         }

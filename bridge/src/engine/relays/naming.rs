@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::{
     Link, Relay, Relays, TooManyRelays,
-    names::{Answer, nearest},
+    names::{Answer, NAMES_MAX, nearest},
 };
 use crate::{
     addr::{RefusedAddresses, RelayAddr, RelayLocator, RelayName, policy::Source, split_named_circuit},
@@ -27,7 +27,7 @@ impl Engine {
                 RelayLocator::At(relay) => self.reserve(relay, now),
                 RelayLocator::Named(name) if self.uses_relays() => {
                     if !self.relay_names.reserve(name, now) {
-                        self.refused(None, Asked::Relay, self.config.limits.relays as u64);
+                        self.refused(None, Asked::Relay, NAMES_MAX as u64);
                     }
                 }
                 RelayLocator::Named(name) => {
@@ -51,7 +51,7 @@ impl Engine {
             .collect();
         for name in named {
             if !self.relay_names.seek(peer, &name, source) {
-                self.refused(Some(peer), Asked::Relay, self.config.limits.relays as u64);
+                self.refused(Some(peer), Asked::Relay, NAMES_MAX as u64);
             }
             addresses.extend(circuits(self.relay_names.found(&name), peer));
         }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     addr::{GlobalScope, RelayLocator, RelayName},
+    config::RelayMode,
     engine::input::Resolved,
     status::RelayState,
 };
@@ -268,4 +269,16 @@ fn a_failed_lookup_is_made_again_at_once_in_another_network() {
     world.unresolved();
     let actions = world.tell(Input::NetworkChanged { begun: Vec::new() });
     assert_eq!(resolves(&actions), [name()]);
+}
+
+#[test]
+fn where_no_relay_is_used_no_name_is_looked_up_and_that_is_said() {
+    let mut world = World::with(|config| config.relay_mode = RelayMode::Off);
+    assert_eq!(world.named(), []);
+    let events = world.events();
+    let [Event::RelayNameFailed { cause, .. }] = &events[..] else { panic!("{events:?}") };
+    assert!(cause.contains("relay mode is off"), "{cause}");
+    world.learn(peer(1), &[name().circuit_to(peer(1))]);
+    let (_, actions) = world.open(peer(1));
+    assert!(resolves(&actions).is_empty() && failures(&actions).len() == 1, "{actions:?}");
 }
