@@ -134,11 +134,12 @@ fn a_relay_that_its_name_does_not_name_any_more_is_let_go_of_unless_it_serves() 
     world.named();
     let actions = world.resolved(&[relay(9), relay(10)]);
     let link = world.served(relay(9).peer(), &actions);
+    world.pass(10 * S);
     world.tell(Input::DialFailed {
         dial: dials(&actions).into_iter().find(|(_, at, _)| *at == relay(10).peer()).unwrap().0,
         reason: DialFailureReason::Network { cause: "refused".to_owned() },
     });
-    let actions = world.pass(60 * S);
+    let actions = world.pass(2 * S);
     assert!(!resolves(&actions).is_empty(), "10 is down");
     world.resolved(&[relay(11)]);
     assert_eq!(world.relays_in_use().len(), 2, "9 serves, 10 is gone, 11 came");
@@ -152,8 +153,10 @@ fn a_relay_whose_address_the_operator_gave_stays_when_its_name_leaves_it() {
     let mut world = World::new();
     world.tell(Input::Reserve { relay: relay(9) });
     world.named();
-    world.resolved(&[relay(9), relay_at(9, 77)]);
-    world.pass(60 * S);
+    let actions = world.resolved(&[relay(9), relay_at(9, 77)]);
+    world.pass(10 * S);
+    world.dial_failed(dials(&actions)[0].0);
+    assert_eq!(resolves(&world.pass(2 * S)), [name()]);
     world.resolved(&[relay(10)]);
     let status = world.engine.status(world.now);
     let kept = status.relays.iter().find(|known| known.relay == relay(9).peer()).unwrap();
