@@ -15,12 +15,12 @@ use crate::{
 /// A lab with a relay, and a name server on the internet that knows it.
 async fn set(world: &World) -> Result<(Scene, Program)> {
     let _ = world;
-    let (scene, relay, _) = set_zone().await?;
+    let (scene, relay, _) = set_zone(&[Nat::PortPreserving]).await?;
     Ok((scene, relay))
 }
 
-async fn set_zone() -> Result<(Scene, Program, Zone)> {
-    let scene = Scene::prepare(&LabSpec::new([Nat::PortPreserving]), Transport::Tcp).await?;
+async fn set_zone(nats: &[Nat]) -> Result<(Scene, Program, Zone)> {
+    let scene = Scene::prepare(&LabSpec::new(nats.iter().copied()), Transport::Tcp).await?;
     let relay = scene.start_relay().await?;
     let text = format!("dnsaddr={}", scene.relay_address());
     let address = Record::Address(scene.lab.relay().address().into());
@@ -100,7 +100,7 @@ async fn holds(server: &Program, relay: &str) -> Result<()> {
 }
 
 pub(crate) async fn meet_by_name_alone() -> Result<()> {
-    let (mut scene, _relay, _zone) = set_zone().await?;
+    let (mut scene, _relay, _zone) = set_zone(&[Nat::PortPreserving; 2]).await?;
     for host in [scene.lab.host(0), scene.lab.host(1)] {
         host.resolv_conf(&nameserver(&scene))?;
     }
@@ -115,7 +115,7 @@ pub(crate) async fn meet_by_name_alone() -> Result<()> {
 
 pub(crate) async fn relay_moves() -> Result<()> {
     let world = World::new()?;
-    let (mut scene, relay, zone) = set_zone().await?;
+    let (mut scene, relay, zone) = set_zone(&[Nat::PortPreserving]).await?;
     scene.lab.host(0).resolv_conf(&nameserver(&scene))?;
     let server = server(&world, &scene, NAME)?.spawn()?;
     holds(&server, &scene.relay_address()).await?;
@@ -129,7 +129,7 @@ pub(crate) async fn relay_moves() -> Result<()> {
 
 pub(crate) async fn two_relays() -> Result<()> {
     let world = World::new()?;
-    let (mut scene, _relay, zone) = set_zone().await?;
+    let (mut scene, _relay, zone) = set_zone(&[Nat::PortPreserving]).await?;
     scene.lab.host(0).resolv_conf(&nameserver(&scene))?;
     let first = scene.relay_address();
     let (_second, second) = scene.start_second_relay(Transport::Tcp).await?;
@@ -141,7 +141,7 @@ pub(crate) async fn two_relays() -> Result<()> {
 
 pub(crate) async fn dns_dead_at_start() -> Result<()> {
     let world = World::new()?;
-    let (scene, _relay, _zone) = set_zone().await?;
+    let (scene, _relay, _zone) = set_zone(&[Nat::PortPreserving]).await?;
     let host = scene.lab.host(0);
     // Nobody is a name server there.
     host.resolv_conf(&format!("nameserver {}\n", scene.lab.relay().address()))?;

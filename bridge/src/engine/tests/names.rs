@@ -5,7 +5,7 @@ use crate::{
     addr::{GlobalScope, RelayLocator, RelayName},
     config::RelayMode,
     engine::input::Resolved,
-    status::RelayState,
+    status::{RelayState, RelayStatus},
 };
 
 fn name() -> RelayName {
@@ -87,11 +87,9 @@ fn a_name_is_looked_up_and_a_place_is_held_at_each_of_its_relays() {
     assert_eq!(addresses, [direct(9), direct(11)], "both addresses of one relay in one dial");
     world.served(first.peer(), &actions);
     world.served(second.peer(), &actions);
-    let states = world.engine.status(world.now).relays.into_iter().map(|relay| relay.state);
-    assert!(
-        states.clone().count() == 2
-            && states.fold(true, |all, state| { all && matches!(state, RelayState::Reserved { .. }) })
-    );
+    let relays = world.engine.status(world.now).relays;
+    let holds = |relay: &RelayStatus| matches!(relay.state, RelayState::Reserved { .. });
+    assert_eq!(relays.iter().filter(|relay| holds(relay)).count(), 2);
 }
 
 #[test]
