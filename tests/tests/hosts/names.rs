@@ -110,6 +110,11 @@ pub(crate) async fn meet_by_name_alone() -> Result<()> {
     ensure!(resolved.text("name") == Some(NAME), "{resolved:?}");
     let client = scene.start_client(&[])?;
     client.wait_for("session_ready", |_| true, SOON).await?;
+    let reach = Launch::program(scene.lab.host(0), binary("punchline")?);
+    let reach = reach.args(["doctor", "reach", NAME]).output(SOON).await?;
+    let said = String::from_utf8(reach.stdout)?;
+    let names = format!("_dnsaddr.{NAME} names {}", scene.relay_address());
+    ensure!(reach.status.success() && said.contains(&names), "{said}");
     Ok(())
 }
 
@@ -156,6 +161,10 @@ pub(crate) async fn dns_dead_at_start() -> Result<()> {
     let status = asked.output(SOON).await?;
     let screen = String::from_utf8(status.stdout)?;
     ensure!(screen.contains(&format!("{NAME}  not resolved")), "{screen}");
+    let reach = Launch::program(host, binary("punchline")?);
+    let reach = reach.args(["doctor", "reach", NAME]).output(SOON).await?;
+    let said = String::from_utf8(reach.stdout)?;
+    ensure!(!reach.status.success() && said.starts_with("bad      name"), "{said}");
     host.resolv_conf(&nameserver(&scene))?;
     server.wait_for("reservation_held", |_| true, SOON).await?;
     let said = server.report();
