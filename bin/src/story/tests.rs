@@ -80,6 +80,7 @@ impl World {
             nat_v6: NatKind::default(),
             blocked: None,
             relays: vec![relay],
+            relay_names: Vec::new(),
             peers: Vec::new(),
             streams: Vec::new(),
             limits: Vec::new(),
@@ -419,7 +420,7 @@ fn a_router_behind_the_providers_nat_is_not_told_to_map_ports() {
 #[test]
 fn two_symmetric_nats_are_the_reason_also_when_a_later_round_of_words_breaks_off() {
     let symmetric = NatKind {
-        mapping: Some(punchline_bridge::nat::Mapping::DestinationDependent),
+        mapping: Some(Mapping::DestinationDependent),
         ..NatKind::default()
     };
     let failure = UpgradeFailure::Exchange { cause: "unexpected end of file".to_owned() };
