@@ -17,8 +17,7 @@ use crate::{
     cli::{self, ExternalAddr, RelayListenAddr, StunAddr},
     control::{AnsweringRelay, Board, Bound, Files, Keeper, Reloader, Wellness},
     metrics::serve::{self, Subject},
-    node,
-    stop, supervised,
+    node, stop, supervised,
 };
 
 /// Runs a relay until the process is told to stop.
