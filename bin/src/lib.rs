@@ -19,6 +19,7 @@ pub mod client;
 mod control;
 pub mod demo;
 mod doctor;
+mod finding;
 pub mod gateway;
 mod http;
 pub mod identity;
@@ -242,6 +243,8 @@ pub struct Context {
     pub ledger: PathBuf,
     /// Where the node answers questions unless told otherwise, beside the identity.
     pub control: PathBuf,
+    /// Where it is remembered where peers were reached, unless told otherwise, beside the identity.
+    pub peer_cache: PathBuf,
     /// What peers are called, beside the identity.
     pub names: NamesFile,
     /// The identity's file, if the settings name it.
@@ -280,12 +283,14 @@ impl Context {
         let certificate = beside_identity(common, role, ".tls")?;
         let reporter = reporter.map_err(unwritable)?;
         let control = beside_identity(common, role, control::SUFFIX)?;
+        let peer_cache = beside_identity(common, role, ".peers")?;
         let names = names_file(common)?;
         let (named_identity, check) = (common.identity.clone(), common.check);
         Ok(Self {
             keypair,
             ledger,
             control,
+            peer_cache,
             names,
             named_identity,
             command,

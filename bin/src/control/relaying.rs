@@ -42,6 +42,13 @@ impl node_server::Node for AnsweringRelay {
         Err(Status::unimplemented("a relay keeps no story of its peers; ask a node that uses it"))
     }
 
+    async fn list_found(
+        &self,
+        _: Request<proto::ListFoundRequest>,
+    ) -> Result<Response<proto::Found>, Status> {
+        Err(Status::unimplemented("a relay looks for nobody; ask a node that uses it"))
+    }
+
     async fn reload(
         &self,
         _: Request<proto::ReloadRequest>,

@@ -24,7 +24,7 @@ use super::paths::{
     places::Full,
 };
 use crate::{
-    addr::{Ranges, RelayAddr, RelayLocator, RelayName, stun::StunServer},
+    addr::{HintSource, Ranges, RelayAddr, RelayLocator, RelayName, stun::StunServer},
     error::{
         CloseCause, DialFailureReason, Family, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure,
     },
@@ -118,6 +118,12 @@ pub(crate) enum Input {
     Hear {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
+    },
+    /// As [`Input::Learn`], by somebody who need not be the peer.
+    Hint {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        source: HintSource,
     },
     Reserve {
         #[serde(with = "super::record::relay")]

@@ -1,0 +1,119 @@
+//! What somebody who need not be the peer says about where it is.
+
+use super::{
+    upgrades::{at, public},
+    *,
+};
+use crate::addr::HintSource;
+
+fn hint(world: &mut World, peer: PeerId, addresses: &[Multiaddr], source: HintSource) -> Vec<Action> {
+    world.tell(Input::Hint { peer, addresses: addresses.to_vec(), source })
+}
+
+fn on_the_lan(world: &mut World, peer: PeerId, addresses: &[Multiaddr]) -> Vec<Action> {
+    hint(world, peer, addresses, HintSource::LocalNetwork)
+}
+
+fn dialled_at(actions: &[Action]) -> Vec<Multiaddr> {
+    dials(actions).into_iter().flat_map(|(_, _, addresses)| addresses).collect()
+}
+
+#[test]
+fn a_missing_peer_is_dialled_at_once_where_a_hint_says() {
+    let mut world = World::new();
+    world.tell(Input::Hold { peer: peer(1) });
+    let actions = on_the_lan(&mut world, peer(1), &[at("192.168.1.9")]);
+    assert_eq!(dialled_at(&actions), [at("192.168.1.9")]);
+    let (_, actions) = world.dialled(peer(1), dials(&actions)[0].0);
+    assert_eq!(dials(&actions), []);
+    assert_eq!(dials(&on_the_lan(&mut world, peer(1), &[at("192.168.1.8")])), [], "it is reached");
+}
+
+#[test]
+fn a_hint_about_a_peer_that_nobody_here_knows_is_not_remembered() {
+    let mut world = World::new();
+    assert_eq!(dials(&on_the_lan(&mut world, peer(1), &[at("192.168.1.9")])), []);
+    let (_, actions) = world.open(peer(1));
+    assert!(matches!(failures(&actions)[0].1, OpenError::NoAddress { .. }));
+}
+
+#[test]
+fn a_hint_about_a_peer_that_is_let_in_is_remembered_and_not_dialled() {
+    let mut world = World::new();
+    world.tell(Input::Welcome { service: service(), peers: vec![peer(1)] });
+    assert_eq!(dials(&on_the_lan(&mut world, peer(1), &[at("192.168.1.9")])), []);
+    assert_eq!(dialled_at(&world.open(peer(1)).1), [at("192.168.1.9")]);
+}
+
+#[test]
+fn a_peer_that_is_reached_through_a_relay_is_dialled_where_a_hint_says() {
+    let mut world = World::seen();
+    world.tell(Input::Hold { peer: peer(1) });
+    world.reached(peer(1));
+    let actions = on_the_lan(&mut world, peer(1), &[at("192.168.1.9")]);
+    assert_eq!(dialled_at(&actions), [at("192.168.1.9")]);
+}
+
+#[test]
+fn a_hint_does_not_wait_for_other_ways_that_are_being_tried() {
+    let mut world = World::new();
+    world.learn(peer(1), &[public(1)]);
+    let (_, first) = world.open(peer(1));
+    let actions = on_the_lan(&mut world, peer(1), &[at("192.168.1.9"), public(1)]);
+    assert_eq!(dialled_at(&actions), [at("192.168.1.9")], "the other one is being dialled");
+    world.dial_failed(dials(&first)[0].0);
+    let (connection, actions) = world.dialled(peer(1), dials(&actions)[0].0);
+    assert_eq!(opens_on(&actions), [connection]);
+}
+
+#[test]
+fn private_addresses_are_dialled_if_the_hint_comes_from_their_network() {
+    for (source, address, dialled) in [
+        (HintSource::LocalNetwork, "10.9.9.9", true),
+        (HintSource::LocalNetwork, "127.0.0.1", false),
+        (HintSource::LocalNetwork, "192.168.1.7", false),
+        (HintSource::LocalNetwork, "169.254.169.254", false),
+        (HintSource::ThisHost, "192.168.1.7", true),
+        (HintSource::Memory, "10.9.9.9", false),
+        (HintSource::Memory, "192.168.1.9", true),
+    ] {
+        let mut world = World::new();
+        world.tell(Input::Listening { address: at("192.168.1.7") });
+        world.tell(Input::Hold { peer: peer(1) });
+        let actions = hint(&mut world, peer(1), &[at(address)], source);
+        assert_eq!(!dials(&actions).is_empty(), dialled, "{source:?} {address}");
+    }
+}
+
+#[test]
+fn a_hint_that_led_nowhere_is_forgotten_and_dialled_again_when_it_is_said_again() {
+    let mut world = World::new();
+    world.tell(Input::Hold { peer: peer(1) });
+    let address = [at("192.168.1.9")];
+    for _ in 0..3 {
+        let actions = on_the_lan(&mut world, peer(1), &address);
+        assert_eq!(dialled_at(&actions), address);
+        world.dial_failed(dials(&actions)[0].0);
+        assert_eq!(dials(&world.pass(HOUR)), [], "nobody says so any more");
+    }
+    let remembered = hint(&mut world, peer(1), &[public(1)], HintSource::Memory);
+    world.dial_failed(dials(&remembered)[0].0);
+    assert_eq!(dialled_at(&world.pass(HOUR))[..1], [public(1)], "nobody would say it again");
+}
+
+#[test]
+fn who_gives_many_hints_uses_up_only_what_hints_have() {
+    let mut world = World::with(|config| config.limits.dials.of_familiar = 20);
+    world.tell(Input::Hold { peer: peer(1) });
+    let mut dialled = 0;
+    for number in 1..=50 {
+        let actions = on_the_lan(&mut world, peer(1), &[at(&format!("192.168.1.{number}"))]);
+        dialled += dials(&actions).len();
+        for (dial, ..) in dials(&actions) {
+            world.dial_failed(dial);
+        }
+    }
+    assert_eq!(dialled, 20);
+    world.tell(Input::Hear { peer: peer(1), addresses: vec![public(1)] });
+    assert_eq!(dialled_at(&world.open(peer(1)).1), [public(1)], "what the peer itself named");
+}
