@@ -40,6 +40,7 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
+    #[cfg_attr(not(any(feature = "cache", feature = "mdns")), allow(unused_mut))]
     pub(crate) fn new(
         config: Config,
         commands: mpsc::Receiver<Command>,

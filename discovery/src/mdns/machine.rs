@@ -142,7 +142,7 @@ impl Machine {
             sends.extend(self.lans.keys().filter_map(send));
         }
         for (ip, lan) in &mut self.lans {
-            if !lan.due.is_some_and(|at| at <= now) {
+            if lan.due.is_none_or(|at| at > now) {
                 continue;
             }
             lan.answered = Some(now);

@@ -69,7 +69,7 @@ fn answered(send: &Send) -> Vec<Multiaddr> {
 }
 
 #[test]
-fn who_starts_says_so_twice_on_each_link_with_what_listens_there() {
+fn who_starts_says_so_twice_on_each_network_with_what_listens_there() {
     let mut world = World::new(
         &["192.168.1.7/24", "10.0.0.7/8", "127.0.0.1/8", "198.51.100.7/24", "172.17.0.1/16"],
         &[
