@@ -88,7 +88,7 @@ async fn examine(
         }
     }
     if given.is_empty() {
-        given.extend(status.iter().flat_map(relays_of));
+        given = status.iter().flat_map(relays_of).collect();
     }
     let (relays, unresolved) = resolve(&given).await;
     let running = status.iter().flat_map(|status| &status.listening);
@@ -188,6 +188,8 @@ async fn resolve(given: &[RelayLocator]) -> (Vec<RelayAddr>, Vec<(String, String
             },
         }
     }
+    let mut seen = BTreeSet::new();
+    relays.retain(|relay| seen.insert(relay.to_string()));
     (relays, unresolved)
 }
 

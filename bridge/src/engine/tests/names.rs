@@ -5,7 +5,7 @@ use crate::{
     addr::{GlobalScope, RelayLocator, RelayName},
     config::RelayMode,
     engine::input::Resolved,
-    status::{RelayState, RelayStatus},
+    status::{Purpose, RelayState, RelayStatus},
 };
 
 fn name() -> RelayName {
@@ -106,7 +106,7 @@ fn a_name_that_cannot_be_resolved_is_looked_up_for_ever_with_a_backoff_and_said_
     }
     assert_eq!(said, [1, 2, 4, 8, 16, 32]);
     let status = world.engine.status(world.now);
-    let hindrance = status.hindrance().unwrap();
+    let hindrance = status.hindrance(&Purpose::BeFound { by_relays: true }).unwrap();
     assert!(hindrance.contains("relay.lab") && hindrance.contains("nobody answered"), "{hindrance}");
     assert_eq!(dialled_peers(&world.resolved(&[relay(9)])), [relay(9).peer()]);
 }
