@@ -125,6 +125,10 @@ pub(crate) enum Input {
     },
     /// As [`Input::Reserve`] for each, but several may be addresses of one relay: none is dialled before all are known.
     ReserveAll(#[serde(with = "super::record::relays")] Vec<RelayLocator>),
+    /// Try now what rests until its next attempt: for this peer or relay, or for all.
+    Retry {
+        peer: Option<PeerId>,
+    },
     Close {
         connection: ConnectionId,
     },

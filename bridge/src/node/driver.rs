@@ -267,6 +267,7 @@ impl Driver {
                 self.pings.insert(ping, (Instant::now(), reply));
                 Input::Ping { ping, peer }
             }
+            Some(Command::Retry { peer, reply }) => self.retry(peer, reply),
             Some(Command::Status { reply }) => {
                 let _ = reply.send(self.status());
                 return;
