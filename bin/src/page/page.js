@@ -92,6 +92,7 @@ function showHeader() {
 }
 
 function showFailures(relay) {
+  place("failures").classList.toggle("wide", relay);
   // Whom a relay turned away is shown for itself.
   const failures = story.failures().filter(({ kind }) => !relay || kind !== "refused");
   const items = failures.slice(0, FAILURES_MAX).map(({ at, what, why, about }) => {

@@ -6,6 +6,12 @@ import { clock, counted, facts, list, made, place, say } from "./fill.js";
 const SAMPLES_MAX = 120;
 const LISTED_MAX = 20;
 
+// Whose limits there are, in words.
+const LIMITS_OF = {
+  relay: "this relay for all", address: "one address or network", peer: "one peer", destination: "the peer that is asked for",
+  ranges: "the ranges that are kept away",
+};
+
 const points = [];
 let before = null;
 
@@ -24,7 +30,6 @@ export function showRelay(status, story) {
   const { relaying } = status;
   showServing(status);
   facts("relay-facts", [
-    ["This relay", status.peer],
     ["Reached at", relaying.external.join(", ") || "no address is known yet, so it holds no place for anybody"],
     ["Listens on", status.listening.join(", ")],
     ["Answers STUN at", relaying.stun.join(", ") || "nowhere"],
@@ -76,7 +81,7 @@ function limitItem({ what, used, limit }) {
 
 function refusalItem({ what, whose, count, at }) {
   const item = made("li");
-  const limit = whose ? ` by the limit of ${whose.replaceAll("_", " ")}` : "";
+  const limit = whose ? ` by the limit of ${LIMITS_OF[whose] ?? whose.replaceAll("_", " ")}` : "";
   item.append(made("strong", `${count} × ${what.replaceAll("_", " ")}`));
   item.append(made("span", `turned away${limit}; the last at ${clock(at)}`, "more"));
   return item;
