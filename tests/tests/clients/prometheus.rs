@@ -77,8 +77,8 @@ pub(crate) async fn dashboard() -> Result<()> {
     }
     ensure!(queries > 30, "{queries} queries");
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/clients/dashboard.py");
-    let drawn =
-        host("/usr/bin/python3").args([&script.to_string_lossy(), &format!("http://{address}"), "1"]);
+    let asked = [script.to_string_lossy().into_owned(), format!("http://{address}"), "1".to_owned()];
+    let drawn = host("/usr/bin/python3").args(asked);
     let page = succeeds(drawn).await?;
     for panel in board["panels"].as_array().into_iter().flatten() {
         let title = panel["title"].as_str().context("a title")?;
