@@ -175,7 +175,7 @@ impl Engine {
             Input::Reserve { relay } => self.reserve(&relay, now),
             Input::ReserveAll(relays) => self.reserve_all(&relays, now),
             Input::RelaysResolved(resolved) => self.relays_resolved(resolved, now),
-            Input::Retry { peer } => self.retry_now(peer, now),
+            Input::Retry(peer) => self.retry_now(peer, now),
             Input::Close { connection } => self.close(connection, CloseCause::Asked),
             Input::Shutdown => self.shutdown(now),
             Input::Listening { address } => self.listening(address, now),

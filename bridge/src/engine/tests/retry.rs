@@ -13,7 +13,7 @@ impl World {
     /// What is said to begin, and what is done.
     fn retry(&mut self, peer: Option<PeerId>) -> (Retried, Vec<Action>) {
         let outlook = self.engine.retry_outlook(peer, self.now);
-        (outlook, self.tell(Input::Retry { peer }))
+        (outlook, self.tell(Input::Retry(peer)))
     }
 
     /// A relay that was dialled, and did not answer.

@@ -25,6 +25,6 @@ impl Driver {
     /// What begins is known before it does, since no input is left that could change it.
     pub(super) fn retry(&self, peer: Option<PeerId>, reply: oneshot::Sender<Retried>) -> Input {
         let _ = reply.send(self.engine.retry_outlook(peer, Instant::now()));
-        Input::Retry { peer }
+        Input::Retry(peer)
     }
 }
