@@ -35,7 +35,7 @@ pub use self::gateway::{
     Access, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
 pub use self::{
-    asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady, Why},
+    asking::{Ask, Asking, Events, Health, Ping, Reload, Retry, Status, WaitReady, Why},
     doctor::{Doctor, DoctorWhat, Reach},
     install::{Install, Settings},
     metrics::{HttpAddr, Metrics},
@@ -319,6 +319,9 @@ pub struct Relay {
     /// Where it tells numbers about itself.
     #[command(flatten)]
     pub metrics: Metrics,
+    /// Where it shows itself to people.
+    #[command(flatten)]
+    pub page: Page,
     /// Most reservations at once.
     #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS", default_value = "1024")]
     pub max_reservations: NonZeroUsize,

@@ -307,6 +307,25 @@ pub struct Pong {
     pub connection: ConnectionStatus,
 }
 
+/// What came of the wish to try at once what waits for its next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retried {
+    /// So much is tried now; all 0: nothing was waiting.
+    Begun {
+        /// Peers that are relayed, and for which a direct path is tried; where they begin, they are asked to.
+        upgrades: usize,
+        /// Relays that are dialled, or asked for a place.
+        relays: usize,
+        /// Peers to which a connection is kept, and which are missing: they are looked for.
+        peers: usize,
+    },
+    /// The last time is not long ago, and nothing was begun.
+    TooSoon {
+        /// Until it may be wished again.
+        wait: Duration,
+    },
+}
+
 /// A live stream.
 #[derive(Clone, Debug)]
 pub struct StreamStatus {

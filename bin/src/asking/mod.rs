@@ -1,11 +1,12 @@
 //! What is asked of a node that runs on this machine: `punchline status`, `ping`, `why`, `network`, `events`, `reload`,
-//! `wait-ready`, `health`.
+//! `retry`, `wait-ready`, `health`.
 
 mod events;
 mod health;
 mod network;
 mod ping;
 mod reload;
+mod retry;
 mod status;
 mod why;
 
@@ -33,6 +34,7 @@ pub async fn run(ask: Ask, check: bool) -> anyhow::Result<()> {
         Ask::Network(network) => network::run(network.question).await,
         Ask::Events(events) => events::run(events).await,
         Ask::Reload(reload) => reload::run(reload).await,
+        Ask::Retry(retry) => retry::run(retry).await,
         Ask::WaitReady(wait) => health::wait(wait).await,
     }
 }
@@ -72,6 +74,11 @@ fn json(kind: &str, message: &impl Message) -> anyhow::Result<Value> {
 /// A node's status likewise.
 pub(crate) fn status_json(status: &proto::Status) -> anyhow::Result<Value> {
     json("Status", status)
+}
+
+/// What a node tries now, likewise.
+pub(crate) fn retried_json(retried: &proto::Retried) -> anyhow::Result<Value> {
+    json("Retried", retried)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::{
 use crate::report::Reporter;
 
 /// A relay that answers.
+#[derive(Clone)]
 pub(crate) struct AnsweringRelay {
     /// The relay.
     pub(crate) relay: Handle,
@@ -40,6 +41,12 @@ impl node_server::Node for AnsweringRelay {
         _: Request<proto::ExplainRequest>,
     ) -> Result<Response<proto::Story>, Status> {
         Err(Status::unimplemented("a relay keeps no story of its peers; ask a node that uses it"))
+    }
+
+    async fn retry(&self, _: Request<proto::RetryRequest>) -> Result<Response<proto::Retried>, Status> {
+        Err(Status::unimplemented(
+            "a relay dials nobody, so nothing waits here; ask a node that uses it",
+        ))
     }
 
     async fn reload(

@@ -12,6 +12,7 @@
 //! - [`relays`]: links, reservations, and when a relay may be asked again;
 //! - [`liveness`]: what speaks for and against the life of a path and of a peer.
 //!
+//! [`retry`] is for whoever does not want to wait.
 //! [`input`] is what it is told and what it answers, [`record`] the same as text, [`invariants`] what must hold after
 //! every input.
 
@@ -22,6 +23,7 @@ mod liveness;
 pub(crate) mod paths;
 pub(crate) mod record;
 mod relays;
+pub(crate) mod retry;
 mod status;
 mod streams;
 #[cfg(test)]
@@ -97,6 +99,8 @@ pub(crate) struct Engine {
     /// Another relay may be asked about one of them, or one no longer.
     watchers_changed: bool,
     obstacles: Obstacles,
+    /// When somebody last did not want to wait.
+    retried: Option<Instant>,
     /// When a shutdown no longer waits: for the streams to tell their peers, and for the connections to close.
     stopping: Option<Stopping>,
     stopped: bool,
@@ -151,6 +155,7 @@ impl Engine {
             watched: Vec::new(),
             watchers_changed: false,
             obstacles: Obstacles::default(),
+            retried: None,
             stopping: None,
             stopped: false,
             next_dial: 0,
@@ -170,6 +175,7 @@ impl Engine {
             Input::Reserve { relay } => self.reserve(&relay, now),
             Input::ReserveAll(relays) => self.reserve_all(&relays, now),
             Input::RelaysResolved(resolved) => self.relays_resolved(resolved, now),
+            Input::Retry(peer) => self.retry_now(peer, now),
             Input::Close { connection } => self.close(connection, CloseCause::Asked),
             Input::Shutdown => self.shutdown(now),
             Input::Listening { address } => self.listening(address, now),

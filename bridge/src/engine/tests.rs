@@ -20,6 +20,7 @@ mod refusals;
 mod relay_mode;
 mod relays;
 mod replay;
+mod retry;
 mod rounds;
 mod spares;
 mod status;

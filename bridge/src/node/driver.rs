@@ -267,6 +267,7 @@ impl Driver {
                 self.pings.insert(ping, (Instant::now(), reply));
                 Input::Ping { ping, peer }
             }
+            Some(Command::Retry { peer, reply }) => self.retry(peer, reply),
             Some(Command::Status { reply }) => {
                 let _ = reply.send(self.status());
                 return;
@@ -413,8 +414,7 @@ impl Driver {
         }
     }
 
-    /// The system may refuse to dial from the port that we listen on, where another socket has it in
-    /// use; then any port is better than none. True if the dial is made once more.
+    /// Where another socket has the port to dial from, any port is better than none. True if the dial is made once more.
     fn redial_from_any_port(&mut self, event: &swarm::SwarmEvent<NodeEvent>) -> bool {
         let swarm::SwarmEvent::OutgoingConnectionError { connection_id, error, .. } = event else {
             return false;

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod arguments;
-mod browser;
 mod crowd;
 mod demo;
 mod doctor;

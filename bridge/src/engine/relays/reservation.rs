@@ -121,6 +121,17 @@ impl Reservation {
         }
     }
 
+    /// Whether none is held, and the next is asked for only after a wait.
+    pub(super) fn is_put_off(&self, now: Instant) -> bool {
+        self.held.is_none() && matches!(self.ask, Ask::At(at) if at > now)
+    }
+
+    pub(super) fn ask_now(&mut self, now: Instant) {
+        if self.is_put_off(now) {
+            self.ask = Ask::At(now);
+        }
+    }
+
     /// What is due at `now`, with the link ready. Each thing is said once.
     pub(super) fn poll(&mut self, deadline: Duration, now: Instant) -> Option<Due> {
         if let Some(held) = self.held.take_if(|held| held.until <= now) {
