@@ -357,10 +357,10 @@ pub(crate) enum Input {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// The peer answered on this connection; none: there is no connection.
+    /// The peer answered on this connection, after so long; none: there is no connection.
     Pinged {
         ping: PingId,
-        connection: Option<ConnectionId>,
+        answer: Option<(ConnectionId, Duration)>,
     },
     Dial {
         dial: DialId,

@@ -168,7 +168,7 @@ impl Engine {
     pub(crate) fn handle(&mut self, input: Input, now: Instant) {
         match input {
             Input::Open { open, peer, service } => self.open(open, peer, service, now),
-            Input::Ping { ping, peer } => self.ping(ping, peer),
+            Input::Ping { ping, peer } => self.ping(ping, peer, now),
             Input::Hold { peer } => self.hold(peer, now),
             Input::Learn { peer, addresses } => self.learn(peer, addresses, Source::Operator, now),
             Input::Hear { peer, addresses } => self.hear(peer, addresses, now),

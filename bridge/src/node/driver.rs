@@ -67,7 +67,7 @@ pub(crate) struct Driver {
     relay_names: relay_names::Client,
     started: Instant,
     /// Since when each is under way, and who waits.
-    pings: HashMap<PingId, (Instant, oneshot::Sender<Option<Pong>>)>,
+    pings: HashMap<PingId, oneshot::Sender<Option<Pong>>>,
 }
 
 impl Driver {
@@ -204,11 +204,13 @@ impl Driver {
         }
     }
 
-    fn pinged(&mut self, ping: PingId, connection: Option<ConnectionId>) {
-        let Some((asked, reply)) = self.pings.remove(&ping) else { return };
-        let now = Instant::now();
-        let connection = connection.and_then(|id| self.engine.connection_status(id, now));
-        let _ = reply.send(connection.map(|connection| Pong { took: now - asked, connection }));
+    fn pinged(&mut self, ping: PingId, answer: Option<(ConnectionId, Duration)>) {
+        let Some(reply) = self.pings.remove(&ping) else { return };
+        let pong = answer.and_then(|(id, took)| {
+            let connection = self.engine.connection_status(id, Instant::now())?;
+            Some(Pong { took, connection })
+        });
+        let _ = reply.send(pong);
     }
 
     /// What the vigil noticed. What began in the network that this host is in now is not to be disturbed.
@@ -263,8 +265,8 @@ impl Driver {
             Some(Command::Ping { peer, reply }) => {
                 let ping = PingId(self.legs.id());
                 // Whoever gave up does not wait any more.
-                self.pings.retain(|_, (_, reply)| !reply.is_closed());
-                self.pings.insert(ping, (Instant::now(), reply));
+                self.pings.retain(|_, reply| !reply.is_closed());
+                self.pings.insert(ping, reply);
                 Input::Ping { ping, peer }
             }
             Some(Command::Retry { peer, reply }) => self.retry(peer, reply),
@@ -384,7 +386,7 @@ impl Driver {
             Action::Say { peer, connection, word } => {
                 self.swarm.behaviour_mut().control.say(peer, connection, word);
             }
-            Action::Pinged { ping, connection } => self.pinged(ping, connection),
+            Action::Pinged { ping, answer } => self.pinged(ping, answer),
             Action::Acquainted { peers, familiar } => {
                 self.swarm.behaviour_mut().door.acquainted(peers, familiar);
             }

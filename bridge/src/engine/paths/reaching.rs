@@ -80,7 +80,7 @@ impl Engine {
                 self.actions.push_back(Action::Say { peer: sender, connection, word });
             }
             Word::Echo(number) => {
-                self.pinged(connection, number);
+                self.pinged(connection, number, now);
                 self.echo(connection, number, now);
             }
             Word::Present(peer) if self.may_know_of(sender, peer) => self.holds.heard_of(peer, now),
