@@ -131,8 +131,8 @@ pub enum LogFormat {
 }
 
 const SIGNALS: &str = "SIGTERM and Ctrl-C end it in order, with exit code 0. SIGHUP reads --allow-file and --net-file again and opens the \
-     file of --events anew; if there is none of them, or its terminal was closed, it ends as on SIGTERM. Under nohup it \
-     outlives its terminal.";
+     file of --events anew; if there is none of them, or its terminal was closed, it ends as on SIGTERM, unless it runs \
+     under nohup or systemd.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

@@ -1,12 +1,12 @@
 //! The `punchline` command: relay, server, client, demo.
 //!
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts what they have in
-//! common; `by_environment` are the small mains; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
-//! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
-//! [`asking`] asks, `story` tells it why a peer is reached as it is, and `doctor` looks at host and network; [`access`]
-//! says who may use what is exposed, and [`names`] what peers are called; [`report`] says what happened, `metrics` how
-//! often, over `http`, and `page` shows both to people; [`identity`] keeps the key, `certificate` that of TLS; `install`
-//! prints what helps to install it; `supervised` speaks with systemd.
+//! common; `by_environment` are the small mains; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and
+//! [`demo`] are the commands; `load` measures what runs over a session, and `rehearsal` lets the demo steer its processes;
+//! `control` answers what [`asking`] asks, `story` tells it why a peer is reached as it is, and `doctor` looks at host and
+//! network; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what
+//! happened, `metrics` how often, over `http`, and `page` shows both to people; [`identity`] keeps the key, `certificate`
+//! that of TLS; `install` prints what helps to install it; `supervised` speaks with systemd.
 
 #![forbid(unsafe_code)]
 
@@ -28,6 +28,7 @@ mod metrics;
 pub mod names;
 pub mod node;
 mod page;
+mod plain;
 mod rehearsal;
 pub mod relay;
 pub mod report;
@@ -112,7 +113,7 @@ fn run_as(arguments: Vec<OsString>, complaint: &dyn Fn(&clap::Error) -> Option<S
         Err(_) => 1,
     };
     if let Err(error) = outcome {
-        log.say(&format!("error: {error:#}"));
+        log.say(&plain::plain(&format!("error: {error:#}")));
     }
     log.finish(stop::flush_deadline());
     ExitCode::from(code)
@@ -129,7 +130,7 @@ fn environment(name: &str) -> Option<String> {
 pub struct Unusable(pub String);
 
 fn last_words(error: &anyhow::Error, code: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    let _ = writeln!(std::io::stderr(), "{}", plain::plain(&format!("error: {error:#}")));
     ExitCode::from(code)
 }
 

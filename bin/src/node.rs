@@ -1,13 +1,19 @@
 //! What server and client have in common: a bridge endpoint, its reservations, its events.
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use std::{collections::BTreeSet, time::Duration};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
     Config, Endpoint, RelayAddr,
     addr::{self, GlobalScope, Ranges},
     config::PortMapping,
     proxy::Proxy,
+    status::Purpose,
 };
-use tokio::task::JoinHandle;
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep},
+};
 
 use crate::{
     Context, Unusable, access,
@@ -25,6 +31,8 @@ pub struct Node {
     pub relays: Vec<RelayAddr>,
     /// What its command does, for those who ask.
     pub(crate) board: Board,
+    answering: Answering,
+    announcing: JoinSet<()>,
     events: JoinHandle<()>,
     /// Has its files read again.
     pub(crate) reloader: Reloader,
@@ -34,6 +42,11 @@ pub struct Node {
     _metrics: Option<Serving>,
     _page: Option<page::Serving>,
 }
+
+/// Between two looks whether the node is usable by now: a tenth of the time that it was looked for, within these. Somebody
+/// waits for it at the start; a node that is not usable for hours should not be asked all the time.
+const LOOK_INTERVAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const LOOKS: u32 = 10;
 
 /// The ranges that the settings and their file say.
 ///
@@ -47,11 +60,16 @@ pub(crate) fn ranges(nets: &cli::Nets) -> Result<Ranges, Unusable> {
 pub const KASPA_SERVICE: &str = "kaspa-p2p";
 
 impl Node {
-    /// Starts an endpoint, reserves at the circuit addresses it is to listen on, and reports its events.
+    /// Starts an endpoint, reserves at the circuit addresses it is to listen on, and reports its events. `wanted`: the peers
+    /// that it is to find; none if it is to be found itself.
     ///
     /// # Errors
     /// If an address or the control socket cannot be listened on, or the proxy is none.
-    pub async fn start(settings: &cli::Node, context: &Context) -> anyhow::Result<Self> {
+    pub async fn start(
+        settings: &cli::Node,
+        context: &Context,
+        wanted: BTreeSet<PeerId>,
+    ) -> anyhow::Result<Self> {
         let hangups = stop::reloads();
         let Places { listen, reserve, relays } = Places::of(settings)?;
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
@@ -101,8 +119,10 @@ impl Node {
         let answering = Answering {
             endpoint: endpoint.clone(),
             command,
-            calls: matches!(command, "client" | "forward"),
-            relays: !relays.is_empty(),
+            purpose: match wanted.is_empty() {
+                true => Purpose::BeFound { by_relays: !relays.is_empty() },
+                false => Purpose::Find(wanted),
+            },
             named: relays.clone().into(),
             reporter: context.reporter.clone(),
             board: board.clone(),
@@ -117,12 +137,14 @@ impl Node {
         let metrics = metrics.map(|bound| bound.serve(subject, command, &context.reporter));
         let page = page.map(|bound| bound.serve(answering.clone()));
         let health = Wellness::Node(Box::new(answering.clone()));
-        let control = control.map(|bound| bound.serve(answering, health));
+        let control = control.map(|bound| bound.serve(answering.clone(), health));
         let (_control, _metrics, _page) = (control, metrics, page);
         Ok(Self {
             endpoint,
             relays,
             board,
+            answering,
+            announcing: JoinSet::new(),
             events,
             reloader,
             reloads,
@@ -131,6 +153,20 @@ impl Node {
             _metrics,
             _page,
         })
+    }
+
+    /// Says this, once, when the node is usable.
+    pub(crate) fn say_when_usable(&mut self, lines: Vec<String>) {
+        let node = self.answering.clone();
+        self.announcing.spawn(async move {
+            let begun = Instant::now();
+            while let Some(status) = node.endpoint.status().await {
+                if node.hindrance(&status).is_none() {
+                    return node.reporter.say_ready(&lines);
+                }
+                sleep((begun.elapsed() / LOOKS).clamp(LOOK_INTERVAL.0, LOOK_INTERVAL.1)).await;
+            }
+        });
     }
 
     /// What a command elsewhere is to be told so that it finds this node: its relays, or else its own addresses.
@@ -155,7 +191,8 @@ impl Node {
     }
 
     /// Closes the endpoint; its last event is reported when this returns.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
+        self.announcing.shutdown().await;
         self.reloads.abort();
         self.supervised.abort();
         self.endpoint.shutdown().await;

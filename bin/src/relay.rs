@@ -17,9 +17,7 @@ use crate::{
     cli::{self, ExternalAddr, RelayListenAddr, StunAddr},
     control::{AnsweringRelay, Board, Bound, Files, Keeper, Reloader, Wellness},
     metrics::serve::{self, Subject},
-    node,
-    report::Ready,
-    stop, supervised,
+    node, stop, supervised,
 };
 
 /// Runs a relay until the process is told to stop.
@@ -54,7 +52,7 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     let reporter = context.reporter.clone();
     let line = announcement(relay.peer_id(), relay.listening(), &external, &global);
     let lines = vec![format!("this relay is {}", relay.peer_id()), line];
-    reporter.when_ready(Ready { needs_relay: false, lines });
+    reporter.say_ready(&lines);
     let events = tokio::spawn(async move {
         while let Some(event) = events.next().await {
             reporter.report(event);

@@ -40,7 +40,6 @@ pub use self::failure::Failure;
 pub(crate) use self::{
     entry::say,
     memory::{Memory, Moment, Outcome, Remembered, Step, Surroundings},
-    said::Ready,
 };
 use self::{
     outlet::{Outlet, Voice},
@@ -303,19 +302,17 @@ impl Reporter {
     fn log(&self, event: &Event, fields: &Map<String, Value>, now: Instant) {
         let mut said = self.said();
         let saying = sentence::sentence(event, &mut said, now);
-        let ready = said.ready_now();
         drop(said);
         if let Some((level, words)) = saying {
             entry::log(level, &words, fields);
         }
-        self.say_ready(ready);
     }
 
-    fn say_ready(&self, ready: Option<Ready>) {
-        if let Some(ready) = ready {
-            say(&sentence::block(&ready));
-            self.ready.send_replace(true);
-        }
+    /// The node is usable: says who it is, where it is reached, and what to run elsewhere. The relay or the peer that makes
+    /// it usable was told of before.
+    pub(crate) fn say_ready(&self, lines: &[String]) {
+        say(&sentence::block(lines));
+        self.ready.send_replace(true);
     }
 
     /// What ends from now on ends because the program does.
@@ -326,12 +323,6 @@ impl Reporter {
     /// The settings name this relay, and so it is called one in the log.
     pub(crate) fn names_relay(&self, relay: PeerId) {
         self.said().names_relay(relay);
-    }
-
-    /// Says this, once, when the node is usable.
-    pub(crate) fn when_ready(&self, ready: Ready) {
-        let ready = self.said().when_ready(ready);
-        self.say_ready(ready);
     }
 
     /// Returns when that was said.

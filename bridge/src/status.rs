@@ -1,6 +1,6 @@
 //! What a node is and knows at one moment, as plain data: for a person who asks how it is, and for programs.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::Serialize;
@@ -42,16 +42,58 @@ pub struct Status {
     pub limits: Vec<LimitStatus>,
 }
 
+/// What a node is for: by that it is judged whether it is usable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Peers are to find it.
+    BeFound {
+        /// It was given relays, through which they do.
+        by_relays: bool,
+    },
+    /// It is to find one of these peers.
+    Find(BTreeSet<PeerId>),
+}
+
+/// When a node is usable, in the one sentence that programs and documents tell.
+pub const USABLE: &str = "A node is usable once a relay that answers holds a place for it, or four peers that it uses or lets \
+    in are connected, or if it was given no relay; a client, or a process that only forwards, once a peer that it is for is \
+    connected; a relay once it listens.";
+
 impl Status {
-    /// What keeps the node from being usable, in words; none if it is usable: a relay that answers holds a place for it (or is
-    /// connected, if that is all it is wanted for), or four peers are connected, or it was given no relay.
-    pub fn hindrance(&self) -> Option<String> {
+    /// What keeps the node from being usable, in words; none if it is usable, which is as [`USABLE`] says. A relay that is
+    /// wanted for dials alone need not hold a place. Strangers count for nothing: whoever likes can be four of them.
+    pub fn hindrance(&self, purpose: &Purpose) -> Option<String> {
+        match purpose {
+            Purpose::Find(wanted) => {
+                if self.peers.iter().any(|peer| wanted.contains(&peer.peer)) {
+                    return None;
+                }
+                let missing = match wanted.first().filter(|_| wanted.len() == 1) {
+                    Some(peer) => format!("peer {peer} is not connected"),
+                    None => format!("none of the {} peers that it is for is connected", wanted.len()),
+                };
+                let relay = self.unserved().map(|why| format!(": {why}")).unwrap_or_default();
+                Some(missing + &relay)
+            }
+            Purpose::BeFound { by_relays } => {
+                let familiar = self.peers.iter().filter(|peer| peer.familiar).count();
+                match *by_relays && self.relays.is_empty() {
+                    _ if familiar >= PEERS_ENOUGH => None,
+                    true => Some("no relay was dialled yet".to_owned()),
+                    false => self.unserved(),
+                }
+            }
+        }
+    }
+
+    /// Why no relay serves it; none if one does, or it has none.
+    fn unserved(&self) -> Option<String> {
         let serves = |relay: &RelayStatus| match relay.state {
             RelayState::Reserved { .. } => relay.health.health != Health::Down,
             RelayState::Connected => !relay.wanted,
             RelayState::Down { .. } | RelayState::Connecting => false,
         };
-        if self.peers.len() >= PEERS_ENOUGH || self.relays.iter().any(serves) {
+        if self.relays.iter().any(serves) {
             return None;
         }
         let RelayStatus { relay, state, last_error, .. } = self.relays.first()?;
@@ -199,6 +241,8 @@ pub enum RelayState {
 pub struct PeerStatus {
     /// The peer.
     pub peer: PeerId,
+    /// This node uses it, or a service of it would let the peer in, or did already; else it is a stranger.
+    pub familiar: bool,
     /// The path of the best connection: where new streams go.
     pub path: Path,
     /// All connections, the best first.

@@ -60,3 +60,30 @@ pub(super) async fn wait(settings: cli::WaitReady) -> anyhow::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory as _;
+    use punchline_bridge::status::USABLE;
+
+    /// Without marks of comments and breaks of lines.
+    fn plain(text: &str) -> String {
+        text.split_whitespace().filter(|word| *word != "//").collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_help_and_the_documents_say_in_one_sentence_when_a_node_is_usable() {
+        let command = crate::cli::Cli::command();
+        let waits = command.find_subcommand("wait-ready").unwrap();
+        let help = waits.get_about().unwrap().to_string() + ".";
+        for (place, text) in [
+            ("punchline wait-ready --help", &*help),
+            ("node.proto", include_str!("../../proto/node.proto")),
+            ("metrics.md", include_str!("../../../design/metrics.md")),
+            ("README.md", include_str!("../../../README.md")),
+        ] {
+            assert!(plain(text).contains(USABLE), "{place} does not say: {USABLE}");
+        }
+    }
+}

@@ -8,6 +8,7 @@ use crate::names::PeerRef;
 use crate::{
     cli::{HolePunchTest, Ping, Plain, Question, Why},
     control::proto::{Relay, Status},
+    plain::{one_line, plain},
 };
 
 /// Pings of a test: a second apart, they take longer than a round of punches and the pause before the next.
@@ -32,9 +33,9 @@ pub(super) async fn run(question: Question) -> anyhow::Result<()> {
 /// An answer for people, and the same for programs.
 type Answer = (String, Value);
 
-async fn print(plain: Plain, answer: fn(&Status) -> Answer) -> anyhow::Result<()> {
-    let (text, json) = answer(&super::status(&plain.asking).await?);
-    crate::print_line(if plain.json { json.to_string() } else { text }.trim_end())
+async fn print(asked: Plain, answer: fn(&Status) -> Answer) -> anyhow::Result<()> {
+    let (text, json) = answer(&super::status(&asked.asking).await?);
+    crate::print_line(if asked.json { json.to_string() } else { plain(&text) }.trim_end())
 }
 
 fn nat(status: &Status) -> Answer {
@@ -67,7 +68,7 @@ fn mapped(status: &Status) -> Answer {
 fn relays(status: &Status) -> Answer {
     let line = |relay: &Relay| {
         let ping = relay.round_trip_ms.map(|ms| format!(", {}", round_trip(ms))).unwrap_or_default();
-        let error = relay.last_error.as_ref().map(|error| format!(", last error: {error}"));
+        let error = relay.last_error.as_ref().map(|error| format!(", last error: {}", one_line(error)));
         format!("{}  {}, {}{ping}{}", relay.relay, relay.health, relay.state, error.unwrap_or_default())
     };
     let lines: Vec<String> = status.relays.iter().map(line).collect();

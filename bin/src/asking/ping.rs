@@ -11,6 +11,7 @@ use crate::{
         self,
         proto::{Connection, PingRequest, Pong},
     },
+    plain::plain,
     stop,
 };
 
@@ -75,7 +76,7 @@ pub(super) async fn run(settings: cli::Ping) -> anyhow::Result<()> {
 
 fn print(line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
-    Ok(writeln!(out, "{line}").and_then(|()| out.flush())?)
+    Ok(writeln!(out, "{}", plain(line)).and_then(|()| out.flush())?)
 }
 
 /// What came of all pings.

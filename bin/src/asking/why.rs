@@ -13,6 +13,7 @@ use crate::{
         proto::{ExplainRequest, Finding, Side, Step, Story, Use},
     },
     names::PeerRef,
+    plain::{one_line, plain},
     stop,
 };
 
@@ -64,7 +65,7 @@ fn told(story: &Story) -> String {
     if let Some(next) = story.next_attempt_seconds {
         let _ = writeln!(text, "next attempt: in {}", span(next));
     }
-    text
+    plain(&text)
 }
 
 fn now(story: &Story) -> String {
@@ -114,7 +115,7 @@ fn ago(seconds: f64, count: u32) -> String {
 }
 
 fn step(step: &Step) -> String {
-    let mut line = format!("{}{}", ago(step.ago_seconds, step.count), step.text);
+    let mut line = format!("{}{}", ago(step.ago_seconds, step.count), one_line(&step.text));
     for tried in &step.addresses {
         let outcome = tried.outcome.as_ref().map(|outcome| format!(": {}", outcome.replace('_', " ")));
         let _ = write!(line, "\n{:18}{}{}", "", tried.address, outcome.unwrap_or_default());
@@ -123,12 +124,12 @@ fn step(step: &Step) -> String {
 }
 
 fn service(of: &Use) -> String {
-    format!("{}`{}`: {}", ago(of.ago_seconds, of.count), of.service, of.text)
+    format!("{}`{}`: {}", ago(of.ago_seconds, of.count), of.service, one_line(&of.text))
 }
 
 fn finding(finding: &Finding) -> String {
     let Finding { why, help, .. } = finding;
-    format!("why: {why}\n  what would help: {help}\n")
+    format!("why: {}\n  what would help: {}\n", one_line(why), one_line(help))
 }
 
 #[cfg(test)]
@@ -189,6 +190,15 @@ why: no hole punch went through
 next attempt: in 29 s
 ";
         assert_eq!(told(&story), wanted);
+    }
+
+    #[test]
+    fn what_a_peer_wrote_steers_no_terminal_and_begins_no_line() {
+        let text =
+            "the session did not come about: \u{1b}]52;c;x\u{7}\nwhy: nothing is wrong".to_owned();
+        let story = Story { steps: vec![Step { text, ..Step::default() }], ..Story::default() };
+        let told = told(&story);
+        assert!(!told.contains('\u{1b}') && !told.contains("\nwhy:"), "{told:?}");
     }
 
     #[test]

@@ -23,8 +23,9 @@ pub enum Ask {
     /// Have it read its files again, as on SIGHUP: allow lists, ranges, names of peers; and open that of events anew. If
     /// anything in them is wrong, that is said, and everything stays as it was.
     Reload(Reload),
-    /// Wait until it is usable: a relay holds a place for it, or four peers are connected; a client or forward: one peer is;
-    /// a relay: it listens.
+    /// Wait until it is usable. A node is usable once a relay that answers holds a place for it, or four peers that it uses or
+    /// lets in are connected, or if it was given no relay; a client, or a process that only forwards, once a peer that it is
+    /// for is connected; a relay once it listens.
     WaitReady(WaitReady),
     /// Whether it is usable: exit code 0 or 1, for timers and probes.
     Health(Health),

@@ -1,6 +1,6 @@
 //! A relay's side: answers.
 
-use punchline_bridge::relay::{Handle, Status as RelayStatus};
+use punchline_bridge::relay::Handle;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -21,11 +21,6 @@ pub(crate) struct AnsweringRelay {
     pub(crate) reloader: Reloader,
 }
 
-/// What keeps a relay from being usable.
-fn hindrance(status: &RelayStatus) -> Option<String> {
-    status.listening.is_empty().then(|| "the relay listens nowhere".to_owned())
-}
-
 #[tonic::async_trait]
 impl node_server::Node for AnsweringRelay {
     async fn get_status(
@@ -33,7 +28,7 @@ impl node_server::Node for AnsweringRelay {
         _: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::Status>, Status> {
         let status = in_time(self.relay.status()).await?;
-        Ok(Response::new(shape::relay_status(&status, hindrance(&status))))
+        Ok(Response::new(shape::relay_status(&status, status.hindrance())))
     }
 
     async fn ping(&self, _: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {

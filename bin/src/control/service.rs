@@ -8,7 +8,7 @@ use std::{
 
 use futures::{Stream, StreamExt as _, stream};
 use libp2p::PeerId;
-use punchline_bridge::{Endpoint, RelayAddr, error::PingError};
+use punchline_bridge::{Endpoint, RelayAddr, error::PingError, status::Purpose};
 use tokio::{
     net::UnixListener,
     sync::{Semaphore, broadcast},
@@ -47,11 +47,9 @@ pub(crate) struct Answering {
     pub(crate) endpoint: Endpoint,
     /// The command that runs.
     pub(crate) command: &'static str,
-    /// It is to find peers, and is of use once there is one.
-    pub(crate) calls: bool,
-    /// It was given relays.
-    pub(crate) relays: bool,
-    /// Those that the operator named.
+    /// What it is for.
+    pub(crate) purpose: Purpose,
+    /// The relays that the operator named.
     pub(crate) named: Arc<[RelayAddr]>,
     /// What happens.
     pub(crate) reporter: Reporter,
@@ -66,22 +64,9 @@ pub(crate) struct Answering {
 impl Answering {
     /// What keeps the node from being usable.
     pub(crate) fn hindrance(&self, status: &punchline_bridge::Status) -> Option<String> {
-        let alone = status.peers.is_empty();
-        match (self.calls, status.relays.is_empty()) {
-            (true, true) if alone => Some("no peer is connected".to_owned()),
-            (true, false) if alone => {
-                let relay = status.hindrance().map(|why| format!(": {why}")).unwrap_or_default();
-                Some(format!("no peer is connected{relay}"))
-            }
-            // It has the peer that it is for.
-            (true, _) => None,
-            (false, true) if self.relays && alone => Some("no relay was dialled yet".to_owned()),
-            _ => status.hindrance(),
-        }
+        status.hindrance(&self.purpose)
     }
-}
 
-impl Answering {
     /// Who is meant, by the id or by what this node calls it.
     async fn peer(&self, text: &str) -> Result<PeerId, Status> {
         let wrong = |error: String| Status::invalid_argument(error);
@@ -238,7 +223,7 @@ mod tests {
     };
 
     /// A node that knows nobody, as this command runs it.
-    async fn answering(command: &'static str, calls: bool) -> Answering {
+    async fn answering(command: &'static str) -> Answering {
         let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
         let config = Config { listen, ..Config::default() };
         let (endpoint, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
@@ -249,18 +234,18 @@ mod tests {
             names: NamesFile::default(),
             reporter: reporter.clone(),
         };
-        let (relays, board) = (false, Board::default());
+        let (purpose, board) = (Purpose::BeFound { by_relays: false }, Board::default());
         let named = Arc::default();
         let hangups = tokio::sync::watch::Sender::new(0).subscribe();
         let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
-        Answering { endpoint, command, calls, relays, named, reporter, board, files, reloader }
+        Answering { endpoint, command, purpose, named, reporter, board, files, reloader }
     }
 
     #[tokio::test]
     async fn one_connection_more_than_there_may_be_waits_for_a_place() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
-        let node = answering("server", false).await;
+        let node = answering("server").await;
         let serving = tokio::spawn(serve(
             UnixListener::bind(&path).unwrap(),
             node.clone(),
@@ -302,7 +287,11 @@ mod tests {
     async fn a_probe_that_speaks_the_usual_protocol_hears_whether_the_node_is_usable() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
-        let node = answering("forward", true).await;
+        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+        let config = Config { listen, ..Config::default() };
+        let (other, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
+        let purpose = Purpose::Find([other.peer_id()].into());
+        let node = Answering { purpose, ..answering("forward").await };
         let serving = tokio::spawn(serve(
             UnixListener::bind(&path).unwrap(),
             node.clone(),
@@ -323,9 +312,6 @@ mod tests {
         assert_eq!(first.status().as_str_name(), "NOT_SERVING");
         let unknown = probe.check(of("other")).await.unwrap_err();
         assert_eq!(unknown.code(), tonic::Code::NotFound);
-        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
-        let config = Config { listen, ..Config::default() };
-        let (other, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
         node.endpoint.add_addresses(other.peer_id(), other.listening().to_vec()).await;
         node.endpoint.hold(other.peer_id()).await;
         let then = watched.message().await.unwrap().unwrap();

@@ -84,6 +84,7 @@ impl Exposure {
         let mut exposure = Self::new(service.clone(), target.clone(), &access, names)?;
         exposure.share = nobody.then(|| Share {
             service: service.clone(),
+            target: target.to_string(),
             local: exposure.local(),
             lifetime: flags.expires.duration(),
             qr: flags.qr,
@@ -116,6 +117,11 @@ impl Exposure {
         })
     }
 
+    /// Whether a ticket opens it.
+    pub(super) fn takes_tickets(&self) -> bool {
+        self.rules.tickets
+    }
+
     /// The gate in front of it. Reads the allow file.
     pub(super) fn gate(&self, issuer: PeerId, ledger: &Path) -> Result<Gate, Unusable> {
         Gate::open(self.rules.clone(), issuer, ledger.to_owned())
@@ -131,7 +137,7 @@ impl Exposure {
         }
         if rules.allow.is_empty() && rules.allow_file.is_none() && !rules.allow_any {
             return format!(
-                "for a ticket to `{service}` run: punchline ticket new --service {service}{ways}; its holder runs: punchline forward --ticket <TICKET> {local}"
+                "for a ticket to `{service}` run: punchline ticket new --service {service}{ways}; its holder runs: PUNCHLINE_TICKET=<TICKET> punchline forward {local}"
             );
         }
         format!("peers use: punchline forward --peer {peer} --service {service}{ways} {local}")
@@ -429,7 +435,7 @@ mod tests {
             "{ticket}"
         );
         assert!(
-            ticket.contains("punchline forward --ticket <TICKET> --local 127.0.0.1:26111"),
+            ticket.contains("PUNCHLINE_TICKET=<TICKET> punchline forward --local 127.0.0.1:26111"),
             "{ticket}"
         );
     }

@@ -140,7 +140,7 @@ impl Teller {
                 Err(hindrance) => Some(hindrance.to_owned()),
             },
             Subject::Relay(relay) => match timeout(STATUS_DEADLINE, relay.status()).await {
-                Ok(Some(_)) => None,
+                Ok(Some(status)) => status.hindrance(),
                 Ok(None) => Some(ENDED.to_owned()),
                 Err(_) => Some(BUSY.to_owned()),
             },

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use std::{net::SocketAddr, sync::Arc};
 
-use punchline_bridge::{Config, Endpoint, Keypair};
+use punchline_bridge::{Config, Endpoint, Keypair, status::Purpose};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
@@ -28,11 +28,10 @@ async fn start() -> (Serving, SocketAddr, Answering) {
         reporter: reporter.clone(),
     };
     let (command, board) = ("server", Board::default());
-    let (relays, named) = (false, Arc::default());
+    let (purpose, named) = (Purpose::BeFound { by_relays: false }, Arc::default());
     let hangups = tokio::sync::watch::Sender::new(0).subscribe();
     let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
-    let calls = false;
-    let node = Answering { endpoint, command, calls, relays, named, reporter, board, files, reloader };
+    let node = Answering { endpoint, command, purpose, named, reporter, board, files, reloader };
     let settings = cli::Page { page: "127.0.0.1:0".parse().ok() };
     let bound = Bound::new(&settings).await.unwrap().unwrap();
     let address = bound.0.address;

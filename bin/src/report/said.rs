@@ -44,16 +44,6 @@ pub(super) struct Said {
     nats: BTreeMap<String, String>,
     stopping: bool,
     tally: Tally,
-    ready: Option<Ready>,
-}
-
-/// What a node says once it is usable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ready {
-    /// It is usable only when a relay holds a place for it.
-    pub(crate) needs_relay: bool,
-    /// Who it is, where it is reached, what to run elsewhere.
-    pub(crate) lines: Vec<String>,
 }
 
 /// The live connections of a peer, by path.
@@ -102,7 +92,6 @@ impl Default for Said {
             nats: BTreeMap::new(),
             stopping: false,
             tally: Tally::default(),
-            ready: None,
         }
     }
 }
@@ -131,18 +120,6 @@ impl Said {
     /// It does no longer.
     pub(super) fn lost(&mut self, relay: &PeerId) {
         self.held.remove(relay);
-    }
-
-    /// What is to be said once the node is usable; it is given back if that is so already.
-    pub(super) fn when_ready(&mut self, ready: Ready) -> Option<Ready> {
-        self.ready = Some(ready);
-        self.ready_now()
-    }
-
-    /// What is to be said if the node is usable by now, and it was not said.
-    pub(super) fn ready_now(&mut self) -> Option<Ready> {
-        let usable = |ready: &mut Ready| !ready.needs_relay || !self.held.is_empty();
-        self.ready.take_if(usable)
     }
 
     /// A forward waits for this peer: what is to be said when it is there. It is given back if it is there already.
@@ -266,16 +243,5 @@ mod tests {
         }
         assert!(said.awaited.len() <= AWAITED_MAX);
         assert!(said.arrived(&late).len() <= AWAITED_MAX);
-    }
-
-    #[test]
-    fn a_node_is_ready_when_a_relay_holds_a_place_and_says_so_once() {
-        let (mut said, relay) = (Said::default(), PeerId::random());
-        let ready = Ready { needs_relay: true, lines: vec!["ready".to_owned()] };
-        assert_eq!(said.when_ready(ready.clone()), None);
-        assert!(said.holds(relay));
-        assert_eq!(said.ready_now(), Some(ready.clone()));
-        assert_eq!(said.ready_now(), None);
-        assert_eq!(said.when_ready(ready.clone()), Some(ready), "it was reached before");
     }
 }

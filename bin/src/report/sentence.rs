@@ -17,13 +17,15 @@ use libp2p::PeerId;
 
 use super::{
     Event, ReportEvent, SessionEvent,
-    format::one_line,
-    said::{Ready, Said},
+    said::Said,
     troubles::{Telling, span},
 };
-use crate::gateway::{
-    self,
-    event::{Counted, GatewayEvent},
+use crate::{
+    gateway::{
+        self,
+        event::{Counted, GatewayEvent},
+    },
+    plain::one_line,
 };
 
 /// How loudly something is said. What ends the program is no event.
@@ -200,8 +202,8 @@ fn report(event: &ReportEvent, said: &mut Said, now: Instant) -> Saying {
 }
 
 /// The block that says that the node is usable.
-pub(super) fn block(ready: &Ready) -> String {
-    format!("ready: {}", ready.lines.join("\n    "))
+pub(super) fn block(lines: &[String]) -> String {
+    format!("ready: {}", lines.join("\n    "))
 }
 
 /// What goes wrong: said once, and then summed up.

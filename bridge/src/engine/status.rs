@@ -70,6 +70,7 @@ impl Engine {
         let (why_relayed, next) = standing.unwrap_or_default();
         Some(PeerStatus {
             peer,
+            familiar: self.familiar.contains(peer),
             path,
             connections: connections.collect(),
             why_relayed: why_relayed.cloned(),

@@ -1,12 +1,13 @@
 //! Clients that nobody here wrote reach servers that nobody here wrote, through `punchline expose` and
 //! `punchline forward`: gRPC from Python, HTTP/1.1 from curl, a WebSocket, and a terminal's single bytes. And Prometheus
-//! reads what the programs tell about themselves.
+//! reads what the programs tell about themselves, and systemd judges the units.
 //!
 //! The Python programs lie beside this file; they check what they get and fail if it is wrong.
 
 mod grpc;
 mod http;
 mod prometheus;
+mod systemd;
 mod terminal;
 mod websocket;
 mod world;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
             prometheus::missing,
             prometheus::dashboard,
         ),
+        tool_trial("systemd_understands_every_line_of_the_units", systemd::missing, systemd::units),
         trial("single_bytes_are_echoed_while_the_stream_moves", terminal::keystrokes),
         trial("one_direction_ends_and_the_other_goes_on", terminal::half_close),
     ])

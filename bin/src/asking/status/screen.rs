@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::control::proto::{Forward, Limit, NamedPeer, Peer, Relay, Relaying, Service, Status};
+use crate::{
+    control::proto::{Forward, Limit, NamedPeer, Peer, Relay, Relaying, Service, Status},
+    plain::{one_line, plain},
+};
 
 /// A limit is shown once it is fuller than this, in percent.
 const FULL_PERCENT: u64 = 80;
@@ -46,7 +49,7 @@ pub(super) fn of(status: &Status) -> String {
     if !full.is_empty() {
         section(&mut text, "limits", full.into_iter());
     }
-    text
+    plain(&text)
 }
 
 /// What a relay does for others.
@@ -106,7 +109,7 @@ fn relay(relay: &Relay) -> String {
     }
     facts.extend(relay.transport.clone());
     facts.extend(relay.round_trip_ms.map(round_trip));
-    facts.extend(relay.last_error.as_ref().map(|error| format!("last error: {error}")));
+    facts.extend(relay.last_error.as_ref().map(|error| format!("last error: {}", one_line(error))));
     format!("{}  {}", called(relay.name.as_deref(), &relay.relay), facts.join(", "))
 }
 
@@ -162,7 +165,7 @@ fn forward(forward: &Forward) -> String {
     };
     let mut line = format!("{local}  {service} of {peer}, {state}, {connections}");
     if let Some(error) = last_error {
-        let _ = write!(line, "\n    last error: {error}");
+        let _ = write!(line, "\n    last error: {}", one_line(error));
     }
     line
 }
@@ -194,7 +197,7 @@ fn peer_line(peer: &Peer) -> String {
     }
     let mut line = format!("{}  {}", called(peer.name.as_deref(), &peer.peer), facts.join(", "));
     if let Some(why) = &peer.why_relayed {
-        let _ = write!(line, "\n    why relayed: {why}");
+        let _ = write!(line, "\n    why relayed: {}", one_line(why));
     }
     if let Some(next) = peer.next_attempt_seconds {
         let _ = write!(line, "\n    tried again in {}", span(next));
@@ -237,6 +240,15 @@ fn bytes(bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::control::proto;
+
+    #[test]
+    fn what_others_wrote_steers_no_terminal_and_begins_no_line() {
+        let said = "closed: \u{1b}[2J\u{202e}x\nrelays: all is well".to_owned();
+        let relay =
+            Relay { relay: "12D3KooWRelay".to_owned(), last_error: Some(said), ..Relay::default() };
+        let screen = of(&Status { relays: vec![relay], ..Status::default() });
+        assert!(screen.contains("last error: closed:  [2J x relays: all is well\n"), "{screen:?}");
+    }
 
     #[test]
     fn a_relayed_peer_says_why_and_when_it_is_tried_again() {

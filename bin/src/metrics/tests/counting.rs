@@ -88,7 +88,7 @@ fn peer_over(transport: Transport, path: Path) -> PeerStatus {
     };
     let connections = vec![connection];
     let (why_relayed, next_attempt) = (None, None);
-    PeerStatus { peer: PeerId::random(), path, connections, why_relayed, next_attempt }
+    PeerStatus { peer: PeerId::random(), familiar: true, path, connections, why_relayed, next_attempt }
 }
 
 #[test]

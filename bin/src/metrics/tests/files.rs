@@ -18,10 +18,10 @@ nobody is asked who it is there. No label says who or where a peer is, and none 
 there are as many series on the first day as on any other; each is there from the start, at zero.
 
 `/healthz` answers 200 when the process does. `/readyz` answers 200 when it is usable, as `punchline health` does, and
-otherwise 503 with the reason: a node is when a relay that answers keeps a place for it, when four peers are connected,
-or when it was given no relay; a `client` or `forward` when a peer is connected; a relay when it listens. 32 connections
-are answered at once, one more waits; each has 10 s and one request, with a head of at most 8 KiB. When the node does not
-say within 5 s how it is, `/metrics` answers 503 as well.
+otherwise 503 with the reason. A node is usable once a relay that answers holds a place for it, or four peers that it uses
+or lets in are connected, or if it was given no relay; a client, or a process that only forwards, once a peer that it is for
+is connected; a relay once it listens. 32 connections are answered at once, one more waits; each has 10 s and one request,
+with a head of at most 8 KiB. When the node does not say within 5 s how it is, `/metrics` answers 503 as well.
 
 [deploy/prometheus/alerts.yml](../deploy/prometheus/alerts.yml) has alerts,
 [deploy/grafana/punchline.json](../deploy/grafana/punchline.json) a dashboard.
