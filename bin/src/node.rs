@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
-    Config, Endpoint, RelayAddr,
+    Config, Endpoint, RelayLocator,
     addr::{self, GlobalScope, Ranges},
     config::PortMapping,
     proxy::Proxy,
@@ -28,7 +28,7 @@ pub struct Node {
     /// Its face.
     pub endpoint: Endpoint,
     /// The relays it was given.
-    pub relays: Vec<RelayAddr>,
+    pub relays: Vec<RelayLocator>,
     /// What its command does, for those who ask.
     pub(crate) board: Board,
     answering: Answering,
@@ -103,8 +103,8 @@ impl Node {
                 reporter.report(event);
             }
         });
-        for relay in &relays {
-            context.reporter.names_relay(relay.peer());
+        for relay in relays.iter().filter_map(RelayLocator::peer) {
+            context.reporter.names_relay(relay);
         }
         endpoint.reserve_all(reserve).await;
         let command = context.command;
@@ -242,8 +242,8 @@ pub(crate) fn proxy(flags: &cli::ProxyFlags) -> Result<Option<Proxy>, Unusable> 
 }
 
 /// Whoever looks for why a relay is not reached should know of it.
-fn tell_of_proxy(proxy: Option<&Proxy>, relays: &[RelayAddr]) {
-    let is_web = |relay: &RelayAddr| addr::is_websocket(relay.address());
+fn tell_of_proxy(proxy: Option<&Proxy>, relays: &[RelayLocator]) {
+    let is_web = |relay: &RelayLocator| addr::is_websocket(&relay.address());
     if let Some(proxy) = proxy.filter(|_| relays.iter().any(is_web)) {
         tracing::info!(
             "relays whose addresses end in /ws or /wss are reached through the proxy {proxy}"
@@ -256,9 +256,9 @@ pub(crate) struct Places {
     /// On this machine.
     listen: Vec<Multiaddr>,
     /// At these relays: a circuit address to listen on means to reserve there.
-    reserve: Vec<RelayAddr>,
+    reserve: Vec<RelayLocator>,
     /// All relays that were named, those of `reserve` included.
-    pub(crate) relays: Vec<RelayAddr>,
+    pub(crate) relays: Vec<RelayLocator>,
 }
 
 impl Places {

@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::Serialize;
 
 use crate::{
-    addr::RelayAddr,
+    addr::{RelayAddr, RelayName},
     error::{RelayFailure, UpgradeFailure},
     event::Blocked,
     nat::NatKind,
@@ -34,6 +34,8 @@ pub struct Status {
     pub blocked: Option<Blocked>,
     /// The relays that it uses, by their identities.
     pub relays: Vec<RelayStatus>,
+    /// The names of relays that it uses.
+    pub relay_names: Vec<RelayNameStatus>,
     /// The peers that it is connected with, relays left out, by their identities.
     pub peers: Vec<PeerStatus>,
     /// Its live streams.
@@ -79,7 +81,7 @@ impl Status {
                 let familiar = self.peers.iter().filter(|peer| peer.familiar).count();
                 match *by_relays && self.relays.is_empty() {
                     _ if familiar >= PEERS_ENOUGH => None,
-                    true => Some("no relay was dialled yet".to_owned()),
+                    true => self.unserved().or_else(|| Some("no relay was dialled yet".to_owned())),
                     false => self.unserved(),
                 }
             }
@@ -96,7 +98,12 @@ impl Status {
         if self.relays.iter().any(serves) {
             return None;
         }
-        let RelayStatus { relay, state, last_error, .. } = self.relays.first()?;
+        let unknown = |name: &&RelayNameStatus| name.relays.is_empty();
+        let Some(RelayStatus { relay, state, last_error, .. }) = self.relays.first() else {
+            let RelayNameStatus { name, last_error, .. } = self.relay_names.iter().find(unknown)?;
+            let cause = last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+            return Some(format!("the relays of {name} are not known yet{cause}"));
+        };
         let stands = match state {
             RelayState::Down { .. } => "is not reached",
             RelayState::Connecting => "does not answer yet",
@@ -174,6 +181,23 @@ pub struct RelayStatus {
     /// How many seconds its clock is ahead of ours, negative if behind, where they differ by more than a minute and a half.
     /// None while it holds no place for this node: it tells the time by what that lasts.
     pub clock_ahead: Option<i64>,
+}
+
+/// A name that stands for relays.
+#[derive(Clone, Debug)]
+pub struct RelayNameStatus {
+    /// The name.
+    pub name: RelayName,
+    /// The relays that it stood for when it was resolved last; none if it never was.
+    pub relays: Vec<PeerId>,
+    /// Places are wanted there: else peers are sought behind its relays.
+    pub wanted: bool,
+    /// Lookups that failed since one succeeded.
+    pub failures: u32,
+    /// Why the last one failed, if it did.
+    pub last_error: Option<String>,
+    /// How long until the next one, if the last one failed and this node does so by itself.
+    pub retry: Option<Duration>,
 }
 
 /// How a relay does.

@@ -8,7 +8,7 @@ use std::{
 
 use futures::{Stream, StreamExt as _, stream};
 use libp2p::PeerId;
-use punchline_bridge::{Endpoint, RelayAddr, error::PingError, status::Purpose};
+use punchline_bridge::{Endpoint, RelayLocator, error::PingError, status::Purpose};
 use tokio::{
     net::UnixListener,
     sync::{Semaphore, broadcast},
@@ -50,7 +50,7 @@ pub(crate) struct Answering {
     /// What it is for.
     pub(crate) purpose: Purpose,
     /// The relays that the operator named.
-    pub(crate) named: Arc<[RelayAddr]>,
+    pub(crate) named: Arc<[RelayLocator]>,
     /// What happens.
     pub(crate) reporter: Reporter,
     /// What the command does.

@@ -6,13 +6,13 @@ use std::{sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 use punchline_bridge::{
-    Path, RelayAddr,
+    Path, RelayLocator,
     nat::NatKind,
     path::{Direction, Transport},
     relay,
     status::{
-        AddressSource, CandidateStatus, ConnectionStatus, LimitStatus, PeerStatus, Pong, RelayState,
-        RelayStatus, Status, StreamStatus,
+        AddressSource, CandidateStatus, ConnectionStatus, LimitStatus, PeerStatus, Pong,
+        RelayNameStatus, RelayState, RelayStatus, Status, StreamStatus,
     },
 };
 
@@ -29,7 +29,7 @@ pub(super) struct Told {
     pub(super) hindrance: Option<String>,
     pub(super) names: Names,
     /// The relays that the operator named.
-    pub(super) named: Arc<[RelayAddr]>,
+    pub(super) named: Arc<[RelayLocator]>,
     pub(super) services: Vec<Offered>,
     pub(super) forwards: Vec<Forwarded>,
 }
@@ -49,6 +49,7 @@ pub(super) fn status(status: &Status, told: Told) -> proto::Status {
         nat: nat(status.nat_v4),
         nat_v6: nat(status.nat_v6),
         relays: status.relays.iter().map(|relay| relay_used(relay, &names)).collect(),
+        relay_names: status.relay_names.iter().map(relay_name).collect(),
         peers: status.peers.iter().map(|found| peer(found, &status.streams, &names)).collect(),
         streams: status.streams.iter().map(stream).collect(),
         hindrance,
@@ -136,6 +137,17 @@ fn relay_used(relay: &RelayStatus, names: &Names) -> proto::Relay {
         round_trip_median_ms: relay.health.median.map(ms),
         round_trip_p95_ms: relay.health.p95.map(ms),
         name: name(names, relay.relay),
+    }
+}
+
+fn relay_name(name: &RelayNameStatus) -> proto::RelayName {
+    proto::RelayName {
+        name: name.name.to_string(),
+        relays: name.relays.iter().map(ToString::to_string).collect(),
+        wanted: name.wanted,
+        failures: name.failures,
+        last_error: name.last_error.clone(),
+        retry_seconds: name.retry.map(|retry| retry.as_secs_f64()),
     }
 }
 

@@ -57,6 +57,8 @@ pub(super) const RELAYS_MAX: usize = 16;
 #[derive(Debug)]
 pub(super) struct Quest {
     pub(super) relays: Vec<RelayAddr>,
+    /// Names that stand for no relay, with the reason.
+    pub(super) unresolved: Vec<(String, String)>,
     pub(super) stun: Vec<StunServer>,
     pub(super) means: Means,
     /// Where a node is to listen.
@@ -71,7 +73,7 @@ pub(super) struct Quest {
 /// Takes 10 s at most: each part has a deadline below that. None once `stop` is cancelled, when the router has taken back
 /// what it was asked for.
 pub(super) async fn gather(quest: Quest, stop: &CancellationToken) -> Option<Findings> {
-    let Quest { relays, stun, means, listen, running, router, identity } = &quest;
+    let Quest { relays, unresolved, stun, means, listen, running, router, identity } = &quest;
     let probes = relays.iter().take(RELAYS_MAX).map(|relay| relay_finding(relay, means));
     let parts = async {
         tokio::join!(
@@ -84,7 +86,8 @@ pub(super) async fn gather(quest: Quest, stop: &CancellationToken) -> Option<Fin
         )
     };
     let (parts, mapping) = tokio::join!(stop.run_until_cancelled(parts), mapping(*router, stop));
-    let (relays, names, node, hairpin, proxy, listening) = parts?;
+    let (relays, mut names, node, hairpin, proxy, listening) = parts?;
+    names.extend(unresolved.iter().map(|(name, cause)| (name.clone(), Err(cause.clone()))));
     let (v4, v6) = (host::way_out_v4(), host::way_out_v6());
     Some(Findings {
         relays,

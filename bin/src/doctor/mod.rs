@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use punchline_bridge::{RelayAddr, addr::GlobalScope};
+use punchline_bridge::{RelayAddr, RelayLocator, addr::GlobalScope, survey};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -79,20 +79,22 @@ async fn examine(
     let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
     let means = means(&settings.proxy, &settings.nets, global.clone())?;
     let status = status(&settings.asking).await;
-    let mut relays = cli::all(&settings.relay);
+    let mut given = cli::all(&settings.relay);
     let mut listen = Vec::new();
     for address in cli::all(&settings.listen) {
         match address {
             ListenAddr::At(address) => listen.push(address),
-            ListenAddr::Reserve(relay) => relays.push(relay),
+            ListenAddr::Reserve(relay) => given.push(relay),
         }
     }
-    if relays.is_empty() {
-        relays = status.iter().flat_map(relays_of).collect();
+    if given.is_empty() {
+        given.extend(status.iter().flat_map(relays_of));
     }
+    let (relays, unresolved) = resolve(&given).await;
     let running = status.iter().flat_map(|status| &status.listening);
     let quest = Quest {
         relays,
+        unresolved,
         stun: cli::all(&settings.stun_server),
         means,
         listen,
@@ -126,7 +128,7 @@ fn verdict(diagnosis: &Diagnosis) -> anyhow::Result<()> {
 
 async fn reach(settings: Reach) -> anyhow::Result<()> {
     let means = means(&settings.proxy, &settings.nets, GlobalScope::default())?;
-    let Probed { passed, outcome } = probe::probe(&settings.address, &means, false).await;
+    let Probed { passed, outcome } = probe::probe_named(&settings.address, &means).await;
     let fault = outcome.err();
     let text = match settings.json {
         true => reach_json(&settings.address.to_string(), &passed, fault.as_ref()).to_string() + "\n",
@@ -173,8 +175,24 @@ async fn status(asking: &Asking) -> Option<proto::Status> {
     tokio::time::timeout(NODE_ANSWER, asked).await.ok()?
 }
 
+/// The addresses of relays that were given, those that names stand for included; and the names that could not be resolved,
+/// with the reason.
+async fn resolve(given: &[RelayLocator]) -> (Vec<RelayAddr>, Vec<(String, String)>) {
+    let (mut relays, mut unresolved) = (Vec::new(), Vec::new());
+    for relay in given {
+        match relay {
+            RelayLocator::At(relay) => relays.push(relay.clone()),
+            RelayLocator::Named(name) => match survey::relays(name).await {
+                Ok(found) => relays.extend(found),
+                Err(cause) => unresolved.push((format!("_dnsaddr.{name}"), cause)),
+            },
+        }
+    }
+    (relays, unresolved)
+}
+
 /// The relays that a node was told to use. Those that tickets and peers name are asked for nothing.
-fn relays_of(status: &proto::Status) -> impl Iterator<Item = RelayAddr> {
+fn relays_of(status: &proto::Status) -> impl Iterator<Item = RelayLocator> {
     let named = status.named_relays.iter().filter_map(|relay| relay.parse().ok());
     let wanted = status.relays.iter().filter(|relay| relay.wanted).flat_map(|relay| {
         relay
@@ -183,7 +201,7 @@ fn relays_of(status: &proto::Status) -> impl Iterator<Item = RelayAddr> {
             .filter_map(|address| format!("{address}/p2p/{}", relay.relay).parse().ok())
     });
     let mut seen = BTreeSet::new();
-    named.chain(wanted).filter(move |relay: &RelayAddr| seen.insert(relay.to_string()))
+    named.chain(wanted).filter(move |relay: &RelayLocator| seen.insert(relay.to_string()))
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -10,12 +10,13 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 use punchline_bridge::{
-    Config, Endpoint, Event, Events, RelayAddr, Service,
+    Config, Endpoint, Event, Events, RelayAddr, RelayLocator, Service,
     addr::{self, GlobalScope, Ranges},
     config::PortMapping,
     error::{DialFailureReason, OpenError, StartError},
     path::Transport,
     proxy::Proxy,
+    survey,
 };
 use tokio::{
     net::lookup_host,
@@ -23,7 +24,10 @@ use tokio::{
 };
 
 use self::first::{connect, hello, negotiate};
-use super::findings::{Fault, Layer};
+use super::{
+    findings::{Fault, Layer},
+    gather::RELAYS_MAX,
+};
 
 /// For a name to be looked up.
 const NAME: Duration = Duration::from_secs(3);
@@ -80,6 +84,28 @@ pub(crate) async fn probe(address: &Multiaddr, means: &Means, relay: bool) -> Pr
     };
     let passed = std::mem::take(&mut *lock(&probe.passed));
     Probed { passed, outcome }
+}
+
+/// As [`probe`]; of a name that stands for relays, each of their addresses. All of them have to be reached.
+pub(crate) async fn probe_named(address: &Multiaddr, means: &Means) -> Probed {
+    let Ok(RelayLocator::Named(name)) = RelayLocator::new(address.clone()) else {
+        return probe(address, means, false).await;
+    };
+    let relays = match survey::relays(&name).await {
+        Ok(relays) => relays,
+        Err(cause) => {
+            let name = name.to_string();
+            return Probed { passed: Vec::new(), outcome: Err(Fault::Unresolved { name, cause }) };
+        }
+    };
+    let mut all = Probed { passed: Vec::new(), outcome: Ok(()) };
+    for relay in relays.into_iter().take(RELAYS_MAX) {
+        all.passed.push((Layer::Name, format!("_dnsaddr.{name} names {relay}")));
+        let probed = probe(&RelayLocator::At(relay).address(), means, true).await;
+        all.passed.extend(probed.passed);
+        all.outcome = all.outcome.and(probed.outcome);
+    }
+    all
 }
 
 /// How far it got, for when it takes too long.

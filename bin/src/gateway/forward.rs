@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use punchline_bridge::{
-    Endpoint, OpenOptions, RelayAddr, Service, Stream, addr,
+    Endpoint, OpenOptions, RelayLocator, Service, Stream, addr,
     error::{OpenError, Refusal},
     stream::frame::Code,
 };
@@ -67,7 +67,7 @@ impl Forwarding {
     /// the ways that they name.
     pub(super) fn of(
         way: &cli::Way,
-        relays: &[RelayAddr],
+        relays: &[RelayLocator],
         myself: PeerId,
         names: &NamesFile,
     ) -> Result<Self, Unusable> {
@@ -115,7 +115,7 @@ impl Forwarding {
     /// What a table asks for; `relays` are those at the top of the file.
     pub(super) fn of_table(
         table: &cli::ForwardTable,
-        relays: &[RelayAddr],
+        relays: &[RelayLocator],
         myself: PeerId,
         names: &NamesFile,
     ) -> Result<Self, Unusable> {
@@ -363,7 +363,7 @@ mod tests {
             assert!(error.contains(hint), "{args:?}: {error}");
         }
         let whole = forwarding(&["--peer", PEER, "--service", "kaspad", "--relay", &relay]).unwrap();
-        let circuit = relay.parse::<RelayAddr>().unwrap().circuit_to(PEER.parse().unwrap());
+        let circuit = relay.parse::<RelayLocator>().unwrap().circuit_to(PEER.parse().unwrap());
         assert_eq!((whole.addresses, whole.said), (vec![circuit], Vec::new()));
         assert!(whole.proof.is_empty());
     }

@@ -81,6 +81,7 @@ impl World {
             nat_v6: NatKind::default(),
             blocked: None,
             relays: vec![relay],
+            relay_names: Vec::new(),
             peers: Vec::new(),
             streams: Vec::new(),
             limits: Vec::new(),

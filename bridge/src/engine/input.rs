@@ -3,6 +3,7 @@
 mod grant;
 mod ids;
 mod punch;
+mod resolved;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -16,13 +17,14 @@ pub(crate) use self::{
     grant::{CircuitLimit, Grant},
     ids::{DialId, InboundId, OpenId, PingId, ReserveId, TestId},
     punch::{Exchange, Offer, Role},
+    resolved::Resolved,
 };
 use super::paths::{
     nat::{Ask, ProbeId, RunId},
     places::Full,
 };
 use crate::{
-    addr::{Ranges, RelayAddr, stun::StunServer},
+    addr::{Ranges, RelayAddr, RelayLocator, RelayName, stun::StunServer},
     error::{
         CloseCause, DialFailureReason, Family, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure,
     },
@@ -122,7 +124,7 @@ pub(crate) enum Input {
         relay: RelayAddr,
     },
     /// As [`Input::Reserve`] for each, but several may be addresses of one relay: none is dialled before all are known.
-    ReserveAll(#[serde(with = "super::record::relays")] Vec<RelayAddr>),
+    ReserveAll(#[serde(with = "super::record::relays")] Vec<RelayLocator>),
     Close {
         connection: ConnectionId,
     },
@@ -342,6 +344,8 @@ pub(crate) enum Input {
     StunRefused {
         probe: ProbeId,
     },
+    /// What came of [`Action::ResolveRelays`].
+    RelaysResolved(Resolved),
     /// What the name of a STUN server stands for; nothing if that could not be found out.
     StunResolved {
         run: RunId,
@@ -453,6 +457,11 @@ pub(crate) enum Action {
     },
     /// Ask a STUN server, or ask it again; answered by [`Input::StunAnswered`], [`Input::StunRefused`] or silence.
     AskStun(Ask),
+    /// Look a name of relays up, which the operator may have given; answered by [`Input::RelaysResolved`].
+    ResolveRelays {
+        name: RelayName,
+        given: bool,
+    },
     /// Look the name of a STUN server up; answered by [`Input::StunResolved`].
     ResolveStun {
         run: RunId,

@@ -49,7 +49,10 @@ use self::{
         places::{Full, Places, StreamPlaces},
         upgrades::{Upgrades, counts::UpgradeCounts},
     },
-    relays::{Relays, blocked::Obstacles, refusals::Refusals, sights::Sights, spares::Spares},
+    relays::{
+        Relays, blocked::Obstacles, names::RelayNames, refusals::Refusals, sights::Sights,
+        spares::Spares,
+    },
     streams::{guests::Guests, moves::Moves, opens::Opens, requests::Requests},
 };
 use crate::{
@@ -67,6 +70,7 @@ pub(crate) struct Engine {
     opens: Opens,
     dials: Dials,
     relays: Relays,
+    relay_names: RelayNames,
     refusals: Refusals,
     sights: Sights,
     spares: Spares,
@@ -119,6 +123,7 @@ impl Engine {
                 limits.addresses_per_peer,
                 seed,
             ),
+            relay_names: RelayNames::new(config.deadlines.reserve_backoff, seed),
             refusals: Refusals::default(),
             sights: Sights::default(),
             spares: Spares::default(),
@@ -163,7 +168,8 @@ impl Engine {
             Input::Learn { peer, addresses } => self.learn(peer, addresses, Source::Operator, now),
             Input::Hear { peer, addresses } => self.hear(peer, addresses, now),
             Input::Reserve { relay } => self.reserve(&relay, now),
-            Input::ReserveAll(relays) => relays.iter().for_each(|relay| self.reserve(relay, now)),
+            Input::ReserveAll(relays) => self.reserve_all(&relays, now),
+            Input::RelaysResolved(resolved) => self.relays_resolved(resolved, now),
             Input::Close { connection } => self.close(connection, CloseCause::Asked),
             Input::Shutdown => self.shutdown(now),
             Input::Listening { address } => self.listening(address, now),
@@ -281,6 +287,7 @@ impl Engine {
         self.observe_nat(now);
         self.upgrades_due(now);
         self.test_addresses(now);
+        self.look_names_up(now);
         for id in self.connections.expired(self.grace(), self.needs(), now) {
             self.close(id, CloseCause::Unused);
         }
@@ -309,6 +316,7 @@ impl Engine {
             self.requests.next_deadline(),
             self.dials.next_deadline(),
             self.relays.next_deadline(),
+            self.relay_names.next_deadline().filter(|_| self.stopping.is_none()),
             self.relays.health_deadline().filter(|_| self.stopping.is_none()),
             self.moves.next_deadline(),
             self.guests.next_deadline(),

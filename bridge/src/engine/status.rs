@@ -26,6 +26,7 @@ impl Engine {
             nat_v6: nat.v6,
             blocked: self.obstacles.blocked(),
             relays: self.relays.peers().filter_map(|relay| self.relay_status(relay, now)).collect(),
+            relay_names: self.relay_names.status(now),
             peers: self.connections.peers().filter_map(|peer| self.peer_status(peer, now)).collect(),
             streams: Vec::new(),
             limits: self.limits(),

@@ -8,6 +8,7 @@ mod connections;
 mod holds;
 mod mapping;
 mod moves;
+mod names;
 mod nat;
 mod networks;
 mod opens;

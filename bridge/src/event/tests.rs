@@ -214,6 +214,13 @@ fn examples() -> Vec<Event> {
             reason: DialFailureReason::Network { cause: "connection refused".to_owned() },
         },
         Event::RelayHealth { relay: relay(), health: Health::Down, was: Health::Degraded },
+        Event::RelayNameResolved { name: "relay.example.org".parse().unwrap(), relays: vec![relay()] },
+        Event::RelayNameFailed {
+            name: "relay.example.org".parse().unwrap(),
+            cause: "nobody answered".to_owned(),
+            failures: 1,
+        },
+        Event::ExternalFound { address: address(&format!("/ip4/203.0.113.7/tcp/4001/p2p/{}", relay())) },
     ]
 }
 
@@ -255,6 +262,9 @@ fn position(event: &Event) -> usize {
         Event::UpgradesCounted(..) => 33,
         Event::WayFailed { .. } => 34,
         Event::RelayHealth { .. } => 35,
+        Event::RelayNameResolved { .. } => 36,
+        Event::RelayNameFailed { .. } => 37,
+        Event::ExternalFound { .. } => 38,
     }
 }
 

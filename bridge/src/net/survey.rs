@@ -13,11 +13,12 @@ use tokio::{
 pub use super::mapping::{RouterAnswer, port_mapping};
 use super::{
     names::Names,
+    relay_names,
     stun::message::{Body, Message, TransactionId},
 };
 use crate::{
     addr::{
-        GlobalScope, Ranges,
+        GlobalScope, Ranges, RelayAddr, RelayName,
         stun::{Host, StunServer},
     },
     nat::AnswerFrom,
@@ -47,6 +48,15 @@ pub enum Hairpin {
     NotPublic,
     /// No STUN server answered that may be asked, so that the public address is not known.
     Unknown,
+}
+
+/// The relays that a name stands for, as the TXT records of `_dnsaddr.<name>` say: 32 addresses at most, in 10 s.
+///
+/// # Errors
+/// Why there is none, and what to do.
+pub async fn relays(name: &RelayName) -> Result<Vec<RelayAddr>, String> {
+    let resolved = relay_names::resolve(Names::default(), name.clone()).await;
+    resolved.failure.map_or(Ok(resolved.relays), Err)
 }
 
 /// Learns from a STUN server over IPv4 how it sees two ports of ours, and sends from each to the other as it is seen. Takes

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{legs::Reply, requests::Served};
 use crate::{
-    addr::{Ranges, RelayAddr},
+    addr::{Ranges, RelayAddr, RelayLocator},
     error::ServeError,
     event::UpgradeCount,
     path::ConnectionId,
@@ -49,7 +49,7 @@ pub(crate) enum Command {
     Reserve {
         relay: RelayAddr,
     },
-    ReserveAll(Vec<RelayAddr>),
+    ReserveAll(Vec<RelayLocator>),
     Close {
         connection: ConnectionId,
     },

@@ -39,7 +39,7 @@ use crate::{
         dcutr,
         listen::Listening,
         mapping::Mapper,
-        stun,
+        relay_names, stun,
         translate::{Dialled, Dialling, Translated, dial_failure, is_port_in_use, translate, tried},
     },
     path::{ConnectionId, Path},
@@ -64,6 +64,7 @@ pub(crate) struct Driver {
     mapper: Mapper,
     vigil: Vigil,
     stun: stun::Client,
+    relay_names: relay_names::Client,
     started: Instant,
     /// Since when each is under way, and who waits.
     pings: HashMap<PingId, (Instant, oneshot::Sender<Option<Pong>>)>,
@@ -78,7 +79,7 @@ impl Driver {
         (stream_config, relayed_streams): (std::sync::Arc<machine::Config>, bool),
         when_dropped: WhenDropped,
     ) -> Self {
-        let stun = stun::Client::new(swarm.behaviour().guard.permits());
+        let permits = swarm.behaviour().guard.permits();
         Self {
             swarm,
             engine,
@@ -91,7 +92,8 @@ impl Driver {
             dialled: HashMap::new(),
             mapper: Mapper::default(),
             vigil: Vigil::new(),
-            stun,
+            stun: stun::Client::new(permits.clone()),
+            relay_names: relay_names::Client::new(permits),
             started: Instant::now(),
             pings: HashMap::new(),
         }
@@ -127,6 +129,7 @@ impl Driver {
                 () = self.legs.requests.answered() => {}
                 input = self.mapper.news() => self.legs.tell(input),
                 input = self.stun.heard() => self.legs.tell(input),
+                input = self.relay_names.heard() => self.legs.tell(input),
                 inputs = self.vigil.news() => self.noticed(inputs),
                 () = sleep_until(timeout) => self.timeout(),
             }
@@ -245,7 +248,7 @@ impl Driver {
                 Input::Reserve { relay }
             }
             Some(Command::ReserveAll(relays)) => {
-                relays.iter().for_each(|relay| self.swarm.behaviour().guard.given_relay(relay));
+                self.swarm.behaviour().guard.given_relays(&relays);
                 Input::ReserveAll(relays)
             }
             Some(Command::Close { connection }) => Input::Close { connection },
@@ -393,6 +396,7 @@ impl Driver {
             }
             Action::MapPorts { listeners } => self.mapper.map(listeners),
             Action::AskStun(ask) => self.legs.inputs.extend(self.stun.ask(ask)),
+            Action::ResolveRelays { name, given } => self.relay_names.resolve(name, given),
             Action::ResolveStun { run, server } => self.stun.resolve(run, server),
             Action::CloseStun { run } => self.stun.close(run),
             Action::Forsake { key } => self.legs.forsake(key),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    control::proto::{Forward, Limit, NamedPeer, Peer, Relay, Relaying, Service, Status},
+    control::proto::{Forward, Limit, NamedPeer, Peer, Relay, RelayName, Relaying, Service, Status},
     plain::{one_line, plain},
 };
 
@@ -34,7 +34,8 @@ pub(super) fn of(status: &Status) -> String {
     match &status.relaying {
         Some(relaying) => relay_screen(&mut text, status, relaying),
         None => {
-            section(&mut text, "relays", status.relays.iter().map(relay));
+            let names = status.relay_names.iter().filter(|name| is_worth_a_line(name));
+            section(&mut text, "relays", status.relays.iter().map(relay).chain(names.map(relay_name)));
             section(&mut text, "peers", status.peers.iter().map(peer_line));
             if !status.services.is_empty() {
                 section(&mut text, "services", status.services.iter().map(service));
@@ -111,6 +112,23 @@ fn relay(relay: &Relay) -> String {
     facts.extend(relay.round_trip_ms.map(round_trip));
     facts.extend(relay.last_error.as_ref().map(|error| format!("last error: {}", one_line(error))));
     format!("{}  {}", called(relay.name.as_deref(), &relay.relay), facts.join(", "))
+}
+
+/// Where all is well, its relays say so.
+fn is_worth_a_line(name: &RelayName) -> bool {
+    name.relays.is_empty() || name.failures > 0
+}
+
+fn relay_name(name: &RelayName) -> String {
+    let mut facts = vec![match (name.relays.len(), name.failures) {
+        (0, 0) => "not resolved yet".to_owned(),
+        (0, _) => "not resolved".to_owned(),
+        (1, _) => "resolved before, as one relay".to_owned(),
+        (relays, _) => format!("resolved before, as {relays} relays"),
+    }];
+    facts.extend(name.retry_seconds.map(|retry| format!("tried again in {}", span(retry))));
+    facts.extend(name.last_error.as_ref().map(|error| format!("last error: {error}")));
+    format!("{}  {}", name.name, facts.join(", "))
 }
 
 /// The peer's name, and of its id what tells it from others.

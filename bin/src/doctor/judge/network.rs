@@ -88,8 +88,9 @@ fn proxied_alone(found: &Findings, name: &str) -> bool {
     let mut named = found
         .relays
         .iter()
-        .filter(|relay| crate::doctor::probe::name_of(&relay.address).as_deref() == Some(name));
-    named.all(|relay| relay.proxied)
+        .filter(|relay| crate::doctor::probe::name_of(&relay.address).as_deref() == Some(name))
+        .peekable();
+    named.peek().is_some() && named.all(|relay| relay.proxied)
 }
 
 fn unresolved(found: &str) -> Check {

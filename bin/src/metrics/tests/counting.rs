@@ -53,6 +53,7 @@ pub(super) fn status(streams: Vec<StreamStatus>) -> Status {
         nat_v6: NatKind::default(),
         blocked: None,
         relays: Vec::new(),
+        relay_names: Vec::new(),
         peers: Vec::new(),
         streams,
         limits: vec![LimitStatus { what: "connections", used: 3, limit: 4096 }],

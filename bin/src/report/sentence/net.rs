@@ -25,6 +25,8 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
     match event {
         Event::Listening { address } => debug(format!("listening on {address}")),
         Event::StunListening { address, .. } => debug(format!("answering STUN on {address}")),
+        // What to run elsewhere: it could not be said at the start.
+        Event::ExternalFound { address } => Some((Level::Info, format!("peers use: --relay {address}"))),
         Event::ListenFailed { address, cause } => {
             Some((Level::Warn, format!("not listening on {address}: {cause}")))
         }
@@ -40,6 +42,19 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
         Event::ReservationFailed { relay, cause, failures: _ } => {
             let words = format!("{} holds no place for this node", named(relay));
             again("reservation_failed", relay, words, cause, said, now)
+        }
+        Event::RelayNameResolved { name, relays } => {
+            relays.iter().for_each(|relay| said.names_relay(*relay));
+            let relays: Vec<String> = relays.iter().map(short).collect();
+            let words = format!("{name} stands for {}", relays.join(", "));
+            match said.troubles.over("relay_name_failed", name.as_str(), now) {
+                Some(away) => Some((Level::Info, format!("{words} again, after {}", span(away)))),
+                None => debug(words),
+            }
+        }
+        Event::RelayNameFailed { name, cause, failures: _ } => {
+            let words = format!("the relays of {name} are not known: {}", tried_again(cause));
+            trouble("relay_name_failed", name.as_str(), words, said, now)
         }
         Event::RelayHealth { relay, health, was: _ } => health_of(relay, *health, said, now),
         Event::ClockDiffers { relay, seconds } => clock(relay, *seconds, said, now),

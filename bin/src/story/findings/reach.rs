@@ -120,6 +120,10 @@ fn way(failure: &DialFailure) -> Finding {
         DialFailureReason::Limit { .. } => {
             (Fault::LimitHere, "close connections, or raise the limit that is named")
         }
+        DialFailureReason::Network { .. } if matches!(failure.way, TriedWay::RelayName(_)) => (
+            Fault::RelayDown,
+            "see `punchline doctor`; an address of the relay in --relay works without DNS",
+        ),
         DialFailureReason::Network { .. } if through_relay => (Fault::RelayDown, relays::DOWN),
         DialFailureReason::Deadline { .. } if through_relay => (Fault::RelaySilent, relays::SILENT),
         DialFailureReason::Network { .. } | DialFailureReason::Deadline { .. } => (
@@ -133,6 +137,7 @@ fn way(failure: &DialFailure) -> Finding {
 fn offline(failure: &DialFailure, why: String) -> Finding {
     let relay = match &failure.way {
         TriedWay::Relay(relay) => format!(": --relay {relay}"),
+        TriedWay::RelayName(name) => format!(": --relay {name}"),
         TriedWay::Direct(_) | TriedWay::Named | TriedWay::Relays => String::new(),
     };
     Finding::new(

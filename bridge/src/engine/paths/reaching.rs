@@ -154,8 +154,12 @@ impl Engine {
         }
         let (places, mut failures) = self.allowed(peer, now);
         let places = self.without_circuits(places, &mut failures);
-        let ways = self.dials.begin(peer, places, failures.clone());
-        if ways.is_empty() {
+        let names = match self.uses_relays() {
+            true => self.relay_names.want_unresolved(peer, now),
+            false => Vec::new(),
+        };
+        let ways = self.dials.begin(peer, places, &names, failures.clone());
+        if ways.is_empty() && names.is_empty() {
             let known = !failures.is_empty();
             self.unreachable(known.then_some((peer, failures)), now);
             return known;
@@ -181,10 +185,11 @@ impl Engine {
     pub(in crate::engine) fn learn(
         &mut self,
         peer: PeerId,
-        addresses: Vec<Multiaddr>,
+        mut addresses: Vec<Multiaddr>,
         source: Source,
         now: Instant,
     ) {
+        self.seek_behind_names(peer, &mut addresses, source);
         let Self { holds, connections, opens, moves, .. } = self;
         let kept = |other: PeerId| {
             let streams = || {

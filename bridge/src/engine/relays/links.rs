@@ -194,7 +194,10 @@ impl Engine {
             return;
         }
         match step {
-            Step::Dial(relays) => self.dial_relay(peer, &relays, now),
+            Step::Dial(relays) => {
+                self.relay_names.dialled(peer, now);
+                self.dial_relay(peer, &relays, now);
+            }
             Step::Reserve { request, relay, connection } => {
                 self.actions.push_back(Action::Reserve { request, relay, connection });
             }

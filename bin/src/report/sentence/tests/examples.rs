@@ -157,6 +157,25 @@ pub(super) fn of_the_network() -> Vec<(Net, Level, &'static str)> {
             "relay 12D3…x6nXTN holds no place for this node: no answer. It is tried again",
         ),
         (
+            Net::RelayNameResolved { name: "relay.lab".parse().unwrap(), relays: vec![relay()] },
+            Debug,
+            "relay.lab stands for 12D3…x6nXTN",
+        ),
+        (
+            Net::RelayNameFailed {
+                name: "relay.lab".parse().unwrap(),
+                cause: "nobody answered".to_owned(),
+                failures: 1,
+            },
+            Warn,
+            "the relays of relay.lab are not known: nobody answered. It is tried again by itself",
+        ),
+        (
+            Net::ExternalFound { address: at("/ip4/203.0.113.7/tcp/4001") },
+            Info,
+            "peers use: --relay /ip4/203.0.113.7/tcp/4001",
+        ),
+        (
             health(Health::Down),
             Warn,
             "relay 12D3…x6nXTN is down: it does not answer. It is dialled again",
