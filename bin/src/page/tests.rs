@@ -28,8 +28,7 @@ async fn start() -> (Serving, SocketAddr, Answering) {
         reporter: reporter.clone(),
     };
     let (command, board) = ("server", Board::default());
-    let purpose = Purpose::BeFound { by_relays: false };
-    let named = Arc::default();
+    let (purpose, named) = (Purpose::BeFound { by_relays: false }, Arc::default());
     let hangups = tokio::sync::watch::Sender::new(0).subscribe();
     let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
     let node = Answering { endpoint, command, purpose, named, reporter, board, files, reloader };

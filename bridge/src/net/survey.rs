@@ -199,9 +199,9 @@ mod tests {
     async fn nothing_is_sent_where_a_server_says_that_is_not_one_public_address() {
         // A host of this network, and two hosts that cannot both be our router.
         let within = server(|_| "192.168.77.1:9".parse().unwrap()).await;
-        let asked = std::sync::atomic::AtomicU16::new(0);
-        let two = server(move |_| {
-            let last = 1 + asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2;
+        let first = std::sync::OnceLock::new();
+        let two = server(move |from| {
+            let last = if *first.get_or_init(|| from.port()) == from.port() { 1 } else { 2 };
             format!("192.0.2.{last}:4001").parse().unwrap()
         });
         for server in [within, two.await] {
