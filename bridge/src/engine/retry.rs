@@ -1,5 +1,5 @@
 //! Somebody does not want to wait: what rests until its next attempt is tried now. Relays that are down are dialled,
-//! relays that refused a place are asked again, punches begin anew, and peers that are held and missing are looked for.
+//! names that could not be resolved are looked up, relays that refused a place are asked again, punches begin anew, and peers that are held and missing are looked for.
 //! What is under way goes on as it is.
 //!
 //! Backoffs keep a node from being a burden to others, so this is done once in a while only, whoever asks for it.
@@ -23,9 +23,10 @@ impl Engine {
         let is_meant = |other: &PeerId| peer.is_none_or(|peer| peer == *other);
         let upgrades = self.upgrades.resting(now).into_iter().filter(|(peer, _)| is_meant(peer)).count();
         let relays = self.relays.resting(now).into_iter().filter(is_meant).count();
+        let names = if peer.is_none() { self.relay_names.resting(now) } else { 0 };
         let peers = self.holds.resting(now).into_iter().filter(is_meant).count();
         match self.stopping {
-            None => Retried::Begun { upgrades, relays, peers },
+            None => Retried::Begun { upgrades, relays: relays + names, peers },
             Some(_) => Retried::Begun { upgrades: 0, relays: 0, peers: 0 },
         }
     }
@@ -43,6 +44,9 @@ impl Engine {
         let is_meant = |other: &PeerId| peer.is_none_or(|peer| peer == *other);
         for relay in self.relays.resting(now).into_iter().filter(is_meant) {
             self.relays.retry(relay, now);
+        }
+        if peer.is_none() {
+            self.relay_names.retry(now);
         }
         for missing in self.holds.resting(now).into_iter().filter(is_meant) {
             self.holds.retry(missing, now);

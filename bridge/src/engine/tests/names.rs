@@ -283,3 +283,19 @@ fn where_no_relay_is_used_no_name_is_looked_up_and_that_is_said() {
     let (_, actions) = world.open(peer(1));
     assert!(resolves(&actions).is_empty() && failures(&actions).len() == 1, "{actions:?}");
 }
+
+#[test]
+fn a_name_that_rests_until_its_next_lookup_is_looked_up_when_somebody_does_not_want_to_wait() {
+    let mut world = World::new();
+    world.named();
+    for _ in 0..8 {
+        world.unresolved();
+        let wait = world.engine.poll_timeout().unwrap() - world.now;
+        world.pass(wait);
+    }
+    world.unresolved();
+    let Retried::Begun { relays, .. } = world.engine.retry_outlook(None, world.now) else { panic!() };
+    assert_eq!(relays, 1);
+    let actions = world.step(Input::Retry { peer: None });
+    assert_eq!(resolves(&actions), [name()]);
+}
