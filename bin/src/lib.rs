@@ -210,6 +210,7 @@ where
         reporter.stops();
         std::future::pending().await
     };
+    let naming = names::follow(context.names.clone(), reporter.clone());
     let outcome = tokio::select! {
         // So that it is known before the program begins to end.
         biased;
@@ -217,6 +218,7 @@ where
         outcome = run(context) => outcome,
         outcome = reopening => outcome,
         never = reporter.sum_up() => match never {},
+        never = naming => match never {},
     };
     tokio::task::block_in_place(|| reporter.finish(stop::flush_deadline()));
     outcome
@@ -281,6 +283,8 @@ impl Context {
         let reporter = reporter.map_err(unwritable)?;
         let control = beside_identity(common, role, control::SUFFIX)?;
         let names = names_file(common)?;
+        // A file that is wrong is told of by whoever needs a name of it.
+        reporter.calls(names.read().unwrap_or_default());
         let (named_identity, check) = (common.identity.clone(), common.check);
         Ok(Self {
             keypair,
