@@ -51,7 +51,7 @@ use self::{
     said::{Said, Whose},
     summary::{Summary, Untold},
 };
-use crate::{gateway::event::GatewayEvent, metrics::Metrics, names::Names};
+use crate::{gateway::event::GatewayEvent, metrics::Metrics, names::Names, shapes};
 
 /// Everything a program of ours reports: what its node did, and what its sessions did.
 #[derive(Clone, Debug, Serialize)]
@@ -443,6 +443,7 @@ pub fn is_file(events: &Path) -> bool {
 fn line(fields: &Map<String, Value>) -> String {
     let mut object = Map::new();
     object.insert("ts".to_owned(), format!("{:.6}", jiff::Timestamp::now()).into());
+    object.insert(shapes::KEY.to_owned(), shapes::EVENT.into());
     object.extend(fields.clone());
     Value::Object(object).to_string() + "\n"
 }

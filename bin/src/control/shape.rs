@@ -12,7 +12,7 @@ use punchline_bridge::{
     relay,
     status::{
         AddressSource, CandidateStatus, ConnectionStatus, LimitStatus, PeerStatus, Pong,
-        RelayNameStatus, RelayState, RelayStatus, Status, StreamStatus,
+        RelayNameStatus, RelayState, RelayStatus, Status, StreamStatus, WaitStatus,
     },
 };
 
@@ -58,6 +58,7 @@ pub(super) fn status(status: &Status, told: Told) -> proto::Status {
         limits: status.limits.iter().map(limit).collect(),
         relaying: None,
         named_relays: named.iter().map(ToString::to_string).collect(),
+        waits: status.waits.iter().map(|found| wait(found, &names)).collect(),
     }
 }
 
@@ -92,6 +93,15 @@ pub(super) fn relay_status(status: &relay::Status, hindrance: Option<String>) ->
         limits: status.limits.iter().map(limit).collect(),
         relaying: Some(relaying),
         ..proto::Status::default()
+    }
+}
+
+fn wait(wait: &WaitStatus, names: &Names) -> proto::Wait {
+    proto::Wait {
+        peer: wait.peer.to_string(),
+        name: name(names, wait.peer),
+        waited_seconds: wait.waited.as_secs_f64(),
+        awaits: wait.awaits.iter().map(|awaited| names.in_text(&awaited.to_string())).collect(),
     }
 }
 

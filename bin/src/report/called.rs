@@ -3,9 +3,12 @@
 use std::{fmt::Display, sync::Arc};
 
 use libp2p::PeerId;
-use punchline_bridge::error::{DialFailure, OpenError, TriedWay};
+use punchline_bridge::{
+    error::{DialFailure, OpenError, TriedWay},
+    event::Awaited,
+};
 
-use super::Failure;
+use super::{Failure, failure::listed};
 use crate::{names::Names, plain::one_line};
 
 /// The names that hold, for whoever writes lines.
@@ -49,7 +52,22 @@ impl Called {
     pub(super) fn failure(&self, failure: &Failure) -> String {
         match failure {
             Failure::Open(error) => self.open_error(error),
+            Failure::Late { deadline, awaits } => {
+                let awaits: Vec<String> = awaits.iter().map(|awaited| self.awaited(awaited)).collect();
+                format!("no stream within {} s: {}", deadline.as_secs(), listed(&awaits))
+            }
             Failure::Other(words) => self.foreign(words),
+        }
+    }
+
+    /// What is waited for, likewise.
+    pub(super) fn awaited(&self, awaited: &Awaited) -> String {
+        match awaited {
+            Awaited::NextAttempt { in_ms, cause: Some(error) } => {
+                let next = Awaited::NextAttempt { in_ms: *in_ms, cause: None };
+                format!("{next} (the last time: {})", self.open_error(error))
+            }
+            awaited => self.foreign(awaited),
         }
     }
 
@@ -60,15 +78,27 @@ impl Called {
 }
 
 /// Each way and why it failed: who cannot be reached stands beside it, and where that is, in the events alone.
-pub(super) fn without_addresses(error: &OpenError) -> String {
+fn without_addresses(error: &OpenError) -> String {
     let OpenError::Unreachable { causes, .. } = error else { return error.to_string() };
     let one = |DialFailure { way, reason }: &DialFailure| match way {
-        TriedWay::Direct(addresses) if addresses.len() == 1 => format!("directly: {reason}"),
-        TriedWay::Direct(addresses) => format!("directly, at {} addresses: {reason}", addresses.len()),
+        TriedWay::Direct(addresses) => {
+            let all = match addresses.len() {
+                1 => String::new(),
+                count => format!(", at {count} addresses"),
+            };
+            format!("directly{all}: {}", hidden(&reason.to_string()))
+        }
         TriedWay::Relay(relay) => format!("through relay {}: {reason}", relay.peer()),
         TriedWay::Named | TriedWay::Relays => format!("{way}: {reason}"),
     };
     causes.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// A text in which addresses are left out.
+fn hidden(text: &str) -> String {
+    let is_address = |word: &str| ["/ip4/", "/ip6/", "/dns"].iter().any(|start| word.starts_with(start));
+    let word = |word| if is_address(word) { "…" } else { word };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// What failed, and mends itself.

@@ -1,10 +1,10 @@
 //! An event as an entry of the log: its sentence, and for programs its fields.
 
 use libp2p::PeerId;
-use punchline_bridge::error::OpenError;
+use punchline_bridge::event::Awaited;
 use serde_json::{Map, Value};
 
-use super::{Event, Failure, SessionEvent, called::without_addresses, format::EVENT, sentence::Level};
+use super::{Event, SessionEvent, called::Called, format::EVENT, sentence::Level};
 use crate::gateway::event::GatewayEvent;
 
 /// Where peers are; it stands in the file of events alone.
@@ -22,9 +22,10 @@ pub(super) fn facts(
     named: impl Fn(&PeerId) -> Option<String>,
 ) -> Map<String, Value> {
     let mut facts = public(fields);
-    if let (Some(error), Some(reason)) = (error(event), facts.get_mut("reason")) {
-        *reason = without_addresses(error).into();
+    if let (Some(public), Some(reason)) = (reason(event), facts.get_mut("reason")) {
+        *reason = public.into();
     }
+    awaited(event, &mut facts);
     for (key, name) in NAMED {
         let peer = facts.get(key).and_then(Value::as_str).and_then(|peer| peer.parse().ok());
         if let Some(called) = peer.and_then(|peer| named(&peer)) {
@@ -49,15 +50,27 @@ fn public(fields: &Map<String, Value>) -> Map<String, Value> {
     facts
 }
 
-/// What an event says of why no stream came about: its text names where the peer is.
-fn error(event: &Event) -> Option<&OpenError> {
+/// Why no stream came about, if an event says so: its own text names where the peer is.
+fn reason(event: &Event) -> Option<String> {
+    let called = Called::default();
     match event {
-        Event::Bridge(punchline_bridge::Event::PeerUnreachable { reason, .. })
-        | Event::Session(SessionEvent::DialFailed { reason: Failure::Open(reason), .. })
-        | Event::Gateway(GatewayEvent::ForwardFailed { reason: Failure::Open(reason), .. }) => {
-            Some(reason)
+        Event::Bridge(punchline_bridge::Event::PeerUnreachable { reason, .. }) => {
+            Some(called.open_error(reason))
         }
+        Event::Session(SessionEvent::DialFailed { reason, .. })
+        | Event::Gateway(GatewayEvent::ForwardFailed { reason, .. }) => Some(called.failure(reason)),
         _ => None,
+    }
+}
+
+/// Likewise what is waited for.
+fn awaited(event: &Event, facts: &mut Map<String, Value>) {
+    let Event::Bridge(punchline_bridge::Event::Waiting(waiting)) = event else { return };
+    let written = facts.get_mut("awaits").and_then(Value::as_array_mut).into_iter().flatten();
+    for (awaited, written) in waiting.awaits.iter().zip(written) {
+        if let Awaited::NextAttempt { cause: Some(error), .. } = awaited {
+            written["cause"] = Called::default().open_error(error).into();
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use libp2p::PeerId;
-use punchline_bridge::{Path, error::OpenError};
+use punchline_bridge::{Path, error::OpenError, event::Awaited};
 
 use super::{
     Failure,
@@ -190,6 +190,11 @@ impl Said {
     /// Likewise.
     pub(super) fn open_error(&self, error: &OpenError) -> String {
         self.called.open_error(error)
+    }
+
+    /// What is waited for, likewise.
+    pub(super) fn awaited(&self, awaited: &Awaited) -> String {
+        self.called.awaited(awaited)
     }
 
     /// Whether one more line of a kind on this node itself is welcome.

@@ -38,6 +38,7 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
         | Event::UpgradeFailed { .. }
         | Event::CandidatesRefused { .. }
         | Event::PeerUnreachable { .. }
+        | Event::Waiting(_)
         | Event::WayFailed { .. } => peers::sentence(event, said, now),
         Event::StreamOpened { .. }
         | Event::StreamMoved { .. }

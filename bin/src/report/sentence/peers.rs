@@ -1,10 +1,11 @@
 //! How peers are reached, or why they are not. Pure.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use punchline_bridge::{
     Event, Path,
+    event::Waiting,
     path::{Direction, Transport},
 };
 
@@ -40,6 +41,7 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
             let words = format!("{} is not reached: {why}", said.called(peer));
             trouble_with("peer_unreachable", peer, words, said, now)
         }
+        Event::Waiting(waiting) => still_waits(waiting, said, now),
         Event::WayFailed { peer, way, reason } => {
             let (way, reason) = (said.foreign(way), said.foreign(reason));
             debug(format!("{} is not reached by {way}: {reason}", said.called(peer)))
@@ -47,6 +49,26 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
         _ => None,
     }
 }
+
+/// Somebody waits, and it was not said yet why nothing comes.
+fn still_waits(waiting: &Waiting, said: &mut Said, now: Instant) -> Saying {
+    let Waiting { peer, waited_ms, awaits } = waiting;
+    let what = match said.is_relay(peer) {
+        true => format!("for a place at {}", said.relay(peer)),
+        false => format!("for {}", said.called(peer)),
+    };
+    let awaits: Vec<String> = awaits.iter().map(|awaited| said.awaited(awaited)).collect();
+    let why = if awaits.is_empty() { String::new() } else { format!(": {}", awaits.join("; ")) };
+    let words = format!("still waiting {what} after {}{why}", span(Duration::from_millis(*waited_ms)));
+    let is_told = KNOWN.iter().any(|kind| said.troubles.lasts(kind, &key(peer), now).is_some());
+    match is_told {
+        true => debug(words),
+        false => trouble_with("waiting", peer, words, said, now),
+    }
+}
+
+/// Troubles that say why nobody came, until somebody does.
+const KNOWN: [&str; 4] = ["peer_unreachable", "dial_failed", "reservation_failed", "reservation_lost"];
 
 /// A connection is up.
 fn opened(
@@ -64,6 +86,7 @@ fn opened(
     let tells = !path.is_direct() || direction == Direction::Outbound;
     let change = said.opened(*peer, path, tells);
     let away = said.troubles.over("peer_unreachable", &key(peer), now);
+    said.troubles.over("waiting", &key(peer), now);
     let mut words = match path.relay() {
         None => format!("{} is connected directly over {}", said.called(peer), carrier(transport)),
         Some(relay) => format!("{} is connected through {}", said.called(peer), said.relay(&relay)),

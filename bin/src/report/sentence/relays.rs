@@ -50,6 +50,7 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
 
 /// Others reach this node: said each time, unless a link comes and goes all the time.
 fn held(relay: &PeerId, said: &mut Said, now: Instant) -> Saying {
+    said.troubles.over("waiting", &key(relay), now);
     let lost = said.troubles.over("reservation_lost", &key(relay), now);
     let failed = said.troubles.over("reservation_failed", &key(relay), now);
     if !said.holds(*relay) {

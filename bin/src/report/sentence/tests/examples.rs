@@ -9,8 +9,8 @@ use punchline_bridge::{
         Refusal, TriedWay, UpgradeFailure,
     },
     event::{
-        Asked, Blocked, CandidateSource, LetsIn, LimitOwner, MappingFault, MappingProtocol, Rung,
-        StreamEnd, UpgradeCount,
+        Asked, Awaited, Blocked, CandidateSource, LetsIn, LimitOwner, MappingFault, MappingProtocol,
+        Rung, StreamEnd, UpgradeCount, Waiting,
     },
     nat::{NatClass, NatKind},
     path::{ConnectionId, Direction, Transport},
@@ -133,6 +133,10 @@ pub(super) fn health(health: Health) -> Net {
 
 pub(super) fn traffic() -> Net {
     Net::RelayTraffic { received_bytes: 1, sent_bytes: 1, forwarded_bytes: 0 }
+}
+
+pub(super) fn waiting(awaits: Vec<Awaited>) -> Net {
+    Net::Waiting(Waiting { peer: peer(), waited_ms: 10_000, awaits })
 }
 
 /// By two addresses, and through a relay.
@@ -328,6 +332,22 @@ pub(super) fn of_the_network() -> Vec<(Net, Level, &'static str)> {
             "12D3…c6iDEp is not reached: directly, at 2 addresses: no answer within 10 s; through relay \
              12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN: the relay holds no reservation of it; is it \
              running, and does it use this relay? It is tried again by itself",
+        ),
+        (
+            waiting(vec![
+                Awaited::Dial { addresses: 2, names: Vec::new() },
+                Awaited::RelayLink { relay: relay(), names: vec!["relay.example.org".to_owned()] },
+            ]),
+            Warn,
+            "still waiting for 12D3…c6iDEp after 10 s: its 2 addresses are dialled and do not answer yet; relay \
+             12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN does not answer yet (DNS is asked for \
+             relay.example.org first)",
+        ),
+        (
+            waiting(vec![Awaited::NextAttempt { in_ms: 3900, cause: Some(unreachable()) }]),
+            Warn,
+            "still waiting for 12D3…c6iDEp after 10 s: it is looked for again in 4 s (the last time: directly, at 2 \
+             addresses: no answer within 10 s; through relay",
         ),
         (
             Net::WayFailed { peer: peer(), way: TriedWay::Named, reason: DialFailureReason::RelaysOff },
