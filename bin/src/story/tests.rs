@@ -237,7 +237,12 @@ fn why_nobody_is_reached_is_told_by_the_way_that_tells_most() {
         (relay(), refused_by_network(), "relay_down", "that the relay runs"),
         (relay(), late(), "relay_silent", "hangs"),
         (relay(), circuit(CircuitFault::PeerUnreachable), "circuit_silent", "the peer's process"),
-        (relay(), DialFailureReason::WrongPeer { obtained: id(ME) }, "wrong_relay", "--relay end in /p2p/"),
+        (
+            relay(),
+            DialFailureReason::WrongPeer { obtained: id(ME) },
+            "wrong_relay",
+            "--relay end in /p2p/",
+        ),
         (direct(), refused_by_network(), "unreachable", "no firewall"),
         (direct(), late(), "unreachable", "no firewall"),
         (direct(), DialFailureReason::WrongPeer { obtained: id(ME) }, "wrong_peer", "--addr"),

@@ -35,6 +35,11 @@ pub enum Awaited {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         names: Vec<String>,
     },
+    /// DNS, which is asked for the relays that a name stands for.
+    Name {
+        /// Which name.
+        name: String,
+    },
     /// The answer of a relay that was asked for a place.
     Reservation {
         /// Which relay.
@@ -112,6 +117,7 @@ impl fmt::Display for Awaited {
             Self::RelayLink { relay, names } => {
                 write!(f, "relay {relay} does not answer yet{}", looked_up(names))
             }
+            Self::Name { name } => write!(f, "DNS has not answered for the relays of {name} yet"),
             Self::Reservation { relay } => {
                 write!(f, "relay {relay} has not given this node a place yet")
             }
