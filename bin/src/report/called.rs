@@ -89,7 +89,7 @@ fn without_addresses(error: &OpenError) -> String {
             format!("directly{all}: {}", hidden(&reason.to_string()))
         }
         TriedWay::Relay(relay) => format!("through relay {}: {reason}", relay.peer()),
-        TriedWay::Named | TriedWay::Relays => format!("{way}: {reason}"),
+        TriedWay::Named | TriedWay::Relays | TriedWay::RelayName(_) => format!("{way}: {reason}"),
     };
     causes.iter().map(one).collect::<Vec<_>>().join("; ")
 }

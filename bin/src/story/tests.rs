@@ -425,10 +425,7 @@ fn a_router_behind_the_providers_nat_is_not_told_to_map_ports() {
 
 #[test]
 fn two_symmetric_nats_are_the_reason_also_when_a_later_round_of_words_breaks_off() {
-    let symmetric = NatKind {
-        mapping: Some(Mapping::DestinationDependent),
-        ..NatKind::default()
-    };
+    let symmetric = NatKind { mapping: Some(Mapping::DestinationDependent), ..NatKind::default() };
     let failure = UpgradeFailure::Exchange { cause: "unexpected end of file".to_owned() };
     let failed = BridgeEvent::UpgradeFailed {
         peer: id(PEER),

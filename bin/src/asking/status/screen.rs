@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::{
-    control::proto::{Forward, Limit, NamedPeer, Peer, Relay, RelayName, Relaying, Service, Status, Wait},
+    control::proto::{
+        Forward, Limit, NamedPeer, Peer, Relay, RelayName, Relaying, Service, Status, Wait,
+    },
     plain::{one_line, plain},
 };
 

@@ -17,9 +17,7 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
         Event::Listening { address } => debug(format!("listening on {address}")),
         Event::StunListening { address, .. } => debug(format!("answering STUN on {address}")),
         // What to run elsewhere: it could not be said at the start.
-        Event::ExternalFound { address } => {
-            Some((Level::Info, format!("peers use: --relay {address}")))
-        }
+        Event::ExternalFound { address } => Some((Level::Info, format!("peers use: --relay {address}"))),
         Event::ListenFailed { address, cause } => {
             Some((Level::Warn, format!("not listening on {address}: {cause}")))
         }
