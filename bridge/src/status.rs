@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     addr::{RelayAddr, RelayName},
     error::{RelayFailure, UpgradeFailure},
-    event::Blocked,
+    event::{Awaited, Blocked},
     nat::NatKind,
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
@@ -38,6 +38,8 @@ pub struct Status {
     pub relay_names: Vec<RelayNameStatus>,
     /// The peers that it is connected with, relays left out, by their identities.
     pub peers: Vec<PeerStatus>,
+    /// Peers that somebody here waits for, and relays whose place this node waits for.
+    pub waits: Vec<WaitStatus>,
     /// Its live streams.
     pub streams: Vec<StreamStatus>,
     /// Its limits and how full they are: those of the whole node, for those of one peer or address are asked before them.
@@ -275,6 +277,17 @@ pub struct PeerStatus {
     pub why_relayed: Option<UpgradeFailure>,
     /// How long until a direct path is tried again, if this end knows.
     pub next_attempt: Option<Duration>,
+}
+
+/// A wait for a peer, or for a place at a relay.
+#[derive(Clone, Debug)]
+pub struct WaitStatus {
+    /// The peer or relay.
+    pub peer: PeerId,
+    /// How long somebody waits already.
+    pub waited: Duration,
+    /// What for, as far as it is under way.
+    pub awaits: Vec<Awaited>,
 }
 
 /// A connection.

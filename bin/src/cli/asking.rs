@@ -109,6 +109,9 @@ pub struct Ping {
     /// Stop at the first answer by a direct path.
     #[arg(long, env = "PUNCHLINE_UNTIL_DIRECT", value_parser = BoolishValueParser::new())]
     pub until_direct: bool,
+    /// Print one JSON object a line: of each answer, and at the end of all of them.
+    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
 }
 
 /// `punchline why`.
@@ -175,6 +178,9 @@ pub struct Health {
     /// Which node.
     #[command(flatten)]
     pub asking: Asking,
+    /// Print one JSON object.
+    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
 }
 
 /// How long is waited: from 1 second to an hour.

@@ -161,8 +161,10 @@ impl node_server::Node for Answering {
     ) -> Result<Response<proto::Story>, Status> {
         let peer = self.peer(&request.into_inner().peer).await?;
         let status = in_time(self.endpoint.status()).await?;
+        let names = names(&self.files).await.unwrap_or_default();
         let story = story::tell(peer, &status, &self.reporter.memory(), Instant::now());
-        story.map(Response::new).map_err(|unknown| Status::not_found(unknown.to_string()))
+        let story = story.map(|story| Response::new(story::with_names(story, &names)));
+        story.map_err(|unknown| Status::not_found(names.in_text(&unknown.to_string())))
     }
 
     async fn ping(&self, request: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {

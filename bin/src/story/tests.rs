@@ -73,6 +73,7 @@ impl World {
         };
         let listening = ["/ip4/192.168.1.2/tcp/4001", "/ip4/192.168.1.2/udp/4001/quic-v1"];
         let status = Status {
+            waits: Vec::new(),
             peer: id(ME),
             uptime: Duration::from_secs(600),
             listening: listening.iter().map(|text| text.parse().unwrap()).collect(),
@@ -237,7 +238,12 @@ fn why_nobody_is_reached_is_told_by_the_way_that_tells_most() {
         (relay(), refused_by_network(), "relay_down", "that the relay runs"),
         (relay(), late(), "relay_silent", "hangs"),
         (relay(), circuit(CircuitFault::PeerUnreachable), "circuit_silent", "the peer's process"),
-        (relay(), DialFailureReason::WrongPeer { obtained: id(ME) }, "wrong_relay", "/p2p/ in --relay"),
+        (
+            relay(),
+            DialFailureReason::WrongPeer { obtained: id(ME) },
+            "wrong_relay",
+            "--relay end in /p2p/",
+        ),
         (direct(), refused_by_network(), "unreachable", "no firewall"),
         (direct(), late(), "unreachable", "no firewall"),
         (direct(), DialFailureReason::WrongPeer { obtained: id(ME) }, "wrong_peer", "--addr"),

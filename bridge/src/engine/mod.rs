@@ -12,7 +12,8 @@
 //! - [`relays`]: links, reservations, and when a relay may be asked again;
 //! - [`liveness`]: what speaks for and against the life of a path and of a peer.
 //!
-//! [`retry`] is for whoever does not want to wait.
+//! [`retry`] is for whoever does not want to wait; `waits` says what programs wait for, where they wait longer than is usual.
+//!
 //! [`input`] is what it is told and what it answers, [`record`] the same as text, [`invariants`] what must hold after
 //! every input.
 
@@ -28,6 +29,7 @@ mod status;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -56,6 +58,7 @@ use self::{
         spares::Spares,
     },
     streams::{guests::Guests, moves::Moves, opens::Opens, requests::Requests},
+    waits::Waits,
 };
 use crate::{
     addr::policy::{Policy, Source},
@@ -94,6 +97,7 @@ pub(crate) struct Engine {
     beats: Beats,
     pings: Pings,
     holds: Holds,
+    waits: Waits,
     /// The missing peers that relays are asked to tell of.
     watched: Vec<PeerId>,
     /// Another relay may be asked about one of them, or one no longer.
@@ -152,6 +156,7 @@ impl Engine {
             beats: Beats::default(),
             pings: Pings::default(),
             holds: Holds::new(limits.holds, config.deadlines.hold_backoff, config.deadlines.hold_pace),
+            waits: Waits::default(),
             watched: Vec::new(),
             watchers_changed: false,
             obstacles: Obstacles::default(),
@@ -294,6 +299,7 @@ impl Engine {
         self.upgrades_due(now);
         self.test_addresses(now);
         self.look_names_up(now);
+        self.tell_waits(now);
         for id in self.connections.expired(self.grace(), self.needs(), now) {
             self.close(id, CloseCause::Unused);
         }
@@ -330,6 +336,7 @@ impl Engine {
             self.spares.next_deadline(),
             self.beats.next_deadline(),
             self.holds.next_deadline(),
+            self.waits.next_deadline(),
             self.upgrades.next_deadline(),
             self.nat.next_deadline().filter(|_| self.stopping.is_none()),
             self.confirmed.next_deadline().filter(|_| self.stopping.is_none()),
@@ -430,6 +437,7 @@ impl Engine {
         for open in self.opens.ids() {
             self.fail(open, OpenError::Shutdown, now);
         }
+        self.waits.clear();
         self.map_ports();
     }
 

@@ -22,5 +22,6 @@ mod settings;
 mod status;
 mod stopping;
 mod tickets;
+mod waits;
 mod why;
 mod world;

@@ -59,7 +59,7 @@ pub(super) fn forward(forward: Forwarded, status: &Status, names: &Names) -> pro
         state: connected.map_or_else(|| "away".to_owned(), |connected| path(connected.path)),
         connections: connections as u32,
         connections_max: connections_max.map(|max| max as u32),
-        last_error,
+        last_error: last_error.map(|error| names.in_text(&error)),
     }
 }
 
@@ -91,7 +91,9 @@ mod tests {
             nat_v6: NatKind::default(),
             blocked: None,
             relays: Vec::new(),
+            relay_names: Vec::new(),
             peers: Vec::new(),
+            waits: Vec::new(),
             streams: Vec::new(),
             limits: Vec::new(),
         };

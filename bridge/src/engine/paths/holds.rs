@@ -152,6 +152,11 @@ impl Holds {
         missing.map(|(peer, _)| *peer).collect()
     }
 
+    /// How long until a peer is looked for again, if that is settled.
+    pub(crate) fn retry_in(&self, peer: PeerId, now: Instant) -> Option<Duration> {
+        Some(self.all.get(&peer)?.retry?.saturating_duration_since(now))
+    }
+
     /// Those to look for now.
     pub(crate) fn take_due(&mut self, now: Instant) -> Vec<PeerId> {
         let due = |(peer, hold): (&PeerId, &mut Hold)| {

@@ -61,6 +61,14 @@ impl Reservation {
         self.held.is_some()
     }
 
+    /// When it is asked for again; none while an answer is awaited.
+    pub(super) fn asked_at(&self) -> Option<Instant> {
+        match self.ask {
+            Ask::At(at) => Some(at),
+            Ask::Sent { .. } => None,
+        }
+    }
+
     /// When what is held ends, unless it is renewed.
     pub(super) fn until(&self) -> Option<Instant> {
         Some(self.held.as_ref()?.until)

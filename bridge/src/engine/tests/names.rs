@@ -294,8 +294,11 @@ fn a_name_that_rests_until_its_next_lookup_is_looked_up_when_somebody_does_not_w
         world.pass(wait);
     }
     world.unresolved();
-    let Retried::Begun { relays, .. } = world.engine.retry_outlook(None, world.now) else { panic!() };
+    let crate::status::Retried::Begun { relays, .. } = world.engine.retry_outlook(None, world.now)
+    else {
+        panic!()
+    };
     assert_eq!(relays, 1);
-    let actions = world.step(Input::Retry { peer: None });
+    let actions = world.tell(Input::Retry(None));
     assert_eq!(resolves(&actions), [name()]);
 }
