@@ -103,7 +103,7 @@ mod tests {
             ("punchline wait-ready --help", &*help),
             ("node.proto", include_str!("../../proto/node.proto")),
             ("metrics.md", include_str!("../../../design/metrics.md")),
-            ("README.md", include_str!("../../../README.md")),
+            ("operate.md", include_str!("../../../design/operate.md")),
         ] {
             assert!(plain(text).contains(USABLE), "{place} does not say: {USABLE}");
         }

@@ -173,7 +173,7 @@ mod tests {
 
     /// As a host that may ask anybody, and takes the documentation's addresses for public.
     async fn tried(server: &StunServer) -> Hairpin {
-        let global = GlobalScope::with_assumed(vec!["192.0.2.0/24".parse().unwrap()]);
+        let global = GlobalScope::with_assumed(vec!["198.51.100.0/24".parse().unwrap()]);
         hairpin(server, &Ranges::default(), &global).await
     }
 
@@ -184,7 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn where_nothing_comes_back_from_the_public_address_there_is_no_hairpin() {
-        let elsewhere = |_| "192.0.2.1:4001".parse().unwrap();
+        let elsewhere = |_| "198.51.100.1:4001".parse().unwrap();
         assert_eq!(tried(&server(elsewhere).await).await, Hairpin::Fails);
     }
 
@@ -202,7 +202,7 @@ mod tests {
         let first = std::sync::OnceLock::new();
         let two = server(move |from| {
             let last = if *first.get_or_init(|| from.port()) == from.port() { 1 } else { 2 };
-            format!("192.0.2.{last}:4001").parse().unwrap()
+            format!("198.51.100.{last}:4001").parse().unwrap()
         });
         for server in [within, two.await] {
             assert_eq!(tried(&server).await, Hairpin::NotPublic);
