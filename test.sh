@@ -1,7 +1,8 @@
 #!/bin/sh
 # Everything that must hold before a change lands: format, lints, documentation, tests.
 # The tests with real NATs need root and a few tools, those with a real Kaspa peer protoc, those with other
-# people's clients curl, Prometheus, systemd and Python's packages; as root on Debian this script installs all of them.
+# people's clients curl, Prometheus, systemd, Chromium and Python's packages; as root on Debian this script installs all
+# of them.
 set -eu
 cd "$(dirname "$0")"
 
@@ -82,6 +83,7 @@ missing_clients() {
     command -v curl > /dev/null || printf 'curl '
     command -v promtool > /dev/null || printf 'prometheus '
     command -v systemd-analyze > /dev/null || printf 'systemd '
+    command -v chromium > /dev/null || printf 'chromium '
     for pair in grpc:python3-grpcio websockets:python3-websockets; do
         /usr/bin/python3 -c "import ${pair%%:*}" 2> /dev/null || printf '%s ' "${pair#*:}"
     done

@@ -40,7 +40,7 @@ pub use self::gateway::{
     Access, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
 pub use self::{
-    asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady, Why},
+    asking::{Ask, Asking, Events, Health, Ping, Reload, Retry, Status, WaitReady, Why},
     doctor::{Doctor, DoctorWhat, Reach},
     finding::Finding,
     install::{Install, Settings},
@@ -325,6 +325,9 @@ pub struct Relay {
     /// Where it tells numbers about itself.
     #[command(flatten)]
     pub metrics: Metrics,
+    /// Where it shows itself to people.
+    #[command(flatten)]
+    pub page: Page,
     /// Most reservations at once.
     #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS", default_value = "1024")]
     pub max_reservations: NonZeroUsize,

@@ -59,6 +59,7 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
         rehearsal: rehearsal.clone(),
         attempts_max: settings.dial_attempts,
     };
+    context.reporter.knows([peer]);
     let outcome = tokio::select! {
         outcome = caller.keep_a_session() => outcome,
         () = rehearsal.follow(&node.endpoint, &context.reporter) => Ok(()),

@@ -17,7 +17,7 @@ use crate::{
     cli::{self, ExternalAddr, RelayListenAddr, StunAddr},
     control::{AnsweringRelay, Board, Bound, Files, Keeper, Reloader, Wellness},
     metrics::serve::{self, Subject},
-    node, stop, supervised,
+    node, page, stop, supervised,
 };
 
 /// Runs a relay until the process is told to stop.
@@ -36,6 +36,7 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
         (config.listen.clone(), config.external.clone(), config.global.clone());
     let control = Bound::new(settings.control.as_ref(), &context.control).await?;
     let metrics = serve::Bound::new(&settings.metrics).await?;
+    let page = page::Bound::new(&settings.page).await?;
     let started = Relay::start(config, context.keypair).await;
     let (relay, mut events) = started.map_err(|error| with_remedy(error, &listen, &external))?;
     let (handle, reporter) = (relay.handle(), context.reporter.clone());
@@ -48,6 +49,7 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     let (reloader, reloading) = Reloader::start(files, Board::default(), stop::reloads());
     let answering = AnsweringRelay { relay: handle, reporter, reloader: reloader.clone() };
     let health = Wellness::Relay(relay.handle());
+    let _page = page.map(|bound| bound.serve(answering.clone(), &context.reporter));
     let _control = control.map(|bound| bound.serve(answering, health));
     let reporter = context.reporter.clone();
     let line = announcement(relay.peer_id(), relay.listening(), &external, &global);

@@ -20,7 +20,7 @@ use crate::{
     node::{command::Command, driver::Driver, journal::Journal, requests::Served},
     path::ConnectionId,
     service::Service,
-    status::{Pong, Status},
+    status::{Pong, Retried, Status},
     stream::{Stream, frame::TICKET_BYTES_MAX},
 };
 
@@ -293,6 +293,15 @@ impl Endpoint {
             Ok(Err(_)) => Err(PingError::Shutdown),
             Err(_) => Err(PingError::Unanswered { deadline: PING_DEADLINE }),
         }
+    }
+
+    /// Tries now what waits for its next attempt, for this peer or relay, or for all: direct paths to peers that are
+    /// relayed, relays that are down or refused a place, held peers that are missing. Once in 5 s; none if the node has
+    /// ended.
+    pub async fn retry(&self, peer: Option<PeerId>) -> Option<Retried> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Retry { peer, reply }).await.ok()?;
+        answer.await.ok()
     }
 
     /// How the node is now; none if it has ended.

@@ -6,17 +6,21 @@
 mod network;
 mod refused;
 mod upgrade;
+mod waiting;
+mod written;
 
-use std::{fmt::Display, net::IpAddr, time::SystemTime};
+use std::{net::IpAddr, time::SystemTime};
 
 use libp2p::{Multiaddr, PeerId};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+
+use self::written::{rfc3339, text, ways};
 
 use crate::{
     addr::{RefusedAddresses, RelayName},
     error::{
         CloseCause, DialFailureReason, Family, ListenFailure, OpenError, Refusal, Tried, TriedWay,
-        UpgradeFailure, list,
+        UpgradeFailure,
     },
     nat::{Filtering, Mapping, NatKind},
     path::{ConnectionId, Direction, Path, Transport},
@@ -29,6 +33,7 @@ pub use self::{
     network::{Blocked, CandidateSource, LetsIn, MappingFault, MappingProtocol},
     refused::{Asked, LimitOwner},
     upgrade::{Rung, UpgradeCount},
+    waiting::{Awaited, Waiting},
 };
 
 /// Something that happened to this node.
@@ -368,6 +373,8 @@ pub enum Event {
         /// Milliseconds until the next attempt.
         retry_in_ms: u64,
     },
+    /// A program of ours waits for a peer, or this node for a place at a relay: said after 10 s, and then ever more rarely.
+    Waiting(Waiting),
     /// One way to a peer failed, while another is tried or has led to it.
     WayFailed {
         /// Who.
@@ -467,25 +474,6 @@ pub enum StreamEnd {
     PathLost,
     /// The peer broke the protocol.
     Violation,
-}
-
-fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
-    match time.and_then(|time| jiff::Timestamp::try_from(time).ok()) {
-        Some(time) => serializer.collect_str(&format_args!("{time:.6}")),
-        None => serializer.serialize_none(),
-    }
-}
-
-/// Who cannot be reached stands beside it.
-fn ways<S: Serializer>(error: &OpenError, serializer: S) -> Result<S::Ok, S::Error> {
-    match error {
-        OpenError::Unreachable { causes, .. } => serializer.collect_str(&list(causes)),
-        error => serializer.collect_str(error),
-    }
-}
-
-fn text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     addr::{RelayAddr, RelayName},
     error::{RelayFailure, UpgradeFailure},
-    event::Blocked,
+    event::{Awaited, Blocked},
     nat::NatKind,
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
@@ -38,6 +38,8 @@ pub struct Status {
     pub relay_names: Vec<RelayNameStatus>,
     /// The peers that it is connected with, relays left out, by their identities.
     pub peers: Vec<PeerStatus>,
+    /// Peers that somebody here waits for, and relays whose place this node waits for.
+    pub waits: Vec<WaitStatus>,
     /// Its live streams.
     pub streams: Vec<StreamStatus>,
     /// Its limits and how full they are: those of the whole node, for those of one peer or address are asked before them.
@@ -277,6 +279,17 @@ pub struct PeerStatus {
     pub next_attempt: Option<Duration>,
 }
 
+/// A wait for a peer, or for a place at a relay.
+#[derive(Clone, Debug)]
+pub struct WaitStatus {
+    /// The peer or relay.
+    pub peer: PeerId,
+    /// How long somebody waits already.
+    pub waited: Duration,
+    /// What for, as far as it is under way.
+    pub awaits: Vec<Awaited>,
+}
+
 /// A connection.
 #[derive(Clone, Debug)]
 pub struct ConnectionStatus {
@@ -305,6 +318,25 @@ pub struct Pong {
     pub took: Duration,
     /// The connection that both took, where new streams would go.
     pub connection: ConnectionStatus,
+}
+
+/// What came of the wish to try at once what waits for its next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retried {
+    /// So much is tried now; all 0: nothing was waiting.
+    Begun {
+        /// Peers that are relayed, and for which a direct path is tried; where they begin, they are asked to.
+        upgrades: usize,
+        /// Relays that are dialled, or asked for a place.
+        relays: usize,
+        /// Peers to which a connection is kept, and which are missing: they are looked for.
+        peers: usize,
+    },
+    /// The last time is not long ago, and nothing was begun.
+    TooSoon {
+        /// Until it may be wished again.
+        wait: Duration,
+    },
 }
 
 /// A live stream.

@@ -4,14 +4,15 @@ use libp2p::PeerId;
 use serde_json::{Value, json};
 
 use super::{ping, status::screen::round_trip, why};
-use crate::names::PeerRef;
 use crate::{
     cli::{HolePunchTest, Ping, Plain, Question, Why},
     control::{
         self,
         proto::{self, Found, FoundPeer, Relay, Status},
     },
+    names::PeerRef,
     plain::{one_line, plain},
+    shapes::{self, versioned},
     stop,
 };
 
@@ -40,6 +41,7 @@ type Answer = (String, Value);
 
 async fn print(asked: Plain, answer: fn(&Status) -> Answer) -> anyhow::Result<()> {
     let (text, json) = answer(&super::status(&asked.asking).await?);
+    let json = versioned(shapes::NETWORK, json);
     crate::print_line(if asked.json { json.to_string() } else { plain(&text) }.trim_end())
 }
 
@@ -53,6 +55,7 @@ async fn found(asked: Plain) -> anyhow::Result<()> {
         () = stop::told() => anyhow::bail!("told to stop before the node answered"),
     };
     let (text, json) = peers(&answer);
+    let json = versioned(shapes::NETWORK, json);
     crate::print_line(if asked.json { json.to_string() } else { plain(&text) }.trim_end())
 }
 
@@ -74,6 +77,22 @@ fn peers(found: &Found) -> Answer {
         })
     };
     (text, json!({ "peers": found.peers.iter().map(of).collect::<Vec<_>>() }))
+}
+
+#[cfg(test)]
+pub(super) fn examples(status: &Status) -> Vec<(&'static str, u32, Value)> {
+    let mapped_at =
+        vec![crate::control::proto::Candidate { source: "router".to_owned(), ..Default::default() }];
+    let with_mapping = Status { candidates: mapped_at, ..Status::default() };
+    let all = [
+        ("network-nat-status", nat(status)),
+        ("network-upnp-status", mapped(&with_mapping)),
+        ("network-bootstrap-health", relays(status)),
+        ("network-dht-status", dht(status)),
+        ("network-routing-table-size", routing_table(status)),
+    ];
+    let versioned = |(name, (_, json))| (name, shapes::NETWORK, versioned(shapes::NETWORK, json));
+    all.into_iter().map(versioned).collect()
 }
 
 fn nat(status: &Status) -> Answer {
@@ -140,8 +159,13 @@ async fn hole_punch_test(test: HolePunchTest) -> anyhow::Result<()> {
         Some(peer) => peer,
         None => PeerRef::Id(only(&super::status(&asking).await?)?),
     };
-    let ping =
-        Ping { peer: peer.clone(), asking: asking.clone(), count: TEST_PINGS, until_direct: true };
+    let ping = Ping {
+        peer: peer.clone(),
+        asking: asking.clone(),
+        count: TEST_PINGS,
+        until_direct: true,
+        json: false,
+    };
     let outcome = ping::run(ping).await;
     why::run(Why { peer, asking, json: false }).await?;
     outcome

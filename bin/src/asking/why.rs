@@ -4,7 +4,7 @@ use std::{fmt::Write as _, io::Write as _};
 
 use tonic::Code;
 
-use super::status::screen::{round_trip, span};
+use super::status::screen::{called, round_trip, span};
 use crate::{
     Unusable,
     cli::{self, Asking},
@@ -14,7 +14,7 @@ use crate::{
     },
     names::PeerRef,
     plain::{one_line, plain},
-    stop,
+    shapes, stop,
 };
 
 /// Asks and prints.
@@ -24,7 +24,7 @@ use crate::{
 pub(super) async fn run(settings: cli::Why) -> anyhow::Result<()> {
     let story = story(&settings.asking, &settings.peer).await?;
     let text = match settings.json {
-        true => super::json("Story", &story)?.to_string() + "\n",
+        true => super::json("Story", shapes::STORY, &story)?.to_string() + "\n",
         false => told(&story),
     };
     let mut out = std::io::stdout();
@@ -52,7 +52,7 @@ pub(super) async fn story(asking: &Asking, peer: &PeerRef) -> anyhow::Result<Sto
 
 /// The text, with the end of its last line.
 fn told(story: &Story) -> String {
-    let mut text = format!("{}: {}\n", story.peer, now(story));
+    let mut text = format!("{}: {}\n", called(story.name.as_deref(), &story.peer), now(story));
     let nobody = Side::default();
     here(&mut text, story.here.as_ref().unwrap_or(&nobody));
     there(&mut text, story, story.there.as_ref().unwrap_or(&nobody));
@@ -145,6 +145,7 @@ mod tests {
         };
         let story = Story {
             peer: "12D3KooWAlice".to_owned(),
+            name: Some("alice".to_owned()),
             path: "relayed".to_owned(),
             now: "reached through the relay 12D3KooWRelay, over TCP".to_owned(),
             since_seconds: Some(190.0),
@@ -176,7 +177,7 @@ mod tests {
             next_attempt_seconds: Some(29.6),
         };
         let wanted = "\
-12D3KooWAlice: reached through the relay 12D3KooWRelay, over TCP, for 3 min, 51 ms
+alice (…WAlice): reached through the relay 12D3KooWRelay, over TCP, for 3 min, 51 ms
   NAT here: one port for each destination (symmetric)
   seen from outside at 203.0.113.4
   NAT of the peer: not known

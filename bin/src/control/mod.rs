@@ -33,6 +33,11 @@ use crate::{
     unix_socket::{self, SocketFile},
 };
 
+/// Whoever answers, a node or a relay.
+pub(crate) trait Answers: node_server::Node {}
+
+impl<N: node_server::Node> Answers for N {}
+
 /// What is said.
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
 pub(crate) mod proto {

@@ -12,6 +12,7 @@ use super::{
 use crate::report::Reporter;
 
 /// A relay that answers.
+#[derive(Clone)]
 pub(crate) struct AnsweringRelay {
     /// The relay.
     pub(crate) relay: Handle,
@@ -47,6 +48,12 @@ impl node_server::Node for AnsweringRelay {
         _: Request<proto::ListFoundRequest>,
     ) -> Result<Response<proto::Found>, Status> {
         Err(Status::unimplemented("a relay looks for nobody; ask a node that uses it"))
+    }
+
+    async fn retry(&self, _: Request<proto::RetryRequest>) -> Result<Response<proto::Retried>, Status> {
+        Err(Status::unimplemented(
+            "a relay dials nobody, so nothing waits here; ask a node that uses it",
+        ))
     }
 
     async fn reload(

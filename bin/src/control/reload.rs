@@ -148,9 +148,9 @@ impl Files {
         let names = self.names.read().map_err(|error| error.to_string())?;
         let count = names.iter().count();
         if count > 0 {
-            // They are read whenever they are needed.
             let said = format!("{count} names of peers from {}", self.names.path().display());
-            all.push(Reread { said, apply: Box::pin(async {}) });
+            let reporter = self.reporter.clone();
+            all.push(Reread { said, apply: Box::pin(async move { reporter.calls(names) }) });
         }
         all.extend(board.reread()?);
         if let Some(path) = &self.nets.net_file {

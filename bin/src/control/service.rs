@@ -8,7 +8,11 @@ use std::{
 
 use futures::{Stream, StreamExt as _, stream};
 use libp2p::PeerId;
-use punchline_bridge::{Endpoint, RelayLocator, error::PingError, status::Purpose};
+use punchline_bridge::{
+    Endpoint, RelayLocator,
+    error::PingError,
+    status::{Purpose, Retried},
+};
 use tokio::{
     net::UnixListener,
     sync::{Semaphore, broadcast},
@@ -161,8 +165,10 @@ impl node_server::Node for Answering {
     ) -> Result<Response<proto::Story>, Status> {
         let peer = self.peer(&request.into_inner().peer).await?;
         let status = in_time(self.endpoint.status()).await?;
+        let names = names(&self.files).await.unwrap_or_default();
         let story = story::tell(peer, &status, &self.reporter.memory(), Instant::now());
-        story.map(Response::new).map_err(|unknown| Status::not_found(unknown.to_string()))
+        let story = story.map(|story| Response::new(story::with_names(story, &names)));
+        story.map_err(|unknown| Status::not_found(names.in_text(&unknown.to_string())))
     }
 
     async fn ping(&self, request: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {
@@ -194,6 +200,26 @@ impl node_server::Node for Answering {
         _: Request<proto::ReloadRequest>,
     ) -> Result<Response<proto::Reloaded>, Status> {
         reload(&self.reloader).await
+    }
+
+    async fn retry(
+        &self,
+        request: Request<proto::RetryRequest>,
+    ) -> Result<Response<proto::Retried>, Status> {
+        let peer = match request.into_inner().peer {
+            Some(peer) => Some(self.peer(&peer).await?),
+            None => None,
+        };
+        match in_time(self.endpoint.retry(peer)).await? {
+            Retried::Begun { upgrades, relays, peers } => {
+                let [upgrades, relays, peers] = [upgrades, relays, peers].map(|count| count as u32);
+                Ok(Response::new(proto::Retried { upgrades, relays, peers }))
+            }
+            Retried::TooSoon { wait } => {
+                let wait = wait.as_secs_f64();
+                Err(Status::resource_exhausted(format!("tried a moment ago; again in {wait:.0} s")))
+            }
+        }
     }
 
     async fn watch_events(

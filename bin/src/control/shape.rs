@@ -12,7 +12,7 @@ use punchline_bridge::{
     relay,
     status::{
         AddressSource, CandidateStatus, ConnectionStatus, LimitStatus, PeerStatus, Pong,
-        RelayNameStatus, RelayState, RelayStatus, Status, StreamStatus,
+        RelayNameStatus, RelayState, RelayStatus, Status, StreamStatus, WaitStatus,
     },
 };
 
@@ -52,12 +52,13 @@ pub(super) fn status(status: &Status, told: Told) -> proto::Status {
         relay_names: status.relay_names.iter().map(relay_name).collect(),
         peers: status.peers.iter().map(|found| peer(found, &status.streams, &names)).collect(),
         streams: status.streams.iter().map(stream).collect(),
-        hindrance,
+        hindrance: hindrance.map(|why| names.in_text(&why)),
         services: services.collect(),
         forwards: forwards.collect(),
         limits: status.limits.iter().map(limit).collect(),
         relaying: None,
         named_relays: named.iter().map(ToString::to_string).collect(),
+        waits: status.waits.iter().map(|found| wait(found, &names)).collect(),
     }
 }
 
@@ -92,6 +93,15 @@ pub(super) fn relay_status(status: &relay::Status, hindrance: Option<String>) ->
         limits: status.limits.iter().map(limit).collect(),
         relaying: Some(relaying),
         ..proto::Status::default()
+    }
+}
+
+fn wait(wait: &WaitStatus, names: &Names) -> proto::Wait {
+    proto::Wait {
+        peer: wait.peer.to_string(),
+        name: name(names, wait.peer),
+        waited_seconds: wait.waited.as_secs_f64(),
+        awaits: wait.awaits.iter().map(|awaited| names.in_text(&awaited.to_string())).collect(),
     }
 }
 
@@ -130,7 +140,7 @@ fn relay_used(relay: &RelayStatus, names: &Names) -> proto::Relay {
         reservation_seconds: reservation.map(|lasts| lasts.as_secs_f64()),
         retry_seconds: retry.map(|retry| retry.as_secs_f64()),
         failures: relay.failures,
-        last_error: relay.last_error.as_ref().map(ToString::to_string),
+        last_error: relay.last_error.as_ref().map(|error| names.in_text(&error.to_string())),
         wanted: relay.wanted,
         health: relay.health.health.to_string(),
         heard_seconds: relay.health.heard.map(|heard| heard.as_secs_f64()),

@@ -35,7 +35,7 @@ use crate::{
     Unusable,
     cli::{self, Asking, Doctor, DoctorWhat, ListenAddr, Nets, PortMapping, ProxyFlags, Reach},
     control::{self, proto},
-    node, stop,
+    node, progress, stop,
 };
 
 /// For a node that runs here to answer.
@@ -49,13 +49,17 @@ const TAKEN_BACK: Duration = Duration::from_millis(1200);
 ///
 /// # Errors
 /// If anything is bad, the address is not reached, or the bundle cannot be written.
-pub(crate) async fn run(mut settings: Doctor, identity: Option<&Path>) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    mut settings: Doctor,
+    identity: Option<&Path>,
+    quiet: bool,
+) -> anyhow::Result<()> {
     settings.asking.identity = identity.map(Path::to_owned);
     let stop = CancellationToken::new();
     let work = async {
         match settings.what {
-            Some(DoctorWhat::Reach(reach)) => self::reach(reach).await,
-            None => examine(settings, identity, &stop).await,
+            Some(DoctorWhat::Reach(reach)) => self::reach(reach, quiet).await,
+            None => examine(settings, identity, quiet, &stop).await,
         }
     };
     let mut work = std::pin::pin!(work);
@@ -72,6 +76,7 @@ pub(crate) async fn run(mut settings: Doctor, identity: Option<&Path>) -> anyhow
 async fn examine(
     settings: Doctor,
     identity: Option<&Path>,
+    quiet: bool,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let began = Instant::now();
@@ -88,7 +93,7 @@ async fn examine(
         }
     }
     if given.is_empty() {
-        given.extend(status.iter().flat_map(relays_of));
+        given = status.iter().flat_map(relays_of).collect();
     }
     let (relays, unresolved) = resolve(&given).await;
     let running = status.iter().flat_map(|status| &status.listening);
@@ -102,7 +107,9 @@ async fn examine(
         router: settings.port_mapping == PortMapping::On,
         identity: identity.map(Path::to_owned),
     };
-    let Some(found) = gather::gather(quest, stop).await else { return Ok(()) };
+    let doing = || "looking at this host, its network and its relays".to_owned();
+    let found = progress::beside(quiet, doing, gather::gather(quest, stop)).await;
+    let Some(found) = found else { return Ok(()) };
     let diagnosis = judge::judge(&found, &global, began.elapsed());
     let text = match settings.json {
         true => serde_json::to_string(&diagnosis)? + "\n",
@@ -126,9 +133,11 @@ fn verdict(diagnosis: &Diagnosis) -> anyhow::Result<()> {
     }
 }
 
-async fn reach(settings: Reach) -> anyhow::Result<()> {
+async fn reach(settings: Reach, quiet: bool) -> anyhow::Result<()> {
     let means = means(&settings.proxy, &settings.nets, GlobalScope::default())?;
-    let Probed { passed, outcome } = probe::probe_named(&settings.address, &means).await;
+    let doing = || format!("trying {}", settings.address);
+    let probing = probe::probe_named(&settings.address, &means);
+    let Probed { passed, outcome } = progress::beside(quiet, doing, probing).await;
     let fault = outcome.err();
     let text = match settings.json {
         true => reach_json(&settings.address.to_string(), &passed, fault.as_ref()).to_string() + "\n",
@@ -188,6 +197,8 @@ async fn resolve(given: &[RelayLocator]) -> (Vec<RelayAddr>, Vec<(String, String
             },
         }
     }
+    let mut seen = BTreeSet::new();
+    relays.retain(|relay| seen.insert(relay.to_string()));
     (relays, unresolved)
 }
 

@@ -130,7 +130,11 @@ impl Probe {
     async fn run(&self, address: &Multiaddr, means: &Means, relay: bool) -> Result<(), Fault> {
         // Behind a proxy there may be neither names nor a way out.
         if !means.proxied(address) {
-            let ips = permitted(self.name(address).await?, address, &means.ranges)?;
+            let ips = self.name(address).await?.into_iter();
+            let (away, ips): (Vec<_>, Vec<_>) = ips.partition(|ip| means.ranges.denies(*ip));
+            if let (Some(ip), true) = (away.first(), ips.is_empty()) {
+                return Err(denied(*ip, address));
+            }
             match (transport_of(address), port_of(address)) {
                 (Transport::Tcp, Some(port)) => self.tcp(&ips, port, true).await?,
                 (Transport::Websocket, Some(port)) => self.tcp(&ips, port, false).await?,
@@ -278,20 +282,13 @@ impl Probe {
     }
 }
 
-/// Those that our ranges let through; an error if there are only others.
-fn permitted(ips: Vec<IpAddr>, address: &Multiaddr, ranges: &Ranges) -> Result<Vec<IpAddr>, Fault> {
-    let denied = ips.iter().copied().find(|ip| ranges.denies(*ip));
-    let permitted: Vec<IpAddr> = ips.into_iter().filter(|ip| !ranges.denies(*ip)).collect();
-    match denied {
-        Some(ip) if permitted.is_empty() => {
-            let layer = match transport_of(address) {
-                Transport::Quic => Layer::Quic,
-                Transport::Tcp | Transport::Websocket => Layer::Tcp,
-            };
-            Err(Fault::Denied { ip, layer })
-        }
-        _ => Ok(permitted),
-    }
+/// What is kept away by our ranges, and where that shows.
+fn denied(ip: IpAddr, address: &Multiaddr) -> Fault {
+    let layer = match transport_of(address) {
+        Transport::Quic => Layer::Quic,
+        Transport::Tcp | Transport::Websocket => Layer::Tcp,
+    };
+    Fault::Denied { ip, layer }
 }
 
 const SHOOK_HANDS: &str = "the handshake succeeds";

@@ -224,6 +224,7 @@ impl Exposed {
             return;
         }
         let error = block_in_place(|| self.gate.reload()).err().map(|error| error.to_string());
+        self.reporter.knows(self.listed());
         let service = self.exposure.service.clone();
         self.reporter.report(GatewayEvent::AccessReloaded { service, error });
     }
@@ -253,6 +254,7 @@ impl Exposed {
         let (exposed, endpoint) = (self.clone(), endpoint.clone());
         let apply = async move {
             exposed.gate.relist(listed);
+            exposed.reporter.knows(exposed.listed());
             endpoint.welcome(service.clone(), exposed.listed()).await;
             exposed.reporter.report(GatewayEvent::AccessReloaded { service, error: None });
         };

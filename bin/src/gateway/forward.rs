@@ -296,7 +296,7 @@ impl Forward {
                     pause = (pause * 2).min(BUSY_PAUSE.1);
                 }
                 Ok(Err(error)) => return Err(error.into()),
-                Err(_) => return Err(late()),
+                Err(_) => return Err(self.late().await),
             }
         }
     }
@@ -304,6 +304,15 @@ impl Forward {
     /// Whether it may be otherwise in a moment.
     fn may_pass(&self, error: &OpenError) -> bool {
         is_busy(error) || matches!(error, OpenError::NoAddress { .. }) && self.finder.finds()
+    }
+
+    /// Nothing came of it in time. The node knows what it waits for.
+    async fn late(&self) -> Failure {
+        let Forwarding { peer, .. } = &self.forwarding;
+        let waits = self.endpoint.status().await.map(|status| status.waits).unwrap_or_default();
+        let awaits = waits.into_iter().filter(|wait| wait.peer == *peer).flat_map(|wait| wait.awaits);
+        let awaits: Vec<_> = awaits.collect();
+        Failure::Late { deadline: OPEN_DEADLINE, awaits }
     }
 
     fn failed(&self, reason: Failure) {
@@ -318,11 +327,6 @@ impl Forward {
 fn is_busy(error: &OpenError) -> bool {
     let refused = matches!(error, OpenError::Refused { reason: Refusal::Busy, .. });
     refused || matches!(error, OpenError::Busy { .. } | OpenError::StreamsOfPeer { .. })
-}
-
-fn late() -> Failure {
-    let seconds = OPEN_DEADLINE.as_secs();
-    Failure::Other(format!("no stream within {seconds} s: the peer is not reached, or slow to answer"))
 }
 
 /// What to do with a forward, ready to copy.

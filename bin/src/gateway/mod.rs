@@ -185,6 +185,7 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     for relay in plan.forwardings.iter().flat_map(Forwarding::relays) {
         context.reporter.names_relay(relay);
     }
+    context.reporter.knows(plan.forwardings.iter().map(|forwarding| forwarding.peer));
     let mut node = Node::start(&plan.node, &context, plan.wanted()).await?;
     let (close, closing) = watch::channel(false);
     let closing = Closing(closing);
@@ -193,6 +194,7 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     let sharing = share(&plan.exposures, &node, &context);
     let exposed = start_exposing(plan.exposures, gates, &context.reporter, &closing);
     for exposed in &exposed {
+        context.reporter.knows(exposed.listed());
         node.endpoint.welcome(exposed.service().clone(), exposed.listed()).await;
         let requests =
             node.endpoint.requests_with(exposed.service().clone(), exposed.patience()).await?;

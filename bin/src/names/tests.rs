@@ -167,3 +167,14 @@ fn there_is_a_most_of_names() {
     assert_eq!(parse(&text).unwrap().iter().count(), NAMES_MAX);
     assert!(matches!(parse(&(text + &line(NAMES_MAX))), Err(NamesError::TooMany { .. })));
 }
+
+#[test]
+fn a_text_for_people_has_names_in_place_of_ids_but_in_addresses() {
+    let names = parse(&format!("alice = \"{A}\"\n")).unwrap();
+    let text =
+        format!("{A} is not reached through {B}, `--peer {A}`: /ip4/192.0.2.1/tcp/1/p2p/{A}, … ({A})");
+    let said = format!(
+        "alice is not reached through {B}, `--peer alice`: /ip4/192.0.2.1/tcp/1/p2p/{A}, … (alice)"
+    );
+    assert_eq!(names.in_text(&text), said);
+}

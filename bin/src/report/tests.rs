@@ -184,9 +184,9 @@ fn whoever_asks_is_told_the_latest_events_and_not_all() {
         let cause = number.to_string();
         reporter.report(SessionEvent::SessionEnded { peer: peer(), cause });
     };
-    (0..RECENT_MAX + 3).for_each(report);
+    (0..recent::RECENT_MAX + 3).for_each(report);
     let (recent, mut live) = reporter.watch();
-    assert_eq!(recent.len(), RECENT_MAX);
+    assert_eq!(recent.len(), recent::RECENT_MAX);
     assert!(recent[0].contains(r#""cause":"3""#), "the oldest are forgotten: {}", recent[0]);
     report(1000);
     assert!(live.try_recv().unwrap().contains(r#""cause":"1000""#), "and what comes is told");

@@ -60,6 +60,17 @@ pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     }
 }
 
+/// The names in an address, which are looked up before it is dialled.
+pub(crate) fn names(address: &Multiaddr) -> Vec<String> {
+    let name = |part| match part {
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) | Protocol::Dnsaddr(name) => {
+            Some(name.into_owned())
+        }
+        _ => None,
+    };
+    address.iter().filter_map(name).collect()
+}
+
 /// Whether the address leads through a relay.
 pub fn is_circuit(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)

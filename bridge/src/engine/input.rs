@@ -61,8 +61,7 @@ pub(crate) struct Opened {
     pub(crate) limit: Option<CircuitLimit>,
 }
 
-/// A listener of ours that a router may stand before: at a private IPv4 address, which it translates, or at a public IPv6
-/// address, which its firewall guards.
+/// A listener of ours behind a router, which translates its private IPv4 address or guards its public IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Listener {
     pub(crate) transport: Transport,
@@ -131,6 +130,8 @@ pub(crate) enum Input {
     },
     /// As [`Input::Reserve`] for each, but several may be addresses of one relay: none is dialled before all are known.
     ReserveAll(#[serde(with = "super::record::relays")] Vec<RelayLocator>),
+    /// Try now what rests until its next attempt: for this peer or relay, or for all.
+    Retry(Option<PeerId>),
     Close {
         connection: ConnectionId,
     },
@@ -362,10 +363,10 @@ pub(crate) enum Input {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// The peer answered on this connection; none: there is no connection.
+    /// The peer answered on this connection, after so long; none: there is no connection.
     Pinged {
         ping: PingId,
-        connection: Option<ConnectionId>,
+        answer: Option<(ConnectionId, Duration)>,
     },
     Dial {
         dial: DialId,

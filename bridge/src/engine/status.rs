@@ -28,6 +28,7 @@ impl Engine {
             relays: self.relays.peers().filter_map(|relay| self.relay_status(relay, now)).collect(),
             relay_names: self.relay_names.status(now),
             peers: self.connections.peers().filter_map(|peer| self.peer_status(peer, now)).collect(),
+            waits: self.waits(now),
             streams: Vec::new(),
             limits: self.limits(),
         }

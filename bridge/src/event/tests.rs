@@ -221,6 +221,14 @@ fn examples() -> Vec<Event> {
             failures: 1,
         },
         Event::ExternalFound { address: address(&format!("/ip4/203.0.113.7/tcp/4001/p2p/{}", relay())) },
+        Event::Waiting(Waiting {
+            peer: peer(),
+            waited_ms: 10_000,
+            awaits: vec![
+                Awaited::Dial { addresses: 2, names: Vec::new() },
+                Awaited::RelayLink { relay: relay(), names: vec!["relay.example.org".to_owned()] },
+            ],
+        }),
     ]
 }
 
@@ -265,6 +273,7 @@ fn position(event: &Event) -> usize {
         Event::RelayNameResolved { .. } => 36,
         Event::RelayNameFailed { .. } => 37,
         Event::ExternalFound { .. } => 38,
+        Event::Waiting(..) => 39,
     }
 }
 

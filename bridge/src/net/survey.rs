@@ -173,7 +173,7 @@ mod tests {
 
     /// As a host that may ask anybody, and takes the documentation's addresses for public.
     async fn tried(server: &StunServer) -> Hairpin {
-        let global = GlobalScope::with_assumed(vec!["192.0.2.0/24".parse().unwrap()]);
+        let global = GlobalScope::with_assumed(vec!["198.51.100.0/24".parse().unwrap()]);
         hairpin(server, &Ranges::default(), &global).await
     }
 
@@ -184,7 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn where_nothing_comes_back_from_the_public_address_there_is_no_hairpin() {
-        let elsewhere = |_| "192.0.2.1:4001".parse().unwrap();
+        let elsewhere = |_| "198.51.100.1:4001".parse().unwrap();
         assert_eq!(tried(&server(elsewhere).await).await, Hairpin::Fails);
     }
 
@@ -199,10 +199,10 @@ mod tests {
     async fn nothing_is_sent_where_a_server_says_that_is_not_one_public_address() {
         // A host of this network, and two hosts that cannot both be our router.
         let within = server(|_| "192.168.77.1:9".parse().unwrap()).await;
-        let asked = std::sync::atomic::AtomicU16::new(0);
-        let two = server(move |_| {
-            let last = 1 + asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2;
-            format!("192.0.2.{last}:4001").parse().unwrap()
+        let first = std::sync::OnceLock::new();
+        let two = server(move |from| {
+            let last = if *first.get_or_init(|| from.port()) == from.port() { 1 } else { 2 };
+            format!("198.51.100.{last}:4001").parse().unwrap()
         });
         for server in [within, two.await] {
             assert_eq!(tried(&server).await, Hairpin::NotPublic);

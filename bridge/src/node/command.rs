@@ -12,7 +12,7 @@ use crate::{
     event::UpgradeCount,
     path::ConnectionId,
     service::Service,
-    status::{Pong, Status},
+    status::{Pong, Retried, Status},
 };
 
 /// What an [`Endpoint`](crate::Endpoint) asks for.
@@ -70,6 +70,10 @@ pub(crate) enum Command {
     Ping {
         peer: PeerId,
         reply: oneshot::Sender<Option<Pong>>,
+    },
+    Retry {
+        peer: Option<PeerId>,
+        reply: oneshot::Sender<Retried>,
     },
     Status {
         reply: oneshot::Sender<Status>,

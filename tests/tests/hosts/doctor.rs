@@ -134,10 +134,12 @@ pub(crate) async fn each_network() -> Result<()> {
     Ok(())
 }
 
-/// Of each kind of NAT it says what the lab made it, and what follows from that for whoever is at the other end.
+/// Of each kind of NAT it says what the lab made it, and what follows from that for whoever is at the other end. But for
+/// the kind that has one flow to each destination: of the doctor's the first would be the only one.
 pub(crate) async fn each_nat() -> Result<()> {
-    let clinic = Clinic::open(&LabSpec::new(Nat::ALL)).await?;
-    for (index, nat) in Nat::ALL.into_iter().enumerate() {
+    let kinds = || Nat::ALL.into_iter().filter(|nat| *nat != Nat::PORT_CHANGING);
+    let clinic = Clinic::open(&LabSpec::new(kinds())).await?;
+    for (index, nat) in kinds().enumerate() {
         let (said, _) = clinic.examine_by_address(index).await?;
         let checks = said["checks"].as_array().into_iter().flatten();
         let kind =

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::{
-    control::proto::{Forward, Limit, NamedPeer, Peer, Relay, RelayName, Relaying, Service, Status},
+    control::proto::{
+        Forward, Limit, NamedPeer, Peer, Relay, RelayName, Relaying, Service, Status, Wait,
+    },
     plain::{one_line, plain},
 };
 
@@ -37,6 +39,9 @@ pub(super) fn of(status: &Status) -> String {
             let names = status.relay_names.iter().filter(|name| is_worth_a_line(name));
             section(&mut text, "relays", status.relays.iter().map(relay).chain(names.map(relay_name)));
             section(&mut text, "peers", status.peers.iter().map(peer_line));
+            if !status.waits.is_empty() {
+                section(&mut text, "waits for", status.waits.iter().map(wait));
+            }
             if !status.services.is_empty() {
                 section(&mut text, "services", status.services.iter().map(service));
             }
@@ -131,8 +136,14 @@ fn relay_name(name: &RelayName) -> String {
     format!("{}  {}", name.name, facts.join(", "))
 }
 
+fn wait(wait: &Wait) -> String {
+    let Wait { peer, name, waited_seconds, awaits } = wait;
+    let awaits: String = awaits.iter().map(|awaited| format!("\n    {}", one_line(awaited))).collect();
+    format!("{}  for {}{awaits}", called(name.as_deref(), peer), span(*waited_seconds))
+}
+
 /// The peer's name, and of its id what tells it from others.
-fn called(name: Option<&str>, peer: &str) -> String {
+pub(in crate::asking) fn called(name: Option<&str>, peer: &str) -> String {
     let Some(name) = name else { return peer.to_owned() };
     let end: String = peer.chars().skip(peer.chars().count().saturating_sub(END_CHARS)).collect();
     format!("{name} (…{end})")

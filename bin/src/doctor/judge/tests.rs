@@ -225,13 +225,11 @@ fn says_nothing_else(found: &Findings) -> Vec<&'static str> {
 
 #[test]
 fn what_fails_for_what_another_check_says_is_not_blamed() {
-    let unresolved = || {
-        let name = "relay.example".to_owned();
-        Err(Fault::Unresolved { name, cause: "no answer".to_owned() })
-    };
+    let name = "relay.example".to_owned();
+    let unresolved = Fault::Unresolved { name, cause: "no answer".to_owned() };
     let nobody = || Findings { hairpin: Some(Hairpin::Unknown), node: NodeFinding::default(), ..home() };
     let names = vec![("relay.example".to_owned(), Err("no answer".to_owned()))];
-    let named = Findings { names, relays: vec![web(unresolved())], ..nobody() };
+    let named = Findings { names, relays: vec![web(Err(unresolved))], ..nobody() };
     assert_eq!(says_nothing_else(&named), ["ipv6", "dns"]);
     // Whoever hangs is silent over UDP too.
     let relays = || vec![tcp(Err(Fault::Silent { seconds: 3 })), quic(Err(SILENT_UDP()))];

@@ -45,6 +45,7 @@ fn alive(peer: PeerId, stream: StreamId, sent_direct_bytes: u64) -> StreamStatus
 
 pub(super) fn status(streams: Vec<StreamStatus>) -> Status {
     Status {
+        waits: Vec::new(),
         peer: PeerId::random(),
         uptime: Duration::from_secs(90),
         listening: Vec::new(),

@@ -77,6 +77,7 @@ fn not_reached(step: &Step) -> Vec<Finding> {
             | OpenError::Refused { .. }
             | OpenError::Shutdown,
         )
+        | Failure::Late { .. }
         | Failure::Other(_) => one(
             Fault::Unreachable,
             "see whether it is running there, and with a relay that this node uses; it is tried again by itself",
@@ -91,7 +92,7 @@ fn way(failure: &DialFailure) -> Finding {
         DialFailureReason::NoReservation => return offline(failure, why),
         DialFailureReason::WrongPeer { obtained } if through_relay => {
             let help = format!(
-                "if that is the relay you mean, put {obtained} after /p2p/ in --relay; else mend the address"
+                "if that is the relay you mean, let --relay end in /p2p/{obtained}; else mend the address"
             );
             return Finding::new(Fault::WrongRelay, why, help);
         }

@@ -17,11 +17,12 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use self::addresses::{Addresses, Known, Place};
 use crate::{
     addr::{
-        RefusedAddresses, RelayAddr, RelayName,
+        RefusedAddresses, RelayAddr, RelayName, names,
         policy::{Source, without_peer},
     },
     engine::input::DialId,
     error::{DialFailure, DialFailureReason, TriedWay},
+    event::Awaited,
 };
 
 /// Times that a circuit which failed just now is dialled again. A relay and a peer negotiate only some
@@ -110,6 +111,26 @@ impl Dials {
 
     pub(crate) fn refused(&self, peer: PeerId) -> RefusedAddresses {
         self.addresses.refused_of(peer)
+    }
+
+    /// What the reach for a peer waits for, if there is one: each of its ways.
+    pub(crate) fn under_way(&self, peer: PeerId, now: Instant) -> Vec<Awaited> {
+        let Some(reach) = self.reaches.get(&peer) else { return Vec::new() };
+        let dialled = reach.dialling.values().map(|way| match way {
+            Way::Direct(addresses) => Awaited::Dial {
+                addresses: addresses.len(),
+                names: addresses.iter().flat_map(names).collect(),
+            },
+            Way::Circuit(relay) => Awaited::Circuit { relay: relay.peer() },
+        });
+        let links = reach.awaiting.keys();
+        let links = links.map(|relay| Awaited::RelayLink { relay: *relay, names: Vec::new() });
+        let again = reach.retrying.iter().map(|(at, relay)| Awaited::CircuitAgain {
+            relay: relay.peer(),
+            in_ms: at.saturating_duration_since(now).as_millis() as u64,
+        });
+        let names = reach.resolving.iter().map(|name| Awaited::Name { name: name.to_string() });
+        dialled.chain(links).chain(again).chain(names).collect()
     }
 
     pub(crate) fn is_reaching(&self, peer: PeerId) -> bool {

@@ -40,6 +40,7 @@ impl Engine {
         if self.connections.of(peer).next().is_some() {
             self.holds.connected(peer, now);
         }
+        self.wait_begins(peer, false, now);
         if self.best_is_shaky(peer) && !self.reach(peer, now) && !self.holds.awaits_hints(peer, now) {
             self.missed(peer, OpenError::NoAddress { peer }, now);
         }
@@ -49,6 +50,7 @@ impl Engine {
     /// The last connection to a peer is gone.
     pub(in crate::engine) fn hold_lost(&mut self, peer: PeerId, now: Instant) {
         self.holds.disconnected(peer, now);
+        self.wait_begins(peer, false, now);
     }
 
     /// Tells the peer which connection is kept, so that its end keeps it too.
@@ -80,7 +82,7 @@ impl Engine {
                 self.actions.push_back(Action::Say { peer: sender, connection, word });
             }
             Word::Echo(number) => {
-                self.pinged(connection, number);
+                self.pinged(connection, number, now);
                 self.echo(connection, number, now);
             }
             Word::Present(peer) if self.may_know_of(sender, peer) => self.holds.heard_of(peer, now),
@@ -134,6 +136,7 @@ impl Engine {
     }
 
     fn missed(&mut self, peer: PeerId, reason: OpenError, now: Instant) {
+        self.waits.failed(peer, &reason);
         if let Some(Missed { failures, retry_in }) = self.holds.missed(peer, now) {
             let retry_in_ms = retry_in.as_millis() as u64;
             self.events.push_back(Event::PeerUnreachable { peer, reason, failures, retry_in_ms });

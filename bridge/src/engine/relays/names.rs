@@ -151,6 +151,18 @@ impl RelayNames {
         wanted.for_each(|known| known.want(now));
     }
 
+    /// Names that could not be looked up, and wait for the next time.
+    pub(crate) fn resting(&self, now: Instant) -> usize {
+        self.all.values().filter(|known| known.is_resting(now)).count()
+    }
+
+    /// Those are looked up now.
+    pub(crate) fn retry(&mut self, now: Instant) {
+        for known in self.all.values_mut().filter(|known| known.is_resting(now)) {
+            known.lookup = Lookup::Due(now);
+        }
+    }
+
     /// This host is in another network, where DNS may answer.
     pub(crate) fn network_changed(&mut self, now: Instant) {
         let failed = |known: &&mut Name| known.failures > 0;
@@ -260,6 +272,10 @@ impl RelayNames {
 }
 
 impl Name {
+    fn is_resting(&self, now: Instant) -> bool {
+        self.failures > 0 && matches!(self.lookup, Lookup::Due(at) if at > now)
+    }
+
     /// It is looked up, unless that is under way or was done a moment ago: then a moment later.
     fn want(&mut self, now: Instant) {
         let at = self.asked.map_or(now, |asked| now.max(asked + AGAIN));

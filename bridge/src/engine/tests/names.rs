@@ -5,7 +5,7 @@ use crate::{
     addr::{GlobalScope, RelayLocator, RelayName},
     config::RelayMode,
     engine::input::Resolved,
-    status::{RelayState, RelayStatus},
+    status::{Purpose, RelayState, RelayStatus},
 };
 
 fn name() -> RelayName {
@@ -106,7 +106,7 @@ fn a_name_that_cannot_be_resolved_is_looked_up_for_ever_with_a_backoff_and_said_
     }
     assert_eq!(said, [1, 2, 4, 8, 16, 32]);
     let status = world.engine.status(world.now);
-    let hindrance = status.hindrance().unwrap();
+    let hindrance = status.hindrance(&Purpose::BeFound { by_relays: true }).unwrap();
     assert!(hindrance.contains("relay.lab") && hindrance.contains("nobody answered"), "{hindrance}");
     assert_eq!(dialled_peers(&world.resolved(&[relay(9)])), [relay(9).peer()]);
 }
@@ -282,4 +282,23 @@ fn where_no_relay_is_used_no_name_is_looked_up_and_that_is_said() {
     world.learn(peer(1), &[name().circuit_to(peer(1))]);
     let (_, actions) = world.open(peer(1));
     assert!(resolves(&actions).is_empty() && failures(&actions).len() == 1, "{actions:?}");
+}
+
+#[test]
+fn a_name_that_rests_until_its_next_lookup_is_looked_up_when_somebody_does_not_want_to_wait() {
+    let mut world = World::new();
+    world.named();
+    for _ in 0..8 {
+        world.unresolved();
+        let wait = world.engine.poll_timeout().unwrap() - world.now;
+        world.pass(wait);
+    }
+    world.unresolved();
+    let crate::status::Retried::Begun { relays, .. } = world.engine.retry_outlook(None, world.now)
+    else {
+        panic!()
+    };
+    assert_eq!(relays, 1);
+    let actions = world.tell(Input::Retry(None));
+    assert_eq!(resolves(&actions), [name()]);
 }

@@ -67,7 +67,7 @@ fn the_wait_between_redials_doubles_to_its_longest_and_keeps_within_its_jitter()
         let failed_at = world.now;
         assert_eq!(world.dial_failed(dials(&actions)[0].0), []);
         let full = first.saturating_mul(1 << attempt.min(10)).min(longest);
-        let next = world.engine.poll_timeout().unwrap();
+        let next = world.engine.relays.next_deadline().unwrap();
         let wait = next - failed_at;
         assert!(wait >= full.mul_f64(0.75) && wait <= full, "attempt {attempt}: {wait:?} of {full:?}");
         assert!(wait <= 2 * S, "a relay that is back must be found again soon");

@@ -22,7 +22,7 @@ fn asked(actions: &[Action]) -> Vec<(ConnectionId, u64)> {
 
 fn answered(actions: &[Action]) -> Vec<(PingId, Option<ConnectionId>)> {
     let pick = |action: &Action| match action {
-        Action::Pinged { ping, connection } => Some((*ping, *connection)),
+        Action::Pinged { ping, answer } => Some((*ping, answer.map(|(connection, _)| connection))),
         _ => None,
     };
     actions.iter().filter_map(pick).collect()
@@ -37,16 +37,36 @@ fn a_ping_is_asked_where_new_streams_go_and_answered_there() {
     let direct = world.connected(peer(1), Path::Direct, Transport::Tcp);
     let [(on, number)] = asked(&world.tell(ping(2)))[..] else { panic!("asked once") };
     assert_eq!(on, direct);
-    let echo = |connection| Input::Heard { connection, word: Word::Echo(number) };
-    assert_eq!(answered(&world.tell(echo(circuit))), [], "not where it was asked");
-    assert_eq!(answered(&world.tell(echo(direct))), [(PingId(2), Some(direct))]);
-    assert_eq!(answered(&world.tell(echo(direct))), [], "once");
+    let echo = |connection, number| Input::Heard { connection, word: Word::Echo(number) };
+    assert_eq!(asked(&world.tell(echo(circuit, number))), [], "not where it was asked");
+    let [(on, number)] = asked(&world.tell(echo(direct, number)))[..] else { panic!("asked again") };
+    assert_eq!(on, direct);
+    assert_eq!(answered(&world.tell(echo(direct, number))), [(PingId(2), Some(direct))]);
+    assert_eq!(answered(&world.tell(echo(direct, number))), [], "once");
+}
+
+#[test]
+fn the_first_ping_of_a_connection_does_not_tell_the_time_that_its_substreams_took_to_open() {
+    let mut world = World::new();
+    let direct = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    // Each end opens one before it can speak: two round trips of 50 ms more.
+    for (number, waits) in [(1, &[150 * MS, 50 * MS][..]), (2, &[50 * MS])] {
+        let mut actions = world.tell(Input::Ping { ping: PingId(number), peer: peer(1) });
+        for wait in waits {
+            let [(_, beat)] = asked(&actions)[..] else { panic!("asked once") };
+            world.pass(*wait);
+            actions = world.tell(Input::Heard { connection: direct, word: Word::Echo(beat) });
+        }
+        let answer = Some((direct, 50 * MS));
+        assert!(actions.contains(&Action::Pinged { ping: PingId(number), answer }), "{actions:?}");
+    }
 }
 
 #[test]
 fn of_too_many_pings_the_oldest_have_no_answer() {
     let mut world = World::new();
     let direct = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    world.tell(Input::Heard { connection: direct, word: Word::Echo(0) });
     let numbers: Vec<u64> = (0..=PINGS_MAX as u64)
         .map(|number| asked(&world.tell(Input::Ping { ping: PingId(number), peer: peer(1) }))[0].1)
         .collect();
