@@ -4,6 +4,7 @@ mod grant;
 mod ids;
 mod punch;
 mod resolved;
+mod substream;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -18,6 +19,7 @@ pub(crate) use self::{
     ids::{DialId, InboundId, OpenId, PingId, ReserveId, TestId},
     punch::{Exchange, Offer, Role},
     resolved::Resolved,
+    substream::{Queue, SubstreamFailure},
 };
 use super::paths::{
     nat::{Ask, ProbeId, RunId},
@@ -66,32 +68,6 @@ pub(crate) struct Opened {
 pub(crate) struct Listener {
     pub(crate) transport: Transport,
     pub(crate) at: SocketAddr,
-}
-
-/// Whether a service's queue has a place for one more stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Queue {
-    /// A place is taken. `ask`: the program decides on each stream. `services`: how many are served here.
-    Free {
-        ask: bool,
-        services: usize,
-    },
-    Full {
-        limit: usize,
-    },
-    NotServed,
-}
-
-/// Why a substream did not open.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum SubstreamFailure {
-    Refused(Refusal),
-    Unsupported,
-    Deadline,
-    /// This connection did not carry it to an answer; another one may.
-    Lost(String),
-    /// The stream ended before the peer accepted it: no connection will carry it.
-    Over(String),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
