@@ -13,16 +13,19 @@ pub enum Source {
     ThisHost,
     /// Somebody on a network of this host, by mDNS; the addresses are of that network, as the system says.
     LocalNetwork,
+    /// The peer itself, as nodes of the DHT keep it: it is signed.
+    Kad,
     /// This host remembers that it led to the peer.
     Cache,
 }
 
 impl Source {
-    /// Its name, for people and programs: `static`, `mdns`, `cache`.
+    /// Its name, for people and programs: `static`, `mdns`, `kad`, `cache`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Static => "static",
             Self::ThisHost | Self::LocalNetwork => "mdns",
+            Self::Kad => "kad",
             Self::Cache => "cache",
         }
     }

@@ -1,0 +1,201 @@
+//! Nodes of one process, over memory.
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeSet, path::PathBuf, time::Instant};
+
+use tokio::time::timeout;
+
+use super::*;
+
+/// For anything that happens on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
+
+struct Node {
+    dht: Dht,
+    peer: PeerId,
+    /// None: it only asks.
+    address: Option<Multiaddr>,
+    config: Config,
+}
+
+fn config(mode: Mode, bootstrap: &[Multiaddr]) -> Config {
+    let keypair = Keypair::generate_ed25519();
+    let port: u64 = rand::random_range(1..=u64::MAX);
+    let listen = if mode == Mode::Client { Vec::new() } else { vec![format!("/memory/{port}").parse().unwrap()] };
+    Config {
+        keypair,
+        network: "test".to_owned(),
+        mode,
+        listen,
+        external: Vec::new(),
+        bootstrap: bootstrap.to_vec(),
+        judge: Arc::new(|_| true),
+        memory: None,
+        bucket_size: None,
+        carrier: Carrier::Memory,
+    }
+}
+
+impl Node {
+    fn start(config: Config) -> Self {
+        let peer = config.keypair.public().to_peer_id();
+        let address = config.listen.first().map(|address| address.clone().with_p2p(peer).unwrap());
+        Self { dht: Dht::start(config.clone()).unwrap(), peer, address, config }
+    }
+
+    fn server(bootstrap: &[Multiaddr]) -> Self {
+        Self::start(config(Mode::Auto, bootstrap))
+    }
+
+    fn client(bootstrap: &[Multiaddr]) -> Self {
+        Self::start(config(Mode::Client, bootstrap))
+    }
+
+    fn remembering(bootstrap: &[Multiaddr], memory: PathBuf) -> Self {
+        Self::start(Config { memory: Some(memory), ..config(Mode::Auto, bootstrap) })
+    }
+
+    async fn status(&self) -> Status {
+        self.dht.status().await.unwrap()
+    }
+
+    /// Waits until it is so.
+    async fn until(&self, what: &str, is: impl Fn(&Status) -> bool) -> Status {
+        let mut events = self.dht.events();
+        let until = async {
+            loop {
+                let status = self.status().await;
+                if is(&status) {
+                    return status;
+                }
+                let _ = timeout(Duration::from_millis(250), events.recv()).await;
+            }
+        };
+        match timeout(SOON, until).await {
+            Ok(status) => status,
+            Err(_) => panic!("not {what}: {:?}", self.status().await),
+        }
+    }
+
+    async fn joined(&self) {
+        self.until("joined", |status| status.joined).await;
+    }
+
+    /// Says where it is, and waits until others keep it.
+    async fn published(&self) -> Multiaddr {
+        let at: Multiaddr = format!("/ip4/198.51.100.7/tcp/{}", rand::random_range(1..u16::MAX)).parse().unwrap();
+        self.dht.reached_at(vec![at.clone()]).await;
+        self.until("published", |status| status.published.is_some()).await;
+        at
+    }
+}
+
+async fn servers(number: usize) -> Vec<Node> {
+    let first = Node::server(&[]);
+    let to = [first.address.clone().unwrap()];
+    let mut nodes = vec![first];
+    nodes.extend((1..number).map(|_| Node::server(&to)));
+    for node in &nodes[1..] {
+        node.joined().await;
+    }
+    nodes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_is_found_by_its_id_and_nothing_else() {
+    let bootstrap = Node::server(&[]);
+    let to = [bootstrap.address.clone().unwrap()];
+    let (there, here) = (Node::client(&to), Node::client(&to));
+    let at = there.published().await;
+    here.joined().await;
+    let found = timeout(SOON, here.dht.find_peer(there.peer)).await.unwrap().unwrap();
+    assert_eq!((found.peer, &found.addresses[..]), (there.peer, &[at][..]));
+    assert_eq!(here.dht.find_peer(PeerId::random()).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_only_asks_is_in_nobody_s_table() {
+    let nodes = servers(3).await;
+    let to = [nodes[0].address.clone().unwrap()];
+    let clients = [Node::client(&to), Node::client(&to)];
+    for client in &clients {
+        client.published().await;
+        assert!(!client.status().await.server);
+    }
+    for node in &nodes {
+        node.until("knows the other servers", |status| status.table() == 2).await;
+        let closest = node.dht.closest_peers(clients[0].peer).await;
+        assert!(clients.iter().all(|client| !closest.contains(&client.peer)), "{closest:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_is_sought_is_hinted_at_when_it_publishes() {
+    let bootstrap = Node::server(&[]);
+    let to = [bootstrap.address.clone().unwrap()];
+    let there = Node::client(&to);
+    let (_dht, mut finder) = start(config(Mode::Client, &to)).unwrap();
+    finder.seek(&BTreeSet::from([there.peer]), there.peer);
+    let at = there.published().await;
+    let hint = std::future::poll_fn(|cx| finder.poll_hint(cx));
+    let hint = timeout(SOON, hint).await.unwrap();
+    assert_eq!((hint.peer, hint.source, hint.addresses), (there.peer, crate::Source::Kad, vec![at]));
+}
+
+#[cfg(feature = "cache")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_bootstrap_node_the_network_goes_on_and_a_node_that_restarts_is_back_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut nodes = servers(19).await;
+    let to = [nodes[0].address.clone().unwrap()];
+    nodes.push(Node::remembering(&to, folder.path().join("dht")));
+    for node in &nodes[1..] {
+        node.joined().await;
+    }
+    let last = nodes.pop().unwrap();
+    last.until("in the table", |status| status.table() >= 15).await;
+    let at = nodes[7].published().await;
+    nodes[0].dht.stop().await;
+    last.dht.stop().await;
+    let found = timeout(SOON, nodes[3].dht.find_peer(nodes[7].peer)).await.unwrap();
+    assert_eq!(found.unwrap().addresses, [at]);
+    let later = nodes[11].published().await;
+    let back = Node::start(last.config.clone());
+    back.joined().await;
+    let found = timeout(SOON, back.dht.find_peer(nodes[11].peer)).await.unwrap();
+    assert_eq!(found.unwrap().addresses, [later]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forty_members_of_a_namespace_see_all_forty_within_five_seconds() {
+    let nodes = servers(8).await;
+    let to = [nodes[0].address.clone().unwrap()];
+    let namespace = Namespace::from("kaspa-mainnet");
+    let members: Vec<Node> = (0..40).map(|_| Node::client(&to)).collect();
+    for member in &members {
+        member.joined().await;
+    }
+    let ready = Instant::now();
+    let mut events = Vec::new();
+    for member in &members {
+        events.push(member.dht.events());
+        member.dht.join(namespace.clone()).await;
+        member.dht.watch(namespace.clone()).await;
+    }
+    let all: BTreeSet<PeerId> = members.iter().map(|member| member.peer).collect();
+    for (mut events, member) in events.into_iter().zip(&members) {
+        let mut seen = BTreeSet::from([member.peer]);
+        let see = async {
+            while seen != all {
+                if let Ok(Event::MemberFound { peer, .. }) = events.recv().await {
+                    seen.insert(peer);
+                }
+            }
+        };
+        let within = timeout(SOON, see).await;
+        assert!(within.is_ok(), "{} of 40 after {:?}", seen.len(), ready.elapsed());
+    }
+    let took = ready.elapsed();
+    println!("forty see forty after {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
