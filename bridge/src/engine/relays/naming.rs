@@ -95,7 +95,7 @@ impl Engine {
             0 => format!("the records of _dnsaddr.{name} name no relay but this node itself"),
             _ => format!(
                 "the relays that _dnsaddr.{name} names may not be dialled: {refused}; if these are public in your network, \
-                 say so with --assume-global"
+                 say so with --assume-global <their range>"
             ),
         }
     }
