@@ -123,7 +123,10 @@ impl Engine {
     /// Takes those relays into use that names stand for, and lets go of those that they stood for and that do not serve.
     fn adopt_named(&mut self, now: Instant) {
         let wanted = self.relay_names.wanted(self.local);
+        let places: Vec<PeerId> = wanted.keys().copied().collect();
         let Followed { gone, refused } = self.relays.follow_names(wanted, now);
+        places.into_iter().for_each(|relay| self.wait_begins(relay, false, now));
+        gone.iter().for_each(|relay| self.wait_may_end(*relay));
         let reason =
             DialFailureReason::Network { cause: "its name does not lead to it any more".to_owned() };
         for relay in gone {
