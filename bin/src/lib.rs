@@ -32,6 +32,8 @@ pub mod node;
 mod page;
 mod plain;
 mod progress;
+#[cfg(test)]
+mod reference;
 mod rehearsal;
 pub mod relay;
 pub mod report;

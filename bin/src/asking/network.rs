@@ -81,13 +81,19 @@ fn peers(found: &Found) -> Answer {
 
 #[cfg(test)]
 pub(super) fn examples(status: &Status) -> Vec<(&'static str, u32, Value)> {
-    let mapped_at =
-        vec![crate::control::proto::Candidate { source: "router".to_owned(), ..Default::default() }];
+    let mapped_at = vec![proto::Candidate { source: "router".to_owned(), ..Default::default() }];
+    let everything = FoundPeer {
+        name: Some(String::new()),
+        sources: vec![String::new()],
+        addresses: vec![String::new()],
+        ..FoundPeer::default()
+    };
     let with_mapping = Status { candidates: mapped_at, ..Status::default() };
     let all = [
         ("network-nat-status", nat(status)),
         ("network-upnp-status", mapped(&with_mapping)),
         ("network-bootstrap-health", relays(status)),
+        ("network-peers", peers(&Found { peers: vec![everything] })),
         ("network-dht-status", dht(status)),
         ("network-routing-table-size", routing_table(status)),
     ];

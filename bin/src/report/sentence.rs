@@ -142,7 +142,7 @@ fn gateway(event: &GatewayEvent, said: &mut Said, now: Instant) -> Saying {
                 "mdns" => "on the local network",
                 _ => "where it was reached before",
             };
-            Some((Level::Debug, format!("{} may be {where_from}", short(peer))))
+            Some((Level::Debug, format!("{} may be {where_from}", said.called(peer))))
         }
         ForwardListening { peer, service, local } => {
             let there = gateway::next_step(service, local);
