@@ -1,6 +1,8 @@
 //! The command line: the one place where strings and the environment are read.
 
 mod asking;
+#[cfg(feature = "kad")]
+mod bootstrap;
 mod doctor;
 mod finding;
 mod gateway;
@@ -34,6 +36,8 @@ use crate::names::PeerRef;
 
 #[cfg(feature = "mdns")]
 pub use self::finding::Mdns;
+#[cfg(feature = "kad")]
+pub use self::{bootstrap::Bootstrap, finding::{DhtFlags, DhtMode}};
 #[cfg(feature = "peer-cache")]
 pub use self::finding::PeerCache;
 pub use self::gateway::{
@@ -50,7 +54,7 @@ pub use self::{
     node::{ControlSocket, Node, PortMapping, ProxyFlags, RelayMode, SystemProxy},
     page::Page,
     time::Patience,
-    values::{ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},
+    values::{DhtListenAddr, ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},
 };
 
 /// With the commit, where whoever built the program said it.
@@ -83,7 +87,7 @@ pub struct Common {
     pub check: bool,
     /// The private key of this node, mode 0600; made if it does not exist. One process at a time uses it.
     /// Default, in the user's state directory: `identity` for expose, run, ticket and id;
-    /// `identity-forward`, `identity-relay`, `identity-server` and `identity-client` for those.
+    /// `identity-forward`, `identity-relay`, `identity-bootstrap`, `identity-server` and `identity-client` for those.
     #[arg(long, global = true, env = "PUNCHLINE_IDENTITY", value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// Append what happens to a file, one JSON object a line; `-` is standard output.
@@ -148,6 +152,10 @@ pub enum Command {
     /// Introduce peers to each other, and forward between them until they have a direct path.
     #[command(after_help = SIGNALS)]
     Relay(Relay),
+    /// A node of the DHT that others begin with: they find each other there by their ids.
+    #[cfg(feature = "kad")]
+    #[command(after_help = SIGNALS)]
+    Bootstrap(Bootstrap),
     /// A Kaspa-style node that answers handshakes and keeps sessions.
     #[command(after_help = SIGNALS)]
     Server(Server),
@@ -190,6 +198,8 @@ impl Command {
             Self::Run(run) => Some(&mut run.node),
             Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Peers(_) => None,
             Self::Ask(_) | Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
+            #[cfg(feature = "kad")]
+            Self::Bootstrap(_) => None,
         }
     }
 
@@ -204,6 +214,8 @@ impl Command {
             Self::Run(run) => Some(&run.node.metrics),
             Self::Demo(_) | Self::Ticket(_) | Self::Peers(_) | Self::Ask(_) => None,
             Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
+            #[cfg(feature = "kad")]
+            Self::Bootstrap(_) => None,
         }
     }
 
@@ -212,6 +224,8 @@ impl Command {
         match self {
             Self::Demo(_) => "demo",
             Self::Relay(_) => "relay",
+            #[cfg(feature = "kad")]
+            Self::Bootstrap(_) => "bootstrap",
             Self::Server(_) => "server",
             Self::Client(_) => "client",
             Self::Expose(_) => "expose",
@@ -233,6 +247,8 @@ impl Command {
             Self::Peers(_) | Self::Ask(_) | Self::Doctor(_) | Self::Install(_) => Role::Expose,
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
+            #[cfg(feature = "kad")]
+            Self::Bootstrap(_) => Role::Bootstrap,
             Self::Server(_) => Role::Server,
             Self::Client(_) => Role::Client,
             Self::Id(id) => id.of,
@@ -259,6 +275,8 @@ pub enum Role {
     Forward,
     /// `relay`.
     Relay,
+    /// `bootstrap`.
+    Bootstrap,
     /// `server`.
     Server,
     /// `client`.
@@ -272,6 +290,7 @@ impl Role {
             Self::Expose => "identity",
             Self::Forward => "identity-forward",
             Self::Relay => "identity-relay",
+            Self::Bootstrap => "identity-bootstrap",
             Self::Server => "identity-server",
             Self::Client => "identity-client",
         }

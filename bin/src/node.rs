@@ -97,8 +97,8 @@ impl Node {
         let limits = config.limits.clone();
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
         let reporter = context.reporter.clone();
-        let sources = finding::sources(&settings.finding, context);
-        let finder = Finder::start(sources, endpoint.clone(), reporter.clone());
+        let (sources, reach) = (finding::sources(settings, context)?, finding::reach(settings)?);
+        let finder = Finder::start(sources, reach, endpoint.clone(), reporter.clone())?;
         // Whoever reads the events learns that the node listens before anything comes of it.
         if let Some(listening) = events.next().await {
             finder.note(&listening).await;

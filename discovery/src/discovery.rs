@@ -11,6 +11,8 @@ use crate::{
     driver::{Command, Driver},
     hint::Hint,
 };
+#[cfg(feature = "kad")]
+use crate::kad;
 
 /// Requests that wait. It takes one per turn of its loop; whoever asks faster waits.
 const COMMANDS_MAX: usize = 256;
@@ -31,6 +33,18 @@ pub struct Config {
     /// Remember in this file where peers were reached. Default: none, nothing is remembered.
     #[cfg(feature = "cache")]
     pub cache: Option<PathBuf>,
+    /// Take part in a DHT. Default: no.
+    #[cfg(feature = "kad")]
+    pub kad: Option<kad::Config>,
+}
+
+/// Why nothing is looked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The DHT cannot be taken part in.
+    #[cfg(feature = "kad")]
+    #[error(transparent)]
+    Kad(#[from] kad::StartError),
 }
 
 impl Config {
@@ -42,6 +56,8 @@ impl Config {
             mdns: true,
             #[cfg(feature = "cache")]
             cache: None,
+            #[cfg(feature = "kad")]
+            kad: None,
         }
     }
 
@@ -53,6 +69,8 @@ impl Config {
             mdns: false,
             #[cfg(feature = "cache")]
             cache: None,
+            #[cfg(feature = "kad")]
+            kad: None,
         }
     }
 
@@ -66,7 +84,11 @@ impl Config {
         let remembers = self.cache.is_some();
         #[cfg(not(feature = "cache"))]
         let remembers = false;
-        asks || remembers
+        #[cfg(feature = "kad")]
+        let looks_up = self.kad.is_some();
+        #[cfg(not(feature = "kad"))]
+        let looks_up = false;
+        asks || remembers || looks_up
     }
 }
 
@@ -77,6 +99,8 @@ impl Config {
 #[derive(Clone, Debug)]
 pub struct Discovery {
     commands: mpsc::Sender<Command>,
+    #[cfg(feature = "kad")]
+    dht: Option<kad::Dht>,
 }
 
 /// What was found about peers that are sought.
@@ -93,11 +117,33 @@ impl Hints {
 impl Discovery {
     /// Starts with these sources. Must be called within a tokio runtime. A source that does not work on this host is
     /// told in the log, and the others go on.
-    pub fn start(config: Config) -> (Self, Hints) {
+    ///
+    /// # Errors
+    /// If the DHT cannot listen where it is to, or its network has no proper name.
+    #[cfg_attr(not(feature = "kad"), allow(clippy::unnecessary_wraps, unused_mut))]
+    pub fn start(mut config: Config) -> Result<(Self, Hints), StartError> {
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
         let (found, hints) = mpsc::channel(HINTS_MAX);
-        tokio::spawn(Driver::new(config, requests, found).run());
-        (Self { commands }, Hints(hints))
+        #[cfg(feature = "kad")]
+        let (dht, finder) = config.kad.take().map(kad::start).transpose()?.unzip();
+        let mut driver = Driver::new(config, requests, found);
+        #[cfg(feature = "kad")]
+        if let Some(finder) = finder {
+            driver.ask(finder);
+        }
+        tokio::spawn(driver.run());
+        let discovery = Self {
+            commands,
+            #[cfg(feature = "kad")]
+            dht,
+        };
+        Ok((discovery, Hints(hints)))
+    }
+
+    /// The DHT, if this node takes part in one.
+    #[cfg(feature = "kad")]
+    pub fn dht(&self) -> Option<&kad::Dht> {
+        self.dht.as_ref()
     }
 
     /// A peer is sought from now on; `given`: where it is, by our operator. Returns what is known of it already; what is
@@ -119,6 +165,19 @@ impl Discovery {
     /// A dial to this address led to the peer. It is remembered if the peer is sought.
     pub async fn reached(&self, peer: PeerId, address: Multiaddr) {
         let _ = self.commands.send(Command::Reached { peer, address }).await;
+        #[cfg(feature = "kad")]
+        if let Some(dht) = &self.dht {
+            dht.reached(peer);
+        }
+    }
+
+    /// A peer that is sought is not where it was found, or not any more.
+    #[cfg_attr(not(feature = "kad"), allow(clippy::unused_self, unused_variables))]
+    pub fn missed(&self, peer: PeerId) {
+        #[cfg(feature = "kad")]
+        if let Some(dht) = &self.dht {
+            dht.missed(peer);
+        }
     }
 
     /// Ends, and returns when what is to be remembered is written down.
@@ -126,6 +185,10 @@ impl Discovery {
         let (reply, stopped) = oneshot::channel();
         let _ = self.commands.send(Command::Stop { reply }).await;
         let _ = stopped.await;
+        #[cfg(feature = "kad")]
+        if let Some(dht) = &self.dht {
+            dht.stop().await;
+        }
     }
 
     /// What is known of whom.

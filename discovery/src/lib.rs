@@ -32,7 +32,7 @@ mod source;
 
 pub use self::{
     book::{Full, Known},
-    discovery::{Config, Discovery, Hints},
+    discovery::{Config, Discovery, Hints, StartError},
     hint::{Hint, Source},
     source::{Lookup, Publish},
 };

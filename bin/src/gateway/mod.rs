@@ -64,7 +64,7 @@ pub async fn expose(settings: cli::Expose, context: Context) -> anyhow::Result<(
 /// If the settings make no sense, or an address cannot be listened on.
 pub async fn forward(settings: cli::Forward, context: Context) -> anyhow::Result<()> {
     let (relays, myself) = (Places::of(&settings.node)?.relays, context.keypair.public().to_peer_id());
-    let finds = finding::sources(&settings.node.finding, &context).finds();
+    let finds = finding::sources(&settings.node, &context)?.finds();
     let forwardings = vec![Forwarding::of(&settings.way, &relays, myself, &context.names, finds)?];
     run_plan(Plan { node: settings.node, exposures: Vec::new(), forwardings }, context).await
 }
@@ -78,7 +78,7 @@ pub async fn run(settings: cli::Run, context: Context) -> anyhow::Result<()> {
     let names = &context.names;
     let exposures = settings.expose.iter().map(|table| Exposure::of_table(table, names));
     let exposures = exposures.collect::<Result<_, _>>()?;
-    let finds = finding::sources(&settings.node.finding, &context).finds();
+    let finds = finding::sources(&settings.node, &context)?.finds();
     let of_table = |table| Forwarding::of_table(table, &relays, myself, names, finds);
     let forwardings = settings.forward.iter().map(of_table);
     let forwardings = forwardings.collect::<Result<_, _>>()?;

@@ -26,7 +26,7 @@ impl Actor {
     pub(super) fn hear(&mut self, event: SwarmEvent<DhtEvent>) {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
-                tracing::debug!(%address, "the DHT listens");
+                self.report(Event::Listening { address });
                 self.decide_mode();
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {

@@ -94,6 +94,11 @@ impl Lookup {
 /// What happens in the DHT.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// It is listened on for other nodes.
+    Listening {
+        /// Where, with the real port.
+        address: Multiaddr,
+    },
     /// This node has found its neighbourhood.
     Joined {
         /// Peers in its table by then.
