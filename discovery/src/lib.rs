@@ -11,6 +11,8 @@
 //! - [`Hint`], [`Source`]: what is found; [`Lookup`], [`Publish`]: what every source of hints can do;
 //! - [`Discovery`]: the face: seek, take hints, say where we are, list what is known;
 //! - `book`: who is sought, what is known of whom, what is worth handing on; pure;
+//! - [`record`]: what peers sign of themselves, and the one way to believe it; [`keys`]: where it is found (feature
+//!   `records`); pure;
 //! - `cache`: where peers were reached before, on disk (feature `cache`); `mdns`: who
 //!   says on the local network where it is (feature `mdns`).
 //!
@@ -24,8 +26,16 @@ mod cache;
 mod discovery;
 mod driver;
 mod hint;
+#[cfg(feature = "records")]
+pub mod keys;
 #[cfg(feature = "mdns")]
 mod mdns;
+#[cfg(feature = "records")]
+mod moment;
+#[cfg(feature = "records")]
+mod network;
+#[cfg(feature = "records")]
+pub mod record;
 mod source;
 
 pub use self::{
@@ -33,4 +43,9 @@ pub use self::{
     discovery::{Config, Discovery, Hints},
     hint::{Hint, Source},
     source::{Lookup, Publish},
+};
+#[cfg(feature = "records")]
+pub use self::{
+    moment::UnixTime,
+    network::{NETWORK_BYTES_MAX, Network, NetworkError},
 };
