@@ -13,6 +13,7 @@
 //! - `book`: who is sought, what is known of whom, what is worth handing on; pure;
 //! - [`record`]: what peers sign of themselves, and the one way to believe it; [`keys`]: where it is found (feature
 //!   `records`); pure;
+//! - [`store`]: what Kademlia keeps here, for whom (feature `kad`);
 //! - `cache`: where peers were reached before, on disk (feature `cache`); `mdns`: who
 //!   says on the local network where it is (feature `mdns`).
 //!
@@ -37,6 +38,8 @@ mod network;
 #[cfg(feature = "records")]
 pub mod record;
 mod source;
+#[cfg(feature = "kad")]
+pub mod store;
 
 pub use self::{
     book::{Full, Known},
