@@ -45,6 +45,7 @@ impl fmt::Debug for Rules {
 }
 
 /// What good bytes are.
+#[allow(clippy::large_enum_variant, reason = "taken apart where it is made")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {
     /// A record that is newer than what is held.

@@ -22,12 +22,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, collections::BTreeMap, fmt, time::Instant};
 
 use libp2p::{
     PeerId,

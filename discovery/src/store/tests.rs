@@ -1,7 +1,10 @@
 //! What is kept, and what a flood changes.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use libp2p::{Multiaddr, identity::Keypair, kad::RecordKey as Key};
 
