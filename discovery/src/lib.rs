@@ -13,7 +13,8 @@
 //! - `book`: who is sought, what is known of whom, what is worth handing on; pure;
 //! - [`record`]: what peers sign of themselves, and the one way to believe it; [`keys`]: where it is found (feature
 //!   `records`); pure;
-//! - [`store`]: what Kademlia keeps here, for whom (feature `kad`);
+//! - [`store`]: what Kademlia keeps here, for whom; [`admission`]: who enters its routing table (feature `kad`); pure;
+//! - [`score`]: how peers behave, and where they are not; pure;
 //! - `cache`: where peers were reached before, on disk (feature `cache`); `mdns`: who
 //!   says on the local network where it is (feature `mdns`).
 //!
@@ -21,6 +22,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "kad")]
+pub mod admission;
 mod book;
 #[cfg(feature = "cache")]
 mod cache;
@@ -37,6 +40,7 @@ mod moment;
 mod network;
 #[cfg(feature = "records")]
 pub mod record;
+pub mod score;
 mod source;
 #[cfg(feature = "kad")]
 pub mod store;
