@@ -13,9 +13,9 @@ use crate::{
 ///
 /// # Errors
 /// If the settings make no sense, or an address cannot be listened on.
-pub async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::Result<()> {
     let ranges = node::ranges(&settings.nets)?;
-    let config = dht::of_bootstrap(&settings, ranges, context.keypair.clone(), &context);
+    let config = dht::of_bootstrap(&settings, ranges, &context)?;
     if context.check {
         return crate::usable();
     }

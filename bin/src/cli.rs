@@ -36,8 +36,6 @@ use crate::names::PeerRef;
 
 #[cfg(feature = "mdns")]
 pub use self::finding::Mdns;
-#[cfg(feature = "kad")]
-pub use self::{bootstrap::Bootstrap, finding::{DhtFlags, DhtMode}};
 #[cfg(feature = "peer-cache")]
 pub use self::finding::PeerCache;
 pub use self::gateway::{
@@ -55,6 +53,11 @@ pub use self::{
     page::Page,
     time::Patience,
     values::{DhtListenAddr, ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},
+};
+#[cfg(feature = "kad")]
+pub use self::{
+    bootstrap::Bootstrap,
+    finding::{DhtFlags, DhtMode},
 };
 
 /// With the commit, where whoever built the program said it.

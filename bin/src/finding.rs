@@ -50,7 +50,7 @@ pub(crate) fn sources(node: &cli::Node, context: &Context) -> Result<Config, Unu
     #[cfg(feature = "kad")]
     {
         let (global, ranges) = reach(node)?;
-        config.kad = dht::config(node, dht::judge(global, ranges), context)?;
+        config.kad = dht::config(node, dht::policy(global, ranges), context)?;
     }
     Ok(config)
 }
@@ -163,9 +163,9 @@ impl Finder {
     pub(crate) async fn note(&self, event: &Event) {
         #[cfg(feature = "kad")]
         if let Some(dht) = self.discovery.dht()
-            && let Some(addresses) = self.reached.note(event)
+            && let Some(contact) = self.reached.note(event)
         {
-            dht.reached_at(addresses).await;
+            dht.says(contact).await;
         }
         match event {
             Event::Listening { address } => {

@@ -262,6 +262,8 @@ pub struct Context {
     pub peer_cache: PathBuf,
     /// Where nodes of the DHT are remembered, beside the identity.
     pub dht_cache: PathBuf,
+    /// Where the number of the last record that this node signed is written down, beside the identity.
+    pub dht_number: PathBuf,
     /// What peers are called, beside the identity.
     pub names: NamesFile,
     /// The identity's file, if the settings name it.
@@ -302,6 +304,7 @@ impl Context {
         let control = beside_identity(common, role, control::SUFFIX)?;
         let peer_cache = beside_identity(common, role, ".peers")?;
         let dht_cache = beside_identity(common, role, ".dht")?;
+        let dht_number = beside_identity(common, role, ".dht-number")?;
         let names = names_file(common)?;
         // A file that is wrong is told of by whoever needs a name of it.
         reporter.calls(names.read().unwrap_or_default());
@@ -312,6 +315,7 @@ impl Context {
             control,
             peer_cache,
             dht_cache,
+            dht_number,
             names,
             named_identity,
             command,

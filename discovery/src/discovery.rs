@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 
+#[cfg(feature = "kad")]
+use crate::kad;
 use crate::{
     book::{Full, Known},
     driver::{Command, Driver},
     hint::Hint,
 };
-#[cfg(feature = "kad")]
-use crate::kad;
 
 /// Requests that wait. It takes one per turn of its loop; whoever asks faster waits.
 const COMMANDS_MAX: usize = 256;

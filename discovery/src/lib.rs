@@ -11,6 +11,10 @@
 //! - [`Hint`], [`Source`]: what is found; [`Lookup`], [`Publish`]: what every source of hints can do;
 //! - [`Discovery`]: the face: seek, take hints, say where we are, list what is known;
 //! - `book`: who is sought, what is known of whom, what is worth handing on; pure;
+//! - [`record`]: what peers sign of themselves, and the one way to believe it; [`keys`]: where it is found (feature
+//!   `records`); pure;
+//! - [`store`]: what Kademlia keeps here, for whom; [`admission`]: who enters its routing table (feature `kad`); pure;
+//! - [`score`]: how peers behave, and where they are not; pure;
 //! - `cache`: where peers were reached before, on disk (feature `cache`); `mdns`: who
 //!   says on the local network where it is (feature `mdns`); `kad`: a DHT of nodes like this one (feature `kad`).
 //!
@@ -18,6 +22,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "kad")]
+pub mod admission;
 mod book;
 #[cfg(feature = "cache")]
 mod cache;
@@ -26,13 +32,29 @@ mod driver;
 mod hint;
 #[cfg(feature = "kad")]
 pub mod kad;
+#[cfg(feature = "records")]
+pub mod keys;
 #[cfg(feature = "mdns")]
 mod mdns;
+#[cfg(feature = "records")]
+mod moment;
+#[cfg(feature = "records")]
+mod network;
+#[cfg(feature = "records")]
+pub mod record;
+pub mod score;
 mod source;
+#[cfg(feature = "kad")]
+pub mod store;
 
 pub use self::{
     book::{Full, Known},
     discovery::{Config, Discovery, Hints, StartError},
     hint::{Hint, Source},
     source::{Lookup, Publish},
+};
+#[cfg(feature = "records")]
+pub use self::{
+    moment::UnixTime,
+    network::{NETWORK_BYTES_MAX, Network, NetworkError},
 };

@@ -185,7 +185,17 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(ListenAddr, RelayListenAddr, DhtListenAddr, ExternalAddr, StunAddr, StunServer, IpNet, PeerRef, NamedTarget);
+plain!(
+    ListenAddr,
+    RelayListenAddr,
+    DhtListenAddr,
+    ExternalAddr,
+    StunAddr,
+    StunServer,
+    IpNet,
+    PeerRef,
+    NamedTarget
+);
 
 /// An address of a peer.
 impl Listed for Multiaddr {

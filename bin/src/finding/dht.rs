@@ -6,19 +6,28 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
     Event,
     addr::{self, GlobalScope, Ranges},
+    error::Family,
     event::LetsIn,
+    nat::Mapping,
     path::Transport,
 };
-use punchline_discovery::kad::{Carrier, Config, Judge, Mode};
+use punchline_discovery::{
+    Network,
+    kad::{Carrier, Config, Mode, Policy},
+    record::{self, Contact, Nat, Reach},
+};
 
 use crate::{
     Context, Unusable,
     cli::{self, DhtFlags, DhtListenAddr, DhtMode, PeerCache},
 };
+
+/// What this program is called in the DHT.
+const AGENT: &str = concat!("punchline/", env!("CARGO_PKG_VERSION"));
 
 /// Addresses of ours that are said in the DHT: as many as a record has.
 const SAID_MAX: usize = 16;
@@ -27,8 +36,13 @@ const SAID_MAX: usize = 16;
 ///
 /// # Errors
 /// If they do not go together.
-pub(super) fn config(node: &cli::Node, judge: Judge, context: &Context) -> Result<Option<Config>, Unusable> {
+pub(super) fn config(
+    node: &cli::Node,
+    policy: Policy,
+    context: &Context,
+) -> Result<Option<Config>, Unusable> {
     let DhtFlags { bootstrap, dht, dht_listen, dht_external, dht_network } = &node.finding.dht;
+    let network = network(dht_network)?;
     let (bootstrap, external) = (cli::all(bootstrap), cli::all(dht_external));
     let listen: Vec<Multiaddr> = cli::all(dht_listen).into_iter().map(|DhtListenAddr(at)| at).collect();
     let mode = match dht {
@@ -53,20 +67,33 @@ pub(super) fn config(node: &cli::Node, judge: Judge, context: &Context) -> Resul
     let listen = if mode == Mode::Client { Vec::new() } else { listen };
     Ok(Some(Config {
         keypair: context.keypair.clone(),
-        network: dht_network.clone(),
+        network,
         mode,
         listen,
         external,
         bootstrap,
-        judge,
+        policy,
         memory,
+        number: Some(context.dht_number.clone()),
         bucket_size: None,
         carrier: Carrier::Sockets,
     }))
 }
 
+/// The network that is named.
+pub(super) fn network(name: &str) -> Result<Network, Unusable> {
+    name.parse().map_err(|error| Unusable(format!("--dht-network: {error}")))
+}
+
 /// What `punchline bootstrap` is to do.
-pub(crate) fn of_bootstrap(settings: &cli::Bootstrap, ranges: Ranges, keypair: Keypair, context: &Context) -> Config {
+///
+/// # Errors
+/// If the settings do not go together.
+pub(crate) fn of_bootstrap(
+    settings: &cli::Bootstrap,
+    ranges: Ranges,
+    context: &Context,
+) -> Result<Config, Unusable> {
     let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
     let mut listen: Vec<Multiaddr> =
         cli::all(&settings.listen).into_iter().map(|DhtListenAddr(at)| at).collect();
@@ -77,18 +104,19 @@ pub(crate) fn of_bootstrap(settings: &cli::Bootstrap, ranges: Ranges, keypair: K
     if external.is_empty() {
         external = listen.iter().filter(|address| names_a_host(address)).cloned().collect();
     }
-    Config {
-        keypair,
-        network: settings.dht_network.clone(),
+    Ok(Config {
+        keypair: context.keypair.clone(),
+        network: network(&settings.dht_network)?,
         mode: Mode::Server,
         listen,
         external,
         bootstrap: cli::all(&settings.bootstrap),
-        judge: judge(global, ranges),
+        policy: policy(global, ranges),
         memory: Some(context.dht_cache.clone()),
+        number: Some(context.dht_number.clone()),
         bucket_size: None,
         carrier: Carrier::Sockets,
-    }
+    })
 }
 
 const EVERYWHERE: [&str; 4] = [
@@ -100,7 +128,9 @@ const EVERYWHERE: [&str; 4] = [
 
 fn names_a_host(address: &Multiaddr) -> bool {
     ip_of(address).is_some_and(|ip| !ip.is_unspecified())
-        && address.iter().any(|part| matches!(part, Protocol::Tcp(port) | Protocol::Udp(port) if port != 0))
+        && address
+            .iter()
+            .any(|part| matches!(part, Protocol::Tcp(port) | Protocol::Udp(port) if port != 0))
 }
 
 fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
@@ -111,26 +141,54 @@ fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
-/// What of the addresses that strangers name this node dials for the DHT: public ones, over TCP or QUIC, that the
-/// operator does not keep away. A name may lead anywhere, and so may a relay.
-pub(crate) fn judge(global: GlobalScope, ranges: Ranges) -> Judge {
-    Arc::new(move |address| is_public(address, &global, &ranges))
+/// What matters of the addresses that strangers name. For the DHT this node dials public ones, over TCP or QUIC, that the
+/// operator does not keep away; a name may lead anywhere. Of what a peer says of itself it believes circuits too.
+pub(crate) fn policy(global: GlobalScope, ranges: Ranges) -> Policy {
+    let whole = Public { global, ranges };
+    let (dials, hands_on) = (whole.clone(), whole);
+    // Those that the operator takes for public are of one lab.
+    let internet = GlobalScope::default();
+    Policy {
+        dials: Arc::new(move |address: &Multiaddr, _: PeerId| dials.is_direct(address)),
+        hands_on: Arc::new(move |address: &Multiaddr, _: PeerId| {
+            hands_on.is_direct(address) || hands_on.is_circuit(address)
+        }),
+        exempt: Arc::new(move |ip| !internet.contains(ip)),
+    }
 }
 
-fn is_public(address: &Multiaddr, global: &GlobalScope, ranges: &Ranges) -> bool {
-    let parts: Vec<Protocol<'_>> = address.iter().skip(1).collect();
-    let plain = matches!(
-        parts[..],
-        [Protocol::Tcp(1..)] | [Protocol::Udp(1..), Protocol::QuicV1]
-    );
-    plain && ip_of(address).is_some_and(|ip| global.contains(ip) && ranges.lets(ip))
+/// What everybody on the internet reaches, as far as the operator lets us.
+#[derive(Clone)]
+struct Public {
+    global: GlobalScope,
+    ranges: Ranges,
+}
+
+impl Public {
+    fn contains(&self, ip: IpAddr) -> bool {
+        self.global.contains(ip) && self.ranges.lets(ip)
+    }
+
+    fn is_direct(&self, address: &Multiaddr) -> bool {
+        let parts: Vec<Protocol<'_>> = address.iter().skip(1).collect();
+        let plain = matches!(parts[..], [Protocol::Tcp(1..)] | [Protocol::Udp(1..), Protocol::QuicV1]);
+        plain && ip_of(address).is_some_and(|ip| self.contains(ip))
+    }
+
+    /// The name of a relay is judged where it is looked up.
+    fn is_circuit(&self, address: &Multiaddr) -> bool {
+        match addr::split_circuit(address) {
+            Ok(Some((relay, _))) => ip_of(relay.address()).is_none_or(|ip| self.contains(ip)),
+            Ok(None) => false,
+            Err(_) => addr::split_named_circuit(address).is_some(),
+        }
+    }
 }
 
 /// Where anybody reaches this node, by what it was told and has seen.
 #[derive(Clone)]
 pub(super) struct Reached {
-    global: GlobalScope,
-    ranges: Ranges,
+    public: Public,
     found: Arc<Mutex<Found>>,
 }
 
@@ -140,15 +198,16 @@ struct Found {
     confirmed: Vec<Multiaddr>,
     mapped: BTreeMap<Transport, Multiaddr>,
     circuits: BTreeMap<PeerId, Multiaddr>,
+    mapping: record::Mapping,
 }
 
 impl Reached {
     pub(super) fn new(global: GlobalScope, ranges: Ranges) -> Self {
-        Self { global, ranges, found: Arc::default() }
+        Self { public: Public { global, ranges }, found: Arc::default() }
     }
 
-    /// Takes what an event says, and returns where this node is reached if that is otherwise.
-    pub(super) fn note(&self, event: &Event) -> Option<Vec<Multiaddr>> {
+    /// Takes what an event says, and returns what this node says of itself if that is otherwise.
+    pub(super) fn note(&self, event: &Event) -> Option<Contact> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.addresses(&found);
         match event {
@@ -167,18 +226,36 @@ impl Reached {
                 found.circuits.insert(*relay, address.clone());
             }
             Event::ReservationLost { relay, .. } => drop(found.circuits.remove(relay)),
+            Event::NatFound { family: Family::V4, mapping: Some(mapping), .. } => {
+                found.mapping = match mapping {
+                    Mapping::None => record::Mapping::Unknown,
+                    Mapping::EndpointIndependent => record::Mapping::EndpointIndependent,
+                    Mapping::DestinationDependent => record::Mapping::EndpointDependent,
+                };
+            }
             _ => return None,
         }
-        let after = self.addresses(&found);
-        (after != before).then_some(after)
+        let addresses = self.addresses(&found);
+        (addresses != before).then(|| self.contact(addresses, &found))
+    }
+
+    fn contact(&self, addresses: Vec<Multiaddr>, found: &Found) -> Contact {
+        let direct = addresses.iter().any(|address| !addr::is_circuit(address));
+        let reach = match (direct, found.circuits.is_empty()) {
+            (true, _) => Reach::Public,
+            (false, false) => Reach::Private,
+            (false, true) => Reach::Unknown,
+        };
+        let nat = Nat { reach, mapping: found.mapping };
+        Contact { addresses, nat, agent: AGENT.to_owned(), ..Contact::default() }
     }
 
     /// Direct ones first. What is private means nothing to strangers.
     fn addresses(&self, found: &Found) -> Vec<Multiaddr> {
-        let Found { listening, confirmed, mapped, circuits } = found;
+        let Found { listening, confirmed, mapped, circuits, .. } = found;
         let direct = confirmed.iter().chain(mapped.values()).chain(listening);
-        let direct = direct.filter(|address| is_public(address, &self.global, &self.ranges));
-        let circuits = circuits.values().filter(|circuit| self.leads_through_public(circuit));
+        let direct = direct.filter(|address| self.public.is_direct(address));
+        let circuits = circuits.values().filter(|circuit| self.public.is_circuit(circuit));
         let mut all: Vec<Multiaddr> = Vec::new();
         for address in direct.chain(circuits) {
             if !all.contains(address) {
@@ -187,14 +264,5 @@ impl Reached {
         }
         all.truncate(SAID_MAX);
         all
-    }
-
-    fn leads_through_public(&self, circuit: &Multiaddr) -> bool {
-        match addr::split_circuit(circuit) {
-            Ok(Some((relay, _))) => {
-                ip_of(relay.address()).is_none_or(|ip| self.global.contains(ip) && self.ranges.lets(ip))
-            }
-            Ok(None) | Err(_) => false,
-        }
     }
 }

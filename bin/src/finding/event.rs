@@ -90,12 +90,12 @@ impl From<kad::Event> for DhtEvent {
             kad::Event::LookupCompleted { lookup, found, took, requests } => {
                 Self::LookupCompleted { lookup: lookup.name(), found, took_ms: ms(took), requests }
             }
-            kad::Event::DataStored { nodes, .. } => Self::DataStored { nodes },
+            kad::Event::DataStored { nodes } => Self::DataStored { nodes },
             kad::Event::MemberFound { namespace, peer } => {
-                Self::MemberFound { namespace: namespace.to_string(), peer }
+                Self::MemberFound { namespace: namespace.name().to_owned(), peer }
             }
             kad::Event::MemberLost { namespace, peer } => {
-                Self::MemberLost { namespace: namespace.to_string(), peer }
+                Self::MemberLost { namespace: namespace.name().to_owned(), peer }
             }
         }
     }

@@ -1,60 +1,65 @@
-//! Owns the swarm: does what the loops say, and what others ask for.
+//! Owns the swarm: does what the loops say.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    time::{Duration, Instant},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
-    identity::Keypair,
-    kad::{self, QueryId, Quorum, Record, RecordKey},
+    kad::{self, QueryId, Quorum, RecordKey as Key},
     multiaddr::Protocol,
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
-    Command, Config, Judge, Mode, RECORD_LASTS, RecordError, StartError,
-    admission::DialBacks,
+    Command, Config, Mode, Policy, StartError,
     behaviour::{self, Dht},
     health::Targets,
     loops::{Loops, Task},
     memory::Memory,
+    own::Signer,
     queries::{Purpose, Query},
-    spaces::{Next, SHARDS, Spaces},
-    status::{Bootstrap, Bucket, Event, Status},
-    store::{self, Contact, Namespace},
+    spaces::{Read, SpaceId, Spaces},
+    status::Event,
     wants::Wants,
 };
-use crate::hint::{Hint, Source};
+use crate::{
+    UnixTime,
+    admission::{Admission, Settings},
+    hint::{Hint, Source},
+    keys::{Namespace, RecordKey},
+    record::{Body, Contact, Record, Rules},
+    score::Scores,
+    store::{Now, Store},
+};
 
-/// Queries that others asked for and that run at once. One more is refused.
-const ASKED_MAX: usize = 32;
-
-/// What this node says of itself.
+/// What this node says of itself, again and again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Item {
     /// Where it is.
     Contact,
-    /// That it is in a namespace: under its own key, or that of a shard.
-    Member { namespace: Namespace, shard: Option<u16> },
+    /// That it is in a namespace.
+    Member(SpaceId),
+    /// That it has what this key names.
+    Provides(Vec<u8>),
 }
 
 /// What is looked for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Wanted {
     Peer(PeerId),
-    Members(Namespace),
+    Members(SpaceId),
 }
 
 pub(super) struct Actor {
     pub(super) swarm: Swarm<Dht>,
     pub(super) local: PeerId,
-    pub(super) judge: Judge,
-    keypair: Keypair,
-    pub(super) network: String,
+    pub(super) policy: Policy,
+    pub(super) rules: Rules,
+    pub(super) signer: Signer,
     pub(super) protocol: libp2p::StreamProtocol,
     pub(super) mode: Mode,
     pub(super) begun: Instant,
@@ -62,15 +67,16 @@ pub(super) struct Actor {
     pub(super) wants: Wants<Wanted>,
     pub(super) targets: Targets,
     pub(super) spaces: Spaces,
-    pub(super) dial_backs: DialBacks,
+    pub(super) admission: Admission,
+    pub(super) scores: Scores,
     pub(super) memory: Memory,
     pub(super) queries: HashMap<QueryId, Query>,
     /// Those who wait for the members of a namespace.
-    waiting: Vec<(Namespace, oneshot::Sender<Vec<PeerId>>)>,
+    pub(super) waiting: Vec<(SpaceId, oneshot::Sender<Vec<PeerId>>)>,
     /// What sought peers say of themselves.
-    pub(super) contacts: BTreeMap<PeerId, Contact>,
-    /// Where others reach this node.
-    reached_at: Vec<Multiaddr>,
+    pub(super) contacts: BTreeMap<PeerId, Record>,
+    /// What this node says of itself.
+    pub(super) own: Contact,
     pub(super) published: Option<Instant>,
     pub(super) lookups_found: u64,
     pub(super) lookups_missed: u64,
@@ -90,26 +96,33 @@ impl Actor {
         hints: mpsc::Sender<Hint>,
         events: broadcast::Sender<Event>,
     ) -> Result<Self, StartError> {
-        let network = config.network.clone();
-        let protocol = behaviour::protocol(&network).ok_or(StartError::Network { network })?;
         let (local, now) = (config.keypair.public().to_peer_id(), Instant::now());
-        let mut swarm = behaviour::swarm(&config, protocol.clone(), store::open(local))?;
+        let policy = config.policy.clone();
+        let rules = Rules { network: config.network.clone(), addresses: policy.hands_on.clone() };
+        let protocol = behaviour::protocol(&config.network);
+        let store = Store::new(local, rules.clone(), rand::random(), clock);
+        let mut swarm = behaviour::swarm(&config, protocol.clone(), store)?;
         for address in &config.listen {
-            let fault = |cause: &dyn std::fmt::Display| StartError::Listen {
+            swarm.listen_on(address.clone()).map_err(|error| StartError::Listen {
                 address: address.clone(),
-                cause: cause.to_string(),
-            };
-            swarm.listen_on(address.clone()).map_err(|error| fault(&error))?;
+                cause: error.to_string(),
+            })?;
         }
         for address in &config.external {
             swarm.add_external_address(address.clone());
         }
+        let admission = Admission::new(Settings {
+            local,
+            trusted: config.bootstrap.iter().filter_map(peer_of).collect(),
+            addresses: policy.dials.clone(),
+            exempt: policy.exempt.clone(),
+        });
         let mut actor = Self {
             swarm,
             local,
-            judge: config.judge,
-            keypair: config.keypair,
-            network: config.network,
+            policy,
+            rules,
+            signer: Signer::new(config.keypair, config.network, config.number),
             protocol,
             mode: config.mode,
             begun: now,
@@ -117,12 +130,13 @@ impl Actor {
             wants: Wants::new(),
             targets: Targets::new(&config.bootstrap, peer_of, now),
             spaces: Spaces::default(),
-            dial_backs: DialBacks::default(),
+            admission,
+            scores: Scores::default(),
             memory: Memory::open(config.memory),
             queries: HashMap::new(),
             waiting: Vec::new(),
             contacts: BTreeMap::new(),
-            reached_at: Vec::new(),
+            own: Contact::default(),
             published: None,
             lookups_found: 0,
             lookups_missed: 0,
@@ -168,6 +182,8 @@ impl Actor {
             let (peer, address) = (target.peer, target.address.clone());
             self.look_at(peer, address);
         }
+        self.admission.handle_timeout(now);
+        self.admit();
         while let Some(task) = self.loops.poll_task(now) {
             self.task(task, now);
         }
@@ -177,7 +193,8 @@ impl Actor {
             }
         }
         let wanted = self.wants.poll_timeout().filter(|_| self.loops.joined());
-        let all = [Some(self.loops.poll_timeout()), wanted, self.targets.poll_timeout(), self.memory.due()];
+        let (loops, targets) = (Some(self.loops.poll_timeout()), self.targets.poll_timeout());
+        let all = [loops, wanted, targets, self.admission.poll_timeout(), self.memory.due()];
         all.into_iter().flatten().min().unwrap_or(now + Duration::from_secs(60))
     }
 
@@ -216,8 +233,12 @@ impl Actor {
             }
             Task::Publish(item) => self.publish(item, now),
             Task::Sweep => {
-                store::sweep(self.swarm.behaviour_mut().kad.store_mut(), now);
-                self.spaces.sweep(now).into_iter().for_each(|event| self.report(event));
+                self.swarm.behaviour_mut().kad.store_mut().sweep();
+                let unix = UnixTime::from(SystemTime::now());
+                self.contacts.retain(|_, contact| contact.expires() > unix);
+                for (namespace, peer) in self.spaces.sweep(now) {
+                    self.report(Event::MemberLost { namespace, peer });
+                }
             }
         }
     }
@@ -226,146 +247,96 @@ impl Actor {
     fn in_some_bucket(&mut self) -> PeerId {
         let local = kad::KBucketKey::from(self.local);
         let index = |peer: PeerId| local.distance(&kad::KBucketKey::from(peer)).ilog2();
-        let buckets: Vec<Option<u32>> = {
-            let kad = &mut self.swarm.behaviour_mut().kad;
-            kad.kbuckets().map(|bucket| bucket.range().0.ilog2()).collect()
-        };
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        let buckets: Vec<_> = kad.kbuckets().map(|bucket| bucket.range().0.ilog2()).collect();
         let chosen = buckets.get(rand::random_range(0..buckets.len().max(1))).copied().flatten();
         let mut tries = std::iter::repeat_with(PeerId::random).take(64);
         tries.find(|peer| index(*peer) == chosen).unwrap_or_else(PeerId::random)
     }
 
     fn publish(&mut self, item: Item, now: Instant) {
-        let kad = &mut self.swarm.behaviour_mut().kad;
-        let begun = match &item {
-            Item::Contact => store::sign(&self.keypair, &self.reached_at).and_then(|value| {
-                let mut record = Record::new(store::contact_key(&self.local), value);
-                record.expires = Some(now + RECORD_LASTS);
-                kad.put_record(record, Quorum::All).ok()
-            }),
-            Item::Member { namespace, shard } => {
-                kad.start_providing(store::member_key(&self.network, namespace, *shard)).ok()
+        let ids = match &item {
+            Item::Contact => self.publish_contact(),
+            Item::Member(space) => {
+                let unix = UnixTime::from(SystemTime::now());
+                let (keys, own) = self.spaces.announcements(*space, self.local, unix);
+                if let Some(read) = own {
+                    self.read(read, true);
+                }
+                let kad = &mut self.swarm.behaviour_mut().kad;
+                keys.into_iter().filter_map(|key| kad.start_providing(Key::from(key)).ok()).collect()
+            }
+            Item::Provides(key) => {
+                let kad = &mut self.swarm.behaviour_mut().kad;
+                kad.start_providing(Key::from(key.clone())).into_iter().collect()
             }
         };
-        match begun {
-            Some(id) => self.wait_for(id, Purpose::Publish(item)),
+        // The last of them tells how it went.
+        match ids.split_last() {
             None => self.loops.published(&item, false, now),
+            Some((last, others)) => {
+                others.iter().for_each(|id| self.wait_for(*id, Purpose::Refresh));
+                self.wait_for(*last, Purpose::Publish(item));
+            }
         }
+    }
+
+    fn publish_contact(&mut self) -> Vec<QueryId> {
+        let signed = self.signer.sign(Body::Contact(self.own.clone()));
+        let signed =
+            signed.inspect_err(|error| tracing::warn!(%error, "this node says nothing of itself"));
+        let Ok(record) = signed else { return Vec::new() };
+        let value = record.bytes().to_vec();
+        let record = kad::Record::new(record.key().to_bytes(), value);
+        self.swarm.behaviour_mut().kad.put_record(record, Quorum::All).into_iter().collect()
     }
 
     fn look_for(&mut self, wanted: Wanted) {
         match wanted {
             Wanted::Peer(peer) => {
-                let id = self.swarm.behaviour_mut().kad.get_record(store::contact_key(&peer));
-                self.wait_for(id, Purpose::Sought { peer, news: false });
+                let key = Key::from(RecordKey::Contact(peer).to_bytes());
+                let id = self.swarm.behaviour_mut().kad.get_record(key);
+                self.wait_for(id, Purpose::Sought { peer, news: false, stale: BTreeSet::new() });
             }
-            Wanted::Members(namespace) => self.look_into(&namespace),
-        }
-    }
-
-    fn look_into(&mut self, namespace: &Namespace) {
-        if self.spaces.begin(namespace) {
-            self.ask_members(namespace, None);
-        }
-    }
-
-    fn ask_members(&mut self, namespace: &Namespace, shard: Option<u16>) {
-        let key = store::member_key(&self.network, namespace, shard);
-        let id = self.swarm.behaviour_mut().kad.get_providers(key);
-        self.wait_for(id, Purpose::Members { namespace: namespace.clone(), shard });
-    }
-
-    pub(super) fn members_ended(&mut self, namespace: Namespace, shard: Option<u16>, now: Instant) {
-        match self.spaces.ended(&namespace, shard) {
-            Next::Wait => {}
-            Next::Shards => (0..SHARDS).for_each(|shard| self.ask_members(&namespace, Some(shard))),
-            Next::Over { news } => {
-                let members = self.spaces.members(&namespace);
-                for (of, reply) in std::mem::take(&mut self.waiting) {
-                    match of == namespace {
-                        true => drop(reply.send(members.clone())),
-                        false => self.waiting.push((of, reply)),
-                    }
-                }
-                self.wants.ended(&Wanted::Members(namespace), news, now);
-            }
-        }
-    }
-
-    fn command(&mut self, command: Command) {
-        let now = Instant::now();
-        match command {
-            Command::ReachedAt { addresses } => {
-                if addresses != self.reached_at {
-                    self.reached_at = addresses;
-                    self.loops.changed(Item::Contact, now);
+            Wanted::Members(space) => {
+                if let Some(namespace) = self.spaces.namespace(space).cloned() {
+                    self.look_into(namespace);
                 }
             }
-            Command::Join { namespace } => {
-                let shard = Some(store::shard_of(&self.local));
-                for shard in [None, shard] {
-                    self.loops.changed(Item::Member { namespace: namespace.clone(), shard }, now);
-                }
-            }
-            Command::Watch { namespace } => match self.spaces.watch(namespace.clone()) {
-                true => self.wants.want(Wanted::Members(namespace), now),
-                false => tracing::warn!(%namespace, "a namespace is not watched: there are too many"),
-            },
-            Command::Reached { peer } => self.wants.satisfied(&Wanted::Peer(peer), now),
-            Command::Missed { peer } => self.wants.missed(&Wanted::Peer(peer), now),
-            Command::Status { reply } => drop(reply.send(self.status())),
-            // It ends the loop.
-            Command::Stop { .. } => {}
-            // Whoever asks in vain is answered by the end of the reply.
-            asked if self.queries.len() < ASKED_MAX + 64 => self.asked(asked),
-            _ => tracing::debug!("a lookup is refused: there are too many"),
         }
     }
 
-    fn asked(&mut self, command: Command) {
-        let kad = &mut self.swarm.behaviour_mut().kad;
-        match command {
-            Command::FindPeer { peer, reply } => {
-                let id = kad.get_record(store::contact_key(&peer));
-                self.wait_for(id, Purpose::Peer { peer, best: None, reply });
-            }
-            Command::Members { namespace, reply } => {
-                self.waiting.push((namespace.clone(), reply));
-                self.look_into(&namespace);
-            }
-            Command::Closest { to, reply } => {
-                let id = kad.get_closest_peers(to);
-                self.wait_for(id, Purpose::Closest(reply));
-            }
-            Command::Get { key, reply } => {
-                let id = kad.get_record(RecordKey::from(key));
-                self.wait_for(id, Purpose::Get { best: None, reply });
-            }
-            Command::Put { key, value, reply } => {
-                let mut record = Record::new(key.clone(), value);
-                record.expires = Some(Instant::now() + RECORD_LASTS);
-                match kad.put_record(record, Quorum::All) {
-                    Ok(id) => self.wait_for(id, Purpose::Put { key, reply }),
-                    Err(error) => {
-                        let _ = reply.send(Err(RecordError::Refused { reason: error.to_string() }));
-                    }
-                }
-            }
-            _ => {}
+    /// Looks for all members of a namespace. What is found meanwhile is told at once.
+    pub(super) fn look_into(&mut self, namespace: Namespace) -> Option<SpaceId> {
+        let space = self.spaces.look(namespace, UnixTime::from(SystemTime::now())).ok()?;
+        self.go_on_looking(space);
+        Some(space)
+    }
+
+    pub(super) fn go_on_looking(&mut self, space: SpaceId) {
+        while let Some(read) = self.spaces.next_read(space) {
+            self.read(read, false);
         }
+    }
+
+    /// `count`: it is our own shard, to see how deep we should announce ourselves.
+    fn read(&mut self, read: Read, count: bool) {
+        let id = self.swarm.behaviour_mut().kad.get_providers(Key::from(read.key()));
+        self.wait_for(id, Purpose::Members { read, count, found: BTreeSet::new() });
     }
 
     /// Hands on where a sought peer says that it is.
-    pub(super) fn tell(&mut self, contact: Contact) {
-        let age = contact.age();
+    pub(super) fn tell(&mut self, record: Record) {
+        let Some(contact) = record.contact() else { return };
+        let now = UnixTime::from(SystemTime::now());
         let hint = Hint {
-            peer: contact.peer,
+            peer: record.signer(),
             addresses: contact.addresses.clone(),
             source: Source::Kad,
-            age,
-            lasts: RECORD_LASTS.checked_sub(age),
+            age: now.since(record.issued()),
+            lasts: Some(record.expires().since(now)),
         };
-        self.contacts.insert(contact.peer, contact);
+        self.contacts.insert(record.signer(), record);
         if self.hints.try_send(hint).is_err() {
             tracing::debug!("a peer was found in the DHT, and nobody takes it");
         }
@@ -375,39 +346,10 @@ impl Actor {
         // Nobody need listen.
         let _ = self.events.send(event);
     }
+}
 
-    fn status(&mut self) -> Status {
-        let now = Instant::now();
-        let ago = |at: Instant| now.saturating_duration_since(at);
-        let bootstrap = |target: &super::health::Target| Bootstrap {
-            address: target.address.clone(),
-            peer: target.peer,
-            health: target.health,
-            round_trip: target.round_trip,
-            last_answer: target.last_answer.map(ago),
-            misses: target.misses,
-        };
-        let listening = self.swarm.listeners().cloned().collect();
-        let connections = self.swarm.network_info().connection_counters().num_established() as usize;
-        let kad = &mut self.swarm.behaviour_mut().kad;
-        let bucket = |bucket: kad::KBucketRef<'_, _, _>| Bucket {
-            index: bucket.range().0.ilog2().unwrap_or_default(),
-            peers: bucket.num_entries(),
-        };
-        Status {
-            network: self.network.clone(),
-            server: kad.mode() == kad::Mode::Server,
-            joined: self.loops.joined(),
-            buckets: kad.kbuckets().map(bucket).collect(),
-            listening,
-            connections,
-            bootstraps: self.targets.all().iter().map(bootstrap).collect(),
-            published: self.published.map(ago),
-            records: store::records(kad.store_mut()),
-            lookups_found: self.lookups_found,
-            lookups_missed: self.lookups_missed,
-        }
-    }
+fn clock() -> Now {
+    Now { instant: Instant::now(), unix: UnixTime::from(SystemTime::now()) }
 }
 
 /// The id at the end of an address.

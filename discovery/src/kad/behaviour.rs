@@ -11,7 +11,15 @@ use libp2p::{
     swarm::{self, NetworkBehaviour},
 };
 
-use super::{Config, store::Store, transport::{self, NoTransport}};
+use super::{
+    Config,
+    transport::{self, NoTransport},
+};
+use crate::{
+    Network,
+    record::LIFETIME_MAX,
+    store::{PROVIDER_LIFETIME_MAX, Store},
+};
 
 /// A lookup that is not done by then ends with what it has.
 const QUERY_DEADLINE: Duration = Duration::from_secs(10);
@@ -46,15 +54,19 @@ pub(super) struct Dht {
 }
 
 /// What nodes of this network speak.
-pub(super) fn protocol(network: &str) -> Option<StreamProtocol> {
-    StreamProtocol::try_from_owned(format!("/punchline/{network}/kad/1.0.0")).ok()
+pub(super) fn protocol(network: &Network) -> StreamProtocol {
+    StreamProtocol::try_from_owned(network.kad_protocol()).expect("it begins with a slash")
 }
 
 /// A swarm that does not listen yet.
-pub(super) fn swarm(config: &Config, protocol: StreamProtocol, store: Store) -> Result<Swarm<Dht>, NoTransport> {
+pub(super) fn swarm(
+    config: &Config,
+    protocol: StreamProtocol,
+    store: Store,
+) -> Result<Swarm<Dht>, NoTransport> {
     let (keypair, local) = (&config.keypair, config.keypair.public().to_peer_id());
     let given = config.bootstrap.iter().map(transport::without_peer).collect();
-    let transport = transport::new(config.carrier, keypair, config.judge.clone(), given)?;
+    let transport = transport::new(config.carrier, keypair, config.policy.dials.clone(), given)?;
     let behaviour = Dht {
         limits: connection_limits::Behaviour::new(limits(config)),
         identify: identify::Behaviour::new(identify(&config.network, keypair)),
@@ -77,24 +89,29 @@ fn limits(config: &Config) -> ConnectionLimits {
 }
 
 /// Strangers are told where this node serves the DHT, and nothing of where else it listens.
-fn identify(network: &str, keypair: &Keypair) -> identify::Config {
+fn identify(network: &Network, keypair: &Keypair) -> identify::Config {
     identify::Config::new(format!("/punchline/{network}/dht/1"), keypair.public())
         .with_agent_version("punchline".to_owned())
         .with_hide_listen_addrs(true)
         .with_push_listen_addr_updates(true)
-        // Where a peer says it is, nobody dials before it is judged.
+        // Where a peer says that it is, nobody dials before it is judged.
         .with_cache_size(0)
 }
 
-fn kademlia(config: &Config, local: PeerId, protocol: StreamProtocol, store: Store) -> kad::Behaviour<Store> {
+fn kademlia(
+    config: &Config,
+    local: PeerId,
+    protocol: StreamProtocol,
+    store: Store,
+) -> kad::Behaviour<Store> {
     let mut kad = kad::Config::new(protocol);
     // Who is in the table, when it is refreshed and what is said again is for our own loops to decide.
     kad.set_kbucket_inserts(kad::BucketInserts::Manual)
         .set_periodic_bootstrap_interval(None)
         .set_publication_interval(None)
         .set_provider_publication_interval(None)
-        .set_record_ttl(Some(super::RECORD_LASTS))
-        .set_provider_record_ttl(Some(super::MEMBERSHIP_LASTS))
+        .set_record_ttl(Some(LIFETIME_MAX))
+        .set_provider_record_ttl(Some(PROVIDER_LIFETIME_MAX))
         .disjoint_query_paths(true)
         .set_query_timeout(QUERY_DEADLINE)
         .set_max_packet_size(PACKET_BYTES_MAX);

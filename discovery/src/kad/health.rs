@@ -57,7 +57,11 @@ pub(crate) struct Target {
 pub(crate) struct Targets(Vec<Target>);
 
 impl Targets {
-    pub(crate) fn new(addresses: &[Multiaddr], peer_of: impl Fn(&Multiaddr) -> Option<PeerId>, now: Instant) -> Self {
+    pub(crate) fn new(
+        addresses: &[Multiaddr],
+        peer_of: impl Fn(&Multiaddr) -> Option<PeerId>,
+        now: Instant,
+    ) -> Self {
         let target = |address: &Multiaddr| Target {
             address: address.clone(),
             peer: peer_of(address),
@@ -103,7 +107,13 @@ impl Targets {
     }
 
     /// It did not answer a look.
-    pub(crate) fn missed(&mut self, peer: Option<PeerId>, address: Option<&Multiaddr>, chance: f64, now: Instant) {
+    pub(crate) fn missed(
+        &mut self,
+        peer: Option<PeerId>,
+        address: Option<&Multiaddr>,
+        chance: f64,
+        now: Instant,
+    ) {
         let is_meant = |target: &&mut Target| match (peer, address) {
             (Some(peer), _) => target.peer == Some(peer),
             (None, Some(address)) => is_at(&target.address, address),
@@ -142,7 +152,8 @@ impl Target {
 /// Whether an address is that of a target, which may end in its id.
 fn is_at(target: &Multiaddr, address: &Multiaddr) -> bool {
     let plain = |address: &Multiaddr| -> Multiaddr {
-        let is_id = |part: &libp2p::multiaddr::Protocol<'_>| matches!(part, libp2p::multiaddr::Protocol::P2p(_));
+        let is_id =
+            |part: &libp2p::multiaddr::Protocol<'_>| matches!(part, libp2p::multiaddr::Protocol::P2p(_));
         address.iter().filter(|part| !is_id(part)).collect()
     };
     plain(target) == plain(address)

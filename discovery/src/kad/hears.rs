@@ -3,24 +3,19 @@
 use std::time::Instant;
 
 use libp2p::{
-    Multiaddr, PeerId, identify,
+    Multiaddr, PeerId,
     core::ConnectedPoint,
+    identify,
     kad::{self, RoutingUpdate},
     ping,
-    swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::{DialOpts, PeerCondition}},
+    swarm::{
+        DialError, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 
-use super::{
-    Mode,
-    actor::Actor,
-    admission::ADDRESSES_MAX,
-    behaviour::DhtEvent,
-    status::Event,
-    transport::without_peer,
-};
-
-/// Addresses of one peer in the table: more would fill the answers that it is in.
-const TABLE_ADDRESSES_MAX: usize = 4;
+use super::{Mode, actor::Actor, behaviour::DhtEvent, status::Event, transport::without_peer};
+use crate::admission::{ADDRESSES_MAX, Action, Input};
 
 impl Actor {
     pub(super) fn hear(&mut self, event: SwarmEvent<DhtEvent>) {
@@ -33,27 +28,31 @@ impl Actor {
                 self.swarm.remove_external_address(&address);
                 self.decide_mode();
             }
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                self.connected(peer_id, connection_id, &endpoint);
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
+                self.connected(peer_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 self.targets.closed(peer_id, Instant::now());
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
-                self.dial_failed(connection_id, peer_id, &error);
+            SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
+                self.dial_failed(peer_id, &error);
             }
             SwarmEvent::Behaviour(DhtEvent::Identify(event)) => self.identified(event),
             SwarmEvent::Behaviour(DhtEvent::Ping(event)) => self.pinged(&event),
             SwarmEvent::Behaviour(DhtEvent::Kad(event)) => self.kademlia(event),
             _ => {}
         }
-        self.dial_back();
+        self.admit();
     }
 
     /// A node answers others if its operator says so, or if it is where strangers reach it without a relay.
     pub(super) fn decide_mode(&mut self) {
-        let public: Vec<Multiaddr> =
-            self.swarm.listeners().filter(|address| (self.judge)(address)).cloned().collect();
+        let public: Vec<Multiaddr> = self
+            .swarm
+            .listeners()
+            .filter(|address| self.policy.dials.admits(address, self.local))
+            .cloned()
+            .collect();
         for address in public {
             self.swarm.add_external_address(address);
         }
@@ -71,16 +70,18 @@ impl Actor {
         }
     }
 
-    fn connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        self.dial_backs.ended(connection);
+    fn connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {
+        let now = Instant::now();
         if let ConnectedPoint::Dialer { address, .. } = endpoint {
             self.targets.proved(address, peer);
+            if !self.scores.is_shunned(&peer, now) {
+                self.admission.handle(Input::Reached { peer, address: address.clone() }, now);
+            }
         }
-        self.targets.answered(peer, None, Instant::now());
+        self.targets.answered(peer, None, now);
     }
 
-    fn dial_failed(&mut self, connection: ConnectionId, peer: Option<PeerId>, error: &DialError) {
-        self.dial_backs.ended(connection);
+    fn dial_failed(&mut self, peer: Option<PeerId>, error: &DialError) {
         if let DialError::DialPeerConditionFalse(_) = error {
             return;
         }
@@ -89,7 +90,11 @@ impl Actor {
             DialError::WrongPeerId { address, .. } => Some(address),
             _ => None,
         };
-        self.targets.missed(peer, address, rand::random(), Instant::now());
+        let now = Instant::now();
+        self.targets.missed(peer, address, rand::random(), now);
+        if let Some(peer) = peer {
+            self.admission.handle(Input::Unreached { peer }, now);
+        }
     }
 
     fn pinged(&mut self, event: &ping::Event) {
@@ -103,41 +108,52 @@ impl Actor {
         }
     }
 
-    /// Whoever serves says so and where. It is dialled there before it is in the table; if we dialled it, it was.
+    /// Whoever serves says so, and where. It is dialled there before it is in the table.
     fn identified(&mut self, event: identify::Event) {
-        let identify::Event::Received { peer_id, info, .. } = event else { return };
-        if !info.protocols.contains(&self.protocol) || self.is_in_table(peer_id) {
+        let identify::Event::Received { peer_id: peer, info, .. } = event else { return };
+        let now = Instant::now();
+        if self.scores.is_shunned(&peer, now) {
             return;
         }
-        let addresses = info.listen_addrs.iter().map(without_peer).filter(|address| (self.judge)(address));
-        let addresses: Vec<Multiaddr> = addresses.take(ADDRESSES_MAX).collect();
-        self.dial_backs.want(peer_id, addresses);
+        let serves = info.protocols.contains(&self.protocol);
+        let input = Input::Identified { peer, serves, addresses: info.listen_addrs };
+        self.admission.handle(input, now);
     }
 
-    fn dial_back(&mut self) {
-        while let Some((peer, addresses)) = self.dial_backs.next() {
-            if self.is_in_table(peer) {
-                continue;
-            }
-            let dial = DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::Always).build();
-            let connection = dial.connection_id();
-            if self.swarm.dial(dial).is_ok() {
-                self.dial_backs.began(connection, peer);
+    /// Does what admission decided.
+    pub(super) fn admit(&mut self) {
+        while let Some(action) = self.admission.poll_action() {
+            match action {
+                Action::Dial { peer, addresses } => {
+                    let dial = DialOpts::peer_id(peer).addresses(addresses);
+                    if self.swarm.dial(dial.condition(PeerCondition::Always).build()).is_err() {
+                        self.admission.handle(Input::Unreached { peer }, Instant::now());
+                    }
+                }
+                Action::Admit { peer, address } => self.enter(peer, &address),
+                Action::Remove { peer } => {
+                    self.swarm.behaviour_mut().kad.remove_peer(&peer);
+                    self.table_changed();
+                }
             }
         }
     }
 
-    fn is_in_table(&mut self, peer: PeerId) -> bool {
-        let bucket = self.swarm.behaviour_mut().kad.kbucket(peer);
-        bucket.is_some_and(|bucket| bucket.iter().any(|entry| *entry.node.key.preimage() == peer))
+    fn enter(&mut self, peer: PeerId, address: &Multiaddr) {
+        let entered = self.swarm.behaviour_mut().kad.add_address(&peer, address.clone());
+        match entered {
+            RoutingUpdate::Failed => self.admission.handle(Input::Left { peer }, Instant::now()),
+            RoutingUpdate::Success | RoutingUpdate::Pending => self.memory.reached(peer, address),
+        }
     }
 
     fn kademlia(&mut self, event: kad::Event) {
         match event {
-            // We dialled it there, its handshake proved it, and it speaks our protocol.
-            kad::Event::RoutablePeer { peer, address } => self.admit(peer, &address),
-            kad::Event::RoutingUpdated { peer, is_new_peer, addresses, .. } => {
-                let surplus: Vec<Multiaddr> = addresses.iter().skip(TABLE_ADDRESSES_MAX).cloned().collect();
+            kad::Event::RoutingUpdated { peer, is_new_peer, addresses, old_peer, .. } => {
+                if let Some(peer) = old_peer {
+                    self.admission.handle(Input::Left { peer }, Instant::now());
+                }
+                let surplus: Vec<Multiaddr> = addresses.iter().skip(ADDRESSES_MAX).cloned().collect();
                 for address in surplus {
                     self.swarm.behaviour_mut().kad.remove_address(&peer, &address);
                 }
@@ -151,13 +167,6 @@ impl Actor {
                 self.progressed(id, result, &stats, step.last);
             }
             _ => {}
-        }
-    }
-
-    fn admit(&mut self, peer: PeerId, address: &Multiaddr) {
-        let admitted = self.swarm.behaviour_mut().kad.add_address(&peer, without_peer(address));
-        if admitted != RoutingUpdate::Failed {
-            self.memory.reached(peer, &without_peer(address));
         }
     }
 

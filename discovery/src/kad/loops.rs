@@ -156,9 +156,9 @@ impl<I: Ord + Clone> Loops<I> {
         }
     }
 
-    /// This is not said any more.
-    pub(crate) fn withdrawn(&mut self, item: &I) {
-        self.publications.remove(item);
+    /// How much is said.
+    pub(crate) fn items(&self) -> usize {
+        self.publications.len()
     }
 
     /// It was said; `well`: somebody keeps it.
@@ -170,9 +170,7 @@ impl<I: Ord + Clone> Loops<I> {
         publication.due = Some(match (std::mem::take(&mut publication.changed), well) {
             (true, _) => apart,
             (false, true) => now + every,
-            (false, false) => {
-                now + PUBLISH_AGAIN[publication.failures.min(PUBLISH_AGAIN.len() - 1)]
-            }
+            (false, false) => now + PUBLISH_AGAIN[publication.failures.min(PUBLISH_AGAIN.len() - 1)],
         });
         publication.failures = if well { 0 } else { publication.failures + 1 };
     }
@@ -245,7 +243,11 @@ mod tests {
     }
 
     /// All that is done until `end`, with the seconds when.
-    fn run(loops: &mut Loops<&'static str>, from: Instant, end: Instant) -> Vec<(u64, Task<&'static str>)> {
+    fn run(
+        loops: &mut Loops<&'static str>,
+        from: Instant,
+        end: Instant,
+    ) -> Vec<(u64, Task<&'static str>)> {
         let mut done = Vec::new();
         let mut now = from;
         while now <= end {

@@ -8,35 +8,37 @@
 //! out, so it needs no port; a *server* answers, and is in the tables of others. Being reached through a relay makes
 //! nobody a server.
 //!
-//! Reading order: here is the face; [`actor`] owns the swarm, [`hears`] takes what the swarm says, [`queries`] knows who
-//! waits for what. Pure are [`loops`] (when to look after ourselves), [`wants`] (what is looked for) and [`health`] (how
-//! bootstrap nodes do). [`behaviour`] and [`transport`] are what the swarm is made of.
+//! Reading order: here is the face; `actor` owns the swarm and does what the loops say, `asks` what others ask for;
+//! `hears` takes what the swarm says, `queries` knows who waits for what; `own` signs what this node says, and `memory`
+//! keeps whom it reached. Pure are `loops` (when to look after ourselves), `wants` (what is looked for), `spaces` (who is
+//! in which namespace) and `health` (how bootstrap nodes do), beside [`record`](crate::record), [`keys`](crate::keys),
+//! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score). `behaviour` and `transport` are
+//! what the swarm is made of.
 
 mod actor;
-mod admission;
+mod asks;
 mod behaviour;
 mod health;
 mod hears;
 mod loops;
 mod memory;
+mod own;
 mod queries;
 mod spaces;
 mod status;
-mod thin;
 mod transport;
 mod wants;
-use thin as store;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::BTreeSet,
+    net::IpAddr,
     num::NonZeroU8,
     path::PathBuf,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
@@ -46,16 +48,15 @@ use self::actor::Actor;
 pub use self::{
     health::Health,
     status::{Bootstrap, Bucket, Event, Lookup as LookupKind, Status},
-    store::{Contact, Namespace},
     transport::{Carrier, NoTransport},
 };
-use crate::{hint::Hint, source::Lookup};
-
-/// A value is kept for so long at most, unless it is published anew.
-const RECORD_LASTS: Duration = Duration::from_secs(2 * 3600);
-
-/// So long a node counts as a member of a namespace: it says so every hour, and may be late twice.
-const MEMBERSHIP_LASTS: Duration = Duration::from_secs(9000);
+use crate::{
+    Network,
+    hint::Hint,
+    keys::{Namespace, RecordKey},
+    record::{AddressPolicy, Body, Contact, Record},
+    source::Lookup,
+};
 
 /// Requests that wait for the actor. Whoever asks faster waits.
 const COMMANDS_MAX: usize = 64;
@@ -66,8 +67,16 @@ const HINTS_MAX: usize = 256;
 /// Events that a slow reader may be behind; more are skipped for it.
 const EVENTS_MAX: usize = 1024;
 
-/// Whether an address that strangers name may be dialled, and a name among them.
-pub type Judge = Arc<dyn Fn(&Multiaddr) -> bool + Send + Sync>;
+/// Which addresses matter of those that strangers name.
+#[derive(Clone)]
+pub struct Policy {
+    /// Where nodes of the DHT are dialled, and told to others: direct addresses.
+    pub dials: Arc<dyn AddressPolicy>,
+    /// Which addresses of a peer's contact are handed on to whoever looks for it: circuits too.
+    pub hands_on: Arc<dyn AddressPolicy>,
+    /// Addresses that belong to no part of the internet, of which there may be any number in one network: labs.
+    pub exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+}
 
 /// Whether this node answers others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +95,7 @@ pub struct Config {
     /// Who it is.
     pub keypair: Keypair,
     /// Which network of nodes. Those of another never meet.
-    pub network: String,
+    pub network: Network,
     /// Whether it answers.
     pub mode: Mode,
     /// Where it listens for others; nowhere: it only asks.
@@ -95,10 +104,12 @@ pub struct Config {
     pub external: Vec<Multiaddr>,
     /// Nodes to begin with, which are dialled as they are; with their ids at the end, if these are known.
     pub bootstrap: Vec<Multiaddr>,
-    /// What else is dialled.
-    pub judge: Judge,
+    /// What else is dialled, and handed on.
+    pub policy: Policy,
     /// Where nodes are remembered, so that the next start does not need the ones above.
     pub memory: Option<PathBuf>,
+    /// Where the number of the last record is written down.
+    pub number: Option<PathBuf>,
     /// Peers in a bucket of the table; 20 unless said otherwise. 8 save half a MiB.
     pub bucket_size: Option<NonZeroU8>,
     /// What carries it.
@@ -124,12 +135,6 @@ impl std::fmt::Debug for Config {
 /// Why there is no DHT.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The network has no name, or one that cannot be part of a protocol's.
-    #[error("`{network}` cannot name a network of the DHT")]
-    Network {
-        /// What was said.
-        network: String,
-    },
     /// No sockets.
     #[error(transparent)]
     Transport(#[from] NoTransport),
@@ -160,18 +165,29 @@ pub enum RecordError {
     Ended,
 }
 
+/// What is found under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// What its owner signed.
+    Record(Record),
+    /// What the key is the hash of.
+    Content(Vec<u8>),
+}
+
 /// What a [`Dht`] asks for.
 pub(crate) enum Command {
-    ReachedAt { addresses: Vec<Multiaddr> },
+    Says { contact: Contact },
     Join { namespace: Namespace },
     Watch { namespace: Namespace },
     Reached { peer: PeerId },
     Missed { peer: PeerId },
-    FindPeer { peer: PeerId, reply: oneshot::Sender<Option<Contact>> },
+    Find { key: RecordKey, reply: oneshot::Sender<Option<Found>> },
     Members { namespace: Namespace, reply: oneshot::Sender<Vec<PeerId>> },
     Closest { to: PeerId, reply: oneshot::Sender<Vec<PeerId>> },
-    Get { key: Vec<u8>, reply: oneshot::Sender<Option<Vec<u8>>> },
-    Put { key: Vec<u8>, value: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>> },
+    Say { body: Body, reply: oneshot::Sender<Result<usize, RecordError>> },
+    Put { key: RecordKey, value: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>> },
+    Provide { key: Vec<u8> },
+    Providers { key: Vec<u8>, reply: oneshot::Sender<Vec<PeerId>> },
     Status { reply: oneshot::Sender<Status> },
     Stop { reply: oneshot::Sender<()> },
 }
@@ -195,7 +211,7 @@ pub(crate) struct Finder {
 /// Takes part from now on. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// If it cannot listen where it is to, or the network has no proper name.
+/// If it cannot listen where it is to.
 pub(crate) fn start(config: Config) -> Result<(Dht, Finder), StartError> {
     let (commands, requests) = mpsc::channel(COMMANDS_MAX);
     // One for each peer that is sought, of which the book bounds the number.
@@ -229,9 +245,9 @@ impl Dht {
         start(config).map(|(dht, _)| dht)
     }
 
-    /// Others reach this node at these addresses from now on, and at no others. They are published once it has joined.
-    pub async fn reached_at(&self, addresses: Vec<Multiaddr>) {
-        let _ = self.commands.send(Command::ReachedAt { addresses }).await;
+    /// What this node says of itself from now on, once it has joined: above all, where it is reached.
+    pub async fn says(&self, contact: Contact) {
+        let _ = self.commands.send(Command::Says { contact }).await;
     }
 
     /// This node is a member of the namespace from now on, and says so.
@@ -255,8 +271,27 @@ impl Dht {
     }
 
     /// What a peer says of itself, at the nodes that keep it; none if nobody does.
-    pub async fn find_peer(&self, peer: PeerId) -> Option<Contact> {
-        self.ask(|reply| Command::FindPeer { peer, reply }).await.flatten()
+    pub async fn find_peer(&self, peer: PeerId) -> Option<Record> {
+        match self.find(RecordKey::Contact(peer)).await? {
+            Found::Record(record) => Some(record),
+            Found::Content(_) => None,
+        }
+    }
+
+    /// Who speaks for an authority, by its own word; none if nobody keeps that.
+    pub async fn find_authority(&self, authority: PeerId) -> Option<PeerId> {
+        match self.find(RecordKey::Authority(authority)).await? {
+            Found::Record(record) => match record.body() {
+                Body::Delegation(delegation) => Some(delegation.to),
+                Body::Contact(_) | Body::Value(_) => None,
+            },
+            Found::Content(_) => None,
+        }
+    }
+
+    /// What is under a key, the newest of what all that were asked keep; none if nobody keeps anything that is right.
+    pub async fn find(&self, key: RecordKey) -> Option<Found> {
+        self.ask(|reply| Command::Find { key, reply }).await.flatten()
     }
 
     /// The members of a namespace, ourselves included.
@@ -269,18 +304,31 @@ impl Dht {
         self.ask(|reply| Command::Closest { to, reply }).await.unwrap_or_default()
     }
 
-    /// The value under a key; none if nobody keeps one that is right.
-    pub async fn get(&self, key: Vec<u8>) -> Option<Vec<u8>> {
-        self.ask(|reply| Command::Get { key, reply }).await.flatten()
-    }
-
-    /// Stores a value, and says with how many nodes.
+    /// Signs this as its own, has it kept, and says by how many nodes. It lasts for two hours.
     ///
     /// # Errors
     /// If it is none that the DHT keeps, or nobody keeps it.
-    pub async fn put(&self, key: Vec<u8>, value: Vec<u8>) -> Result<usize, RecordError> {
+    pub async fn say(&self, body: Body) -> Result<usize, RecordError> {
+        self.ask(|reply| Command::Say { body, reply }).await.unwrap_or(Err(RecordError::Ended))
+    }
+
+    /// Has something kept that somebody signed elsewhere, or content, and says by how many nodes.
+    ///
+    /// # Errors
+    /// If it is none that the DHT keeps, or nobody keeps it.
+    pub async fn put(&self, key: RecordKey, value: Vec<u8>) -> Result<usize, RecordError> {
         let stored = self.ask(|reply| Command::Put { key, value, reply }).await;
         stored.unwrap_or(Err(RecordError::Ended))
+    }
+
+    /// This node has what the key names, and says so from now on: see [`content_key`](crate::keys::content_key).
+    pub async fn provide(&self, key: Vec<u8>) {
+        let _ = self.commands.send(Command::Provide { key }).await;
+    }
+
+    /// Who has it.
+    pub async fn providers(&self, key: Vec<u8>) -> Vec<PeerId> {
+        self.ask(|reply| Command::Providers { key, reply }).await.unwrap_or_default()
     }
 
     /// How it is; none once it has ended.

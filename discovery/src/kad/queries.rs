@@ -1,40 +1,69 @@
 //! Who waits for what Kademlia looks up.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Instant, SystemTime},
+};
 
 use libp2p::{
     PeerId,
     kad::{
-        self, AddProviderOk, GetClosestPeersError, GetProvidersOk, GetRecordOk, PutRecordError, QueryId,
-        QueryResult, QueryStats, Record, RecordKey, PeerInfo,
+        self, AddProviderOk, GetClosestPeersError, GetProvidersOk, GetRecordOk, PeerInfo, PeerRecord,
+        PutRecordError, QueryId, QueryResult, QueryStats, Quorum,
     },
 };
 use tokio::sync::oneshot;
 
 use super::{
-    RecordError,
+    Found, RecordError,
     actor::{Actor, Item, Wanted},
+    spaces::Read,
     status::{Event, Lookup},
-    store::{self, Contact, Namespace},
+};
+use crate::{
+    UnixTime,
+    admission::Input,
+    keys::{MEMBERS_MAX, RecordKey},
+    record::{Accepted, Record, Refusal, accept},
+    score::Deed,
 };
 
 /// What a query is for.
 pub(super) enum Purpose {
-    /// A look into one bucket, or after ourselves.
+    /// What tells nobody anything: a refresh of the table, a repair of what others keep.
     Refresh,
     /// A bootstrap, ours or the library's; whether anybody answered so far.
-    Bootstrap { answered: bool },
+    Bootstrap {
+        answered: bool,
+    },
     /// Something that we say of ourselves.
     Publish(Item),
-    /// A sought peer; what it says, newest.
-    Sought { peer: PeerId, news: bool },
-    /// The members of a namespace that is watched, or asked for.
-    Members { namespace: Namespace, shard: Option<u16> },
-    /// A peer that was asked for.
-    Peer { peer: PeerId, best: Option<Contact>, reply: oneshot::Sender<Option<Contact>> },
+    /// A sought peer; whether it said anything new, and who keeps older words of it.
+    Sought {
+        peer: PeerId,
+        news: bool,
+        stale: BTreeSet<PeerId>,
+    },
+    /// The members of a shard. `count`: it is our own, and how many are in it is all that matters.
+    Members {
+        read: Read,
+        count: bool,
+        found: BTreeSet<PeerId>,
+    },
+    /// Something that was asked for; the best of it so far, who keeps that, and who keeps older ones.
+    Find {
+        key: RecordKey,
+        best: Option<Found>,
+        keepers: BTreeSet<PeerId>,
+        stale: BTreeSet<PeerId>,
+        reply: oneshot::Sender<Option<Found>>,
+    },
     Closest(oneshot::Sender<Vec<PeerId>>),
-    Get { best: Option<Vec<u8>>, reply: oneshot::Sender<Option<Vec<u8>>> },
-    Put { key: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>> },
+    Put(oneshot::Sender<Result<usize, RecordError>>),
+    Providers {
+        found: BTreeSet<PeerId>,
+        reply: oneshot::Sender<Vec<PeerId>>,
+    },
 }
 
 /// A query under way.
@@ -49,11 +78,17 @@ impl Actor {
     }
 
     /// What a query has found so far, or in the end.
-    pub(super) fn progressed(&mut self, id: QueryId, result: QueryResult, stats: &QueryStats, last: bool) {
+    pub(super) fn progressed(
+        &mut self,
+        id: QueryId,
+        result: QueryResult,
+        stats: &QueryStats,
+        last: bool,
+    ) {
         match &result {
-            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) => self.found(id, &found.record),
+            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) => self.found(id, found),
             QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => {
-                self.members_found(id, providers);
+                self.providers_found(id, providers);
             }
             QueryResult::Bootstrap(_) => self.bootstrapping(id, stats),
             _ => {}
@@ -74,30 +109,81 @@ impl Actor {
         }
     }
 
-    /// Somebody keeps a value. Nothing is believed of it that its signature does not prove.
-    fn found(&mut self, id: QueryId, record: &Record) {
+    /// Somebody keeps something. Nothing is believed of it that its signature does not prove.
+    fn found(&mut self, id: QueryId, PeerRecord { peer: keeper, record }: &PeerRecord) {
         let Some(query) = self.queries.get_mut(&id) else { return };
-        match &mut query.purpose {
-            Purpose::Sought { peer, news } => {
-                if let Some(contact) = store::accept(*peer, &record.value) {
-                    let known = self.contacts.get(peer);
-                    *news |= known.is_none_or(|known| known.issued < contact.issued);
-                    if *news {
+        let now = UnixTime::from(SystemTime::now());
+        let judged = match &mut query.purpose {
+            Purpose::Sought { peer, news, stale } => {
+                let held = self.contacts.get(peer).map(Record::version);
+                let judged = accept(&self.rules, &RecordKey::Contact(*peer), &record.value, held, now);
+                match &judged {
+                    Ok(Accepted::New(contact)) => {
+                        *news = true;
+                        let contact = contact.clone();
                         self.tell(contact);
                     }
+                    Err(Refusal::Replayed { .. }) => stale.extend(keeper),
+                    _ => {}
                 }
+                judged
             }
-            Purpose::Peer { peer, best, .. } => {
-                let contact = store::accept(*peer, &record.value);
-                let newer = |contact: &Contact| best.as_ref().is_none_or(|best| best.issued < contact.issued);
-                if let Some(contact) = contact.filter(newer) {
-                    *best = Some(contact);
+            Purpose::Find { key, best, keepers, stale, .. } => {
+                let held = match &*best {
+                    Some(Found::Record(record)) => Some(record.version()),
+                    Some(Found::Content(_)) | None => None,
+                };
+                let judged = accept(&self.rules, key, &record.value, held, now);
+                match &judged {
+                    Ok(Accepted::New(newer)) => {
+                        stale.append(keepers);
+                        *best = Some(Found::Record(newer.clone()));
+                        keepers.extend(keeper);
+                    }
+                    Ok(Accepted::Held) => keepers.extend(keeper),
+                    Ok(Accepted::Content) => *best = Some(Found::Content(record.value.clone())),
+                    Err(Refusal::Replayed { .. }) => stale.extend(keeper),
+                    Err(_) => {}
                 }
+                judged
             }
-            Purpose::Get { best, .. } => {
-                best.get_or_insert_with(|| record.value.clone());
+            _ => return,
+        };
+        if let (Err(refusal), Some(keeper)) = (judged, keeper)
+            && !refusal.is_innocent()
+        {
+            tracing::debug!(%keeper, %refusal, "a node of the DHT keeps what it should not");
+            self.did(*keeper, Deed::BadRecord);
+        }
+    }
+
+    /// Who did too much wrong is put out of the table.
+    pub(super) fn did(&mut self, peer: PeerId, deed: Deed) {
+        let now = Instant::now();
+        if self.scores.count(peer, deed, now) {
+            self.admission.handle(Input::Shunned { peer }, now);
+        }
+    }
+
+    fn providers_found<'a>(&mut self, id: QueryId, providers: impl IntoIterator<Item = &'a PeerId>) {
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        let (read, new) = match &mut query.purpose {
+            Purpose::Members { read, found, .. } => {
+                let room = MEMBERS_MAX.saturating_sub(found.len());
+                let new: Vec<PeerId> = providers.into_iter().take(room).copied().collect();
+                found.extend(&new);
+                (*read, new)
             }
-            _ => {}
+            Purpose::Providers { found, .. } => {
+                let room = MEMBERS_MAX.saturating_sub(found.len());
+                return found.extend(providers.into_iter().take(room));
+            }
+            _ => return,
+        };
+        let new = self.spaces.seen(read.space, new, Instant::now());
+        let Some(namespace) = self.spaces.namespace(read.space).cloned() else { return };
+        for peer in new {
+            self.report(Event::MemberFound { namespace: namespace.clone(), peer });
         }
     }
 
@@ -114,26 +200,36 @@ impl Actor {
             Purpose::Refresh => {}
             Purpose::Bootstrap { answered } => self.bootstrap_ended(answered, now),
             Purpose::Publish(item) => {
-                let stored = stored(&result, stats);
-                if stored > 0 && item == Item::Contact {
+                let nodes = stored(&result, stats);
+                if nodes > 0 && item == Item::Contact {
                     self.published = Some(now);
                 }
-                self.loops.published(&item, stored > 0, now);
-                if let QueryResult::PutRecord(_) | QueryResult::StartProviding(Ok(AddProviderOk { .. })) = &result {
-                    let key = key_of(&result).map(|key| key.to_vec()).unwrap_or_default();
-                    self.report(Event::DataStored { key, nodes: stored });
-                }
+                self.loops.published(&item, nodes > 0, now);
+                self.report(Event::DataStored { nodes });
             }
-            Purpose::Sought { peer, news } => {
+            Purpose::Sought { peer, news, stale } => {
                 self.looked(lookup(Lookup::Peer, self.contacts.contains_key(&peer)));
+                if let Some(contact) = self.contacts.get(&peer).cloned() {
+                    self.repair(&contact, stale);
+                }
                 self.wants.ended(&Wanted::Peer(peer), news, now);
             }
-            Purpose::Members { namespace, shard } => {
-                self.looked(lookup(Lookup::Namespace, true));
-                self.members_ended(namespace, shard, now);
+            Purpose::Members { read, count: true, found } => {
+                if self.spaces.counted(read.space, found.len()) {
+                    self.loops.changed(Item::Member(read.space), now);
+                }
             }
-            Purpose::Peer { best, reply, .. } => {
-                self.looked(lookup(Lookup::Peer, best.is_some()));
+            Purpose::Members { read, found, .. } => {
+                self.looked(lookup(Lookup::Namespace, !found.is_empty()));
+                self.read_ended(read, &found, now);
+            }
+            Purpose::Find { key, best, stale, reply, .. } => {
+                let kind =
+                    if matches!(key, RecordKey::Contact(_)) { Lookup::Peer } else { Lookup::Value };
+                self.looked(lookup(kind, best.is_some()));
+                if let Some(Found::Record(record)) = &best {
+                    self.repair(record, stale);
+                }
                 let _ = reply.send(best);
             }
             Purpose::Closest(reply) => {
@@ -141,18 +237,30 @@ impl Actor {
                 self.looked(lookup(Lookup::Closest, !peers.is_empty()));
                 let _ = reply.send(peers.into_iter().map(|peer| peer.peer_id).collect());
             }
-            Purpose::Get { best, reply } => {
-                self.looked(lookup(Lookup::Value, best.is_some()));
-                let _ = reply.send(best);
-            }
-            Purpose::Put { key, reply } => {
+            Purpose::Put(reply) => {
                 let nodes = stored(&result, stats);
-                if nodes > 0 {
-                    self.report(Event::DataStored { key, nodes });
-                }
+                self.report(Event::DataStored { nodes });
                 let _ = reply.send(if nodes > 0 { Ok(nodes) } else { Err(RecordError::Nobody) });
             }
+            Purpose::Providers { found, reply } => {
+                self.looked(lookup(Lookup::Value, !found.is_empty()));
+                let _ = reply.send(found.into_iter().collect());
+            }
         }
+    }
+
+    /// Whoever keeps an older record than the one that was found is given that one.
+    fn repair(&mut self, record: &Record, stale: BTreeSet<PeerId>) {
+        if stale.is_empty() {
+            return;
+        }
+        let newest = kad::Record {
+            publisher: Some(record.signer()),
+            ..kad::Record::new(record.key().to_bytes(), record.bytes().to_vec())
+        };
+        let stale: Vec<PeerId> = stale.into_iter().collect();
+        let id = self.swarm.behaviour_mut().kad.put_record_to(newest, stale.into_iter(), Quorum::One);
+        self.wait_for(id, Purpose::Refresh);
     }
 
     fn looked(&mut self, event: Event) {
@@ -163,18 +271,20 @@ impl Actor {
         self.report(event);
     }
 
-    fn members_found<'a>(&mut self, id: QueryId, providers: impl IntoIterator<Item = &'a PeerId>) {
-        let Some(Query { purpose: Purpose::Members { namespace, shard }, .. }) = self.queries.get(&id) else {
-            return;
-        };
-        let (namespace, shard) = (namespace.clone(), *shard);
-        let providers: BTreeSet<PeerId> = providers.into_iter().copied().collect();
-        let new = self.spaces.found(&namespace, shard, &providers, Instant::now());
-        if self.spaces.is_watched(&namespace) {
-            for peer in new {
-                self.report(Event::MemberFound { namespace: namespace.clone(), peer });
+    fn read_ended(&mut self, read: Read, found: &BTreeSet<PeerId>, now: Instant) {
+        let space = read.space;
+        let last = self.spaces.read(read, found);
+        self.go_on_looking(space);
+        let Some(news) = last.filter(|_| !self.spaces.is_reading(space)) else { return };
+        self.spaces.end(space);
+        let members = self.spaces.members(space);
+        for (of, reply) in std::mem::take(&mut self.waiting) {
+            match of == space {
+                true => drop(reply.send(members.clone())),
+                false => self.waiting.push((of, reply)),
             }
         }
+        self.wants.ended(&Wanted::Members(space), news, now);
     }
 }
 
@@ -185,17 +295,8 @@ fn stored(result: &QueryResult, stats: &QueryStats) -> usize {
         QueryResult::PutRecord(Err(
             PutRecordError::QuorumFailed { success, .. } | PutRecordError::Timeout { success, .. },
         )) => success.len(),
-        QueryResult::StartProviding(Ok(_)) => stats.num_successes() as usize,
+        QueryResult::StartProviding(Ok(AddProviderOk { .. })) => stats.num_successes() as usize,
         _ => 0,
-    }
-}
-
-fn key_of(result: &QueryResult) -> Option<&RecordKey> {
-    match result {
-        QueryResult::PutRecord(Ok(kad::PutRecordOk { key })) => Some(key),
-        QueryResult::PutRecord(Err(error)) => Some(error.key()),
-        QueryResult::StartProviding(Ok(AddProviderOk { key })) => Some(key),
-        _ => None,
     }
 }
 

@@ -1,10 +1,11 @@
 //! What the DHT tells of itself.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::{Health, store::Namespace};
+use super::Health;
+use crate::{keys::Namespace, store::Usage};
 
 /// How a node's part in the DHT is.
 #[derive(Clone, Debug)]
@@ -25,8 +26,12 @@ pub struct Status {
     pub bootstraps: Vec<Bootstrap>,
     /// Since others last kept what it says of itself; none if they never did.
     pub published: Option<Duration>,
-    /// Values of others that it keeps.
-    pub records: usize,
+    /// What it keeps, for others and of its own.
+    pub kept: Usage,
+    /// What it refused to keep, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Whom it did not let into its table, by reason.
+    pub denied: BTreeMap<&'static str, u64>,
     /// Lookups that found what was looked for, since the start.
     pub lookups_found: u64,
     /// And those that did not.
@@ -131,8 +136,6 @@ pub enum Event {
     },
     /// Others keep a value of ours.
     DataStored {
-        /// Under which key.
-        key: Vec<u8>,
         /// How many of them.
         nodes: usize,
     },

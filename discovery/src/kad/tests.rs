@@ -1,7 +1,11 @@
 //! Nodes of one process, over memory.
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeSet, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use tokio::time::timeout;
 
@@ -21,16 +25,22 @@ struct Node {
 fn config(mode: Mode, bootstrap: &[Multiaddr]) -> Config {
     let keypair = Keypair::generate_ed25519();
     let port: u64 = rand::random_range(1..=u64::MAX);
-    let listen = if mode == Mode::Client { Vec::new() } else { vec![format!("/memory/{port}").parse().unwrap()] };
+    let listen =
+        if mode == Mode::Client { Vec::new() } else { vec![format!("/memory/{port}").parse().unwrap()] };
     Config {
         keypair,
-        network: "test".to_owned(),
+        network: "test".parse().unwrap(),
         mode,
         listen,
         external: Vec::new(),
         bootstrap: bootstrap.to_vec(),
-        judge: Arc::new(|_| true),
+        policy: Policy {
+            dials: Arc::new(|_: &Multiaddr, _: PeerId| true),
+            hands_on: Arc::new(|_: &Multiaddr, _: PeerId| true),
+            exempt: Arc::new(|_| true),
+        },
         memory: None,
+        number: None,
         bucket_size: None,
         carrier: Carrier::Memory,
     }
@@ -83,11 +93,16 @@ impl Node {
 
     /// Says where it is, and waits until others keep it.
     async fn published(&self) -> Multiaddr {
-        let at: Multiaddr = format!("/ip4/198.51.100.7/tcp/{}", rand::random_range(1..u16::MAX)).parse().unwrap();
-        self.dht.reached_at(vec![at.clone()]).await;
+        let at: Multiaddr =
+            format!("/ip4/198.51.100.7/tcp/{}", rand::random_range(1..u16::MAX)).parse().unwrap();
+        self.dht.says(Contact { addresses: vec![at.clone()], ..Contact::default() }).await;
         self.until("published", |status| status.published.is_some()).await;
         at
     }
+}
+
+fn addresses(record: &Record) -> Vec<Multiaddr> {
+    record.contact().unwrap().addresses.clone()
 }
 
 async fn servers(number: usize) -> Vec<Node> {
@@ -109,7 +124,7 @@ async fn a_peer_is_found_by_its_id_and_nothing_else() {
     let at = there.published().await;
     here.joined().await;
     let found = timeout(SOON, here.dht.find_peer(there.peer)).await.unwrap().unwrap();
-    assert_eq!((found.peer, &found.addresses[..]), (there.peer, &[at][..]));
+    assert_eq!((found.signer(), addresses(&found)), (there.peer, vec![at]));
     assert_eq!(here.dht.find_peer(PeerId::random()).await, None);
 }
 
@@ -158,20 +173,20 @@ async fn without_its_bootstrap_node_the_network_goes_on_and_a_node_that_restarts
     nodes[0].dht.stop().await;
     last.dht.stop().await;
     let found = timeout(SOON, nodes[3].dht.find_peer(nodes[7].peer)).await.unwrap();
-    assert_eq!(found.unwrap().addresses, [at]);
+    assert_eq!(addresses(&found.unwrap()), [at]);
     let later = nodes[11].published().await;
     // Memory does not give a port back.
     let back = Node::start(Config { listen: config(Mode::Auto, &[]).listen, ..last.config.clone() });
     back.joined().await;
     let found = timeout(SOON, back.dht.find_peer(nodes[11].peer)).await.unwrap();
-    assert_eq!(found.unwrap().addresses, [later]);
+    assert_eq!(addresses(&found.unwrap()), [later]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forty_members_of_a_namespace_see_all_forty() {
     let nodes = servers(8).await;
     let to = [nodes[0].address.clone().unwrap()];
-    let namespace = Namespace::from("kaspa-mainnet");
+    let namespace = Namespace::public(&nodes[0].config.network, "kaspa-mainnet").unwrap();
     let members: Vec<Node> = (0..40).map(|_| Node::client(&to)).collect();
     for member in &members {
         member.joined().await;

@@ -1,6 +1,6 @@
 //! The sockets of the DHT: TCP with Noise and Yamux, and QUIC, as the node has for its peers, but its own.
 //!
-//! What strangers name is dialled only if the judge lets it through: addresses come from answers of anybody.
+//! What strangers name is dialled only if the policy lets it through: addresses come from answers of anybody.
 
 use std::{
     io,
@@ -15,7 +15,9 @@ use libp2p::{
     Multiaddr, PeerId, Transport, TransportError,
     core::{
         muxing::StreamMuxerBox,
-        transport::{Boxed, DialOpts, ListenerId, MemoryTransport, TransportEvent, timeout::TransportTimeout},
+        transport::{
+            Boxed, DialOpts, ListenerId, MemoryTransport, TransportEvent, timeout::TransportTimeout,
+        },
         upgrade::Version,
     },
     dns,
@@ -24,7 +26,7 @@ use libp2p::{
     noise, quic, tcp, yamux,
 };
 
-use super::Judge;
+use crate::record::AddressPolicy;
 
 /// For a connection to come about, handshakes included: whoever does not answer holds up a lookup for so long.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -49,7 +51,7 @@ pub struct NoTransport(#[from] noise::Error);
 pub(super) fn new(
     carrier: Carrier,
     keypair: &Keypair,
-    judge: Judge,
+    policy: Arc<dyn AddressPolicy>,
     given: Vec<Multiaddr>,
 ) -> Result<Connections, NoTransport> {
     let inner = match carrier {
@@ -69,7 +71,8 @@ pub(super) fn new(
             }
         }
     };
-    let judged = Judged { inner, judge, given: given.into() };
+    let local = keypair.public().to_peer_id();
+    let judged = Judged { inner, policy, local, given: given.into() };
     Ok(TransportTimeout::new(judged, CONNECT_DEADLINE).boxed())
 }
 
@@ -82,17 +85,23 @@ fn sockets(keypair: &Keypair) -> Result<Connections, NoTransport> {
     Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
 }
 
-/// Dials what the judge lets through, and what our operator named.
+/// Dials what the policy lets through, and what our operator named.
 struct Judged {
     inner: Connections,
-    judge: Judge,
+    policy: Arc<dyn AddressPolicy>,
+    /// In place of a peer that an address does not name.
+    local: PeerId,
     given: Arc<[Multiaddr]>,
 }
 
 impl Judged {
     fn lets(&self, address: &Multiaddr) -> bool {
         let plain = without_peer(address);
-        self.given.contains(&plain) || (self.judge)(&plain)
+        let peer = match address.iter().last() {
+            Some(Protocol::P2p(peer)) => peer,
+            _ => self.local,
+        };
+        self.given.contains(&plain) || self.policy.admits(&plain, peer)
     }
 }
 
@@ -111,7 +120,11 @@ impl Transport for Judged {
     type ListenerUpgrade = BoxFuture<'static, io::Result<Self::Output>>;
     type Dial = BoxFuture<'static, io::Result<Self::Output>>;
 
-    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<Self::Error>> {
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<Self::Error>> {
         self.inner.listen_on(id, address)
     }
 
@@ -119,7 +132,11 @@ impl Transport for Judged {
         self.inner.remove_listener(id)
     }
 
-    fn dial(&mut self, address: Multiaddr, options: DialOpts) -> Result<Self::Dial, TransportError<Self::Error>> {
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Self::Dial, TransportError<Self::Error>> {
         if !self.lets(&address) {
             return Err(TransportError::Other(io::Error::other("an address that is not dialled")));
         }
@@ -131,7 +148,9 @@ impl Transport for Judged {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
-        Pin::new(&mut self.inner).poll(cx).map(|event| event.map_upgrade(|upgrade| Box::pin(upgrade) as _))
+        Pin::new(&mut self.inner)
+            .poll(cx)
+            .map(|event| event.map_upgrade(|upgrade| Box::pin(upgrade) as _))
     }
 }
 
@@ -143,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn what_strangers_name_is_judged_and_what_the_operator_names_is_not() {
         let given: Multiaddr = "/memory/77".parse().unwrap();
-        let nobody: Judge = Arc::new(|_| false);
+        let nobody = Arc::new(|_: &Multiaddr, _: PeerId| false);
         let keypair = Keypair::generate_ed25519();
         let mut judged = new(Carrier::Memory, &keypair, nobody, vec![given.clone()]).unwrap();
         let mut dial = |address: Multiaddr| {

@@ -42,11 +42,6 @@ impl<W: Ord + Clone> Wants<W> {
         self.wants.entry(what).or_insert(Want { next: Some(now), begun: None, pause: AGAIN.0 });
     }
 
-    /// Nobody wants it any more.
-    pub(crate) fn forget(&mut self, what: &W) {
-        self.wants.remove(what);
-    }
-
     /// A lookup is over. `news`: it found what was not known; there may be more of it soon.
     pub(crate) fn ended(&mut self, what: &W, news: bool, now: Instant) {
         let Some(want) = self.wants.get_mut(what) else { return };
@@ -154,7 +149,5 @@ mod tests {
         }
         wants.ended(&"namespace", true, now);
         assert_eq!(wants.poll_timeout(), Some(now + S));
-        wants.forget(&"namespace");
-        assert_eq!(wants.poll_timeout(), None);
     }
 }

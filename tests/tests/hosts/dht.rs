@@ -22,7 +22,12 @@ async fn two_homes() -> Result<(World, Scene)> {
 }
 
 /// `punchline bootstrap`; and how others begin with it.
-async fn bootstrap(world: &World, host: &Namespace, name: &str, of: &[String]) -> Result<(Program, [String; 2])> {
+async fn bootstrap(
+    world: &World,
+    host: &Namespace,
+    name: &str,
+    of: &[String],
+) -> Result<(Program, [String; 2])> {
     let at = format!("/ip4/{}/tcp/4002", host.address());
     let launch = world.launch(host, "bootstrap", name)?.args(["--listen", &at]).args(of);
     let program = launch.spawn()?;

@@ -145,7 +145,11 @@ pub(crate) async fn stock() -> Result<()> {
 }
 
 /// `expose`, with an echo behind it; and its id.
-pub(crate) async fn expose(world: &World, host: &Namespace, args: &[String]) -> Result<(Program, String)> {
+pub(crate) async fn expose(
+    world: &World,
+    host: &Namespace,
+    args: &[String],
+) -> Result<(Program, String)> {
     let target = world.identity("echo");
     echo(Path::new(&target))?;
     let launch = world.launch(host, "expose", "expose")?;

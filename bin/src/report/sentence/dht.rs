@@ -8,10 +8,9 @@ pub(super) fn sentence(event: &DhtEvent, said: &Said) -> Saying {
         DhtEvent::DhtListening { address } => {
             (Level::Debug, format!("nodes of the DHT are answered on {address}"))
         }
-        DhtEvent::DhtJoined { table, took_ms } => (
-            Level::Info,
-            format!("in the DHT, with {table} nodes in the table after {took_ms} ms"),
-        ),
+        DhtEvent::DhtJoined { table, took_ms } => {
+            (Level::Info, format!("in the DHT, with {table} nodes in the table after {took_ms} ms"))
+        }
         DhtEvent::NodeDiscovered { peer, address: _ } => {
             (Level::Debug, format!("{} is a node of the DHT", said.called(peer)))
         }
@@ -20,7 +19,9 @@ pub(super) fn sentence(event: &DhtEvent, said: &Said) -> Saying {
         }
         DhtEvent::LookupCompleted { lookup, found, took_ms, requests } => {
             let outcome = if *found { "found" } else { "not found" };
-            let words = format!("a {lookup} was looked for in the DHT and {outcome}: {requests} requests, {took_ms} ms");
+            let words = format!(
+                "a {lookup} was looked for in the DHT and {outcome}: {requests} requests, {took_ms} ms"
+            );
             (Level::Debug, words)
         }
         DhtEvent::DataStored { nodes } => {
