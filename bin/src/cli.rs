@@ -48,7 +48,7 @@ pub use self::{
     install::{Install, Settings},
     metrics::{HttpAddr, Metrics},
     nets::Nets,
-    network::{HolePunchTest, NetworkParts, Plain, Question},
+    network::{HolePunchTest, NetworkParts, Plain, Question, TableSize},
     node::{ControlSocket, Node, PortMapping, ProxyFlags, RelayMode, SystemProxy},
     page::Page,
     time::Patience,

@@ -149,6 +149,12 @@ impl Finder {
         }
     }
 
+    /// The node's part in the DHT, if it takes any.
+    #[cfg(feature = "kad")]
+    pub(crate) fn dht(&self) -> Option<&punchline_discovery::kad::Dht> {
+        self.discovery.dht()
+    }
+
     /// Whether peers may be found whose addresses nobody gave.
     pub(crate) fn finds(&self) -> bool {
         self.finds
