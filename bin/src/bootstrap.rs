@@ -37,8 +37,13 @@ pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::R
     };
     let (reloader, reloading) = Reloader::start(files, Board::default(), stop::reloads());
     let (begun, answering) = (Instant::now(), reloader.clone());
-    let answering =
-        AnsweringBootstrap { dht: dht.clone(), peer, begun, reporter: reporter.clone(), reloader: answering };
+    let answering = AnsweringBootstrap {
+        dht: dht.clone(),
+        peer,
+        begun,
+        reporter: reporter.clone(),
+        reloader: answering,
+    };
     let _control = control.map(|bound| bound.serve(answering, Wellness::Dht(dht.clone())));
     let lines = vec![format!("this bootstrap node is {peer}"), invitation(peer, &external)];
     reporter.say_ready(&lines);

@@ -4,6 +4,8 @@
 pub(crate) mod dht;
 #[cfg(feature = "kad")]
 pub mod event;
+#[cfg(feature = "kad")]
+pub(crate) mod members;
 
 use std::{
     collections::BTreeSet,

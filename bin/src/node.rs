@@ -165,6 +165,21 @@ impl Node {
         })
     }
 
+    /// Says in the DHT that this node is in the namespaces that the settings name.
+    ///
+    /// # Errors
+    /// If one cannot be a namespace.
+    #[cfg_attr(not(feature = "kad"), allow(clippy::unused_async, unused_variables))]
+    pub(crate) async fn join_namespaces(&self, settings: &cli::Node) -> Result<(), Unusable> {
+        #[cfg(feature = "kad")]
+        if let Some(dht) = self.finder.dht() {
+            for namespace in finding::members::namespaces(settings)? {
+                dht.join(namespace).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Says this, once, when the node is usable.
     pub(crate) fn say_when_usable(&mut self, lines: Vec<String>) {
         let node = self.answering.clone();
@@ -219,6 +234,8 @@ impl Node {
 pub(crate) fn check(settings: &cli::Node) -> anyhow::Result<()> {
     ranges(&settings.nets)?;
     proxy(&settings.proxy)?;
+    #[cfg(feature = "kad")]
+    finding::members::namespaces(settings)?;
     Bound::check(settings.control.as_ref())?;
     crate::usable()
 }

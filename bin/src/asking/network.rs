@@ -32,7 +32,9 @@ pub(super) async fn run(question: Question) -> anyhow::Result<()> {
         Question::BootstrapHealth(plain) => print(plain, dht::health).await,
         Question::Peers(plain) => found(plain).await,
         Question::DhtStatus(plain) => print(plain, dht::status).await,
-        Question::RoutingTableSize(TableSize { plain, buckets: false }) => print(plain, dht::table).await,
+        Question::RoutingTableSize(TableSize { plain, buckets: false }) => {
+            print(plain, dht::table).await
+        }
         Question::RoutingTableSize(TableSize { plain, buckets: true }) => {
             print(plain, dht::buckets).await
         }

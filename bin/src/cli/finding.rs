@@ -1,6 +1,6 @@
 //! How peers are found whose addresses nobody gave.
 
-#[cfg(feature = "peer-cache")]
+#[cfg(any(feature = "kad", feature = "peer-cache"))]
 use std::path::PathBuf;
 
 use clap::Args;
@@ -50,6 +50,13 @@ pub struct DhtFlags {
     /// are public ones of this host.
     #[arg(long, env = "PUNCHLINE_DHT_EXTERNAL", value_name = "ADDR")]
     pub dht_external: Vec<Many<Multiaddr>>,
+    /// The namespace, in the DHT, of those who belong together. What exposes anything is found in it; a forward or client
+    /// without --peer goes to any member that answers, the nearest first. Whoever knows the name sees its members.
+    #[arg(long, env = "PUNCHLINE_NAMESPACE", value_name = "NAME")]
+    pub namespace: Vec<Many<String>>,
+    /// A secret of 16 bytes or more that all members have in this file: who has it not does not even find the namespaces.
+    #[arg(long, env = "PUNCHLINE_NAMESPACE_SECRET", value_name = "FILE")]
+    pub namespace_secret: Option<PathBuf>,
     /// Which DHT: nodes of different names never meet.
     #[arg(long, env = "PUNCHLINE_DHT_NETWORK", value_name = "NAME", default_value = "main")]
     pub dht_network: String,

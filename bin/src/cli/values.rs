@@ -197,6 +197,13 @@ plain!(
     NamedTarget
 );
 
+/// A name.
+impl Listed for String {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+}
+
 /// An address of a peer.
 impl Listed for Multiaddr {
     fn read(text: &str) -> Result<Self, String> {

@@ -15,7 +15,8 @@ use crate::report::Reporter;
 
 pub(super) fn status(status: &kad::Status) -> proto::Dht {
     let counts = |counts: &std::collections::BTreeMap<&'static str, u64>| {
-        let count = |(what, count): (&&str, &u64)| proto::Count { what: (*what).to_owned(), count: *count };
+        let count =
+            |(what, count): (&&str, &u64)| proto::Count { what: (*what).to_owned(), count: *count };
         counts.iter().map(count).collect()
     };
     proto::Dht {
@@ -69,7 +70,9 @@ pub(crate) struct AnsweringBootstrap {
 
 /// What it answers to whoever asks for what it does not do.
 fn not_here<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("a bootstrap node has no streams and looks for nobody; ask a node that uses it"))
+    Err(Status::unimplemented(
+        "a bootstrap node has no streams and looks for nobody; ask a node that uses it",
+    ))
 }
 
 #[tonic::async_trait]

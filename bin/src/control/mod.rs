@@ -20,9 +20,9 @@ use std::{io, path::Path};
 
 use tokio::{net::UnixListener, task::JoinHandle};
 
-use self::proto::node_server;
 #[cfg(feature = "kad")]
 pub(crate) use self::dht::AnsweringBootstrap;
+use self::proto::node_server;
 pub(crate) use self::{
     asking::ask,
     health::Wellness,

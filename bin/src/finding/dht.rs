@@ -41,7 +41,7 @@ pub(super) fn config(
     policy: Policy,
     context: &Context,
 ) -> Result<Option<Config>, Unusable> {
-    let DhtFlags { bootstrap, dht, dht_listen, dht_external, dht_network } = &node.finding.dht;
+    let DhtFlags { bootstrap, dht, dht_listen, dht_external, dht_network, .. } = &node.finding.dht;
     let network = network(dht_network)?;
     let (bootstrap, external) = (cli::all(bootstrap), cli::all(dht_external));
     let listen: Vec<Multiaddr> = cli::all(dht_listen).into_iter().map(|DhtListenAddr(at)| at).collect();

@@ -108,6 +108,8 @@ fn sample(id: &str, named: &str) -> &'static str {
         ("listen", _) => "/ip4/0.0.0.0/tcp/4001",
         ("addr", _) => "/ip4/198.51.100.20/tcp/4001",
         ("external", _) => "/ip4/203.0.113.7/tcp/4001",
+        ("namespace", _) => "kaspa-mainnet",
+        ("namespace_secret", _) => "/etc/punchline/secret",
         ("bootstrap", _) => RELAY,
         ("dht_listen", _) => "/ip4/0.0.0.0/tcp/4002",
         ("dht_external", _) => "/ip4/203.0.113.7/tcp/4002",

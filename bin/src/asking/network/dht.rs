@@ -31,10 +31,14 @@ pub(super) fn status(status: &Status) -> Answer {
             "keeps {} records, {} contents and {} memberships of others",
             dht.records, dht.content, dht.providers
         ),
-        format!("{} lookups found what was looked for, {} did not", dht.lookups_found, dht.lookups_missed),
+        format!(
+            "{} lookups found what was looked for, {} did not",
+            dht.lookups_found, dht.lookups_missed
+        ),
     ];
     let counts = |what: &str, counts: &[Count]| {
-        let counts: Vec<String> = counts.iter().map(|count| format!("{} {}", count.count, count.what)).collect();
+        let counts: Vec<String> =
+            counts.iter().map(|count| format!("{} {}", count.count, count.what)).collect();
         (!counts.is_empty()).then(|| format!("{what}: {}", counts.join(", ")))
     };
     lines.extend(counts("refused to keep", &dht.refused));
