@@ -18,7 +18,7 @@ pub use self::{
         SECRET_BYTES_MIN,
     },
     record::RecordKey,
-    shards::{CROWDED, Depth, LEVEL_MAX, MEMBERS_MAX, READS_MAX, SHARDS_PER_LEVEL, Shard, Walk},
+    shards::{CROWDED, Depth, LEVEL_MAX, MEMBERS_MAX, READS_MAX, SHARDS_BELOW, Shard, Walk},
 };
 use crate::network::Network;
 
