@@ -8,7 +8,7 @@
 //! - A reader begins at level 0. Where an answer is full it reads the four shards below. [`Walk`] says what to read.
 //!
 //! So up to 20 members are found by one question, and some 50 by five without a word between members; beyond that it
-//! takes about one for each ten of them. The first members of a shard learn that it is crowded only when they look,
+//! takes about one for each six to ten of them. The first members of a shard learn that it is crowded only when they look,
 //! which they do whenever they announce themselves. In the meantime answers of the shard tell of them in turn.
 
 use std::collections::{BTreeSet, VecDeque};
