@@ -10,8 +10,6 @@ mod tests;
 
 use sha2::{Digest, Sha256};
 
-#[cfg(feature = "kad")]
-pub(crate) use self::record::KEY_BYTES_MAX;
 pub use self::{
     namespace::{
         EPOCH, NAMESPACE_BYTES_MAX, Namespace, NamespaceError, NamespaceId, SECRET_BYTES_MAX,
