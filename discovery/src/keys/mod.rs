@@ -10,15 +10,13 @@ mod tests;
 
 use sha2::{Digest, Sha256};
 
-#[cfg(feature = "kad")]
-pub(crate) use self::record::KEY_BYTES_MAX;
 pub use self::{
     namespace::{
         EPOCH, NAMESPACE_BYTES_MAX, Namespace, NamespaceError, NamespaceId, SECRET_BYTES_MAX,
         SECRET_BYTES_MIN,
     },
     record::RecordKey,
-    shards::{CROWDED, Depth, LEVEL_MAX, MEMBERS_MAX, READS_MAX, SHARDS_PER_LEVEL, Shard, Walk},
+    shards::{CROWDED, Depth, LEVEL_MAX, MEMBERS_MAX, READS_MAX, SHARDS_BELOW, Shard, Walk},
 };
 use crate::network::Network;
 

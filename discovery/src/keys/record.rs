@@ -11,9 +11,6 @@ const AUTHORITY: &[u8] = b"/punchline/authority/v1/";
 const VALUE: &[u8] = b"/punchline/value/v1/";
 const CONTENT: &[u8] = b"/punchline/content/v1/";
 
-/// No key is longer, in bytes: prefix, the id of a peer (a multihash), and a hash.
-pub(crate) const KEY_BYTES_MAX: usize = 160;
-
 /// Under which key a record is found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RecordKey {

@@ -9,8 +9,8 @@ use super::{
     pool::{Kept, Lots, Pool},
 };
 use crate::{
-    keys::{KEY_BYTES_MAX, RecordKey},
-    record::{Accepted, LIFETIME_MAX, RECORD_BYTES_MAX, Refusal, Rules, accept},
+    keys::RecordKey,
+    record::{Accepted, LIFETIME_MAX, Refusal, Rules, accept},
 };
 
 /// Signed records of others. An honest network asks each node to keep about twenty for each of its nodes.
@@ -30,9 +30,6 @@ pub const CONTENT_BYTES_MAX: usize = 1 << 20;
 
 /// Own records: contact, delegations and values of this node's program.
 pub const OWN_RECORDS_MAX: usize = 64;
-
-/// Bytes of these: no more than so many of the largest can have, so the number is what bounds them.
-const OWN_BYTES_MAX: usize = OWN_RECORDS_MAX * (RECORD_BYTES_MAX + KEY_BYTES_MAX);
 
 /// Why a record is not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,7 +91,8 @@ impl Records {
         Self {
             local,
             lots,
-            own: Pool::new(OWN_RECORDS_MAX, OWN_BYTES_MAX),
+            // Their number bounds their bytes: none is larger than a record may be.
+            own: Pool::new(OWN_RECORDS_MAX, usize::MAX),
             signed: Pool::new(RECORDS_MAX, RECORDS_BYTES_MAX),
             content: Pool::new(CONTENT_MAX, CONTENT_BYTES_MAX),
             by_signer: BTreeMap::new(),

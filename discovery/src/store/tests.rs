@@ -379,3 +379,25 @@ fn a_key_that_is_none_of_ours_is_provided_by_nobody() {
     assert!(!world.add(&long, world.local()));
     assert_eq!(world.store.refusals().get("provider_key"), Some(&2));
 }
+
+/// What a node of libp2p says about its own records while strangers have filled its store.
+#[test]
+fn in_libp2p_a_flooded_node_still_publishes_and_provides() {
+    let mut world = World::new(1);
+    for number in 0..PROVIDERS_MAX + 100 {
+        world.add(&member_key(number), PeerId::random());
+    }
+    for number in 0..2 * CONTENT_MAX {
+        let _ = world.put(content(&number.to_le_bytes()));
+    }
+    let own = world.contact(&world.local, 1);
+    let local = world.local();
+    let config = kad::Config::new(libp2p::StreamProtocol::new("/punchline/test/kad/1.0.0"));
+    let mut kad = kad::Behaviour::with_config(local, world.store, config);
+    assert!(kad.start_providing(member_key(0)).is_ok());
+    assert!(kad.put_record(own.clone(), kad::Quorum::One).is_ok());
+    let kept = kad.store_mut().get(&own.key).unwrap().into_owned();
+    assert_eq!((kept.value, kept.publisher), (own.value, Some(local)));
+    kad.remove_record(&own.key);
+    assert_eq!(kad.store_mut().usage().own_records, 0);
+}
