@@ -154,15 +154,14 @@ impl Lookup {
 
     /// Whom the paths ask next, taking turns.
     fn round(&mut self, network: &impl Network, paths: &[Vec<Sighting>]) -> Vec<(usize, Sighting)> {
+        let candidates: Vec<_> = paths.iter().map(|path| self.candidates(network, path)).collect();
         let mut asked = Vec::new();
         for _ in 0..self.rules.alpha {
-            for (number, path) in paths.iter().enumerate() {
-                let candidates = self.candidates(network, path);
-                let next =
-                    candidates.into_iter().find(|sighting| !self.asked.contains_key(&sighting.peer));
-                if let Some(sighting) = next {
+            for (number, of_path) in candidates.iter().enumerate() {
+                let next = of_path.iter().find(|sighting| !self.asked.contains_key(&sighting.peer));
+                if let Some(&&sighting) = next {
                     self.asked.insert(sighting.peer, true);
-                    asked.push((number, *sighting));
+                    asked.push((number, sighting));
                 }
             }
         }
@@ -180,5 +179,79 @@ impl Lookup {
             answered: self.answered,
             sightings: paths.into_iter().flatten().collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Peers whose keys are their numbers, each with what it knows; who knows nothing does not answer.
+    struct Small(Vec<Vec<u32>>);
+
+    impl Network for Small {
+        fn key(&self, peer: Peer) -> Key {
+            Key(peer.0.into())
+        }
+
+        fn group(&self, peer: Peer) -> u32 {
+            peer.0 / 10
+        }
+
+        fn known(&mut self, asker: Peer, _target: Key, _count: usize) -> Vec<Peer> {
+            self.0[asker.index()].iter().copied().map(Peer).collect()
+        }
+
+        fn ask(&mut self, _asker: Peer, asked: Peer, target: Key, count: usize) -> Option<Vec<Peer>> {
+            Some(self.known(asked, target, count)).filter(|known| !known.is_empty())
+        }
+    }
+
+    fn network(knows: &[(u32, &[u32])]) -> Small {
+        let mut all = vec![Vec::new(); 100];
+        for &(peer, known) in knows {
+            all[peer as usize] = known.to_vec();
+        }
+        Small(all)
+    }
+
+    fn from_99(network: &mut Small, rules: Rules) -> Outcome {
+        look_up(network, Peer(99), Key(0), &rules)
+    }
+
+    #[test]
+    fn whoever_does_not_answer_is_passed_over_for_the_next() {
+        let mut network = network(&[(99, &[40, 50]), (40, &[1, 50]), (50, &[2, 40]), (2, &[50])]);
+        let outcome = from_99(&mut network, Rules::kademlia(2));
+        assert_eq!(outcome.nearest, [Peer(2), Peer(40)]);
+        assert!(!outcome.answered.contains(&Peer(1)));
+        assert_eq!(outcome.requests, outcome.answered.len() + 1);
+    }
+
+    #[test]
+    fn hops_count_who_had_to_name_another() {
+        let mut network = network(&[(99, &[60]), (60, &[30]), (30, &[7]), (7, &[30])]);
+        let outcome = from_99(&mut network, Rules::kademlia(4));
+        let hops =
+            |peer| outcome.sighting(Peer(peer)).map(|sighting| (sighting.hops, sighting.answers_before));
+        assert_eq!([60, 30, 7].map(hops), [Some((1, 0)), Some((2, 1)), Some((3, 2))]);
+    }
+
+    #[test]
+    fn a_path_hears_nothing_of_what_another_path_is_told() {
+        // 40 lies about two that are nearest; the path of 50 ends at who is there.
+        let knows: &[(u32, &[u32])] =
+            &[(99, &[40, 50]), (40, &[1, 2]), (1, &[2]), (2, &[1]), (50, &[8, 9]), (8, &[9]), (9, &[8])];
+        let one = Rules { alpha: 1, ..Rules::kademlia(2) };
+        assert!(!from_99(&mut network(knows), one).answered.contains(&Peer(8)));
+        assert!(from_99(&mut network(knows), Rules { paths: 2, ..one }).answered.contains(&Peer(8)));
+    }
+
+    #[test]
+    fn only_so_many_of_one_ip_network_count() {
+        let knows: &[(u32, &[u32])] =
+            &[(99, &[1, 2, 3, 45]), (1, &[2]), (2, &[1]), (3, &[1]), (45, &[1])];
+        let rules = Rules { group_max: Some(2), ..Rules::kademlia(3) };
+        assert_eq!(from_99(&mut network(knows), rules).nearest, [Peer(1), Peer(2), Peer(45)]);
     }
 }
