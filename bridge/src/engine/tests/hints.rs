@@ -1,10 +1,10 @@
 //! What somebody who need not be the peer says about where it is.
 
 use super::{
-    upgrades::{at, public},
+    upgrades::{answered, asked, at, public, punches},
     *,
 };
-use crate::addr::HintSource;
+use crate::{addr::HintSource, engine::paths::upgrades::NEARBY_FIRST};
 
 fn hint(world: &mut World, peer: PeerId, addresses: &[Multiaddr], source: HintSource) -> Vec<Action> {
     world.tell(Input::Hint { peer, addresses: addresses.to_vec(), source })
@@ -116,4 +116,57 @@ fn who_gives_many_hints_uses_up_only_what_hints_have() {
     assert_eq!(dialled, 20);
     world.tell(Input::Hear { peer: peer(1), addresses: vec![public(1)] });
     assert_eq!(dialled_at(&world.open(peer(1)).1), [public(1)], "what the peer itself named");
+}
+
+const NEARBY: &str = "192.168.1.9";
+
+/// A node that looks for a peer and dials it on the local network.
+fn dialling_nearby() -> (World, DialId) {
+    let mut world = World::seen();
+    world.tell(Input::Hold { peer: peer(1) });
+    let actions = on_the_lan(&mut world, peer(1), &[at(NEARBY)]);
+    (world, dials(&actions)[0].0)
+}
+
+#[test]
+fn no_punch_begins_while_a_dial_nearby_has_its_moment() {
+    let (mut world, _) = dialling_nearby();
+    let (_, actions) = world.visited(peer(1));
+    assert_eq!(asked(&actions), []);
+    assert_eq!(asked(&world.pass(NEARBY_FIRST - MS)), []);
+    assert_eq!(asked(&world.pass(MS)).len(), 1, "who lies on the local network delays a punch, no more");
+}
+
+#[test]
+fn who_dials_nearby_answers_an_offer_to_punch_when_that_dial_had_its_moment() {
+    let (mut world, _) = dialling_nearby();
+    let circuit = world.reached(peer(1));
+    assert_eq!(answered(&world.offer(circuit, &[public(1)])), [] as [Vec<Multiaddr>; 0]);
+    assert_eq!(answered(&world.pass(NEARBY_FIRST - MS)), [] as [Vec<Multiaddr>; 0]);
+    assert_eq!(answered(&world.pass(MS)).len(), 1);
+    assert_eq!(punches(&world.sync(circuit)).len(), 1);
+}
+
+#[test]
+fn where_the_dial_nearby_leads_to_the_peer_nobody_punches() {
+    let (mut world, nearby) = dialling_nearby();
+    let circuit = world.reached(peer(1));
+    world.offer(circuit, &[public(1)]);
+    let (_, mut actions) = world.dialled(peer(1), nearby);
+    actions.extend(world.pass(NEARBY_FIRST * 2));
+    actions.extend(world.sync(circuit));
+    assert_eq!(answered(&actions), [] as [Vec<Multiaddr>; 0]);
+    assert_eq!(punches(&actions), []);
+}
+
+#[test]
+fn hints_about_a_peer_that_was_relayed_for_a_while_delay_no_punch() {
+    let mut world = World::seen();
+    world.tell(Input::Hold { peer: peer(1) });
+    let circuit = world.reached(peer(1));
+    world.pass(NEARBY_FIRST);
+    for host in 1..=5 {
+        on_the_lan(&mut world, peer(1), &[at(&format!("192.168.1.{host}"))]);
+        assert_eq!(answered(&world.offer(circuit, &[public(host)])).len(), 1);
+    }
 }
