@@ -242,8 +242,16 @@ mod tests {
         assert!(memory.due().is_some());
         memory.finish().await;
         assert_eq!(memory.due(), None);
+        memory.peers.get_mut(&peer).unwrap().at -= Duration::from_secs(3600);
+        memory.due = Some(Instant::now());
+        memory.finish().await;
         let hint = sought(&path, peer).unwrap();
         assert_eq!((hint.addresses, hint.source), (vec![at(1), at(2)], Source::Cache));
+        assert!(
+            hint.age.as_secs() / 60 == 60 && hint.lasts == LASTS.checked_sub(hint.age),
+            "{:?}",
+            hint.age
+        );
         assert_eq!(sought(&path, PeerId::random()), None);
     }
 
@@ -258,6 +266,10 @@ mod tests {
         }
         let busy = *memory.peers.keys().next().unwrap();
         (1..=100).for_each(|port| memory.reached(busy, at(port), Instant::now()));
+        assert_eq!(
+            (memory.peers.len(), memory.peers[&busy].addresses.len()),
+            (PEERS_MAX, ADDRESSES_MAX)
+        );
         memory.finish().await;
         assert_eq!(read(&path, SystemTime::now()).unwrap().len(), PEERS_MAX);
         assert_eq!(sought(&path, first), None);
