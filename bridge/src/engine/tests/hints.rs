@@ -170,3 +170,12 @@ fn hints_about_a_peer_that_was_relayed_for_a_while_delay_no_punch() {
         assert_eq!(answered(&world.offer(circuit, &[public(host)])).len(), 1);
     }
 }
+
+#[test]
+fn a_dial_that_leads_elsewhere_delays_no_punch() {
+    let mut world = World::seen();
+    world.tell(Input::Hold { peer: peer(1) });
+    let actions = hint(&mut world, peer(1), &[public(1)], HintSource::Memory);
+    assert_eq!(dialled_at(&actions), [public(1)]);
+    assert_eq!(asked(&world.visited(peer(1)).1).len(), 1);
+}
