@@ -203,7 +203,9 @@ impl Upgrades {
         for (peer, upgrade) in &mut self.peers {
             let begins = self.allowed && upgrade.not_before <= now;
             match &mut upgrade.phase {
-                Phase::Resting { until } if begins && until.is_some_and(|until| until <= now) => {
+                Phase::Resting { until }
+                    if begins && !upgrade.again && until.is_some_and(|at| at <= now) =>
+                {
                     *until = None;
                     due.push((*peer, Due::Begin));
                 }

@@ -179,3 +179,65 @@ fn a_dial_that_leads_elsewhere_delays_no_punch() {
     assert_eq!(dialled_at(&actions), [public(1)]);
     assert_eq!(asked(&world.visited(peer(1)).1).len(), 1);
 }
+
+#[test]
+fn a_hint_has_only_what_it_names_dialled() {
+    let mut world = World::new();
+    world.learn(peer(1), &[public(1)]);
+    let actions = world.tell(Input::Hold { peer: peer(1) });
+    world.dial_failed(dials(&actions)[0].0);
+    assert_eq!(dialled_at(&on_the_lan(&mut world, peer(1), &[at(NEARBY)])), [at(NEARBY)]);
+}
+
+#[test]
+fn a_hint_that_nobody_could_follow_is_not_remembered() {
+    let mut world = World::new();
+    world.tell(Input::Welcome { service: service(), peers: vec![peer(1)] });
+    let foreign = format!("/ip4/8.8.8.8/tcp/4001/p2p/{}", peer(2)).parse().unwrap();
+    hint(&mut world, peer(1), &[at("169.254.169.254"), foreign], HintSource::Memory);
+    let (_, actions) = world.open(peer(1));
+    assert!(matches!(failures(&actions)[0].1, OpenError::NoAddress { .. }), "{actions:?}");
+}
+
+#[test]
+fn a_hint_that_led_to_the_peer_is_remembered_though_a_later_dial_fails() {
+    let mut world = World::new();
+    world.tell(Input::Hold { peer: peer(1) });
+    let actions = on_the_lan(&mut world, peer(1), &[at(NEARBY)]);
+    let connection = ConnectionId(libp2p::swarm::ConnectionId::new_unchecked(1000));
+    world.tell(Input::ConnectionOpened(Opened {
+        connection,
+        dial: Some(dials(&actions)[0].0),
+        peer: peer(1),
+        path: Path::Direct,
+        direction: Direction::Outbound,
+        transport: Transport::Tcp,
+        address: at(NEARBY),
+        limit: None,
+    }));
+    let mut actions = world.closed(connection);
+    actions.extend(world.pass(S));
+    assert_eq!(dialled_at(&actions)[0], at(NEARBY));
+    world.dial_failed(dials(&actions)[0].0);
+    assert_eq!(dialled_at(&world.pass(HOUR))[0], at(NEARBY));
+}
+
+#[test]
+fn a_hint_that_comes_just_after_the_relayed_connection_has_its_moment_too() {
+    let mut world = World::seen();
+    world.tell(Input::Hold { peer: peer(1) });
+    let circuit = world.reached(peer(1));
+    world.pass(NEARBY_FIRST / 2);
+    on_the_lan(&mut world, peer(1), &[at(NEARBY)]);
+    assert_eq!(answered(&world.offer(circuit, &[public(1)])).len(), 0);
+    assert_eq!(answered(&world.pass(NEARBY_FIRST / 2)).len(), 1);
+}
+
+#[test]
+fn nor_does_a_better_outlook_begin_a_punch_in_the_moment_of_a_dial_nearby() {
+    let (mut world, _) = dialling_nearby();
+    let (connection, _) = world.visited(peer(1));
+    let actions = world.tell(Input::Heard { connection, word: Word::PunchAgain });
+    assert_eq!(asked(&actions), []);
+    assert_eq!(asked(&world.pass(NEARBY_FIRST)).len(), 1);
+}

@@ -103,6 +103,16 @@ fn a_node_that_listens_on_no_local_network_says_and_hears_nothing_there() {
 }
 
 #[test]
+fn over_ipv6_nothing_is_said_and_nothing_believed() {
+    let mut world = World::new(&[], &["/ip6/fd00::7/tcp/4001"]);
+    world.machine.seek(world.now);
+    assert_eq!(world.pass(S * 100), []);
+    let mut world = World::home();
+    assert_eq!(world.told("fd00::9", &["/ip6/fd00::9/tcp/1", "/ip4/192.168.1.9/tcp/1"]), []);
+    assert_eq!(world.told("192.168.1.9", &["/ip6/fd00::9/tcp/1"]), []);
+}
+
+#[test]
 fn who_is_sought_is_asked_for_at_once_and_then_ever_more_rarely() {
     let mut world = World::home();
     assert!(world.questions(S * 100).is_empty(), "nobody is sought");
