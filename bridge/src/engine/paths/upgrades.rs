@@ -71,8 +71,7 @@ pub(crate) const OFFERS_TIME: Duration = Duration::from_secs(60);
 pub(crate) const AGAIN_MAX: u32 = 4;
 pub(crate) const AGAIN_TIME: Duration = Duration::from_secs(10);
 
-/// A dial on the local network has so long, from when the peer is reached through a relay, before anybody punches: what a
-/// handshake takes there, and some. It is not more, since whoever is on that network can have us dial in vain.
+/// So long a dial on the local network goes first. Not longer: whoever is on that network can have us dial in vain.
 pub(crate) const NEARBY_FIRST: Duration = Duration::from_millis(500);
 
 /// A dial that is under way.
