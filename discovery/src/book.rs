@@ -263,9 +263,13 @@ mod tests {
         book.take(hint(peer, [1]), now);
         book.take(hint(peer, [2]), now + 60 * S);
         assert_eq!(book.poll_timeout(), Some(now + 120 * S));
+        book.take(hint(peer, [3]), now + 10 * S);
+        book.take(hint(peer, [3]), now + 90 * S);
         book.handle_timeout(now + 120 * S);
-        assert_eq!(book.known()[0].addresses, [at(2)]);
+        assert_eq!(book.known()[0].addresses, [at(2), at(3)]);
         book.handle_timeout(now + 180 * S);
+        assert_eq!(book.known()[0].addresses, [at(3)], "it was repeated");
+        book.handle_timeout(now + 210 * S);
         assert_eq!((book.known(), book.poll_timeout()), (Vec::new(), None));
     }
 
@@ -307,6 +311,20 @@ mod tests {
         assert!(peers.iter().all(|peer| book.seek(*peer) == Ok(true)));
         assert_eq!(book.seek(peers[0]), Ok(false), "it is already");
         assert_eq!(book.seek(PeerId::random()), Err(Full { limit: SOUGHT_MAX }));
+    }
+
+    #[test]
+    fn what_several_say_is_known_once_and_that_of_the_best_source_first() {
+        let (mut book, now) = book();
+        let peer = PeerId::random();
+        for (source, ports) in
+            [(Source::Cache, [1, 2]), (Source::LocalNetwork, [2, 3]), (Source::Static, [3, 4])]
+        {
+            book.take(Hint { source, ..hint(peer, ports) }, now);
+        }
+        let known = &book.known()[0];
+        assert_eq!(known.addresses, [3, 4, 2, 1].map(at));
+        assert_eq!(known.sources, [Source::Static, Source::LocalNetwork, Source::Cache]);
     }
 
     #[test]

@@ -9,12 +9,17 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 
 use crate::{
     hint::{Hint, Source},
@@ -68,7 +73,8 @@ pub(crate) fn open(path: PathBuf) -> (Remembered, Memory) {
         Peers::new()
     });
     let found = VecDeque::new();
-    (Remembered { peers: peers.clone(), found }, Memory { path, peers, due: None })
+    let memory = Memory { path, peers: peers.clone(), due: None, writing: None, told: Arc::default() };
+    (Remembered { peers, found }, memory)
 }
 
 /// What was remembered when this process began.
@@ -95,6 +101,9 @@ pub(crate) struct Memory {
     path: PathBuf,
     peers: Peers,
     due: Option<Instant>,
+    writing: Option<JoinHandle<()>>,
+    /// Whether it was said that nothing can be written down.
+    told: Arc<AtomicBool>,
 }
 
 impl Memory {
@@ -128,15 +137,34 @@ impl Memory {
         self.due
     }
 
-    /// Writes it down, if anything changed. What fails is tried again with the next change.
-    pub(crate) async fn save(&mut self) {
+    /// Begins to write down what changed, and does not wait for the disk. If that has not done the last time yet, it is tried
+    /// again later; after a failure, with the next change.
+    pub(crate) fn save(&mut self, now: Instant) {
         if self.due.take().is_none() {
             return;
         }
-        let (path, peers) = (self.path.clone(), self.peers.clone());
-        let written = tokio::task::spawn_blocking(move || write(&path, &peers)).await;
-        if let Ok(Err(error)) = written {
-            tracing::warn!(path = %self.path.display(), %error, "where peers are reached is not remembered");
+        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            self.due = Some(now + SAVE_AFTER);
+            return;
+        }
+        let (path, peers, told) = (self.path.clone(), self.peers.clone(), self.told.clone());
+        let write = move || match write(&path, &peers) {
+            Err(error) if !told.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(path = %path.display(), %error, "where peers are reached is not remembered");
+            }
+            Err(_) | Ok(()) => {}
+        };
+        self.writing = Some(tokio::task::spawn_blocking(write));
+    }
+
+    /// Writes down what is not yet, and returns when it is.
+    pub(crate) async fn finish(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            let _ = writing.await;
+        }
+        self.save(Instant::now());
+        if let Some(writing) = self.writing.take() {
+            let _ = writing.await;
         }
     }
 }
@@ -221,10 +249,18 @@ mod tests {
             memory.reached(peer, at(port), Instant::now());
         }
         assert!(memory.due().is_some());
-        memory.save().await;
+        memory.finish().await;
         assert_eq!(memory.due(), None);
+        memory.peers.get_mut(&peer).unwrap().at -= Duration::from_secs(3600);
+        memory.due = Some(Instant::now());
+        memory.finish().await;
         let hint = sought(&path, peer).unwrap();
         assert_eq!((hint.addresses, hint.source), (vec![at(1), at(2)], Source::Cache));
+        assert!(
+            hint.age.as_secs() / 60 == 60 && hint.lasts == LASTS.checked_sub(hint.age),
+            "{:?}",
+            hint.age
+        );
         assert_eq!(sought(&path, PeerId::random()), None);
     }
 
@@ -239,7 +275,11 @@ mod tests {
         }
         let busy = *memory.peers.keys().next().unwrap();
         (1..=100).for_each(|port| memory.reached(busy, at(port), Instant::now()));
-        memory.save().await;
+        assert_eq!(
+            (memory.peers.len(), memory.peers[&busy].addresses.len()),
+            (PEERS_MAX, ADDRESSES_MAX)
+        );
+        memory.finish().await;
         assert_eq!(read(&path, SystemTime::now()).unwrap().len(), PEERS_MAX);
         assert_eq!(sought(&path, first), None);
         let addresses = sought(&path, busy).unwrap().addresses;
@@ -247,17 +287,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn while_a_disk_is_not_done_nobody_waits_and_what_changes_is_written_later() {
+        let ((_folder, path), peer, now) = (file(), PeerId::random(), Instant::now());
+        let (_, mut memory) = open(path.clone());
+        let (done, disk) = std::sync::mpsc::channel::<()>();
+        memory.writing = Some(tokio::task::spawn_blocking(move || _ = disk.recv()));
+        memory.reached(peer, at(1), now);
+        memory.save(now);
+        assert_eq!(memory.due(), Some(now + SAVE_AFTER));
+        drop(done);
+        memory.finish().await;
+        assert!(sought(&path, peer).is_some());
+    }
+
+    #[tokio::test]
     async fn a_damaged_file_is_empty_and_replaced_by_the_next_one() {
         let ((_folder, path), peer) = (file(), PeerId::random());
-        let huge = vec![b' '; FILE_BYTES_MAX as usize + 1];
+        let reached = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let entry =
+            serde_json::json!({ "peer": peer.to_string(), "addresses": [at(9)], "reached": reached });
+        let mut huge = serde_json::json!({ "peers": [entry] }).to_string().into_bytes();
+        huge.resize(FILE_BYTES_MAX as usize + 1, b' ');
         for damaged in [&b"{\"peers\": [{\"peer\""[..], b"\0\xff\xfe", b"[]", b"", &huge] {
             std::fs::write(&path, damaged).unwrap();
             let (_, mut memory) = open(path.clone());
             assert!(memory.peers.is_empty());
             memory.reached(peer, at(1), Instant::now());
-            memory.save().await;
+            memory.finish().await;
             assert!(sought(&path, peer).is_some());
         }
+    }
+
+    #[tokio::test]
+    async fn what_changes_all_the_time_is_written_so_long_after_its_first_change() {
+        let ((_folder, path), now) = (file(), Instant::now());
+        let (_, mut memory) = open(path);
+        for second in 0..4 {
+            memory.reached(PeerId::random(), at(1), now + Duration::from_secs(second));
+        }
+        assert_eq!(memory.due(), Some(now + SAVE_AFTER));
     }
 
     #[test]

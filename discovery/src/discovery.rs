@@ -198,3 +198,55 @@ impl Discovery {
         answer.await.unwrap_or_default()
     }
 }
+
+#[cfg(all(test, feature = "cache"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::hint::Source;
+
+    fn at(port: usize) -> Multiaddr {
+        format!("/ip4/192.168.1.9/tcp/{port}").parse().unwrap()
+    }
+
+    /// Only what is remembered in a file.
+    fn start(folder: &tempfile::TempDir) -> Discovery {
+        let cache = Some(folder.path().join("peers"));
+        Discovery::start(Config { cache, ..Config::silent(PeerId::random()) }).0
+    }
+
+    fn said(hints: &[Hint]) -> Vec<(Source, Vec<Multiaddr>)> {
+        hints.iter().map(|hint| (hint.source, hint.addresses.clone())).collect()
+    }
+
+    #[tokio::test]
+    async fn who_was_sought_and_reached_is_found_there_the_next_time_and_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sought, other) = (PeerId::random(), PeerId::random());
+        let first = start(&folder);
+        assert_eq!(
+            said(&first.seek(sought, vec![at(1)]).await.unwrap()),
+            [(Source::Static, vec![at(1)])]
+        );
+        first.reached(sought, at(2)).await;
+        first.reached(other, at(3)).await;
+        first.stop().await;
+        let second = start(&folder);
+        assert_eq!(said(&second.seek(other, Vec::new()).await.unwrap()), []);
+        let expected = [(Source::Static, vec![at(1)]), (Source::Cache, vec![at(2)])];
+        assert_eq!(said(&second.seek(sought, vec![at(1)]).await.unwrap()), expected);
+        let known = second.known().await;
+        assert_eq!(known.len(), 1, "nothing is known of the other one: {known:?}");
+        assert_eq!((known[0].peer, known[0].addresses.clone()), (sought, vec![at(1), at(2)]));
+        assert_eq!(known[0].sources, [Source::Static, Source::Cache]);
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_of_one_that_ended_has_no_answer_and_does_not_hang() {
+        let discovery = start(&tempfile::tempdir().unwrap());
+        discovery.stop().await;
+        discovery.stop().await;
+        assert_eq!(discovery.seek(PeerId::random(), Vec::new()).await, Ok(Vec::new()));
+        assert_eq!(discovery.known().await, []);
+    }
+}

@@ -83,24 +83,24 @@ impl Driver {
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(Command::Stop { reply }) => {
-                        self.save().await;
+                        self.finish().await;
                         let _ = reply.send(());
                         return;
                     }
                     Some(command) => self.command(command),
-                    None => return self.save().await,
+                    None => return self.finish().await,
                 },
                 hint = poll_fn(|cx| poll_hint(lookups, cx)) => self.take(hint),
-                () = sleep_until(timeout) => self.timeout().await,
+                () = sleep_until(timeout) => self.timeout(),
             }
         }
     }
 
     #[cfg_attr(not(feature = "cache"), allow(clippy::unused_async, clippy::unused_self))]
-    async fn save(&mut self) {
+    async fn finish(&mut self) {
         #[cfg(feature = "cache")]
         if let Some(memory) = &mut self.memory {
-            memory.save().await;
+            memory.finish().await;
         }
     }
 
@@ -168,14 +168,14 @@ impl Driver {
         expiry
     }
 
-    async fn timeout(&mut self) {
+    fn timeout(&mut self) {
         let now = Instant::now();
         self.book.handle_timeout(now);
         #[cfg(feature = "cache")]
         if let Some(memory) =
             self.memory.as_mut().filter(|memory| memory.due().is_some_and(|at| at <= now))
         {
-            memory.save().await;
+            memory.save(now);
         }
     }
 }

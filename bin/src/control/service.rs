@@ -198,7 +198,7 @@ impl node_server::Node for Answering {
     ) -> Result<Response<proto::Found>, Status> {
         let status = in_time(self.endpoint.status()).await?;
         let names = names(&self.files).await.unwrap_or_default();
-        Ok(Response::new(found::peers(&self.finder.known().await, &status, &names)))
+        Ok(Response::new(found::peers(&self.finder.known().await, &status.peers, &names)))
     }
 
     async fn reload(

@@ -164,6 +164,53 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_is_too_long_for_a_text_is_left_out_and_the_others_are_said() {
+        let short = at("/ip4/192.168.1.9/tcp/4001");
+        let long = at(&format!("/dns4/{}/tcp/4001", "x".repeat(250)));
+        let peer = PeerId::random();
+        let packet = answer(peer, "a2b3", &[long, short.clone()], LASTS).unwrap();
+        let said = Said { peer, addresses: vec![short], lasts: LASTS };
+        assert_eq!(read(&packet), Some(Message::Answer(vec![said])));
+    }
+
+    #[test]
+    fn of_a_crowd_in_one_packet_so_many_are_read() {
+        let mut packet = Packet::response(0, OpCode::Query);
+        for number in 0..40 {
+            let name = Name::from_ascii(format!("n{number}._p2p._udp.local.")).unwrap();
+            let text = format!("dnsaddr=/ip4/192.168.1.9/tcp/1/p2p/{}", PeerId::random());
+            packet.add_answer(Record::from_rdata(
+                service().unwrap(),
+                120,
+                RData::PTR(PTR(name.clone())),
+            ));
+            packet.add_additional(Record::from_rdata(name, 120, RData::TXT(TXT::new(vec![text]))));
+        }
+        let Some(Message::Answer(said)) = read(&packet.to_vec().unwrap()) else { panic!("an answer") };
+        assert_eq!(said.len(), PEERS_MAX);
+    }
+
+    #[test]
+    fn what_is_asked_and_said_of_other_services_is_nothing_to_us() {
+        let printers = Name::from_ascii("_ipp._tcp.local.").unwrap();
+        let mut question = Packet::new(0, MessageType::Query, OpCode::Query);
+        question.add_query(Query::query(printers.clone(), RecordType::PTR));
+        assert_eq!(read(&question.to_vec().unwrap()), None);
+        let name = Name::from_ascii("x._ipp._tcp.local.").unwrap();
+        let text = format!("dnsaddr=/ip4/192.168.1.9/tcp/1/p2p/{}", PeerId::random());
+        let text = Record::from_rdata(name.clone(), 120, RData::TXT(TXT::new(vec![text])));
+        let mut answer = Packet::response(0, OpCode::Query);
+        answer.add_answer(Record::from_rdata(printers, 120, RData::PTR(PTR(name))));
+        answer.add_additional(text.clone());
+        assert_eq!(read(&answer.to_vec().unwrap()), None);
+        let ours = Name::from_ascii("y._p2p._udp.local.").unwrap();
+        let mut answer = Packet::response(0, OpCode::Query);
+        answer.add_answer(Record::from_rdata(service().unwrap(), 120, RData::PTR(PTR(ours))));
+        answer.add_additional(text);
+        assert_eq!(read(&answer.to_vec().unwrap()), None, "the text is of another name");
+    }
+
+    #[test]
     fn only_addresses_of_one_peer_are_read_from_one_name_and_only_so_many() {
         let (peer, other) = (PeerId::random(), PeerId::random());
         let mut said: Vec<String> =

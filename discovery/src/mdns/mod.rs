@@ -82,7 +82,7 @@ async fn run(
     let mut watcher = match IfWatcher::new() {
         Ok(watcher) => watcher,
         Err(error) => {
-            return tracing::warn!(
+            return tracing::info!(
                 %error,
                 "peers on the local network are not found: this host does not tell which networks it has"
             );

@@ -28,6 +28,8 @@ pub(super) struct Sockets {
     hears: Option<UdpSocket>,
     /// By our address there; none where this host does not let us.
     speak: BTreeMap<Ipv4Addr, Option<UdpSocket>>,
+    /// Whether it was said that this host does not let us.
+    told: bool,
 }
 
 impl Sockets {
@@ -43,11 +45,18 @@ impl Sockets {
             }
             let joined = self.join(*lan);
             if let Err(error) = &joined {
-                tracing::warn!(%error, "peers on one local network are not found: port {PORT} over UDP cannot be used");
-                tracing::debug!(%lan, "that network");
+                self.tell(*lan, error);
             }
             self.speak.insert(*lan, joined.ok());
         }
+    }
+
+    /// Once: nobody asked for this, and it harms nothing else.
+    fn tell(&mut self, lan: Ipv4Addr, error: &io::Error) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::info!(%error, "peers on a local network are not found: port {PORT} over UDP cannot be used there");
+        }
+        tracing::debug!(%lan, %error, "port {PORT} over UDP cannot be used there");
     }
 
     fn join(&mut self, lan: Ipv4Addr) -> io::Result<UdpSocket> {

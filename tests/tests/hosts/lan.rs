@@ -87,6 +87,10 @@ pub(crate) async fn beside_a_relay() -> Result<()> {
         echoes(&world).await?;
         let opened = forward.wait_for("stream_opened", |_| true, SOON).await?;
         ensure!(opened.has("path", "direct"), "{opened}");
+        for program in [&expose, &forward] {
+            let punch = program.events().into_iter().find(|event| event.name() == "upgrade_attempted");
+            ensure!(punch.is_none(), "{punch:?}");
+        }
         Ok(())
     };
     found.await.with_context(|| [&relay, &expose, &forward].map(Program::report).concat())

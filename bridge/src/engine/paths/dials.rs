@@ -174,6 +174,15 @@ impl Dials {
         }
     }
 
+    /// Where a peer is being dialled, but for relays.
+    pub(crate) fn directly_at(&self, peer: PeerId) -> impl Iterator<Item = &Multiaddr> {
+        let ways = self.reaches.get(&peer).into_iter().flat_map(|reach| reach.dialling.values());
+        ways.flat_map(|way| match way {
+            Way::Direct(addresses) => addresses.as_slice(),
+            Way::Circuit(_) => &[],
+        })
+    }
+
     /// Whether this reach dials a circuit through that relay already.
     pub(crate) fn is_dialling_through(&self, peer: PeerId, relay: PeerId) -> bool {
         let through = |way: &Way| matches!(way, Way::Circuit(address) if address.peer() == relay);

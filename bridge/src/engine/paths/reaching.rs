@@ -208,6 +208,7 @@ impl Engine {
         for way in self.dials.extend(peer, places) {
             self.take(peer, way, now);
         }
+        self.let_nearby_dials_go_first(peer);
     }
 
     /// Whether somebody uses a peer, or looks for it, that has no direct connection that lives.

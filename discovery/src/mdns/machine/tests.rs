@@ -103,6 +103,16 @@ fn a_node_that_listens_on_no_local_network_says_and_hears_nothing_there() {
 }
 
 #[test]
+fn over_ipv6_nothing_is_said_and_nothing_believed() {
+    let mut world = World::new(&[], &["/ip6/fd00::7/tcp/4001"]);
+    world.machine.seek(world.now);
+    assert_eq!(world.pass(S * 100), []);
+    let mut world = World::home();
+    assert_eq!(world.told("fd00::9", &["/ip6/fd00::9/tcp/1", "/ip4/192.168.1.9/tcp/1"]), []);
+    assert_eq!(world.told("192.168.1.9", &["/ip6/fd00::9/tcp/1"]), []);
+}
+
+#[test]
 fn who_is_sought_is_asked_for_at_once_and_then_ever_more_rarely() {
     let mut world = World::home();
     assert!(world.questions(S * 100).is_empty(), "nobody is sought");
@@ -134,6 +144,43 @@ fn a_question_is_answered_soon_and_any_number_of_them_four_times_a_second() {
         answers += world.pass(10 * MS).len();
     }
     assert_eq!(answers, 4);
+}
+
+#[test]
+fn a_question_is_answered_on_the_network_that_it_came_from_alone() {
+    let nets = ["192.168.1.7/24", "10.0.0.7/8"];
+    let mut world = World::new(&nets, &["/ip4/192.168.1.7/tcp/4001", "/ip4/10.0.0.7/tcp/4001"]);
+    world.pass(S * 10);
+    world.asked("192.168.1.9");
+    let lans: Vec<String> = world.pass(S).iter().map(|(_, send)| send.lan.to_string()).collect();
+    assert_eq!(lans, ["192.168.1.7"]);
+}
+
+#[test]
+fn another_address_is_announced_where_it_is_and_the_same_ones_are_not_again() {
+    let mut world = World::home();
+    world.pass(S * 10);
+    let same = vec![at("/ip4/192.168.1.7/tcp/4001")];
+    world.machine.listening(same.clone(), world.now);
+    assert_eq!(world.pass(S * 10), []);
+    let both = [same, vec![at("/ip4/192.168.1.7/udp/4001/quic-v1")]].concat();
+    world.machine.listening(both.clone(), world.now);
+    let sends = world.pass(S * 10);
+    assert_eq!(sends.iter().map(|(_, send)| answered(send)).collect::<Vec<_>>(), [both.clone(), both]);
+}
+
+#[test]
+fn a_network_that_is_gone_is_not_spoken_on_and_nothing_is_believed_from_there() {
+    let mut world = World::home();
+    world.machine.seek(world.now);
+    world.pass(S * 10);
+    world.machine.networks(std::iter::empty(), world.now);
+    assert_eq!(world.pass(S * 300), []);
+    assert_eq!(world.told("192.168.1.9", &["/ip4/192.168.1.9/tcp/1"]), []);
+    let narrower = std::iter::once("192.168.1.7/30".parse().unwrap());
+    world.machine.networks(narrower, world.now);
+    world.pass(S * 10);
+    assert_eq!(world.told("192.168.1.9", &["/ip4/192.168.1.9/tcp/1"]), [], "it is another network");
 }
 
 #[test]
@@ -170,6 +217,9 @@ fn our_own_words_are_no_news() {
 fn of_a_flood_only_so_many_packets_are_read_in_a_second() {
     let mut world = World::home();
     let mut said = 0;
+    for _ in 0..10_000 {
+        world.told("198.51.100.66", &["/ip4/192.168.1.66/tcp/1"]);
+    }
     for _ in 0..10_000 {
         said += world.told("192.168.1.66", &["/ip4/192.168.1.66/tcp/1"]).len();
     }
