@@ -157,22 +157,20 @@ impl Actor {
                 event = self.swarm.select_next_some() => self.hear(event),
                 command = self.commands.recv() => match command {
                     Some(Command::Stop { reply }) => {
-                        self.memory.save().await;
+                        self.memory.finish().await;
                         drop(self.swarm);
                         let _ = reply.send(());
                         return;
                     }
                     Some(command) => self.command(command),
-                    None => return self.memory.save().await,
+                    None => return self.memory.finish().await,
                 },
                 Some(peer) = self.orders.recv() => {
                     self.wants.want(Wanted::Peer(peer), Instant::now());
                 }
                 () = tokio::time::sleep_until(timeout.into()) => {}
             }
-            if self.memory.is_due(Instant::now()) {
-                self.memory.save().await;
-            }
+            self.memory.save(Instant::now());
         }
     }
 

@@ -54,15 +54,21 @@ impl Memory {
         due
     }
 
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.due().is_some_and(|at| at <= now)
+    /// Begins to write down what is due.
+    #[cfg_attr(not(feature = "cache"), allow(clippy::unused_self, unused_variables))]
+    pub(super) fn save(&mut self, now: Instant) {
+        #[cfg(feature = "cache")]
+        if let Some(kept) = self.kept.as_mut().filter(|kept| kept.due().is_some_and(|at| at <= now)) {
+            kept.save(now);
+        }
     }
 
+    /// Writes down what is not yet, and returns when it is.
     #[cfg_attr(not(feature = "cache"), allow(clippy::unused_async, clippy::unused_self))]
-    pub(super) async fn save(&mut self) {
+    pub(super) async fn finish(&mut self) {
         #[cfg(feature = "cache")]
         if let Some(kept) = &mut self.kept {
-            kept.save().await;
+            kept.finish().await;
         }
     }
 }
