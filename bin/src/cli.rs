@@ -160,10 +160,10 @@ pub enum Command {
     #[command(after_help = SIGNALS)]
     Bootstrap(Bootstrap),
     /// A Kaspa-style node that answers handshakes and keeps sessions.
-    #[command(after_help = SIGNALS)]
+    #[command(after_help = SIGNALS, visible_alias = "listen")]
     Server(Server),
     /// Dial a server, shake hands, keep the session.
-    #[command(after_help = SIGNALS)]
+    #[command(after_help = SIGNALS, visible_alias = "dial")]
     Client(Client),
     /// Make an unmodified TCP or gRPC program reachable to the peers that are allowed.
     #[command(after_help = SIGNALS)]
@@ -414,9 +414,9 @@ pub struct Client {
     /// Its node.
     #[command(flatten)]
     pub node: Node,
-    /// Whom to dial.
+    /// Whom to dial. With --namespace it may be left out: then the member that is found first.
     #[arg(long, env = "PUNCHLINE_PEER", value_name = "ID|NAME")]
-    pub peer: PeerRef,
+    pub peer: Option<PeerRef>,
     /// Where the peer may be reached, besides through the relays.
     #[arg(long, env = "PUNCHLINE_ADDR", value_name = "ADDR")]
     pub addr: Vec<Many<Multiaddr>>,

@@ -212,7 +212,7 @@ mod tests {
     /// Only what is remembered in a file.
     fn start(folder: &tempfile::TempDir) -> Discovery {
         let cache = Some(folder.path().join("peers"));
-        Discovery::start(Config { cache, ..Config::silent(PeerId::random()) }).0
+        Discovery::start(Config { cache, ..Config::silent(PeerId::random()) }).unwrap().0
     }
 
     fn said(hints: &[Hint]) -> Vec<(Source, Vec<Multiaddr>)> {

@@ -100,3 +100,45 @@ impl From<kad::Event> for DhtEvent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::Value;
+
+    use super::*;
+
+    const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
+    fn examples() -> [DhtEvent; 8] {
+        let (peer, namespace): (PeerId, _) = (PEER.parse().unwrap(), || "kaspa-mainnet".to_owned());
+        let address: Multiaddr = "/ip4/203.0.113.7/tcp/4001".parse().unwrap();
+        [
+            DhtEvent::DhtListening { address: address.clone() },
+            DhtEvent::DhtJoined { table: 12, took_ms: 340 },
+            DhtEvent::NodeDiscovered { peer, address },
+            DhtEvent::RoutingTableUpdated { table: 12 },
+            DhtEvent::LookupCompleted { lookup: "peer", found: true, took_ms: 85, requests: 21 },
+            DhtEvent::DataStored { nodes: 20 },
+            DhtEvent::MemberFound { namespace: namespace(), peer },
+            DhtEvent::MemberLost { namespace: namespace(), peer },
+        ]
+    }
+
+    #[test]
+    fn every_event_of_the_dht_stands_in_the_document_as_it_is_written() {
+        let document = include_str!("../../../design/events.md");
+        let documented = document.lines().filter(|line| line.starts_with('{'));
+        let documented: Vec<Value> = documented
+            .map(|line| {
+                let mut value: Value = serde_json::from_str(line).unwrap();
+                value.as_object_mut().unwrap().remove("ts");
+                value
+            })
+            .collect();
+        for event in examples() {
+            let written = serde_json::to_value(&event).unwrap();
+            assert!(documented.contains(&written), "not in design/events.md: {written}");
+        }
+    }
+}

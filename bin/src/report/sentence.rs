@@ -144,6 +144,7 @@ fn gateway(event: &GatewayEvent, said: &mut Said, now: Instant) -> Saying {
         PeerFound { peer, source, addresses: _ } => {
             let where_from = match *source {
                 "mdns" => "on the local network",
+                "kad" => "where it says in the DHT that it is",
                 _ => "where it was reached before",
             };
             Some((Level::Debug, format!("{} may be {where_from}", said.called(peer))))

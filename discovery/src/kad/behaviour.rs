@@ -13,6 +13,7 @@ use libp2p::{
 
 use super::{
     Config,
+    door::Door,
     transport::{self, NoTransport},
 };
 use crate::{
@@ -48,6 +49,7 @@ const PENDING_OUTGOING: u32 = 64;
 #[derive(NetworkBehaviour)]
 pub(super) struct Dht {
     limits: connection_limits::Behaviour,
+    door: Door,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) kad: kad::Behaviour<Store>,
@@ -69,6 +71,7 @@ pub(super) fn swarm(
     let transport = transport::new(config.carrier, keypair, config.policy.dials.clone(), given)?;
     let behaviour = Dht {
         limits: connection_limits::Behaviour::new(limits(config)),
+        door: Door::default(),
         identify: identify::Behaviour::new(identify(&config.network, keypair)),
         ping: ping::Behaviour::new(ping::Config::new().with_timeout(Duration::from_secs(10))),
         kad: kademlia(config, local, protocol, store),

@@ -66,7 +66,7 @@ impl Actor {
         let kad = &mut self.swarm.behaviour_mut().kad;
         if kad.mode() != mode {
             kad.set_mode(Some(mode));
-            tracing::info!(%mode, "this node's part in the DHT");
+            tracing::debug!(%mode, "this node's part in the DHT");
         }
     }
 
@@ -184,7 +184,6 @@ impl Actor {
         self.loops.bootstrap_ended(answered, now);
         if !before && answered {
             let (table, took) = (self.table, now - self.begun);
-            tracing::info!(table, "this node has joined the DHT");
             self.report(Event::Joined { table, took });
         }
     }

@@ -12,12 +12,13 @@
 //! `hears` takes what the swarm says, `queries` knows who waits for what; `own` signs what this node says, and `memory`
 //! keeps whom it reached. Pure are `loops` (when to look after ourselves), `wants` (what is looked for), `spaces` (who is
 //! in which namespace) and `health` (how bootstrap nodes do), beside [`record`](crate::record), [`keys`](crate::keys),
-//! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score). `behaviour` and `transport` are
-//! what the swarm is made of.
+//! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score). `behaviour`, `door` (how
+//! many may come from where) and `transport` are what the swarm is made of.
 
 mod actor;
 mod asks;
 mod behaviour;
+mod door;
 mod health;
 mod hears;
 mod loops;
@@ -166,6 +167,7 @@ pub enum RecordError {
 }
 
 /// What is found under a key.
+#[allow(clippy::large_enum_variant, reason = "taken apart where it is found")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// What its owner signed.

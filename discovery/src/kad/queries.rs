@@ -29,6 +29,7 @@ use crate::{
 };
 
 /// What a query is for.
+#[allow(clippy::large_enum_variant, reason = "there are few at once")]
 pub(super) enum Purpose {
     /// What tells nobody anything: a refresh of the table, a repair of what others keep.
     Refresh,

@@ -231,7 +231,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Network, keys::SHARDS_PER_LEVEL};
+    use crate::Network;
+
+    /// Shards below one.
+    const BELOW: usize = 4;
 
     const DAY: UnixTime = UnixTime::from_millis(20_000 * 86_400_000);
 
@@ -259,16 +262,16 @@ mod tests {
         assert_eq!(spaces.seen(id, members.iter().copied(), now).len(), 20);
         assert_eq!(spaces.read(all, &members), Some(true));
         let mut reads: Vec<Read> = std::iter::from_fn(|| spaces.next_read(id)).collect();
-        assert_eq!(reads.len(), READS_AT_ONCE.min(usize::from(SHARDS_PER_LEVEL)));
+        assert_eq!(reads.len(), READS_AT_ONCE.min(BELOW));
         let mut done = 0;
         while let Some(read) = reads.pop() {
             done += 1;
             spaces.seen(id, crowd(2), now);
             let last = spaces.read(read, &BTreeSet::new());
             reads.extend(spaces.next_read(id));
-            assert_eq!(last.is_some() && reads.is_empty(), done == SHARDS_PER_LEVEL);
+            assert_eq!(last.is_some() && reads.is_empty(), done == BELOW);
         }
-        assert_eq!(spaces.members(id).len(), 20 + 2 * usize::from(SHARDS_PER_LEVEL));
+        assert_eq!(spaces.members(id).len(), 20 + 2 * BELOW);
     }
 
     #[test]

@@ -211,5 +211,5 @@ async fn forty_members_of_a_namespace_see_all_forty() {
         let within = timeout(SOON, see).await;
         assert!(within.is_ok(), "{} of 40 after {:?}", seen.len(), ready.elapsed());
     }
-    println!("forty see forty after {:?}", ready.elapsed());
+    tracing::info!("forty see forty after {:?}", ready.elapsed());
 }
