@@ -1,15 +1,20 @@
 //! Nodes of one process, over memory.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::unwrap_used)]
 
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::time::timeout;
 
 use super::*;
+use crate::{
+    UnixTime,
+    keys::content_key,
+    record::{Delegation, Statement, Value, sign},
+};
 
 /// For anything that happens on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -129,6 +134,101 @@ async fn a_peer_is_found_by_its_id_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_peer_says_anew_is_what_everybody_finds() {
+    let nodes = servers(4).await;
+    let there = &nodes[3];
+    there.published().await;
+    let at: Multiaddr = "/ip4/198.51.100.8/tcp/8".parse().unwrap();
+    there.dht.says(Contact { addresses: vec![at.clone()], ..Contact::default() }).await;
+    for node in &nodes[..3] {
+        let newest = async {
+            loop {
+                let found = node.dht.find_peer(there.peer).await;
+                if found.is_some_and(|found| addresses(&found) == [at.clone()]) {
+                    break;
+                }
+            }
+        };
+        timeout(SOON, newest).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_content_delegations_and_those_who_have_something_are_found_by_others() {
+    let nodes = servers(3).await;
+    let to = [nodes[0].address.clone().unwrap()];
+    let (there, here) = (Node::client(&to), Node::client(&to));
+    there.joined().await;
+    here.joined().await;
+    let value = Value { name: b"motto".to_vec(), bytes: b"found".to_vec() };
+    assert_eq!(there.dht.say(Body::Value(value.clone())).await, Ok(3));
+    match here.dht.find(RecordKey::value(there.peer, b"motto")).await {
+        Some(Found::Record(record)) => assert_eq!(record.body(), &Body::Value(value)),
+        other => panic!("{other:?}"),
+    }
+    let content = b"any bytes".to_vec();
+    let key = RecordKey::content(&content);
+    assert_eq!(there.dht.put(key.clone(), content.clone()).await, Ok(3));
+    assert_eq!(here.dht.find(key.clone()).await, Some(Found::Content(content)));
+    let refused = there.dht.put(key, b"other bytes".to_vec()).await;
+    assert!(matches!(refused, Err(RecordError::Refused { .. })), "{refused:?}");
+    // The authority's key is in a safe; what it signed is not.
+    let authority = Keypair::generate_ed25519();
+    let issued = UnixTime::from(SystemTime::now());
+    let body = Body::Delegation(Delegation { to: there.peer });
+    let network = there.config.network.clone();
+    let lasts = Duration::from_secs(3600);
+    let signed = sign(&authority, Statement { network, sequence: 1, issued, lasts, body }).unwrap();
+    assert_eq!(here.dht.put(signed.key(), signed.bytes().to_vec()).await, Ok(3));
+    let id = authority.public().to_peer_id();
+    assert_eq!(nodes[2].dht.find_authority(id).await, Some(there.peer));
+    let key = content_key(&here.config.network, &[7; 32]).to_vec();
+    let mut events = there.dht.events();
+    there.dht.provide(key.clone()).await;
+    let stored = async { while !matches!(events.recv().await, Ok(Event::DataStored { .. })) {} };
+    timeout(SOON, stored).await.unwrap();
+    let have = async { while here.dht.providers(key.clone()).await != [there.peer] {} };
+    timeout(SOON, have).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_another_network_never_meet_ours() {
+    let ours = servers(2).await;
+    let to = [ours[0].address.clone().unwrap()];
+    let stranger = Node::start(Config { network: "other".parse().unwrap(), ..config(Mode::Auto, &to) });
+    let friend = Node::server(&to);
+    friend.joined().await;
+    let healthy = |status: &Status| status.bootstraps[0].health == Health::Healthy;
+    let status = stranger.until("connected", healthy).await;
+    assert_eq!((status.table(), status.joined), (0, false));
+    for node in &ours {
+        let status = node.until("three", |status| status.table() == 2).await;
+        assert!(status.denied.get("no_server").is_none(), "it was let in, and put out again");
+    }
+}
+
+#[tokio::test]
+async fn a_node_answers_where_strangers_reach_it_and_nowhere_else() {
+    let private =
+        Policy { dials: Arc::new(|_: &Multiaddr, _: PeerId| false), ..config(Mode::Auto, &[]).policy };
+    let with = |mode, external: &[Multiaddr]| {
+        let external = external.to_vec();
+        Node::start(Config { external, policy: private.clone(), ..config(mode, &[]) })
+    };
+    let at: Multiaddr = "/memory/7".parse().unwrap();
+    for (node, serves) in [
+        (with(Mode::Auto, &[]), false),
+        (with(Mode::Auto, &[at.clone()]), true),
+        (with(Mode::Server, &[]), true),
+        (with(Mode::Client, &[at]), false),
+        (Node::server(&[]), true),
+    ] {
+        let listens = |status: &Status| node.config.mode == Mode::Client || !status.listening.is_empty();
+        assert_eq!(node.until("listening", listens).await.server, serves, "{:?}", node.config);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_only_asks_is_in_nobody_s_table() {
     let nodes = servers(3).await;
     let to = [nodes[0].address.clone().unwrap()];
@@ -211,5 +311,5 @@ async fn forty_members_of_a_namespace_see_all_forty() {
         let within = timeout(SOON, see).await;
         assert!(within.is_ok(), "{} of 40 after {:?}", seen.len(), ready.elapsed());
     }
-    tracing::info!("forty see forty after {:?}", ready.elapsed());
+    eprintln!("forty see forty after {:?}", ready.elapsed());
 }

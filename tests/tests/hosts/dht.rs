@@ -8,7 +8,7 @@ use punchline_tests::{
 };
 
 use crate::{
-    lan::{echoes, expose, forward},
+    lan::{echoes, expose, expose_as, forward},
     world::{SOON, World},
 };
 
@@ -56,6 +56,41 @@ pub(crate) async fn by_its_id() -> Result<()> {
         Ok(())
     };
     found.await.with_context(|| [&relay, &boot, &expose, &forward].map(Program::report).concat())
+}
+
+/// A forward to whoever is in a namespace goes to another member when the one that it uses is gone.
+pub(crate) async fn any_member() -> Result<()> {
+    let world = World::new()?;
+    let spec = LabSpec::new([Nat::PortPreserving, Nat::PortPreserving]).with_neighbours();
+    let scene = Scene::prepare(&spec, Transport::Tcp).await?;
+    let relay = scene.start_relay().await?;
+    let (boot, begin) = bootstrap(&world, scene.lab.internet(), "bootstrap", &[]).await?;
+    let within = [&begin[..], &["--namespace".to_owned(), "kaspa-test".to_owned()]].concat();
+    let ways = [&["--relay".to_owned(), scene.relay_address()], &within[..]].concat();
+    let mut members = Vec::new();
+    for (name, host) in [("first", scene.lab.host(0)), ("second", scene.lab.neighbour(0))] {
+        members.push(expose_as(&world, name, host, &ways).await?);
+    }
+    let launch = world.launch(scene.lab.host(1), "forward", "forward")?;
+    let local = format!("unix:{}", world.identity("local"));
+    let forward = launch.args(["--service", "echo", "--local", &local]).args(&within).spawn()?;
+    let found = async {
+        for (_, peer) in &members {
+            forward.wait_for("member_found", |event| event.has("peer", peer), SOON).await?;
+            forward.wait_for("connection_opened", |event| event.has("peer", peer), SOON).await?;
+        }
+        echoes(&world).await?;
+        let opened = forward.wait_for("stream_opened", |_| true, SOON).await?;
+        let used = |(_, peer): &(Program, String)| opened.has("peer", peer);
+        let at = members.iter().position(used).context("a stream to a stranger")?;
+        members[at].0.kill().await?;
+        let (_, gone) = members.remove(at);
+        echoes(&world).await?;
+        let other = |event: &Event| !event.has("peer", &gone);
+        forward.wait_for("stream_opened", other, SOON).await?;
+        Ok(())
+    };
+    found.await.with_context(|| [&relay, &boot, &forward].map(Program::report).concat())
 }
 
 /// It remembers another node of the DHT than the one that it is told.

@@ -103,6 +103,10 @@ fn main() -> ExitCode {
         "a_node_that_restarts_while_its_bootstrap_node_is_down_finds_its_peer",
         dht::without_its_bootstrap,
     ));
+    trials.push(lab_trial(
+        "a_forward_to_a_namespace_goes_to_another_member_when_the_one_it_uses_is_gone",
+        dht::any_member,
+    ));
     trials.extend(families());
     trials.extend(faults::trials());
     trials.extend(lan());
