@@ -73,6 +73,8 @@ pub(super) struct Actor {
     pub(super) queries: HashMap<QueryId, Query>,
     /// Those who wait for the members of a namespace.
     pub(super) waiting: Vec<(SpaceId, oneshot::Sender<Vec<PeerId>>)>,
+    /// The shards in which this node announced itself, and of which it does not know yet how crowded they are.
+    to_count: BTreeMap<SpaceId, Read>,
     /// What sought peers say of themselves.
     pub(super) contacts: BTreeMap<PeerId, Record>,
     /// What this node says of itself.
@@ -135,6 +137,7 @@ impl Actor {
             memory: Memory::open(config.memory),
             queries: HashMap::new(),
             waiting: Vec::new(),
+            to_count: BTreeMap::new(),
             contacts: BTreeMap::new(),
             own: Contact::default(),
             published: None,
@@ -234,6 +237,9 @@ impl Actor {
                 self.swarm.behaviour_mut().kad.store_mut().sweep();
                 let unix = UnixTime::from(SystemTime::now());
                 self.contacts.retain(|_, contact| contact.expires() > unix);
+                for read in std::mem::take(&mut self.to_count).into_values() {
+                    self.read(read, true);
+                }
                 for (namespace, peer) in self.spaces.sweep(now) {
                     self.report(Event::MemberLost { namespace, peer });
                 }
@@ -258,9 +264,8 @@ impl Actor {
             Item::Member(space) => {
                 let unix = UnixTime::from(SystemTime::now());
                 let (keys, own) = self.spaces.announcements(*space, self.local, unix);
-                if let Some(read) = own {
-                    self.read(read, true);
-                }
+                // Others announce themselves at the same time: it is counted when they have.
+                self.to_count.extend(own.map(|read| (*space, read)));
                 let kad = &mut self.swarm.behaviour_mut().kad;
                 keys.into_iter().filter_map(|key| kad.start_providing(Key::from(key)).ok()).collect()
             }

@@ -38,7 +38,7 @@ use std::{
     net::IpAddr,
     num::NonZeroU8,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -202,6 +202,8 @@ pub(crate) enum Command {
 pub struct Dht {
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Event>,
+    /// What happened since the start, for whoever asks for events first.
+    first: Arc<Mutex<Option<broadcast::Receiver<Event>>>>,
 }
 
 /// Finds peers by their ids.
@@ -219,10 +221,11 @@ pub(crate) fn start(config: Config) -> Result<(Dht, Finder), StartError> {
     // One for each peer that is sought, of which the book bounds the number.
     let (orders, wanted) = mpsc::unbounded_channel();
     let (hints, found) = mpsc::channel(HINTS_MAX);
-    let (events, _) = broadcast::channel(EVENTS_MAX);
+    let (events, first) = broadcast::channel(EVENTS_MAX);
+    let first = Arc::new(Mutex::new(Some(first)));
     let actor = Actor::new(config, requests, wanted, hints, events.clone())?;
     tokio::spawn(actor.run());
-    Ok((Dht { commands, events }, Finder { orders, found }))
+    Ok((Dht { commands, events, first }, Finder { orders, found }))
 }
 
 impl Lookup for Finder {
@@ -338,9 +341,10 @@ impl Dht {
         self.ask(|reply| Command::Status { reply }).await
     }
 
-    /// What happens from now on.
+    /// What happens from now on; whoever asks first is told what happened since the start as well.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.unwrap_or_else(|| self.events.subscribe())
     }
 
     /// Ends, and returns when what is to be remembered is written down.

@@ -207,6 +207,17 @@ async fn nodes_of_another_network_never_meet_ours() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_first_is_told_of_what_happened_before() {
+    let late = Node::server(&[]);
+    while late.status().await.listening.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let mut events = late.dht.events();
+    let heard = timeout(SOON, events.recv()).await.unwrap();
+    assert!(matches!(heard, Ok(Event::Listening { .. })), "{heard:?}");
+}
+
 #[tokio::test]
 async fn a_node_answers_where_strangers_reach_it_and_nowhere_else() {
     let private =

@@ -88,7 +88,7 @@ pub(crate) async fn any_member() -> Result<()> {
         echoes(&world).await?;
         let other = |event: &Event| !event.has("peer", &gone);
         forward.wait_for("stream_opened", other, SOON).await?;
-        Ok(())
+        anyhow::Ok(())
     };
     found.await.with_context(|| [&relay, &boot, &forward].map(Program::report).concat())
 }
