@@ -134,4 +134,26 @@ mod tests {
             assert_eq!(u32::from(Groups::new(local).bucket(&peer)), distance.ilog2().unwrap());
         }
     }
+
+    #[test]
+    fn of_a_small_network_two_are_in_one_bucket_and_three_in_the_table() {
+        let (mut groups, ip) = (Groups::new(PeerId::random()), "198.51.100.7".parse().unwrap());
+        let crowd = |limit| Some(Crowd { network: "198.51.100.0/24".parse().unwrap(), limit });
+        let mut peers: Vec<PeerId> = (0..200).map(|_| PeerId::random()).collect();
+        peers.sort_by_key(|peer| std::cmp::Reverse(groups.bucket(peer)));
+        let (near, far) = (peers[peers.len() - 1], peers[3]);
+        for peer in &peers[..2] {
+            assert_eq!(groups.crowd(peer, ip), None);
+            groups.insert(*peer, ip);
+        }
+        assert_eq!(groups.bucket(&peers[2]), 255, "half of all peers are in the farthest bucket");
+        assert_eq!(groups.crowd(&peers[2], ip), crowd(SMALL_PER_BUCKET_MAX));
+        assert_eq!(groups.crowd(&near, ip), None);
+        groups.insert(near, ip);
+        assert_eq!(groups.crowd(&far, "198.51.100.99".parse().unwrap()), crowd(SMALL_PER_BUCKET_MAX));
+        let other = peers.iter().rev().skip(1).find(|peer| groups.bucket(peer) != groups.bucket(&near));
+        assert_eq!(groups.crowd(other.unwrap(), ip), crowd(SMALL_PER_TABLE_MAX));
+        groups.remove(&near);
+        assert_eq!(groups.crowd(&near, ip), None);
+    }
 }

@@ -209,8 +209,13 @@ fn above_twenty_peers_three_of_a_small_network_get_in_and_eight_of_a_large_one()
 fn an_address_of_ipv4_in_ipv6_counts_as_what_it_is() {
     let mut world = World::new();
     world.crowd(TABLE_MIN);
-    let mapped = (1..50).filter(|host| world.joins(&format!("/ip6/::ffff:198.51.100.{host}/tcp/1")).1);
-    assert!(mapped.count() <= 3);
+    let join = |world: &mut World, net: &str, hosts: std::ops::Range<u8>| {
+        hosts.filter(|host| world.joins(&format!("{net}{host}/tcp/1")).1).count()
+    };
+    let plain = join(&mut world, "/ip4/198.51.100.", 1..100);
+    let mapped = join(&mut world, "/ip6/::ffff:198.51.100.", 100..200);
+    assert!(plain + mapped <= groups::SMALL_PER_TABLE_MAX);
+    assert!((100..110).all(|net| join(&mut world, &format!("/ip6/::ffff:{net}.1.1."), 1..2) == 1));
 }
 
 #[test]

@@ -252,6 +252,13 @@ fn one_address_too_many_or_too_long_or_of_somebody_else_is_refused() {
     assert_eq!(with(vec![foreign]), Refusal::Address { index: 0 });
     assert_eq!(with(vec![vec![]]), Refusal::Address { index: 0 });
     assert_eq!(with(vec![vec![0xff, 0xff]]), Refusal::Address { index: 0 });
+    let plain = address("/ip4/198.51.100.7/tcp/1/ws").to_vec();
+    let with_path = [&good[..], &[0xa2, 0x25, 1, b'/']].concat();
+    assert_eq!(
+        Multiaddr::try_from(with_path.clone()).unwrap().iter().collect::<Multiaddr>().to_vec(),
+        plain
+    );
+    assert_eq!(with(vec![with_path]), Refusal::Address { index: 0 }, "not its only form");
 }
 
 #[test]

@@ -83,7 +83,7 @@ pub(super) struct Records {
     own: Pool,
     signed: Pool,
     content: Pool,
-    by_signer: BTreeMap<PeerId, usize>,
+    pub(super) by_signer: BTreeMap<PeerId, usize>,
 }
 
 impl Records {

@@ -206,6 +206,8 @@ fn a_flood_of_records_leaves_own_places_free_and_memory_bounded() {
     assert!(usage.records > RECORDS_MAX / 2, "{usage:?}");
     assert!(refused > 1000, "{refused} writers saw it");
     assert_eq!(world.store.refusals().get("full"), Some(&refused));
+    let counted: usize = world.store.records.by_signer.values().sum();
+    assert_eq!(counted, usage.records, "who lost a place may have another");
     for name in 1..OWN_RECORDS_MAX {
         let own = world.value(&world.local, name, VALUE_BYTES_MAX);
         world.put_own(own).unwrap();
@@ -335,6 +337,9 @@ fn one_provider_too_many_of_a_key_draws_a_lot_with_the_others() {
     let refused = world.store.refusals().get("provider_full");
     assert_eq!(refused, Some(&(1000 - kept as u64)));
     assert_eq!(world.store.usage().providers, PROVIDERS_PER_KEY_MAX);
+    world.pass(PROVIDER_LIFETIME_MAX);
+    assert!(world.add(&key, PeerId::random()), "those that have expired make room");
+    assert_eq!(world.store.usage().providers, 1);
 }
 
 #[test]
