@@ -51,7 +51,7 @@ impl World {
         let mut world = Self::new();
         (0..count)
             .for_each(|number| world.add(at(number), Settings::default(), &[at(0)][..number.min(1)]));
-        world.run(30 * S);
+        world.run(60 * S);
         world
     }
 

@@ -28,8 +28,10 @@ const FEW: usize = 8;
 /// Joining is tried again after this, twice as long each time, up to the other, a tenth more or less.
 const JOIN_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
-/// Between two searches for nodes near this one, a tenth more or less.
+/// Between two searches for nodes near this one, a tenth more or less; and while it knows fewer than fill a bucket: many
+/// may have joined at once.
 const SELF_LOOKUP: Duration = Duration::from_secs(300);
+const SELF_LOOKUP_OF_FEW: Duration = Duration::from_secs(30);
 
 /// Between two looks who is silent, what is neglected, and what has expired.
 const ROUND: Duration = Duration::from_secs(10);
@@ -131,7 +133,10 @@ impl Machine {
         let after = match self.is_joined() {
             true => {
                 self.upkeep.failures = 0;
-                SELF_LOOKUP
+                match self.table.len() < self.settings.bucket {
+                    true => SELF_LOOKUP_OF_FEW,
+                    false => SELF_LOOKUP,
+                }
             }
             false => {
                 let (first, most) = JOIN_AGAIN;
