@@ -26,6 +26,8 @@ mod http;
 pub mod identity;
 mod install;
 mod load;
+#[cfg(feature = "mainline")]
+mod mainline;
 mod metrics;
 pub mod names;
 pub mod node;
@@ -154,6 +156,10 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Id(_) => print_line(&identity(&common, role)?.public().to_peer_id().to_string()),
         Command::Ticket(ticket) => ticket::run(ticket.command, &common),
         Command::Peers(peers) => names::run(peers, &names_file(&common)?, common.check),
+        #[cfg(feature = "mainline")]
+        Command::Mainline(mainline) if common.check => mainline::check(&mainline),
+        #[cfg(feature = "mainline")]
+        Command::Mainline(mainline) => mainline::run(mainline).await,
         Command::Ask(mut ask) => {
             ask.asking().identity.clone_from(&common.identity);
             asking::run(ask, common.check, common.quiet).await
@@ -192,6 +198,8 @@ fn reloads(command: &Command, common: &Common) -> bool {
         Command::Forward(forward) => Some(&forward.node.nets),
         Command::Run(run) => Some(&run.node.nets),
         Command::Demo(_) | Command::Ticket(_) | Command::Peers(_) | Command::Ask(_) => None,
+        #[cfg(feature = "mainline")]
+        Command::Mainline(_) => None,
         Command::Doctor(_) | Command::Id(_) | Command::Install(_) => None,
     };
     let net_file = nets.is_some_and(|nets| nets.net_file.is_some());

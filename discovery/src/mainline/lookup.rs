@@ -124,7 +124,9 @@ impl Lookup {
 
     /// Somebody may be there.
     pub(super) fn add_unknown(&mut self, address: SocketAddrV4) {
-        self.unknown.push(address);
+        if !self.candidates.iter().any(|known| known.node.address == address) {
+            self.unknown.push(address);
+        }
     }
 
     /// Whom to ask next.
