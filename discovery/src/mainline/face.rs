@@ -161,6 +161,7 @@ impl Mainline {
             bucket: config.bucket.max(1),
             parallel: config.parallel.max(1),
             answers_per_ip: config.answers_per_ip,
+            strict: config.is_public(),
             public: config.public_ip,
         };
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);

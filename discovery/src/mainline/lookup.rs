@@ -67,6 +67,8 @@ pub(super) struct Lookup {
     pub(super) answered: usize,
     pub(super) peers: Vec<SocketAddrV4>,
     pub(super) item: Option<Item>,
+    /// Whether ids have to fit their addresses.
+    pub(super) strict: bool,
     /// Nearest first; ids that do not fit their address come last.
     candidates: Vec<Candidate>,
     /// Places where somebody is, whose id nobody knows.
@@ -96,6 +98,7 @@ impl Lookup {
             answered,
             peers,
             item,
+            strict: true,
             candidates,
             unknown,
             unknown_asked,
@@ -106,7 +109,9 @@ impl Lookup {
 
     /// Somebody says that this node is there.
     pub(super) fn add(&mut self, node: Node) {
-        let key = |node: &Node| (!node.id.fits(*node.address.ip()), node.id.distance(&self.target));
+        let key = |node: &Node| {
+            (self.strict && !node.id.fits(*node.address.ip()), node.id.distance(&self.target))
+        };
         let Err(at) = self.candidates.binary_search_by_key(&key(&node), |known| key(&known.node)) else {
             return;
         };

@@ -43,13 +43,22 @@ pub(super) struct Settings {
     pub(super) parallel: usize,
     /// Queries from one address that are answered.
     pub(super) answers_per_ip: Rate,
+    /// Ids have to fit their addresses (BEP 42). In a private network of a few nodes nobody could know his yet.
+    pub(super) strict: bool,
     /// Our address, if it is known.
     pub(super) public: Option<Ipv4Addr>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { serves: true, bucket: 20, parallel: 3, answers_per_ip: ANSWERS_PER_IP, public: None }
+        Self {
+            serves: true,
+            bucket: 20,
+            parallel: 3,
+            answers_per_ip: ANSWERS_PER_IP,
+            strict: true,
+            public: None,
+        }
     }
 }
 
@@ -154,7 +163,7 @@ impl Machine {
         let door = Door::new(settings.answers_per_ip, ANSWERS, random.random(), now);
         let (lookups, pending, storing, sends, events, outcomes) = Default::default();
         Self {
-            table: Table::new(own, settings.bucket, now),
+            table: Table::new(own, settings.bucket, settings.strict, now),
             store: Store::new(),
             door,
             random,

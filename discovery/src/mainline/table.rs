@@ -58,14 +58,16 @@ pub(super) enum Entered {
 pub(super) struct Table {
     own: Id,
     size: usize,
+    /// Whether ids have to fit their addresses.
+    strict: bool,
     buckets: Vec<Bucket>,
 }
 
 impl Table {
-    /// `size`: of one bucket.
-    pub(super) fn new(own: Id, size: usize, now: Instant) -> Self {
+    /// `size`: of one bucket; `strict`: ids have to fit their addresses (BEP 42).
+    pub(super) fn new(own: Id, size: usize, strict: bool, now: Instant) -> Self {
         let bucket = Bucket { contacts: Vec::new(), looked: now };
-        Self { own, size, buckets: vec![bucket; BUCKETS] }
+        Self { own, size, strict, buckets: vec![bucket; BUCKETS] }
     }
 
     pub(super) fn own(&self) -> Id {
@@ -165,7 +167,7 @@ impl Table {
     }
 
     fn place(&self, node: &Node) -> Option<usize> {
-        let fits = node.id.fits(*node.address.ip());
+        let fits = !self.strict || node.id.fits(*node.address.ip());
         self.own.distance(&node.id).bucket().filter(|_| fits)
     }
 
@@ -206,7 +208,7 @@ mod tests {
 
     fn table() -> (Table, Instant) {
         let now = Instant::now();
-        (Table::new(OWN, 8, now), now)
+        (Table::new(OWN, 8, true, now), now)
     }
 
     /// Of the bucket that is farthest away.
@@ -263,7 +265,7 @@ mod tests {
     #[test]
     fn many_ids_at_one_address_or_in_one_subnet_get_few_places() {
         let (_, now) = table();
-        let mut table = Table::new(OWN, 20, now);
+        let mut table = Table::new(OWN, 20, true, now);
         let with_port = |number: u8| {
             let node = node(number, "10.0.0.1");
             Node { address: SocketAddrV4::new(*node.address.ip(), u16::from(number)), ..node }
@@ -286,6 +288,8 @@ mod tests {
         let chosen = Node { id: Id::new([9; 20]), address: SocketAddrV4::new(ip, 6881) };
         assert!(!table.wants(&chosen));
         assert_eq!(table.answered(chosen, now), Entered::Not);
+        let mut lenient = Table::new(OWN, 8, false, now);
+        assert_eq!(lenient.answered(chosen, now), Entered::New, "but in a private network");
         let fits = Node { id: Id::for_ip(ip, [9; 20]), ..chosen };
         assert_eq!(table.answered(fits, now), Entered::New);
     }

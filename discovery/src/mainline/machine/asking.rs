@@ -63,6 +63,7 @@ impl Machine {
         }
         let [width, parallel] = [self.settings.bucket, self.settings.parallel];
         let mut lookup = Lookup::new(target, want, then, [width, parallel], now);
+        lookup.strict = self.settings.strict;
         self.table.closest(target, width).into_iter().for_each(|node| lookup.add(node));
         if self.table.len() < self.upkeep.few() {
             self.upkeep.ways_in().for_each(|address| lookup.add_unknown(address));

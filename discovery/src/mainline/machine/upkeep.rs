@@ -176,7 +176,7 @@ impl Machine {
         if self.settings.public.is_none() && !self.table.own().fits(ip) {
             let own = Id::for_ip(ip, self.random.random());
             let known: Vec<Node> = self.table.nodes().collect();
-            self.table = Table::new(own, self.settings.bucket, now);
+            self.table = Table::new(own, self.settings.bucket, self.settings.strict, now);
             for node in known {
                 self.table.answered(node, now);
             }
