@@ -172,7 +172,7 @@ pub enum Command {
     /// A node of the 160-bit network of BitTorrent clients, or of a private one like it: one where others join, or one
     /// that stores and finds something there.
     #[cfg(feature = "mainline")]
-    Mainline(mainline::Mainline),
+    Dht(mainline::Dht),
     /// What is asked of a node that runs on this machine.
     #[command(flatten)]
     Ask(Ask),
@@ -196,7 +196,7 @@ impl Command {
             Self::Run(run) => Some(&mut run.node),
             Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Peers(_) => None,
             #[cfg(feature = "mainline")]
-            Self::Mainline(_) => None,
+            Self::Dht(_) => None,
             Self::Ask(_) | Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
         }
     }
@@ -212,7 +212,7 @@ impl Command {
             Self::Run(run) => Some(&run.node.metrics),
             Self::Demo(_) | Self::Ticket(_) | Self::Peers(_) | Self::Ask(_) => None,
             #[cfg(feature = "mainline")]
-            Self::Mainline(_) => None,
+            Self::Dht(_) => None,
             Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
         }
     }
@@ -230,7 +230,7 @@ impl Command {
             Self::Ticket(_) => "ticket",
             Self::Peers(_) => "peers",
             #[cfg(feature = "mainline")]
-            Self::Mainline(_) => "mainline",
+            Self::Dht(_) => "dht",
             Self::Ask(ask) => ask.name(),
             Self::Doctor(_) => "doctor",
             Self::Id(_) => "id",
@@ -244,7 +244,7 @@ impl Command {
             Self::Demo(_) | Self::Expose(_) | Self::Run(_) | Self::Ticket(_) => Role::Expose,
             Self::Peers(_) | Self::Ask(_) | Self::Doctor(_) | Self::Install(_) => Role::Expose,
             #[cfg(feature = "mainline")]
-            Self::Mainline(_) => Role::Expose,
+            Self::Dht(_) => Role::Expose,
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
             Self::Server(_) => Role::Server,

@@ -19,6 +19,8 @@ pub mod cli;
 pub mod client;
 mod control;
 pub mod demo;
+#[cfg(feature = "mainline")]
+mod dht;
 mod doctor;
 mod finding;
 pub mod gateway;
@@ -26,8 +28,6 @@ mod http;
 pub mod identity;
 mod install;
 mod load;
-#[cfg(feature = "mainline")]
-mod mainline;
 mod metrics;
 pub mod names;
 pub mod node;
@@ -157,9 +157,9 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Ticket(ticket) => ticket::run(ticket.command, &common),
         Command::Peers(peers) => names::run(peers, &names_file(&common)?, common.check),
         #[cfg(feature = "mainline")]
-        Command::Mainline(mainline) if common.check => mainline::check(&mainline),
+        Command::Dht(what) if common.check => dht::check(&what),
         #[cfg(feature = "mainline")]
-        Command::Mainline(mainline) => mainline::run(mainline).await,
+        Command::Dht(what) => dht::run(what).await,
         Command::Ask(mut ask) => {
             ask.asking().identity.clone_from(&common.identity);
             asking::run(ask, common.check, common.quiet).await
@@ -199,7 +199,7 @@ fn reloads(command: &Command, common: &Common) -> bool {
         Command::Run(run) => Some(&run.node.nets),
         Command::Demo(_) | Command::Ticket(_) | Command::Peers(_) | Command::Ask(_) => None,
         #[cfg(feature = "mainline")]
-        Command::Mainline(_) => None,
+        Command::Dht(_) => None,
         Command::Doctor(_) | Command::Id(_) | Command::Install(_) => None,
     };
     let net_file = nets.is_some_and(|nets| nets.net_file.is_some());

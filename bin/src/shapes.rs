@@ -28,9 +28,9 @@ pub(crate) const RETRIED: u32 = 1;
 /// Events: of `--events`, of `events`, and of the page.
 pub(crate) const EVENT: u32 = 1;
 
-/// `mainline … --json`, each command.
+/// `dht … --json`, each command.
 #[cfg(feature = "mainline")]
-pub(crate) const MAINLINE: u32 = 1;
+pub(crate) const DHT: u32 = 1;
 
 /// The object, with its version.
 pub(crate) fn versioned(version: u32, mut object: Value) -> Value {

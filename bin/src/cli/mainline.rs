@@ -42,18 +42,26 @@ impl Listed for WayIn {
 #[derive(Args, Clone, Debug)]
 pub struct Joining {
     /// Find peers in a 160-bit network as that of BitTorrent clients, and tell there where this node is, signed with its
-    /// key: who is in that network and knows the node's id finds it. It is a network of its own, which other
-    /// nodes join at this one, unless other flags say where to join.
+    /// key: who is in that network and knows the node's id finds it. --mainline-bootstrap and --mainline-public say it,
+    /// too; without them, others join at this node.
     #[arg(long, env = "PUNCHLINE_MAINLINE", value_parser = BoolishValueParser::new())]
     pub mainline: bool,
-    /// Join that network there; as --mainline.
+    /// Which network.
+    #[command(flatten)]
+    pub network: Which,
+}
+
+/// Which network, and where in it.
+#[derive(Args, Clone, Debug)]
+pub struct Which {
+    /// Join a 160-bit network there. Without it and --mainline-public, it is one of its own.
     #[arg(long, env = "PUNCHLINE_MAINLINE_BOOTSTRAP", value_name = "HOST:PORT")]
     pub mainline_bootstrap: Vec<Many<WayIn>>,
-    /// Join the network of all the world's BitTorrent clients; as --mainline. Anybody learns there where this node is who
-    /// knows its id, and that this address asks. The node answers nobody there.
+    /// Join the 160-bit network of all the world's BitTorrent clients. Anybody learns there where a node is who knows its
+    /// id, and that this address asks. A node with services answers nobody there.
     #[arg(long, env = "PUNCHLINE_MAINLINE_PUBLIC", value_parser = BoolishValueParser::new())]
     pub mainline_public: bool,
-    /// The UDP port for it. Default: 6881, or any that is free if that is taken.
+    /// The UDP port for the 160-bit network. Default: 6881, or any that is free if that is taken.
     #[arg(long, env = "PUNCHLINE_MAINLINE_LISTEN", value_name = "IP:PORT")]
     pub mainline_listen: Option<SocketAddrV4>,
 }
@@ -61,26 +69,34 @@ pub struct Joining {
 impl Joining {
     /// None: it does not join.
     pub(crate) fn config(&self) -> Option<Config> {
-        let joins = self.mainline || self.mainline_public || !self.mainline_bootstrap.is_empty();
-        joins.then(|| config(&self.mainline_bootstrap, self.mainline_public, self.mainline_listen))
+        let joins = self.mainline || self.network.is_named();
+        joins.then(|| self.network.config())
     }
 }
 
-fn config(ways_in: &[Many<WayIn>], public: bool, listen: Option<SocketAddrV4>) -> Config {
-    let ways_in = all(ways_in).into_iter().map(|WayIn(text)| text).collect();
-    let mut config = Config::new(match public {
-        true => Network::Public(ways_in),
-        false => Network::Private(ways_in),
-    });
-    if let Some(listen) = listen {
-        (config.ip, config.port) = (*listen.ip(), Some(listen.port()));
+impl Which {
+    /// Whether it says where to join.
+    pub(crate) fn is_named(&self) -> bool {
+        self.mainline_public || !self.mainline_bootstrap.is_empty()
     }
-    config
+
+    /// How a node behaves there.
+    pub(crate) fn config(&self) -> Config {
+        let ways_in = all(&self.mainline_bootstrap).into_iter().map(|WayIn(text)| text).collect();
+        let mut config = Config::new(match self.mainline_public {
+            true => Network::Public(ways_in),
+            false => Network::Private(ways_in),
+        });
+        if let Some(listen) = self.mainline_listen {
+            (config.ip, config.port) = (*listen.ip(), Some(listen.port()));
+        }
+        config
+    }
 }
 
-/// `punchline mainline`.
+/// `punchline dht`.
 #[derive(Args, Debug)]
-pub struct Mainline {
+pub struct Dht {
     /// What to do.
     #[command(subcommand)]
     pub what: What,
@@ -105,7 +121,7 @@ pub enum What {
 
 impl What {
     /// Its node.
-    pub(crate) fn node(&self) -> &MainlineNode {
+    pub(crate) fn node(&self) -> &DhtNode {
         match self {
             Self::Start(start) => &start.node,
             Self::FindNode(find) => &find.node,
@@ -119,26 +135,13 @@ impl What {
 
 /// The node that does it.
 #[derive(Args, Debug)]
-pub struct MainlineNode {
-    /// Join the network there. Without it and --public, the node begins a network of its own.
-    #[arg(long, env = "PUNCHLINE_BOOTSTRAP", value_name = "HOST:PORT")]
-    pub bootstrap: Vec<Many<WayIn>>,
-    /// Join the network of all the world's BitTorrent clients.
-    #[arg(long, env = "PUNCHLINE_PUBLIC", value_parser = BoolishValueParser::new())]
-    pub public: bool,
-    /// Its UDP port. Default: 6881, or any that is free if that is taken.
-    #[arg(long, env = "PUNCHLINE_LISTEN", value_name = "IP:PORT")]
-    pub listen: Option<SocketAddrV4>,
+pub struct DhtNode {
+    /// Which network.
+    #[command(flatten)]
+    pub network: Which,
     /// Print one JSON object a line.
     #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
-}
-
-impl MainlineNode {
-    /// How it behaves.
-    pub(crate) fn config(&self) -> Config {
-        config(&self.bootstrap, self.public, self.listen)
-    }
 }
 
 /// How long to wait until the network is joined.
@@ -149,28 +152,28 @@ pub struct Joins {
     pub timeout: Timeout,
 }
 
-/// `punchline mainline start`.
+/// `punchline dht start`.
 #[derive(Args, Debug)]
 pub struct Start {
     /// Its node.
     #[command(flatten)]
-    pub node: MainlineNode,
+    pub node: DhtNode,
 }
 
-/// `punchline mainline find-node`.
+/// `punchline dht find-node`.
 #[derive(Args, Debug)]
 pub struct FindNode {
     /// 40 hexadecimal digits.
     pub id: Id,
     /// Its node.
     #[command(flatten)]
-    pub node: MainlineNode,
+    pub node: DhtNode,
     /// How long to wait.
     #[command(flatten)]
     pub joins: Joins,
 }
 
-/// `punchline mainline store`.
+/// `punchline dht store`.
 #[derive(Args, Debug)]
 pub struct Store {
     /// What to store, up to 996 bytes.
@@ -178,13 +181,13 @@ pub struct Store {
     pub text: String,
     /// Its node.
     #[command(flatten)]
-    pub node: MainlineNode,
+    pub node: DhtNode,
     /// How long to wait.
     #[command(flatten)]
     pub joins: Joins,
 }
 
-/// `punchline mainline find-value`.
+/// `punchline dht find-value`.
 #[derive(Args, Debug)]
 pub struct FindValue {
     /// 40 hexadecimal digits.
@@ -194,13 +197,13 @@ pub struct FindValue {
     pub salt: String,
     /// Its node.
     #[command(flatten)]
-    pub node: MainlineNode,
+    pub node: DhtNode,
     /// How long to wait.
     #[command(flatten)]
     pub joins: Joins,
 }
 
-/// `punchline mainline announce`.
+/// `punchline dht announce`.
 #[derive(Args, Debug)]
 pub struct Announce {
     /// 40 hexadecimal digits: a torrent's, or any.
@@ -210,20 +213,20 @@ pub struct Announce {
     pub port: Option<u16>,
     /// Its node.
     #[command(flatten)]
-    pub node: MainlineNode,
+    pub node: DhtNode,
     /// How long to wait.
     #[command(flatten)]
     pub joins: Joins,
 }
 
-/// `punchline mainline find-peers`.
+/// `punchline dht find-peers`.
 #[derive(Args, Debug)]
 pub struct FindPeers {
     /// 40 hexadecimal digits: a torrent's, or any.
     pub hash: Id,
     /// Its node.
     #[command(flatten)]
-    pub node: MainlineNode,
+    pub node: DhtNode,
     /// How long to wait.
     #[command(flatten)]
     pub joins: Joins,
@@ -248,7 +251,8 @@ mod tests {
 
     fn joining(public: bool, ways_in: &[&str]) -> Joining {
         let mainline_bootstrap = ways_in.iter().map(|text| text.parse().unwrap()).collect();
-        Joining { mainline: false, mainline_bootstrap, mainline_public: public, mainline_listen: None }
+        let network = Which { mainline_bootstrap, mainline_public: public, mainline_listen: None };
+        Joining { mainline: false, network }
     }
 
     #[test]

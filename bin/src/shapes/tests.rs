@@ -84,7 +84,7 @@ fn printed() -> Vec<(&'static str, u32, Value)> {
     ];
     let answers = examples(&status);
     #[cfg(feature = "mainline")]
-    let answers = answers.into_iter().chain(crate::mainline::examples());
+    let answers = answers.into_iter().chain(crate::dht::examples());
     all.extend(answers.into_iter().map(|(name, version, value)| (name, version, of_value(&value))));
     all
 }

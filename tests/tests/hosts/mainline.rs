@@ -32,7 +32,7 @@ const CLIENT: Duration = Duration::from_secs(120);
 /// Where the network begins: a node at this address.
 fn begin<'lab>(place: impl Into<Place<'lab>>, listen: &str) -> Result<Program> {
     let launch = Launch::program(place, binary("punchline")?);
-    Ok(launch.args(["mainline", "start", "--json", "--listen", listen]).spawn()?)
+    Ok(launch.args(["dht", "start", "--json", "--mainline-listen", listen]).spawn()?)
 }
 
 /// Behind two NATs; all that the one who seeks knows is an id, and where the network is joined.
@@ -89,6 +89,7 @@ async fn shares_with(client: impl FnOnce(&World, &str, u16) -> Launch) -> Result
     ensure!(announced["nodes"] == 1, "{announced}");
     let theirs = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let client = client(&world, &way_in, theirs.port()).spawn()?;
+    let theirs = theirs.to_string();
     let shared = async {
         let called =
             timeout(CLIENT, listener.accept()).await.context("it does not find what we announced")?;
@@ -99,7 +100,7 @@ async fn shares_with(client: impl FnOnce(&World, &str, u16) -> Launch) -> Result
             let asked = first.mark();
             let found = ask(&way_in, &["find-peers", HASH]).await?;
             let peers = found["peers"].as_array().context("peers")?;
-            if peers.iter().any(|peer| *peer == Value::from(theirs.to_string())) {
+            if peers.iter().any(|peer| peer.as_str() == Some(&theirs)) {
                 return Ok(());
             }
             ensure!(Instant::now() < until, "what it announced is not found: {found}");
@@ -111,9 +112,11 @@ async fn shares_with(client: impl FnOnce(&World, &str, u16) -> Launch) -> Result
 
 /// What a node says that joins, asks and ends.
 async fn ask(way_in: &str, what: &[&str]) -> Result<Value> {
-    let launch = Launch::program(Place::Host, binary("punchline")?).args(["mainline"]).args(what);
-    let output =
-        launch.args(["--json", "--listen", "127.0.0.1:0", "--bootstrap", way_in]).output(SOON).await?;
+    let launch = Launch::program(Place::Host, binary("punchline")?).args(["dht"]).args(what);
+    let output = launch
+        .args(["--json", "--mainline-listen", "127.0.0.1:0", "--mainline-bootstrap", way_in])
+        .output(SOON)
+        .await?;
     ensure!(output.status.success(), "{output:?}");
     Ok(serde_json::from_slice(&output.stdout)?)
 }

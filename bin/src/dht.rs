@@ -1,4 +1,4 @@
-//! `punchline mainline`: a node of the 160-bit network, for others to join at, or to store and find something.
+//! `punchline dht`: a node of the 160-bit network, for others to join at, or to store and find something.
 
 use std::net::SocketAddrV4;
 
@@ -18,8 +18,8 @@ use crate::{
 ///
 /// # Errors
 /// If the text is too long.
-pub(crate) fn check(mainline: &cli::Mainline) -> anyhow::Result<()> {
-    if let What::Store(store) = &mainline.what {
+pub(crate) fn check(dht: &cli::Dht) -> anyhow::Result<()> {
+    if let What::Store(store) = &dht.what {
         item(&store.text)?;
     }
     crate::usable()
@@ -29,18 +29,21 @@ pub(crate) fn check(mainline: &cli::Mainline) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If its port cannot be used, nobody answers, or nothing is found.
-pub(crate) async fn run(mainline: cli::Mainline) -> anyhow::Result<()> {
-    let settings = mainline.what.node();
-    let mut config = settings.config();
-    let starts = matches!(mainline.what, What::Start(_));
+pub(crate) async fn run(dht: cli::Dht) -> anyhow::Result<()> {
+    let settings = dht.what.node();
+    let mut config = settings.network.config();
+    let starts = matches!(dht.what, What::Start(_));
     // Whoever begins a network alone asks nobody.
     config.serves = starts;
-    if !starts && !settings.public && settings.bootstrap.is_empty() {
-        return Err(Unusable("nobody to ask; say --bootstrap HOST:PORT, or --public".to_owned()).into());
+    if !starts && !settings.network.is_named() {
+        return Err(Unusable(
+            "nobody to ask; say --mainline-bootstrap HOST:PORT, or --mainline-public".to_owned(),
+        )
+        .into());
     }
     let node = Mainline::start(config).await?;
     let done = async {
-        match &mainline.what {
+        match &dht.what {
             What::Start(_) => serve(&node, settings.json).await,
             what => ask(&node, what).await,
         }
@@ -112,7 +115,7 @@ async fn join(node: &Mainline, joins: &cli::Joins) -> anyhow::Result<()> {
     match timeout(joins.timeout.duration(), joined).await {
         Ok(joined) => joined,
         Err(_) => anyhow::bail!(
-            "nobody answered; see that a node is at the --bootstrap address, and that UDP passes to it and back"
+            "nobody answered; see that a node is at the --mainline-bootstrap address, and that UDP passes to it and back"
         ),
     }
 }
@@ -132,7 +135,7 @@ fn kept(nodes: Result<usize, Failed>) -> anyhow::Result<usize> {
 type Answer = (String, Value);
 
 fn say(json: bool, (text, value): Answer) -> anyhow::Result<()> {
-    let text = if json { versioned(shapes::MAINLINE, value).to_string() } else { text };
+    let text = if json { versioned(shapes::DHT, value).to_string() } else { text };
     match text.trim_end() {
         "" => Ok(()),
         text => crate::print_line(text),
@@ -203,14 +206,14 @@ pub(crate) fn examples() -> Vec<(&'static str, u32, Value)> {
     let found = Item::Immutable { value: b"0:".to_vec() };
     let event = MainlineEvent::RoutingTableUpdated { nodes: 1 };
     let all = [
-        ("mainline-event", happened(&event)),
-        ("mainline-find-node", nodes(&[Node { id, address }])),
-        ("mainline-store", stored(id, 1)),
-        ("mainline-find-value", value(id, &found)),
-        ("mainline-announce", announced(id, 1)),
-        ("mainline-find-peers", peers(&[address])),
+        ("dht-event", happened(&event)),
+        ("dht-find-node", nodes(&[Node { id, address }])),
+        ("dht-store", stored(id, 1)),
+        ("dht-find-value", value(id, &found)),
+        ("dht-announce", announced(id, 1)),
+        ("dht-find-peers", peers(&[address])),
     ];
-    all.map(|(name, (_, value))| (name, shapes::MAINLINE, versioned(shapes::MAINLINE, value))).into()
+    all.map(|(name, (_, value))| (name, shapes::DHT, versioned(shapes::DHT, value))).into()
 }
 
 #[cfg(test)]
