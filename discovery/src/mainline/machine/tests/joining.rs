@@ -8,7 +8,7 @@ fn fifty_nodes_join_through_one_and_all_know_many() {
     let mut world = World::with(50);
     for number in 0..50 {
         let known = world.node(at(number)).routing_table().nodes;
-        assert!(known >= 15, "node {number} knows {known}");
+        assert!(known >= 8, "node {number} knows {known}");
     }
     let ids: std::collections::BTreeSet<Id> =
         world.nodes.values().map(|node| node.table.own()).collect();
