@@ -101,6 +101,7 @@ impl Driver {
         let mut packet = vec![0; PACKET_BYTES_MAX + 1];
         loop {
             self.act();
+            self.send().await;
             let timeout = self.timeout();
             tokio::select! {
                 received = self.socket.recv_from(&mut packet) => match received {
@@ -155,12 +156,6 @@ impl Driver {
         }
         self.keep(now);
         self.find(now);
-        while let Some((to, packet)) = self.machine.poll_send() {
-            // What cannot be sent at once is lost, as packets are.
-            if let Err(error) = self.socket.try_send_to(&packet, to.into()) {
-                tracing::debug!(%to, %error, "nothing can be said in the 160-bit network");
-            }
-        }
         while let Some(event) = self.machine.poll_event() {
             tracing::trace!(?event, "the 160-bit network");
             let _ = self.events.send(event);
@@ -170,6 +165,15 @@ impl Driver {
                 Some(Waits::Asker(reply)) => drop(reply.send(Ok(outcome))),
                 Some(Waits::Finding(step)) => self.went_on(step, outcome, now),
                 Some(Waits::Nobody) | None => {}
+            }
+        }
+    }
+
+    /// What cannot be sent is lost, as packets are.
+    async fn send(&mut self) {
+        while let Some((to, packet)) = self.machine.poll_send() {
+            if let Err(error) = self.socket.send_to(&packet, to).await {
+                tracing::debug!(%to, %error, "nothing can be said in the 160-bit network");
             }
         }
     }
