@@ -3,9 +3,13 @@
 #[cfg(feature = "cache")]
 use std::path::PathBuf;
 
+#[cfg(feature = "mainline")]
+use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 
+#[cfg(feature = "mainline")]
+use crate::mainline;
 use crate::{
     book::{Full, Known},
     driver::{Command, Driver},
@@ -31,6 +35,10 @@ pub struct Config {
     /// Remember in this file where peers were reached. Default: none, nothing is remembered.
     #[cfg(feature = "cache")]
     pub cache: Option<PathBuf>,
+    /// Look for peers in this 160-bit network, and tell there where this node is, signed with its key. Default: no. It
+    /// costs a UDP port, and whoever is in that network and knows this node's id learns where it is.
+    #[cfg(feature = "mainline")]
+    pub mainline: Option<(mainline::Config, Keypair)>,
 }
 
 impl Config {
@@ -42,6 +50,8 @@ impl Config {
             mdns: true,
             #[cfg(feature = "cache")]
             cache: None,
+            #[cfg(feature = "mainline")]
+            mainline: None,
         }
     }
 
@@ -53,6 +63,8 @@ impl Config {
             mdns: false,
             #[cfg(feature = "cache")]
             cache: None,
+            #[cfg(feature = "mainline")]
+            mainline: None,
         }
     }
 
@@ -66,7 +78,11 @@ impl Config {
         let remembers = self.cache.is_some();
         #[cfg(not(feature = "cache"))]
         let remembers = false;
-        asks || remembers
+        #[cfg(feature = "mainline")]
+        let joins = self.mainline.is_some();
+        #[cfg(not(feature = "mainline"))]
+        let joins = false;
+        asks || remembers || joins
     }
 }
 
@@ -114,6 +130,11 @@ impl Discovery {
     /// This node listens here from now on, and nowhere else.
     pub async fn publish(&self, addresses: Vec<Multiaddr>) {
         let _ = self.commands.send(Command::Publish { addresses }).await;
+    }
+
+    /// Others reach this node at these addresses, from farther away, and at no others.
+    pub async fn reachable(&self, addresses: Vec<Multiaddr>) {
+        let _ = self.commands.send(Command::Reachable { addresses }).await;
     }
 
     /// A dial to this address led to the peer. It is remembered if the peer is sought.

@@ -15,15 +15,18 @@ pub enum Source {
     LocalNetwork,
     /// This host remembers that it led to the peer.
     Cache,
+    /// The peer itself, in what it signed and the 160-bit network keeps.
+    Mainline,
 }
 
 impl Source {
-    /// Its name, for people and programs: `static`, `mdns`, `cache`.
+    /// Its name, for people and programs: `static`, `mdns`, `cache`, `mainline`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Static => "static",
             Self::ThisHost | Self::LocalNetwork => "mdns",
             Self::Cache => "cache",
+            Self::Mainline => "mainline",
         }
     }
 }

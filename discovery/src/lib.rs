@@ -12,7 +12,8 @@
 //! - [`Discovery`]: the face: seek, take hints, say where we are, list what is known;
 //! - `book`: who is sought, what is known of whom, what is worth handing on; pure;
 //! - `cache`: where peers were reached before, on disk (feature `cache`); `mdns`: who
-//!   says on the local network where it is (feature `mdns`).
+//!   says on the local network where it is (feature `mdns`);
+//! - [`mainline`]: the 160-bit network of BitTorrent clients, public or private (feature `mainline`).
 //!
 //! `design/discovery.md` says what each source is worth and what an attacker can do with it.
 
@@ -24,6 +25,8 @@ mod cache;
 mod discovery;
 mod driver;
 mod hint;
+#[cfg(feature = "mainline")]
+pub mod mainline;
 #[cfg(feature = "mdns")]
 mod mdns;
 mod source;

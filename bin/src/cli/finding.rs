@@ -20,6 +20,10 @@ pub struct Finding {
     #[cfg(feature = "peer-cache")]
     #[arg(long, env = "PUNCHLINE_PEER_CACHE", value_name = "PATH|off")]
     pub peer_cache: Option<PeerCache>,
+    /// Whether and where peers are found in a 160-bit network.
+    #[cfg(feature = "mainline")]
+    #[command(flatten)]
+    pub mainline: super::mainline::Joining,
 }
 
 /// Whether the local networks are asked.

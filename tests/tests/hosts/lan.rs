@@ -150,7 +150,11 @@ pub(crate) async fn stock() -> Result<()> {
 }
 
 /// `expose`, with an echo behind it; and its id.
-async fn expose(world: &World, host: &Namespace, args: &[String]) -> Result<(Program, String)> {
+pub(crate) async fn expose(
+    world: &World,
+    host: &Namespace,
+    args: &[String],
+) -> Result<(Program, String)> {
     let target = world.identity("echo");
     echo(Path::new(&target))?;
     let launch = world.launch(host, "expose", "expose")?;
@@ -160,7 +164,7 @@ async fn expose(world: &World, host: &Namespace, args: &[String]) -> Result<(Pro
     Ok((expose, world.peer_id("expose").await?))
 }
 
-fn forward(world: &World, host: &Namespace, peer: &str, args: &[String]) -> Result<Program> {
+pub(crate) fn forward(world: &World, host: &Namespace, peer: &str, args: &[String]) -> Result<Program> {
     let local = format!("unix:{}", world.identity("local"));
     let launch = world.launch(host, "forward", "forward")?;
     let launch = launch.args(["--peer", peer, "--service", "echo", "--local", &local]);
@@ -197,7 +201,7 @@ fn echo(path: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn echoes(world: &World) -> Result<()> {
+pub(crate) async fn echoes(world: &World) -> Result<()> {
     let talk = async {
         let mut socket = UnixStream::connect(world.identity("local")).await?;
         socket.write_all(b"found").await?;
