@@ -101,7 +101,7 @@ async fn a_peer_is_found_by_its_id_through_what_it_signed() {
     assert_eq!(seeker.seek(peer, Vec::new()).await, Ok(Vec::new()));
     let Hint { source, addresses, lasts, .. } =
         tokio::time::timeout(PATIENCE, hints.next()).await.expect("it is found").unwrap();
-    assert_eq!((source, addresses), (Source::Mainline, [listening, reachable].concat()));
+    assert_eq!((source, addresses), (Source::Mainline, [reachable, listening].concat()));
     assert!(lasts.is_some_and(|lasts| lasts > Duration::from_secs(7000)));
 }
 

@@ -33,6 +33,9 @@ const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
 /// Addresses in a contact.
 pub(super) const ADDRESSES_MAX: usize = 8;
 
+/// Circuits among them: of three relays one is up.
+const CIRCUITS_MAX: usize = 3;
+
 /// Bytes of an address: a circuit through a relay with a long name fits.
 const ADDRESS_BYTES_MAX: usize = 200;
 
@@ -74,14 +77,15 @@ pub(super) fn target(peer: PeerId) -> Option<Id> {
     Some(item::target(&key(peer)?, SALT))
 }
 
-/// Which addresses are told, best first, as many as fit. `confirmed`: where others reach this node, circuits among
-/// them; `listening`: where it listens. In the public network only what is public is told, and an address of this host
-/// alone is told only where there is no other.
+/// Which addresses are told, as many as fit. `confirmed`: where others reach this node, circuits among them; `listening`:
+/// where it listens, which on a host with many interfaces leaves no place for others, and so comes last. In the public
+/// network only what is public is told, and an address of this host alone is told only where there is no other.
 pub(super) fn told(confirmed: &[Multiaddr], listening: &[Multiaddr], public: bool) -> Vec<Multiaddr> {
     let circuit = |address: &&Multiaddr| address.iter().any(|part| part == Protocol::P2pCircuit);
-    let direct = confirmed.iter().filter(|address| !circuit(address)).chain(listening);
+    let direct = confirmed.iter().filter(|address| !circuit(address));
+    let circuits = confirmed.iter().filter(circuit).take(CIRCUITS_MAX);
     let mut all: Vec<Multiaddr> = Vec::new();
-    for address in direct.chain(confirmed.iter().filter(circuit)) {
+    for address in direct.chain(circuits).chain(listening) {
         if !all.contains(address) && (!public || is_public(address)) {
             all.push(address.clone());
         }
@@ -272,10 +276,20 @@ mod tests {
             "/ip4/9.9.9.9/tcp/1",
             "/ip4/100.64.0.1/tcp/1",
         ]);
-        let expected = addresses(&["/ip4/9.9.9.9/tcp/1", "/ip4/8.8.8.8/tcp/1", &circuit("8.8.4.4")]);
+        let expected = addresses(&["/ip4/9.9.9.9/tcp/1", &circuit("8.8.4.4"), "/ip4/8.8.8.8/tcp/1"]);
         assert_eq!(told(&confirmed, &listening, true), expected);
         assert_eq!(told(&confirmed, &listening, false).len(), 6, "all but this host's own");
         assert_eq!(told(&[], &listening[..1], false), listening[..1], "where all are on one host");
+    }
+
+    #[test]
+    fn many_interfaces_leave_a_place_for_the_way_through_a_relay() {
+        let relay = PeerId::random();
+        let circuit = addresses(&[&format!("/ip4/8.8.4.4/tcp/1/p2p/{relay}/p2p-circuit")]);
+        let listening: Vec<Multiaddr> =
+            (1..20).map(|port| format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap()).collect();
+        let told = told(&circuit, &listening, false);
+        assert_eq!((told.len(), &told[0]), (ADDRESSES_MAX, &circuit[0]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The 160-bit network of BitTorrent clients (BEP 5, with 42, 43 and 44), or a private one that speaks the same: over
 //! UDP, each node keeps what is near to its id, and whoever looks for something asks nearer and nearer nodes.
 //!
-//! [`Mainline`] is a node of it. [`start`] makes one that also finds peers: each tells where it is in a signed value of
+//! [`Mainline`] is a node of it. `start` makes one that also finds peers: each tells where it is in a signed value of
 //! its key, so that whoever knows its id finds it.
 //!
 //! `machine` decides, and is pure; `driver` has the socket and the clock; `contact` is what a peer signs, `plans` when
