@@ -10,7 +10,7 @@ use libp2p::{
     PeerId, Transport,
     core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
     identity::Keypair,
-    noise, quic, tcp,
+    quic, tcp,
 };
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
     local, muxer,
     reset::{Heard, Sockets},
     resolve::Resolve,
+    secure::Secure,
     unread::Pool,
     web::{Certificate, Web},
 };
@@ -100,7 +101,7 @@ where
     Ok(web.or_transport(direct).map(|either, _| either.into_inner()).boxed())
 }
 
-/// Noise and Yamux on top of a transport of bytes.
+/// TLS or Noise, and Yamux, on top of a transport of bytes.
 pub(crate) fn secured<T>(
     transport: T,
     keypair: &Keypair,
@@ -110,9 +111,7 @@ where
     T: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
     T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let noise = noise::Config::new(keypair)
-        .map_err(|cause| StartError::Transport { transport: "Noise", cause: cause.into() })?;
-    let secured = transport.upgrade(Version::V1Lazy).authenticate(noise);
+    let secured = transport.upgrade(Version::V1Lazy).authenticate(Secure::new(keypair)?);
     let connections = secured.multiplex(muxer::Config { pool: Arc::clone(pool) });
     Ok(connections.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed())
 }

@@ -9,6 +9,7 @@
 //! [`survey`] looks at a network without a node. `outbox` is what behaviours keep for the swarm.
 
 pub(crate) mod autonat;
+mod batch;
 pub(crate) mod behaviour;
 mod cause;
 pub(crate) mod circuit;
@@ -31,6 +32,7 @@ mod nat64;
 mod outbox;
 mod reset;
 mod resolve;
+mod secure;
 pub(crate) mod speak;
 pub(crate) mod stun;
 pub(crate) mod substream;

@@ -20,12 +20,16 @@ use libp2p::core::{
 };
 
 use super::{
+    batch::{Batched, Flush, batched},
     hangup::Bounded,
     unread::{Counted, Pool, Unread},
 };
 
 /// Substreams of the peer that nobody has taken yet. What is beyond is reset, as by libp2p's own wrapper.
 const INBOUND_MAX: usize = 256;
+
+/// The body of a frame at most, so that with its header it fills four records of TLS.
+const FRAME_BYTES: usize = (64 << 10) - 12;
 
 /// Makes connections that close in bounded time.
 #[derive(Clone, Debug)]
@@ -64,7 +68,8 @@ impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> OutboundConnectionUpgra
 
 /// One connection.
 pub(super) struct Muxer<C> {
-    connection: yamux::Connection<Counted<C>>,
+    connection: yamux::Connection<Batched<Counted<C>>>,
+    flush: Flush<Counted<C>>,
     unread: Arc<Unread>,
     inbound: VecDeque<Substream>,
     wants_inbound: Option<Waker>,
@@ -80,8 +85,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
     pub(super) fn new(io: C, pool: Arc<Pool>, mode: yamux::Mode) -> Self {
         let unread = Unread::new(pool);
         let io = Counted::new(io, Arc::clone(&unread));
-        let connection = yamux::Connection::new(io, yamux::Config::default(), mode);
-        Self { connection, unread, inbound: VecDeque::new(), wants_inbound: None }
+        let (io, flush) = batched(io);
+        let mut config = yamux::Config::default();
+        config.set_split_send_size(FRAME_BYTES);
+        let connection = yamux::Connection::new(io, config, mode);
+        Self { connection, flush, unread, inbound: VecDeque::new(), wants_inbound: None }
     }
 
     #[cfg(test)]
@@ -91,7 +99,13 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
 
     /// The one call that moves Yamux on.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Substream>> {
-        let next = poll_ready!(self.connection.poll_next_inbound(cx));
+        let next = self.connection.poll_next_inbound(cx);
+        if let Poll::Ready(Err(error)) = self.flush.poll_flush(cx)
+            && next.is_pending()
+        {
+            return Poll::Ready(Err(error));
+        }
+        let next = poll_ready!(next);
         let next = next.unwrap_or(Err(yamux::ConnectionError::Closed));
         let inner = next.map_err(|error| match self.unread.has_parted() {
             true => io::Error::other(Parted),
@@ -154,7 +168,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().connection.poll_close(cx).map_err(to_io)
+        let this = self.get_mut();
+        let closed = this.connection.poll_close(cx).map_err(to_io);
+        match this.flush.poll_flush(cx) {
+            Poll::Ready(Err(error)) if closed.is_pending() => Poll::Ready(Err(error)),
+            _ => closed,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, error::Error, io, net::IpAddr, time::SystemTime}
 
 use libp2p::{
     Multiaddr, PeerId, TransportError,
-    core::{ConnectedPoint, transport::timeout::TransportTimeoutError},
+    core::{ConnectedPoint, transport::timeout::TransportTimeoutError, upgrade::ProtocolError},
     identify, ping, quic,
     swarm::{self, ConnectionError, DialError, ListenError, SwarmEvent},
 };
@@ -197,7 +197,7 @@ fn is_in_order(error: &io::Error) -> bool {
 
 /// Whether nothing more came, and nobody said why.
 fn is_end(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::UnexpectedEof
+    is_kind(error, &[io::ErrorKind::UnexpectedEof])
         || matches!(find_cause(error), Some(yamux::ConnectionError::Closed))
 }
 
@@ -260,8 +260,12 @@ fn transport_failure(failures: &[(Multiaddr, TransportError<io::Error>)]) -> Dia
 /// `invalid data` to people.
 fn transport_cause(error: &TransportError<io::Error>) -> String {
     let cause = root_cause(error);
-    // The error's type is one of several crates'; its words are those of the standard library.
-    if cause == io::ErrorKind::InvalidData.to_string() {
+    let invalid = matches!(
+        find_cause(error),
+        Some(ProtocolError::InvalidMessage | ProtocolError::InvalidProtocol)
+    );
+    // Where a length was wrong already, the error is one of several crates'; its words are those of the standard library.
+    if invalid || cause == io::ErrorKind::InvalidData.to_string() {
         return "what answers there does not speak libp2p, as a web server does not; check the address and its port"
             .to_owned();
     }
