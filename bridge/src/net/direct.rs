@@ -1,6 +1,7 @@
 //! Direct connections: TCP, QUIC and WebSockets on whatever the host has, dialled by address or by name.
 
 use std::{
+    io,
     sync::{Arc, Once},
     time::Duration,
 };
@@ -8,12 +9,13 @@ use std::{
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
     PeerId, Transport,
-    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    core::{muxing::StreamMuxerBox, transport::Boxed},
     identity::Keypair,
     quic, tcp,
 };
 
 use super::{
+    agree::agree,
     cause::Kept,
     each::{Each, LOOK_INTERVAL},
     fresh::Fresh,
@@ -49,6 +51,7 @@ pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 /// `certificate` is to listen on WebSockets over TLS with. What is open over TCP stands in `sockets`.
 pub(crate) fn connections(
     keypair: &Keypair,
+    secure: &Secure,
     pool: &Arc<Pool>,
     permits: &Permits,
     certificate: Option<Certificate>,
@@ -69,55 +72,50 @@ pub(crate) fn connections(
     let inner = match if_watch::tokio::IfWatcher::new() {
         Ok(_) => {
             let fresh = || Fresh::new(tcp.clone(), local::source_of_default_route);
-            let web = secured(Web::new(fresh(), certificate).map_err(Kept), keypair, pool)?;
-            joined(keypair, pool, web, fresh(), Fresh::new(quic, local::source_of_default_route))?
+            let web = secured(Web::new(fresh(), certificate).map_err(Kept), secure, pool);
+            joined(secure, pool, web, fresh(), Fresh::new(quic, local::source_of_default_route))
         }
         Err(cause) => {
             say_once(&cause);
             let each = || Each::new(tcp.clone(), local::addresses);
-            let web = secured(Web::new(each(), certificate).map_err(Kept), keypair, pool)?;
-            joined(keypair, pool, web, each(), Each::new(quic, local::addresses))?
+            let web = secured(Web::new(each(), certificate).map_err(Kept), secure, pool);
+            joined(secure, pool, web, each(), Each::new(quic, local::addresses))
         }
     };
     Ok(Resolve::new(Guarded::new(inner, permits.clone()).boxed(), permits.clone()))
 }
 
-fn joined<T, Q>(
-    keypair: &Keypair,
-    pool: &Arc<Pool>,
-    web: Connections,
-    tcp: T,
-    quic: Q,
-) -> Result<Connections, StartError>
+fn joined<T, Q>(secure: &Secure, pool: &Arc<Pool>, web: Connections, tcp: T, quic: Q) -> Connections
 where
     T: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
     T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     Q: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
     Q: Transport<Output = (PeerId, quic::Connection)>,
 {
-    let tcp = secured(tcp.map_err(Kept), keypair, pool)?;
+    let tcp = secured(tcp.map_err(Kept), secure, pool);
     let quic = quic.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).map_err(Kept);
     let direct = tcp.or_transport(quic).map(|either, _| either.into_inner());
-    Ok(web.or_transport(direct).map(|either, _| either.into_inner()).boxed())
+    web.or_transport(direct).map(|either, _| either.into_inner()).boxed()
 }
 
 /// TLS or Noise, and Yamux, on top of a transport of bytes.
-pub(crate) fn secured<T>(
-    transport: T,
-    keypair: &Keypair,
-    pool: &Arc<Pool>,
-) -> Result<Connections, StartError>
+pub(crate) fn secured<T>(transport: T, secure: &Secure, pool: &Arc<Pool>) -> Connections
 where
     T: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
     T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let secured = transport.upgrade(Version::V1Lazy).authenticate(Secure::new(keypair)?);
-    let connections = secured.multiplex(muxer::Config { pool: Arc::clone(pool) });
-    Ok(connections.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed())
+    let secure = secure.clone();
+    let muxer = muxer::Config { pool: Arc::clone(pool) };
+    let connections = transport.map_err(io::Error::other).and_then(move |socket, point| async move {
+        let (peer, secured) = agree(socket, secure.connection(&point), point.clone()).await?;
+        let muxer = agree(secured, muxer, point).await?;
+        Ok::<_, io::Error>((peer, StreamMuxerBox::new(muxer)))
+    });
+    connections.boxed()
 }
 
 /// All nodes of a process live in the same sandbox.
-fn say_once(cause: &std::io::Error) {
+fn say_once(cause: &io::Error) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
         tracing::warn!(

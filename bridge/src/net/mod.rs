@@ -8,6 +8,7 @@
 //! [`turns`] one kind of a relay's addresses a head start before the next; `reset` frees the ports of dead connections.
 //! [`survey`] looks at a network without a node. `outbox` is what behaviours keep for the swarm.
 
+mod agree;
 pub(crate) mod autonat;
 mod batch;
 pub(crate) mod behaviour;

@@ -86,7 +86,7 @@ impl Tls {
         Ok(Self { server: Arc::new(server).into(), client: Arc::new(client).into() })
     }
 
-    pub(super) async fn accept<C>(self, socket: C) -> io::Result<(PeerId, Stream<C>)>
+    pub(super) async fn accept<C>(&self, socket: C) -> io::Result<(PeerId, Stream<C>)>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
@@ -94,7 +94,7 @@ impl Tls {
         identified(stream.into())
     }
 
-    pub(super) async fn connect<C>(self, socket: C) -> io::Result<(PeerId, Stream<C>)>
+    pub(super) async fn connect<C>(&self, socket: C) -> io::Result<(PeerId, Stream<C>)>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
@@ -118,7 +118,7 @@ fn identified<C>(stream: Stream<C>) -> io::Result<(PeerId, Stream<C>)> {
 }
 
 /// Whether the CPU has instructions for AES.
-fn has_aes() -> bool {
+pub(super) fn has_aes() -> bool {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     return std::arch::is_x86_feature_detected!("aes");
     #[cfg(target_arch = "aarch64")]

@@ -1,0 +1,173 @@
+#![allow(clippy::unwrap_used)]
+use std::sync::Arc;
+
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, future::join};
+use futures_rustls::rustls::CipherSuite;
+use libp2p::{
+    Multiaddr,
+    core::{Endpoint, transport::PortUse},
+    tls as stock,
+};
+use tokio::io::DuplexStream;
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
+
+use super::*;
+use crate::net::agree::agree;
+
+type Io = Compat<DuplexStream>;
+
+fn pipe() -> (Io, Io) {
+    let (near, far) = tokio::io::duplex(1 << 20);
+    (near.compat(), far.compat())
+}
+
+fn dialler(peer: PeerId) -> ConnectedPoint {
+    let address: Multiaddr = format!("/ip4/192.0.2.1/tcp/1/p2p/{peer}").parse().unwrap();
+    ConnectedPoint::Dialer { address, role_override: Endpoint::Dialer, port_use: PortUse::New }
+}
+
+fn listener() -> ConnectedPoint {
+    let address: Multiaddr = "/ip4/192.0.2.2/tcp/1".parse().unwrap();
+    ConnectedPoint::Listener { local_addr: address.clone(), send_back_addr: address }
+}
+
+/// An identity that secures, and its id.
+fn one() -> (Secure, PeerId) {
+    let keypair = Keypair::generate_ed25519();
+    (Secure::new(&keypair).unwrap(), keypair.public().to_peer_id())
+}
+
+fn is_tls<C>(secured: &Secured<C>) -> bool {
+    matches!(secured, Either::Left(_))
+}
+
+#[tokio::test]
+async fn two_ends_of_ours_take_tls_learn_who_the_other_is_and_exchange_bytes() {
+    let ((near, near_id), (far, far_id)) = (one(), one());
+    let (a, b) = pipe();
+    let (dials, listens) = (dialler(far_id), listener());
+    let dialled = agree(a, near.connection(&dials), dials);
+    let accepted = agree(b, far.connection(&listens), listens);
+    let (dialled, accepted) = join(dialled, accepted).await;
+    let ((there, mut a), (here, mut b)) = (dialled.unwrap(), accepted.unwrap());
+    assert_eq!((there, here), (far_id, near_id));
+    assert!(is_tls(&a) && is_tls(&b));
+    let sent = vec![7; 300_000];
+    let (written, read) = join(
+        async {
+            a.write_all(&sent).await?;
+            a.close().await
+        },
+        async {
+            let mut read = Vec::new();
+            b.read_to_end(&mut read).await.map(|_| read)
+        },
+    )
+    .await;
+    written.unwrap();
+    assert_eq!(read.unwrap(), sent);
+}
+
+#[tokio::test]
+async fn who_has_instructions_for_aes_uses_them() {
+    let ((near, _), (far, far_id)) = (one(), one());
+    let (a, b) = pipe();
+    let (dialled, _) = join(near.tls.connect(a), far.tls.accept(b)).await;
+    let (peer, stream) = dialled.unwrap();
+    assert_eq!(peer, far_id);
+    let suite = stream.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+    let wanted = match tls::has_aes() {
+        true => CipherSuite::TLS13_AES_128_GCM_SHA256,
+        false => CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+    };
+    assert_eq!(suite, wanted);
+}
+
+#[tokio::test]
+async fn a_peer_that_knows_noise_alone_is_spoken_with_in_noise_in_both_roles() {
+    let (secure, id) = one();
+    let keypair = Keypair::generate_ed25519();
+    let (noise, noise_id) = (noise::Config::new(&keypair).unwrap(), keypair.public().to_peer_id());
+    for dials in [true, false] {
+        let (a, b) = pipe();
+        let (dialler, listener) = (dialler(noise_id), listener());
+        let ours = if dials { dialler.clone() } else { listener.clone() };
+        let theirs = if dials { listener } else { dialler };
+        let secured = agree(a, secure.connection(&ours), ours);
+        let stock = agree(b, noise.clone(), theirs);
+        let (secured, stock) = join(secured, stock).await;
+        let (peer, secured) = secured.unwrap();
+        assert_eq!((peer, stock.unwrap().0), (noise_id, id));
+        assert!(!is_tls(&secured));
+    }
+    assert!(!secure.known.contains(&noise_id));
+}
+
+#[tokio::test]
+async fn stock_tls_is_understood_in_both_roles() {
+    let (secure, id) = one();
+    let keypair = Keypair::generate_ed25519();
+    let (stock, stock_id) = (stock::Config::new(&keypair).unwrap(), keypair.public().to_peer_id());
+    for dials in [true, false] {
+        let (a, b) = pipe();
+        let (dialler, listener) = (dialler(stock_id), listener());
+        let ours = if dials { dialler.clone() } else { listener.clone() };
+        let theirs = if dials { listener } else { dialler };
+        let secured = agree(a, secure.connection(&ours), ours);
+        let stock = agree(b, stock.clone(), theirs);
+        let (secured, stock) = join(secured, stock).await;
+        let (peer, secured) = secured.unwrap();
+        assert_eq!((peer, stock.unwrap().0), (stock_id, id));
+        assert!(is_tls(&secured));
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_is_known_to_speak_tls_is_proposed_nothing_else_until_it_does_not() {
+    let (secure, _) = one();
+    let keypair = Keypair::generate_ed25519();
+    let peer = keypair.public().to_peer_id();
+    let dials = dialler(peer);
+    assert_eq!(secure.connection(&dials).protocol_info(), [Protocol::Tls, Protocol::Noise]);
+    secure.known.insert(peer);
+    assert_eq!(secure.connection(&dials).protocol_info(), [Protocol::Tls]);
+    let (a, b) = pipe();
+    let noise = noise::Config::new(&keypair).unwrap();
+    let secured = agree(a, secure.connection(&dials), dials.clone());
+    let stock = agree(b, noise, listener());
+    let (secured, stock) = join(secured, stock).await;
+    assert!(secured.is_err() && stock.is_err());
+    assert_eq!(secure.connection(&dials).protocol_info(), [Protocol::Tls, Protocol::Noise]);
+}
+
+#[tokio::test]
+async fn who_shows_no_certificate_of_libp2p_is_refused_in_both_roles() {
+    use futures_rustls::{
+        TlsAcceptor, TlsConnector,
+        rustls::{
+            ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs::default_provider,
+            pki_types::PrivatePkcs8KeyDer, version::TLS13,
+        },
+    };
+    let provider = Arc::new(default_provider());
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.key_pair.serialize_der());
+    let server = ServerConfig::builder_with_provider(provider.clone());
+    let server = server.with_protocol_versions(&[&TLS13]).unwrap().with_no_client_auth();
+    let server = server.with_single_cert(vec![made.cert.der().clone()], key.into()).unwrap();
+    let (secure, _) = one();
+    let (a, b) = pipe();
+    let theirs = TlsAcceptor::from(Arc::new(server)).accept(b);
+    let (ours, _) = join(secure.tls.connect(a), theirs).await;
+    assert!(ours.is_err());
+
+    // It shows nothing at all, and would take anything.
+    let client = ClientConfig::builder_with_provider(provider);
+    let client = client.with_protocol_versions(&[&TLS13]).unwrap();
+    let client = client.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let (a, b) = pipe();
+    let name = "localhost".try_into().unwrap();
+    let theirs = TlsConnector::from(Arc::new(client)).connect(name, b);
+    let (ours, _) = join(secure.tls.accept(a), theirs).await;
+    assert!(ours.is_err());
+}
