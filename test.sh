@@ -1,7 +1,8 @@
 #!/bin/sh
 # Everything that must hold before a change lands: format, lints, documentation, tests.
 # The tests with real NATs need root and a few tools, those with a real Kaspa peer protoc, those with other
-# people's clients curl, Prometheus and Python's packages; as root on Debian this script installs all of them.
+# people's clients curl, Prometheus, systemd, Chromium and Python's packages; as root on Debian this script installs all
+# of them.
 set -eu
 cd "$(dirname "$0")"
 
@@ -27,7 +28,8 @@ step() {
 }
 
 # The NAT lab wants ip, nft and conntrack, miniupnpd for routers that forward ports, coturn for a STUN server of others,
-# tinyproxy for hosts that have nothing but a proxy, tayga for routers that lead IPv6 hosts to IPv4, and root to use them.
+# tinyproxy for hosts that have nothing but a proxy, tayga for routers that lead IPv6 hosts to IPv4, faketime for
+# hosts whose clock is wrong, and root to use them.
 lab_tools() {
     if [ "$(id -u)" -ne 0 ]; then
         loudly "not root: the tests with real NATs (lab, nat) are LEFT OUT; run ./test.sh as root for them"
@@ -45,7 +47,7 @@ lab_tools() {
 
 missing_packages() {
     for pair in ip:iproute2 nft:nftables conntrack:conntrack miniupnpd:miniupnpd-nftables turnserver:coturn \
-        tinyproxy:tinyproxy-bin tayga:tayga; do
+        tinyproxy:tinyproxy-bin tayga:tayga faketime:faketime; do
         command -v "${pair%%:*}" > /dev/null || printf '%s ' "${pair#*:}"
     done
 }
@@ -80,6 +82,8 @@ client_tools() {
 missing_clients() {
     command -v curl > /dev/null || printf 'curl '
     command -v promtool > /dev/null || printf 'prometheus '
+    command -v systemd-analyze > /dev/null || printf 'systemd '
+    command -v chromium > /dev/null || printf 'chromium '
     for pair in grpc:python3-grpcio websockets:python3-websockets; do
         /usr/bin/python3 -c "import ${pair%%:*}" 2> /dev/null || printf '%s ' "${pair#*:}"
     done

@@ -34,7 +34,9 @@ fn usage(name: &str, command: &str) -> String {
     for (variable, flag) in settings::FOREIGN.iter().filter(|(_, flag)| takes(command, flag)) {
         let means = match *flag {
             "listen" => "where to listen; a circuit address means: reserve a place at that relay",
-            "relay" => "relays, each ending in /p2p/<its peer id>",
+            "relay" => {
+                "relays, each ending in /p2p/<its peer id>, or names whose _dnsaddr TXT records say that"
+            }
             "peer" => "the id of the peer to dial; needed",
             _ => "where that peer may be reached, besides through the relays",
         };

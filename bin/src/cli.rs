@@ -35,7 +35,7 @@ pub use self::gateway::{
     Access, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
 pub use self::{
-    asking::{Ask, Asking, Events, Health, Ping, Reload, Status, WaitReady, Why},
+    asking::{Ask, Asking, Events, Health, Ping, Reload, Retry, Status, WaitReady, Why},
     doctor::{Doctor, DoctorWhat, Reach},
     install::{Install, Settings},
     metrics::{HttpAddr, Metrics},
@@ -131,8 +131,8 @@ pub enum LogFormat {
 }
 
 const SIGNALS: &str = "SIGTERM and Ctrl-C end it in order, with exit code 0. SIGHUP reads --allow-file and --net-file again and opens the \
-     file of --events anew; if there is none of them, or its terminal was closed, it ends as on SIGTERM. Under nohup it \
-     outlives its terminal.";
+     file of --events anew; if there is none of them, or its terminal was closed, it ends as on SIGTERM, unless it runs \
+     under nohup or systemd.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -319,6 +319,9 @@ pub struct Relay {
     /// Where it tells numbers about itself.
     #[command(flatten)]
     pub metrics: Metrics,
+    /// Where it shows itself to people.
+    #[command(flatten)]
+    pub page: Page,
     /// Most reservations at once.
     #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS", default_value = "1024")]
     pub max_reservations: NonZeroUsize,

@@ -2,7 +2,7 @@
 
 mod load;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use libp2p::{Multiaddr, PeerId};
@@ -42,7 +42,7 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
     if context.check {
         return node::check(&settings.node);
     }
-    let node = Node::start(&settings.node, &context).await?;
+    let node = Node::start(&settings.node, &context, BTreeSet::from([peer])).await?;
     rehearsal.prepare(&node.endpoint).await;
     node.endpoint.add_addresses(peer, addresses).await;
     let kaspa = punchline_protocol::Node::new(NodeConfig::new(
@@ -59,6 +59,7 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
         rehearsal: rehearsal.clone(),
         attempts_max: settings.dial_attempts,
     };
+    context.reporter.knows([peer]);
     let outcome = tokio::select! {
         outcome = caller.keep_a_session() => outcome,
         () = rehearsal.follow(&node.endpoint, &context.reporter) => Ok(()),

@@ -1,6 +1,18 @@
 //! A small HTTP server: what a process tells about itself, to few, one request a connection, within a deadline.
+//!
+//! `seats` is who may have a connection. `host` is whom a browser means. `fresh` lets many who ask at once cost the node one
+//! answer.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+mod fresh;
+mod host;
+mod seats;
+
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
@@ -14,13 +26,19 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{Notify, oneshot, watch},
     task::JoinSet,
     time::Instant,
 };
 
-/// Connections at once: a Prometheus or two, probes, and somebody who looks. One more waits.
-pub(crate) const CONNECTIONS_MAX: usize = 32;
+use self::seats::{Seat, Seats, Taken};
+pub(crate) use self::{
+    fresh::Fresh,
+    host::{is_meant, is_own_origin},
+};
+
+/// For a connection to say what it wants. Who asks knows it; the time is for a line that loses packets.
+const HEAD_DEADLINE: Duration = Duration::from_secs(2);
 
 /// For a connection, which is one request: from its beginning until its answer is taken, unless that [`Lasts`].
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
@@ -69,19 +87,15 @@ impl Listener {
 
     /// Accepts for as long as it runs.
     pub(crate) async fn serve(self, teller: Arc<impl Respond>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let room = Arc::new(Room::default());
         let mut answers = JoinSet::new();
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
             let accepted = self.socket.accept().await;
             while answers.try_join_next().is_some() {}
             match accepted {
-                Ok((socket, _)) => {
-                    let teller = teller.clone();
-                    answers.spawn(async move {
-                        let _place = place;
-                        answer(socket, teller, CONNECTION_DEADLINE).await;
-                    });
+                Ok((socket, from)) => {
+                    let Some(seated) = room.seat(from.ip()).await else { continue };
+                    answers.spawn(answer(socket, teller.clone(), seated, DEADLINES));
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a request could not be accepted");
@@ -92,10 +106,67 @@ impl Listener {
     }
 }
 
-async fn answer(socket: TcpStream, teller: Arc<impl Respond>, deadline: Duration) {
-    let (until, mut extended) = watch::channel(Instant::now() + deadline);
+/// Where connections have seats.
+#[derive(Default)]
+struct Room {
+    seats: Mutex<Seats<oneshot::Sender<()>>>,
+    /// A seat may be free.
+    left: Notify,
+}
+
+impl Room {
+    fn seats(&self) -> MutexGuard<'_, Seats<oneshot::Sender<()>>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while everybody who is seated is being answered; none if this source has as many seats as it may.
+    async fn seat(self: &Arc<Self>, source: IpAddr) -> Option<Seated> {
+        loop {
+            let left = self.left.notified();
+            // Dropped with the seat: that is how its connection learns that it has to go.
+            let (stays, gone) = oneshot::channel();
+            match self.seats().take(source, stays) {
+                Taken::Seat(seat) => return Some(Seated { room: self.clone(), seat, gone }),
+                Taken::TooMany => return None,
+                Taken::Full => {}
+            }
+            left.await;
+        }
+    }
+}
+
+/// A connection that has a seat.
+///
+/// # Drop
+/// Leaves it.
+struct Seated {
+    room: Arc<Room>,
+    seat: Seat,
+    /// Ends when another takes the seat.
+    gone: oneshot::Receiver<()>,
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.room.seats().leave(self.seat);
+        self.room.left.notify_one();
+    }
+}
+
+/// For the head of a request, and for all of it.
+const DEADLINES: (Duration, Duration) = (HEAD_DEADLINE, CONNECTION_DEADLINE);
+
+async fn answer(
+    socket: TcpStream,
+    teller: Arc<impl Respond>,
+    mut seated: Seated,
+    (head, all): (Duration, Duration),
+) {
+    let (until, mut extended) = watch::channel(Instant::now() + all);
+    let (room, seat) = (seated.room.clone(), seated.seat);
     let service = service_fn(move |request: Request<_>| {
         let (teller, until) = (teller.clone(), until.clone());
+        room.seats().speaks(seat);
         async move {
             let (request, _) = request.into_parts();
             let mut answer = teller.respond(&request).await;
@@ -107,7 +178,7 @@ async fn answer(socket: TcpStream, teller: Arc<impl Respond>, deadline: Duration
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(deadline)
+        .header_read_timeout(head)
         .max_header_size(HEADER_BYTES_MAX)
         .keep_alive(false);
     let connection = http.serve_connection(TokioIo::new(socket), service);
@@ -125,6 +196,7 @@ async fn answer(socket: TcpStream, teller: Arc<impl Respond>, deadline: Duration
             tracing::debug!(%error, "a request was not answered");
         },
         () = over => tracing::debug!("a request was too slow"),
+        _ = &mut seated.gone => tracing::debug!("somebody who says nothing gave its place to another"),
     }
 }
 
@@ -162,93 +234,4 @@ pub(crate) fn stream(
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    #![allow(clippy::unwrap_used)]
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        time::timeout,
-    };
-
-    use super::*;
-
-    /// Sends a request as it stands, and reads until the connection ends.
-    pub(crate) async fn ask(address: SocketAddr, request: &str) -> String {
-        let mut socket = TcpStream::connect(address).await.unwrap();
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        // What was not read of a request has the connection reset after the answer.
-        let _ = socket.read_to_string(&mut answer).await;
-        answer
-    }
-
-    /// Says that it is there, and goes on and on where it is asked to.
-    struct Teller;
-
-    impl Respond for Teller {
-        async fn respond(&self, request: &Parts) -> Answer {
-            if let Some(refusal) = refuse_method(&request.method) {
-                return refusal;
-            }
-            let mut answer = plain(StatusCode::OK, "here");
-            if request.uri.path() == "/on" {
-                let body = http_body_util::StreamBody::new(futures::stream::pending());
-                answer = stream(StatusCode::OK, "text/plain", body.boxed_unsync());
-                answer.extensions_mut().insert(Lasts(Duration::from_millis(50)));
-            }
-            answer
-        }
-    }
-
-    async fn start() -> (JoinSet<()>, SocketAddr) {
-        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), "--test").await.unwrap();
-        let address = listener.address;
-        let mut tasks = JoinSet::new();
-        tasks.spawn(listener.serve(Arc::new(Teller)));
-        (tasks, address)
-    }
-
-    #[tokio::test]
-    async fn what_is_no_usual_request_is_refused() {
-        let (_serving, address) = start().await;
-        let wrong = ask(address, "POST /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        assert!(wrong.starts_with("HTTP/1.1 405") && wrong.contains("allow: GET, HEAD"), "{wrong}");
-        let long = "a".repeat(HEADER_BYTES_MAX);
-        let long = ask(address, &format!("GET /metrics HTTP/1.1\r\nLong: {long}\r\n\r\n")).await;
-        assert!(long.starts_with("HTTP/1.1 431"), "{long}");
-        let many = "A: b\r\n".repeat(200);
-        let many = ask(address, &format!("GET /metrics HTTP/1.1\r\n{many}\r\n")).await;
-        assert!(many.starts_with("HTTP/1.1 431"), "{many}");
-    }
-
-    #[tokio::test]
-    async fn one_connection_more_than_there_may_be_waits_for_a_place() {
-        let (_serving, address) = start().await;
-        let mut idle = Vec::new();
-        for _ in 0..CONNECTIONS_MAX {
-            idle.push(TcpStream::connect(address).await.unwrap());
-        }
-        let mut answer = Box::pin(ask(address, "GET /healthz HTTP/1.0\r\n\r\n"));
-        let early = timeout(Duration::from_millis(300), &mut answer).await;
-        assert!(early.is_err(), "there is no place");
-        drop(idle.pop());
-        assert!(answer.await.starts_with("HTTP/1.0 200"));
-    }
-
-    #[tokio::test]
-    async fn whoever_says_nothing_is_sent_away_at_the_deadline() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (socket, _) = listener.accept().await.unwrap();
-        answer(socket, Arc::new(Teller), Duration::from_millis(20)).await;
-        assert_eq!(silent.read(&mut [0]).await.unwrap(), 0, "it is closed");
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_goes_on_has_a_deadline_of_its_own() {
-        let (_serving, address) = start().await;
-        let began = std::time::Instant::now();
-        let answer = ask(address, "GET /on HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("chunked"), "{answer}");
-        assert!(began.elapsed() < CONNECTION_DEADLINE, "not that of others");
-    }
-}
+pub(crate) mod tests;

@@ -1,12 +1,13 @@
 //! The `punchline` command: relay, server, client, demo.
 //!
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts what they have in
-//! common; `by_environment` are the small mains; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and [`demo`] are the commands; `load`
-//! measures what runs over a session, and `rehearsal` lets the demo steer its processes; `control` answers what
-//! [`asking`] asks, `story` tells it why a peer is reached as it is, and `doctor` looks at host and network; [`access`]
-//! says who may use what is exposed, and [`names`] what peers are called; [`report`] says what happened, `metrics` how
-//! often, over `http`, and `page` shows both to people; [`identity`] keeps the key, `certificate` that of TLS; `install`
-//! prints what helps to install it; `supervised` speaks with systemd.
+//! common; `by_environment` are the small mains; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and
+//! [`demo`] are the commands; `load` measures what runs over a session, and `rehearsal` lets the demo steer its processes;
+//! `control` answers what [`asking`] asks, `story` tells it why a peer is reached as it is, and `doctor` looks at host and
+//! network; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what
+//! happened, `metrics` how often, over `http`, and `page` shows both to people; [`identity`] keeps the key, `certificate`
+//! that of TLS; `install` prints what helps to install it; `supervised` speaks with systemd; `progress`
+//! shows that something is under way, and `shapes` are the versions of what is printed as JSON.
 
 #![forbid(unsafe_code)]
 
@@ -28,12 +29,15 @@ mod metrics;
 pub mod names;
 pub mod node;
 mod page;
+mod plain;
+mod progress;
 mod rehearsal;
 pub mod relay;
 pub mod report;
 pub mod server;
 mod session;
 pub mod settings;
+mod shapes;
 mod stop;
 mod story;
 mod supervised;
@@ -112,7 +116,7 @@ fn run_as(arguments: Vec<OsString>, complaint: &dyn Fn(&clap::Error) -> Option<S
         Err(_) => 1,
     };
     if let Err(error) = outcome {
-        log.say(&format!("error: {error:#}"));
+        log.say(&plain::plain(&format!("error: {error:#}")));
     }
     log.finish(stop::flush_deadline());
     ExitCode::from(code)
@@ -129,7 +133,7 @@ fn environment(name: &str) -> Option<String> {
 pub struct Unusable(pub String);
 
 fn last_words(error: &anyhow::Error, code: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    let _ = writeln!(std::io::stderr(), "{}", plain::plain(&format!("error: {error:#}")));
     ExitCode::from(code)
 }
 
@@ -149,10 +153,10 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Peers(peers) => names::run(peers, &names_file(&common)?, common.check),
         Command::Ask(mut ask) => {
             ask.asking().identity.clone_from(&common.identity);
-            asking::run(ask, common.check).await
+            asking::run(ask, common.check, common.quiet).await
         }
         Command::Doctor(_) if common.check => usable(),
-        Command::Doctor(doctor) => doctor::run(*doctor, common.identity.as_deref()).await,
+        Command::Doctor(doctor) => doctor::run(*doctor, common.identity.as_deref(), common.quiet).await,
         Command::Install(_) if common.check => usable(),
         Command::Install(what) => install::run(what, &common),
         Command::Demo(_) if common.check => usable(),
@@ -209,6 +213,7 @@ where
         reporter.stops();
         std::future::pending().await
     };
+    let naming = names::follow(context.names.clone(), reporter.clone());
     let outcome = tokio::select! {
         // So that it is known before the program begins to end.
         biased;
@@ -216,6 +221,7 @@ where
         outcome = run(context) => outcome,
         outcome = reopening => outcome,
         never = reporter.sum_up() => match never {},
+        never = naming => match never {},
     };
     tokio::task::block_in_place(|| reporter.finish(stop::flush_deadline()));
     outcome
@@ -280,6 +286,8 @@ impl Context {
         let reporter = reporter.map_err(unwritable)?;
         let control = beside_identity(common, role, control::SUFFIX)?;
         let names = names_file(common)?;
+        // A file that is wrong is told of by whoever needs a name of it.
+        reporter.calls(names.read().unwrap_or_default());
         let (named_identity, check) = (common.identity.clone(), common.check);
         Ok(Self {
             keypair,

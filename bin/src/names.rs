@@ -1,10 +1,11 @@
 //! Names of peers: what a person calls them, in a file that people can edit. They are local: no other node learns them.
 //!
 //! Reading order: a [`PeerRef`] is a peer as it is written, by its id or by a name; [`Names`] says who is meant, and are read
-//! from the [`NamesFile`]; `edit` changes the file and keeps the comments in it.
+//! from the [`NamesFile`]; `edit` changes the file and keeps the comments in it, and `follow` sees when somebody does.
 
 mod command;
 mod edit;
+mod follow;
 
 use std::{
     collections::BTreeMap,
@@ -19,8 +20,8 @@ use toml::de::DeTable;
 
 use crate::access::file::{self, FileFault};
 
-pub(crate) use self::command::run;
 pub use self::edit::EditError;
+pub(crate) use self::{command::run, follow::follow};
 
 /// The file's name, in the folder of the identity.
 pub(crate) const FILE_NAME: &str = "peers.toml";
@@ -31,19 +32,21 @@ pub const NAMES_MAX: usize = 10_000;
 /// Largest file in bytes: as many, with a comment each.
 pub const NAMES_BYTES_MAX: u64 = 2 << 20;
 
-/// Longest name in bytes: shorter than any peer id.
+/// Longest name in bytes: shorter than any peer id that a node has.
 pub const NAME_BYTES_MAX: usize = 32;
 
 /// Names that are proposed in place of an unknown one, and how like it they are at least, from 0 to 1.
 const NEAR: (usize, f64) = (3, 0.7);
 
-/// What a peer is called: letters, digits, `-` and `_`.
+/// What a peer is called: letters, digits, `-` and `_`. No id can be read as one: an id may be as short as `17a`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PeerName(String);
 
 /// Why a text is no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a name has 1 to {NAME_BYTES_MAX} letters (a to z), digits, - and _")]
+#[error(
+    "a name has 1 to {NAME_BYTES_MAX} letters (a to z), digits, - and _, and cannot be read as a peer id"
+)]
 pub struct NoName;
 
 impl PeerName {
@@ -58,7 +61,8 @@ impl FromStr for PeerName {
 
     fn from_str(text: &str) -> Result<Self, NoName> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        match (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(fits) {
+        let is_long_enough = (1..=NAME_BYTES_MAX).contains(&text.len());
+        match is_long_enough && text.bytes().all(fits) && text.parse::<PeerId>().is_err() {
             true => Ok(Self(text.to_owned())),
             false => Err(NoName),
         }
@@ -230,6 +234,26 @@ impl Names {
     /// What to call the peer to a person: its name, or else its id.
     pub fn shown(&self, peer: PeerId) -> String {
         self.of(peer).map_or_else(|| peer.to_string(), ToString::to_string)
+    }
+
+    /// A text for a person, with names in place of the ids of peers that have one; but not in addresses (`/p2p/<id>`), which
+    /// are to be copied.
+    pub fn in_text(&self, text: &str) -> String {
+        if self.by_peer.is_empty() {
+            return text.to_owned();
+        }
+        let mut said = String::with_capacity(text.len());
+        for piece in text.split_inclusive(|letter: char| !letter.is_ascii_alphanumeric()) {
+            let word = piece.trim_end_matches(|letter: char| !letter.is_ascii_alphanumeric());
+            let is_address = said.ends_with("/p2p/");
+            let name = word.parse().ok().filter(|_| word.len() > NAME_BYTES_MAX && !is_address);
+            match name.and_then(|peer| self.of(peer)) {
+                Some(name) => said.push_str(name.as_str()),
+                None => said.push_str(word),
+            }
+            said.push_str(piece.get(word.len()..).unwrap_or_default());
+        }
+        said
     }
 
     /// All names in their order.

@@ -1,22 +1,26 @@
 //! What server and client have in common: a bridge endpoint, its reservations, its events.
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use std::{collections::BTreeSet, time::Duration};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
-    Config, Endpoint, RelayAddr,
+    Config, Endpoint, RelayLocator,
     addr::{self, GlobalScope, Ranges},
     config::PortMapping,
     proxy::Proxy,
+    status::Purpose,
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep},
+};
 
 use crate::{
     Context, Unusable, access,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
-    control::{Answering, Board, Bound, Control, Files, Keeper, Wellness},
+    control::{Answering, Board, Bound, Control, Files, Keeper, Reloader, Wellness},
     metrics::serve::{self, Serving, Subject},
-    page,
-    report::{ReportEvent, Reporter},
-    stop, supervised,
+    page, stop, supervised,
 };
 
 /// A started node.
@@ -24,16 +28,25 @@ pub struct Node {
     /// Its face.
     pub endpoint: Endpoint,
     /// The relays it was given.
-    pub relays: Vec<RelayAddr>,
+    pub relays: Vec<RelayLocator>,
     /// What its command does, for those who ask.
     pub(crate) board: Board,
+    answering: Answering,
+    announcing: JoinSet<()>,
     events: JoinHandle<()>,
+    /// Has its files read again.
+    pub(crate) reloader: Reloader,
     reloads: JoinHandle<()>,
     supervised: JoinHandle<()>,
     _control: Option<Control>,
     _metrics: Option<Serving>,
     _page: Option<page::Serving>,
 }
+
+/// Between two looks whether the node is usable by now: a tenth of the time that it was looked for, within these. Somebody
+/// waits for it at the start; a node that is not usable for hours should not be asked all the time.
+const LOOK_INTERVAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const LOOKS: u32 = 10;
 
 /// The ranges that the settings and their file say.
 ///
@@ -43,41 +56,21 @@ pub(crate) fn ranges(nets: &cli::Nets) -> Result<Ranges, Unusable> {
     access::ranges(nets).map_err(|error| Unusable(error.to_string()))
 }
 
-/// Reads the file of ranges again whenever the process is told to.
-pub(crate) struct Reloads {
-    nets: cli::Nets,
-    reporter: Reporter,
-    told: watch::Receiver<u64>,
-}
-
-impl Reloads {
-    pub(crate) fn new(nets: &cli::Nets, reporter: &Reporter) -> Self {
-        Self { nets: nets.clone(), reporter: reporter.clone(), told: stop::reloads() }
-    }
-
-    /// The ranges that hold from now on. Where there is no file, it never returns.
-    pub(crate) async fn next(&mut self) -> Ranges {
-        while self.nets.net_file.is_some() && self.told.changed().await.is_ok() {
-            let read = tokio::task::block_in_place(|| access::ranges(&self.nets));
-            let error = read.as_ref().err().map(ToString::to_string);
-            self.reporter.report(ReportEvent::NetsReloaded { error });
-            if let Ok(ranges) = read {
-                return ranges;
-            }
-        }
-        std::future::pending().await
-    }
-}
-
 /// The service that Kaspa sessions are opened for.
 pub const KASPA_SERVICE: &str = "kaspa-p2p";
 
 impl Node {
-    /// Starts an endpoint, reserves at the circuit addresses it is to listen on, and reports its events.
+    /// Starts an endpoint, reserves at the circuit addresses it is to listen on, and reports its events. `wanted`: the peers
+    /// that it is to find; none if it is to be found itself.
     ///
     /// # Errors
     /// If an address or the control socket cannot be listened on, or the proxy is none.
-    pub async fn start(settings: &cli::Node, context: &Context) -> anyhow::Result<Self> {
+    pub async fn start(
+        settings: &cli::Node,
+        context: &Context,
+        wanted: BTreeSet<PeerId>,
+    ) -> anyhow::Result<Self> {
+        let hangups = stop::reloads();
         let Places { listen, reserve, relays } = Places::of(settings)?;
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
         let ranges = ranges(&settings.nets)?;
@@ -110,8 +103,8 @@ impl Node {
                 reporter.report(event);
             }
         });
-        for relay in &relays {
-            context.reporter.names_relay(relay.peer());
+        for relay in relays.iter().filter_map(RelayLocator::peer) {
+            context.reporter.names_relay(relay);
         }
         endpoint.reserve_all(reserve).await;
         let command = context.command;
@@ -122,14 +115,19 @@ impl Node {
             names: context.names.clone(),
             reporter: context.reporter.clone(),
         };
+        let (reloader, reloads) = Reloader::start(files.clone(), board.clone(), hangups);
         let answering = Answering {
             endpoint: endpoint.clone(),
             command,
-            calls: matches!(command, "client" | "forward"),
-            relays: !relays.is_empty(),
+            purpose: match wanted.is_empty() {
+                true => Purpose::BeFound { by_relays: !relays.is_empty() },
+                false => Purpose::Find(wanted),
+            },
+            named: relays.clone().into(),
             reporter: context.reporter.clone(),
             board: board.clone(),
             files,
+            reloader: reloader.clone(),
         };
         let (asked, node) = (answering.clone(), endpoint.clone());
         let supervised = tokio::spawn(supervised::attend(async move || {
@@ -137,17 +135,38 @@ impl Node {
         }));
         let subject = Subject::Node { node: Box::new(answering.clone()), limits: Box::new(limits) };
         let metrics = metrics.map(|bound| bound.serve(subject, command, &context.reporter));
-        let page = page.map(|bound| bound.serve(answering.clone()));
+        let page = page.map(|bound| bound.serve(answering.clone(), &context.reporter));
         let health = Wellness::Node(Box::new(answering.clone()));
-        let control = control.map(|bound| bound.serve(answering, health));
-        let (node, mut reloads) = (endpoint.clone(), Reloads::new(&settings.nets, &context.reporter));
-        let reloads = tokio::spawn(async move {
-            loop {
-                node.keep_to(reloads.next().await).await;
+        let control = control.map(|bound| bound.serve(answering.clone(), health));
+        let (_control, _metrics, _page) = (control, metrics, page);
+        Ok(Self {
+            endpoint,
+            relays,
+            board,
+            answering,
+            announcing: JoinSet::new(),
+            events,
+            reloader,
+            reloads,
+            supervised,
+            _control,
+            _metrics,
+            _page,
+        })
+    }
+
+    /// Says this, once, when the node is usable.
+    pub(crate) fn say_when_usable(&mut self, lines: Vec<String>) {
+        let node = self.answering.clone();
+        self.announcing.spawn(async move {
+            let begun = Instant::now();
+            while let Some(status) = node.endpoint.status().await {
+                if node.hindrance(&status).is_none() {
+                    return node.reporter.say_ready(&lines);
+                }
+                sleep((begun.elapsed() / LOOKS).clamp(LOOK_INTERVAL.0, LOOK_INTERVAL.1)).await;
             }
         });
-        let (_control, _metrics, _page) = (control, metrics, page);
-        Ok(Self { endpoint, relays, board, events, reloads, supervised, _control, _metrics, _page })
     }
 
     /// What a command elsewhere is to be told so that it finds this node: its relays, or else its own addresses.
@@ -172,7 +191,8 @@ impl Node {
     }
 
     /// Closes the endpoint; its last event is reported when this returns.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
+        self.announcing.shutdown().await;
         self.reloads.abort();
         self.supervised.abort();
         self.endpoint.shutdown().await;
@@ -222,8 +242,8 @@ pub(crate) fn proxy(flags: &cli::ProxyFlags) -> Result<Option<Proxy>, Unusable> 
 }
 
 /// Whoever looks for why a relay is not reached should know of it.
-fn tell_of_proxy(proxy: Option<&Proxy>, relays: &[RelayAddr]) {
-    let is_web = |relay: &RelayAddr| addr::is_websocket(relay.address());
+fn tell_of_proxy(proxy: Option<&Proxy>, relays: &[RelayLocator]) {
+    let is_web = |relay: &RelayLocator| addr::is_websocket(&relay.address());
     if let Some(proxy) = proxy.filter(|_| relays.iter().any(is_web)) {
         tracing::info!(
             "relays whose addresses end in /ws or /wss are reached through the proxy {proxy}"
@@ -236,9 +256,9 @@ pub(crate) struct Places {
     /// On this machine.
     listen: Vec<Multiaddr>,
     /// At these relays: a circuit address to listen on means to reserve there.
-    reserve: Vec<RelayAddr>,
+    reserve: Vec<RelayLocator>,
     /// All relays that were named, those of `reserve` included.
-    pub(crate) relays: Vec<RelayAddr>,
+    pub(crate) relays: Vec<RelayLocator>,
 }
 
 impl Places {

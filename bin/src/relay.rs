@@ -15,11 +15,9 @@ use punchline_bridge::{
 use crate::{
     Context, Unusable, certificate,
     cli::{self, ExternalAddr, RelayListenAddr, StunAddr},
-    control::{AnsweringRelay, Bound, Files, Keeper, Wellness},
+    control::{AnsweringRelay, Board, Bound, Files, Keeper, Reloader, Wellness},
     metrics::serve::{self, Subject},
-    node::{self, Reloads},
-    report::Ready,
-    stop, supervised,
+    node, page, stop, supervised,
 };
 
 /// Runs a relay until the process is told to stop.
@@ -38,6 +36,7 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
         (config.listen.clone(), config.external.clone(), config.global.clone());
     let control = Bound::new(settings.control.as_ref(), &context.control).await?;
     let metrics = serve::Bound::new(&settings.metrics).await?;
+    let page = page::Bound::new(&settings.page).await?;
     let started = Relay::start(config, context.keypair).await;
     let (relay, mut events) = started.map_err(|error| with_remedy(error, &listen, &external))?;
     let (handle, reporter) = (relay.handle(), context.reporter.clone());
@@ -47,13 +46,15 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
         names: context.names.clone(),
         reporter: reporter.clone(),
     };
-    let answering = AnsweringRelay { relay: handle, reporter, files };
+    let (reloader, reloading) = Reloader::start(files, Board::default(), stop::reloads());
+    let answering = AnsweringRelay { relay: handle, reporter, reloader: reloader.clone() };
     let health = Wellness::Relay(relay.handle());
+    let _page = page.map(|bound| bound.serve(answering.clone(), &context.reporter));
     let _control = control.map(|bound| bound.serve(answering, health));
     let reporter = context.reporter.clone();
     let line = announcement(relay.peer_id(), relay.listening(), &external, &global);
     let lines = vec![format!("this relay is {}", relay.peer_id()), line];
-    reporter.when_ready(Ready { needs_relay: false, lines });
+    reporter.say_ready(&lines);
     let events = tokio::spawn(async move {
         while let Some(event) = events.next().await {
             reporter.report(event);
@@ -61,17 +62,12 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     });
     let subject = Subject::Relay(relay.handle());
     let _metrics = metrics.map(|bound| bound.serve(subject, context.command, &context.reporter));
-    let mut reloads = Reloads::new(&settings.nets, &context.reporter);
-    let reloading = async {
-        loop {
-            relay.keep_to(reloads.next().await).await;
-        }
-    };
     tokio::select! {
-        () = reloading => {}
         () = supervised::attend(async || relay.turn().await.then_some(None)) => {}
         () = stop::told() => {}
     }
+    reloading.abort();
+    drop(reloader);
     stop::drain(async {
         relay.shutdown().await;
         let _ = events.await;

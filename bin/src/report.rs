@@ -2,10 +2,11 @@
 //!
 //! Reading order: here the vocabulary and the reporter; `summary` holds strangers to a pace. `sentence` decides what an
 //! event says to people, from what was `said` before; `troubles` are said once and then summed up. `entry` is a sentence
-//! in the [`log`], which goes to standard error and looks as `format` says; `outlet` keeps whoever has a line from waiting for whoever
-//! reads it; `lines` writes whole ones or none, `place` knows where to; `memory` keeps what may explain how a peer is
-//! reached.
+//! in the [`log`], which goes to standard error and looks as `format` says; `called` says what peers are called there.
+//! `outlet` keeps whoever has a line from waiting for whoever reads it; `lines` writes whole ones or none, `place` knows
+//! where to. `recent` is for who asks what happened; `memory` keeps what may explain how a peer is reached.
 
+mod called;
 mod entry;
 mod failure;
 mod format;
@@ -14,13 +15,13 @@ pub mod log;
 mod memory;
 mod outlet;
 mod place;
+mod recent;
 mod said;
 mod sentence;
 mod summary;
 mod troubles;
 
 use std::{
-    collections::VecDeque,
     convert::Infallible,
     io,
     net::SocketAddr,
@@ -37,18 +38,20 @@ use serde_json::{Map, Value};
 use tokio::sync::{broadcast, watch};
 
 pub use self::failure::Failure;
+#[cfg(test)]
+pub(crate) use self::recent::LAG_MAX;
 pub(crate) use self::{
     entry::say,
     memory::{Memory, Moment, Outcome, Remembered, Step, Surroundings},
-    said::Ready,
 };
 use self::{
     outlet::{Outlet, Voice},
     place::{NamedFile, Place},
-    said::Said,
+    recent::Recent,
+    said::{Said, Whose},
     summary::{Summary, Untold},
 };
-use crate::{gateway::event::GatewayEvent, metrics::Metrics};
+use crate::{gateway::event::GatewayEvent, metrics::Metrics, names::Names, shapes};
 
 /// Everything a program of ours reports: what its node did, and what its sessions did.
 #[derive(Clone, Debug, Serialize)]
@@ -228,7 +231,7 @@ pub struct Reporter {
     out: Option<Outlet>,
     /// The file that `out` writes to, if it is one that can be opened anew.
     file: Option<Arc<Path>>,
-    watched: Arc<Mutex<Watched>>,
+    recent: Arc<Mutex<Recent>>,
     summary: Arc<Mutex<Summary>>,
     said: Arc<Mutex<Said>>,
     ready: watch::Sender<bool>,
@@ -240,9 +243,9 @@ pub struct Reporter {
 impl Reporter {
     /// Events are logged and nothing else.
     pub fn none() -> Self {
-        let (watched, summary, said) = (Arc::default(), Arc::default(), Arc::default());
+        let (recent, summary, said) = (Arc::default(), Arc::default(), Arc::default());
         let (ready, memory, metrics) = (watch::Sender::new(false), Arc::default(), Arc::default());
-        Self { out: None, file: None, watched, summary, said, ready, on_stdout: false, memory, metrics }
+        Self { out: None, file: None, recent, summary, said, ready, on_stdout: false, memory, metrics }
     }
 
     /// `-` is standard output; a file is made, or appended to. Before it has more than `bytes_max` bytes,
@@ -282,10 +285,11 @@ impl Reporter {
     fn report_at(&self, event: &Event, now: Instant) {
         self.memory().hear(event, now);
         self.metrics.record(event);
-        if let Some((what, peer)) = event.crowd()
-            && !self.summary().admit(what, peer, now)
-        {
-            return;
+        if let Some((what, peer)) = event.crowd() {
+            let whose = self.whose(peer.as_ref());
+            if !self.summary().admit(what, whose, peer, now) {
+                return;
+            }
         }
         self.tell(event, now);
     }
@@ -293,8 +297,10 @@ impl Reporter {
     fn tell(&self, event: &Event, now: Instant) {
         let Ok(Value::Object(fields)) = serde_json::to_value(event) else { return };
         self.log(event, &fields, now);
-        let line = line(fields);
-        self.watched().add(line.trim_end().into());
+        let peer = fields.get("peer").and_then(Value::as_str).and_then(|peer| peer.parse().ok());
+        let whose = self.whose(peer.as_ref());
+        let line = line(&fields);
+        self.recent().add(&fields, whose, line.trim_end().into());
         if let Some(out) = &self.out {
             out.send(line);
         }
@@ -303,19 +309,23 @@ impl Reporter {
     fn log(&self, event: &Event, fields: &Map<String, Value>, now: Instant) {
         let mut said = self.said();
         let saying = sentence::sentence(event, &mut said, now);
-        let ready = said.ready_now();
+        let facts = saying.as_ref().map(|_| entry::facts(event, fields, |peer| said.named(peer)));
         drop(said);
-        if let Some((level, words)) = saying {
-            entry::log(level, &words, fields);
+        if let Some(((level, words), facts)) = saying.zip(facts) {
+            entry::log(level, &words, &facts);
         }
-        self.say_ready(ready);
     }
 
-    fn say_ready(&self, ready: Option<Ready>) {
-        if let Some(ready) = ready {
-            say(&sentence::block(&ready));
-            self.ready.send_replace(true);
-        }
+    /// Whose room an event takes; of nobody in particular, that of strangers.
+    fn whose(&self, peer: Option<&PeerId>) -> Whose {
+        peer.map_or(Whose::Strangers, |peer| self.said().whose(peer))
+    }
+
+    /// The node is usable: says who it is, where it is reached, and what to run elsewhere. The relay or the peer that makes
+    /// it usable was told of before.
+    pub(crate) fn say_ready(&self, lines: &[String]) {
+        say(&sentence::block(lines));
+        self.ready.send_replace(true);
     }
 
     /// What ends from now on ends because the program does.
@@ -328,10 +338,14 @@ impl Reporter {
         self.said().names_relay(relay);
     }
 
-    /// Says this, once, when the node is usable.
-    pub(crate) fn when_ready(&self, ready: Ready) {
-        let ready = self.said().when_ready(ready);
-        self.say_ready(ready);
+    /// The settings name these peers: what happens to them is told, whatever strangers do.
+    pub(crate) fn knows(&self, peers: impl IntoIterator<Item = PeerId>) {
+        self.said().knows(peers);
+    }
+
+    /// What people call peers from now on.
+    pub(crate) fn calls(&self, names: Names) {
+        self.said().calls(Arc::new(names));
     }
 
     /// Returns when that was said.
@@ -352,8 +366,7 @@ impl Reporter {
     /// What was reported lately, and what is from now on: a JSON object each, as it is written to files. Who lags behind
     /// loses the oldest.
     pub(crate) fn watch(&self) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
-        let watched = self.watched();
-        (watched.recent.iter().cloned().collect(), watched.live.subscribe())
+        self.recent().watch()
     }
 
     /// What was counted of all that was reported.
@@ -361,8 +374,8 @@ impl Reporter {
         &self.metrics
     }
 
-    fn watched(&self) -> MutexGuard<'_, Watched> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sums up what was not told, for as long as it runs.
@@ -377,6 +390,9 @@ impl Reporter {
     fn sum_up_at(&self, now: Instant) {
         let untold = self.summary().poll(now);
         self.tell_of(untold, now);
+        if let Some(words) = self.said().left_out(now) {
+            say(&words);
+        }
     }
 
     fn tell_of(&self, untold: Vec<Untold>, now: Instant) {
@@ -424,46 +440,19 @@ pub fn is_file(events: &Path) -> bool {
 }
 
 /// An event as it is written: a JSON object that begins with the time, and the end of the line.
-fn line(fields: Map<String, Value>) -> String {
+fn line(fields: &Map<String, Value>) -> String {
     let mut object = Map::new();
     object.insert("ts".to_owned(), format!("{:.6}", jiff::Timestamp::now()).into());
-    object.extend(fields);
+    object.insert(shapes::KEY.to_owned(), shapes::EVENT.into());
+    object.extend(fields.clone());
     Value::Object(object).to_string() + "\n"
 }
 
 /// The line that stands for so many lost ones.
 pub(crate) fn gap(count: u64) -> String {
     match serde_json::to_value(Event::from(ReportEvent::EventsLost { count })) {
-        Ok(Value::Object(fields)) => line(fields),
+        Ok(Value::Object(fields)) => line(&fields),
         _ => String::new(),
-    }
-}
-
-/// What whoever asks the node is told.
-struct Watched {
-    /// The latest events, the oldest first.
-    recent: VecDeque<Arc<str>>,
-    live: broadcast::Sender<Arc<str>>,
-}
-
-/// Events that are kept, and that a watcher may lag behind: some hundred bytes each.
-const RECENT_MAX: usize = 256;
-pub(crate) const LAG_MAX: usize = 1024;
-
-impl Default for Watched {
-    fn default() -> Self {
-        Self { recent: VecDeque::new(), live: broadcast::Sender::new(LAG_MAX) }
-    }
-}
-
-impl Watched {
-    fn add(&mut self, line: Arc<str>) {
-        while self.recent.len() >= RECENT_MAX {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(line.clone());
-        // Without a watcher there is nobody to tell.
-        let _ = self.live.send(line);
     }
 }
 

@@ -1,10 +1,11 @@
 //! `punchline server`: answers Kaspa handshakes and keeps the sessions.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
+use futures::future::BoxFuture;
 use libp2p::PeerId;
 use punchline_bridge::{
     Service,
@@ -19,7 +20,7 @@ use crate::{
     load,
     node::{self, KASPA_SERVICE, Node, Places},
     rehearsal::Rehearsal,
-    report::{Ready, Reporter, SessionEvent},
+    report::{Reporter, SessionEvent},
     session, stop,
 };
 
@@ -33,7 +34,7 @@ pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> 
         return node::check(&settings.node);
     }
     let rehearsal = Rehearsal::new(settings.rehearse);
-    let node = Node::start(&settings.node, &context).await?;
+    let mut node = Node::start(&settings.node, &context, BTreeSet::new()).await?;
     rehearsal.prepare(&node.endpoint).await;
     node.endpoint.reserve_all(node.relays.clone()).await;
     let peer = node.endpoint.peer_id();
@@ -41,7 +42,7 @@ pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> 
     let invitation =
         format!("peers use: punchline client --network {} --peer {peer}{ways}", settings.network);
     let lines = vec![format!("this node is {peer}"), invitation];
-    context.reporter.when_ready(Ready { needs_relay: !node.relays.is_empty(), lines });
+    node.say_when_usable(lines);
     let mut config = NodeConfig::new(settings.network, peer.to_bytes());
     config.advertised = settings.advertise;
     let kaspa = punchline_protocol::Node::new(config);
@@ -95,6 +96,10 @@ impl Offers for Sessions {
 
     fn reread(&self) -> Result<Vec<Reread>, String> {
         Ok(Vec::new())
+    }
+
+    fn hang_up(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 }
 

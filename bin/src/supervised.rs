@@ -1,38 +1,28 @@
-//! Under a service manager that speaks systemd's protocol (`NOTIFY_SOCKET`): tells it when this process is usable, that
-//! its loop still turns, and that it is about to end.
+//! Under a service manager that speaks systemd's protocol (`NOTIFY_SOCKET`): tells it that this process has started, that
+//! its loop still turns, what keeps it from being usable, and that it is about to end.
+//!
+//! Started is not usable: that a relay serves a node is up to others, and a boot or an upgrade does not wait for them.
 //!
 //! [`Conduct`] decides what is said when; [`attend`] asks the loop and says it. Whoever asks waits for the loop without a
 //! deadline: a loop that is stuck answers nothing, so nothing is said, and the service manager acts.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// Between two looks while the process is not usable: it should be known soon when it is.
-const UNREADY_PAUSE: Duration = Duration::from_millis(250);
-
-/// Between two looks then, at most: for the line that `systemctl status` shows.
-const READY_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Between two looks, at most: for the line that `systemctl status` shows, which should say soon that the process is usable.
+const PAUSE_MAX: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// Times within the watchdog's patience that it hears of us: one may be late.
 const BEATS: u32 = 3;
 
-/// How long the start may take from each word on: relays that are down are no reason to be started again, but a loop that
-/// is stuck before it is usable is one.
-const MORE_TIME: Duration = Duration::from_secs(90);
-
-/// Between two such words.
-const MORE_TIME_INTERVAL: Duration = Duration::from_secs(10);
-
 /// What is said to the service manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
-    /// The process is usable.
+    /// The process has started: it listens, and its settings hold.
     Ready,
     /// Its loop has turned.
     Alive,
-    /// It is still starting.
-    MoreTime,
     /// What it does, for people.
     Doing(String),
 }
@@ -40,33 +30,26 @@ pub(crate) enum Word {
 /// Decides what is said.
 struct Conduct {
     watchdog: Option<Duration>,
-    ready: bool,
-    more_time: Option<Instant>,
+    started: bool,
+    usable: bool,
     doing: String,
 }
 
 impl Conduct {
     fn new(watchdog: Option<Duration>) -> Self {
-        Self { watchdog, ready: false, more_time: None, doing: String::new() }
+        Self { watchdog, started: false, usable: false, doing: String::new() }
     }
 
-    /// The loop has answered: the process is usable, or this hinders it.
-    fn answered(&mut self, hindrance: Option<String>, now: Instant) -> Vec<Word> {
+    /// The loop has answered, so it turns; the process is usable, or this hinders it.
+    fn answered(&mut self, hindrance: Option<String>) -> Vec<Word> {
         let mut words = Vec::new();
-        match (self.ready, &hindrance) {
-            (false, None) => {
-                self.ready = true;
-                words.push(Word::Ready);
-            }
-            (false, Some(_)) if self.more_time.is_none_or(|said| now >= said + MORE_TIME_INTERVAL) => {
-                self.more_time = Some(now);
-                words.push(Word::MoreTime);
-            }
-            _ => {}
+        if !std::mem::replace(&mut self.started, true) {
+            words.push(Word::Ready);
         }
         if self.watchdog.is_some() {
             words.push(Word::Alive);
         }
+        self.usable = hindrance.is_none();
         let doing = hindrance.map_or("usable".to_owned(), |why| format!("not usable: {why}"));
         // A line of its own would be another word to the service manager.
         let doing = doing.replace(char::is_control, " ");
@@ -78,7 +61,7 @@ impl Conduct {
     }
 
     fn pause(&self) -> Duration {
-        let most = if self.ready { READY_PAUSE_MAX } else { UNREADY_PAUSE };
+        let most = if self.usable { PAUSE_MAX.1 } else { PAUSE_MAX.0 };
         self.watchdog.map_or(most, |patience| (patience / BEATS).min(most))
     }
 }
@@ -103,7 +86,7 @@ async fn tell(
     mut say: impl FnMut(Vec<Word>),
 ) {
     while let Some(hindrance) = ask().await {
-        say(conduct.answered(hindrance, Instant::now()));
+        say(conduct.answered(hindrance));
         tokio::time::sleep(conduct.pause()).await;
     }
 }
@@ -122,7 +105,6 @@ fn state(word: &Word) -> NotifyState<'_> {
     match word {
         Word::Ready => NotifyState::Ready,
         Word::Alive => NotifyState::Watchdog,
-        Word::MoreTime => NotifyState::ExtendTimeoutUsec(MORE_TIME.as_micros() as u32),
         Word::Doing(what) => NotifyState::Status(what),
     }
 }
@@ -149,38 +131,44 @@ mod tests {
     }
 
     #[test]
-    fn ready_is_said_once_and_when_the_node_is_usable() {
-        let (mut conduct, now) = (Conduct::new(None), Instant::now());
-        let waiting = [Word::MoreTime, Word::Doing("not usable: no relay".to_owned())];
-        assert_eq!(conduct.answered(hindered(), now), waiting);
-        assert_eq!(conduct.answered(hindered(), now), []);
-        assert_eq!(conduct.answered(None, now), [Word::Ready, Word::Doing("usable".to_owned())]);
-        let later = [Word::Doing("not usable: no relay".to_owned())];
-        assert_eq!(conduct.answered(hindered(), now), later, "no second start");
-        assert_eq!(conduct.answered(None, now), [Word::Doing("usable".to_owned())]);
+    fn ready_is_said_once_and_waits_for_no_relay() {
+        let mut conduct = Conduct::new(None);
+        let missing = Word::Doing("not usable: no relay".to_owned());
+        assert_eq!(conduct.answered(hindered()), [Word::Ready, missing.clone()]);
+        assert_eq!(conduct.answered(hindered()), []);
+        assert_eq!(conduct.answered(None), [Word::Doing("usable".to_owned())]);
+        assert_eq!(conduct.answered(hindered()), [missing], "no second start");
     }
 
     #[test]
-    fn a_start_that_takes_long_asks_for_more_time_before_what_it_has_is_over() {
-        let (mut conduct, start) = (Conduct::new(None), Instant::now());
-        let (mut now, mut last) = (start, start);
-        while now < start + 10 * MORE_TIME {
-            if conduct.answered(hindered(), now).contains(&Word::MoreTime) {
-                last = now;
-            }
-            assert!(now < last + MORE_TIME / 2);
-            now += conduct.pause();
-        }
+    fn what_hinders_a_process_is_one_line_whatever_others_had_put_into_it() {
+        let mut conduct = Conduct::new(None);
+        let words = conduct.answered(Some("closed: x\nWATCHDOG=trigger\r\nSTOPPING=1".to_owned()));
+        let lines = words.iter().map(|word| match state(word) {
+            NotifyState::Status(status) => status.lines().count(),
+            _ => 1,
+        });
+        assert!(lines.clone().all(|lines| lines == 1), "{words:?}");
+        assert_eq!(lines.count(), 2);
+    }
+
+    #[test]
+    fn whoever_reads_the_status_learns_within_a_second_that_it_is_usable() {
+        let mut conduct = Conduct::new(Some(PATIENCE));
+        conduct.answered(hindered());
+        assert_eq!(conduct.pause(), PAUSE_MAX.0);
+        conduct.answered(None);
+        assert_eq!(conduct.pause(), PAUSE_MAX.1);
     }
 
     #[test]
     fn the_watchdog_hears_of_a_loop_that_turns_three_times_within_its_patience() {
-        let (mut conduct, now) = (Conduct::new(Some(PATIENCE)), Instant::now());
-        assert!(conduct.answered(None, now).contains(&Word::Alive));
-        assert!(conduct.answered(None, now).contains(&Word::Alive));
+        let mut conduct = Conduct::new(Some(PATIENCE));
+        assert!(conduct.answered(None).contains(&Word::Alive));
+        assert!(conduct.answered(None).contains(&Word::Alive));
         assert!(conduct.pause() * BEATS <= PATIENCE);
         let mut without = Conduct::new(None);
-        assert!(!without.answered(None, now).contains(&Word::Alive));
+        assert!(!without.answered(None).contains(&Word::Alive));
     }
 
     #[tokio::test]

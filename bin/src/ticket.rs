@@ -61,11 +61,7 @@ fn issue(new: New, common: &Common, ledger: &Ledger, now: SystemTime) -> anyhow:
     Ok(())
 }
 
-/// A ticket that stands in the ledger, and what it grants.
-///
-/// # Errors
-/// If it would lead nowhere, or the ledger cannot be used.
-pub(crate) fn make(
+fn make(
     service: Service,
     lifetime: Duration,
     once: bool,
@@ -77,6 +73,24 @@ pub(crate) fn make(
     let (ticket, terms) = sign(service, lifetime, once, routes, identity, now)?;
     ledger.change(|book| book.issue(&terms, unix_seconds(now)))??;
     Ok((ticket, terms))
+}
+
+/// The ticket that a program prints for those who are to reach `target`, and what it grants: the ticket that it printed
+/// before and did not take back, with another end, or a new one.
+///
+/// # Errors
+/// If it would lead nowhere, or the ledger cannot be used.
+pub(crate) fn print(
+    (service, target): (Service, &str),
+    lifetime: Duration,
+    routes: Routes,
+    identity: &Keypair,
+    ledger: &Ledger,
+    now: SystemTime,
+) -> anyhow::Result<(access::Ticket, Terms)> {
+    let (_, wanted) = sign(service, lifetime, false, routes.clone(), identity, now)?;
+    let terms = ledger.change(|book| book.print(wanted, target, unix_seconds(now)))??;
+    Ok((access::Ticket::issue(terms.clone(), routes, identity)?, terms))
 }
 
 fn sign(
@@ -107,7 +121,7 @@ fn explain(terms: &Terms, identity: Option<&Path>) {
     let text = format!(
         "\nUntil {}, whoever has this ticket may open {uses} to `{service}` of this node, while\n\
          `punchline expose` runs here with --tickets, --allow or --allow-file. On the other machine:\n\
-         \n    punchline forward --ticket <the ticket> --local 127.0.0.1:<a free port>\n\
+         \n    PUNCHLINE_TICKET=<the ticket> punchline forward --local 127.0.0.1:<a free port>\n\
          \nTo take it back:\n\
          \n    punchline ticket revoke {id}{identity}\n",
         time(*expires),
@@ -128,11 +142,12 @@ struct Row<'a> {
     used_by: Option<PeerId>,
     used_at: Option<String>,
     revoked_at: Option<String>,
+    printed_for: Option<&'a str>,
 }
 
 impl<'a> Row<'a> {
     fn of(entry: &'a Entry, now: u64) -> Self {
-        let Entry { id, service, issued, expires, once, used, revoked } = entry;
+        let Entry { id, service, issued, expires, once, used, revoked, printed_for } = entry;
         Self {
             id: *id,
             service,
@@ -143,6 +158,7 @@ impl<'a> Row<'a> {
             used_by: used.as_ref().map(|used| used.peer),
             used_at: used.as_ref().map(|used| time(used.at)),
             revoked_at: revoked.map(time),
+            printed_for: printed_for.as_deref(),
         }
     }
 }
@@ -168,6 +184,12 @@ fn show(json: bool, ledger: &Ledger, now: u64, names: &Names) -> anyhow::Result<
         let standing = match row.standing {
             Standing::Used => by.trim_start_matches(", ").to_owned(),
             other => format!("{other}{by}"),
+        };
+        let standing = match (row.printed_for, row.standing) {
+            (Some(target), Standing::Valid) => {
+                format!("{standing}, printed by `punchline expose` for {target}")
+            }
+            _ => standing,
         };
         line(&row.id.to_string(), row.service.as_str(), &row.expires, uses, &standing)?;
     }

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    addr::{Ranges, RelayAddr},
+    addr::{Ranges, RelayAddr, RelayLocator},
     config::Config,
     engine::{Engine, record::Header},
     error::{OpenError, PingError, ServeError, StartError},
@@ -20,7 +20,7 @@ use crate::{
     node::{command::Command, driver::Driver, journal::Journal, requests::Served},
     path::ConnectionId,
     service::Service,
-    status::{Pong, Status},
+    status::{Pong, Retried, Status},
     stream::{Stream, frame::TICKET_BYTES_MAX},
 };
 
@@ -115,7 +115,8 @@ impl Endpoint {
     }
 
     /// Remembers where a peer may be found, on the operator's word: direct addresses, or circuit addresses
-    /// of the form `<relay>/p2p/<relay id>/p2p-circuit`. All of them are dialled, private ones too. Bounded
+    /// of the form `<relay>/p2p/<relay id>/p2p-circuit`, or `/dnsaddr/<name>/p2p-circuit` where a name stands for the
+    /// relays. All of them are dialled, private ones too. Bounded
     /// by [`Limits`](crate::config::Limits).
     pub async fn add_addresses(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
         let _ = self.commands.send(Command::Learn { peer, addresses }).await;
@@ -245,8 +246,11 @@ impl Endpoint {
     }
 
     /// As [`reserve`](Self::reserve) for each of these. Several addresses of one relay are dialled together, those over TCP
-    /// first, those over QUIC and over WebSockets a moment later each, and the first that answers is used.
-    pub async fn reserve_all(&self, relays: Vec<RelayAddr>) {
+    /// first, those over QUIC and over WebSockets a moment later each, and the first that answers is used. A name stands for
+    /// one or several relays, as the TXT records of `_dnsaddr.<name>` say: whoever writes these chooses the relays. It is
+    /// looked up again whenever one of them is dialled again, and tried for ever, as [`Event::RelayNameFailed`] tells.
+    pub async fn reserve_all<R: Into<RelayLocator>>(&self, relays: Vec<R>) {
+        let relays = relays.into_iter().map(Into::into).collect();
         let _ = self.commands.send(Command::ReserveAll(relays)).await;
     }
 
@@ -281,6 +285,15 @@ impl Endpoint {
             Ok(Err(_)) => Err(PingError::Shutdown),
             Err(_) => Err(PingError::Unanswered { deadline: PING_DEADLINE }),
         }
+    }
+
+    /// Tries now what waits for its next attempt, for this peer or relay, or for all: direct paths to peers that are
+    /// relayed, relays that are down or refused a place, held peers that are missing. Once in 5 s; none if the node has
+    /// ended.
+    pub async fn retry(&self, peer: Option<PeerId>) -> Option<Retried> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Retry { peer, reply }).await.ok()?;
+        answer.await.ok()
     }
 
     /// How the node is now; none if it has ended.

@@ -6,17 +6,21 @@
 mod network;
 mod refused;
 mod upgrade;
+mod waiting;
+mod written;
 
-use std::{fmt::Display, net::IpAddr, time::SystemTime};
+use std::{net::IpAddr, time::SystemTime};
 
 use libp2p::{Multiaddr, PeerId};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Serialize;
+
+use self::written::{rfc3339, text, ways};
 
 use crate::{
-    addr::RefusedAddresses,
+    addr::{RefusedAddresses, RelayName},
     error::{
         CloseCause, DialFailureReason, Family, ListenFailure, OpenError, Refusal, Tried, TriedWay,
-        UpgradeFailure, list,
+        UpgradeFailure,
     },
     nat::{Filtering, Mapping, NatKind},
     path::{ConnectionId, Direction, Path, Transport},
@@ -26,9 +30,10 @@ use crate::{
 };
 
 pub use self::{
-    network::{Blocked, MappingFault, MappingProtocol},
+    network::{Blocked, CandidateSource, LetsIn, MappingFault, MappingProtocol},
     refused::{Asked, LimitOwner},
     upgrade::{Rung, UpgradeCount},
+    waiting::{Awaited, Waiting},
 };
 
 /// Something that happened to this node.
@@ -76,6 +81,23 @@ pub enum Event {
         /// Why.
         cause: String,
         /// Attempts that failed since it was last held.
+        failures: u32,
+    },
+    /// A name stands for these relays, or for others than before.
+    RelayNameResolved {
+        /// The name.
+        name: RelayName,
+        /// Each by its identity.
+        relays: Vec<PeerId>,
+    },
+    /// It is not known which relays a name stands for; the node looks again by itself. Said at the first failure and then
+    /// ever more rarely, and not while a relay serves that it stood for.
+    RelayNameFailed {
+        /// The name.
+        name: RelayName,
+        /// Why, and what to do.
+        cause: String,
+        /// In a row.
         failures: u32,
     },
     /// The relay's clock and ours differ by more than a minute and a half. Reservations go by durations and
@@ -351,6 +373,8 @@ pub enum Event {
         /// Milliseconds until the next attempt.
         retry_in_ms: u64,
     },
+    /// A program of ours waits for a peer, or this node for a place at a relay: said after 10 s, and then ever more rarely.
+    Waiting(Waiting),
     /// One way to a peer failed, while another is tried or has led to it.
     WayFailed {
         /// Who.
@@ -417,6 +441,11 @@ pub enum Event {
         /// Of these, what circuits carried: each forwarded byte once.
         forwarded_bytes: u64,
     },
+    /// A peer came to this relay at an address that it did not know of, and that others may use from now on.
+    ExternalFound {
+        /// With the relay's identity, as peers are to be told it.
+        address: Multiaddr,
+    },
     /// This relay answers STUN.
     StunListening {
         /// Where, with the real port.
@@ -429,32 +458,6 @@ pub enum Event {
     UpgradesCounted(UpgradeCount),
     /// The node has closed everything.
     Stopped {},
-}
-
-/// Who told us of a candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "by", rename_all = "snake_case")]
-pub enum CandidateSource {
-    /// The relay sees our packets come from there.
-    Relay {
-        /// Which relay.
-        relay: PeerId,
-    },
-    /// Our router forwards it to us.
-    Mapping {
-        /// How it was asked to.
-        protocol: MappingProtocol,
-    },
-}
-
-/// Who gets in at an address, as far as a dial-back of a relay proves it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LetsIn {
-    /// Anybody.
-    Anybody,
-    /// Hosts that we spoke with, as that relay is; perhaps others too. Some NATs filter so.
-    WhoWasSpokenTo,
 }
 
 /// How a stream ended.
@@ -471,25 +474,6 @@ pub enum StreamEnd {
     PathLost,
     /// The peer broke the protocol.
     Violation,
-}
-
-fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
-    match time.and_then(|time| jiff::Timestamp::try_from(time).ok()) {
-        Some(time) => serializer.collect_str(&format_args!("{time:.6}")),
-        None => serializer.serialize_none(),
-    }
-}
-
-/// Who cannot be reached stands beside it.
-fn ways<S: Serializer>(error: &OpenError, serializer: S) -> Result<S::Ok, S::Error> {
-    match error {
-        OpenError::Unreachable { causes, .. } => serializer.collect_str(&list(causes)),
-        error => serializer.collect_str(error),
-    }
-}
-
-fn text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
 }
 
 #[cfg(test)]

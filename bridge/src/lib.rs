@@ -35,7 +35,7 @@ mod word;
 
 pub use self::net::survey;
 pub use self::{
-    addr::RelayAddr,
+    addr::{RelayAddr, RelayLocator},
     config::Config,
     endpoint::{Endpoint, Events, OpenOptions},
     event::Event,

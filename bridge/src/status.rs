@@ -1,14 +1,14 @@
 //! What a node is and knows at one moment, as plain data: for a person who asks how it is, and for programs.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::Serialize;
 
 use crate::{
-    addr::RelayAddr,
+    addr::{RelayAddr, RelayName},
     error::{RelayFailure, UpgradeFailure},
-    event::Blocked,
+    event::{Awaited, Blocked},
     nat::NatKind,
     path::{ConnectionId, Direction, Path, Transport},
     service::Service,
@@ -34,27 +34,78 @@ pub struct Status {
     pub blocked: Option<Blocked>,
     /// The relays that it uses, by their identities.
     pub relays: Vec<RelayStatus>,
+    /// The names of relays that it uses.
+    pub relay_names: Vec<RelayNameStatus>,
     /// The peers that it is connected with, relays left out, by their identities.
     pub peers: Vec<PeerStatus>,
+    /// Peers that somebody here waits for, and relays whose place this node waits for.
+    pub waits: Vec<WaitStatus>,
     /// Its live streams.
     pub streams: Vec<StreamStatus>,
     /// Its limits and how full they are: those of the whole node, for those of one peer or address are asked before them.
     pub limits: Vec<LimitStatus>,
 }
 
+/// What a node is for: by that it is judged whether it is usable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Peers are to find it.
+    BeFound {
+        /// It was given relays, through which they do.
+        by_relays: bool,
+    },
+    /// It is to find one of these peers.
+    Find(BTreeSet<PeerId>),
+}
+
+/// When a node is usable, in the one sentence that programs and documents tell.
+pub const USABLE: &str = "A node is usable once a relay that answers holds a place for it, or four peers that it uses or lets \
+    in are connected, or if it was given no relay; a client, or a process that only forwards, once a peer that it is for is \
+    connected; a relay once it listens.";
+
 impl Status {
-    /// What keeps the node from being usable, in words; none if it is usable: a relay that answers holds a place for it (or is
-    /// connected, if that is all it is wanted for), or four peers are connected, or it was given no relay.
-    pub fn hindrance(&self) -> Option<String> {
+    /// What keeps the node from being usable, in words; none if it is usable, which is as [`USABLE`] says. A relay that is
+    /// wanted for dials alone need not hold a place. Strangers count for nothing: whoever likes can be four of them.
+    pub fn hindrance(&self, purpose: &Purpose) -> Option<String> {
+        match purpose {
+            Purpose::Find(wanted) => {
+                if self.peers.iter().any(|peer| wanted.contains(&peer.peer)) {
+                    return None;
+                }
+                let missing = match wanted.first().filter(|_| wanted.len() == 1) {
+                    Some(peer) => format!("peer {peer} is not connected"),
+                    None => format!("none of the {} peers that it is for is connected", wanted.len()),
+                };
+                let relay = self.unserved().map(|why| format!(": {why}")).unwrap_or_default();
+                Some(missing + &relay)
+            }
+            Purpose::BeFound { by_relays } => {
+                let familiar = self.peers.iter().filter(|peer| peer.familiar).count();
+                match *by_relays && self.relays.is_empty() {
+                    _ if familiar >= PEERS_ENOUGH => None,
+                    true => self.unserved().or_else(|| Some("no relay was dialled yet".to_owned())),
+                    false => self.unserved(),
+                }
+            }
+        }
+    }
+
+    /// Why no relay serves it; none if one does, or it has none.
+    fn unserved(&self) -> Option<String> {
         let serves = |relay: &RelayStatus| match relay.state {
             RelayState::Reserved { .. } => relay.health.health != Health::Down,
             RelayState::Connected => !relay.wanted,
             RelayState::Down { .. } | RelayState::Connecting => false,
         };
-        if self.peers.len() >= PEERS_ENOUGH || self.relays.iter().any(serves) {
+        if self.relays.iter().any(serves) {
             return None;
         }
-        let RelayStatus { relay, state, last_error, .. } = self.relays.first()?;
+        let unknown = |name: &&RelayNameStatus| name.relays.is_empty();
+        let Some(RelayStatus { relay, state, last_error, .. }) = self.relays.first() else {
+            let RelayNameStatus { name, last_error, .. } = self.relay_names.iter().find(unknown)?;
+            let cause = last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+            return Some(format!("the relays of {name} are not known yet{cause}"));
+        };
         let stands = match state {
             RelayState::Down { .. } => "is not reached",
             RelayState::Connecting => "does not answer yet",
@@ -129,6 +180,26 @@ pub struct RelayStatus {
     pub last_error: Option<RelayFailure>,
     /// It is to hold a place for this node, which else only dials peers through it.
     pub wanted: bool,
+    /// How many seconds its clock is ahead of ours, negative if behind, where they differ by more than a minute and a half.
+    /// None while it holds no place for this node: it tells the time by what that lasts.
+    pub clock_ahead: Option<i64>,
+}
+
+/// A name that stands for relays.
+#[derive(Clone, Debug)]
+pub struct RelayNameStatus {
+    /// The name.
+    pub name: RelayName,
+    /// The relays that it stood for when it was resolved last; none if it never was.
+    pub relays: Vec<PeerId>,
+    /// Places are wanted there: else peers are sought behind its relays.
+    pub wanted: bool,
+    /// Lookups that failed since one succeeded.
+    pub failures: u32,
+    /// Why the last one failed, if it did.
+    pub last_error: Option<String>,
+    /// How long until the next one, if the last one failed and this node does so by itself.
+    pub retry: Option<Duration>,
 }
 
 /// How a relay does.
@@ -196,6 +267,8 @@ pub enum RelayState {
 pub struct PeerStatus {
     /// The peer.
     pub peer: PeerId,
+    /// This node uses it, or a service of it would let the peer in, or did already; else it is a stranger.
+    pub familiar: bool,
     /// The path of the best connection: where new streams go.
     pub path: Path,
     /// All connections, the best first.
@@ -204,6 +277,17 @@ pub struct PeerStatus {
     pub why_relayed: Option<UpgradeFailure>,
     /// How long until a direct path is tried again, if this end knows.
     pub next_attempt: Option<Duration>,
+}
+
+/// A wait for a peer, or for a place at a relay.
+#[derive(Clone, Debug)]
+pub struct WaitStatus {
+    /// The peer or relay.
+    pub peer: PeerId,
+    /// How long somebody waits already.
+    pub waited: Duration,
+    /// What for, as far as it is under way.
+    pub awaits: Vec<Awaited>,
 }
 
 /// A connection.
@@ -234,6 +318,25 @@ pub struct Pong {
     pub took: Duration,
     /// The connection that both took, where new streams would go.
     pub connection: ConnectionStatus,
+}
+
+/// What came of the wish to try at once what waits for its next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retried {
+    /// So much is tried now; all 0: nothing was waiting.
+    Begun {
+        /// Peers that are relayed, and for which a direct path is tried; where they begin, they are asked to.
+        upgrades: usize,
+        /// Relays that are dialled, or asked for a place.
+        relays: usize,
+        /// Peers to which a connection is kept, and which are missing: they are looked for.
+        peers: usize,
+    },
+    /// The last time is not long ago, and nothing was begun.
+    TooSoon {
+        /// Until it may be wished again.
+        wait: Duration,
+    },
 }
 
 /// A live stream.

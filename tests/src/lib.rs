@@ -9,6 +9,7 @@
 //! - [`relay_death`]: how long a session takes to go on over the other of two relays.
 //! - [`switching`]: what a conversation notices when hosts change networks.
 //! - [`rehearsal`]: the runbook for three real machines, executed in a lab.
+//! - [`guide`]: a guide for people, read so that a test can follow it word by word.
 //! - [`kaspad`]: stock Kaspa nodes, started like those, and asked over their RPC.
 //! - [`trial`]: runs tests that need the lab or a stock node, and says loudly when they cannot run.
 //!
@@ -17,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod guide;
 pub mod kaspad;
 pub mod lab;
 pub mod matrix;

@@ -50,6 +50,9 @@ pub struct Entry {
     /// When it was revoked, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<u64>,
+    /// A program printed it, for those who are to reach this target; the ticket ends with the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub printed_for: Option<String>,
 }
 
 /// The one use of a single-use ticket.
@@ -167,8 +170,50 @@ impl Book {
             self.tickets.remove(at);
         }
         let Terms { id, service, expires, once } = terms.clone();
-        self.tickets.push(Entry { id, service, issued: now, expires, once, used: None, revoked: None });
+        self.tickets.push(Entry {
+            id,
+            service,
+            issued: now,
+            expires,
+            once,
+            used: None,
+            revoked: None,
+            printed_for: None,
+        });
         Ok(())
+    }
+
+    /// Writes down the ticket that a program prints for `target`, and gives its terms: those of the ticket that it printed
+    /// before and did not take back, if there is one, until this one's end. What was printed for another target is revoked.
+    ///
+    /// # Errors
+    /// As [`Book::issue`].
+    pub fn print(&mut self, wanted: Terms, target: &str, now: u64) -> Result<Terms, BookError> {
+        self.revoke_printed(&wanted.service, Some(target), now);
+        let live = |entry: &&mut Entry| {
+            entry.is_printed(&wanted.service) && entry.standing(now) == Standing::Valid
+        };
+        if let Some(entry) = self.tickets.iter_mut().find(live) {
+            entry.expires = wanted.expires;
+            return Ok(Terms { id: entry.id, ..wanted });
+        }
+        self.issue(&wanted, now)?;
+        if let Some(entry) = self.entry_mut(wanted.id) {
+            entry.printed_for = Some(target.to_owned());
+        }
+        Ok(wanted)
+    }
+
+    /// Revokes what was printed for a service, unless for the target `kept`. Which were good until then.
+    pub fn revoke_printed(&mut self, service: &Service, kept: Option<&str>, now: u64) -> Vec<TicketId> {
+        let printed = self.tickets.iter_mut().filter(|entry| entry.is_printed(service));
+        let others = printed.filter(|entry| kept.is_none() || entry.printed_for.as_deref() != kept);
+        let good = others.filter(|entry| entry.standing(now) == Standing::Valid);
+        let revoked = good.map(|entry| {
+            entry.revoked = Some(now);
+            entry.id
+        });
+        revoked.collect()
     }
 
     /// Uses a single-use ticket up; `None` if it is not there, revoked or used already.
@@ -216,6 +261,10 @@ impl Entry {
         } else {
             Standing::Valid
         }
+    }
+
+    fn is_printed(&self, service: &Service) -> bool {
+        self.printed_for.is_some() && self.service == *service
     }
 
     fn is_long_expired(&self, now: u64) -> bool {
@@ -339,5 +388,40 @@ mod tests {
         assert_eq!(standing(&book, NOW + 10), Standing::Used);
         book.revoke(&[terms.id], NOW).unwrap();
         assert_eq!(standing(&book, NOW), Standing::Revoked);
+    }
+
+    #[test]
+    fn a_program_that_starts_again_prints_the_ticket_that_it_did_not_take_back() {
+        let (mut book, first) = (Book::default(), terms(NOW + 3600));
+        assert_eq!(book.print(first.clone(), "127.0.0.1:8000", NOW), Ok(first.clone()));
+        for start in 1..2 * ENTRIES_MAX as u64 {
+            let again = book.print(terms(NOW + 3600 + start), "127.0.0.1:8000", NOW + start).unwrap();
+            assert_eq!((again.id, again.expires), (first.id, NOW + 3600 + start));
+        }
+        assert_eq!(book.entries().len(), 1, "crashes do not fill it");
+        assert_eq!(book.revoke_printed(&first.service, None, NOW), [first.id]);
+        let then = book.print(terms(NOW + 3600), "127.0.0.1:8000", NOW).unwrap();
+        assert_ne!(then.id, first.id, "what was taken back is gone");
+    }
+
+    #[test]
+    fn a_ticket_that_was_printed_for_another_target_is_void_and_one_that_a_person_made_is_not() {
+        let (mut book, made, printed) = (Book::default(), terms(NOW + 60), terms(NOW + 60));
+        book.issue(&made, NOW).unwrap();
+        book.print(printed.clone(), "127.0.0.1:8000", NOW).unwrap();
+        let other = book.print(terms(NOW + 60), "127.0.0.1:9000", NOW).unwrap();
+        let standing = |book: &Book, id| book.entry(id).unwrap().standing(NOW);
+        assert_eq!(standing(&book, printed.id), Standing::Revoked);
+        assert_eq!(standing(&book, other.id), Standing::Valid);
+        assert_eq!(book.revoke_printed(&made.service, None, NOW), [other.id]);
+        assert_eq!(standing(&book, made.id), Standing::Valid);
+    }
+
+    #[test]
+    fn a_shorter_lifetime_holds_for_the_line_that_was_printed_before_too() {
+        let (mut book, long) = (Book::default(), terms(NOW + 7 * 24 * 3600));
+        book.print(long.clone(), "127.0.0.1:8000", NOW).unwrap();
+        book.print(terms(NOW + 60), "127.0.0.1:8000", NOW).unwrap();
+        assert_eq!(book.entry(long.id).unwrap().standing(NOW + 60), Standing::Expired);
     }
 }

@@ -3,9 +3,9 @@
 use std::{fmt, str::FromStr, time::SystemTime};
 
 use data_encoding::BASE64URL_NOPAD;
-use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use punchline_bridge::{
-    RelayAddr, Service,
+    RelayLocator, Service,
     addr::{self, RelayAddrError, Undialable},
 };
 use sha2::{Digest as _, Sha256};
@@ -32,7 +32,7 @@ pub(super) const CHECKSUM_BYTES: usize = 4;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
     /// Relays that it has a reservation with.
-    pub relays: Vec<RelayAddr>,
+    pub relays: Vec<RelayLocator>,
     /// Its own addresses, without its peer id.
     pub addrs: Vec<Multiaddr>,
 }
@@ -178,7 +178,7 @@ impl Ticket {
             }
         }
         for relay in &relays {
-            let address = full(relay);
+            let address = relay.address();
             usable(&address).map_err(|reason| IssueError::Address { address, reason })?;
         }
         let addrs = addrs.into_iter().map(|address| {
@@ -208,7 +208,7 @@ impl Ticket {
     }
 
     /// Relays that lead to the issuer.
-    pub fn relays(&self) -> &[RelayAddr] {
+    pub fn relays(&self) -> &[RelayLocator] {
         &self.routes.relays
     }
 
@@ -237,7 +237,7 @@ impl fmt::Display for Ticket {
     /// The whole ticket, secret included.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = self.proof.clone();
-        let relays: Vec<Multiaddr> = self.routes.relays.iter().map(full).collect();
+        let relays: Vec<Multiaddr> = self.routes.relays.iter().map(RelayLocator::address).collect();
         for list in [&relays, &self.routes.addrs] {
             bytes.push(list.len() as u8);
             for address in list {
@@ -282,7 +282,7 @@ impl FromStr for Ticket {
             let fault = |reason| TicketError::Address { address: address.clone(), reason };
             usable(address).map_err(fault)?;
         }
-        let relays = relays.into_iter().map(RelayAddr::new);
+        let relays = relays.into_iter().map(RelayLocator::new);
         let relays = relays
             .collect::<Result<Vec<_>, RelayAddrError>>()
             .map_err(|error| TicketError::Relay(error.to_string()))?;
@@ -333,10 +333,6 @@ pub(super) fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let digest: [u8; 32] = Sha256::digest(bytes).into();
     let [a, b, c, d, ..] = digest;
     [a, b, c, d]
-}
-
-fn full(relay: &RelayAddr) -> Multiaddr {
-    relay.address().clone().with(Protocol::P2p(relay.peer()))
 }
 
 fn length_of(address: &Multiaddr) -> Result<(), AddressFault> {

@@ -1,12 +1,18 @@
 //! `punchline health` and `punchline wait-ready`: whether a node is usable.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     cli,
     control::proto::{Relaying, Status},
+    progress,
+    shapes::{self, versioned},
     stop,
 };
 
@@ -19,11 +25,20 @@ const ASK_INTERVAL: Duration = Duration::from_millis(100);
 /// If the node is not usable, or none answers.
 pub(super) async fn run(settings: cli::Health, quiet: bool) -> anyhow::Result<()> {
     let status = super::status(&settings.asking).await?;
+    if settings.json {
+        crate::print_line(&health_json(&status).to_string())?;
+    }
     match status.hindrance {
         Some(hindrance) => anyhow::bail!("not usable: {hindrance}"),
+        None if settings.json => Ok(()),
         None if quiet => Ok(()),
         None => crate::print_line(&usable(&status)),
     }
+}
+
+pub(super) fn health_json(status: &Status) -> Value {
+    let health = json!({ "usable": status.hindrance.is_none(), "hindrance": status.hindrance });
+    versioned(shapes::HEALTH, health)
 }
 
 fn usable(status: &Status) -> String {
@@ -37,11 +52,17 @@ fn usable(status: &Status) -> String {
     format!("usable: {held} of {relays} relays hold a place, {peers} peers connected")
 }
 
-/// Asks until it is.
+/// Asks until it is. On a terminal it shows meanwhile what it waits for, unless that is to be `quiet`.
 ///
 /// # Errors
 /// If it is not after the timeout; with what it waited for.
-pub(super) async fn wait(settings: cli::WaitReady) -> anyhow::Result<()> {
+pub(super) async fn wait(settings: cli::WaitReady, quiet: bool) -> anyhow::Result<()> {
+    let waits_for = Mutex::new("the node to answer".to_owned());
+    let doing = || waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    progress::beside(quiet, doing, asked_until_ready(settings, &waits_for)).await
+}
+
+async fn asked_until_ready(settings: cli::WaitReady, shown: &Mutex<String>) -> anyhow::Result<()> {
     let timeout = settings.timeout.duration();
     let until = Instant::now() + timeout;
     loop {
@@ -51,12 +72,40 @@ pub(super) async fn wait(settings: cli::WaitReady) -> anyhow::Result<()> {
             Ok(Err(error)) => format!("{error:#}"),
             Err(_) => "the node does not answer".to_owned(),
         };
+        shown.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&waits_for);
         if Instant::now() >= until {
             anyhow::bail!("not usable after {timeout:?}: {waits_for}");
         }
         tokio::select! {
             () = sleep(ASK_INTERVAL) => {}
             () = stop::told() => anyhow::bail!("told to stop while waiting: {waits_for}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory as _;
+    use punchline_bridge::status::USABLE;
+
+    /// Without marks of comments and breaks of lines.
+    fn plain(text: &str) -> String {
+        text.split_whitespace().filter(|word| *word != "//").collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_help_and_the_documents_say_in_one_sentence_when_a_node_is_usable() {
+        let command = crate::cli::Cli::command();
+        let waits = command.find_subcommand("wait-ready").unwrap();
+        let help = waits.get_about().unwrap().to_string() + ".";
+        for (place, text) in [
+            ("punchline wait-ready --help", &*help),
+            ("node.proto", include_str!("../../proto/node.proto")),
+            ("metrics.md", include_str!("../../../design/metrics.md")),
+            ("operate.md", include_str!("../../../design/operate.md")),
+        ] {
+            assert!(plain(text).contains(USABLE), "{place} does not say: {USABLE}");
         }
     }
 }

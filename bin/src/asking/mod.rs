@@ -1,11 +1,12 @@
 //! What is asked of a node that runs on this machine: `punchline status`, `ping`, `why`, `network`, `events`, `reload`,
-//! `wait-ready`, `health`.
+//! `retry`, `wait-ready`, `health`.
 
 mod events;
 mod health;
 mod network;
 mod ping;
 mod reload;
+mod retry;
 mod status;
 mod why;
 
@@ -16,14 +17,15 @@ use serde_json::Value;
 use crate::{
     cli::{Ask, Asking},
     control::{self, proto},
-    stop,
+    shapes, stop,
 };
 
-/// Asks and prints. `check`: only whether the settings are usable; but `health --check` means what it says.
+/// Asks and prints. `check`: only whether the settings are usable; but `health --check` means what it says. `quiet`: nothing
+/// is shown while it waits.
 ///
 /// # Errors
 /// If no node answers, or several do and none was named.
-pub async fn run(ask: Ask, check: bool) -> anyhow::Result<()> {
+pub async fn run(ask: Ask, check: bool, quiet: bool) -> anyhow::Result<()> {
     match ask {
         Ask::Health(health) => health::run(health, check).await,
         _ if check => crate::usable(),
@@ -33,7 +35,8 @@ pub async fn run(ask: Ask, check: bool) -> anyhow::Result<()> {
         Ask::Network(network) => network::run(network.question).await,
         Ask::Events(events) => events::run(events).await,
         Ask::Reload(reload) => reload::run(reload).await,
-        Ask::WaitReady(wait) => health::wait(wait).await,
+        Ask::Retry(retry) => retry::run(retry).await,
+        Ask::WaitReady(wait) => health::wait(wait, quiet).await,
     }
 }
 
@@ -57,7 +60,7 @@ async fn status(asking: &Asking) -> anyhow::Result<proto::Status> {
 }
 
 /// The answer as `proto/node.proto` has it: each field by its name, with what is empty or 0, but not what is absent.
-fn json(kind: &str, message: &impl Message) -> anyhow::Result<Value> {
+fn json(kind: &str, version: u32, message: &impl Message) -> anyhow::Result<Value> {
     let pool = DescriptorPool::decode(proto::DESCRIPTORS)?;
     let kind = pool.get_message_by_name(&format!("punchline.v1.{kind}"));
     let kind = kind.ok_or_else(|| anyhow::anyhow!("the program does not know its own messages"))?;
@@ -66,12 +69,27 @@ fn json(kind: &str, message: &impl Message) -> anyhow::Result<Value> {
         .use_proto_field_name(true)
         .skip_default_fields(false)
         .stringify_64_bit_integers(false);
-    Ok(message.serialize_with_options(serde_json::value::Serializer, &options)?)
+    let printed = message.serialize_with_options(serde_json::value::Serializer, &options)?;
+    Ok(shapes::versioned(version, printed))
+}
+
+/// One of each of the objects that the questions print, and is no message of the protocol, with its version.
+#[cfg(test)]
+pub(crate) fn examples(status: &proto::Status) -> Vec<(&'static str, u32, Value)> {
+    let mut all = network::examples(status);
+    all.extend(ping::examples());
+    all.push(("health", shapes::HEALTH, health::health_json(status)));
+    all
 }
 
 /// A node's status likewise.
 pub(crate) fn status_json(status: &proto::Status) -> anyhow::Result<Value> {
-    json("Status", status)
+    json("Status", shapes::STATUS, status)
+}
+
+/// What a node tries now, likewise.
+pub(crate) fn retried_json(retried: &proto::Retried) -> anyhow::Result<Value> {
+    json("Retried", shapes::RETRIED, retried)
 }
 
 #[cfg(test)]
@@ -84,7 +102,7 @@ mod tests {
         let peer =
             proto::Peer { path: "direct".to_owned(), sent_direct_bytes: 1 << 40, ..Default::default() };
         let status = proto::Status { peers: vec![peer], ..Default::default() };
-        let json = json("Status", &status).unwrap();
+        let json = status_json(&status).unwrap();
         let peer = &json["peers"][0];
         assert_eq!(peer["sent_direct_bytes"], 1_u64 << 40);
         assert_eq!((&peer["streams"], &json["relays"]), (&0.into(), &Value::Array(Vec::new())));

@@ -4,10 +4,12 @@ use libp2p::PeerId;
 use serde_json::{Value, json};
 
 use super::{ping, status::screen::round_trip, why};
-use crate::names::PeerRef;
 use crate::{
     cli::{HolePunchTest, Ping, Plain, Question, Why},
     control::proto::{Relay, Status},
+    names::PeerRef,
+    plain::{one_line, plain},
+    shapes::{self, versioned},
 };
 
 /// Pings of a test: a second apart, they take longer than a round of punches and the pause before the next.
@@ -32,9 +34,26 @@ pub(super) async fn run(question: Question) -> anyhow::Result<()> {
 /// An answer for people, and the same for programs.
 type Answer = (String, Value);
 
-async fn print(plain: Plain, answer: fn(&Status) -> Answer) -> anyhow::Result<()> {
-    let (text, json) = answer(&super::status(&plain.asking).await?);
-    crate::print_line(if plain.json { json.to_string() } else { text }.trim_end())
+async fn print(asked: Plain, answer: fn(&Status) -> Answer) -> anyhow::Result<()> {
+    let (text, json) = answer(&super::status(&asked.asking).await?);
+    let json = versioned(shapes::NETWORK, json);
+    crate::print_line(if asked.json { json.to_string() } else { plain(&text) }.trim_end())
+}
+
+#[cfg(test)]
+pub(super) fn examples(status: &Status) -> Vec<(&'static str, u32, Value)> {
+    let mapped_at =
+        vec![crate::control::proto::Candidate { source: "router".to_owned(), ..Default::default() }];
+    let with_mapping = Status { candidates: mapped_at, ..Status::default() };
+    let all = [
+        ("network-nat-status", nat(status)),
+        ("network-upnp-status", mapped(&with_mapping)),
+        ("network-bootstrap-health", relays(status)),
+        ("network-dht-status", dht(status)),
+        ("network-routing-table-size", routing_table(status)),
+    ];
+    let versioned = |(name, (_, json))| (name, shapes::NETWORK, versioned(shapes::NETWORK, json));
+    all.into_iter().map(versioned).collect()
 }
 
 fn nat(status: &Status) -> Answer {
@@ -67,7 +86,7 @@ fn mapped(status: &Status) -> Answer {
 fn relays(status: &Status) -> Answer {
     let line = |relay: &Relay| {
         let ping = relay.round_trip_ms.map(|ms| format!(", {}", round_trip(ms))).unwrap_or_default();
-        let error = relay.last_error.as_ref().map(|error| format!(", last error: {error}"));
+        let error = relay.last_error.as_ref().map(|error| format!(", last error: {}", one_line(error)));
         format!("{}  {}, {}{ping}{}", relay.relay, relay.health, relay.state, error.unwrap_or_default())
     };
     let lines: Vec<String> = status.relays.iter().map(line).collect();
@@ -101,8 +120,13 @@ async fn hole_punch_test(test: HolePunchTest) -> anyhow::Result<()> {
         Some(peer) => peer,
         None => PeerRef::Id(only(&super::status(&asking).await?)?),
     };
-    let ping =
-        Ping { peer: peer.clone(), asking: asking.clone(), count: TEST_PINGS, until_direct: true };
+    let ping = Ping {
+        peer: peer.clone(),
+        asking: asking.clone(),
+        count: TEST_PINGS,
+        until_direct: true,
+        json: false,
+    };
     let outcome = ping::run(ping).await;
     why::run(Why { peer, asking, json: false }).await?;
     outcome

@@ -2,6 +2,7 @@
 
 use std::{fmt, io::Write as _, time::Duration};
 
+use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 use tonic::Code;
 
@@ -11,6 +12,8 @@ use crate::{
         self,
         proto::{Connection, PingRequest, Pong},
     },
+    plain::plain,
+    shapes::{self, versioned},
     stop,
 };
 
@@ -44,12 +47,14 @@ pub(super) async fn run(settings: cli::Ping) -> anyhow::Result<()> {
         match answer {
             Ok(pong) => {
                 let pong = pong.into_inner();
-                print(&tally.answered(&pong))?;
+                let line = tally.answered(&pong);
+                print(&if settings.json { answer_json(&pong).to_string() } else { line })?;
                 direct = pong.connection.is_some_and(|taken| taken.path == "direct");
             }
             Err(error) if error.code() == Code::DeadlineExceeded => {
                 tally.lost();
-                print(error.message())?;
+                let lost = lost_json(error.message()).to_string();
+                print(if settings.json { &lost } else { error.message() })?;
             }
             Err(error) if error.code() == Code::NotFound => {
                 anyhow::bail!("{}; `punchline status` lists those that are connected", error.message())
@@ -63,7 +68,7 @@ pub(super) async fn run(settings: cli::Ping) -> anyhow::Result<()> {
             break;
         }
     }
-    print(&tally.to_string())?;
+    print(&if settings.json { tally.json().to_string() } else { tally.to_string() })?;
     match (tally.round_trips.is_empty(), settings.until_direct && !direct) {
         (true, _) => anyhow::bail!("the peer did not answer"),
         (false, true) => {
@@ -73,9 +78,44 @@ pub(super) async fn run(settings: cli::Ping) -> anyhow::Result<()> {
     }
 }
 
+/// An answer, one that is missing, and the sum of all.
+#[cfg(test)]
+pub(super) fn examples() -> Vec<(&'static str, u32, Value)> {
+    let (relay, relay_name) = (Some(String::new()), Some(String::new()));
+    let connection = Some(Connection { relay, relay_name, ..Connection::default() });
+    let pong = Pong { round_trip_ms: 1.0, connection };
+    let mut tally = Tally::default();
+    tally.answered(&pong);
+    vec![
+        ("ping-answer", shapes::PING, answer_json(&pong)),
+        ("ping-lost", shapes::PING, lost_json("")),
+        ("ping-sum", shapes::PING, tally.json()),
+    ]
+}
+
+fn answer_json(pong: &Pong) -> Value {
+    let taken = pong.connection.clone().unwrap_or_default();
+    let mut answer = json!({
+        "answered": true,
+        "round_trip_ms": pong.round_trip_ms,
+        "path": taken.path,
+        "transport": taken.transport,
+    });
+    for (key, text) in [("relay", taken.relay), ("relay_name", taken.relay_name)] {
+        if let Some(text) = text {
+            answer[key] = text.into();
+        }
+    }
+    versioned(shapes::PING, answer)
+}
+
+fn lost_json(reason: &str) -> Value {
+    versioned(shapes::PING, json!({ "answered": false, "reason": reason }))
+}
+
 fn print(line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
-    Ok(writeln!(out, "{line}").and_then(|()| out.flush())?)
+    Ok(writeln!(out, "{}", plain(line)).and_then(|()| out.flush())?)
 }
 
 /// What came of all pings.
@@ -117,17 +157,31 @@ fn path_of(taken: &Connection) -> String {
     }
 }
 
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Tally {
+    /// The least, the median and what 95 of a hundred did not exceed; none if nothing was answered.
+    fn percentiles(&self) -> Option<[f64; 3]> {
         let mut sorted = self.round_trips.clone();
         sorted.sort_by(f64::total_cmp);
+        let last = sorted.len().checked_sub(1)?;
+        let at = |share: f64| sorted[((sorted.len() as f64 * share) as usize).min(last)];
+        Some([at(0.0), at(0.5), at(0.95)])
+    }
+
+    fn json(&self) -> Value {
+        let mut sum = json!({ "sent": self.sent, "lost": self.lost });
+        if let Some([least, median, most]) = self.percentiles() {
+            sum["least_ms"] = least.into();
+            sum["median_ms"] = median.into();
+            sum["p95_ms"] = most.into();
+        }
+        versioned(shapes::PING, sum)
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} sent, {} lost", self.sent, self.lost)?;
-        let at = |share: f64| {
-            sorted.get(((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1)))
-        };
-        let (Some(least), Some(median), Some(most)) = (at(0.0), at(0.5), at(0.95)) else {
-            return Ok(());
-        };
+        let Some([least, median, most]) = self.percentiles() else { return Ok(()) };
         write!(f, "; least {least:.1}, median {median:.1}, 95th percentile {most:.1} ms")
     }
 }
@@ -153,6 +207,22 @@ mod tests {
         let sum = "4 sent, 1 lost; least 23.0, median 24.0, 95th percentile 51.2 ms";
         assert_eq!(tally.to_string(), sum);
         assert_eq!(Tally::default().to_string(), "0 sent, 0 lost");
+    }
+
+    #[test]
+    fn programs_read_each_answer_and_the_sum_of_all() {
+        let mut tally = Tally::default();
+        tally.answered(&pong(51.5, "relayed"));
+        tally.lost();
+        let answer = json!({
+            "shape": 1, "answered": true, "round_trip_ms": 51.5, "path": "relayed", "transport": "tcp",
+        });
+        assert_eq!(answer_json(&pong(51.5, "relayed")), answer);
+        let sum = json!({
+            "shape": 1, "sent": 2, "lost": 1, "least_ms": 51.5, "median_ms": 51.5, "p95_ms": 51.5,
+        });
+        assert_eq!(tally.json(), sum);
+        assert_eq!(Tally::default().json(), json!({ "shape": 1, "sent": 0, "lost": 0 }));
     }
 
     #[test]

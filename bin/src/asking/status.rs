@@ -20,7 +20,7 @@ pub(super) async fn run(settings: cli::Status) -> anyhow::Result<()> {
     loop {
         let status = super::status(&settings.asking).await?;
         let text = match settings.json {
-            true => super::json("Status", &status)?.to_string() + "\n",
+            true => super::status_json(&status)?.to_string() + "\n",
             false => screen::of(&status),
         };
         let text = if settings.watch && !settings.json { format!("{CLEAR}{text}") } else { text };

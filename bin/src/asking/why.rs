@@ -4,7 +4,7 @@ use std::{fmt::Write as _, io::Write as _};
 
 use tonic::Code;
 
-use super::status::screen::{round_trip, span};
+use super::status::screen::{called, round_trip, span};
 use crate::{
     Unusable,
     cli::{self, Asking},
@@ -13,7 +13,8 @@ use crate::{
         proto::{ExplainRequest, Finding, Side, Step, Story, Use},
     },
     names::PeerRef,
-    stop,
+    plain::{one_line, plain},
+    shapes, stop,
 };
 
 /// Asks and prints.
@@ -23,7 +24,7 @@ use crate::{
 pub(super) async fn run(settings: cli::Why) -> anyhow::Result<()> {
     let story = story(&settings.asking, &settings.peer).await?;
     let text = match settings.json {
-        true => super::json("Story", &story)?.to_string() + "\n",
+        true => super::json("Story", shapes::STORY, &story)?.to_string() + "\n",
         false => told(&story),
     };
     let mut out = std::io::stdout();
@@ -51,7 +52,7 @@ pub(super) async fn story(asking: &Asking, peer: &PeerRef) -> anyhow::Result<Sto
 
 /// The text, with the end of its last line.
 fn told(story: &Story) -> String {
-    let mut text = format!("{}: {}\n", story.peer, now(story));
+    let mut text = format!("{}: {}\n", called(story.name.as_deref(), &story.peer), now(story));
     let nobody = Side::default();
     here(&mut text, story.here.as_ref().unwrap_or(&nobody));
     there(&mut text, story, story.there.as_ref().unwrap_or(&nobody));
@@ -64,7 +65,7 @@ fn told(story: &Story) -> String {
     if let Some(next) = story.next_attempt_seconds {
         let _ = writeln!(text, "next attempt: in {}", span(next));
     }
-    text
+    plain(&text)
 }
 
 fn now(story: &Story) -> String {
@@ -114,7 +115,7 @@ fn ago(seconds: f64, count: u32) -> String {
 }
 
 fn step(step: &Step) -> String {
-    let mut line = format!("{}{}", ago(step.ago_seconds, step.count), step.text);
+    let mut line = format!("{}{}", ago(step.ago_seconds, step.count), one_line(&step.text));
     for tried in &step.addresses {
         let outcome = tried.outcome.as_ref().map(|outcome| format!(": {}", outcome.replace('_', " ")));
         let _ = write!(line, "\n{:18}{}{}", "", tried.address, outcome.unwrap_or_default());
@@ -123,12 +124,12 @@ fn step(step: &Step) -> String {
 }
 
 fn service(of: &Use) -> String {
-    format!("{}`{}`: {}", ago(of.ago_seconds, of.count), of.service, of.text)
+    format!("{}`{}`: {}", ago(of.ago_seconds, of.count), of.service, one_line(&of.text))
 }
 
 fn finding(finding: &Finding) -> String {
     let Finding { why, help, .. } = finding;
-    format!("why: {why}\n  what would help: {help}\n")
+    format!("why: {}\n  what would help: {}\n", one_line(why), one_line(help))
 }
 
 #[cfg(test)]
@@ -144,6 +145,7 @@ mod tests {
         };
         let story = Story {
             peer: "12D3KooWAlice".to_owned(),
+            name: Some("alice".to_owned()),
             path: "relayed".to_owned(),
             now: "reached through the relay 12D3KooWRelay, over TCP".to_owned(),
             since_seconds: Some(190.0),
@@ -175,7 +177,7 @@ mod tests {
             next_attempt_seconds: Some(29.6),
         };
         let wanted = "\
-12D3KooWAlice: reached through the relay 12D3KooWRelay, over TCP, for 3 min, 51 ms
+alice (…WAlice): reached through the relay 12D3KooWRelay, over TCP, for 3 min, 51 ms
   NAT here: one port for each destination (symmetric)
   seen from outside at 203.0.113.4
   NAT of the peer: not known
@@ -189,6 +191,15 @@ why: no hole punch went through
 next attempt: in 29 s
 ";
         assert_eq!(told(&story), wanted);
+    }
+
+    #[test]
+    fn what_a_peer_wrote_steers_no_terminal_and_begins_no_line() {
+        let text =
+            "the session did not come about: \u{1b}]52;c;x\u{7}\nwhy: nothing is wrong".to_owned();
+        let story = Story { steps: vec![Step { text, ..Step::default() }], ..Story::default() };
+        let told = told(&story);
+        assert!(!told.contains('\u{1b}') && !told.contains("\nwhy:"), "{told:?}");
     }
 
     #[test]

@@ -23,8 +23,12 @@ pub enum Ask {
     /// Have it read its files again, as on SIGHUP: allow lists, ranges, names of peers; and open that of events anew. If
     /// anything in them is wrong, that is said, and everything stays as it was.
     Reload(Reload),
-    /// Wait until it is usable: a relay holds a place for it, or four peers are connected; a client or forward: one peer is;
-    /// a relay: it listens.
+    /// Have it try now what waits for its next attempt: direct paths to peers that are relayed, relays that are down or
+    /// refused it a place, peers that are missing.
+    Retry(Retry),
+    /// Wait until it is usable. A node is usable once a relay that answers holds a place for it, or four peers that it uses or
+    /// lets in are connected, or if it was given no relay; a client, or a process that only forwards, once a peer that it is
+    /// for is connected; a relay once it listens.
     WaitReady(WaitReady),
     /// Whether it is usable: exit code 0 or 1, for timers and probes.
     Health(Health),
@@ -40,6 +44,7 @@ impl Ask {
             Self::Network(network) => network.question.asking(),
             Self::Events(events) => &mut events.asking,
             Self::Reload(reload) => &mut reload.asking,
+            Self::Retry(retry) => &mut retry.asking,
             Self::WaitReady(wait) => &mut wait.asking,
             Self::Health(health) => &mut health.asking,
         }
@@ -53,6 +58,7 @@ impl Ask {
             Self::Network(_) => "network",
             Self::Events(_) => "events",
             Self::Reload(_) => "reload",
+            Self::Retry(_) => "retry",
             Self::WaitReady(_) => "wait-ready",
             Self::Health(_) => "health",
         }
@@ -103,6 +109,9 @@ pub struct Ping {
     /// Stop at the first answer by a direct path.
     #[arg(long, env = "PUNCHLINE_UNTIL_DIRECT", value_parser = BoolishValueParser::new())]
     pub until_direct: bool,
+    /// Print one JSON object a line: of each answer, and at the end of all of them.
+    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
 }
 
 /// `punchline why`.
@@ -138,6 +147,20 @@ pub struct Reload {
     pub asking: Asking,
 }
 
+/// `punchline retry`.
+#[derive(Args, Debug)]
+pub struct Retry {
+    /// Only this peer or relay, by its id or the name that the node knows.
+    #[arg(value_name = "PEER")]
+    pub peer: Option<PeerRef>,
+    /// Which node.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// Print one JSON object, in the shape of `punchline.v1.Retried`.
+    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
+}
+
 /// `punchline wait-ready`.
 #[derive(Args, Debug)]
 pub struct WaitReady {
@@ -155,6 +178,9 @@ pub struct Health {
     /// Which node.
     #[command(flatten)]
     pub asking: Asking,
+    /// Print one JSON object.
+    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
 }
 
 /// How long is waited: from 1 second to an hour.

@@ -6,11 +6,11 @@ use clap::{Args, Subcommand, builder::BoolishValueParser};
 use ipnet::IpNet;
 use libp2p::Multiaddr;
 use punchline_bridge::{
-    RelayAddr,
+    RelayLocator,
     addr::{self, StunServer},
 };
 
-use super::{Asking, Many, PortMapping, ProxyFlags, SystemProxy};
+use super::{Asking, ListenAddr, Many, Nets, PortMapping, ProxyFlags, SystemProxy};
 
 /// `punchline doctor`.
 #[derive(Args, Debug)]
@@ -21,7 +21,10 @@ pub struct Doctor {
     /// The relay to try, with all its addresses as a node is given them. Default: what the settings say, or else those
     /// of the node that runs here.
     #[arg(long, env = "PUNCHLINE_RELAY", value_name = "ADDR")]
-    pub relay: Vec<Many<RelayAddr>>,
+    pub relay: Vec<Many<RelayLocator>>,
+    /// Whether this can be listened on, as a node is to: an address as `/ip4/0.0.0.0/tcp/4001`.
+    #[arg(long, env = "PUNCHLINE_LISTEN", value_name = "ADDR")]
+    pub listen: Vec<Many<ListenAddr>>,
     /// Ask this STUN server, too, how it sees this host.
     #[arg(long, env = "PUNCHLINE_STUN_SERVER", value_name = "HOST:PORT")]
     pub stun_server: Vec<Many<StunServer>>,
@@ -34,6 +37,9 @@ pub struct Doctor {
     /// The proxy.
     #[command(flatten)]
     pub proxy: ProxyFlags,
+    /// Which addresses may be spoken with.
+    #[command(flatten)]
+    pub nets: Nets,
     /// Print one JSON object, as design/doctor.md shows it.
     #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
@@ -56,12 +62,16 @@ pub enum DoctorWhat {
 /// `punchline doctor reach`.
 #[derive(Args, Debug)]
 pub struct Reach {
-    /// Where, as `/dns4/relay.example/tcp/4001/p2p/12D3KooW…`; without an id at its end, it is said who answers.
+    /// Where, as `/dns4/relay.example/tcp/4001/p2p/12D3KooW…`; without an id at its end, it is said who answers. Or a name
+    /// that stands for relays, as `relay.example.org`: each of their addresses is tried.
     #[arg(value_name = "MULTIADDR", value_parser = reachable)]
     pub address: Multiaddr,
     /// The proxy.
     #[command(flatten)]
     pub proxy: ProxyFlags,
+    /// Which addresses may be spoken with.
+    #[command(flatten)]
+    pub nets: Nets,
     /// Print one JSON object, as design/doctor.md shows it.
     #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
@@ -79,6 +89,12 @@ impl Doctor {
 
 fn reachable(text: &str) -> Result<Multiaddr, String> {
     const FORM: &str = "it looks like /ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…";
+    if !text.starts_with('/') {
+        return text
+            .parse::<RelayLocator>()
+            .map(|name| name.address())
+            .map_err(|error| error.to_string());
+    }
     let address: Multiaddr = text.parse().map_err(|error| format!("{error}; {FORM}"))?;
     addr::dialable(&address).map_err(|fault| format!("nobody can dial it: it {fault}"))?;
     Ok(address)

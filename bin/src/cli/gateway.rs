@@ -4,7 +4,7 @@ use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
 
 use clap::{Args, builder::BoolishValueParser};
 use libp2p::Multiaddr;
-use punchline_bridge::{RelayAddr, Service};
+use punchline_bridge::{RelayLocator, Service};
 
 use super::{Many, Node, Patience, ticket::Lifetime};
 use crate::{access::Ticket, names::PeerRef};
@@ -128,7 +128,7 @@ pub struct Way {
 pub struct ForwardTable {
     /// Relays that lead to the peer, besides those at the top of the file.
     #[arg(long, value_name = "ADDR")]
-    pub relay: Vec<Many<RelayAddr>>,
+    pub relay: Vec<Many<RelayLocator>>,
     /// How long its streams wait for a path, if not as long as the top of the file says.
     #[arg(long, value_name = "TIME")]
     pub patience: Option<Patience>,

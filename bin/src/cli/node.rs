@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
 use ipnet::IpNet;
-use punchline_bridge::{RelayAddr, addr::StunServer};
+use punchline_bridge::{RelayLocator, addr::StunServer};
 
 use super::{
     metrics::Metrics,
@@ -37,9 +37,11 @@ pub struct Node {
     #[arg(long, env = "PUNCHLINE_LISTEN", value_name = "ADDR")]
     pub listen: Vec<Many<ListenAddr>>,
     /// A relay, as `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`. One that has several addresses may be given with all of
-    /// them: it is reached by the first that answers, over TCP, QUIC or a WebSocket (`…/tcp/443/tls/ws/p2p/…`).
+    /// them: it is reached by the first that answers, over TCP, QUIC or a WebSocket (`…/tcp/443/tls/ws/p2p/…`). Or a name,
+    /// as `relay.example.org` or `/dnsaddr/relay.example.org`: TXT records of `_dnsaddr.relay.example.org` that say
+    /// `dnsaddr=` and such an address name one or several relays, and whoever writes them chooses these.
     #[arg(long, env = "PUNCHLINE_RELAY", value_name = "ADDR")]
-    pub relay: Vec<Many<RelayAddr>>,
+    pub relay: Vec<Many<RelayLocator>>,
     /// What relays are used for.
     #[arg(long, env = "PUNCHLINE_RELAY_MODE", value_name = "MODE", default_value = "fallback")]
     pub relay_mode: RelayMode,

@@ -1,4 +1,4 @@
-//! Where a node shows itself to people.
+//! Where a node or a relay shows itself to people.
 
 use std::net::SocketAddr;
 
@@ -6,10 +6,11 @@ use clap::Args;
 
 use super::metrics::HttpAddr;
 
-/// Where a node shows itself to people.
+/// Where a node or a relay shows itself to people.
 #[derive(Args, Clone, Debug)]
 pub struct Page {
-    /// Show how it goes, live, to a browser at http://HOST:PORT/: the path that bytes take, moves, relays, what failed.
+    /// Show how it goes, live, to a browser at http://HOST:PORT/: the path that bytes take, moves, relays, what failed;
+    /// of a relay, whom it serves and how full it is. Whoever looks can have a node try again at once, and nothing else.
     /// HOST is an IP address or `localhost`; port 0 is any free one. On a loopback address every user of this machine may
     /// look. On any other, whoever has the whole address may, with the token that is made and logged once; nothing is
     /// encrypted. Default: nowhere.

@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use clap::{Args, Subcommand, builder::BoolishValueParser};
 use libp2p::Multiaddr;
-use punchline_bridge::{RelayAddr, Service};
+use punchline_bridge::{RelayLocator, Service};
 
 use super::{Many, time::length};
 use crate::access::TicketId;
@@ -40,9 +40,10 @@ pub struct New {
     /// It opens one connection, and is void then.
     #[arg(long, env = "PUNCHLINE_ONCE", value_parser = BoolishValueParser::new())]
     pub once: bool,
-    /// A relay where this node is reached, as `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`.
+    /// A relay where this node is reached, as `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`, or a name that stands for relays,
+    /// as `relay.example.org`.
     #[arg(long, env = "PUNCHLINE_RELAY", value_name = "ADDR")]
-    pub relay: Vec<Many<RelayAddr>>,
+    pub relay: Vec<Many<RelayLocator>>,
     /// An address where this node is reached without a relay.
     #[arg(long, env = "PUNCHLINE_ADDR", value_name = "ADDR")]
     pub addr: Vec<Many<Multiaddr>>,

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 use ipnet::IpNet;
 use libp2p::Multiaddr;
 use punchline_bridge::{
-    RelayAddr,
+    RelayLocator,
     addr::{self, StunServer},
 };
 
@@ -18,7 +18,7 @@ pub enum ListenAddr {
     /// Accept connections here.
     At(Multiaddr),
     /// Be reached through this relay.
-    Reserve(RelayAddr),
+    Reserve(RelayLocator),
 }
 
 impl FromStr for ListenAddr {
@@ -26,8 +26,11 @@ impl FromStr for ListenAddr {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let address: Multiaddr = text.parse().map_err(|error| format!("{error}; {LISTEN_FORM}"))?;
+        if let Some((name, _)) = addr::split_named_circuit(&address) {
+            return Ok(Self::Reserve(name.into()));
+        }
         if let Some((relay, _)) = addr::split_circuit(&address).map_err(|error| error.to_string())? {
-            return usable(relay).map(Self::Reserve);
+            return usable(relay.into()).map(Self::Reserve);
         }
         match addr::listenable(&address) {
             Ok(()) => Ok(Self::At(address)),
@@ -180,16 +183,16 @@ impl Listed for Multiaddr {
 const ADDR_FORM: &str = "say /ip4/<address>/tcp/<port>, /dns4/<name>/udp/<port>/quic-v1 and so on";
 
 /// A relay to dial.
-impl Listed for RelayAddr {
+impl Listed for RelayLocator {
     fn read(text: &str) -> Result<Self, String> {
         usable(text.parse().map_err(|error: <Self as FromStr>::Err| error.to_string())?)
     }
 }
 
-fn usable(relay: RelayAddr) -> Result<RelayAddr, String> {
-    match addr::dialable(relay.address()) {
+fn usable(relay: RelayLocator) -> Result<RelayLocator, String> {
+    match addr::dialable(&relay.address()) {
         Ok(()) => Ok(relay),
-        Err(fault) => Err(format!("nobody can dial that relay: {} {fault}", relay.address())),
+        Err(fault) => Err(format!("nobody can dial that relay: {relay} {fault}")),
     }
 }
 
@@ -198,9 +201,14 @@ impl<T: Listed> FromStr for Many<T> {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
-        let values: Vec<T> = parts
-            .map(|part| T::read(part).map_err(|error| format!("`{part}`: {error}")))
-            .collect::<Result<_, _>>()?;
+        let parts: Vec<&str> = parts.collect();
+        // What is given alone is named by whoever reads it.
+        let named = |part: &str, error: String| match parts.len() {
+            1 => error,
+            _ => format!("`{part}`: {error}"),
+        };
+        let values = parts.iter().map(|part| T::read(part).map_err(|error| named(part, error)));
+        let values: Vec<T> = values.collect::<Result<_, _>>()?;
         match values.len() {
             0 => Err("the list is empty".to_owned()),
             count if count > LIST_MAX => Err(format!("{count} values; at most {LIST_MAX} are taken")),
@@ -237,7 +245,7 @@ mod tests {
         let peer = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
         for web in ["/dns4/relay.example/tcp/443/tls/ws", "/ip4/203.0.113.7/tcp/443/wss"] {
             let relay = format!("{web}/p2p/{peer}");
-            assert!(relay.parse::<Many<RelayAddr>>().is_ok(), "{web}");
+            assert!(relay.parse::<Many<RelayLocator>>().is_ok(), "{web}");
             assert!(web.parse::<ExternalAddr>().is_ok(), "{web}");
             let circuit = format!("{relay}/p2p-circuit");
             assert!(matches!(circuit.parse(), Ok(ListenAddr::Reserve(_))), "{web}");
@@ -267,6 +275,25 @@ mod tests {
     }
 
     #[test]
+    fn of_a_list_the_wrong_entry_is_named_and_a_single_value_is_not_named_once_more() {
+        let error = "relay:4001".parse::<Many<RelayLocator>>().unwrap_err();
+        assert_eq!(error.matches("relay:4001").count(), 1, "{error}");
+        let error = format!("{},x", "10.0.0.0/8").parse::<Many<IpNet>>().unwrap_err();
+        assert!(error.starts_with("`x`: "), "{error}");
+    }
+
+    #[test]
+    fn a_relay_is_an_address_with_its_identity_or_a_name_and_a_place_is_reserved_at_either() {
+        let name: RelayLocator = "relay.example".parse().unwrap();
+        assert_eq!(
+            "relay.example".parse::<Many<RelayLocator>>().unwrap().0,
+            std::slice::from_ref(&name)
+        );
+        let circuit = "/dnsaddr/relay.example/p2p-circuit";
+        assert_eq!(circuit.parse(), Ok(ListenAddr::Reserve(name)));
+    }
+
+    #[test]
     fn addresses_that_nobody_can_dial_are_no_addresses() {
         let peer = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
         for bad in [
@@ -278,7 +305,10 @@ mod tests {
             "/ip4/0.0.0.0/tcp/4001",
         ] {
             let relay = format!("{bad}/p2p/{peer}");
-            assert!(relay.parse::<Many<RelayAddr>>().unwrap_err().contains("nobody can dial"), "{bad}");
+            assert!(
+                relay.parse::<Many<RelayLocator>>().unwrap_err().contains("nobody can dial"),
+                "{bad}"
+            );
             assert!(bad.parse::<Many<Multiaddr>>().unwrap_err().contains("nobody can dial"), "{bad}");
             assert!(bad.parse::<ExternalAddr>().unwrap_err().contains("nobody can dial"), "{bad}");
             let reserve = format!("{relay}/p2p-circuit");

@@ -1,6 +1,9 @@
 //! When `punchline client` sends its load, and how much, and what the session's path has to do with it.
 
-use std::time::Duration;
+use std::{
+    io::{self, IsTerminal as _},
+    time::{Duration, Instant},
+};
 
 use punchline_bridge::{Path, StreamFacts};
 use tokio::sync::watch;
@@ -18,6 +21,9 @@ const WAITING_BYTES_MAX: u64 = 256 << 20;
 /// Between two pieces of such a load while the path is relayed, 32 KiB each: about 8 MiB/s, so that
 /// the bytes above last for half a minute and all attempts to punch, and do not starve the punch itself.
 const RELAYED_PAUSE: Duration = Duration::from_millis(4);
+
+/// On a terminal, how far a load is: rare enough to be read in a log that is read later.
+const SAID_EVERY: Duration = Duration::from_secs(5);
 
 /// What to send over the first session.
 pub(super) struct Load {
@@ -60,11 +66,16 @@ impl Load {
 
     /// Sends it over `channel`; `facts` are those of the stream that carries it.
     pub(super) async fn send(self, channel: Channel, facts: &StreamFacts) -> Result<Report, LoadError> {
+        let shown = io::stderr().is_terminal();
         if self.plan == Plan::AfterDirect {
+            if shown && !facts.path().is_direct() {
+                tracing::info!("the load begins when the path is direct");
+            }
             // The watch ends with the stream, and then the load says so.
             let _ = facts.watch().wait_for(|now| now.path.is_direct()).await;
         }
         let mut load = Sender::begin(channel, rand::random());
+        let mut said = Instant::now();
         loop {
             let sofar = SoFar {
                 bytes: load.bytes(),
@@ -72,6 +83,10 @@ impl Load {
                 path: facts.path(),
                 told_to_end: *self.told_to_end.borrow(),
             };
+            if shown && said.elapsed() >= SAID_EVERY {
+                said = Instant::now();
+                tracing::info!("{}", sofar.said(self.mebibytes));
+            }
             match step(self.plan, self.mebibytes << 20, sofar) {
                 Step::Send => load.send_piece().await?,
                 Step::SendSlowly => {
@@ -92,6 +107,12 @@ struct SoFar {
     sent_direct_bytes: u64,
     path: Path,
     told_to_end: bool,
+}
+
+impl SoFar {
+    fn said(&self, share_mebibytes: u64) -> String {
+        format!("{} MiB of a load of {share_mebibytes} are sent, {}", self.bytes >> 20, self.path)
+    }
 }
 
 /// What a load does next.
@@ -133,6 +154,12 @@ mod tests {
 
     fn direct(bytes: u64, sent_direct_bytes: u64) -> SoFar {
         SoFar { path: Path::Direct, ..relayed(bytes, sent_direct_bytes) }
+    }
+
+    #[test]
+    fn how_far_a_load_is_is_one_line() {
+        let said = "4 MiB of a load of 16 are sent, direct";
+        assert_eq!(direct(5 * SHARE / 16 - 1, 0).said(SHARE >> 20), said);
     }
 
     #[test]

@@ -142,4 +142,14 @@ mod tests {
         }
         assert_eq!(name_of(Path::new("/state/alice.sock")), "alice");
     }
+
+    #[test]
+    fn of_a_folder_with_many_sockets_some_are_asked() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for number in 0..2 * SOCKETS_MAX {
+            fs::write(folder.path().join(format!("{number}{SUFFIX}")), "").expect("a file");
+        }
+        fs::write(folder.path().join("identity"), "").expect("a file");
+        assert_eq!(sockets(folder.path()).len(), SOCKETS_MAX);
+    }
 }

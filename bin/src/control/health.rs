@@ -18,7 +18,7 @@ const PACE: Duration = Duration::from_secs(2);
 /// What may be asked about: everything, or the service that answers beside this one.
 const SERVICES: [&str; 2] = ["", "punchline.v1.Node"];
 
-/// Serving is a node that is usable, or a relay that runs.
+/// Serving is a node or a relay that is usable.
 #[derive(Clone)]
 pub(crate) enum Wellness {
     /// Of a node.
@@ -44,7 +44,10 @@ async fn how(whose: &Wellness) -> ServingStatus {
                 let status = node.endpoint.status().await;
                 status.is_some_and(|status| node.hindrance(&status).is_none())
             }
-            Wellness::Relay(relay) => relay.status().await.is_some(),
+            Wellness::Relay(relay) => {
+                let status = relay.status().await;
+                status.is_some_and(|status| status.hindrance().is_none())
+            }
         }
     });
     match usable.await {

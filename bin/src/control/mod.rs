@@ -23,7 +23,7 @@ pub(crate) use self::{
     health::Wellness,
     offers::{Board, Forwarded, Offered, Offers, Reread},
     relaying::AnsweringRelay,
-    reload::{Files, Keeper},
+    reload::{Files, Keeper, Reloader},
     service::Answering,
 };
 use crate::{
@@ -31,6 +31,11 @@ use crate::{
     cli::ControlSocket,
     unix_socket::{self, SocketFile},
 };
+
+/// Whoever answers, a node or a relay.
+pub(crate) trait Answers: node_server::Node {}
+
+impl<N: node_server::Node> Answers for N {}
 
 /// What is said.
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]

@@ -54,6 +54,9 @@ pub(crate) trait Offers: Send + Sync {
     /// # Errors
     /// What is wrong with the first that cannot be used, with the file and the line.
     fn reread(&self) -> Result<Vec<Reread>, String>;
+
+    /// Reads each file again and makes it hold by itself. What is wrong with one is an event.
+    fn hang_up(&self) -> BoxFuture<'_, ()>;
 }
 
 /// Set once the command does what it is for. Cheap to clone.
@@ -73,6 +76,12 @@ impl Board {
 
     pub(super) fn forwards(&self) -> Vec<Forwarded> {
         self.0.get().map(|offers| offers.forwards()).unwrap_or_default()
+    }
+
+    pub(super) async fn hang_up(&self) {
+        if let Some(offers) = self.0.get() {
+            offers.hang_up().await;
+        }
     }
 
     pub(super) fn reread(&self) -> Result<Vec<Reread>, String> {

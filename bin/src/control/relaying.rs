@@ -1,30 +1,25 @@
 //! A relay's side: answers.
 
-use punchline_bridge::relay::{Handle, Status as RelayStatus};
+use punchline_bridge::relay::Handle;
 use tonic::{Request, Response, Status};
 
 use super::{
-    offers::Board,
     proto::{self, node_server},
-    reload::Files,
+    reload::Reloader,
     service::{Events, events, in_time, reload},
     shape,
 };
 use crate::report::Reporter;
 
 /// A relay that answers.
+#[derive(Clone)]
 pub(crate) struct AnsweringRelay {
     /// The relay.
     pub(crate) relay: Handle,
     /// What happens.
     pub(crate) reporter: Reporter,
-    /// What is read again.
-    pub(crate) files: Files,
-}
-
-/// What keeps a relay from being usable.
-fn hindrance(status: &RelayStatus) -> Option<String> {
-    status.listening.is_empty().then(|| "the relay listens nowhere".to_owned())
+    /// What reads files again.
+    pub(crate) reloader: Reloader,
 }
 
 #[tonic::async_trait]
@@ -34,7 +29,7 @@ impl node_server::Node for AnsweringRelay {
         _: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::Status>, Status> {
         let status = in_time(self.relay.status()).await?;
-        Ok(Response::new(shape::relay_status(&status, hindrance(&status))))
+        Ok(Response::new(shape::relay_status(&status, status.hindrance())))
     }
 
     async fn ping(&self, _: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {
@@ -48,11 +43,17 @@ impl node_server::Node for AnsweringRelay {
         Err(Status::unimplemented("a relay keeps no story of its peers; ask a node that uses it"))
     }
 
+    async fn retry(&self, _: Request<proto::RetryRequest>) -> Result<Response<proto::Retried>, Status> {
+        Err(Status::unimplemented(
+            "a relay dials nobody, so nothing waits here; ask a node that uses it",
+        ))
+    }
+
     async fn reload(
         &self,
         _: Request<proto::ReloadRequest>,
     ) -> Result<Response<proto::Reloaded>, Status> {
-        reload(&self.files, &Board::default()).await
+        reload(&self.reloader).await
     }
 
     async fn watch_events(

@@ -8,7 +8,11 @@ use std::{
 
 use futures::{Stream, StreamExt as _, stream};
 use libp2p::PeerId;
-use punchline_bridge::{Endpoint, error::PingError};
+use punchline_bridge::{
+    Endpoint, RelayLocator,
+    error::PingError,
+    status::{Purpose, Retried},
+};
 use tokio::{
     net::UnixListener,
     sync::{Semaphore, broadcast},
@@ -20,7 +24,7 @@ use super::{
     health::Wellness,
     offers::Board,
     proto::{self, node_server},
-    reload::Files,
+    reload::{Files, Reloader},
     seated::Seated,
     shape,
 };
@@ -47,37 +51,26 @@ pub(crate) struct Answering {
     pub(crate) endpoint: Endpoint,
     /// The command that runs.
     pub(crate) command: &'static str,
-    /// It is to find peers, and is of use once there is one.
-    pub(crate) calls: bool,
-    /// It was given relays.
-    pub(crate) relays: bool,
+    /// What it is for.
+    pub(crate) purpose: Purpose,
+    /// The relays that the operator named.
+    pub(crate) named: Arc<[RelayLocator]>,
     /// What happens.
     pub(crate) reporter: Reporter,
     /// What the command does.
     pub(crate) board: Board,
-    /// What is read again.
+    /// Whose names peers have.
     pub(crate) files: Files,
+    /// What reads files again.
+    pub(crate) reloader: Reloader,
 }
 
 impl Answering {
     /// What keeps the node from being usable.
     pub(crate) fn hindrance(&self, status: &punchline_bridge::Status) -> Option<String> {
-        let alone = status.peers.is_empty();
-        match (self.calls, status.relays.is_empty()) {
-            (true, true) if alone => Some("no peer is connected".to_owned()),
-            (true, false) if alone => {
-                let relay = status.hindrance().map(|why| format!(": {why}")).unwrap_or_default();
-                Some(format!("no peer is connected{relay}"))
-            }
-            // It has the peer that it is for.
-            (true, _) => None,
-            (false, true) if self.relays && alone => Some("no relay was dialled yet".to_owned()),
-            _ => status.hindrance(),
-        }
+        status.hindrance(&self.purpose)
     }
-}
 
-impl Answering {
     /// Who is meant, by the id or by what this node calls it.
     async fn peer(&self, text: &str) -> Result<PeerId, Status> {
         let wrong = |error: String| Status::invalid_argument(error);
@@ -99,8 +92,8 @@ pub(super) async fn names(files: &Files) -> Result<Names, NamesError> {
     tokio::task::spawn_blocking(move || file.read()).await.unwrap_or_else(|_| Ok(Names::default()))
 }
 
-pub(super) async fn reload(files: &Files, board: &Board) -> Result<Response<proto::Reloaded>, Status> {
-    let read = files.reload(board).await.map_err(Status::failed_precondition)?;
+pub(super) async fn reload(reloader: &Reloader) -> Result<Response<proto::Reloaded>, Status> {
+    let read = reloader.ask().await.map_err(Status::failed_precondition)?;
     Ok(Response::new(proto::Reloaded { read }))
 }
 
@@ -155,6 +148,7 @@ impl node_server::Node for Answering {
             command: self.command,
             hindrance: self.hindrance(&status),
             names: names(&self.files).await.unwrap_or_default(),
+            named: self.named.clone(),
             services: self.board.services(),
             forwards: self.board.forwards(),
         };
@@ -167,8 +161,10 @@ impl node_server::Node for Answering {
     ) -> Result<Response<proto::Story>, Status> {
         let peer = self.peer(&request.into_inner().peer).await?;
         let status = in_time(self.endpoint.status()).await?;
+        let names = names(&self.files).await.unwrap_or_default();
         let story = story::tell(peer, &status, &self.reporter.memory(), Instant::now());
-        story.map(Response::new).map_err(|unknown| Status::not_found(unknown.to_string()))
+        let story = story.map(|story| Response::new(story::with_names(story, &names)));
+        story.map_err(|unknown| Status::not_found(names.in_text(&unknown.to_string())))
     }
 
     async fn ping(&self, request: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {
@@ -190,7 +186,27 @@ impl node_server::Node for Answering {
         &self,
         _: Request<proto::ReloadRequest>,
     ) -> Result<Response<proto::Reloaded>, Status> {
-        reload(&self.files, &self.board).await
+        reload(&self.reloader).await
+    }
+
+    async fn retry(
+        &self,
+        request: Request<proto::RetryRequest>,
+    ) -> Result<Response<proto::Retried>, Status> {
+        let peer = match request.into_inner().peer {
+            Some(peer) => Some(self.peer(&peer).await?),
+            None => None,
+        };
+        match in_time(self.endpoint.retry(peer)).await? {
+            Retried::Begun { upgrades, relays, peers } => {
+                let [upgrades, relays, peers] = [upgrades, relays, peers].map(|count| count as u32);
+                Ok(Response::new(proto::Retried { upgrades, relays, peers }))
+            }
+            Retried::TooSoon { wait } => {
+                let wait = wait.as_secs_f64();
+                Err(Status::resource_exhausted(format!("tried a moment ago; again in {wait:.0} s")))
+            }
+        }
     }
 
     async fn watch_events(
@@ -233,7 +249,7 @@ mod tests {
     };
 
     /// A node that knows nobody, as this command runs it.
-    async fn answering(command: &'static str, calls: bool) -> Answering {
+    async fn answering(command: &'static str) -> Answering {
         let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
         let config = Config { listen, ..Config::default() };
         let (endpoint, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
@@ -244,15 +260,18 @@ mod tests {
             names: NamesFile::default(),
             reporter: reporter.clone(),
         };
-        let (relays, board) = (false, Board::default());
-        Answering { endpoint, command, calls, relays, reporter, board, files }
+        let (purpose, board) = (Purpose::BeFound { by_relays: false }, Board::default());
+        let named = Arc::default();
+        let hangups = tokio::sync::watch::Sender::new(0).subscribe();
+        let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
+        Answering { endpoint, command, purpose, named, reporter, board, files, reloader }
     }
 
     #[tokio::test]
     async fn one_connection_more_than_there_may_be_waits_for_a_place() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
-        let node = answering("server", false).await;
+        let node = answering("server").await;
         let serving = tokio::spawn(serve(
             UnixListener::bind(&path).unwrap(),
             node.clone(),
@@ -294,7 +313,11 @@ mod tests {
     async fn a_probe_that_speaks_the_usual_protocol_hears_whether_the_node_is_usable() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
-        let node = answering("forward", true).await;
+        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+        let config = Config { listen, ..Config::default() };
+        let (other, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
+        let purpose = Purpose::Find([other.peer_id()].into());
+        let node = Answering { purpose, ..answering("forward").await };
         let serving = tokio::spawn(serve(
             UnixListener::bind(&path).unwrap(),
             node.clone(),
@@ -315,9 +338,6 @@ mod tests {
         assert_eq!(first.status().as_str_name(), "NOT_SERVING");
         let unknown = probe.check(of("other")).await.unwrap_err();
         assert_eq!(unknown.code(), tonic::Code::NotFound);
-        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
-        let config = Config { listen, ..Config::default() };
-        let (other, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
         node.endpoint.add_addresses(other.peer_id(), other.listening().to_vec()).await;
         node.endpoint.hold(other.peer_id()).await;
         let then = watched.message().await.unwrap().unwrap();

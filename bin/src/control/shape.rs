@@ -2,17 +2,17 @@
 
 mod offers;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 use punchline_bridge::{
-    Path,
+    Path, RelayLocator,
     nat::NatKind,
     path::{Direction, Transport},
     relay,
     status::{
-        AddressSource, CandidateStatus, ConnectionStatus, LimitStatus, PeerStatus, Pong, RelayState,
-        RelayStatus, Status, StreamStatus,
+        AddressSource, CandidateStatus, ConnectionStatus, LimitStatus, PeerStatus, Pong,
+        RelayNameStatus, RelayState, RelayStatus, Status, StreamStatus, WaitStatus,
     },
 };
 
@@ -28,12 +28,14 @@ pub(super) struct Told {
     /// What keeps the node from being usable.
     pub(super) hindrance: Option<String>,
     pub(super) names: Names,
+    /// The relays that the operator named.
+    pub(super) named: Arc<[RelayLocator]>,
     pub(super) services: Vec<Offered>,
     pub(super) forwards: Vec<Forwarded>,
 }
 
 pub(super) fn status(status: &Status, told: Told) -> proto::Status {
-    let Told { command, hindrance, names, services, forwards } = told;
+    let Told { command, hindrance, names, named, services, forwards } = told;
     let services = services.into_iter().map(|offered| offers::service(offered, status, &names));
     let forwards = forwards.into_iter().map(|forward| offers::forward(forward, status, &names));
     proto::Status {
@@ -47,13 +49,16 @@ pub(super) fn status(status: &Status, told: Told) -> proto::Status {
         nat: nat(status.nat_v4),
         nat_v6: nat(status.nat_v6),
         relays: status.relays.iter().map(|relay| relay_used(relay, &names)).collect(),
+        relay_names: status.relay_names.iter().map(relay_name).collect(),
         peers: status.peers.iter().map(|found| peer(found, &status.streams, &names)).collect(),
         streams: status.streams.iter().map(stream).collect(),
-        hindrance,
+        hindrance: hindrance.map(|why| names.in_text(&why)),
         services: services.collect(),
         forwards: forwards.collect(),
         limits: status.limits.iter().map(limit).collect(),
         relaying: None,
+        named_relays: named.iter().map(ToString::to_string).collect(),
+        waits: status.waits.iter().map(|found| wait(found, &names)).collect(),
     }
 }
 
@@ -88,6 +93,15 @@ pub(super) fn relay_status(status: &relay::Status, hindrance: Option<String>) ->
         limits: status.limits.iter().map(limit).collect(),
         relaying: Some(relaying),
         ..proto::Status::default()
+    }
+}
+
+fn wait(wait: &WaitStatus, names: &Names) -> proto::Wait {
+    proto::Wait {
+        peer: wait.peer.to_string(),
+        name: name(names, wait.peer),
+        waited_seconds: wait.waited.as_secs_f64(),
+        awaits: wait.awaits.iter().map(|awaited| names.in_text(&awaited.to_string())).collect(),
     }
 }
 
@@ -126,13 +140,24 @@ fn relay_used(relay: &RelayStatus, names: &Names) -> proto::Relay {
         reservation_seconds: reservation.map(|lasts| lasts.as_secs_f64()),
         retry_seconds: retry.map(|retry| retry.as_secs_f64()),
         failures: relay.failures,
-        last_error: relay.last_error.as_ref().map(ToString::to_string),
+        last_error: relay.last_error.as_ref().map(|error| names.in_text(&error.to_string())),
         wanted: relay.wanted,
         health: relay.health.health.to_string(),
         heard_seconds: relay.health.heard.map(|heard| heard.as_secs_f64()),
         round_trip_median_ms: relay.health.median.map(ms),
         round_trip_p95_ms: relay.health.p95.map(ms),
         name: name(names, relay.relay),
+    }
+}
+
+fn relay_name(name: &RelayNameStatus) -> proto::RelayName {
+    proto::RelayName {
+        name: name.name.to_string(),
+        relays: name.relays.iter().map(ToString::to_string).collect(),
+        wanted: name.wanted,
+        failures: name.failures,
+        last_error: name.last_error.clone(),
+        retry_seconds: name.retry.map(|retry| retry.as_secs_f64()),
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct Diagnosis {
     pub(crate) checks: Vec<Check>,
     pub(crate) bad: usize,
     pub(crate) warnings: usize,
+    /// From the question to the verdict.
+    pub(crate) took_ms: u64,
     pub(crate) expect: Expectation,
 }
 

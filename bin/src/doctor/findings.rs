@@ -1,6 +1,7 @@
 //! What was found out about a host and its network, before anybody judges it.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
@@ -33,6 +34,8 @@ pub(crate) struct Findings {
     pub(crate) mapping: Option<Vec<(MappingProtocol, RouterAnswer)>>,
     /// The proxy that is set, and where it comes from.
     pub(crate) proxy: Option<ProxyFinding>,
+    /// The addresses that a node is to listen on.
+    pub(crate) listening: Vec<ListenFinding>,
     /// The identities that were looked at.
     pub(crate) identities: Vec<IdentityFinding>,
     /// The directory that identities are kept in.
@@ -65,10 +68,39 @@ pub(crate) struct NodeFinding {
     pub(crate) start: Option<String>,
     pub(crate) nat_v4: NatKind,
     pub(crate) nat_v6: NatKind,
-    /// Seconds that a relay's clock is ahead of ours, where that is worth a word.
-    pub(crate) clock_ahead: Option<i64>,
-    /// A relay told a time, by which ours was judged.
-    pub(crate) clock_checked: bool,
+    /// By how many seconds the clock of each relay that told the time is ahead of ours; zero if it agrees.
+    pub(crate) clocks: BTreeMap<PeerId, i64>,
+}
+
+/// An address that a node is to listen on.
+#[derive(Debug)]
+pub(crate) struct ListenFinding {
+    pub(crate) address: Multiaddr,
+    pub(crate) can: Result<Listens, Taken>,
+}
+
+/// How an address can be listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listens {
+    /// Nobody else does.
+    Free,
+    /// The node that runs here does.
+    Already,
+}
+
+/// Why an address cannot be listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Another program has the port.
+    Port {
+        /// What is taken, and by whom if the system tells.
+        found: String,
+    },
+    /// Something else, with what to do.
+    Other {
+        /// What the system said.
+        cause: String,
+    },
 }
 
 /// A proxy.
@@ -148,6 +180,8 @@ impl Layer {
 pub(crate) enum Fault {
     /// The name stands for nothing.
     Unresolved { name: String, cause: String },
+    /// Our own ranges of addresses keep it away.
+    Denied { ip: IpAddr, layer: Layer },
     /// The host answers, and nothing listens there.
     TcpRefused { at: SocketAddr },
     /// Nothing came back.
@@ -212,7 +246,7 @@ impl Fault {
             | Self::NoCircuit { .. }
             | Self::NoPlace { .. }
             | Self::NotOurs => Layer::Protocol,
-            Self::Deadline { layer, .. } => *layer,
+            Self::Denied { layer, .. } | Self::Deadline { layer, .. } => *layer,
         }
     }
 
@@ -222,6 +256,10 @@ impl Fault {
             Self::Unresolved { name, cause } => (
                 format!("the name {name} cannot be resolved ({cause})"),
                 "see whether the name is right and the name servers in /etc/resolv.conf answer, or give an IP address",
+            ),
+            Self::Denied { ip, .. } => (
+                format!("--deny-net or --net-file keeps {ip} away"),
+                "take its range out of them, or name another relay",
             ),
             Self::TcpRefused { at } => (
                 format!("{at} refuses connections over TCP"),

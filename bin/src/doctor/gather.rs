@@ -1,19 +1,27 @@
 //! Finds everything out, at the same time.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
-use libp2p::PeerId;
+use futures::StreamExt as _;
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
     Config, Event, RelayAddr,
     addr::{STUN_PORT, StunServer},
-    error::Family,
+    error::{Family, ListenFailure, StartError},
+    event::MappingProtocol,
     nat::NatKind,
-    survey::{self, Hairpin},
+    path::Transport,
+    survey::{self, Hairpin, RouterAnswer},
 };
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    findings::{Findings, NodeFinding, ProxyFinding, RelayFinding},
+    findings::{Findings, ListenFinding, Listens, NodeFinding, ProxyFinding, RelayFinding, Taken},
     host,
     probe::{AGAIN, Means, look_up, name_of, port_of, probe, transport_of},
 };
@@ -36,8 +44,11 @@ const PROXY: Duration = Duration::from_secs(4);
 /// For the node to take back what it has.
 const END: Duration = Duration::from_millis(500);
 
-/// STUN servers that are asked for a way back to ourselves, one after the other.
+/// STUN servers that are asked for a way back to ourselves.
 const STUN_MAX: usize = 2;
+
+/// Addresses to listen on that are tried.
+const LISTEN_MAX: usize = 16;
 
 /// Addresses of relays that are tried.
 pub(super) const RELAYS_MAX: usize = 16;
@@ -46,27 +57,39 @@ pub(super) const RELAYS_MAX: usize = 16;
 #[derive(Debug)]
 pub(super) struct Quest {
     pub(super) relays: Vec<RelayAddr>,
+    /// Names that stand for no relay, with the reason.
+    pub(super) unresolved: Vec<(String, String)>,
     pub(super) stun: Vec<StunServer>,
     pub(super) means: Means,
+    /// Where a node is to listen.
+    pub(super) listen: Vec<Multiaddr>,
+    /// Where the node that runs here does.
+    pub(super) running: Vec<Multiaddr>,
     /// Whether the router may be asked.
     pub(super) router: bool,
     pub(super) identity: Option<std::path::PathBuf>,
 }
 
-/// Takes 10 s at most: each part has a deadline below that.
-pub(super) async fn gather(quest: Quest) -> Findings {
-    let Quest { relays, stun, means, router, identity } = &quest;
+/// Takes 10 s at most: each part has a deadline below that. None once `stop` is cancelled, when the router has taken back
+/// what it was asked for.
+pub(super) async fn gather(quest: Quest, stop: &CancellationToken) -> Option<Findings> {
+    let Quest { relays, unresolved, stun, means, listen, running, router, identity } = &quest;
     let probes = relays.iter().take(RELAYS_MAX).map(|relay| relay_finding(relay, means));
-    let (relays, names, node, hairpin, mapping, proxy) = tokio::join!(
-        futures::future::join_all(probes),
-        names(relays),
-        node(relays, stun, means),
-        hairpin(relays, stun),
-        mapping(*router),
-        proxy(means),
-    );
+    let parts = async {
+        tokio::join!(
+            futures::future::join_all(probes),
+            names(relays),
+            node(relays, stun, means),
+            hairpin(relays, stun, means),
+            proxy(means),
+            listening(listen, running, means),
+        )
+    };
+    let (parts, mapping) = tokio::join!(stop.run_until_cancelled(parts), mapping(*router, stop));
+    let (relays, mut names, node, hairpin, proxy, listening) = parts?;
+    names.extend(unresolved.iter().map(|(name, cause)| (name.clone(), Err(cause.clone()))));
     let (v4, v6) = (host::way_out_v4(), host::way_out_v6());
-    Findings {
+    Some(Findings {
         relays,
         names,
         v4: v4.map(|(ip, _)| ip),
@@ -75,12 +98,13 @@ pub(super) async fn gather(quest: Quest) -> Findings {
         hairpin,
         mapping,
         proxy,
+        listening,
         identities: host::identities(identity.as_deref()),
         state: host::state(identity.as_deref()),
         open_files: host::open_files(),
         mtu_v4: v4.and_then(|(_, mtu)| mtu),
         mtu_v6: v6.and_then(|(_, mtu)| mtu),
-    }
+    })
 }
 
 async fn relay_finding(relay: &RelayAddr, means: &Means) -> RelayFinding {
@@ -168,14 +192,18 @@ impl Watch {
             Event::ReservationHeld { relay, expires, .. } => {
                 self.missing.remove(&relay);
                 self.observed = true;
-                self.finding.clock_checked |= expires.is_some();
+                if expires.is_some() {
+                    self.finding.clocks.insert(relay, 0);
+                }
             }
             Event::ReservationFailed { relay, .. } => {
                 if let Some(failed) = self.missing.get_mut(&relay) {
                     failed.get_or_insert(now);
                 }
             }
-            Event::ClockDiffers { seconds, .. } => self.finding.clock_ahead = Some(seconds),
+            Event::ClockDiffers { relay, seconds } => {
+                self.finding.clocks.insert(relay, seconds);
+            }
             Event::NatFound { family, mapping, filtering, .. } => {
                 let kind = NatKind { mapping, filtering };
                 match family {
@@ -188,14 +216,17 @@ impl Watch {
     }
 }
 
-/// Asks the servers that were named, and those at the usual port of the relays' hosts.
-async fn hairpin(relays: &[RelayAddr], stun: &[StunServer]) -> Option<Hairpin> {
+/// Asks the servers that were named, and those at the usual port of the relays' hosts. The first that tells more than
+/// nothing is believed.
+async fn hairpin(relays: &[RelayAddr], stun: &[StunServer], means: &Means) -> Option<Hairpin> {
     let beside = relays.iter().filter_map(|relay| beside(relay.address()));
-    let mut servers: Vec<StunServer> = stun.iter().cloned().chain(beside).collect();
-    servers.dedup();
+    let mut seen = BTreeSet::new();
+    let servers = stun.iter().cloned().chain(beside).filter(|server| seen.insert(server.to_string()));
+    let servers: Vec<StunServer> = servers.take(STUN_MAX).collect();
+    let asked = servers.iter().map(|server| survey::hairpin(server, &means.ranges, &means.global));
+    let mut answers: futures::stream::FuturesUnordered<_> = asked.collect();
     let mut found = None;
-    for server in servers.iter().take(STUN_MAX) {
-        let hairpin = survey::hairpin(server).await;
+    while let Some(hairpin) = answers.next().await {
         found = Some(hairpin);
         if hairpin != Hairpin::Unknown {
             break;
@@ -204,8 +235,7 @@ async fn hairpin(relays: &[RelayAddr], stun: &[StunServer]) -> Option<Hairpin> {
     found
 }
 
-fn beside(relay: &libp2p::Multiaddr) -> Option<StunServer> {
-    use libp2p::multiaddr::Protocol;
+fn beside(relay: &Multiaddr) -> Option<StunServer> {
     let host = match relay.iter().next()? {
         Protocol::Ip4(ip) => SocketAddr::from((ip, STUN_PORT)).to_string(),
         _ => format!("{}:{STUN_PORT}", name_of(relay)?),
@@ -215,11 +245,58 @@ fn beside(relay: &libp2p::Multiaddr) -> Option<StunServer> {
 
 async fn mapping(
     allowed: bool,
-) -> Option<Vec<(punchline_bridge::event::MappingProtocol, survey::RouterAnswer)>> {
-    match allowed {
-        true => timeout(ROUTER, survey::port_mapping()).await.ok().flatten(),
-        false => None,
+    stop: &CancellationToken,
+) -> Option<Vec<(MappingProtocol, RouterAnswer)>> {
+    if !allowed {
+        return None;
     }
+    let late = stop.child_token();
+    let mut asked = std::pin::pin!(survey::port_mapping(late.clone()));
+    match timeout(ROUTER, &mut asked).await {
+        Ok(answers) => answers,
+        Err(_) => {
+            late.cancel();
+            asked.await
+        }
+    }
+}
+
+/// Whether each address can be listened on: a node listens there for a moment.
+async fn listening(listen: &[Multiaddr], running: &[Multiaddr], means: &Means) -> Vec<ListenFinding> {
+    let each = listen.iter().take(LISTEN_MAX).map(|address| async move {
+        let can = match running.iter().any(|taken| port(taken).is_some() && port(taken) == port(address))
+        {
+            true => Ok(Listens::Already),
+            false => listens(address, means).await,
+        };
+        ListenFinding { address: address.clone(), can }
+    });
+    futures::future::join_all(each).await
+}
+
+async fn listens(address: &Multiaddr, means: &Means) -> Result<Listens, Taken> {
+    match means.endpoint(Config { listen: vec![address.clone()], ..Config::default() }).await {
+        Ok((endpoint, _)) => {
+            let _ = timeout(END, endpoint.shutdown()).await;
+            Ok(Listens::Free)
+        }
+        Err(StartError::Listen {
+            cause: ListenFailure::InUse { protocol, port, occupant, .. }, ..
+        }) => {
+            let by = occupant.map_or_else(
+                || "a program that may not be seen (`ss -lntup` as root shows it)".to_owned(),
+                |occupant| occupant.to_string(),
+            );
+            Err(Taken::Port { found: format!("{protocol} port {port} is taken by {by}") })
+        }
+        Err(StartError::Listen { cause, .. }) => Err(Taken::Other { cause: cause.to_string() }),
+        Err(error) => Err(Taken::Other { cause: error.to_string() }),
+    }
+}
+
+/// Of which protocol, and its number; none where the system chooses one.
+fn port(address: &Multiaddr) -> Option<(Transport, u16)> {
+    port_of(address).filter(|port| *port != 0).map(|port| (transport_of(address), port))
 }
 
 async fn proxy(means: &Means) -> Option<ProxyFinding> {

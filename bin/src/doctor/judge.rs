@@ -2,6 +2,9 @@
 
 mod host;
 mod network;
+mod relay;
+
+use std::time::Duration;
 
 use super::{
     diagnosis::{Check, Diagnosis, Expectation, VERSION, Verdict},
@@ -9,16 +12,18 @@ use super::{
 };
 use punchline_bridge::{
     addr::GlobalScope,
+    error::Family,
     nat::{Filtering, Mapping, NatClass, NatKind},
     path::Transport,
     survey::{Hairpin, RouterAnswer},
 };
 
+/// What is wrong is blamed once, where it is: a check that fails for what another one says is skipped, and says so.
 /// `global`: which addresses count as public.
-pub(super) fn judge(found: &Findings, global: &GlobalScope) -> Diagnosis {
+pub(super) fn judge(found: &Findings, global: &GlobalScope, took: Duration) -> Diagnosis {
     let mut checks = vec![network::ipv4(found), network::ipv6(found, global)];
     checks.extend(network::dns(found));
-    checks.extend(found.relays.iter().map(|relay| relay_check(relay, found)));
+    checks.extend(found.relays.iter().map(|relay| relay::relay(relay, found)));
     checks.extend([
         network::udp(found),
         network::tcp(found),
@@ -30,6 +35,7 @@ pub(super) fn judge(found: &Findings, global: &GlobalScope) -> Diagnosis {
         network::clock(found),
         network::mtu(found),
     ]);
+    checks.extend(host::listening(found));
     checks.extend(host::identities(found));
     checks.push(host::state(found));
     checks.push(host::open_files(found));
@@ -39,6 +45,7 @@ pub(super) fn judge(found: &Findings, global: &GlobalScope) -> Diagnosis {
         punchline: env!("CARGO_PKG_VERSION"),
         bad: count(Verdict::Bad),
         warnings: count(Verdict::Warning),
+        took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         expect: expect(found, global),
         checks,
     }
@@ -56,26 +63,6 @@ impl Check {
     fn of(self, subject: impl Into<String>) -> Self {
         Self { subject: Some(subject.into()), ..self }
     }
-}
-
-/// An address that fails matters less where the same relay is reached at another one; but that somebody else answers there
-/// is wrong whatever else is right.
-fn relay_check(relay: &RelayFinding, found: &Findings) -> Check {
-    let address = relay.address.to_string();
-    let Err(fault) = &relay.reached else {
-        return check("relay", Verdict::Ok, "it is reached, and keeps a place for this host")
-            .of(address);
-    };
-    let elsewhere = found.relays.iter().any(|other| other.relay == relay.relay && other.reached.is_ok());
-    let verdict = match fault {
-        Fault::WrongPeer { .. } => Verdict::Bad,
-        _ if elsewhere => Verdict::Warning,
-        _ => Verdict::Bad,
-    };
-    let (words, advice) = fault.words();
-    let layer = Some(fault.layer());
-    let advice = advice.map(str::to_owned);
-    Check { layer, advice, ..check("relay", verdict, words).of(address) }
 }
 
 /// Whether a relay was reached over this transport.
@@ -103,12 +90,32 @@ fn udp_answers(found: &Findings) -> bool {
     stun || filtering || found.relays.iter().any(passed_quic)
 }
 
-/// Whether a relay that is there does not answer over UDP.
+/// Whether a relay does not answer over UDP that is there over TCP, or is named over UDP alone.
 fn udp_is_lost(found: &Findings) -> bool {
     let silent = |relay: &RelayFinding| {
         matches!(relay.reached, Err(Fault::UdpSilent { .. } | Fault::UdpUnreachable { .. }))
     };
-    found.relays.iter().any(silent)
+    let is_there = |relay: &RelayFinding| {
+        let others = || found.relays.iter().filter(|other| other.relay == relay.relay);
+        others().any(|other| other.transport != Transport::Quic && other.reached.is_ok())
+            || others().all(|other| other.transport == Transport::Quic)
+    };
+    found.relays.iter().any(|relay| silent(relay) && is_there(relay))
+}
+
+/// Whether no relay is reached for nothing but the lack of this family.
+fn lacks(found: &Findings, family: Family) -> bool {
+    !found.relays.is_empty() && found.relays.iter().all(|relay| no_way(relay) == Some(family))
+}
+
+/// The family over which this host has no way to the relay's address.
+fn no_way(relay: &RelayFinding) -> Option<Family> {
+    match relay.reached {
+        Err(Fault::TcpUnreachable { at, .. } | Fault::UdpUnreachable { at, .. }) => {
+            Some(Family::of(at.ip()))
+        }
+        _ => None,
+    }
 }
 
 /// The public address that our router forwards from.

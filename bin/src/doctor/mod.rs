@@ -14,10 +14,16 @@ mod probe;
 mod sanitise;
 mod screen;
 
-use std::{io::Write as _, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use punchline_bridge::{RelayAddr, addr::GlobalScope};
+use punchline_bridge::{RelayAddr, RelayLocator, addr::GlobalScope, survey};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use self::{
     diagnosis::{Diagnosis, VERSION, Verdict},
@@ -27,49 +33,84 @@ use self::{
 };
 use crate::{
     Unusable,
-    cli::{self, Asking, Doctor, DoctorWhat, PortMapping, ProxyFlags, Reach},
+    cli::{self, Asking, Doctor, DoctorWhat, ListenAddr, Nets, PortMapping, ProxyFlags, Reach},
     control::{self, proto},
-    node, stop,
+    node, progress, stop,
 };
 
 /// For a node that runs here to answer.
 const NODE_ANSWER: Duration = Duration::from_secs(2);
 
+/// For the router to take back what it was asked for, when we are told to stop: half a second for what it grants meanwhile,
+/// and as long for its answer.
+const TAKEN_BACK: Duration = Duration::from_millis(1200);
+
 /// Checks, prints, and writes the bundle if one is wanted.
 ///
 /// # Errors
 /// If anything is bad, the address is not reached, or the bundle cannot be written.
-pub(crate) async fn run(mut settings: Doctor, identity: Option<&Path>) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    mut settings: Doctor,
+    identity: Option<&Path>,
+    quiet: bool,
+) -> anyhow::Result<()> {
     settings.asking.identity = identity.map(Path::to_owned);
+    let stop = CancellationToken::new();
     let work = async {
         match settings.what {
-            Some(DoctorWhat::Reach(reach)) => self::reach(reach).await,
-            None => examine(settings, identity).await,
+            Some(DoctorWhat::Reach(reach)) => self::reach(reach, quiet).await,
+            None => examine(settings, identity, quiet, &stop).await,
         }
     };
+    let mut work = std::pin::pin!(work);
     tokio::select! {
-        outcome = work => outcome,
-        () = stop::told() => anyhow::bail!("told to stop before everything was checked"),
+        outcome = &mut work => outcome,
+        () = stop::told() => {
+            stop.cancel();
+            let _ = tokio::time::timeout(TAKEN_BACK, work).await;
+            anyhow::bail!("told to stop before everything was checked")
+        }
     }
 }
 
-async fn examine(settings: Doctor, identity: Option<&Path>) -> anyhow::Result<()> {
+async fn examine(
+    settings: Doctor,
+    identity: Option<&Path>,
+    quiet: bool,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
     let bundle = settings.bundle.as_deref().map(bundle::begin).transpose()?;
     let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
-    let means = means(&settings.proxy, global.clone())?;
+    let means = means(&settings.proxy, &settings.nets, global.clone())?;
     let status = status(&settings.asking).await;
-    let mut relays = cli::all(&settings.relay);
-    if relays.is_empty() {
-        relays = status.iter().flat_map(relays_of).collect();
+    let mut given = cli::all(&settings.relay);
+    let mut listen = Vec::new();
+    for address in cli::all(&settings.listen) {
+        match address {
+            ListenAddr::At(address) => listen.push(address),
+            ListenAddr::Reserve(relay) => given.push(relay),
+        }
     }
+    if given.is_empty() {
+        given = status.iter().flat_map(relays_of).collect();
+    }
+    let (relays, unresolved) = resolve(&given).await;
+    let running = status.iter().flat_map(|status| &status.listening);
     let quest = Quest {
         relays,
+        unresolved,
         stun: cli::all(&settings.stun_server),
         means,
+        listen,
+        running: running.filter_map(|address| address.parse().ok()).collect(),
         router: settings.port_mapping == PortMapping::On,
         identity: identity.map(Path::to_owned),
     };
-    let diagnosis = judge::judge(&gather::gather(quest).await, &global);
+    let doing = || "looking at this host, its network and its relays".to_owned();
+    let found = progress::beside(quiet, doing, gather::gather(quest, stop)).await;
+    let Some(found) = found else { return Ok(()) };
+    let diagnosis = judge::judge(&found, &global, began.elapsed());
     let text = match settings.json {
         true => serde_json::to_string(&diagnosis)? + "\n",
         false => screen::of(&diagnosis),
@@ -92,9 +133,11 @@ fn verdict(diagnosis: &Diagnosis) -> anyhow::Result<()> {
     }
 }
 
-async fn reach(settings: Reach) -> anyhow::Result<()> {
-    let means = means(&settings.proxy, GlobalScope::default())?;
-    let Probed { passed, outcome } = probe::probe(&settings.address, &means, false).await;
+async fn reach(settings: Reach, quiet: bool) -> anyhow::Result<()> {
+    let means = means(&settings.proxy, &settings.nets, GlobalScope::default())?;
+    let doing = || format!("trying {}", settings.address);
+    let probing = probe::probe_named(&settings.address, &means);
+    let Probed { passed, outcome } = progress::beside(quiet, doing, probing).await;
     let fault = outcome.err();
     let text = match settings.json {
         true => reach_json(&settings.address.to_string(), &passed, fault.as_ref()).to_string() + "\n",
@@ -128,8 +171,8 @@ fn reach_json(address: &str, passed: &[(findings::Layer, String)], fault: Option
     json!({"version": VERSION, "address": address, "reached": fault.is_none(), "layers": layers})
 }
 
-fn means(flags: &ProxyFlags, global: GlobalScope) -> Result<Means, Unusable> {
-    Ok(Means { proxy: node::proxy(flags)?, global })
+fn means(proxy: &ProxyFlags, nets: &Nets, global: GlobalScope) -> Result<Means, Unusable> {
+    Ok(Means { proxy: node::proxy(proxy)?, global, ranges: node::ranges(nets)? })
 }
 
 /// That of a node which runs here; the doctor does without.
@@ -141,14 +184,35 @@ async fn status(asking: &Asking) -> Option<proto::Status> {
     tokio::time::timeout(NODE_ANSWER, asked).await.ok()?
 }
 
-/// The relays that a node uses.
-fn relays_of(status: &proto::Status) -> impl Iterator<Item = RelayAddr> {
-    status.relays.iter().flat_map(|relay| {
+/// The addresses of relays that were given, those that names stand for included; and the names that could not be resolved,
+/// with the reason.
+async fn resolve(given: &[RelayLocator]) -> (Vec<RelayAddr>, Vec<(String, String)>) {
+    let (mut relays, mut unresolved) = (Vec::new(), Vec::new());
+    for relay in given {
+        match relay {
+            RelayLocator::At(relay) => relays.push(relay.clone()),
+            RelayLocator::Named(name) => match survey::relays(name).await {
+                Ok(found) => relays.extend(found),
+                Err(cause) => unresolved.push((format!("_dnsaddr.{name}"), cause)),
+            },
+        }
+    }
+    let mut seen = BTreeSet::new();
+    relays.retain(|relay| seen.insert(relay.to_string()));
+    (relays, unresolved)
+}
+
+/// The relays that a node was told to use. Those that tickets and peers name are asked for nothing.
+fn relays_of(status: &proto::Status) -> impl Iterator<Item = RelayLocator> {
+    let named = status.named_relays.iter().filter_map(|relay| relay.parse().ok());
+    let wanted = status.relays.iter().filter(|relay| relay.wanted).flat_map(|relay| {
         relay
             .addresses
             .iter()
             .filter_map(|address| format!("{address}/p2p/{}", relay.relay).parse().ok())
-    })
+    });
+    let mut seen = BTreeSet::new();
+    named.chain(wanted).filter(move |relay: &RelayLocator| seen.insert(relay.to_string()))
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
@@ -159,8 +223,6 @@ fn print(text: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::doctor::{
         diagnosis::{Check, Expectation},
@@ -196,6 +258,7 @@ mod tests {
             checks: vec![check],
             bad: 1,
             warnings: 0,
+            took_ms: 1,
             expect,
         };
         let printed = serde_json::to_value(&diagnosis).unwrap();

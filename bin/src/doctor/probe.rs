@@ -10,12 +10,13 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 use punchline_bridge::{
-    Config, Endpoint, Event, Events, RelayAddr, Service,
-    addr::{self, GlobalScope},
+    Config, Endpoint, Event, Events, RelayAddr, RelayLocator, Service,
+    addr::{self, GlobalScope, Ranges},
     config::PortMapping,
     error::{DialFailureReason, OpenError, StartError},
     path::Transport,
     proxy::Proxy,
+    survey,
 };
 use tokio::{
     net::lookup_host,
@@ -23,7 +24,10 @@ use tokio::{
 };
 
 use self::first::{connect, hello, negotiate};
-use super::findings::{Fault, Layer};
+use super::{
+    findings::{Fault, Layer},
+    gather::RELAYS_MAX,
+};
 
 /// For a name to be looked up.
 const NAME: Duration = Duration::from_secs(3);
@@ -45,13 +49,15 @@ const IPS_MAX: usize = 4;
 pub(crate) struct Means {
     pub(crate) proxy: Option<Proxy>,
     pub(crate) global: GlobalScope,
+    /// What is kept away is not tried.
+    pub(crate) ranges: Ranges,
 }
 
 impl Means {
     /// A node that passes by: nobody knows it, and it asks nothing of the router.
     pub(crate) async fn endpoint(&self, config: Config) -> Result<(Endpoint, Events), StartError> {
-        let (proxy, global) = (self.proxy.clone(), self.global.clone());
-        let config = Config { port_mapping: PortMapping::Off, proxy, global, ..config };
+        let (proxy, global, ranges) = (self.proxy.clone(), self.global.clone(), self.ranges.clone());
+        let config = Config { port_mapping: PortMapping::Off, proxy, global, ranges, ..config };
         Endpoint::start(config, Keypair::generate_ed25519()).await
     }
 
@@ -80,6 +86,28 @@ pub(crate) async fn probe(address: &Multiaddr, means: &Means, relay: bool) -> Pr
     Probed { passed, outcome }
 }
 
+/// As [`probe`]; of a name that stands for relays, each of their addresses. All of them have to be reached.
+pub(crate) async fn probe_named(address: &Multiaddr, means: &Means) -> Probed {
+    let Ok(RelayLocator::Named(name)) = RelayLocator::new(address.clone()) else {
+        return probe(address, means, false).await;
+    };
+    let relays = match survey::relays(&name).await {
+        Ok(relays) => relays,
+        Err(cause) => {
+            let name = name.to_string();
+            return Probed { passed: Vec::new(), outcome: Err(Fault::Unresolved { name, cause }) };
+        }
+    };
+    let mut all = Probed { passed: Vec::new(), outcome: Ok(()) };
+    for relay in relays.into_iter().take(RELAYS_MAX) {
+        all.passed.push((Layer::Name, format!("_dnsaddr.{name} names {relay}")));
+        let probed = probe(&RelayLocator::At(relay).address(), means, true).await;
+        all.passed.extend(probed.passed);
+        all.outcome = all.outcome.and(probed.outcome);
+    }
+    all
+}
+
 /// How far it got, for when it takes too long.
 struct Probe {
     passed: Arc<Mutex<Vec<(Layer, String)>>>,
@@ -102,7 +130,11 @@ impl Probe {
     async fn run(&self, address: &Multiaddr, means: &Means, relay: bool) -> Result<(), Fault> {
         // Behind a proxy there may be neither names nor a way out.
         if !means.proxied(address) {
-            let ips = self.name(address).await?;
+            let ips = self.name(address).await?.into_iter();
+            let (away, ips): (Vec<_>, Vec<_>) = ips.partition(|ip| means.ranges.denies(*ip));
+            if let (Some(ip), true) = (away.first(), ips.is_empty()) {
+                return Err(denied(*ip, address));
+            }
             match (transport_of(address), port_of(address)) {
                 (Transport::Tcp, Some(port)) => self.tcp(&ips, port, true).await?,
                 (Transport::Websocket, Some(port)) => self.tcp(&ips, port, false).await?,
@@ -248,6 +280,15 @@ impl Probe {
             Err(error) => Err(failed(error.to_string())),
         }
     }
+}
+
+/// What is kept away by our ranges, and where that shows.
+fn denied(ip: IpAddr, address: &Multiaddr) -> Fault {
+    let layer = match transport_of(address) {
+        Transport::Quic => Layer::Quic,
+        Transport::Tcp | Transport::Websocket => Layer::Tcp,
+    };
+    Fault::Denied { ip, layer }
 }
 
 const SHOOK_HANDS: &str = "the handshake succeeds";

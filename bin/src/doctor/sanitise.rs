@@ -1,10 +1,7 @@
 //! Takes out of a bug report what tells who somebody is or where: each id, address and name becomes the same other word
 //! wherever it stands, so that the report can still be followed.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde_json::{Map, Value};
 
@@ -18,6 +15,15 @@ const HOSTS: [&str; 2] = ["target", "local"];
 
 /// Keys whose values are what the operator calls peers.
 const NAMES: [&str; 2] = ["name", "relay_name"];
+
+/// What every ticket begins with.
+const TICKET: &str = "punchline-ticket:";
+
+/// Where users have their homes: whoever runs this under `sudo` has another one than the node.
+const HOMES: [&str; 2] = ["/home/", "/Users/"];
+
+/// Letters of an IPv6 address with an IPv4 address in it, at most.
+const ADDRESS_LETTERS_MAX: usize = 45;
 
 /// Ids of Ed25519 keys, of older ones, and hashes of long ones are as long at least.
 const PEER_LENGTH: usize = 46;
@@ -56,14 +62,53 @@ impl Sanitiser {
     }
 
     fn learn_names(&mut self, text: &str) {
-        for form in ["/dns/", "/dns4/", "/dns6/", "/dnsaddr/", "/sni/"] {
+        for form in ["/dns/", "/dns4/", "/dns6/", "/dnsaddr/", "/sni/", "http://", "https://"] {
             for after in text.split(form).skip(1) {
                 let name: String = after.chars().take_while(|c| is_of_name(*c)).collect();
-                if !name.is_empty() {
-                    self.word(&name, "host");
-                }
+                self.host(&name);
             }
         }
+        // `proxy.example.org:3128`, wherever it stands.
+        for word in text.split(|c| !is_of_name(c) && c != ':') {
+            let place = word.trim_matches(':').split_once(':');
+            if let Some((host, _)) = place.filter(|(host, port)| {
+                let digits = port.split(':').next().unwrap_or_default();
+                let last = host.rsplit('.').next().unwrap_or_default();
+                host.contains('.')
+                    && last.chars().any(char::is_alphabetic)
+                    && digits.parse::<u16>().is_ok()
+            }) {
+                self.host(host);
+            }
+        }
+    }
+
+    /// A name of a host, if it is one. Letters of either case are the same name.
+    fn host(&mut self, name: &str) {
+        let name = name.trim_matches('.').to_lowercase();
+        if !name.is_empty() && name != "localhost" && name.parse::<IpAddr>().is_err() {
+            self.word(&name, "host");
+        }
+    }
+
+    /// What stands for a name: that of a host that is known, or of one above or below it, which tells as much.
+    fn known(&mut self, name: &str) -> Option<String> {
+        if let Some(known) = self.words.get(name) {
+            return Some(known.clone());
+        }
+        let lower = name.to_lowercase();
+        if let Some(known) = self.words.get(&lower).filter(|known| known.starts_with("host-")) {
+            return Some(known.clone());
+        }
+        if let Some(host) = lower.strip_prefix("_dnsaddr.") {
+            return Some(format!("_dnsaddr.{}", self.known(host)?));
+        }
+        let below =
+            |one: &str, other: &str| one.strip_suffix(other).is_some_and(|label| label.ends_with('.'));
+        let mut hosts = self.words.iter().filter(|(_, word)| word.starts_with("host-"));
+        let related = lower.contains('.')
+            && hosts.any(|(host, _)| host.contains('.') && (below(host, &lower) || below(&lower, host)));
+        related.then(|| self.word(&lower, "host"))
     }
 
     /// The same value with everything replaced.
@@ -80,7 +125,7 @@ impl Sanitiser {
                         }
                         value => self.clean(value),
                     };
-                    clean.insert(key.clone(), value);
+                    clean.insert(self.clean_text(key), value);
                 }
                 Value::Object(clean)
             }
@@ -91,13 +136,7 @@ impl Sanitiser {
     /// `HOST:PORT`, where the host may be any name.
     fn clean_target(&mut self, text: &str) -> String {
         match text.rsplit_once(':') {
-            Some((host, _))
-                if !host.is_empty()
-                    && host.chars().all(is_of_name)
-                    && host.parse::<IpAddr>().is_err() =>
-            {
-                self.word(host, "host");
-            }
+            Some((host, _)) if host.chars().all(is_of_name) => self.host(host),
             _ => {}
         }
         self.clean_text(text)
@@ -109,38 +148,46 @@ impl Sanitiser {
             None => text.to_owned(),
         };
         let text = replace(&text, is_of_ticket, |word| {
-            word.starts_with("punchline-ticket:").then(|| "(a ticket)".to_owned())
+            let at = word.find(TICKET)?;
+            Some(format!("{}(a ticket)", word.get(..at)?))
         });
+        let text = HOMES.iter().fold(text, |text, homes| without_owners(&text, homes));
         let text = replace(
             &text,
             |c| c.is_ascii_hexdigit() || matches!(c, ':' | '.'),
-            |word| self.address(word),
+            |word| Some(self.addresses(word)),
         );
         // A word that is known already is a name of a host.
         let text = replace(&text, is_of_name, |word| {
             let name = word.trim_matches('.');
-            let known = self.words.get(name)?;
-            Some(word.replace(name, known))
+            let known = self.known(name)?;
+            Some(word.replace(name, &known))
         });
         replace(&text, |c| c.is_ascii_alphanumeric(), |word| self.peer(word))
     }
 
-    fn address(&mut self, word: &str) -> Option<String> {
-        // Where an address ends a sentence or stands before a port, that is not part of it.
-        let trimmed = word.trim_matches('.');
-        if let Ok(ip) = trimmed.trim_matches(':').parse::<Ipv4Addr>() {
-            return Some(word.replace(&ip.to_string(), &self.ip(ip.into())?));
+    /// A word with each address in it replaced, whatever it is glued to: the longest that begins at each letter.
+    fn addresses(&mut self, word: &str) -> String {
+        let (mut clean, mut rest) = (String::new(), word);
+        while !rest.is_empty() {
+            let longest = (1..=rest.len().min(ADDRESS_LETTERS_MAX)).rev().find_map(|end| {
+                let text = rest.get(..end)?;
+                Some((text, text.parse::<IpAddr>().ok()?))
+            });
+            let taken = match longest {
+                Some((text, ip)) => {
+                    clean.push_str(self.ip(ip).as_deref().unwrap_or(text));
+                    text.len()
+                }
+                // It holds digits, colons and dots alone.
+                None => {
+                    clean.extend(rest.chars().next());
+                    1
+                }
+            };
+            rest = rest.get(taken..).unwrap_or_default();
         }
-        if let Some((host, port)) = trimmed.split_once(':')
-            && let Ok(ip) = host.parse::<Ipv4Addr>()
-        {
-            return Some(format!("{}:{port}", self.ip(ip.into())?));
-        }
-        let v6 = [trimmed, trimmed.trim_end_matches(':')]
-            .into_iter()
-            .find_map(|text| Some((text, text.parse::<Ipv6Addr>().ok()?)));
-        let (text, ip) = v6.filter(|(text, _)| text.contains(':'))?;
-        Some(word.replace(text, &self.ip(ip.into())?))
+        clean
     }
 
     /// None for an address of every machine.
@@ -183,6 +230,17 @@ fn is_of_name(c: char) -> bool {
 
 fn is_of_ticket(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':' | '=')
+}
+
+/// Without the names of those whose homes these are.
+fn without_owners(text: &str, homes: &str) -> String {
+    let mut parts = text.split(homes);
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let path = part.trim_start_matches(is_of_name);
+        clean += &format!("{homes}(user){path}");
+    }
+    clean
 }
 
 /// Puts something else in the place of words, which are as long as they can be.
@@ -243,6 +301,29 @@ mod tests {
         ] {
             assert_eq!(sanitiser.clean_text(text), clean);
         }
+    }
+
+    #[test]
+    fn nothing_hides_behind_what_it_is_glued_to_or_in_another_spelling() {
+        let mut sanitiser = sanitiser();
+        let value = serde_json::json!({
+            "relay": "/dnsaddr/relay.acme.example/p2p-circuit",
+            "found": "_dnsaddr.relay.acme.example has no record; Relay.ACME.example, eu.relay.acme.example nor acme.example",
+            "proxy": "PROXY.corp.internal:3128 refuses, as http://squid/ does; proxy.corp.internal",
+            "glued": "e:198.51.100.4 to:2a00:1450::8 or 198.51.100.4:443",
+            "ticket": "PUNCHLINE_TICKET=punchline-ticket:AbC_d-123",
+            "path": "/home/berta/.local/state and /Users/berta",
+            "127.0.0.1:26111 for 198.51.100.4": true,
+        });
+        sanitiser.learn(&value);
+        let text = sanitiser.clean(&value).to_string();
+        for secret in ["acme", "ACME", "corp", "squid", "198.51", "2a00", "AbC_d-123", "berta"] {
+            assert!(!text.contains(secret), "{secret}: {text}");
+        }
+        assert!(text.contains("e:ip4-1 to:ip6-1 or ip4-1:443"), "{text}");
+        let host = sanitiser.words["relay.acme.example"].clone();
+        assert!(text.contains(&format!("_dnsaddr.{host} has no record; {host}, ")), "{text}");
+        assert!(text.contains("127.0.0.1:26111 for ip4-1"), "{text}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::{
     diagnosis::{Check, Diagnosis, Verdict},
     findings::{Fault, Layer},
 };
+use crate::plain::{one_line, plain};
 
 /// One line a check, and last what to expect.
 pub(super) fn of(diagnosis: &Diagnosis) -> String {
@@ -14,14 +15,14 @@ pub(super) fn of(diagnosis: &Diagnosis) -> String {
         let _ = writeln!(text, "{:8} {:16} {}", check.verdict.name(), check.check, sentence(check));
     }
     let _ = writeln!(text, "expect: {}", diagnosis.expect.words());
-    text
+    plain(&text)
 }
 
 /// Of which, what was found, and what to do.
 pub(super) fn sentence(check: &Check) -> String {
     let subject = check.subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
     let layer = check.layer.map(|layer| format!("{} fails: ", layer.name())).unwrap_or_default();
-    format!("{subject}{layer}{}", joined(&check.found, check.advice.as_deref()))
+    one_line(&format!("{subject}{layer}{}", joined(&check.found, check.advice.as_deref())))
 }
 
 /// In one sentence.
@@ -33,7 +34,7 @@ pub(super) fn joined(found: &str, advice: Option<&str>) -> String {
 pub(super) fn of_reach(passed: &[(Layer, String)], fault: Option<&Fault>) -> String {
     let mut text = String::new();
     let mut line = |verdict: Verdict, layer: Layer, found: &str| {
-        let _ = writeln!(text, "{:8} {:10} {found}", verdict.name(), layer.name());
+        let _ = writeln!(text, "{:8} {:10} {}", verdict.name(), layer.name(), one_line(found));
     };
     for (layer, seen) in passed {
         line(Verdict::Ok, *layer, seen);
@@ -42,7 +43,7 @@ pub(super) fn of_reach(passed: &[(Layer, String)], fault: Option<&Fault>) -> Str
         let (found, advice) = fault.words();
         line(Verdict::Bad, fault.layer(), &joined(&found, advice));
     }
-    text
+    plain(&text)
 }
 
 #[cfg(test)]
@@ -69,6 +70,7 @@ mod tests {
             checks: vec![check, ok],
             bad: 1,
             warnings: 0,
+            took_ms: 1,
             expect,
         };
         let lines: Vec<String> = of(&diagnosis).lines().map(str::to_owned).collect();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use punchline_bridge::Endpoint;
 
 use super::{expose::Exposed, forward::Forward};
@@ -26,5 +27,14 @@ impl Offers for Doing {
     fn reread(&self) -> Result<Vec<Reread>, String> {
         let lists = self.exposed.iter().filter_map(|exposed| exposed.reread(&self.endpoint).transpose());
         lists.collect()
+    }
+
+    fn hang_up(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            for exposed in &self.exposed {
+                exposed.reload();
+                self.endpoint.welcome(exposed.service().clone(), exposed.listed()).await;
+            }
+        })
     }
 }

@@ -84,6 +84,7 @@ impl Exposure {
         let mut exposure = Self::new(service.clone(), target.clone(), &access, names)?;
         exposure.share = nobody.then(|| Share {
             service: service.clone(),
+            target: target.to_string(),
             local: exposure.local(),
             lifetime: flags.expires.duration(),
             qr: flags.qr,
@@ -116,6 +117,11 @@ impl Exposure {
         })
     }
 
+    /// Whether a ticket opens it.
+    pub(super) fn takes_tickets(&self) -> bool {
+        self.rules.tickets
+    }
+
     /// The gate in front of it. Reads the allow file.
     pub(super) fn gate(&self, issuer: PeerId, ledger: &Path) -> Result<Gate, Unusable> {
         Gate::open(self.rules.clone(), issuer, ledger.to_owned())
@@ -131,7 +137,7 @@ impl Exposure {
         }
         if rules.allow.is_empty() && rules.allow_file.is_none() && !rules.allow_any {
             return format!(
-                "for a ticket to `{service}` run: punchline ticket new --service {service}{ways}; its holder runs: punchline forward --ticket <TICKET> {local}"
+                "for a ticket to `{service}` run: punchline ticket new --service {service}{ways}; its holder runs: PUNCHLINE_TICKET=<TICKET> punchline forward {local}"
             );
         }
         format!("peers use: punchline forward --peer {peer} --service {service}{ways} {local}")
@@ -218,6 +224,7 @@ impl Exposed {
             return;
         }
         let error = block_in_place(|| self.gate.reload()).err().map(|error| error.to_string());
+        self.reporter.knows(self.listed());
         let service = self.exposure.service.clone();
         self.reporter.report(GatewayEvent::AccessReloaded { service, error });
     }
@@ -247,6 +254,7 @@ impl Exposed {
         let (exposed, endpoint) = (self.clone(), endpoint.clone());
         let apply = async move {
             exposed.gate.relist(listed);
+            exposed.reporter.knows(exposed.listed());
             endpoint.welcome(service.clone(), exposed.listed()).await;
             exposed.reporter.report(GatewayEvent::AccessReloaded { service, error: None });
         };
@@ -429,7 +437,7 @@ mod tests {
             "{ticket}"
         );
         assert!(
-            ticket.contains("punchline forward --ticket <TICKET> --local 127.0.0.1:26111"),
+            ticket.contains("PUNCHLINE_TICKET=<TICKET> punchline forward --local 127.0.0.1:26111"),
             "{ticket}"
         );
     }

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use punchline_bridge::{
-    Endpoint, OpenOptions, RelayAddr, Service, Stream, addr,
+    Endpoint, OpenOptions, RelayLocator, Service, Stream, addr,
     error::{OpenError, Refusal},
     stream::frame::Code,
 };
@@ -67,7 +67,7 @@ impl Forwarding {
     /// the ways that they name.
     pub(super) fn of(
         way: &cli::Way,
-        relays: &[RelayAddr],
+        relays: &[RelayLocator],
         myself: PeerId,
         names: &NamesFile,
     ) -> Result<Self, Unusable> {
@@ -115,7 +115,7 @@ impl Forwarding {
     /// What a table asks for; `relays` are those at the top of the file.
     pub(super) fn of_table(
         table: &cli::ForwardTable,
-        relays: &[RelayAddr],
+        relays: &[RelayLocator],
         myself: PeerId,
         names: &NamesFile,
     ) -> Result<Self, Unusable> {
@@ -290,9 +290,18 @@ impl Forward {
                     pause = (pause * 2).min(BUSY_PAUSE.1);
                 }
                 Ok(Err(error)) => return Err(error.into()),
-                Err(_) => return Err(late()),
+                Err(_) => return Err(self.late().await),
             }
         }
+    }
+
+    /// Nothing came of it in time. The node knows what it waits for.
+    async fn late(&self) -> Failure {
+        let Forwarding { peer, .. } = &self.forwarding;
+        let waits = self.endpoint.status().await.map(|status| status.waits).unwrap_or_default();
+        let awaits = waits.into_iter().filter(|wait| wait.peer == *peer).flat_map(|wait| wait.awaits);
+        let awaits: Vec<_> = awaits.collect();
+        Failure::Late { deadline: OPEN_DEADLINE, awaits }
     }
 
     fn failed(&self, reason: Failure) {
@@ -307,11 +316,6 @@ impl Forward {
 fn is_busy(error: &OpenError) -> bool {
     let refused = matches!(error, OpenError::Refused { reason: Refusal::Busy, .. });
     refused || matches!(error, OpenError::Busy { .. } | OpenError::StreamsOfPeer { .. })
-}
-
-fn late() -> Failure {
-    let seconds = OPEN_DEADLINE.as_secs();
-    Failure::Other(format!("no stream within {seconds} s: the peer is not reached, or slow to answer"))
 }
 
 /// What to do with a forward, ready to copy.
@@ -363,7 +367,7 @@ mod tests {
             assert!(error.contains(hint), "{args:?}: {error}");
         }
         let whole = forwarding(&["--peer", PEER, "--service", "kaspad", "--relay", &relay]).unwrap();
-        let circuit = relay.parse::<RelayAddr>().unwrap().circuit_to(PEER.parse().unwrap());
+        let circuit = relay.parse::<RelayLocator>().unwrap().circuit_to(PEER.parse().unwrap());
         assert_eq!((whole.addresses, whole.said), (vec![circuit], Vec::new()));
         assert!(whole.proof.is_empty());
     }

@@ -19,7 +19,7 @@ mod splice;
 mod target;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -33,14 +33,15 @@ use self::{
     expose::{Exposed, Exposure},
     forward::{Forward, Forwarding},
     local::Listener,
+    share::Sharing,
     shares::shares,
 };
 use crate::{
     Context, Unusable,
-    access::{Gate, Routes},
+    access::{Gate, Ledger, Routes},
     cli,
     node::{self, Node, Places},
-    report::{Ready, Reporter},
+    report::Reporter,
     stop,
 };
 
@@ -90,6 +91,12 @@ struct Plan {
 }
 
 impl Plan {
+    /// The peers that it is to find, if that is all that it is for.
+    fn wanted(&self) -> BTreeSet<PeerId> {
+        let wanted = self.forwardings.iter().filter(|_| self.exposures.is_empty());
+        wanted.map(|forwarding| forwarding.peer).collect()
+    }
+
     /// What no single part can know.
     fn check(&self) -> Result<(), Unusable> {
         if self.exposures.is_empty() && self.forwardings.is_empty() {
@@ -167,6 +174,7 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
         return node::check(&plan.node);
     }
     let reloads = stop::reloads();
+    share::settle(&plan.exposures, &Ledger::at(context.ledger.clone()))?;
     // What is wrong on this machine is said before any peer is bothered.
     let mut listeners = Vec::new();
     for forwarding in &plan.forwardings {
@@ -175,14 +183,16 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     for relay in plan.forwardings.iter().flat_map(Forwarding::relays) {
         context.reporter.names_relay(relay);
     }
-    let node = Node::start(&plan.node, &context).await?;
+    context.reporter.knows(plan.forwardings.iter().map(|forwarding| forwarding.peer));
+    let mut node = Node::start(&plan.node, &context, plan.wanted()).await?;
     let (close, closing) = watch::channel(false);
     let closing = Closing(closing);
     let mut serving = JoinSet::new();
-    announce(&plan.exposures, &node, &context.reporter);
+    announce(&plan.exposures, &mut node);
     let sharing = share(&plan.exposures, &node, &context);
     let exposed = start_exposing(plan.exposures, gates, &context.reporter, &closing);
     for exposed in &exposed {
+        context.reporter.knows(exposed.listed());
         node.endpoint.welcome(exposed.service().clone(), exposed.listed()).await;
         let requests =
             node.endpoint.requests_with(exposed.service().clone(), exposed.patience()).await?;
@@ -201,16 +211,18 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     }
     let endpoint = node.endpoint.clone();
     node.board.set(Doing { exposed: exposed.clone(), forwards, endpoint });
-    tokio::select! {
-        () = reload(reloads, &exposed, &node) => {}
-        () = stop::told() => {}
+    // The files may have changed since the gates were made.
+    if reloads.has_changed().unwrap_or(false) {
+        node.reloader.hang_up().await;
     }
-    drop(sharing);
+    stop::told().await;
     stop::drain(async {
         if timeout(GRACE, all(&mut serving)).await.is_err() {
             close.send_replace(true);
             all(&mut serving).await;
         }
+        // Not before: what a ticket opened may end by itself.
+        sharing.end().await;
         drop(exposed);
         node.shutdown().await;
     })
@@ -231,7 +243,7 @@ fn start_exposing(
 }
 
 /// What is said once the node is usable.
-fn announce(exposures: &[Exposure], node: &Node, reporter: &Reporter) {
+fn announce(exposures: &[Exposure], node: &mut Node) {
     if exposures.is_empty() {
         return;
     }
@@ -243,34 +255,24 @@ fn announce(exposures: &[Exposure], node: &Node, reporter: &Reporter) {
         );
     }
     lines.extend(exposures.iter().map(|exposure| exposure.invitation(peer, &node.ways())));
-    reporter.when_ready(Ready { needs_relay: !node.relays.is_empty(), lines });
+    node.say_when_usable(lines);
 }
 
-/// Prints what the other side is to run, where that was asked for. Ends when it is dropped.
-fn share(exposures: &[Exposure], node: &Node, context: &Context) -> JoinSet<()> {
-    let mut sharing = JoinSet::new();
+/// Prints what the other side is to run, where that was asked for.
+fn share(exposures: &[Exposure], node: &Node, context: &Context) -> Sharing {
+    let mut sharing = Sharing::new(Ledger::at(context.ledger.clone()));
     for share in exposures.iter().filter_map(|exposure| exposure.share.clone()) {
         let addrs = if node.relays.is_empty() { node.addresses() } else { Vec::new() };
         let mut relays = node.relays.clone();
         relays.truncate(TICKET_RELAYS_MAX);
-        let (keypair, ledger) = (context.keypair.clone(), context.ledger.clone());
-        sharing.spawn(share.print(Routes { relays, addrs }, keypair, ledger, context.reporter.clone()));
+        let routes = Routes { relays, addrs };
+        sharing.add(share, routes, context.keypair.clone(), context.reporter.clone());
     }
     sharing
 }
 
 /// Relays in a printed ticket: it is to be short enough to be copied.
 const TICKET_RELAYS_MAX: usize = 4;
-
-/// Reads the allow lists again whenever the process is told to.
-async fn reload(mut reloads: watch::Receiver<u64>, exposed: &[Arc<Exposed>], node: &Node) {
-    while reloads.changed().await.is_ok() {
-        for exposed in exposed {
-            exposed.reload();
-            node.endpoint.welcome(exposed.service().clone(), exposed.listed()).await;
-        }
-    }
-}
 
 async fn all(tasks: &mut JoinSet<()>) {
     while tasks.join_next().await.is_some() {}

@@ -113,3 +113,41 @@ impl Carried {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use punchline_bridge::{Path, Service, path::Direction, status::ByPath};
+
+    use super::*;
+
+    fn streams(from: u16, count: usize, service: &Service) -> Vec<StreamStatus> {
+        let peer = PeerId::random();
+        let stream = |number: usize| {
+            let [high, low] = (number as u16).to_be_bytes();
+            let mut id = [from as u8; 16];
+            [id[0], id[1]] = [high, low];
+            StreamStatus {
+                stream: StreamId::from_bytes(id),
+                peer,
+                service: service.clone(),
+                direction: Direction::Inbound,
+                path: Path::Direct,
+                waits: false,
+                moves: 0,
+                sent_bytes: ByPath::default(),
+                received_bytes: ByPath::default(),
+            }
+        };
+        (0..count).map(stream).collect()
+    }
+
+    #[test]
+    fn of_streams_whose_end_was_not_told_no_more_are_remembered_than_there_may_be() {
+        let carried = Carried::default();
+        let service: Service = "web".parse().expect("a name");
+        carried.observe(&streams(1, SEEN_MAX, &service));
+        assert_eq!(carried.seen().of_stream.len(), SEEN_MAX);
+        carried.observe(&streams(2, 3, &service));
+        assert_eq!(carried.seen().of_stream.len(), 3, "those that a status shows");
+    }
+}

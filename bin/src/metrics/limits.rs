@@ -54,13 +54,15 @@ impl Fullness {
     pub(super) fn register(&self, book: &mut Book<'_>) {
         book.add(
             "limit_used",
-            "How much of a limit is used, by limit: of those that each peer has, by the peer that uses most. Divide by \
-             punchline_limit_max; who is turned away at 1 is in punchline_refused_total",
+            "How much of a limit is used, by limit: of those that each peer has, by the peer that uses most; of names that \
+             end in _bytes, bytes. Looked at when this is asked for. Divide by punchline_limit_max with the same limit; who is \
+             turned away at 1 is in punchline_refused_total",
             self.used.clone(),
         );
         book.add(
             "limit_max",
-            "What a limit allows; its settings are in `punchline <command> --help`",
+            "What a limit allows; stays as it was at the start. Divide punchline_limit_used by it. Its settings are in `punchline \
+             <command> --help`",
             self.max.clone(),
         );
     }

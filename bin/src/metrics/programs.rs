@@ -99,8 +99,9 @@ impl Programs {
     pub(super) fn register_reloads(&self, book: &mut Book<'_>) {
         book.add(
             "reloads",
-            "Times that SIGHUP had a file of settings read again, one for each service that has one, by file and outcome. \
-             After `failed` the old content stays in force",
+            "Times that SIGHUP or `punchline reload` had a file of settings read again, one for each service that has one, by \
+             file and outcome. After `failed` the old content stays in force; what is wrong is told to whoever said `punchline \
+             reload`, and not counted here",
             self.reloads.clone(),
         );
     }

@@ -1,11 +1,15 @@
 //! Gives metrics out over HTTP, and answers probes: `/metrics`, `/healthz`, `/readyz`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use hyper::{StatusCode, http::request::Parts};
+use bytes::Bytes;
+use hyper::{HeaderMap, StatusCode, header::HOST, http::request::Parts};
 use punchline_bridge::{Status, config::Limits, relay::Handle};
 use tokio::{
-    sync::Mutex,
     task::JoinSet,
     time::{MissedTickBehavior, timeout},
 };
@@ -14,7 +18,7 @@ use super::{Exposition, Metrics, Part};
 use crate::{
     Unusable, cli,
     control::Answering,
-    http::{Answer, Listener, Respond, plain, refuse_method, text},
+    http::{Answer, Fresh, Listener, Respond, is_meant, plain, refuse_method, text},
     report::{ReportEvent, Reporter},
 };
 
@@ -62,7 +66,7 @@ impl Bound {
     pub(crate) fn serve(self, subject: Subject, command: &'static str, reporter: &Reporter) -> Serving {
         let Self(listener) = self;
         let address = listener.address;
-        let teller = Arc::new(teller(subject, command, reporter.metrics()));
+        let teller = Arc::new(teller(subject, address, command, reporter.metrics()));
         let mut tasks = JoinSet::new();
         tasks.spawn(listener.serve(teller.clone()));
         tasks.spawn(async move { teller.measure().await });
@@ -71,32 +75,47 @@ impl Bound {
     }
 }
 
-fn teller(subject: Subject, command: &'static str, metrics: &Arc<Metrics>) -> Teller {
+fn teller(
+    subject: Subject,
+    address: SocketAddr,
+    command: &'static str,
+    metrics: &Arc<Metrics>,
+) -> Teller {
     let part = match subject {
         Subject::Node { .. } => Part::Node,
         Subject::Relay(_) => Part::Relay,
     };
     let exposition = Exposition::new(metrics, part, command);
-    Teller { subject, metrics: metrics.clone(), exposition, turn: Mutex::default() }
+    let (text, hindrance) = (Fresh::default(), Fresh::default());
+    Teller { subject, address, metrics: metrics.clone(), exposition, text, hindrance }
 }
 
 struct Teller {
     subject: Subject,
+    address: SocketAddr,
     metrics: Arc<Metrics>,
     exposition: Exposition,
-    /// One looks at a time: what streams carried is counted from one look to the next.
-    turn: Mutex<()>,
+    /// Made by one look at a time: what streams carried is counted from one look to the next.
+    text: Fresh<Result<Bytes, &'static str>>,
+    hindrance: Fresh<Option<String>>,
 }
 
 impl Respond for Teller {
     async fn respond(&self, request: &Parts) -> Answer {
+        if !self.is_meant(&request.headers) {
+            let say = "say localhost or the address of --metrics in place of this name";
+            return plain(StatusCode::MISDIRECTED_REQUEST, say);
+        }
         if let Some(refusal) = refuse_method(&request.method) {
             return refusal;
         }
         match request.uri.path() {
-            "/metrics" => self.metrics().await,
+            "/metrics" => match self.text.at(Instant::now(), self.told()).await {
+                Ok(told) => text(StatusCode::OK, super::CONTENT_TYPE, told),
+                Err(hindrance) => plain(StatusCode::SERVICE_UNAVAILABLE, hindrance),
+            },
             "/healthz" => plain(StatusCode::OK, "the process answers"),
-            "/readyz" => match self.hindrance().await {
+            "/readyz" => match self.hindrance.at(Instant::now(), self.hindrance()).await {
                 None => plain(StatusCode::OK, "usable"),
                 Some(hindrance) => {
                     plain(StatusCode::SERVICE_UNAVAILABLE, &format!("not usable: {hindrance}"))
@@ -108,16 +127,21 @@ impl Respond for Teller {
 }
 
 impl Teller {
-    async fn metrics(&self) -> Answer {
-        match self.look().await {
-            Ok(()) => text(StatusCode::OK, super::CONTENT_TYPE, self.exposition.text()),
-            Err(hindrance) => plain(StatusCode::SERVICE_UNAVAILABLE, hindrance),
-        }
+    /// A browser says whom it means; probes may not. Where other hosts come, they do by names that are not known here, and
+    /// whoever comes may read.
+    fn is_meant(&self, headers: &HeaderMap) -> bool {
+        !self.address.ip().is_loopback()
+            || !headers.contains_key(HOST)
+            || is_meant(self.address, headers)
+    }
+
+    async fn told(&self) -> Result<Bytes, &'static str> {
+        self.look().await?;
+        Ok(self.exposition.text().into())
     }
 
     /// Sets all gauges.
     async fn look(&self) -> Result<(), &'static str> {
-        let _turn = self.turn.lock().await;
         match &self.subject {
             Subject::Node { node, limits } => {
                 self.metrics.about_to_observe();
@@ -140,7 +164,7 @@ impl Teller {
                 Err(hindrance) => Some(hindrance.to_owned()),
             },
             Subject::Relay(relay) => match timeout(STATUS_DEADLINE, relay.status()).await {
-                Ok(Some(_)) => None,
+                Ok(Some(status)) => status.hindrance(),
                 Ok(None) => Some(ENDED.to_owned()),
                 Err(_) => Some(BUSY.to_owned()),
             },
@@ -204,7 +228,30 @@ mod tests {
         assert!(numbers.contains("content-type: application/openmetrics-text"), "{numbers}");
         assert!(numbers.contains("punchline_limit_max{limit=\"circuits\"} 1024\n"), "{numbers}");
         relay.shutdown().await;
-        assert!(ask(address, ready).await.starts_with("HTTP/1.0 503"));
+        let ended = async { while !ask(address, ready).await.starts_with("HTTP/1.0 503") {} };
+        // What was said last is good for a moment.
+        timeout(Duration::from_secs(10), ended).await.unwrap();
         assert!(ask(address, "GET /healthz HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200"));
+    }
+
+    #[tokio::test]
+    async fn a_site_that_has_its_name_lead_here_reads_nothing() {
+        let (_serving, address, _relay) = start().await;
+        for path in ["/metrics", "/readyz", "/healthz"] {
+            let get = |host: &str| format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let told = ask(address, &get("evil.example:9464")).await;
+            assert!(told.starts_with("HTTP/1.1 421"), "{told}");
+            assert!(ask(address, &get(&address.to_string())).await.starts_with("HTTP/1.1 200"));
+            assert!(ask(address, &get("localhost")).await.starts_with("HTTP/1.1 200"));
+        }
+    }
+
+    #[tokio::test]
+    async fn where_other_hosts_come_they_may_by_any_name() {
+        let listen: SocketAddr = "0.0.0.0:9464".parse().unwrap();
+        let teller = teller(Subject::Relay(relay().await.handle()), listen, "relay", &Arc::default());
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, "relay.example.org:9464".parse().unwrap());
+        assert!(teller.is_meant(&headers));
     }
 }

@@ -1,9 +1,12 @@
 //! Changes in the file of names. What else people wrote there stays as it is.
 
 use std::{
-    fs, io,
-    io::Write as _,
+    fs::{self, File, TryLockError},
+    io::{self, Write as _},
+    os::unix::fs::{MetadataExt as _, fchown},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{Names, NamesError, NamesFile, PeerName, PeerRef, entries};
@@ -93,6 +96,7 @@ impl NamesFile {
     /// # Errors
     /// If the name or the peer is taken, or the file cannot be used.
     pub fn name(&self, peer: PeerId, name: &PeerName) -> Result<(), EditError> {
+        let _lock = self.lock()?;
         let text = self.text()?;
         let edited = named(&text, &self.0, name, peer)?;
         if edited == text { Ok(()) } else { self.write(&edited) }
@@ -103,23 +107,73 @@ impl NamesFile {
     /// # Errors
     /// If there is none, or the file cannot be used.
     pub fn forget(&self, peer: &PeerRef) -> Result<(PeerName, PeerId), EditError> {
+        let _lock = self.lock()?;
         let (edited, name, peer) = forgotten(&self.text()?, &self.0, peer)?;
         self.write(&edited).map(|()| (name, peer))
+    }
+
+    /// Where the file is; if it is a link, what that leads to.
+    fn place(&self) -> PathBuf {
+        self.0.canonicalize().unwrap_or_else(|_| self.0.clone())
+    }
+
+    /// Until it is dropped nobody else changes the file: what two do at once is not lost. The lock is on the folder, for the
+    /// file is replaced. It blocks, for milliseconds as a rule.
+    fn lock(&self) -> Result<Option<File>, EditError> {
+        let failed = |cause| EditError::Write { path: self.0.clone(), cause };
+        let place = self.place();
+        let folder = place.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(failed)?;
+        let locked = File::open(folder).map_err(failed)?;
+        let begun = Instant::now();
+        loop {
+            match locked.try_lock() {
+                Ok(()) => return Ok(Some(locked)),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT_MAX => {
+                    thread::sleep(LOCK_POLL);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let held = "another process changes it, and does not come to an end";
+                    return Err(failed(io::Error::other(held)));
+                }
+                // Some file systems have no locks. That is no reason not to give names.
+                Err(TryLockError::Error(_)) => return Ok(None),
+            }
+        }
     }
 
     /// Whole or not at all: a node may read it at any time.
     fn write(&self, text: &str) -> Result<(), EditError> {
         let failed = |cause| EditError::Write { path: self.0.clone(), cause };
-        // Where it is a link, what it leads to is replaced.
-        let path = self.0.canonicalize().unwrap_or_else(|_| self.0.clone());
+        let path = self.place();
         let folder = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(failed)?;
         let mut draft = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
         draft.write_all(text.as_bytes()).map_err(failed)?;
-        if let Ok(before) = fs::metadata(&path) {
+        let before = fs::metadata(&path);
+        if let Ok(before) = &before {
             draft.as_file().set_permissions(before.permissions()).map_err(failed)?;
+        }
+        // The node of a user is to read what root wrote for it.
+        if let Ok(owner) = before.or_else(|_| fs::metadata(folder)) {
+            give_to(draft.as_file(), &owner).map_err(failed)?;
         }
         draft.as_file().sync_all().map_err(failed)?;
         draft.persist(&path).map(drop).map_err(|error| failed(error.error))
     }
 }
+
+/// Whoever may not give files away keeps what they made, and it is theirs as it was before.
+fn give_to(file: &File, owner: &fs::Metadata) -> io::Result<()> {
+    let mine = file.metadata()?;
+    if (mine.uid(), mine.gid()) == (owner.uid(), owner.gid()) {
+        return Ok(());
+    }
+    match fchown(file, Some(owner.uid()), Some(owner.gid())) {
+        Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        given => given,
+    }
+}
+
+/// For another process to be done with the file, and between two looks at whether it is.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+const LOCK_POLL: Duration = Duration::from_millis(5);

@@ -120,9 +120,61 @@ fn a_file_that_is_not_there_is_empty_and_is_made_and_keeps_its_mode() {
 }
 
 #[test]
+fn what_can_be_read_as_a_peer_id_is_no_name() {
+    for short in ["11", "17a", "1fxs"] {
+        assert!(short.parse::<PeerId>().is_ok(), "{short}");
+        assert_eq!(short.parse::<PeerName>(), Err(NoName), "{short}");
+        let error = error(&format!("{short} = \"{A}\"\n"));
+        assert!(error.contains("cannot be read as a peer id"), "{error}");
+    }
+    assert!("1".parse::<PeerName>().is_ok() && "alice".parse::<PeerName>().is_ok());
+}
+
+#[test]
+fn of_names_that_are_given_at_once_none_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = NamesFile::at(folder.path().join("state/peers.toml"));
+    let gives = |at: usize| {
+        let file = file.clone();
+        std::thread::spawn(move || file.name(PeerId::random(), &name(&format!("n{at}"))).unwrap())
+    };
+    let all: Vec<_> = (0..16).map(gives).collect();
+    all.into_iter().for_each(|one| one.join().unwrap());
+    assert_eq!(file.read().unwrap().iter().count(), 16);
+}
+
+#[test]
+fn a_name_that_root_gives_stays_in_a_file_of_its_owner() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let folder = tempfile::tempdir().unwrap();
+    let file = NamesFile::at(folder.path().join("peers.toml"));
+    let (user, group) = (12_345, 54_321);
+    // Nobody else may give files away.
+    if chown(folder.path(), Some(user), Some(group)).is_err() {
+        return;
+    }
+    for (peer, called) in [(A, "alice"), (B, "bob")] {
+        file.name(peer.parse().unwrap(), &name(called)).unwrap();
+        let metadata = std::fs::metadata(file.path()).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (user, group), "{called}");
+    }
+}
+
+#[test]
 fn there_is_a_most_of_names() {
     let line = |at: usize| format!("n{at} = \"{}\"\n", PeerId::random());
     let text: String = (0..NAMES_MAX).map(line).collect();
     assert_eq!(parse(&text).unwrap().iter().count(), NAMES_MAX);
     assert!(matches!(parse(&(text + &line(NAMES_MAX))), Err(NamesError::TooMany { .. })));
+}
+
+#[test]
+fn a_text_for_people_has_names_in_place_of_ids_but_in_addresses() {
+    let names = parse(&format!("alice = \"{A}\"\n")).unwrap();
+    let text =
+        format!("{A} is not reached through {B}, `--peer {A}`: /ip4/192.0.2.1/tcp/1/p2p/{A}, … ({A})");
+    let said = format!(
+        "alice is not reached through {B}, `--peer alice`: /ip4/192.0.2.1/tcp/1/p2p/{A}, … (alice)"
+    );
+    assert_eq!(names.in_text(&text), said);
 }

@@ -112,9 +112,11 @@ export function milliseconds(value) {
   return `${value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2)} ms`;
 }
 
-export function perSecond(bytes) {
-  const units = ["B/s", "kB/s", "MB/s", "GB/s"];
+export function bytes(count) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
   let unit = 0;
-  for (; bytes >= 1000 && unit < units.length - 1; unit += 1) bytes /= 1000;
-  return `${unit === 0 || bytes >= 100 ? bytes.toFixed(0) : bytes.toFixed(1)} ${units[unit]}`;
+  for (; count >= 1000 && unit < units.length - 1; unit += 1) count /= 1000;
+  return `${unit === 0 || count >= 100 ? count.toFixed(0) : count.toFixed(1)} ${units[unit]}`;
 }
+
+export const perSecond = (count) => `${bytes(count)}/s`;

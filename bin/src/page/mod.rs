@@ -1,32 +1,33 @@
-//! A node on a page: what it says about itself, for people with a browser.
+//! A node or a relay on a page: what it says about itself, for people with a browser.
 //!
-//! The files beside this one are the page, as they are: `page.html`, `page.css`, and the scripts `page.js` (asks the node,
-//! fills the page), `story.js` (what events say about a peer) and `draw.js` (pictures). They ask for `status.json`, which is
-//! what `punchline status --json` prints, and listen to `events`. Whatever peers may have written becomes text there, never
-//! markup. `guard` decides who may look.
+//! The files beside this one are the page, as they are: `page.html`, `page.css`, and the scripts `page.js` (asks, and fills
+//! what all have in common), `node.js` and `relay.js` (fill the rest), `fill.js` (words), `story.js` (what events say) and `draw.js` (pictures).
+//! They ask for `status.json`, which is what `punchline status --json` prints, listen to `events`, and say `retry`.
+//! Whatever peers may have written becomes text there, never markup. `guard` decides who may look.
 
 mod events;
 mod guard;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use hyper::{StatusCode, http::request::Parts};
+use bytes::Bytes;
+use hyper::{Method, StatusCode, http::request::Parts};
 use tokio::task::JoinSet;
-use tonic::Request;
+use tonic::{Code, Request};
 
 use self::{
     events::Broadcast,
     guard::{Guard, Token},
 };
 use crate::{
-    asking::status_json,
+    asking::{retried_json, status_json},
     cli,
     control::{
-        Answering,
-        proto::{GetStatusRequest, node_server::Node as _},
+        Answers,
+        proto::{GetStatusRequest, RetryRequest},
     },
-    http::{Answer, Listener, Respond, plain, refuse_method, text},
-    report::ReportEvent,
+    http::{Answer, Fresh, Listener, Respond, is_own_origin, plain, refuse_method, text},
+    report::{ReportEvent, Reporter},
 };
 
 /// A socket on which browsers wait.
@@ -50,41 +51,45 @@ impl Bound {
         Listener::bind(address, "--page").await.map(|listener| Some(Self(listener)))
     }
 
-    /// Shows the node.
-    pub(crate) fn serve(self, node: Answering) -> Serving {
+    /// Shows the node or the relay.
+    pub(crate) fn serve(self, node: impl Answers, reporter: &Reporter) -> Serving {
         let Self(listener) = self;
         let address = listener.address;
         let guard = Guard::new(address, Token::random);
-        node.reporter.report(ReportEvent::PageListening { address });
+        reporter.report(ReportEvent::PageListening { address });
         if let Some(url) = guard.secret_url() {
             tracing::warn!(
                 "other hosts reach the page, and nothing is encrypted: whoever has this address sees peers and their \
                  addresses: {url}"
             );
         }
-        let broadcast = Broadcast::new(node.reporter.clone());
+        let (broadcast, status) = (Broadcast::new(reporter.clone()), Fresh::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(listener.serve(Arc::new(Page { guard, node, broadcast })));
+        tasks.spawn(listener.serve(Arc::new(Page { guard, node, broadcast, status })));
         Serving { _tasks: tasks }
     }
 }
 
-struct Page {
+struct Page<N> {
     guard: Guard,
-    node: Answering,
+    node: N,
     broadcast: Broadcast,
+    status: Fresh<Result<Bytes, (StatusCode, String)>>,
 }
 
 /// The files, by name, with their types.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 8] = [
     ("", "text/html; charset=utf-8", include_str!("page.html")),
     ("page.css", "text/css; charset=utf-8", include_str!("page.css")),
     ("page.js", "text/javascript; charset=utf-8", include_str!("page.js")),
+    ("fill.js", "text/javascript; charset=utf-8", include_str!("fill.js")),
+    ("node.js", "text/javascript; charset=utf-8", include_str!("node.js")),
+    ("relay.js", "text/javascript; charset=utf-8", include_str!("relay.js")),
     ("story.js", "text/javascript; charset=utf-8", include_str!("story.js")),
     ("draw.js", "text/javascript; charset=utf-8", include_str!("draw.js")),
 ];
 
-impl Respond for Page {
+impl<N: Answers> Respond for Page<N> {
     async fn respond(&self, request: &Parts) -> Answer {
         let mut answer = self.answer(request).await;
         answer.headers_mut().extend(guard::headers());
@@ -92,21 +97,27 @@ impl Respond for Page {
     }
 }
 
-impl Page {
+impl<N: Answers> Page<N> {
     async fn answer(&self, request: &Parts) -> Answer {
         if !self.guard.is_meant(&request.headers) {
             let say = "say localhost or the address of --page in place of this name";
             return plain(StatusCode::MISDIRECTED_REQUEST, say);
         }
-        if let Some(refusal) = refuse_method(&request.method) {
-            return refusal;
-        }
         let Some(asked) = self.guard.admit(request.uri.path()) else {
             let say = "the log of the node has the whole address, with its secret part";
             return plain(StatusCode::NOT_FOUND, say);
         };
+        if asked == "retry" && request.method == Method::POST {
+            return self.retry(request).await;
+        }
+        if let Some(refusal) = refuse_method(&request.method) {
+            return refusal;
+        }
         match asked {
-            "status.json" => self.status().await,
+            "status.json" => match self.status.at(Instant::now(), self.status()).await {
+                Ok(json) => text(StatusCode::OK, JSON, json),
+                Err((status, why)) => plain(status, &why),
+            },
             "events" => self.broadcast.listen(),
             _ => match FILES.iter().find(|(name, ..)| *name == asked) {
                 Some((_, kind, content)) => text(StatusCode::OK, kind, *content),
@@ -115,17 +126,40 @@ impl Page {
         }
     }
 
-    async fn status(&self) -> Answer {
-        let json = match self.node.get_status(Request::new(GetStatusRequest {})).await {
-            Ok(status) => status_json(status.get_ref()),
-            Err(error) => return plain(StatusCode::SERVICE_UNAVAILABLE, error.message()),
-        };
-        match json {
-            Ok(json) => text(StatusCode::OK, "application/json", json.to_string()),
-            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    async fn status(&self) -> Result<Bytes, (StatusCode, String)> {
+        let told = self.node.get_status(Request::new(GetStatusRequest {})).await;
+        let told =
+            told.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.message().to_owned()))?;
+        let json = status_json(told.get_ref());
+        let json = json.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        Ok(json.to_string().into())
+    }
+
+    /// The only thing that whoever looks can have done. Which peer is meant stands after the question mark, if one is; the
+    /// node decides how often it does so.
+    async fn retry(&self, request: &Parts) -> Answer {
+        if !is_own_origin(&request.headers) {
+            return plain(StatusCode::FORBIDDEN, "only the page itself may ask for this");
+        }
+        let peer = request.uri.query().filter(|peer| !peer.is_empty()).map(str::to_owned);
+        match self.node.retry(Request::new(RetryRequest { peer })).await {
+            Ok(retried) => match retried_json(retried.get_ref()) {
+                Ok(json) => text(StatusCode::OK, JSON, json.to_string()),
+                Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+            },
+            Err(error) => {
+                let status = match error.code() {
+                    Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+                    Code::InvalidArgument => StatusCode::BAD_REQUEST,
+                    _ => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                plain(status, error.message())
+            }
         }
     }
 }
+
+const JSON: &str = "application/json";
 
 #[cfg(test)]
 mod tests;

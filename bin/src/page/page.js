@@ -1,6 +1,8 @@
-// Asks the node how it is, listens to what happens, and shows both.
+// Asks the node or relay how it is, listens to what happens, and shows both.
 
-import { milliseconds, perSecond, picture, plot, strip } from "./draw.js";
+import { clock, counted, list, made, place, say, seconds, short } from "./fill.js";
+import { choosePeer, measureNode, showNode } from "./node.js";
+import { measureRelay, showRelay } from "./relay.js";
 import { Story } from "./story.js";
 
 const ASK_EVERY = 1000;
@@ -8,43 +10,11 @@ const ASK_DEADLINE = 6000;
 // After an event: what follows from several is asked for once.
 const ASK_AFTER_EVENT = 150;
 const LISTEN_AGAIN = 5000;
-// What is remembered for curves, of how many peers; what is listed.
-const SAMPLES_MAX = 120;
-const SAMPLED_PEERS_MAX = 64;
-const LISTED_MAX = 100;
-const MOVES_MAX = 30;
 const FAILURES_MAX = 8;
-const STRIP_SPAN = 120_000;
 
 const story = new Story();
-const samples = new Map();
 let status = null;
 let missing = "asking the node…";
-let chosen = null;
-
-const place = (id) => document.getElementById(id);
-const nameOf = (peer) => peer.name ?? short(peer.peer);
-const short = (id) => (id.length > 14 ? `${id.slice(0, 4)}…${id.slice(-6)}` : id);
-const clock = (at) => new Date(at).toLocaleTimeString([], { hour12: false });
-const wordOf = (transport) => (transport === "websocket" ? "a WebSocket" : transport.toUpperCase());
-const natBox = (nat) => (!nat || nat === "unknown" ? "NAT?" : nat.startsWith("none") ? "no NAT" : "NAT");
-const seconds = (value) => (value < 120 ? `${value.toFixed(0)} s` : `${(value / 60).toFixed(0)} min`);
-
-// Says a text; what stands there already is left alone, so that nobody hears it again.
-function say(where, text) {
-  if (where.textContent !== text) where.textContent = text;
-}
-
-function made(name, text, kind) {
-  const element = document.createElement(name);
-  if (text !== undefined) element.textContent = text;
-  if (kind) element.className = kind;
-  return element;
-}
-
-function list(id, items, none) {
-  place(id).replaceChildren(...(items.length > 0 ? items : [made("li", none, "empty")]));
-}
 
 async function ask() {
   try {
@@ -61,7 +31,7 @@ async function ask() {
 async function keepAsking() {
   if (!document.hidden) {
     await ask();
-    if (!missing) measure();
+    if (!missing) (status.relaying ? measureRelay : measureNode)(status);
   }
   setTimeout(keepAsking, ASK_EVERY);
 }
@@ -98,38 +68,18 @@ function showSoon() {
   });
 }
 
-// Notes a point of each curve.
-function measure() {
-  const now = performance.now();
-  for (const peer of status.peers.slice(0, SAMPLED_PEERS_MAX)) {
-    const sent = peer.sent_direct_bytes + peer.sent_relayed_bytes;
-    const received = peer.received_direct_bytes + peer.received_relayed_bytes;
-    const known = samples.get(peer.peer) ?? { points: [] };
-    const span = (now - known.at) / 1000;
-    // Bytes are those of live streams: one that ended takes its own away.
-    const rate = (total, before) => (known.at === undefined ? null : Math.max(total - before, 0) / span);
-    known.points.push({
-      round: peer.round_trip_ms ?? null, sent: rate(sent, known.sent), received: rate(received, known.received),
-    });
-    if (known.points.length > SAMPLES_MAX) known.points.shift();
-    samples.set(peer.peer, { ...known, at: now, sent, received });
-  }
-  const here = new Set(status.peers.map(({ peer }) => peer));
-  for (const peer of samples.keys()) if (!here.has(peer) && samples.size > SAMPLED_PEERS_MAX) samples.delete(peer);
-}
-
 function show() {
-  showNode();
+  showHeader();
   if (!status) return;
-  const peer = choose();
-  showPath(peer);
-  showMoves(peer);
-  showCurves(peer);
-  showRelays();
-  showFailures();
+  const relay = Boolean(status.relaying);
+  for (const part of document.querySelectorAll(".of-node")) part.hidden = relay;
+  for (const part of document.querySelectorAll(".of-relay")) part.hidden = !relay;
+  if (relay) showRelay(status, story);
+  else showNode(status, story);
+  showFailures(relay);
 }
 
-function showNode() {
+function showHeader() {
   // What was said last stays, and is not taken for what is.
   document.querySelector("main").classList.toggle("stale", Boolean(missing && status));
   const health = missing ? "down" : status.hindrance ? "degraded" : "healthy";
@@ -141,118 +91,11 @@ function showNode() {
   say(place("command"), `${status.command} ${status.version}, up ${seconds(status.uptime_seconds)}`);
 }
 
-// The peer that is shown: the one that was chosen, while it is there.
-function choose() {
-  const peers = status.peers.slice(0, LISTED_MAX);
-  const select = place("peer");
-  const wanted = peers.map(({ peer, path, name }) => [peer, `${name ?? short(peer)} (${path})`]);
-  const options = [...select.options];
-  const same = options.length === wanted.length
-    && wanted.every(([peer, text], index) => options[index].value === peer && options[index].text === text);
-  if (!same && document.activeElement !== select) {
-    select.replaceChildren(...wanted.map(([value, text]) => Object.assign(made("option", text), { value })));
-  }
-  place("choice").hidden = peers.length < 2;
-  const shown = peers.find(({ peer }) => peer === chosen) ?? peers[0];
-  if (shown && document.activeElement !== select) select.value = shown.peer;
-  return shown;
-}
-
-// Where the streams of a peer run; without any, where one would. Through a relay, if one of them does.
-function pathOf(peer) {
-  const streams = status.streams.filter((stream) => stream.peer === peer.peer);
-  if (streams.length === 0) return peer;
-  const flowing = streams.filter(({ waits }) => !waits);
-  return flowing.find(({ path }) => path === "relayed") ?? flowing[0] ?? { path: undefined };
-}
-
-function showPath(peer) {
-  const now = peer && pathOf(peer);
-  const relay = now?.relay ?? peer?.relay ?? status.relays.find(({ state }) => state === "reserved")?.relay ?? status.relays[0]?.relay;
-  const words = sentence(peer, now);
-  say(place("path-text"), words);
-  place("picture").dataset.path = now?.path ?? "none";
-  const theirs = peer && story.natOf(peer.peer);
-  picture(place("picture"), {
-    path: now?.path,
-    label: words,
-    own: short(status.peer),
-    peer: peer ? nameOf(peer) : "",
-    relay: relay ? short(relay) : "",
-    nats: [natBox(status.nat), natBox(theirs)],
-  });
-  const facts = [
-    ["This node's NAT", status.nat || "not known yet"],
-    ["Its NAT over IPv6", status.nat_v6],
-    ["The peer's name", peer?.name],
-    ["The peer", peer?.peer],
-    ["The peer's address", peer?.path === "direct" && peer.address.split("/p2p/")[0]],
-    ["The peer's NAT", peer && (theirs && theirs !== "unknown" ? theirs : "not known")],
-    ["Relay", relay],
-  ];
-  const rows = facts.filter(([, fact]) => fact).flatMap(([name, fact]) => [made("dt", name), made("dd", fact)]);
-  place("facts").replaceChildren(...rows);
-}
-
-function sentence(peer, now) {
-  if (!peer) return status.hindrance ? `No peer is connected: ${status.hindrance}.` : "No peer is connected.";
-  const trip = peer.round_trip_ms === undefined ? "" : `, ${milliseconds(peer.round_trip_ms)} there and back`;
-  if (!now.path) return "Nothing flows: the streams of the peer wait for a path.";
-  if (now.path === "direct") return `Bytes go directly to the peer over ${wordOf(peer.transport)}${trip}. No relay carries them.`;
-  const why = peer.why_relayed ? `: ${peer.why_relayed}` : "";
-  const next = peer.next_attempt_seconds;
-  const again = next === undefined ? "" : ` A direct path is tried again in ${seconds(next)}.`;
-  return `Bytes go through a relay${trip}${why}.${again}`;
-}
-
-function showMoves(peer) {
-  const now = Date.now();
-  const moves = peer ? story.moves(peer.peer) : [];
-  strip(place("strip"), { ways: peer ? story.ways(peer.peer, now) : [], moves, now, span: STRIP_SPAN });
-  const items = moves.slice(0, MOVES_MAX).map((move) => {
-    const item = made("li");
-    const why = move.cause ?? (move.to === "direct" ? "a better path" : "");
-    item.append(made("span", clock(move.at)), made("strong", `${move.from} → ${move.to}`));
-    item.append(made("span", `gap ${milliseconds(move.gap_ms)}`), made("span", why, "empty"));
-    return item;
-  });
-  list("moves", items, "No stream of this peer has moved.");
-}
-
-function showCurves(peer) {
-  const points = (peer && samples.get(peer.peer)?.points) ?? [];
-  const of = (kind) => ({ kind, values: points.map((point) => point[kind]) });
-  const last = points.at(-1);
-  const trip = milliseconds(last?.round);
-  say(place("round-now"), trip);
-  plot(place("round"), {
-    series: [of("round")], most: SAMPLES_MAX, label: `Round trip, now ${trip}`, format: milliseconds,
-  });
-  const [sent, received] = [last?.sent ?? 0, last?.received ?? 0].map(perSecond);
-  say(place("rate-now"), `${sent} out, ${received} in`);
-  const label = `Throughput, now ${sent} sent and ${received} received`;
-  plot(place("rate"), { series: [of("sent"), of("received")], most: SAMPLES_MAX, label, format: perSecond });
-}
-
-function showRelays() {
-  const items = status.relays.slice(0, LISTED_MAX).map((relay) => {
-    const item = made("li");
-    const light = made("span", undefined, "light");
-    light.dataset.health = relay.health;
-    light.ariaHidden = "true";
-    item.append(light, " ", made("strong", relay.health), " ", made("code", relay.name ?? short(relay.relay)));
-    const trip = relay.round_trip_ms === undefined ? "" : `, ${milliseconds(relay.round_trip_ms)}`;
-    const heard = relay.heard_seconds === undefined ? ", not heard yet" : `, heard ${seconds(relay.heard_seconds)} ago`;
-    item.append(made("span", `${relay.state}${relay.transport ? ` over ${wordOf(relay.transport)}` : ""}${trip}${heard}`, "more"));
-    if (relay.retry_seconds !== undefined) item.append(made("span", `dialled again in ${seconds(relay.retry_seconds)}`, "more"));
-    if (relay.last_error) item.append(made("span", relay.last_error, "more"));
-    return item;
-  });
-  list("relays", items, "This node uses no relay.");
-}
-
-function showFailures() {
-  const items = story.failures().slice(0, FAILURES_MAX).map(({ at, what, why, about }) => {
+function showFailures(relay) {
+  place("failures").classList.toggle("wide", relay);
+  // Whom a relay turned away is shown for itself.
+  const failures = story.failures().filter(({ kind }) => !relay || kind !== "refused");
+  const items = failures.slice(0, FAILURES_MAX).map(({ at, what, why, about }) => {
     const item = made("li");
     item.append(made("strong", what), ` ${clock(at)}`);
     if (about) item.append(" ", made("code", short(about)));
@@ -262,8 +105,35 @@ function showFailures() {
   list("failed", items, "Nothing that this page has heard of.");
 }
 
+// Has the node try now what waits for its next attempt.
+async function retry() {
+  const [button, said] = [place("retry"), place("retry-said")];
+  button.disabled = true;
+  say(said, "asking the node…");
+  try {
+    const answer = await fetch("retry", { method: "POST", signal: AbortSignal.timeout(ASK_DEADLINE) });
+    if (!answer.ok) throw new Error((await answer.text()).trim());
+    say(said, tried(await answer.json()));
+  } catch (error) {
+    say(said, error instanceof TypeError || error.name === "TimeoutError" ? "the node does not answer" : error.message);
+  }
+  button.disabled = false;
+  button.focus();
+  askSoon();
+}
+
+function tried({ upgrades, relays, peers }) {
+  const parts = [
+    upgrades > 0 && counted(upgrades, "direct path", "direct paths"),
+    relays > 0 && counted(relays, "relay", "relays"),
+    peers > 0 && counted(peers, "missing peer", "missing peers"),
+  ].filter(Boolean);
+  return parts.length > 0 ? `Tried at ${clock(Date.now())}: ${parts.join(", ")}.` : "Nothing was waiting for its next attempt.";
+}
+
+place("retry").addEventListener("click", retry);
 place("peer").addEventListener("change", ({ target }) => {
-  chosen = target.value;
+  choosePeer(target.value);
   target.blur();
   show();
 });

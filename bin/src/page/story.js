@@ -26,6 +26,7 @@ const FAILURES = {
   target_failed: "the program behind a service does not answer",
   forward_failed: "a local connection came to nothing",
   refused: "a limit was reached",
+  circuit_closed: "a circuit was cut",
   events_lost: "events are missing",
   suppressed: "more of the same",
 };
@@ -47,6 +48,7 @@ export class Story {
     }
     const at = Date.parse(event.ts);
     if (Number.isNaN(at)) return false;
+    if (event.event === "circuit_closed" && !event.cause) return false;
     const matters = OF_STREAMS.includes(event.event) || OF_UPGRADES.includes(event.event)
       || Object.hasOwn(FAILURES, event.event) || event.event === "relay_health";
     if (!matters) return false;
@@ -83,14 +85,28 @@ export class Story {
     return said?.remote_nat;
   }
 
-  // What failed, the latest first: [{at, what, why, about}].
+  // Whom limits turned away, the latest first: [{what, whose, count, at}], one for each limit.
+  refusals() {
+    const found = new Map();
+    for (const { event, what, whose, count, at } of this.#events) {
+      if (event !== "refused") continue;
+      const key = JSON.stringify([what, whose]);
+      const times = (found.get(key)?.count ?? 0) + (Number(count) || 1);
+      found.delete(key);
+      found.set(key, { what: String(what), whose: whose && String(whose), count: times, at });
+    }
+    return [...found.values()].reverse();
+  }
+
+  // What failed, the latest first: [{at, kind, what, why, about}].
   failures() {
     const failed = this.#events.filter((event) => Object.hasOwn(FAILURES, event.event) || isIll(event));
     return failed.reverse().map((event) => ({
       at: event.at,
+      kind: event.event,
       what: isIll(event) ? `a relay is ${event.health}` : FAILURES[event.event],
       why: String(event.cause ?? event.reason ?? event.what ?? event.limit ?? ""),
-      about: event.peer ?? event.relay ?? event.address ?? "",
+      about: event.peer ?? event.relay ?? event.source ?? event.address ?? "",
     }));
   }
 }

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
-use punchline_bridge::{Config, Endpoint, Keypair};
+use punchline_bridge::{Config, Endpoint, Keypair, status::Purpose};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{events::LISTENERS_MAX, *};
 use crate::{
-    control::{Board, Files, Keeper},
+    control::{Answering, Board, Files, Keeper, Reloader},
     http::tests::ask,
     names::NamesFile,
     report::{Reporter, SessionEvent},
@@ -28,11 +28,14 @@ async fn start() -> (Serving, SocketAddr, Answering) {
         reporter: reporter.clone(),
     };
     let (command, board) = ("server", Board::default());
-    let node = Answering { endpoint, command, calls: false, relays: false, reporter, board, files };
+    let (purpose, named) = (Purpose::BeFound { by_relays: false }, Arc::default());
+    let hangups = tokio::sync::watch::Sender::new(0).subscribe();
+    let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
+    let node = Answering { endpoint, command, purpose, named, reporter, board, files, reloader };
     let settings = cli::Page { page: "127.0.0.1:0".parse().ok() };
     let bound = Bound::new(&settings).await.unwrap().unwrap();
     let address = bound.0.address;
-    (bound.serve(node.clone()), address, node)
+    (bound.serve(node.clone(), &node.reporter), address, node)
 }
 
 fn get(path: &str, host: &str) -> String {
@@ -63,6 +66,46 @@ async fn every_file_and_the_status_come_with_headers_that_keep_others_out() {
     }
     let told = ask(address, "POST /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert!(told.starts_with("HTTP/1.1 405"), "{told}");
+}
+
+/// Wishes that it be tried again, from a page of this origin.
+async fn retry(address: SocketAddr, origin: &str) -> String {
+    let head = format!("POST /retry HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n{origin}\r\n");
+    ask(address, &head).await
+}
+
+#[tokio::test]
+async fn only_the_page_itself_has_the_node_try_again_and_not_all_the_time() {
+    let (_serving, address, _node) = start().await;
+    for other in ["", "Origin: http://evil.example\r\n", "Origin: http://127.0.0.1:1\r\n"] {
+        let refused = retry(address, other).await;
+        assert!(refused.starts_with("HTTP/1.1 403"), "{other}: {refused}");
+    }
+    let own = format!("Origin: http://{address}\r\n");
+    let tried = retry(address, &own).await;
+    assert!(tried.starts_with("HTTP/1.1 200"), "{tried}");
+    let (_, body) = tried.split_once("\r\n\r\n").unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&body["upgrades"], &body["relays"], &body["peers"]), (&0.into(), &0.into(), &0.into()));
+    let again = retry(address, &own).await;
+    assert!(again.starts_with("HTTP/1.1 429") && again.contains("tried a moment ago"), "{again}");
+    let asked = ask(address, &get("/retry", "localhost")).await;
+    assert!(asked.starts_with("HTTP/1.1 404"), "to look is not to wish: {asked}");
+}
+
+#[tokio::test]
+async fn many_who_look_at_once_have_the_node_asked_once() {
+    let (_serving, address, node) = start().await;
+    let status = || async { ask(address, &get("/status.json", "localhost")).await };
+    let first = status().await;
+    let uptime = |answer: &str| {
+        let (_, rest) = answer.split_once("\"uptime_seconds\":").unwrap();
+        rest.split(',').next().unwrap().to_owned()
+    };
+    let others = futures::future::join_all((0..8).map(|_| status())).await;
+    let same = others.iter().filter(|other| uptime(other) == uptime(&first)).count();
+    assert!(same > 0, "{first}");
+    drop(node);
 }
 
 async fn listen(address: SocketAddr) -> BufReader<TcpStream> {

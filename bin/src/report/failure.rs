@@ -1,6 +1,11 @@
 //! Why something that a program wanted of a peer failed.
 
-use punchline_bridge::error::{OpenError, OpenFailure};
+use std::{fmt::Display, time::Duration};
+
+use punchline_bridge::{
+    error::{OpenError, OpenFailure},
+    event::Awaited,
+};
 use serde::{Serialize, Serializer};
 
 /// In words, and as the bridge found it where it did.
@@ -9,6 +14,14 @@ pub enum Failure {
     /// No stream to the peer could be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// There was none in time.
+    #[error("no stream within {} s: {}", deadline.as_secs(), listed(awaits))]
+    Late {
+        /// How long it was waited for.
+        deadline: Duration,
+        /// What was still awaited then.
+        awaits: Vec<Awaited>,
+    },
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -19,8 +32,16 @@ impl Failure {
     pub(crate) fn open(&self) -> Option<OpenFailure> {
         match self {
             Self::Open(error) => Some(error.kind()),
-            Self::Other(_) => None,
+            Self::Late { .. } | Self::Other(_) => None,
         }
+    }
+}
+
+/// What was awaited, in words.
+pub(super) fn listed(awaits: &[impl Display]) -> String {
+    match awaits {
+        [] => "the peer is not reached, or slow to answer".to_owned(),
+        awaits => awaits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
     }
 }
 

@@ -12,6 +12,8 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::plain::one_line;
+
 /// The target of entries that tell of an event: their sentence says it all to people.
 pub(super) const EVENT: &str = "punchline::event";
 
@@ -147,11 +149,6 @@ fn colour(level: Level) -> u8 {
         Level::INFO => 32,
         _ => 2,
     }
-}
-
-/// What others wrote cannot begin a line of its own, nor move the cursor of a terminal.
-pub(super) fn one_line(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What is remembered of each peer, for whoever asks why it is reached as it is. Pure: events and the time come in.
 //!
 //! Of each peer the latest steps are kept, by topic, so that many of one kind hide none of another; and what became of
-//! each service last. There is room for so many peers: those that our program wants, or lets in, displace those that only
-//! came by.
+//! each service last. There is room for so many peers: those that our program wants displace those that it lets in, and
+//! these displace those that only came by.
 
 mod step;
 
@@ -49,8 +49,6 @@ pub(crate) struct Surroundings {
     pub(crate) public: [Option<IpAddr>; 2],
     /// Why ports that the router forwards are of no use, unless a later one is.
     pub(crate) unusable_mapping: Option<MappingFault>,
-    /// The latest relay whose clock differs from ours, and by how many seconds it is ahead.
-    pub(crate) clock: Option<(PeerId, i64)>,
 }
 
 /// Of one peer.
@@ -62,9 +60,19 @@ pub(crate) struct Remembered {
     uses: BTreeMap<Service, Use>,
     /// What the peer is behind, as it says.
     pub(crate) nat: Option<NatKind>,
-    /// Our program wants it, or let it in.
-    familiar: bool,
+    standing: Standing,
     last: Instant,
+}
+
+/// What a peer is to our program. The order is that of who displaces whom, and the highest that it ever was counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// It only came by, as anybody can.
+    CameBy,
+    /// It was let in. Where everybody is, that takes no more than an identity.
+    LetIn,
+    /// Our program is to reach it.
+    Wanted,
 }
 
 /// Something happened, once or several times in a row.
@@ -108,7 +116,7 @@ enum Heard {
     /// Our program is to reach it.
     Wanted,
     Step(Step),
-    Use(Service, Outcome),
+    Use(Service, Outcome, Direction),
 }
 
 impl Memory {
@@ -118,9 +126,9 @@ impl Memory {
             self.surroundings.hear(event);
         }
         let Some((peer, heard)) = Heard::of(event) else { return };
-        let familiar = heard.is_familiar();
-        let Some(remembered) = self.room_for(peer, familiar, now) else { return };
-        remembered.familiar |= familiar;
+        let standing = heard.standing();
+        let Some(remembered) = self.room_for(peer, standing, now) else { return };
+        remembered.standing = remembered.standing.max(standing);
         remembered.last = now;
         remembered.hear(heard, now);
     }
@@ -135,15 +143,16 @@ impl Memory {
 
     /// Those that our program wants, or let in.
     pub(crate) fn familiar(&self) -> impl Iterator<Item = PeerId> {
-        self.peers.iter().filter(|(_, remembered)| remembered.familiar).map(|(peer, _)| *peer)
+        let familiar = |(_, of): &(&PeerId, &Remembered)| of.standing > Standing::CameBy;
+        self.peers.iter().filter(familiar).map(|(peer, _)| *peer)
     }
 
-    /// The peer, if there is room for it: whoever was not heard of for longest goes, first of those that only came by.
-    fn room_for(&mut self, peer: PeerId, familiar: bool, now: Instant) -> Option<&mut Remembered> {
+    /// The peer, if there is room for it: of the lowest standing that there is, whoever was not heard of for longest goes.
+    fn room_for(&mut self, peer: PeerId, standing: Standing, now: Instant) -> Option<&mut Remembered> {
         if !self.peers.contains_key(&peer) && self.peers.len() >= PEERS_MAX {
-            let least = |(_, of): &(&PeerId, &Remembered)| (of.familiar, of.last);
+            let least = |(_, of): &(&PeerId, &Remembered)| (of.standing, of.last);
             let (least, of) = self.peers.iter().min_by_key(least)?;
-            if of.familiar && !familiar {
+            if of.standing > standing {
                 return None;
             }
             let least = *least;
@@ -161,7 +170,6 @@ impl Surroundings {
             }
             BridgeEvent::PortMapped { .. } => self.unusable_mapping = None,
             BridgeEvent::PortMappingUnusable { cause, .. } => self.unusable_mapping = Some(*cause),
-            BridgeEvent::ClockDiffers { relay, seconds } => self.clock = Some((*relay, *seconds)),
             _ => {}
         }
     }
@@ -170,7 +178,7 @@ impl Surroundings {
 impl Remembered {
     fn new(now: Instant) -> Self {
         let steps = std::array::from_fn(|_| VecDeque::new());
-        Self { steps, uses: BTreeMap::new(), nat: None, familiar: false, last: now }
+        Self { steps, uses: BTreeMap::new(), nat: None, standing: Standing::CameBy, last: now }
     }
 
     fn hear(&mut self, heard: Heard, now: Instant) {
@@ -180,7 +188,7 @@ impl Remembered {
                 self.nat = step.nat().filter(|nat| *nat != NatKind::default()).or(self.nat);
                 self.step(step, now);
             }
-            Heard::Use(service, outcome) => self.used(service, outcome, now),
+            Heard::Use(service, outcome, _) => self.used(service, outcome, now),
         }
     }
 
@@ -232,15 +240,15 @@ impl Heard {
 
     fn of_bridge(event: &BridgeEvent) -> Option<(PeerId, Self)> {
         Some(match event {
-            BridgeEvent::StreamOpened { peer, service, .. } => {
-                (*peer, Self::Use(service.clone(), Outcome::Opened))
+            BridgeEvent::StreamOpened { peer, service, direction, .. } => {
+                (*peer, Self::Use(service.clone(), Outcome::Opened, *direction))
             }
             BridgeEvent::StreamRefused { peer, service, reason, direction } => {
                 let outcome = match direction {
                     Direction::Outbound => Outcome::RefusedThere(*reason),
                     Direction::Inbound => Outcome::RefusedHere(*reason),
                 };
-                (*peer, Self::Use(service.clone(), outcome))
+                (*peer, Self::Use(service.clone(), outcome, *direction))
             }
             BridgeEvent::PeerUnreachable { peer, reason, retry_in_ms, .. } => {
                 (*peer, Self::not_reached(reason.clone().into(), Some(*retry_in_ms)))
@@ -255,11 +263,12 @@ impl Heard {
     fn of_gateway(event: &GatewayEvent) -> Option<(PeerId, Self)> {
         Some(match event {
             GatewayEvent::AccessRefused { peer, service, reason } => {
-                (*peer, Self::Use(service.clone(), Outcome::Denied(reason.clone())))
+                (*peer, Self::Use(service.clone(), Outcome::Denied(reason.clone()), Direction::Inbound))
             }
             GatewayEvent::TargetFailed { peer, service, target, reason } => {
                 let (target, reason) = (target.clone(), reason.clone());
-                (*peer, Self::Use(service.clone(), Outcome::TargetFailed { target, reason }))
+                let outcome = Outcome::TargetFailed { target, reason };
+                (*peer, Self::Use(service.clone(), outcome, Direction::Inbound))
             }
             GatewayEvent::ForwardListening { peer, .. } => (*peer, Self::Wanted),
             GatewayEvent::ForwardFailed { peer, reason, .. } => (*peer, Self::failed(reason, None)),
@@ -271,7 +280,8 @@ impl Heard {
     }
 
     fn of_session(event: &SessionEvent) -> Option<(PeerId, Self)> {
-        let used = |outcome| Some(Self::Use(KASPA_SERVICE.parse().ok()?, outcome));
+        // A stream that was opened has told already who wanted whom.
+        let used = |outcome| Some(Self::Use(KASPA_SERVICE.parse().ok()?, outcome, Direction::Inbound));
         Some(match event {
             SessionEvent::SessionReady { peer, .. } => (*peer, used(Outcome::Opened)?),
             SessionEvent::HandshakeFailed { peer, reason, .. } => {
@@ -299,15 +309,15 @@ impl Heard {
         Self::Step(Step::NotReached { failure, retry: retry_in_ms.map(Duration::from_millis) })
     }
 
-    /// Whether this shows that our program wants the peer, or lets it in. Strangers can cause the rest.
-    fn is_familiar(&self) -> bool {
+    /// What this shows the peer to be. Strangers can cause much of it.
+    fn standing(&self) -> Standing {
         match self {
-            Self::Wanted | Self::Step(Step::NotReached { .. }) => true,
-            Self::Step(_) => false,
-            Self::Use(_, outcome) => matches!(
-                outcome,
-                Outcome::Opened | Outcome::RefusedThere(_) | Outcome::TargetFailed { .. }
-            ),
+            Self::Wanted
+            | Self::Step(Step::NotReached { .. })
+            | Self::Use(_, Outcome::RefusedThere(_), _)
+            | Self::Use(_, Outcome::Opened, Direction::Outbound) => Standing::Wanted,
+            Self::Use(_, Outcome::Opened | Outcome::TargetFailed { .. }, _) => Standing::LetIn,
+            Self::Step(_) | Self::Use(..) => Standing::CameBy,
         }
     }
 }

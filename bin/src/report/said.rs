@@ -2,22 +2,30 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use libp2p::PeerId;
-use punchline_bridge::Path;
+use punchline_bridge::{Path, error::OpenError, event::Awaited};
 
 use super::{
-    summary::{Pace, Summary},
+    Failure,
+    called::Called,
+    summary::{Pace, Summary, Untold},
     troubles::Troubles,
 };
+use crate::names::Names;
 
 /// Peers whose paths are told. A node has fewer familiar ones, and of more the log is no place to read.
 const PEERS_MAX: usize = 1024;
 
 /// Forwards that wait for their peer: as many as a settings file may have tables.
 const AWAITED_MAX: usize = 256;
+
+/// Peers that were let in and are remembered for it; of more, the log is no place to read.
+const LET_IN_MAX: usize = 1024;
 
 /// News of one peer: a peer that comes and goes all day is a line in ten minutes.
 const NEWS_OF_PEER: Pace = Pace { burst: 10, every: Duration::from_secs(600) };
@@ -31,10 +39,32 @@ const TALLY_INTERVAL: Duration = Duration::from_secs(3600);
 /// Peers of a relay that are told one by one; then they are counted.
 const GREETED_MAX: u64 = 5;
 
+/// Whose room a line takes. Identities are free, so strangers, however many, share what is theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Whose {
+    /// This node's own matters, and those of peers that the settings or a person name.
+    Ours,
+    /// Of peers that used a service.
+    LetIn,
+    /// Of all others.
+    Strangers,
+}
+
+impl Whose {
+    pub(super) const ALL: [Self; 3] = [Self::Ours, Self::LetIn, Self::Strangers];
+}
+
 /// The memory of whoever says what happens.
 pub(super) struct Said {
     pub(super) troubles: Troubles,
     news: Summary,
+    /// News that were not told since that was said.
+    left_out: u64,
+    called: Called,
+    /// Peers that the settings name.
+    known: BTreeSet<PeerId>,
+    /// Peers that used a service; bounded by [`LET_IN_MAX`].
+    let_in: BTreeSet<PeerId>,
     /// The relays that the settings name, and those that hold a place for us.
     relays: BTreeSet<PeerId>,
     held: BTreeSet<PeerId>,
@@ -44,16 +74,6 @@ pub(super) struct Said {
     nats: BTreeMap<String, String>,
     stopping: bool,
     tally: Tally,
-    ready: Option<Ready>,
-}
-
-/// What a node says once it is usable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ready {
-    /// It is usable only when a relay holds a place for it.
-    pub(crate) needs_relay: bool,
-    /// Who it is, where it is reached, what to run elsewhere.
-    pub(crate) lines: Vec<String>,
 }
 
 /// The live connections of a peer, by path.
@@ -95,6 +115,10 @@ impl Default for Said {
         Self {
             troubles: Troubles::default(),
             news: Summary::new(NEWS_OF_PEER, NEWS),
+            left_out: 0,
+            called: Called::default(),
+            known: BTreeSet::new(),
+            let_in: BTreeSet::new(),
             relays: BTreeSet::new(),
             held: BTreeSet::new(),
             peers: BTreeMap::new(),
@@ -102,7 +126,6 @@ impl Default for Said {
             nats: BTreeMap::new(),
             stopping: false,
             tally: Tally::default(),
-            ready: None,
         }
     }
 }
@@ -118,9 +141,81 @@ impl Said {
         self.relays.contains(peer) || self.held.contains(peer)
     }
 
-    /// Whether one more line of a kind is welcome.
-    pub(super) fn is_news(&mut self, kind: &'static str, peer: Option<PeerId>, now: Instant) -> bool {
-        self.news.admit(kind, peer, now)
+    /// The settings name these peers.
+    pub(super) fn knows(&mut self, peers: impl IntoIterator<Item = PeerId>) {
+        self.known.extend(peers);
+    }
+
+    /// What people call peers from now on.
+    pub(super) fn calls(&mut self, names: Arc<Names>) {
+        self.called = Called::new(names);
+    }
+
+    /// Whose room a line on this peer takes.
+    pub(super) fn whose(&self, peer: &PeerId) -> Whose {
+        if self.known.contains(peer) || self.is_relay(peer) || self.called.is_named(peer) {
+            Whose::Ours
+        } else if self.let_in.contains(peer) {
+            Whose::LetIn
+        } else {
+            Whose::Strangers
+        }
+    }
+
+    /// What a person calls the peer, if it has a name.
+    pub(super) fn named(&self, peer: &PeerId) -> Option<String> {
+        self.called.name(peer).map(str::to_owned)
+    }
+
+    /// What the peer is called in a line.
+    pub(super) fn called(&self, peer: &PeerId) -> String {
+        self.called.peer(peer)
+    }
+
+    /// Likewise of a relay.
+    pub(super) fn relay(&self, relay: &PeerId) -> String {
+        self.called.relay(relay)
+    }
+
+    /// Words of others, as they may stand in a line.
+    pub(super) fn foreign(&self, words: &(impl Display + ?Sized)) -> String {
+        self.called.foreign(words)
+    }
+
+    /// Why a program had no stream, without addresses.
+    pub(super) fn failure(&self, failure: &Failure) -> String {
+        self.called.failure(failure)
+    }
+
+    /// Likewise.
+    pub(super) fn open_error(&self, error: &OpenError) -> String {
+        self.called.open_error(error)
+    }
+
+    /// What is waited for, likewise.
+    pub(super) fn awaited(&self, awaited: &Awaited) -> String {
+        self.called.awaited(awaited)
+    }
+
+    /// Whether one more line of a kind on this node itself is welcome.
+    pub(super) fn is_news(&mut self, kind: &'static str, now: Instant) -> bool {
+        self.news.admit(kind, Whose::Ours, None, now)
+    }
+
+    /// Whether one more line of a kind on this peer is welcome.
+    pub(super) fn is_news_of(&mut self, kind: &'static str, peer: PeerId, now: Instant) -> bool {
+        let whose = self.whose(&peer);
+        self.news.admit(kind, whose, Some(peer), now)
+    }
+
+    /// What is to be said of news that were left out, if it is time.
+    pub(super) fn left_out(&mut self, now: Instant) -> Option<String> {
+        self.left_out += self.news.poll(now).into_iter().map(|Untold { count, .. }| count).sum::<u64>();
+        if self.left_out == 0 || !self.troubles.meet("left_out", Whose::Ours, "", now).is_told() {
+            return None;
+        }
+        let count = std::mem::take(&mut self.left_out);
+        Some(format!("{count} lines on peers that come and go were left out; the events have them"))
     }
 
     /// A relay holds a place for us. Whether that is new.
@@ -131,18 +226,6 @@ impl Said {
     /// It does no longer.
     pub(super) fn lost(&mut self, relay: &PeerId) {
         self.held.remove(relay);
-    }
-
-    /// What is to be said once the node is usable; it is given back if that is so already.
-    pub(super) fn when_ready(&mut self, ready: Ready) -> Option<Ready> {
-        self.ready = Some(ready);
-        self.ready_now()
-    }
-
-    /// What is to be said if the node is usable by now, and it was not said.
-    pub(super) fn ready_now(&mut self) -> Option<Ready> {
-        let usable = |ready: &mut Ready| !ready.needs_relay || !self.held.is_empty();
-        self.ready.take_if(usable)
     }
 
     /// A forward waits for this peer: what is to be said when it is there. It is given back if it is there already.
@@ -178,6 +261,9 @@ impl Said {
 
     /// The peer uses something. Whether that is the first line on it.
     pub(super) fn uses(&mut self, peer: &PeerId) -> bool {
+        if self.let_in.len() < LET_IN_MAX {
+            self.let_in.insert(*peer);
+        }
         self.peers.get_mut(peer).is_some_and(|paths| !std::mem::replace(&mut paths.told, true))
     }
 
@@ -266,16 +352,5 @@ mod tests {
         }
         assert!(said.awaited.len() <= AWAITED_MAX);
         assert!(said.arrived(&late).len() <= AWAITED_MAX);
-    }
-
-    #[test]
-    fn a_node_is_ready_when_a_relay_holds_a_place_and_says_so_once() {
-        let (mut said, relay) = (Said::default(), PeerId::random());
-        let ready = Ready { needs_relay: true, lines: vec!["ready".to_owned()] };
-        assert_eq!(said.when_ready(ready.clone()), None);
-        assert!(said.holds(relay));
-        assert_eq!(said.ready_now(), Some(ready.clone()));
-        assert_eq!(said.ready_now(), None);
-        assert_eq!(said.when_ready(ready.clone()), Some(ready), "it was reached before");
     }
 }

@@ -1,24 +1,27 @@
 //! What an event says to people, and how loudly. Pure: an event, what was said before, and the time.
 //!
 //! [`Level::Info`] is what an operator wants to know once, [`Level::Warn`] what failed, with cause and remedy;
-//! [`Level::Debug`] is for who looks into something. What the network does is told in [`net`], of peers in [`peers`]
-//! and what a relay counts in [`relay`]; what programs and people did, here.
+//! [`Level::Debug`] is for who looks into something. [`net`] says where the sentences of the bridge's events are; those of
+//! what programs and people did stand here.
 
 mod net;
+mod own;
 mod peers;
 mod relay;
+mod relays;
+mod streams;
 
 #[cfg(test)]
 mod tests;
 
-use std::{fmt::Display, time::Instant};
+use std::time::Instant;
 
 use libp2p::PeerId;
 
 use super::{
     Event, ReportEvent, SessionEvent,
-    format::one_line,
-    said::{Ready, Said},
+    called::tried_again,
+    said::{Said, Whose},
     troubles::{Telling, span},
 };
 use crate::gateway::{
@@ -57,43 +60,47 @@ fn session(event: &SessionEvent, said: &mut Said, now: Instant) -> Saying {
             said.troubles.over("handshake_failed", &key(peer), now);
             let words = format!(
                 "{} speaks {network} with this node, {path} (version {protocol_version}, {})",
-                short(peer),
-                foreign(user_agent)
+                said.called(peer),
+                said.foreign(user_agent)
             );
             news("session", peer, words, said, now)
         }
         SessionEnded { peer, cause } => {
-            let words = format!("the session with {} ended: {}", short(peer), foreign(cause));
+            let words = format!("the session with {} ended: {}", said.called(peer), said.foreign(cause));
             news("session", peer, words, said, now)
         }
         HandshakeFailed { peer, reason, last } => {
-            let words = format!("no session with {}: {}", short(peer), foreign(reason));
+            let words = format!("no session with {}: {}", said.called(peer), said.foreign(reason));
             match last {
                 true => Some((Level::Debug, words)),
-                false => trouble("handshake_failed", &key(peer), words, said, now),
+                false => trouble_with("handshake_failed", peer, words, said, now),
             }
         }
         // The program ends, and says why.
-        DialFailed { peer, reason, retry_in_ms: None } => {
-            Some((Level::Debug, format!("{} is not reached: {}", short(peer), foreign(reason))))
-        }
+        DialFailed { peer, reason, retry_in_ms: None } => Some((
+            Level::Debug,
+            format!("{} is not reached: {}", said.called(peer), said.failure(reason)),
+        )),
         DialFailed { peer, reason, retry_in_ms: Some(_) } => {
-            let words = format!("{} is not reached: {}", short(peer), tried_again(reason));
-            trouble("dial_failed", &key(peer), words, said, now)
+            let why = tried_again(&said.failure(reason));
+            let words = format!("{} is not reached: {why}", said.called(peer));
+            trouble_with("dial_failed", peer, words, said, now)
         }
         LoadDone { peer, bytes, ms, path, sha256: _ } => {
-            let words =
-                format!("a load of {bytes} bytes from {} is here after {ms} ms, {path}", short(peer));
+            let words = format!(
+                "a load of {bytes} bytes from {} is here after {ms} ms, {path}",
+                said.called(peer)
+            );
             Some((Level::Info, words))
         }
         StreamTraffic { peer, .. } => {
-            Some((Level::Debug, format!("the stream with {} was counted", short(peer))))
+            Some((Level::Debug, format!("the stream with {} was counted", said.called(peer))))
         }
         SessionPinged { peer, pings, unanswered, slowest_ms } => Some((
             Level::Debug,
             format!(
                 "{} answered {pings} pings but {unanswered}, the slowest in {slowest_ms} ms",
-                short(peer)
+                said.called(peer)
             ),
         )),
     }
@@ -106,15 +113,17 @@ fn gateway(event: &GatewayEvent, said: &mut Said, now: Instant) -> Saying {
     };
     match event {
         AccessRefused { peer, service, reason } => {
+            let who = said.named(peer).unwrap_or_else(|| key(peer));
             let words = format!(
-                "{peer} may not use `{service}`: {}. If it is to, start with --allow {peer}, or give it a ticket",
-                foreign(reason)
+                "{who} may not use `{service}`: {}. If it is to, start with --allow {who}, or give it a ticket",
+                said.foreign(reason)
             );
-            trouble("access_refused", &key(peer), words, said, now)
+            trouble_with("access_refused", peer, words, said, now)
         }
-        AccessRevoked { peer, service } => {
-            Some((Level::Info, format!("{} may no longer use `{service}` and was cut off", short(peer))))
-        }
+        AccessRevoked { peer, service } => Some((
+            Level::Info,
+            format!("{} may no longer use `{service}` and was cut off", said.called(peer)),
+        )),
         AccessReloaded { service, error: None } => {
             Some((Level::Info, format!("who may use `{service}` was read again")))
         }
@@ -124,7 +133,7 @@ fn gateway(event: &GatewayEvent, said: &mut Said, now: Instant) -> Saying {
         TargetFailed { peer, service, target, reason } => {
             let words = format!(
                 "`{service}` does not answer at {target} ({} asked for it): {reason}",
-                short(peer)
+                said.called(peer)
             );
             trouble("target_failed", service.as_str(), words, said, now)
         }
@@ -133,7 +142,8 @@ fn gateway(event: &GatewayEvent, said: &mut Said, now: Instant) -> Saying {
             match said.awaits(*peer, there) {
                 Some(there) => Some((Level::Info, format!("ready: {there}"))),
                 None => {
-                    let words = format!("looking for {}; then `{service}` is at {local}", short(peer));
+                    let words =
+                        format!("looking for {}; then `{service}` is at {local}", said.called(peer));
                     Some((Level::Info, words))
                 }
             }
@@ -141,32 +151,34 @@ fn gateway(event: &GatewayEvent, said: &mut Said, now: Instant) -> Saying {
         ForwardFailed { peer, service, reason } => {
             let reason = match said.troubles.lasts("peer_unreachable", &key(peer), now) {
                 Some(away) => format!("for {} now it is not reached", span(away)),
-                None => foreign(reason),
+                None => said.failure(reason),
             };
-            let words =
-                format!("a connection to `{service}` of {} came to nothing: {reason}", short(peer));
-            trouble("forward_failed", &key(peer), words, said, now)
+            let words = format!(
+                "a connection to `{service}` of {} came to nothing: {reason}",
+                said.called(peer)
+            );
+            trouble_with("forward_failed", peer, words, said, now)
         }
         ForwardFull { peer, service, limit } => {
             let words = format!(
                 "{limit} connections to `{service}` of {} are open, and further ones wait; --max-connections and \
                  --max-streams-per-peer (here and there) raise that",
-                short(peer)
+                said.called(peer)
             );
-            trouble("forward_full", &key(peer), words, said, now)
+            trouble_with("forward_full", peer, words, said, now)
         }
         Refused { peer, what, limit } => {
             let words = match what {
                 Counted::ServiceConnection => format!(
                     "{} was turned away: the service has {limit} connections already; --max-connections raises that",
-                    short(peer)
+                    said.called(peer)
                 ),
                 Counted::ServiceConnectionOfPeer => format!(
                     "{} was turned away: it has {limit} connections already; --max-connections-per-peer raises that",
-                    short(peer)
+                    said.called(peer)
                 ),
             };
-            trouble("service_full", &key(peer), words, said, now)
+            trouble_with("service_full", peer, words, said, now)
         }
     }
 }
@@ -200,55 +212,43 @@ fn report(event: &ReportEvent, said: &mut Said, now: Instant) -> Saying {
 }
 
 /// The block that says that the node is usable.
-pub(super) fn block(ready: &Ready) -> String {
-    format!("ready: {}", ready.lines.join("\n    "))
+pub(super) fn block(lines: &[String]) -> String {
+    format!("ready: {}", lines.join("\n    "))
 }
 
-/// What goes wrong: said once, and then summed up.
+/// What goes wrong with this node: said once, and then summed up.
 fn trouble(kind: &'static str, subject: &str, words: String, said: &mut Said, now: Instant) -> Saying {
-    let telling: Telling = said.troubles.meet(kind, subject, now);
-    let level = if telling.is_told() { Level::Warn } else { Level::Debug };
+    told(Level::Warn, words, said.troubles.meet(kind, Whose::Ours, subject, now))
+}
+
+/// What goes wrong with a peer: strangers, however many, take no room of those whom this node knows.
+fn trouble_with(
+    kind: &'static str,
+    peer: &PeerId,
+    words: String,
+    said: &mut Said,
+    now: Instant,
+) -> Saying {
+    let whose = said.whose(peer);
+    told(Level::Warn, words, said.troubles.meet(kind, whose, &key(peer), now))
+}
+
+/// At this level, if at all.
+fn told(level: Level, words: String, telling: Telling) -> Saying {
+    let level = if telling.is_told() { level } else { Level::Debug };
     Some((level, format!("{words}{telling}")))
+}
+
+fn debug(words: String) -> Saying {
+    Some((Level::Debug, words))
 }
 
 /// What is good to know, unless it comes too often.
 fn news(kind: &'static str, peer: &PeerId, words: String, said: &mut Said, now: Instant) -> Saying {
-    let level = if said.is_news(kind, Some(*peer), now) { Level::Info } else { Level::Debug };
+    let level = if said.is_news_of(kind, *peer, now) { Level::Info } else { Level::Debug };
     Some((level, words))
 }
 
 fn key(peer: &PeerId) -> String {
     peer.to_string()
 }
-
-/// A peer's id as people compare it: its ends.
-pub(crate) fn short(peer: &PeerId) -> String {
-    let id = peer.to_string();
-    let end = id.len().saturating_sub(SHORT.1);
-    match (id.get(..SHORT.0), id.get(end..)) {
-        (Some(start), Some(end)) => format!("{start}…{end}"),
-        _ => id,
-    }
-}
-
-/// Letters of an id at its start, which is the same in all, and at its end, which tells a million peers apart.
-const SHORT: (usize, usize) = (4, 6);
-
-/// Words that a peer or a relay may have chosen: on one line, and not longer than a reason ever is.
-fn foreign(words: &(impl Display + ?Sized)) -> String {
-    let line = one_line(&words.to_string());
-    match line.char_indices().nth(FOREIGN_MAX) {
-        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
-        None => line,
-    }
-}
-
-/// What failed, and mends itself.
-fn tried_again(cause: &(impl Display + ?Sized)) -> String {
-    let cause = foreign(cause);
-    let end = if cause.ends_with(['?', '.', '!']) { "" } else { "." };
-    format!("{cause}{end} It is tried again by itself")
-}
-
-/// Reasons of ours have 300 letters; with eight ways to a peer, a thousand.
-const FOREIGN_MAX: usize = 1000;

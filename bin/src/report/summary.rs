@@ -1,7 +1,8 @@
 //! What strangers can cause is told at a pace, and the rest is counted. Pure.
 //!
 //! Each peer has a pace of its own, so that one that is noisy hides no other. Identities are free, so all
-//! peers together have one as well, for each kind of event: a crowd hides no other kind.
+//! strangers together have one as well, for each kind of event, and so have those whom the node knows: a crowd hides no
+//! other kind, and no friend.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,6 +10,8 @@ use std::{
 };
 
 use libp2p::PeerId;
+
+use super::said::Whose;
 
 /// Events of one kind and peer: so many at once, and one more in each such time.
 const PEER_PACE: Pace = Pace { burst: 10, every: Duration::from_secs(6) };
@@ -45,7 +48,7 @@ impl Pace {
 pub(super) struct Summary {
     of_peer: Pace,
     of_kind: Pace,
-    kinds: BTreeMap<&'static str, Kind>,
+    kinds: BTreeMap<(&'static str, Whose), Kind>,
 }
 
 #[derive(Default)]
@@ -84,8 +87,14 @@ impl Summary {
     }
 
     /// Whether this event is told; if not, it is counted.
-    pub(super) fn admit(&mut self, what: &'static str, peer: Option<PeerId>, now: Instant) -> bool {
-        let kind = self.kinds.entry(what).or_default();
+    pub(super) fn admit(
+        &mut self,
+        what: &'static str,
+        whose: Whose,
+        peer: Option<PeerId>,
+        now: Instant,
+    ) -> bool {
+        let kind = self.kinds.entry((what, whose)).or_default();
         let admitted = kind.admit(peer, now, (self.of_peer, self.of_kind));
         if !admitted {
             kind.suppressed.get_or_insert(Suppressed { since: now, count: 0 }).count += 1;
@@ -104,7 +113,7 @@ impl Summary {
     }
 
     fn take(&mut self, now: Instant, age: Duration) -> Vec<Untold> {
-        let due = self.kinds.iter_mut().filter_map(|(what, kind)| {
+        let due = self.kinds.iter_mut().filter_map(|((what, _), kind)| {
             let Suppressed { since, count } =
                 kind.suppressed.take_if(|suppressed| now >= suppressed.since + age)?;
             Some(Untold { what, count, within: now - since })
@@ -142,7 +151,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn told(summary: &mut Summary, what: &'static str, peer: Option<PeerId>, now: Instant) -> usize {
-        (0..1000).filter(|_| summary.admit(what, peer, now)).count()
+        (0..1000).filter(|_| summary.admit(what, Whose::Strangers, peer, now)).count()
     }
 
     #[test]
@@ -160,16 +169,18 @@ mod tests {
     fn a_noisy_peer_hides_no_other() {
         let (mut summary, now) = (Summary::default(), Instant::now());
         told(&mut summary, "refused", Some(PeerId::random()), now);
-        assert!(summary.admit("refused", Some(PeerId::random()), now));
+        assert!(summary.admit("refused", Whose::Strangers, Some(PeerId::random()), now));
     }
 
     #[test]
     fn a_crowd_of_identities_is_summed_up_and_hides_no_other_kind() {
         let (mut summary, now) = (Summary::default(), Instant::now());
-        let crowd = (0..1000).filter(|_| summary.admit("refused", Some(PeerId::random()), now));
+        let crowd = (0..1000)
+            .filter(|_| summary.admit("refused", Whose::Strangers, Some(PeerId::random()), now));
         assert_eq!(crowd.count(), 60);
         assert_eq!(told(&mut summary, "refused", None, now), 0);
-        assert!(summary.admit("access_refused", Some(PeerId::random()), now));
+        assert!(summary.admit("access_refused", Whose::Strangers, Some(PeerId::random()), now));
+        assert!(summary.admit("refused", Whose::Ours, Some(PeerId::random()), now), "nor a friend");
         assert_eq!(summary.finish(now).iter().map(|untold| untold.count).sum::<u64>(), 1940);
     }
 
@@ -179,10 +190,13 @@ mod tests {
         for ms in 0..600_000 {
             let now = start + Duration::from_millis(ms);
             // A new identity whenever one would be told of.
-            if KIND_PACE.after(summary.kinds.get("refused").and_then(|kind| kind.paid), now).is_some() {
-                assert!(summary.admit("refused", Some(PeerId::random()), now));
+            if KIND_PACE
+                .after(summary.kinds.get(&("refused", Whose::Strangers)).and_then(|kind| kind.paid), now)
+                .is_some()
+            {
+                assert!(summary.admit("refused", Whose::Strangers, Some(PeerId::random()), now));
             }
         }
-        assert!(summary.kinds["refused"].peers.len() <= PEERS_MAX);
+        assert!(summary.kinds[&("refused", Whose::Strangers)].peers.len() <= PEERS_MAX);
     }
 }

@@ -184,35 +184,23 @@ fn whoever_asks_is_told_the_latest_events_and_not_all() {
         let cause = number.to_string();
         reporter.report(SessionEvent::SessionEnded { peer: peer(), cause });
     };
-    (0..RECENT_MAX + 3).for_each(report);
+    (0..recent::RECENT_MAX + 3).for_each(report);
     let (recent, mut live) = reporter.watch();
-    assert_eq!(recent.len(), RECENT_MAX);
+    assert_eq!(recent.len(), recent::RECENT_MAX);
     assert!(recent[0].contains(r#""cause":"3""#), "the oldest are forgotten: {}", recent[0]);
     report(1000);
     assert!(live.try_recv().unwrap().contains(r#""cause":"1000""#), "and what comes is told");
 }
 
 #[test]
-fn the_ready_block_follows_the_line_that_makes_it_true_and_is_waited_for() {
+fn the_ready_block_is_one_entry_and_is_waited_for() {
     let reporter = Reporter::none();
-    let held = || punchline_bridge::Event::ReservationHeld {
-        relay: peer(),
-        address: "/ip4/203.0.113.7/tcp/4001".parse().unwrap(),
-        expires: None,
-        circuit_bytes_max: None,
-        circuit_seconds_max: None,
-    };
     let lines = vec!["this node is 12D3".to_owned(), "peers use: punchline forward".to_owned()];
-    let text = logged(false, || {
-        reporter.when_ready(Ready { needs_relay: true, lines });
-        assert!(!*reporter.ready.borrow());
-        reporter.report(held());
-        reporter.report(held());
-    });
+    assert!(!*reporter.ready.borrow());
+    let text = logged(false, || reporter.say_ready(&lines));
     assert!(*reporter.ready.borrow());
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].ends_with("INFO  peers reach this node through relay 12D3…c6iDEp"), "{text}");
-    assert!(lines[1].ends_with("INFO  ready: this node is 12D3"), "{text}");
-    assert_eq!(lines[2], "    peers use: punchline forward");
+    assert!(lines[0].ends_with("INFO  ready: this node is 12D3"), "{text}");
+    assert_eq!(lines[1], "    peers use: punchline forward");
     assert_eq!(text.matches("ready:").count(), 1, "{text}");
 }

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::said::Whose;
+
 /// From the first word on a trouble to the next, doubled each time up to the second: whoever looks into the log after a
 /// night finds it, and a day of it is ten lines.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(6 * 3600));
@@ -13,18 +15,29 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(600), Duration::from_se
 /// What did not happen for so long is over: the next time it is said as if it were the first.
 const OVER_AFTER: Duration = Duration::from_secs(3600);
 
-/// Troubles of one kind that are told apart. Identities are free: more than these are told as a crowd.
+/// Troubles of one kind that are told apart, of those whom we know, of those who were let in and of strangers each.
+/// Identities are free: more than these are told as a crowd.
 const SUBJECTS_MAX: usize = 16;
 
-/// Troubles in all; there are some twenty kinds.
-const TROUBLES_MAX: usize = 512;
+/// Where there are as many, whoever was silent for so long makes room: a crowd brings a line in two minutes, and not one
+/// for each identity.
+const SILENT: Duration = Duration::from_secs(1800);
+
+/// Troubles in all; there are some thirty kinds.
+const TROUBLES_MAX: usize = 1024;
 
 /// The troubles that were said and are not over.
 #[derive(Default)]
 pub(super) struct Troubles {
-    /// By kind and by whom or what it is about; the crowd of a kind has an empty name. Bounded by [`TROUBLES_MAX`].
-    known: BTreeMap<(&'static str, String), Trouble>,
+    /// By kind, by whose it is and by whom or what it is about; a crowd has the name [`CROWD`]. Bounded by
+    /// [`TROUBLES_MAX`].
+    known: BTreeMap<Key, Trouble>,
 }
+
+type Key = (&'static str, Whose, String);
+
+/// No peer and no service is called that.
+const CROWD: &str = "*";
 
 struct Trouble {
     since: Instant,
@@ -32,6 +45,11 @@ struct Trouble {
     said: Instant,
     pause: Duration,
     untold: u64,
+    /// It is over. What begins soon after that is told only once the first pause is over: something that comes and goes
+    /// all the time is no line each time.
+    over: bool,
+    /// It was told since it began.
+    told: bool,
 }
 
 /// How a trouble is to be said.
@@ -62,7 +80,8 @@ impl fmt::Display for Telling {
     /// What is appended to the sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::First | Self::Not | Self::Crowd { count: 0 } => Ok(()),
+            Self::First | Self::Not => Ok(()),
+            Self::Crowd { count: 0 } => f.write_str(" (one of many; the others are summed up)"),
             Self::Again { count, since } => write!(f, " ({count} times more; for {})", span(*since)),
             Self::Crowd { count } => write!(f, " (one of many; {count} others were not told of)"),
         }
@@ -71,54 +90,94 @@ impl fmt::Display for Telling {
 
 impl Troubles {
     /// It happened (again).
-    pub(super) fn meet(&mut self, kind: &'static str, subject: &str, now: Instant) -> Telling {
+    pub(super) fn meet(
+        &mut self,
+        kind: &'static str,
+        whose: Whose,
+        subject: &str,
+        now: Instant,
+    ) -> Telling {
         self.known.retain(|_, trouble| now < trouble.last + OVER_AFTER.max(trouble.pause));
-        let crowded = {
-            let of_kind = (kind, String::new())..=(kind, "\u{10ffff}".to_owned());
-            let others = self.known.range(of_kind).count();
-            others >= SUBJECTS_MAX || self.known.len() >= TROUBLES_MAX
-        };
-        let key = (kind, subject.to_owned());
+        let key = (kind, whose, subject.to_owned());
         if let Some(trouble) = self.known.get_mut(&key) {
             return trouble.again(now);
         }
-        if !crowded {
+        if self.has_room(kind, whose, now) {
             self.known.insert(key, Trouble::new(now));
             return Telling::First;
         }
-        let crowd = self.known.entry((kind, String::new())).or_insert_with(|| Trouble::new(now));
-        match crowd.again(now) {
-            Telling::Again { count, .. } => Telling::Crowd { count: count - 1 },
-            other => other,
+        match self.known.get_mut(&(kind, whose, CROWD.to_owned())) {
+            Some(crowd) => match crowd.again(now) {
+                Telling::Again { count, .. } => Telling::Crowd { count: count - 1 },
+                other => other,
+            },
+            None => {
+                self.known.insert((kind, whose, CROWD.to_owned()), Trouble::new(now));
+                Telling::Crowd { count: 0 }
+            }
         }
+    }
+
+    /// Whether one more subject is told by itself; who was silent for long makes room for it.
+    fn has_room(&mut self, kind: &'static str, whose: Whose, now: Instant) -> bool {
+        let all = (kind, whose, String::new())..=(kind, whose, "\u{10ffff}".to_owned());
+        let others = self.known.range(all).filter(|(key, _)| key.2 != CROWD);
+        let (count, silent) = others.fold((0, None), |(count, silent), (key, trouble)| {
+            let longest = silent.filter(|(last, _)| *last <= trouble.last);
+            (count + 1, longest.or(Some((trouble.last, key))))
+        });
+        if count < SUBJECTS_MAX {
+            return self.known.len() < TROUBLES_MAX;
+        }
+        let silent = silent.filter(|(last, _)| *last + SILENT <= now).map(|(_, key)| key.clone());
+        silent.is_some_and(|key| self.known.remove(&key).is_some())
     }
 
     /// For how long it lasts, if it does.
     pub(super) fn lasts(&self, kind: &'static str, subject: &str, now: Instant) -> Option<Duration> {
-        let trouble = self.known.get(&(kind, subject.to_owned()))?;
+        let of = |whose| self.known.get(&(kind, whose, subject.to_owned()));
+        let trouble = Whose::ALL.into_iter().filter_map(of).find(|trouble| !trouble.over)?;
         Some(now.saturating_duration_since(trouble.since))
     }
 
     /// It is over, if it was said: since when it lasted.
     pub(super) fn over(&mut self, kind: &'static str, subject: &str, now: Instant) -> Option<Duration> {
-        let trouble = self.known.remove(&(kind, subject.to_owned()))?;
-        Some(now.saturating_duration_since(trouble.since))
+        let mut lasted = None;
+        // Whom it is about may have been a stranger when it began.
+        for whose in Whose::ALL {
+            let trouble = self.known.get_mut(&(kind, whose, subject.to_owned()));
+            let Some(trouble) = trouble.filter(|trouble| !trouble.over) else { continue };
+            trouble.over = true;
+            trouble.pause = PAUSE.0;
+            let since = now.saturating_duration_since(trouble.since);
+            lasted = lasted.max(trouble.told.then_some(since));
+        }
+        lasted
     }
 }
 
 impl Trouble {
     fn new(now: Instant) -> Self {
-        Self { since: now, last: now, said: now, pause: PAUSE.0, untold: 0 }
+        let (since, last, said, pause) = (now, now, now, PAUSE.0);
+        Self { since, last, said, pause, untold: 0, over: false, told: true }
     }
 
     fn again(&mut self, now: Instant) -> Telling {
         self.last = now;
+        let begins = std::mem::take(&mut self.over);
+        if begins && std::mem::take(&mut self.told) {
+            (self.since, self.untold) = (now, 0);
+        }
         self.untold += 1;
         if now < self.said + self.pause {
             return Telling::Not;
         }
         let (count, since) = (std::mem::take(&mut self.untold), now - self.since);
-        (self.said, self.pause) = (now, (self.pause * 2).min(PAUSE.1));
+        if begins && count == 1 {
+            *self = Self::new(now);
+            return Telling::First;
+        }
+        (self.said, self.pause, self.told) = (now, (self.pause * 2).min(PAUSE.1), true);
         Telling::Again { count, since }
     }
 }
@@ -145,7 +204,7 @@ mod tests {
         let (mut troubles, start) = (Troubles::default(), Instant::now());
         let mut said = Vec::new();
         for minute in 0..24 * 60 {
-            let telling = troubles.meet("unreachable", "ann", start + MINUTE * minute);
+            let telling = troubles.meet("unreachable", Whose::Ours, "ann", start + MINUTE * minute);
             if telling.is_told() {
                 said.push((minute, telling.to_string()));
             }
@@ -155,30 +214,71 @@ mod tests {
         assert_eq!(said[1].1, " (10 times more; for 10 min)");
         let over = troubles.over("unreachable", "ann", start + MINUTE * 1440);
         assert_eq!(over, Some(MINUTE * 1440));
-        assert_eq!(troubles.meet("unreachable", "ann", start + MINUTE * 1441), Telling::First);
+        assert_eq!(
+            troubles.meet("unreachable", Whose::Ours, "ann", start + MINUTE * 1441),
+            Telling::First
+        );
     }
 
     #[test]
     fn what_did_not_happen_for_an_hour_is_said_as_for_the_first_time() {
         let (mut troubles, start) = (Troubles::default(), Instant::now());
-        troubles.meet("refused", "ann", start);
+        troubles.meet("refused", Whose::Ours, "ann", start);
         assert_eq!(
-            troubles.meet("refused", "ann", start + MINUTE * 59),
+            troubles.meet("refused", Whose::Ours, "ann", start + MINUTE * 59),
             Telling::Again { count: 1, since: MINUTE * 59 }
         );
-        assert_eq!(troubles.meet("refused", "ann", start + MINUTE * 119), Telling::First);
+        assert_eq!(troubles.meet("refused", Whose::Ours, "ann", start + MINUTE * 119), Telling::First);
     }
 
     #[test]
-    fn a_crowd_is_told_as_one_and_costs_no_more_memory_than_the_limit() {
+    fn what_comes_and_goes_all_the_time_is_a_line_in_ten_minutes_and_its_end_too() {
         let (mut troubles, start) = (Troubles::default(), Instant::now());
-        let mut told = 0;
+        let (mut begun, mut over) = (0, 0);
+        for second in 0..3600 {
+            let now = start + Duration::from_secs(second);
+            begun += usize::from(troubles.meet("target_failed", Whose::Ours, "web", now).is_told());
+            over += usize::from(troubles.over("target_failed", "web", now).is_some());
+        }
+        assert_eq!((begun, over), (6, 6));
+    }
+
+    #[test]
+    fn a_crowd_is_told_at_once_and_then_as_one_and_costs_no_more_memory_than_the_limit() {
+        let (mut troubles, start) = (Troubles::default(), Instant::now());
+        let (mut told, strangers) = (Vec::new(), Whose::Strangers);
         for second in 0..100_000_u32 {
             let now = start + Duration::from_secs(1) * second;
-            told += usize::from(troubles.meet("refused", &second.to_string(), now).is_told());
+            let telling = troubles.meet("refused", strangers, &second.to_string(), now);
+            told.extend(telling.is_told().then_some((second, telling)));
         }
-        assert!(told < 1000, "{told} lines in 28 h");
+        assert_eq!(told.get(SUBJECTS_MAX), Some(&(16, Telling::Crowd { count: 0 })));
+        assert!(told.len() < 1000, "{} lines in 28 h", told.len());
         assert!(troubles.known.len() <= SUBJECTS_MAX + 1);
-        assert_eq!(troubles.meet("other", "ann", start), Telling::First, "no other kind is hidden");
+        assert_eq!(troubles.meet("other", strangers, "ann", start), Telling::First, "no kind is hidden");
+    }
+
+    #[test]
+    fn strangers_in_crowds_do_not_silence_the_line_about_a_friend_or_a_guest() {
+        let (mut troubles, now) = (Troubles::default(), Instant::now());
+        for stranger in 0..1000 {
+            troubles.meet("access_refused", Whose::Strangers, &stranger.to_string(), now);
+        }
+        for whose in [Whose::Ours, Whose::LetIn] {
+            assert_eq!(troubles.meet("access_refused", whose, "ann", now), Telling::First);
+        }
+    }
+
+    #[test]
+    fn whoever_was_silent_for_long_makes_room_for_the_next() {
+        let (mut troubles, start) = (Troubles::default(), Instant::now());
+        for stranger in 0..=SUBJECTS_MAX {
+            troubles.meet("access_refused", Whose::Strangers, &stranger.to_string(), start);
+        }
+        let next = |troubles: &mut Troubles, minute| {
+            troubles.meet("access_refused", Whose::Strangers, "next", start + MINUTE * minute)
+        };
+        assert_eq!(next(&mut troubles, 9), Telling::Not);
+        assert_eq!(next(&mut troubles, 30), Telling::First);
     }
 }

@@ -158,6 +158,9 @@ fn comment(text: &str) -> String {
 }
 
 #[cfg(test)]
+mod reference;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::{ffi::OsString, io::Write as _};

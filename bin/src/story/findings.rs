@@ -62,7 +62,9 @@ pub(crate) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         (None, Some(_)) => {}
     }
     if facts.relay.is_none() {
-        found.extend(facts.status.relays.iter().filter_map(relays::finding));
+        let known = is_known(&found);
+        let relays = facts.status.relays.iter().filter(|relay| !known || relays::is_decided(relay));
+        found.extend(relays.filter_map(relays::finding));
     }
     found.extend(clock(facts));
     let mut told = HashSet::new();
@@ -75,16 +77,25 @@ pub(crate) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
 fn unreached(facts: &Facts<'_>) -> Vec<Finding> {
     let relays = &facts.status.relays;
     let cut_off = !relays.is_empty() && !relays.iter().any(relays::serves);
-    let mut found: Vec<Finding> =
-        relays.iter().filter(|_| cut_off).filter_map(relays::finding).collect();
+    let failed = reach::findings(facts);
+    let known = is_known(&failed);
+    let told = relays.iter().filter(|relay| cut_off && (!known || relays::is_decided(relay)));
+    let mut found: Vec<Finding> = told.filter_map(relays::finding).collect();
     let told: Vec<Fault> = found.iter().map(|finding| finding.fault).collect();
-    found.extend(reach::findings(facts).into_iter().filter(|finding| !told.contains(&finding.fault)));
+    found.extend(failed.into_iter().filter(|finding| !told.contains(&finding.fault)));
     found
 }
 
-/// Relays do not mind, tickets do.
+/// Whether it is told already what is wrong with a relay: that it is being dialled again says no more.
+fn is_known(found: &[Finding]) -> bool {
+    let of_relay = [Fault::RelayDown, Fault::RelaySilent, Fault::WrongRelay];
+    found.iter().any(|finding| of_relay.contains(&finding.fault))
+}
+
+/// Relays do not mind, tickets do. Each relay's latest word counts, for as long as it keeps a place for this node.
 fn clock(facts: &Facts<'_>) -> Option<Finding> {
-    let (relay, seconds) = facts.surroundings.clock?;
+    let told = |relay: &RelayStatus| Some((relay.relay, relay.clock_ahead?));
+    let (relay, seconds) = facts.status.relays.iter().find_map(told)?;
     let way = if seconds < 0 { "behind" } else { "ahead of" };
     Some(Finding::new(
         Fault::ClockDiffers,

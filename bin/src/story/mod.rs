@@ -19,6 +19,7 @@ use punchline_bridge::{
 use self::findings::{Facts, Finding};
 use crate::{
     control::proto::{self, Side, Story},
+    names::Names,
     report::{Memory, Moment, Remembered, Step},
 };
 
@@ -78,11 +79,13 @@ pub(crate) fn tell(
     let best = facts.connected.and_then(|found| found.connections.first());
     let path = facts.connected.map_or("none", |found| text::path(found.path));
     let relay_path = if facts.relay.is_some_and(is_up) { "direct" } else { path };
+    let wait = status.waits.iter().find(|wait| wait.peer == peer);
     let round_trip = facts.relay.and_then(|relay| relay.round_trip);
     Ok(Story {
         peer: peer.to_string(),
+        name: None,
         path: relay_path.to_owned(),
-        now: text::now(facts.connected, facts.relay),
+        now: text::now(facts.connected, facts.relay, wait),
         since_seconds: best.map(|best| best.age.as_secs_f64()),
         round_trip_ms: best.and_then(|best| best.round_trip).or(round_trip).map(text::ms),
         here: Some(here(&facts)),
@@ -92,6 +95,20 @@ pub(crate) fn tell(
         findings: findings::findings(&facts).into_iter().map(finding).collect(),
         next_attempt_seconds: next_attempt(&facts, now),
     })
+}
+
+/// The story with names in place of ids, where a person reads it.
+pub(crate) fn with_names(mut story: Story, names: &Names) -> Story {
+    let name = story.peer.parse().ok().and_then(|peer| names.of(peer));
+    story.name = name.map(ToString::to_string);
+    let texts = std::iter::once(&mut story.now)
+        .chain(story.steps.iter_mut().map(|step| &mut step.text))
+        .chain(story.services.iter_mut().map(|of| &mut of.text))
+        .chain(story.findings.iter_mut().flat_map(|finding| [&mut finding.why, &mut finding.help]));
+    for text in texts {
+        *text = names.in_text(text);
+    }
+    story
 }
 
 fn is_up(relay: &RelayStatus) -> bool {

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 mod bounds;
+mod later;
 
 use std::time::Duration;
 
@@ -68,9 +69,11 @@ impl World {
             failures: 0,
             last_error: None,
             wanted: true,
+            clock_ahead: None,
         };
         let listening = ["/ip4/192.168.1.2/tcp/4001", "/ip4/192.168.1.2/udp/4001/quic-v1"];
         let status = Status {
+            waits: Vec::new(),
             peer: id(ME),
             uptime: Duration::from_secs(600),
             listening: listening.iter().map(|text| text.parse().unwrap()).collect(),
@@ -79,6 +82,7 @@ impl World {
             nat_v6: NatKind::default(),
             blocked: None,
             relays: vec![relay],
+            relay_names: Vec::new(),
             peers: Vec::new(),
             streams: Vec::new(),
             limits: Vec::new(),
@@ -101,6 +105,7 @@ impl World {
         let next_attempt = why_relayed.is_some().then_some(Duration::from_secs(30));
         self.status.peers.push(PeerStatus {
             peer: id(PEER),
+            familiar: true,
             path,
             connections: vec![connection],
             why_relayed,
@@ -233,7 +238,12 @@ fn why_nobody_is_reached_is_told_by_the_way_that_tells_most() {
         (relay(), refused_by_network(), "relay_down", "that the relay runs"),
         (relay(), late(), "relay_silent", "hangs"),
         (relay(), circuit(CircuitFault::PeerUnreachable), "circuit_silent", "the peer's process"),
-        (relay(), DialFailureReason::WrongPeer { obtained: id(ME) }, "wrong_relay", "/p2p/ in --relay"),
+        (
+            relay(),
+            DialFailureReason::WrongPeer { obtained: id(ME) },
+            "wrong_relay",
+            "--relay end in /p2p/",
+        ),
         (direct(), refused_by_network(), "unreachable", "no firewall"),
         (direct(), late(), "unreachable", "no firewall"),
         (direct(), DialFailureReason::WrongPeer { obtained: id(ME) }, "wrong_peer", "--addr"),
@@ -424,8 +434,8 @@ fn who_listens_over_one_transport_is_told_to_listen_over_both() {
 
 #[test]
 fn a_clock_that_differs_is_told_beside_what_counts_more() {
-    let clock = BridgeEvent::ClockDiffers { relay: id(RELAY), seconds: -3604 };
-    let world = World::direct().hears(clock).refused(Refusal::TicketExpired);
+    let mut world = World::direct().refused(Refusal::TicketExpired);
+    world.status.relays[0].clock_ahead = Some(-3604);
     let story = world.tell(PEER).unwrap();
     let faults: Vec<_> = story.findings.iter().map(|finding| finding.fault.as_str()).collect();
     assert_eq!(faults, ["ticket_void", "clock_differs"]);

@@ -7,7 +7,7 @@ use punchline_bridge::{
     error::OpenError,
     event::Rung,
     path::{Direction, Transport},
-    status::{PeerStatus, RelayState, RelayStatus},
+    status::{PeerStatus, RelayState, RelayStatus, WaitStatus},
 };
 
 use crate::{
@@ -32,10 +32,19 @@ fn transport(transport: Transport) -> &'static str {
 }
 
 /// How it is reached now.
-pub(super) fn now(peer: Option<&PeerStatus>, relay: Option<&RelayStatus>) -> String {
+pub(super) fn now(
+    peer: Option<&PeerStatus>,
+    relay: Option<&RelayStatus>,
+    wait: Option<&WaitStatus>,
+) -> String {
+    let waits = wait.map(|wait| {
+        let awaits: Vec<String> = wait.awaits.iter().map(ToString::to_string).collect();
+        format!("; this node waits for it for {} s: {}", wait.waited.as_secs(), awaits.join("; "))
+    });
+    let waits = waits.unwrap_or_default();
     match (relay, peer.and_then(|peer| peer.connections.first())) {
-        (Some(relay), _) => standing(relay),
-        (None, None) => "not reached: there is no connection".to_owned(),
+        (Some(relay), _) => standing(relay) + &waits,
+        (None, None) => format!("not reached: there is no connection{waits}"),
         (None, Some(best)) => {
             let over = transport(best.transport);
             match best.path {

@@ -5,7 +5,7 @@
 //! Here multiaddrs are read: which path and transport one means, which socket. `scope` says which IP
 //! addresses are public, `ranges` which ones the operator lets us speak with, `translated` which IPv4 address is in one of
 //! IPv6; `policy` judges by all of it at four gates: what is said of us, remembered, dialled, answered. `relay` is a
-//! relay's address, `synthetic` an address that stands for a peer, `dialable` what our transports can do,
+//! relay's address, `relay_name` a name that stands for relays, `synthetic` an address that stands for a peer, `dialable` what our transports can do,
 //! `web` the addresses of WebSockets, `place` which addresses count as one host or one network, `stun` where a STUN
 //! server is.
 
@@ -14,6 +14,7 @@ pub(crate) mod place;
 pub(crate) mod policy;
 pub(crate) mod ranges;
 mod relay;
+mod relay_name;
 pub(crate) mod scope;
 pub(crate) mod stun;
 mod synthetic;
@@ -29,6 +30,7 @@ pub use self::{
     policy::RefusedAddresses,
     ranges::{Ranges, UnclearRange},
     relay::{RelayAddr, RelayAddrError},
+    relay_name::{RelayLocator, RelayName, RelayNameError, split_named_circuit},
     scope::GlobalScope,
     stun::{STUN_PORT, StunServer, StunServerError},
     synthetic::synthetic_socket_addr,
@@ -56,6 +58,17 @@ pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
         Some(Protocol::P2p(peer)) => Some(peer),
         _ => None,
     }
+}
+
+/// The names in an address, which are looked up before it is dialled.
+pub(crate) fn names(address: &Multiaddr) -> Vec<String> {
+    let name = |part| match part {
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) | Protocol::Dnsaddr(name) => {
+            Some(name.into_owned())
+        }
+        _ => None,
+    };
+    address.iter().filter_map(name).collect()
 }
 
 /// Whether the address leads through a relay.

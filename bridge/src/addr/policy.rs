@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     GlobalScope, Ranges, RelayAddr, is_circuit, peer_of, ranges::RangeFault, scope::Scope, socket_of,
-    split_circuit, translated::inside, transport_of, web::WebPlace,
+    split_circuit, split_named_circuit, translated::inside, transport_of, web::WebPlace,
 };
 use crate::path::Transport;
 
@@ -225,7 +225,11 @@ impl Policy {
             Ok(Some((relay, _))) if is_named(relay.address()) => return Ok(()),
             Ok(Some((relay, _))) => plain_relay(&relay)?.1,
             Ok(None) => plain(address, peer)?.1,
-            Err(_) => return Err(Refused::Unusable),
+            Err(_) => {
+                let named = split_named_circuit(address).map(|(_, behind)| behind);
+                let leads = named.is_some_and(|behind| behind.is_none_or(|behind| behind == peer));
+                return if leads { Ok(()) } else { Err(Refused::Unusable) };
+            }
         };
         self.ranges.judge(ip, false)?;
         if self.scope(ip) == Scope::Forbidden { Err(Refused::Forbidden) } else { Ok(()) }
@@ -310,18 +314,47 @@ impl Policy {
     ) -> Result<(Multiaddr, Nearness), Refused> {
         let (address, ip) = plain(address, peer)?;
         self.ranges.judge(ip, false)?;
+        self.nearness(ip, known, same_router, here).map(|nearness| (address, nearness))
+    }
+
+    /// Whether a relay may be dialled at an address that the records of its name tell. Whoever writes the records need not
+    /// be trusted with our network: a private address is dialled only if it is in a network of this host. `given`: our
+    /// operator gave the name, which counts as naming the relay.
+    pub(crate) fn judge_record(
+        &self,
+        relay: &RelayAddr,
+        given: bool,
+        here: &Here,
+    ) -> Result<(), Refused> {
+        // What a host name leads to is judged where it is looked up.
+        if is_named(relay.address()) {
+            return Ok(());
+        }
+        let (_, ip) = plain_relay(relay)?;
+        self.ranges.judge(ip, given)?;
+        let known = Acquaintance { familiar: true, same_host: false };
+        self.nearness(ip, known, false, here).map(drop)
+    }
+
+    fn nearness(
+        &self,
+        ip: IpAddr,
+        known: Acquaintance,
+        same_router: bool,
+        here: &Here,
+    ) -> Result<Nearness, Refused> {
         let ours = here.interfaces.contains(&ip) && !self.global.is_assumed(ip);
         let near = here.interfaces.iter().any(|own| is_same_network(*own, ip));
         let nearness = match self.scope(ip) {
             Scope::Forbidden => return Err(Refused::Forbidden),
-            Scope::Public if !ours => return Ok((address, Nearness::Public)),
+            Scope::Public if !ours => return Ok(Nearness::Public),
             _ if !known.familiar => return Err(Refused::Private),
             Scope::Loopback | Scope::Public => known.same_host.then_some(Nearness::ThisHost),
             Scope::Private if ours => known.same_host.then_some(Nearness::ThisHost),
             Scope::Private if near => Some(Nearness::ThisNetwork),
             Scope::Private => same_router.then_some(Nearness::SameRouter),
         };
-        nearness.map(|nearness| (address, nearness)).ok_or(Refused::Private)
+        nearness.ok_or(Refused::Private)
     }
 }
 

@@ -60,7 +60,8 @@ impl Ranges {
         }
     }
 
-    pub(crate) fn denies(&self, ip: IpAddr) -> bool {
+    /// Whether an address is kept away, though the operator named the relay or server that has it.
+    pub fn denies(&self, ip: IpAddr) -> bool {
         self.judge(ip, true).is_err()
     }
 }

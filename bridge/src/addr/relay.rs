@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-use super::is_circuit;
+use super::{RelayNameError, is_circuit};
 
 /// A relay's address: where it listens, and who must answer there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +42,9 @@ pub enum RelayAddrError {
         /// What was given.
         address: Multiaddr,
     },
+    /// It is no name of relays either.
+    #[error(transparent)]
+    Name(#[from] RelayNameError),
 }
 
 impl RelayAddr {

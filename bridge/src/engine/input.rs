@@ -3,6 +3,7 @@
 mod grant;
 mod ids;
 mod punch;
+mod resolved;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -16,13 +17,14 @@ pub(crate) use self::{
     grant::{CircuitLimit, Grant},
     ids::{DialId, InboundId, OpenId, PingId, ReserveId, TestId},
     punch::{Exchange, Offer, Role},
+    resolved::Resolved,
 };
 use super::paths::{
     nat::{Ask, ProbeId, RunId},
     places::Full,
 };
 use crate::{
-    addr::{Ranges, RelayAddr, stun::StunServer},
+    addr::{Ranges, RelayAddr, RelayLocator, RelayName, stun::StunServer},
     error::{
         CloseCause, DialFailureReason, Family, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure,
     },
@@ -59,8 +61,7 @@ pub(crate) struct Opened {
     pub(crate) limit: Option<CircuitLimit>,
 }
 
-/// A listener of ours that a router may stand before: at a private IPv4 address, which it translates, or at a public IPv6
-/// address, which its firewall guards.
+/// A listener of ours behind a router, which translates its private IPv4 address or guards its public IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Listener {
     pub(crate) transport: Transport,
@@ -122,7 +123,9 @@ pub(crate) enum Input {
         relay: RelayAddr,
     },
     /// As [`Input::Reserve`] for each, but several may be addresses of one relay: none is dialled before all are known.
-    ReserveAll(#[serde(with = "super::record::relays")] Vec<RelayAddr>),
+    ReserveAll(#[serde(with = "super::record::relays")] Vec<RelayLocator>),
+    /// Try now what rests until its next attempt: for this peer or relay, or for all.
+    Retry(Option<PeerId>),
     Close {
         connection: ConnectionId,
     },
@@ -342,6 +345,8 @@ pub(crate) enum Input {
     StunRefused {
         probe: ProbeId,
     },
+    /// What came of [`Action::ResolveRelays`].
+    RelaysResolved(Resolved),
     /// What the name of a STUN server stands for; nothing if that could not be found out.
     StunResolved {
         run: RunId,
@@ -352,10 +357,10 @@ pub(crate) enum Input {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// The peer answered on this connection; none: there is no connection.
+    /// The peer answered on this connection, after so long; none: there is no connection.
     Pinged {
         ping: PingId,
-        connection: Option<ConnectionId>,
+        answer: Option<(ConnectionId, Duration)>,
     },
     Dial {
         dial: DialId,
@@ -453,6 +458,11 @@ pub(crate) enum Action {
     },
     /// Ask a STUN server, or ask it again; answered by [`Input::StunAnswered`], [`Input::StunRefused`] or silence.
     AskStun(Ask),
+    /// Look a name of relays up, which the operator may have given; answered by [`Input::RelaysResolved`].
+    ResolveRelays {
+        name: RelayName,
+        given: bool,
+    },
     /// Look the name of a STUN server up; answered by [`Input::StunResolved`].
     ResolveStun {
         run: RunId,

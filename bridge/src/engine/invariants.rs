@@ -19,6 +19,9 @@ impl Engine {
         if !self.stream_places.is_consistent() {
             return Some("the books of peers' streams contradict each other".to_owned());
         }
+        if let Some(peer) = self.waits.peers().find(|peer| !self.is_awaited(*peer)) {
+            return Some(format!("{peer} is waited for by nobody"));
+        }
         for (connection, user) in self.connections.users() {
             let known = match user {
                 User::Open(open) => self.opens.get(open).is_some_and(|open| open.on == Some(connection)),

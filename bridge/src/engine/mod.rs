@@ -12,6 +12,8 @@
 //! - [`relays`]: links, reservations, and when a relay may be asked again;
 //! - [`liveness`]: what speaks for and against the life of a path and of a peer.
 //!
+//! [`retry`] is for whoever does not want to wait; `waits` says what programs wait for, where they wait longer than is usual.
+//!
 //! [`input`] is what it is told and what it answers, [`record`] the same as text, [`invariants`] what must hold after
 //! every input.
 
@@ -22,10 +24,12 @@ mod liveness;
 pub(crate) mod paths;
 pub(crate) mod record;
 mod relays;
+pub(crate) mod retry;
 mod status;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -49,8 +53,12 @@ use self::{
         places::{Full, Places, StreamPlaces},
         upgrades::{Upgrades, counts::UpgradeCounts},
     },
-    relays::{Relays, blocked::Obstacles, refusals::Refusals, sights::Sights, spares::Spares},
+    relays::{
+        Relays, blocked::Obstacles, names::RelayNames, refusals::Refusals, sights::Sights,
+        spares::Spares,
+    },
     streams::{guests::Guests, moves::Moves, opens::Opens, requests::Requests},
+    waits::Waits,
 };
 use crate::{
     addr::policy::{Policy, Source},
@@ -67,6 +75,7 @@ pub(crate) struct Engine {
     opens: Opens,
     dials: Dials,
     relays: Relays,
+    relay_names: RelayNames,
     refusals: Refusals,
     sights: Sights,
     spares: Spares,
@@ -88,11 +97,14 @@ pub(crate) struct Engine {
     beats: Beats,
     pings: Pings,
     holds: Holds,
+    waits: Waits,
     /// The missing peers that relays are asked to tell of.
     watched: Vec<PeerId>,
     /// Another relay may be asked about one of them, or one no longer.
     watchers_changed: bool,
     obstacles: Obstacles,
+    /// When somebody last did not want to wait.
+    retried: Option<Instant>,
     /// When a shutdown no longer waits: for the streams to tell their peers, and for the connections to close.
     stopping: Option<Stopping>,
     stopped: bool,
@@ -119,6 +131,7 @@ impl Engine {
                 limits.addresses_per_peer,
                 seed,
             ),
+            relay_names: RelayNames::new(config.deadlines.reserve_backoff, seed),
             refusals: Refusals::default(),
             sights: Sights::default(),
             spares: Spares::default(),
@@ -143,9 +156,11 @@ impl Engine {
             beats: Beats::default(),
             pings: Pings::default(),
             holds: Holds::new(limits.holds, config.deadlines.hold_backoff, config.deadlines.hold_pace),
+            waits: Waits::default(),
             watched: Vec::new(),
             watchers_changed: false,
             obstacles: Obstacles::default(),
+            retried: None,
             stopping: None,
             stopped: false,
             next_dial: 0,
@@ -158,12 +173,14 @@ impl Engine {
     pub(crate) fn handle(&mut self, input: Input, now: Instant) {
         match input {
             Input::Open { open, peer, service } => self.open(open, peer, service, now),
-            Input::Ping { ping, peer } => self.ping(ping, peer),
+            Input::Ping { ping, peer } => self.ping(ping, peer, now),
             Input::Hold { peer } => self.hold(peer, now),
             Input::Learn { peer, addresses } => self.learn(peer, addresses, Source::Operator, now),
             Input::Hear { peer, addresses } => self.hear(peer, addresses, now),
             Input::Reserve { relay } => self.reserve(&relay, now),
-            Input::ReserveAll(relays) => relays.iter().for_each(|relay| self.reserve(relay, now)),
+            Input::ReserveAll(relays) => self.reserve_all(&relays, now),
+            Input::RelaysResolved(resolved) => self.relays_resolved(resolved, now),
+            Input::Retry(peer) => self.retry_now(peer, now),
             Input::Close { connection } => self.close(connection, CloseCause::Asked),
             Input::Shutdown => self.shutdown(now),
             Input::Listening { address } => self.listening(address, now),
@@ -281,6 +298,8 @@ impl Engine {
         self.observe_nat(now);
         self.upgrades_due(now);
         self.test_addresses(now);
+        self.look_names_up(now);
+        self.tell_waits(now);
         for id in self.connections.expired(self.grace(), self.needs(), now) {
             self.close(id, CloseCause::Unused);
         }
@@ -309,6 +328,7 @@ impl Engine {
             self.requests.next_deadline(),
             self.dials.next_deadline(),
             self.relays.next_deadline(),
+            self.relay_names.next_deadline().filter(|_| self.stopping.is_none()),
             self.relays.health_deadline().filter(|_| self.stopping.is_none()),
             self.moves.next_deadline(),
             self.guests.next_deadline(),
@@ -316,6 +336,7 @@ impl Engine {
             self.spares.next_deadline(),
             self.beats.next_deadline(),
             self.holds.next_deadline(),
+            self.waits.next_deadline(),
             self.upgrades.next_deadline(),
             self.nat.next_deadline().filter(|_| self.stopping.is_none()),
             self.confirmed.next_deadline().filter(|_| self.stopping.is_none()),
@@ -416,6 +437,7 @@ impl Engine {
         for open in self.opens.ids() {
             self.fail(open, OpenError::Shutdown, now);
         }
+        self.waits.clear();
         self.map_ports();
     }
 

@@ -176,22 +176,30 @@ pub(super) mod relay {
     }
 }
 
-pub(super) mod relays {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+/// Lists of what is written as it is read.
+macro_rules! texts {
+    ($module:ident, $of:ident) => {
+        pub(crate) mod $module {
+            use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
-    use crate::addr::RelayAddr;
+            use crate::addr::$of;
 
-    pub(crate) fn serialize<S: Serializer>(
-        relays: &[RelayAddr],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(relays.iter().map(ToString::to_string))
-    }
+            pub(crate) fn serialize<S: Serializer>(
+                list: &[$of],
+                serializer: S,
+            ) -> Result<S::Ok, S::Error> {
+                serializer.collect_seq(list.iter().map(ToString::to_string))
+            }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<RelayAddr>, D::Error> {
-        let texts = Vec::<String>::deserialize(deserializer)?;
-        texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
-    }
+            pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<Vec<$of>, D::Error> {
+                let texts = Vec::<String>::deserialize(deserializer)?;
+                texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+            }
+        }
+    };
 }
+
+texts!(relays, RelayLocator);
+texts!(relay_addrs, RelayAddr);

@@ -9,13 +9,17 @@
 //! `reservation` is one reservation over such a link, `term` how long it holds, [`refusals`] when a relay may be asked
 //! again. [`spares`] and `sparing`: second circuits, through other relays. [`sights`]: how relays see us over each
 //! transport and family. [`blocked`]: what keeps us from them. [`health`]: how each does. `standing`: how we stand with each, for whoever asks.
-//! `words`: which of what they say counts.
+//! `elsewhere`: what becomes of dials when this host is in another network.
+//! `words`: which of what they say counts. [`names`]: what the names of relays stand for; `naming`: what follows from it.
 
 pub(in crate::engine) mod blocked;
 pub(in crate::engine) mod health;
 pub(in crate::engine) mod links;
+pub(in crate::engine) mod names;
 pub(in crate::engine) mod refusals;
 
+mod elsewhere;
+mod naming;
 mod redial;
 mod reservation;
 pub(in crate::engine) mod sights;
@@ -70,18 +74,23 @@ pub(crate) enum Step {
     },
 }
 
-/// Networks may change faster than dials fail.
-const OUTDATED_MAX: usize = 8;
-
 #[derive(Debug)]
 struct Relay {
     addresses: Vec<RelayAddr>,
+    /// Those of them that are there only because a name stands for them.
+    named: Vec<RelayAddr>,
+    /// No name stands for it any more: it is let go of when its link is.
+    vanished: bool,
+    /// The operator gave its address, and wants a reservation.
+    given: bool,
     link: Link,
     reservation: Reservation,
     /// Whether the operator wants a reservation, or the link only serves to dial circuits.
     reserve: bool,
     /// By how much its clock was said to differ from ours.
     clock_said: Option<i64>,
+    /// As the latest reservation shows it.
+    clock_ahead: Option<i64>,
     /// When its last word that it leaves was followed.
     left: Option<Instant>,
     /// How often it lately said where it sees us.
@@ -136,15 +145,33 @@ impl Relays {
         reserve: bool,
         now: Instant,
     ) -> Result<(), TooManyRelays> {
-        if !self.all.contains_key(&address.peer()) && self.all.len() >= self.max {
+        let max = self.addresses_max;
+        let relay = self.room_for(address.peer(), now)?;
+        if !relay.addresses.contains(address) && relay.addresses.len() < max {
+            relay.addresses.push(address.clone());
+        }
+        if reserve {
+            relay.given = true;
+            relay.named.retain(|named| named != address);
+            relay.want_place(now);
+        }
+        Ok(())
+    }
+
+    fn room_for(&mut self, peer: PeerId, now: Instant) -> Result<&mut Relay, TooManyRelays> {
+        if !self.all.contains_key(&peer) && self.all.len() >= self.max {
             return Err(TooManyRelays { limit: self.max });
         }
-        let relay = self.all.entry(address.peer()).or_insert_with(|| Relay {
+        Ok(self.all.entry(peer).or_insert_with(|| Relay {
             addresses: Vec::new(),
+            named: Vec::new(),
+            vanished: false,
+            given: false,
             link: Link::Down { retry: None },
             reservation: Reservation::new(now),
             reserve: false,
             clock_said: None,
+            clock_ahead: None,
             left: None,
             sights: (now, 0),
             last_error: None,
@@ -153,15 +180,7 @@ impl Relays {
             health: Pulse::default(),
             link_opened: now,
             redial: Redial::default(),
-        });
-        if !relay.addresses.contains(address) && relay.addresses.len() < self.addresses_max {
-            relay.addresses.push(address.clone());
-        }
-        relay.reserve |= reserve;
-        if relay.reserve && relay.link == (Link::Down { retry: None }) {
-            relay.link = Link::Down { retry: Some(now) };
-        }
-        Ok(())
+        }))
     }
 
     pub(crate) fn contains(&self, peer: PeerId) -> bool {
@@ -222,32 +241,6 @@ impl Relays {
         }
     }
 
-    /// This host is in another network: every link that is down is dialled now, also where a dial is under way, which
-    /// may have begun in the network before and never be answered.
-    pub(crate) fn network_changed(&mut self, begun: &[DialId], now: Instant) {
-        for relay in self.all.values_mut() {
-            if let Link::Dialling { dial: Some(dial) } = relay.link {
-                if begun.contains(&dial) {
-                    continue;
-                }
-                relay.outdated.truncate(OUTDATED_MAX - 1);
-                relay.outdated.insert(0, dial);
-            }
-            if matches!(relay.link, Link::Down { retry: Some(_) } | Link::Dialling { dial: Some(_) }) {
-                relay.reservation.network_changed();
-                relay.health.begin_anew(now);
-                relay.link = Link::Down { retry: Some(now) };
-            }
-        }
-    }
-
-    /// Whether a connection comes of a dial that began in a network before this one: it leaves from a port that was
-    /// meant for that network, and what the relay sees of it is not what peers are to know.
-    pub(crate) fn is_outdated(&self, peer: PeerId, dial: Option<DialId>) -> bool {
-        let relay = self.all.get(&peer);
-        dial.zip(relay).is_some_and(|(dial, relay)| relay.outdated.contains(&dial))
-    }
-
     pub(crate) fn dialling(&mut self, peer: PeerId, dial: DialId) {
         if let Some(relay) = self.all.get_mut(&peer) {
             relay.link = Link::Dialling { dial: Some(dial) };
@@ -267,7 +260,7 @@ impl Relays {
         );
         relay.reservation.failed();
         relay.health.failed();
-        relay.link = Link::Down { retry: relay.reserve.then(|| now + wait) };
+        relay.lost_link(now + wait);
         let peer = *peer;
         self.forget_unless_reserved(peer);
         Some(peer)
@@ -320,7 +313,7 @@ impl Relays {
         let lasted = now.saturating_duration_since(relay.link_opened);
         let wait =
             relay.redial.after_lost_link(lasted, self.deadlines.reserve_backoff, &mut self.jitter);
-        relay.link = Link::Down { retry: relay.reserve.then(|| now + wait) };
+        relay.lost_link(now + wait);
         let held = relay.reservation.link_lost(now);
         let relay = *peer;
         self.forget_unless_reserved(relay);
@@ -346,6 +339,7 @@ impl Relays {
         relay.reservation.granted(&term, now);
         relay.health.granted(now);
         let address = relay.addresses.first()?.clone();
+        relay.clock_ahead = term.clock_ahead;
         let clock_ahead = relay.clock_news(term.clock_ahead);
         let expires = term.is_known.then(|| at + term.lasts);
         Some(Held { relay: peer, address, expires, clock_ahead })
@@ -415,6 +409,21 @@ pub(crate) struct Refused {
 }
 
 impl Relay {
+    /// A reservation is wanted here.
+    fn want_place(&mut self, now: Instant) {
+        self.reserve = true;
+        if self.link == (Link::Down { retry: None }) {
+            self.link = Link::Down { retry: Some(now) };
+        }
+    }
+
+    fn lost_link(&mut self, retry: Instant) {
+        if self.vanished {
+            self.unname();
+        }
+        self.link = Link::Down { retry: self.reserve.then_some(retry) };
+    }
+
     fn ready(&self) -> Option<ConnectionId> {
         match self.link {
             Link::Ready { connection } => Some(connection),

@@ -26,7 +26,9 @@ impl Engine {
             nat_v6: nat.v6,
             blocked: self.obstacles.blocked(),
             relays: self.relays.peers().filter_map(|relay| self.relay_status(relay, now)).collect(),
+            relay_names: self.relay_names.status(now),
             peers: self.connections.peers().filter_map(|peer| self.peer_status(peer, now)).collect(),
+            waits: self.waits(now),
             streams: Vec::new(),
             limits: self.limits(),
         }
@@ -70,6 +72,7 @@ impl Engine {
         let (why_relayed, next) = standing.unwrap_or_default();
         Some(PeerStatus {
             peer,
+            familiar: self.familiar.contains(peer),
             path,
             connections: connections.collect(),
             why_relayed: why_relayed.cloned(),

@@ -51,6 +51,7 @@ impl Engine {
         let deadline = now + self.config.deadlines.open;
         self.opens.insert(open, PendingOpen::new(peer, service, deadline));
         self.advance(open, now);
+        self.wait_begins(peer, true, now);
     }
 
     /// Opens on the best connection, or reaches for one. Where the peer has as many streams as it may, the open
@@ -97,6 +98,7 @@ impl Engine {
             self.admit_waiting(pending.peer, now);
         }
         self.actions.push_back(Action::FailOpen { open, error });
+        self.wait_may_end(pending.peer);
     }
 
     pub(super) fn open_overdue(&mut self, open: OpenId, now: Instant) {
@@ -125,6 +127,7 @@ impl Engine {
     ) {
         let Some(pending) = self.opens.remove(open) else { return };
         let (peer, service) = (pending.peer, pending.service);
+        self.wait_may_end(peer);
         self.connections.remove_user(connection, User::Open(open), now);
         let live = self.connections.get(connection).is_some();
         self.moves.opened(key, service.clone(), live.then_some(connection), now);

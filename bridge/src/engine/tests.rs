@@ -8,6 +8,7 @@ mod connections;
 mod holds;
 mod mapping;
 mod moves;
+mod names;
 mod nat;
 mod networks;
 mod opens;
@@ -19,11 +20,13 @@ mod refusals;
 mod relay_mode;
 mod relays;
 mod replay;
+mod retry;
 mod rounds;
 mod spares;
 mod status;
 mod upgrades;
 mod verdicts;
+mod waits;
 mod web;
 
 use std::collections::BTreeMap;
@@ -97,10 +100,10 @@ impl World {
         actions
     }
 
-    /// But for how relays do, which comes with most of what they do.
+    /// But for how relays do, which comes with most of what they do, and for what is waited for, which comes with time.
     fn events(&mut self) -> Vec<Event> {
         let mut events = self.all_events();
-        events.retain(|event| !matches!(event, Event::RelayHealth { .. }));
+        events.retain(|event| !matches!(event, Event::RelayHealth { .. } | Event::Waiting(_)));
         events
     }
 

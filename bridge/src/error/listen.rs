@@ -165,9 +165,16 @@ fn only(ours: &[IpAddr]) -> String {
     format!("this host has {}{more}", named.join(", "))
 }
 
+impl fmt::Display for Occupant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, program } = self;
+        write!(f, "{program} (process {pid})")
+    }
+}
+
 fn by(occupant: Option<&Occupant>) -> String {
     match occupant {
-        Some(Occupant { pid, program }) => format!(" by {program} (process {pid})"),
+        Some(occupant) => format!(" by {occupant}"),
         None => " by a program that may not be seen (`ss -lntup` as root shows it)".to_owned(),
     }
 }

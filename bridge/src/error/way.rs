@@ -4,7 +4,7 @@ use std::fmt;
 
 use libp2p::Multiaddr;
 
-use crate::addr::RelayAddr;
+use crate::addr::{RelayAddr, RelayName};
 
 /// One way to a peer, for whoever asks which ones failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum TriedWay {
     Direct(Vec<Multiaddr>),
     /// Through a relay.
     Relay(RelayAddr),
+    /// Through the relays that this name stands for.
+    RelayName(RelayName),
     /// To addresses that the peer or others named, before they were judged.
     Named,
     /// Through whatever relays.
@@ -27,6 +29,7 @@ impl fmt::Display for TriedWay {
                 write!(f, "direct ({})", texts.join(", "))
             }
             Self::Relay(relay) => write!(f, "through relay {relay}"),
+            Self::RelayName(name) => write!(f, "through the relays named {name}"),
             Self::Named => f.write_str("addresses that the peer named"),
             Self::Relays => f.write_str("through relays"),
         }

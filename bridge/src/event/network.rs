@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 
+use libp2p::PeerId;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::path::Transport;
@@ -77,4 +78,30 @@ impl Serialize for MappingFault {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
+}
+
+/// Who told us of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum CandidateSource {
+    /// The relay sees our packets come from there.
+    Relay {
+        /// Which relay.
+        relay: PeerId,
+    },
+    /// Our router forwards it to us.
+    Mapping {
+        /// How it was asked to.
+        protocol: MappingProtocol,
+    },
+}
+
+/// Who gets in at an address, as far as a dial-back of a relay proves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LetsIn {
+    /// Anybody.
+    Anybody,
+    /// Hosts that we spoke with, as that relay is; perhaps others too. Some NATs filter so.
+    WhoWasSpokenTo,
 }

@@ -214,6 +214,21 @@ fn examples() -> Vec<Event> {
             reason: DialFailureReason::Network { cause: "connection refused".to_owned() },
         },
         Event::RelayHealth { relay: relay(), health: Health::Down, was: Health::Degraded },
+        Event::RelayNameResolved { name: "relay.example.org".parse().unwrap(), relays: vec![relay()] },
+        Event::RelayNameFailed {
+            name: "relay.example.org".parse().unwrap(),
+            cause: "nobody answered".to_owned(),
+            failures: 1,
+        },
+        Event::ExternalFound { address: address(&format!("/ip4/203.0.113.7/tcp/4001/p2p/{}", relay())) },
+        Event::Waiting(Waiting {
+            peer: peer(),
+            waited_ms: 10_000,
+            awaits: vec![
+                Awaited::Dial { addresses: 2, names: Vec::new() },
+                Awaited::RelayLink { relay: relay(), names: vec!["relay.example.org".to_owned()] },
+            ],
+        }),
     ]
 }
 
@@ -255,6 +270,10 @@ fn position(event: &Event) -> usize {
         Event::UpgradesCounted(..) => 33,
         Event::WayFailed { .. } => 34,
         Event::RelayHealth { .. } => 35,
+        Event::RelayNameResolved { .. } => 36,
+        Event::RelayNameFailed { .. } => 37,
+        Event::ExternalFound { .. } => 38,
+        Event::Waiting(..) => 39,
     }
 }
 

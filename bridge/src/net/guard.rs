@@ -146,6 +146,11 @@ impl Permits {
         remember(&mut self.known().relays, relay.address().clone(), RELAYS_MAX);
     }
 
+    /// A name that the operator gave stands for this relay: it counts as named, but no private host for it.
+    pub(crate) fn resolved_relay(&self, relay: &RelayAddr) {
+        remember(&mut self.known().relays, relay.address().clone(), RELAYS_MAX);
+    }
+
     fn given_name(&self, address: &Multiaddr) {
         if let Some(port) = port_of(address) {
             remember(&mut self.known().ports, port, PORTS_MAX);
@@ -422,6 +427,18 @@ mod tests {
         assert!(permits.dials(&found).is_ok() && permits.keeps(&name));
         permits.looked_up(&name, &[address("/ip4/8.8.4.4/tcp/4001")]);
         assert!(permits.dials(&found).is_err() && !permits.keeps(&name), "it leads elsewhere");
+    }
+
+    #[test]
+    fn a_relay_that_records_name_counts_as_named_and_leads_nowhere_inside() {
+        let permits = keeping_to(&["9.9.9.0/24"], &[]);
+        let found = address("/ip4/8.8.8.8/tcp/4001");
+        permits.resolved_relay(&relay("/ip4/8.8.8.8/tcp/4001"));
+        assert_eq!(permits.dials(&found), Ok(()));
+        let permits = keeping_to(&[], &[]);
+        permits.resolved_relay(&relay("/dns4/inside.example/tcp/22"));
+        permits.looked_up(&address("/dns4/inside.example/tcp/22"), &[address("/ip4/10.0.0.1/tcp/22")]);
+        assert!(permits.dials(&address("/ip4/10.0.0.1/tcp/22")).is_err());
     }
 
     #[test]

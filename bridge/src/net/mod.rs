@@ -1,5 +1,5 @@
 //! The net room knows libp2p: [`transports`] makes swarms and [`listen`] lets them listen, `direct` connects over TCP and
-//! QUIC (by names: `resolve`; from a port of its own in each network: `fresh`; in sandboxes: `each`), [`web`] over
+//! QUIC (by names: `resolve`, names of relays: [`relay_names`]; from a port of its own in each network: `fresh`; in sandboxes: `each`), [`web`] over
 //! WebSockets and through proxies, [`behaviour`] says what a node speaks, [`circuit`] talks with relays, [`substream`]
 //! opens our substreams, [`dcutr`] speaks about hole punches, [`control`] says short words, [`stun`] asks how others see
 //! us, [`mapping`] has our router forward ports, [`autonat`] has relays test addresses, [`translate`] reads the swarm's
@@ -31,6 +31,7 @@ mod muxer;
 mod names;
 mod nat64;
 mod outbox;
+pub(crate) mod relay_names;
 mod reset;
 mod resolve;
 mod secure;

@@ -44,7 +44,9 @@ pub(crate) enum NameError {
     #[error("the name {name} has no {family} address")]
     NoAddress { name: String, family: Family },
     /// Its TXT records name no address that fits.
-    #[error("no TXT record of _dnsaddr.{name} fits the address")]
+    #[error(
+        "_dnsaddr.{name} has no TXT record that says dnsaddr=<the relay's address>/p2p/<its peer id>; check that the name is right"
+    )]
     NoRecord { name: String },
     /// It stands for an address that is never dialled.
     #[error(
@@ -190,7 +192,13 @@ impl Names {
                 servers,
             });
         };
-        let answer = answer.map_err(|error| fail(&error))?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if error.is_no_records_found() || error.is_nx_domain() => {
+                return Err(NameError::NoRecord { name: name.to_owned() });
+            }
+            Err(error) => return Err(fail(&error)),
+        };
         let texts = answer.answers().iter().filter_map(|record| match &record.data {
             RData::TXT(text) => String::from_utf8(text.txt_data.concat()).ok(),
             _ => None,

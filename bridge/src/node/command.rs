@@ -7,12 +7,12 @@ use tokio::sync::oneshot;
 
 use super::{legs::Reply, requests::Served};
 use crate::{
-    addr::{Ranges, RelayAddr},
+    addr::{Ranges, RelayAddr, RelayLocator},
     error::ServeError,
     event::UpgradeCount,
     path::ConnectionId,
     service::Service,
-    status::{Pong, Status},
+    status::{Pong, Retried, Status},
 };
 
 /// What an [`Endpoint`](crate::Endpoint) asks for.
@@ -49,7 +49,7 @@ pub(crate) enum Command {
     Reserve {
         relay: RelayAddr,
     },
-    ReserveAll(Vec<RelayAddr>),
+    ReserveAll(Vec<RelayLocator>),
     Close {
         connection: ConnectionId,
     },
@@ -64,6 +64,10 @@ pub(crate) enum Command {
     Ping {
         peer: PeerId,
         reply: oneshot::Sender<Option<Pong>>,
+    },
+    Retry {
+        peer: Option<PeerId>,
+        reply: oneshot::Sender<Retried>,
     },
     Status {
         reply: oneshot::Sender<Status>,

@@ -3,6 +3,7 @@
 //! The loop drains the engine, re-arms one timer, waits for one thing, and turns it into one input.
 //! Nothing in the `select!` awaits, and no payload byte comes by here.
 
+mod dials;
 mod status;
 
 use std::{
@@ -11,27 +12,20 @@ use std::{
 };
 
 use futures::StreamExt;
-use libp2p::{
-    Multiaddr, PeerId, Swarm,
-    swarm::{
-        self,
-        dial_opts::{DialOpts, PeerCondition},
-    },
-};
+use libp2p::{PeerId, Swarm, swarm};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
     command::Command,
     journal::Journal,
     legs::{Ends, Legs, Opening, Purpose},
-    vigil::{Vigil, still_leads, to_internet},
+    vigil::{Vigil, still_leads},
 };
 use crate::{
-    addr::RelayAddr,
     config::WhenDropped,
     engine::{
         Engine,
-        input::{Action, DialId, Exchange, Input, OpenId, PingId, Role},
+        input::{Action, Exchange, Input, OpenId, PingId},
     },
     event::Event,
     net::{
@@ -39,8 +33,8 @@ use crate::{
         dcutr,
         listen::Listening,
         mapping::Mapper,
-        stun,
-        translate::{Dialled, Dialling, Translated, dial_failure, is_port_in_use, translate, tried},
+        relay_names, stun,
+        translate::{Dialled, Translated, translate},
     },
     path::{ConnectionId, Path},
     status::Pong,
@@ -64,9 +58,10 @@ pub(crate) struct Driver {
     mapper: Mapper,
     vigil: Vigil,
     stun: stun::Client,
+    relay_names: relay_names::Client,
     started: Instant,
     /// Since when each is under way, and who waits.
-    pings: HashMap<PingId, (Instant, oneshot::Sender<Option<Pong>>)>,
+    pings: HashMap<PingId, oneshot::Sender<Option<Pong>>>,
 }
 
 impl Driver {
@@ -78,7 +73,7 @@ impl Driver {
         (stream_config, relayed_streams): (std::sync::Arc<machine::Config>, bool),
         when_dropped: WhenDropped,
     ) -> Self {
-        let stun = stun::Client::new(swarm.behaviour().guard.permits());
+        let permits = swarm.behaviour().guard.permits();
         Self {
             swarm,
             engine,
@@ -91,7 +86,8 @@ impl Driver {
             dialled: HashMap::new(),
             mapper: Mapper::default(),
             vigil: Vigil::new(),
-            stun,
+            stun: stun::Client::new(permits.clone()),
+            relay_names: relay_names::Client::new(permits),
             started: Instant::now(),
             pings: HashMap::new(),
         }
@@ -127,6 +123,7 @@ impl Driver {
                 () = self.legs.requests.answered() => {}
                 input = self.mapper.news() => self.legs.tell(input),
                 input = self.stun.heard() => self.legs.tell(input),
+                input = self.relay_names.heard() => self.legs.tell(input),
                 inputs = self.vigil.news() => self.noticed(inputs),
                 () = sleep_until(timeout) => self.timeout(),
             }
@@ -201,11 +198,13 @@ impl Driver {
         }
     }
 
-    fn pinged(&mut self, ping: PingId, connection: Option<ConnectionId>) {
-        let Some((asked, reply)) = self.pings.remove(&ping) else { return };
-        let now = Instant::now();
-        let connection = connection.and_then(|id| self.engine.connection_status(id, now));
-        let _ = reply.send(connection.map(|connection| Pong { took: now - asked, connection }));
+    fn pinged(&mut self, ping: PingId, answer: Option<(ConnectionId, Duration)>) {
+        let Some(reply) = self.pings.remove(&ping) else { return };
+        let pong = answer.and_then(|(id, took)| {
+            let connection = self.engine.connection_status(id, Instant::now())?;
+            Some(Pong { took, connection })
+        });
+        let _ = reply.send(pong);
     }
 
     /// What the vigil noticed. What began in the network that this host is in now is not to be disturbed.
@@ -245,7 +244,7 @@ impl Driver {
                 Input::Reserve { relay }
             }
             Some(Command::ReserveAll(relays)) => {
-                relays.iter().for_each(|relay| self.swarm.behaviour().guard.given_relay(relay));
+                self.swarm.behaviour().guard.given_relays(&relays);
                 Input::ReserveAll(relays)
             }
             Some(Command::Close { connection }) => Input::Close { connection },
@@ -260,10 +259,11 @@ impl Driver {
             Some(Command::Ping { peer, reply }) => {
                 let ping = PingId(self.legs.id());
                 // Whoever gave up does not wait any more.
-                self.pings.retain(|_, (_, reply)| !reply.is_closed());
-                self.pings.insert(ping, (Instant::now(), reply));
+                self.pings.retain(|_, reply| !reply.is_closed());
+                self.pings.insert(ping, reply);
                 Input::Ping { ping, peer }
             }
+            Some(Command::Retry { peer, reply }) => self.retry(peer, reply),
             Some(Command::Status { reply }) => {
                 let _ = reply.send(self.status());
                 return;
@@ -380,7 +380,7 @@ impl Driver {
             Action::Say { peer, connection, word } => {
                 self.swarm.behaviour_mut().control.say(peer, connection, word);
             }
-            Action::Pinged { ping, connection } => self.pinged(ping, connection),
+            Action::Pinged { ping, answer } => self.pinged(ping, answer),
             Action::Acquainted { peers, familiar } => {
                 self.swarm.behaviour_mut().door.acquainted(peers, familiar);
             }
@@ -393,6 +393,7 @@ impl Driver {
             }
             Action::MapPorts { listeners } => self.mapper.map(listeners),
             Action::AskStun(ask) => self.legs.inputs.extend(self.stun.ask(ask)),
+            Action::ResolveRelays { name, given } => self.relay_names.resolve(name, given),
             Action::ResolveStun { run, server } => self.stun.resolve(run, server),
             Action::CloseStun { run } => self.stun.close(run),
             Action::Forsake { key } => self.legs.forsake(key),
@@ -409,82 +410,8 @@ impl Driver {
         }
     }
 
-    /// The system may refuse to dial from the port that we listen on, where another socket has it in
-    /// use; then any port is better than none. True if the dial is made once more.
-    fn redial_from_any_port(&mut self, event: &swarm::SwarmEvent<NodeEvent>) -> bool {
-        let swarm::SwarmEvent::OutgoingConnectionError { connection_id, error, .. } = event else {
-            return false;
-        };
-        if !is_port_in_use(error) {
-            return false;
-        }
-        // A punch leaves from the port that the peer was told, or is none.
-        let again = |dialling: &Dialling| !dialling.punch;
-        if !self.dialled.get(connection_id).is_some_and(again) {
-            return false;
-        }
-        let Some(Dialling { dial, peer, addresses, .. }) = self.dialled.remove(connection_id) else {
-            return false;
-        };
-        let opts = DialOpts::peer_id(peer).addresses(addresses).allocate_new_port();
-        let dialling =
-            Dialling { dial, peer, addresses: Vec::new(), punch: false, network: to_internet() };
-        self.dial_with(dialling, opts.condition(PeerCondition::Always).build());
-        true
-    }
-
-    fn dial(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>) {
-        let opts = DialOpts::peer_id(peer).addresses(addresses.clone());
-        let opts = opts.condition(PeerCondition::Always);
-        let racing = self.engine.is_relay(peer).then_some(addresses.len());
-        let opts = self.swarm.behaviour_mut().door.dial(opts, racing);
-        self.dial_with(Dialling { dial, peer, addresses, punch: false, network: to_internet() }, opts);
-    }
-
-    fn punch(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>, role: Role) {
-        let opts = DialOpts::peer_id(peer).addresses(addresses.clone());
-        let opts = opts.condition(PeerCondition::Always);
-        let opts = match role {
-            Role::Dialer => opts,
-            Role::Listener => opts.override_role(),
-            Role::Caller => opts.allocate_new_port(),
-        };
-        let opts = opts.build();
-        self.swarm.behaviour_mut().door.punching(opts.connection_id());
-        self.dial_with(Dialling { dial, peer, addresses, punch: true, network: to_internet() }, opts);
-    }
-
-    fn dial_with(&mut self, dialling: Dialling, opts: DialOpts) {
-        let connection = opts.connection_id();
-        match self.swarm.dial(opts) {
-            Ok(()) => {
-                self.dialled.insert(connection, dialling);
-            }
-            Err(error) => {
-                let Dialling { dial, punch, .. } = dialling;
-                let failed = match punch {
-                    true => Input::PunchFailed { dial, tried: tried(&error) },
-                    false => Input::DialFailed { dial, reason: dial_failure(&error) },
-                };
-                self.legs.tell(failed);
-            }
-        }
-    }
-
     fn say(&mut self, peer: PeerId, exchange: Exchange, step: dcutr::Step) {
         self.swarm.behaviour_mut().dcutr.say(peer, exchange, step);
-    }
-
-    fn dial_circuit(&mut self, dial: DialId, peer: PeerId, relay: &RelayAddr, link: ConnectionId) {
-        let address = relay.circuit_to(peer);
-        let opts = DialOpts::peer_id(peer).addresses(vec![address.clone()]);
-        let opts = opts.condition(PeerCondition::Always).build();
-        let circuit = opts.connection_id();
-        self.swarm.behaviour_mut().circuit.next_dial(address.clone(), circuit, link);
-        self.dial_with(
-            Dialling { dial, peer, addresses: vec![address], punch: false, network: to_internet() },
-            opts,
-        );
     }
 }
 

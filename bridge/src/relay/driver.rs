@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use libp2p::{Multiaddr, Swarm, identify, ping, swarm::SwarmEvent};
+use libp2p::{Multiaddr, Swarm, identify, multiaddr::Protocol, ping, swarm::SwarmEvent};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -210,8 +210,14 @@ impl Driver {
         let known = self.swarm.external_addresses().count();
         let public = |socket: SocketAddr| self.config.global.contains(socket.ip());
         let usable = known < OBSERVED_MAX && crate::addr::endpoint_of(address).is_some_and(public);
-        if self.config.external == External::Observed && usable {
+        let is_new = !self.swarm.external_addresses().any(|known| known == address);
+        if self.config.external == External::Observed && usable && is_new {
             self.swarm.add_external_address(address.clone());
+            // Whoever reads where it listens knows those.
+            if !self.swarm.listeners().any(|own| own == address) {
+                let address = address.clone().with(Protocol::P2p(*self.swarm.local_peer_id()));
+                self.publish(Event::ExternalFound { address });
+            }
         }
     }
 }

@@ -33,6 +33,13 @@ pub struct Status {
     pub forwarded_bytes: u64,
 }
 
+impl Status {
+    /// What keeps the relay from being usable, in words; none if it listens.
+    pub fn hindrance(&self) -> Option<String> {
+        self.listening.is_empty().then(|| "the relay listens nowhere".to_owned())
+    }
+}
+
 /// How much a relay has under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {

@@ -45,13 +45,14 @@ fn check<'a>(said: &'a Value, name: &str) -> Result<&'a Value> {
 }
 
 /// The name of everything that is checked is a contract.
-const CHECKS: [&str; 16] = [
+const CHECKS: [&str; 17] = [
     "clock",
     "dns",
     "hairpin",
     "identity",
     "ipv4",
     "ipv6",
+    "listen",
     "mtu",
     "nat",
     "open_files",
@@ -76,7 +77,9 @@ async fn with_a_relay_that_is_well_nothing_is_bad_and_peers_are_expected_direct(
     let args = ["--relay", &relay, "--stun-server", &server, "--json"];
     let output = world.doctor(&args)?.output(BOUND).await?;
     let said = json(&output)?;
-    ensure!(output.status.success(), "{said}");
+    // Whoever has no way out at all, as in a sandbox, is told so, and of nothing else.
+    let has_way_out = check(&said, "ipv4")?["verdict"] != "bad";
+    ensure!(output.status.success() == has_way_out, "{said}");
     let names: BTreeSet<_> = said["checks"]
         .as_array()
         .into_iter()
@@ -89,7 +92,7 @@ async fn with_a_relay_that_is_well_nothing_is_bad_and_peers_are_expected_direct(
     {
         assert_eq!(check(&said, name)?["verdict"], "ok", "{said}");
     }
-    assert_eq!((&said["version"], &said["bad"]), (&1.into(), &0.into()));
+    assert_eq!((&said["version"], &said["bad"]), (&1.into(), &u8::from(!has_way_out).into()));
     let kind = said["expect"]["kind"].as_str().unwrap_or_default();
     assert!(kind.starts_with("direct_with_"), "{said}");
     let screen = world.doctor(&args[..4])?.output(BOUND).await?;
@@ -119,6 +122,50 @@ async fn without_a_relay_it_says_what_needs_one_and_that_of_a_running_node_will_
         (&relay.as_str().into(), &"ok".into()),
         "{asked}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_a_node_that_forwards_the_relays_are_asked_that_were_named_and_not_that_of_its_ticket()
+-> Result<()> {
+    let world = World::new()?;
+    let (_relay, relay) = world.relay(&[]).await?;
+    world.peer_id("expose").await?;
+    let new = ["new", "--service", "web", "--relay", &relay];
+    let ticket = world.quiet("ticket", "expose")?.args(new).output(SOON).await?;
+    let ticket = String::from_utf8(ticket.stdout)?;
+    let forward = world.launch("forward", "forward")?.args(["--ticket", ticket.trim()]);
+    let forward = forward.args(["--listen", LISTEN, "--local", "127.0.0.1:0", "--relay", NO_RELAY]);
+    let forward = forward.spawn()?;
+    forward.wait_for("forward_listening", |_| true, SOON).await?;
+    let asked = world.doctor(&["--json", "--control", &world.text("forward.sock")])?;
+    let said = json(&asked.output(BOUND).await?)?;
+    let relays = said["checks"].as_array().into_iter().flatten();
+    let relays: Vec<_> = relays.filter(|check| check["check"] == "relay").collect();
+    assert_eq!(relays.iter().map(|check| &check["subject"]).collect::<Vec<_>>(), [NO_RELAY], "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_range_denies_is_not_tried() -> Result<()> {
+    let world = World::new()?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let relay = NO_RELAY.replace("/tcp/1/", &format!("/tcp/{}/", listener.local_addr()?.port()));
+    let output = world.doctor(&["--relay", &relay, "--deny-net", "127.0.0.0/8"])?.output(BOUND).await?;
+    refused(&output, 1, &["TCP fails: --deny-net or --net-file keeps 127.0.0.1 away"]);
+    let nobody = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
+    assert!(nobody.is_err(), "{nobody:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_that_all_programs_are_told_of_is_looked_at() -> Result<()> {
+    let world = World::new()?;
+    let output =
+        world.doctor(&["--json"])?.env("HTTPS_PROXY", "http://127.0.0.1:1").output(BOUND).await?;
+    let said = json(&output)?;
+    let proxy = check(&said, "proxy")?;
+    ensure!(proxy["verdict"] == "bad" && proxy["found"].to_string().contains("127.0.0.1:1"), "{said}");
     Ok(())
 }
 

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod arguments;
-mod browser;
 mod crowd;
 mod demo;
 mod doctor;
@@ -23,5 +22,6 @@ mod settings;
 mod status;
 mod stopping;
 mod tickets;
+mod waits;
 mod why;
 mod world;

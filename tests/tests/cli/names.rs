@@ -105,8 +105,18 @@ async fn a_peer_is_dialled_shown_and_pinged_by_its_name() -> Result<()> {
     assert!(screen.contains("  bob (…") && screen.contains(")  direct over tcp"), "{screen}");
     let ping = ask("ping")?.args(["bob", "-c", "1"]).output(SOON).await?;
     assert!(ping.status.success(), "{ping:?}");
-    let wrong = ask("ping")?.args(["bop"]).output(SOON).await?;
-    refused(&wrong, 2, &["`bop` is not a peer id", "did you mean bob?"]);
+    let ping = ask("ping")?.args(["bob", "-c", "1", "--json"]).output(SOON).await?;
+    let lines = String::from_utf8(ping.stdout)?;
+    let lines: Vec<Value> = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!((&lines[0]["path"], &lines[0]["shape"]), (&"direct".into(), &1.into()), "{lines:?}");
+    assert_eq!((&lines[1]["sent"], &lines[1]["lost"]), (&1.into(), &0.into()), "{lines:?}");
+    for question in ["ping", "why"] {
+        let wrong = ask(question)?.args(["bop"]).output(SOON).await?;
+        refused(&wrong, 2, &["`bop` is not a peer id", "did you mean bob?"]);
+    }
+    let why = String::from_utf8(ask("why")?.args(["bob"]).output(SOON).await?.stdout)?;
+    assert!(why.starts_with("bob (…") && why.contains("through hub: this node dialled"), "{why}");
+    assert!(client.report().contains("bob is connected through relay hub"), "{}", client.report());
     // A name that is given while the node runs is known at once.
     world.peers(&["forget", "bob"]).await?;
     world.peers(&["name", &world.peer_id("server").await?, "robert"]).await?;

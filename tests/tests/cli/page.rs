@@ -1,16 +1,13 @@
 //! The page that a node shows to browsers.
 
-use std::path::Path;
-
 use anyhow::{Context as _, Result};
 use punchline_tests::process::Program;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::browser::Browser;
-use crate::world::{LISTEN, NO_PEER, SOON, World};
+use crate::world::{LISTEN, SOON, World, refused};
 
 /// On loopback, any port.
 const PAGE: [&str; 2] = ["--page", "127.0.0.1:0"];
@@ -105,25 +102,6 @@ async fn where_other_hosts_come_only_the_logged_address_leads_to_the_page() -> R
 }
 
 #[tokio::test]
-async fn a_browser_shows_the_path_that_bytes_take() -> Result<()> {
-    let Some(mut browser) = Browser::start("that the page shows the path of a byte")? else {
-        return Ok(());
-    };
-    let world = World::new()?;
-    let (_relay, relay) = world.relay(&[]).await?;
-    let _server = world.server(&relay, &[]).await?;
-    let client = world.client(&relay, &PAGE).await?;
-    let url = format!("http://{}/", shown_at(&client).await?);
-    let moved = ["relayed → direct", "Bytes go directly to the peer over TCP"];
-    let drawn = ["data-path=\"direct\"", "class=\"live direct\"", "data-health=\"healthy\""];
-    browser.page(&url, &[moved.as_slice(), &drawn].concat()).await?;
-    Ok(())
-}
-
-const HOSTILE: &str =
-    "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>";
-
-#[tokio::test]
 async fn the_demo_is_shown_to_this_machine_alone() -> Result<()> {
     let world = World::new()?;
     let output = world.quiet("demo", "unused")?.args(["--page", "0.0.0.0:0"]).output(SOON).await?;
@@ -133,77 +111,26 @@ async fn the_demo_is_shown_to_this_machine_alone() -> Result<()> {
     Ok(())
 }
 
-/// A node that is all lies, and says nothing to keep a browser from believing them.
-async fn lie(socket: TcpStream) -> Result<()> {
-    let mut socket = BufReader::new(socket);
-    let mut request = String::new();
-    socket.read_line(&mut request).await?;
-    let name = request.split(' ').nth(1).context("a path")?.trim_start_matches('/');
-    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bin/src/page");
-    let (kind, body) = match name {
-        "status.json" => ("application/json", status_of_lies().to_string()),
-        "events" => ("text/event-stream", events_of_lies()),
-        "" => ("text/html", std::fs::read_to_string(files.join("page.html"))?),
-        "page.css" => ("text/css", std::fs::read_to_string(files.join(name))?),
-        "page.js" | "story.js" | "draw.js" => {
-            ("text/javascript", std::fs::read_to_string(files.join(name))?)
-        }
-        _ => ("text/plain", String::new()),
-    };
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close",
-        body.len()
-    );
-    socket.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await?;
-    Ok(())
-}
-
-fn status_of_lies() -> Value {
-    let relay = json!({
-        "relay": HOSTILE, "addresses": [HOSTILE], "state": HOSTILE, "transport": HOSTILE, "health": HOSTILE,
-        "last_error": HOSTILE, "failures": 1, "wanted": true,
-    });
-    let peer = json!({
-        "peer": NO_PEER, "path": "relayed", "relay": HOSTILE, "transport": HOSTILE, "address": HOSTILE,
-        "why_relayed": HOSTILE, "streams": 1, "connections": [], "sent_direct_bytes": 0, "sent_relayed_bytes": 0,
-        "received_direct_bytes": 0, "received_relayed_bytes": 0,
-    });
-    let other = json!({ "peer": HOSTILE, "path": HOSTILE, "transport": HOSTILE, "address": HOSTILE });
-    json!({
-        "peer": HOSTILE, "version": HOSTILE, "command": HOSTILE, "uptime_seconds": 1.0, "listening": [HOSTILE],
-        "candidates": [], "nat": HOSTILE, "nat_v6": HOSTILE, "relays": [relay], "peers": [peer, other], "streams": [],
-        "hindrance": HOSTILE,
-    })
-}
-
-fn events_of_lies() -> String {
-    let ts = jiff::Timestamp::now().to_string();
-    let moved = json!({
-        "ts": ts, "event": "stream_moved", "peer": NO_PEER, "stream": HOSTILE, "from": HOSTILE, "to": HOSTILE,
-        "gap_ms": 1.5, "cause": HOSTILE,
-    });
-    let failed = json!({
-        "ts": ts, "event": "upgrade_failed", "peer": NO_PEER, "reason": HOSTILE, "remote_nat": HOSTILE,
-    });
-    format!("data: {moved}\n\ndata: {failed}\n\n")
-}
-
 #[tokio::test]
-async fn what_peers_say_is_text_and_never_markup() -> Result<()> {
-    let Some(mut browser) = Browser::start("that what peers say is never markup")? else {
-        return Ok(());
+async fn a_relay_shows_itself_and_a_node_tries_again_when_it_is_told_to() -> Result<()> {
+    let world = World::new()?;
+    let (relay, address) = world.relay(&PAGE).await?;
+    let shown = shown_at(&relay).await?;
+    let (status, body) = get(&shown, "/status.json", "localhost").await?;
+    let told: Value = serde_json::from_str(&body)?;
+    assert_eq!((status, &told["relaying"]["reservations"]), (200, &0.into()), "{told}");
+    let server = world.server(&address, &[]).await?;
+    let retry = |args: &[&str]| {
+        let control = world.text("server.sock");
+        anyhow::Ok(world.bare()?.args(["retry", "--control", &control]).args(args))
     };
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}/", listener.local_addr()?);
-    let lying = tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            tokio::spawn(lie(socket));
-        }
-    });
-    let page = browser.page(&url, &["no direct path", "Bytes go through a relay"]).await?;
-    lying.abort();
-    assert!(page.matches("&lt;img src=x").count() > 10, "the lies are shown: {page}");
-    assert!(!page.contains("<img") && page.matches("<script").count() == 1, "as text: {page}");
-    assert!(!page.contains("owned</title>"), "{page}");
+    let tried = retry(&["--json"])?.output(SOON).await?;
+    assert!(String::from_utf8_lossy(&tried.stdout).contains(r#""relays":0"#), "{tried:?}");
+    refused(&retry(&[])?.output(SOON).await?, 1, &["tried a moment ago; again in"]);
+    refused(&retry(&["nobody"])?.output(SOON).await?, 2, &["nobody"]);
+    let control = world.text("relay.sock");
+    let relays = world.bare()?.args(["retry", "--control", &control]).output(SOON).await?;
+    refused(&relays, 1, &["a relay dials nobody"]);
+    drop((relay, server));
     Ok(())
 }

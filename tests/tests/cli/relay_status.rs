@@ -81,3 +81,22 @@ async fn a_relay_is_found_by_its_name_and_leaves_no_socket_behind() -> Result<()
     refused(&nobody, 1, &["no node answers in"]);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_relay_that_learns_its_address_from_a_peer_then_says_what_peers_use() -> Result<()> {
+    let world = World::new()?;
+    let launch = world.launch("relay", "relay")?.args(["--listen", "/ip4/0.0.0.0/tcp/0"]);
+    let relay = launch.args(["--external", "auto", "--assume-global", "127.0.0.2/32"]).spawn()?;
+    let listening = relay.wait_for("listening", |_| true, SOON).await?;
+    let port = listening.text("address").and_then(|address| address.rsplit('/').next());
+    let suffix = format!("tcp/{}/p2p/{}", port.unwrap_or_default(), world.peer_id("relay").await?);
+    assert!(!relay.report().contains("peers use:"), "{}", relay.report());
+    // An address of this host that no interface is known by, as behind a router.
+    let address = format!("/ip4/127.0.0.2/{suffix}");
+    let _server = world.server(&address, &[]).await?;
+    let found = relay.wait_for("external_found", |_| true, SOON).await?;
+    assert_eq!(found.text("address"), Some(address.as_str()));
+    let line = format!("peers use: --relay {address}");
+    assert_eq!(relay.report().matches(&line).count(), 1, "{}", relay.report());
+    Ok(())
+}

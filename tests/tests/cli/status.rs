@@ -135,7 +135,7 @@ async fn a_node_is_waited_for_watched_and_has_its_peers_pinged() -> Result<()> {
     let lonely = lonely.args(["--peer", NO_PEER, "--dial-attempts", "0"]).spawn()?;
     lonely.wait_for("dial_failed", |_| true, SOON).await?;
     let beside = world.quiet("health", "lonely")?.env("PUNCHLINE_CONTROL", "off").output(SOON).await?;
-    refused(&beside, 1, &["not usable: no peer is connected"]);
+    refused(&beside, 1, &[&format!("not usable: peer {NO_PEER} is not connected")]);
     drop(lonely);
     let client = world.client(&relay, &[]).await?;
     follows.wait_for("session_ready", |_| true, SOON).await?;
@@ -162,6 +162,14 @@ async fn a_socket_that_cannot_be_is_refused_if_asked_for_and_done_without_if_not
     refused(&output, 2, &["--control", "precious", "no socket"]);
     assert!(!String::from_utf8(output.stdout)?.contains("listening"), "nobody was bothered");
     assert_eq!(std::fs::read_to_string(&precious)?, "not a socket");
+    for (place, hint) in
+        [("x".repeat(120), "107 at most"), ("nowhere/socket".to_owned(), "No such file")]
+    {
+        for check in [&[][..], &["--check"]] {
+            let output = server(&["--control", &world.text(&place)])?.args(check).output(SOON).await?;
+            refused(&output, 2, &["--control", hint]);
+        }
+    }
     let taken = world.text("taken");
     let first = server(&["--control", &taken])?.spawn()?;
     first.wait_for("listening", |_| true, SOON).await?;

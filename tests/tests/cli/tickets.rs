@@ -45,7 +45,13 @@ async fn new_prints_the_ticket_alone_and_says_on_standard_error_what_to_do_with_
     let said = String::from_utf8(output.stderr)?;
     let row = list(&world).await?.remove(0);
     let revoke = format!("punchline ticket revoke {} --identity {}", id(&row), world.text("identity"));
-    for hint in ["forward --ticket", "--local 127.0.0.1:", "one connection", "`kaspad`", &revoke] {
+    for hint in [
+        "PUNCHLINE_TICKET=<the ticket> punchline forward",
+        "--local 127.0.0.1:",
+        "one connection",
+        "`kaspad`",
+        &revoke,
+    ] {
         assert!(said.contains(hint), "`{hint}` is missing in: {said}");
     }
     assert!(!said.contains(text), "the secret is in the pipe alone");

@@ -1,12 +1,15 @@
 //! Clients that nobody here wrote reach servers that nobody here wrote, through `punchline expose` and
 //! `punchline forward`: gRPC from Python, HTTP/1.1 from curl, a WebSocket, and a terminal's single bytes. And Prometheus
-//! reads what the programs tell about themselves.
+//! and a browser read what the programs tell about themselves, and systemd judges the units.
 //!
 //! The Python programs lie beside this file; they check what they get and fail if it is wrong.
 
+mod browser;
 mod grpc;
 mod http;
+mod page;
 mod prometheus;
+mod systemd;
 mod terminal;
 mod websocket;
 mod world;
@@ -27,6 +30,28 @@ fn main() -> ExitCode {
             "each_query_of_the_dashboard_is_answered_by_a_real_prometheus",
             prometheus::missing,
             prometheus::dashboard,
+        ),
+        tool_trial("systemd_understands_every_line_of_the_units", systemd::missing, systemd::units),
+        tool_trial(
+            "a_browser_shows_the_path_that_bytes_take",
+            browser::missing,
+            page::the_path_of_a_byte,
+        ),
+        tool_trial("a_browser_shows_what_a_relay_does", browser::missing, page::a_relay),
+        tool_trial(
+            "a_button_on_the_page_is_pressed_by_keyboard_and_has_the_node_try_again",
+            browser::missing,
+            page::a_button_by_keyboard,
+        ),
+        tool_trial(
+            "what_peers_say_is_text_on_the_page_and_never_markup",
+            browser::missing,
+            page::what_peers_say_is_text,
+        ),
+        tool_trial(
+            "what_clients_of_a_relay_say_is_text_on_its_page_and_never_markup",
+            browser::missing,
+            page::what_clients_of_a_relay_say_is_text,
         ),
         trial("single_bytes_are_echoed_while_the_stream_moves", terminal::keystrokes),
         trial("one_direction_ends_and_the_other_goes_on", terminal::half_close),

@@ -71,7 +71,7 @@ impl Gateway {
     }
 }
 
-async fn id(directory: &TempDir, name: &str) -> Result<String> {
+pub(crate) async fn id(directory: &TempDir, name: &str) -> Result<String> {
     let identity = directory.path().join(name);
     let launch = Launch::program(Place::Host, binary("punchline")?);
     let output = launch.args(["id", "--identity", &identity.to_string_lossy()]).output(SOON).await?;

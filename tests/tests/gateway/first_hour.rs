@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use punchline_tests::process::{Launch, Place, Program, binary};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
     net::TcpListener,
@@ -67,8 +68,10 @@ async fn line(lines: &mut (impl AsyncRead + Unpin), words: &str) -> Result<Strin
 
 /// Runs the printed command as another user of another machine.
 fn run_there(world: &World, name: &str, command: &str) -> Result<Program> {
-    let args = command.strip_prefix("punchline ").context("a command of ours")?;
+    let (ticket, args) = command.split_once(" punchline ").context("a command of ours")?;
+    let ticket = ticket.strip_prefix("PUNCHLINE_TICKET=").context("a ticket")?;
     let launch = Launch::program(Place::Host, binary("punchline")?).args(args.split(' '));
+    let launch = launch.env("PUNCHLINE_TICKET", ticket);
     let launch = launch.env("PUNCHLINE_IDENTITY", world.text(name)).env("PUNCHLINE_EVENTS", "-");
     let launch = launch.env("PUNCHLINE_LISTEN", LISTEN).env("PUNCHLINE_ASSUME_GLOBAL", "127.0.0.0/8");
     Ok(launch.spawn()?)
@@ -82,7 +85,9 @@ async fn the_one_line_that_expose_prints_works_on_the_other_side() -> Result<()>
     let mut exposing = expose(&world, &["web", &port.to_string(), "--relay", &relay])?;
     let mut stdout = exposing.stdout.take().context("piped")?;
     let command = line(&mut stdout, "punchline").await?;
-    ensure!(command.starts_with("punchline forward --ticket punchline-ticket:"), "{command}");
+    let (ticket, args) = command.split_once(" punchline forward ").context("a command")?;
+    ensure!(ticket.starts_with("PUNCHLINE_TICKET=punchline-ticket:"), "{command}");
+    ensure!(!args.contains("ticket"), "every user of the machine reads arguments: {command}");
     let there = run_there(&world, "forwarder", &command)?;
     let listening = there.wait_for("forward_listening", |_| true, SOON).await?;
     let local = listening.text("local").context("a place")?.to_owned();
@@ -100,6 +105,66 @@ async fn the_one_line_that_expose_prints_works_on_the_other_side() -> Result<()>
         !said.contains("punchline-ticket:") && !rest.contains("punchline-ticket:"),
         "{said}\n{rest}"
     );
+    Ok(())
+}
+
+/// Tells it to stop, or kills it, and waits for its end. What else it said.
+async fn end(mut exposing: Child, in_order: bool) -> Result<String> {
+    match in_order {
+        true => {
+            let id = exposing.id().and_then(|id| Pid::from_raw(id as i32)).context("it runs")?;
+            kill_process(id, Signal::TERM)?;
+        }
+        false => exposing.start_kill()?,
+    }
+    let output = timeout(SOON, exposing.wait_with_output()).await??;
+    Ok(String::from_utf8(output.stderr)?)
+}
+
+/// The one ticket that stands in the ledger and is good.
+async fn good_ticket(world: &World) -> Result<Option<String>> {
+    let list = world.quiet("exposer", &["ticket", "list", "--json"])?.output(SOON).await?;
+    let rows: Vec<serde_json::Value> = serde_json::from_slice(&list.stdout)?;
+    let mut good = rows.iter().filter(|row| row["standing"] == "valid");
+    let one = good.next().map(|row| row["id"].to_string());
+    ensure!(good.next().is_none(), "one live ticket a service: {rows:#?}");
+    Ok(one)
+}
+
+#[tokio::test]
+async fn the_ticket_that_was_printed_ends_with_its_program() -> Result<()> {
+    let world = World::new()?;
+    let port = echo_port().await?.to_string();
+    let mut exposing = expose(&world, &["web", &port])?;
+    let mut stdout = exposing.stdout.take().context("piped")?;
+    line(&mut stdout, "PUNCHLINE_TICKET=").await?;
+    ensure!(good_ticket(&world).await?.is_some());
+    let said = end(exposing, true).await?;
+    ensure!(said.contains("printed for `web` opens nothing any more"), "{said}");
+    ensure!(good_ticket(&world).await?.is_none(), "it was taken back");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_program_that_was_killed_prints_the_same_ticket_again_and_none_for_another_target()
+-> Result<()> {
+    let world = World::new()?;
+    let (port, other) = (echo_port().await?.to_string(), echo_port().await?.to_string());
+    let mut ids = Vec::new();
+    for port in [&port, &port, &other] {
+        let mut exposing = expose(&world, &["web", port])?;
+        let mut stdout = exposing.stdout.take().context("piped")?;
+        line(&mut stdout, "PUNCHLINE_TICKET=").await?;
+        ids.push(good_ticket(&world).await?.context("a ticket")?);
+        end(exposing, false).await?;
+    }
+    ensure!(ids[0] == ids[1], "whoever has the line from before goes on: {ids:?}");
+    ensure!(ids[1] != ids[2], "it does not lead to another program: {ids:?}");
+    // Nor does one that is named in another way.
+    let service = format!("web=127.0.0.1:{port}");
+    let exposing = world.expose("exposer", &["--service", &service, "--tickets"]).await?;
+    ensure!(good_ticket(&world).await?.is_none(), "nothing was printed by this one");
+    drop(exposing);
     Ok(())
 }
 
@@ -124,7 +189,7 @@ async fn a_qr_code_follows_the_command() -> Result<()> {
     for _ in 0..20 {
         lines.push(timeout(SOON, stdout.next_line()).await??.context("a line")?);
     }
-    ensure!(lines[0].starts_with("punchline forward --ticket "), "{}", lines[0]);
+    ensure!(lines[0].starts_with("PUNCHLINE_TICKET=punchline-ticket:"), "{}", lines[0]);
     let is_drawn = |line: &String| line.chars().all(|letter| " ▀▄█".contains(letter));
     ensure!(lines[1..].iter().all(is_drawn), "{lines:#?}");
     Ok(())
@@ -158,7 +223,7 @@ async fn the_log_has_no_fields_and_obeys_quiet() -> Result<()> {
 
     let mut exposing = expose(&world, &["web", &port, "--quiet"])?;
     let mut stdout = exposing.stdout.take().context("piped")?;
-    line(&mut stdout, "punchline forward").await?;
+    line(&mut stdout, " punchline forward ").await?;
     let mut said = String::new();
     exposing.start_kill()?;
     exposing.stderr.take().context("piped")?.read_to_string(&mut said).await?;

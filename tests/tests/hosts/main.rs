@@ -7,6 +7,7 @@ mod addresses;
 mod dns;
 mod doctor;
 mod families;
+mod faults;
 mod mapping;
 mod names;
 mod pinholes;
@@ -45,6 +46,16 @@ fn main() -> ExitCode {
         lab_trial("an_empty_resolv_conf_matters_only_to_names", names::empty),
         lab_trial("a_relay_behind_dnsaddr_is_found", names::dnsaddr),
         lab_trial(
+            "a_server_and_a_client_that_know_their_relay_by_a_name_alone_meet",
+            names::meet_by_name_alone,
+        ),
+        lab_trial("a_relay_that_moves_while_it_is_down_is_found_by_its_name", names::relay_moves),
+        lab_trial("a_place_is_held_at_each_of_two_relays_behind_one_name", names::two_relays),
+        lab_trial(
+            "dns_that_is_dead_at_the_start_is_said_once_and_the_relay_found_when_it_is_back",
+            names::dns_dead_at_start,
+        ),
+        lab_trial(
             "where_only_https_gets_out_a_session_runs_over_a_websocket_and_says_why_it_stays_there",
             web::https_alone,
         ),
@@ -71,9 +82,14 @@ fn main() -> ExitCode {
             mapping::asks_the_router_alone,
         ),
         lab_trial("the_doctor_says_in_each_network_what_to_expect_there", doctor::each_network),
+        lab_trial(
+            "the_doctor_says_of_each_nat_what_it_is_and_what_to_expect_behind_it",
+            doctor::each_nat,
+        ),
         lab_trial("the_doctor_says_that_no_name_server_answers", doctor::dead_dns),
     ];
     trials.extend(families());
+    trials.extend(faults::trials());
     for (protocol, name) in
         [(PortMapping::Pcp, "PCP"), (PortMapping::NatPmp, "NAT-PMP"), (PortMapping::Upnp, "UPnP")]
     {

@@ -1,8 +1,8 @@
 //! Stock kaspad nodes, unmodified, each with a sidecar: `expose` beside the one that is dialled,
 //! `forward` beside the one that dials. They know nothing of punchline, and talk only through it.
 //!
-//! Here are the trials; `scene` is two nodes with their sidecars, `session` what the nodes have, and
-//! `world` what the sidecars need.
+//! Here are the trials; `scene` is two nodes with their sidecars, `session` what the nodes have, `world` what the sidecars
+//! need, and `guide` whoever follows `design/kaspad.md`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
@@ -20,6 +20,7 @@ use scene::{Scene, explain};
 use session::{Session, Side, blocks_arrive};
 use world::{DEADLINE, World, two_nats};
 
+mod guide;
 mod scene;
 mod session;
 mod world;
@@ -34,6 +35,10 @@ fn main() -> ExitCode {
         kaspad_trial(
             "a_permanent_peer_is_back_after_its_sidecar_was_killed_and_started_again",
             permanent_peer,
+        ),
+        kaspad_lab_trial(
+            "the_guide_for_two_kaspad_nodes_is_followed_word_by_word",
+            guide::is_followed_word_by_word,
         ),
     ];
     for transport in [Transport::Tcp, Transport::Quic] {

@@ -1,15 +1,31 @@
-//! The runbook, in the lab: so that it says what the programs do.
+//! The runbook and the README, in the lab: so that they say what the programs do.
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use punchline_tests::guide::{Guide, Reader};
+use punchline_tests::lab::{Lab, LabSpec, Nat};
 use punchline_tests::rehearsal::{Origin, RUNBOOK, Rehearsal, Topology, Verdict, rehearse};
 use punchline_tests::trial::lab_trial;
 
 /// The other topologies are rehearsed by people: `lab rehearse`.
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![lab_trial("the_runbook_makes_two_nats_direct_and_its_log_names_no_address", two_nats)]
+    vec![
+        lab_trial("the_runbook_makes_two_nats_direct_and_its_log_names_no_address", two_nats),
+        lab_trial("the_readme_is_followed_word_by_word", readme),
+    ]
+}
+
+/// What it says of its use, from the relay to a page that the other side reads.
+async fn readme() -> Result<()> {
+    let text = include_str!("../../../README.md");
+    let (_, text) = text.split_once("\n## Use it\n").context("a section on its use")?;
+    let (text, _) = text.split_once("\n## ").context("a section after it")?;
+    let guide: Guide = text.parse()?;
+    ensure!(guide.blocks.len() == 5, "{} blocks", guide.blocks.len());
+    let lab = Lab::build(&LabSpec::new([Nat::PortPreserving; 2]))?;
+    Reader::new(lab, &["home", "away"])?.follows(&guide).await
 }
 
 async fn two_nats() -> Result<()> {

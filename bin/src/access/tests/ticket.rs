@@ -1,6 +1,6 @@
 use data_encoding::BASE64URL_NOPAD;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
-use punchline_bridge::RelayAddr;
+use punchline_bridge::RelayLocator;
 
 use super::super::{
     AddressFault, CapabilityError, IssueError, Routes, Terms, Ticket, TicketError,
@@ -34,8 +34,8 @@ fn address(length: usize) -> Multiaddr {
     (0..=length).map(of).find(|address| address.len() == length).unwrap()
 }
 
-fn relay(length: usize) -> RelayAddr {
-    RelayAddr::new(address(length - 41).with(Protocol::P2p(key(9).public().to_peer_id()))).unwrap()
+fn relay(length: usize) -> RelayLocator {
+    RelayLocator::new(address(length - 41).with(Protocol::P2p(key(9).public().to_peer_id()))).unwrap()
 }
 
 #[test]

@@ -2,7 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::control::proto::{Forward, Limit, NamedPeer, Peer, Relay, Relaying, Service, Status};
+use crate::{
+    control::proto::{
+        Forward, Limit, NamedPeer, Peer, Relay, RelayName, Relaying, Service, Status, Wait,
+    },
+    plain::{one_line, plain},
+};
 
 /// A limit is shown once it is fuller than this, in percent.
 const FULL_PERCENT: u64 = 80;
@@ -31,8 +36,12 @@ pub(super) fn of(status: &Status) -> String {
     match &status.relaying {
         Some(relaying) => relay_screen(&mut text, status, relaying),
         None => {
-            section(&mut text, "relays", status.relays.iter().map(relay));
+            let names = status.relay_names.iter().filter(|name| is_worth_a_line(name));
+            section(&mut text, "relays", status.relays.iter().map(relay).chain(names.map(relay_name)));
             section(&mut text, "peers", status.peers.iter().map(peer_line));
+            if !status.waits.is_empty() {
+                section(&mut text, "waits for", status.waits.iter().map(wait));
+            }
             if !status.services.is_empty() {
                 section(&mut text, "services", status.services.iter().map(service));
             }
@@ -46,7 +55,7 @@ pub(super) fn of(status: &Status) -> String {
     if !full.is_empty() {
         section(&mut text, "limits", full.into_iter());
     }
-    text
+    plain(&text)
 }
 
 /// What a relay does for others.
@@ -106,12 +115,35 @@ fn relay(relay: &Relay) -> String {
     }
     facts.extend(relay.transport.clone());
     facts.extend(relay.round_trip_ms.map(round_trip));
-    facts.extend(relay.last_error.as_ref().map(|error| format!("last error: {error}")));
+    facts.extend(relay.last_error.as_ref().map(|error| format!("last error: {}", one_line(error))));
     format!("{}  {}", called(relay.name.as_deref(), &relay.relay), facts.join(", "))
 }
 
+/// Where all is well, its relays say so.
+fn is_worth_a_line(name: &RelayName) -> bool {
+    name.relays.is_empty() || name.failures > 0
+}
+
+fn relay_name(name: &RelayName) -> String {
+    let mut facts = vec![match (name.relays.len(), name.failures) {
+        (0, 0) => "not resolved yet".to_owned(),
+        (0, _) => "not resolved".to_owned(),
+        (1, _) => "resolved before, as one relay".to_owned(),
+        (relays, _) => format!("resolved before, as {relays} relays"),
+    }];
+    facts.extend(name.retry_seconds.map(|retry| format!("tried again in {}", span(retry))));
+    facts.extend(name.last_error.as_ref().map(|error| format!("last error: {error}")));
+    format!("{}  {}", name.name, facts.join(", "))
+}
+
+fn wait(wait: &Wait) -> String {
+    let Wait { peer, name, waited_seconds, awaits } = wait;
+    let awaits: String = awaits.iter().map(|awaited| format!("\n    {}", one_line(awaited))).collect();
+    format!("{}  for {}{awaits}", called(name.as_deref(), peer), span(*waited_seconds))
+}
+
 /// The peer's name, and of its id what tells it from others.
-fn called(name: Option<&str>, peer: &str) -> String {
+pub(in crate::asking) fn called(name: Option<&str>, peer: &str) -> String {
     let Some(name) = name else { return peer.to_owned() };
     let end: String = peer.chars().skip(peer.chars().count().saturating_sub(END_CHARS)).collect();
     format!("{name} (…{end})")
@@ -162,7 +194,7 @@ fn forward(forward: &Forward) -> String {
     };
     let mut line = format!("{local}  {service} of {peer}, {state}, {connections}");
     if let Some(error) = last_error {
-        let _ = write!(line, "\n    last error: {error}");
+        let _ = write!(line, "\n    last error: {}", one_line(error));
     }
     line
 }
@@ -194,7 +226,7 @@ fn peer_line(peer: &Peer) -> String {
     }
     let mut line = format!("{}  {}", called(peer.name.as_deref(), &peer.peer), facts.join(", "));
     if let Some(why) = &peer.why_relayed {
-        let _ = write!(line, "\n    why relayed: {why}");
+        let _ = write!(line, "\n    why relayed: {}", one_line(why));
     }
     if let Some(next) = peer.next_attempt_seconds {
         let _ = write!(line, "\n    tried again in {}", span(next));
@@ -237,6 +269,15 @@ fn bytes(bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::control::proto;
+
+    #[test]
+    fn what_others_wrote_steers_no_terminal_and_begins_no_line() {
+        let said = "closed: \u{1b}[2J\u{202e}x\nrelays: all is well".to_owned();
+        let relay =
+            Relay { relay: "12D3KooWRelay".to_owned(), last_error: Some(said), ..Relay::default() };
+        let screen = of(&Status { relays: vec![relay], ..Status::default() });
+        assert!(screen.contains("last error: closed:  [2J x relays: all is well\n"), "{screen:?}");
+    }
 
     #[test]
     fn a_relayed_peer_says_why_and_when_it_is_tried_again() {

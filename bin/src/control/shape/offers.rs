@@ -59,6 +59,45 @@ pub(super) fn forward(forward: Forwarded, status: &Status, names: &Names) -> pro
         state: connected.map_or_else(|| "away".to_owned(), |connected| path(connected.path)),
         connections: connections as u32,
         connections_max: connections_max.map(|max| max as u32),
-        last_error,
+        last_error: last_error.map(|error| names.in_text(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use punchline_bridge::nat::NatKind;
+
+    use super::*;
+
+    #[test]
+    fn of_a_long_allow_list_the_first_are_told_and_how_many_there_are() {
+        let count = ALLOWED_TOLD_MAX + 7;
+        let offered = Offered {
+            service: "web".parse().expect("a name"),
+            target: None,
+            anybody: false,
+            tickets: false,
+            allowed: (0..count).map(|_| PeerId::random()).collect(),
+            connections_max: None,
+        };
+        let status = Status {
+            peer: PeerId::random(),
+            uptime: Duration::ZERO,
+            listening: Vec::new(),
+            candidates: Vec::new(),
+            nat_v4: NatKind::default(),
+            nat_v6: NatKind::default(),
+            blocked: None,
+            relays: Vec::new(),
+            relay_names: Vec::new(),
+            peers: Vec::new(),
+            waits: Vec::new(),
+            streams: Vec::new(),
+            limits: Vec::new(),
+        };
+        let told = service(offered, &status, &Names::default());
+        assert_eq!((told.allowed.len(), told.allowed_count as usize), (ALLOWED_TOLD_MAX, count));
     }
 }

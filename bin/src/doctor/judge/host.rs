@@ -3,8 +3,27 @@
 use super::check;
 use crate::doctor::{
     diagnosis::{Check, Verdict},
-    findings::{Findings, Unwritable},
+    findings::{Findings, Listens, Taken, Unwritable},
 };
+
+pub(super) fn listening(found: &Findings) -> Vec<Check> {
+    const CHECK: &str = "listen";
+    if found.listening.is_empty() {
+        return vec![check(CHECK, Verdict::Ok, "no port is named, so any that is free will do")];
+    }
+    let each = found.listening.iter().map(|listening| {
+        let says = match &listening.can {
+            Ok(Listens::Free) => check(CHECK, Verdict::Ok, "it can be listened on"),
+            Ok(Listens::Already) => check(CHECK, Verdict::Ok, "the node that runs here listens there"),
+            Err(Taken::Port { found }) => check(CHECK, Verdict::Bad, found.clone())
+                .advise("stop it, or choose another port with --listen"),
+            // It says what to do.
+            Err(Taken::Other { cause }) => check(CHECK, Verdict::Bad, cause.clone()),
+        };
+        says.of(listening.address.to_string())
+    });
+    each.collect()
+}
 
 pub(super) fn identities(found: &Findings) -> Vec<Check> {
     if found.identities.is_empty() {

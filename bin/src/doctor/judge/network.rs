@@ -2,12 +2,13 @@
 
 use punchline_bridge::{
     addr::GlobalScope,
+    error::Family,
     nat::{NatClass, NatKind},
     path::Transport,
     survey::{Hairpin, RouterAnswer},
 };
 
-use super::{check, mapped, reached, udp_answers, udp_is_lost};
+use super::{check, lacks, mapped, reached, udp_answers, udp_is_lost};
 use crate::doctor::{
     diagnosis::{Check, Verdict},
     findings::{Fault, Findings, RelayFinding},
@@ -17,9 +18,18 @@ use crate::doctor::{
 const NEEDS_RELAY: &str = "nobody outside was named to try it with";
 const NAME_RELAY: &str = "name a relay with --relay ADDR";
 
+/// Likewise, where whoever was asked may be away.
+const NOBODY_REACHED: &str = "no relay was reached to try it with";
+
 pub(super) fn ipv4(found: &Findings) -> Check {
     match (found.v4, found.v6) {
         (Some(ip), _) => check("ipv4", Verdict::Ok, format!("{ip} leads out")),
+        (None, Some(_)) if lacks(found, Family::V4) => check(
+            "ipv4",
+            Verdict::Bad,
+            "there is no route out over IPv4, and the relay is named by IPv4 addresses alone",
+        )
+        .advise("connect this host to a network with IPv4, or name an IPv6 address of the relay"),
         (None, Some(_)) => check("ipv4", Verdict::Warning, "there is no route out over IPv4")
             .advise("peers that have IPv4 alone are reached through a relay, or this network's NAT64"),
         (None, None) => {
@@ -36,6 +46,15 @@ pub(super) fn ipv6(found: &Findings, global: &GlobalScope) -> Check {
             .advise(
                 "direct paths rest on IPv4 and its NATs; a public IPv6 address would give another way",
             ),
+        None if found.v4.is_none() => {
+            check("ipv6", Verdict::Skipped, "there is no route out at all: see `ipv4`")
+        }
+        None if lacks(found, Family::V6) => check(
+            "ipv6",
+            Verdict::Bad,
+            "there is no route out over IPv6, and the relay is named by IPv6 addresses alone",
+        )
+        .advise("connect this host to a network with IPv6, or name an IPv4 address of the relay"),
         None => check("ipv6", Verdict::Warning, "there is no route out over IPv6").advise(
             "direct paths rest on IPv4 and its NATs; ask the provider for IPv6 if they fail too often",
         ),
@@ -69,8 +88,9 @@ fn proxied_alone(found: &Findings, name: &str) -> bool {
     let mut named = found
         .relays
         .iter()
-        .filter(|relay| crate::doctor::probe::name_of(&relay.address).as_deref() == Some(name));
-    named.all(|relay| relay.proxied)
+        .filter(|relay| crate::doctor::probe::name_of(&relay.address).as_deref() == Some(name))
+        .peekable();
+    named.peek().is_some() && named.all(|relay| relay.proxied)
 }
 
 fn unresolved(found: &str) -> Check {
@@ -79,22 +99,31 @@ fn unresolved(found: &str) -> Check {
     )
 }
 
-pub(super) fn udp(found: &Findings) -> Check {
+/// Whether a relay that is there over TCP shows that nothing comes back over UDP.
+pub(super) fn udp_is_blocked(found: &Findings) -> bool {
     let tcp = reached(found, Transport::Tcp) || reached(found, Transport::Websocket);
-    let asked =
-        found.hairpin.is_some() || found.relays.iter().any(|relay| relay.transport == Transport::Quic);
+    tcp && was_asked_over_udp(found) && !udp_answers(found)
+}
+
+fn was_asked_over_udp(found: &Findings) -> bool {
+    found.hairpin.is_some() || found.relays.iter().any(|relay| relay.transport == Transport::Quic)
+}
+
+pub(super) fn udp(found: &Findings) -> Check {
     match () {
         () if udp_answers(found) => check("udp", Verdict::Ok, "it gets out, and answers come back"),
-        () if !asked => check("udp", Verdict::Skipped, NEEDS_RELAY).advise(NAME_RELAY),
-        () if tcp => check("udp", Verdict::Warning, "nothing comes back over UDP, while the relay is there over TCP").advise(
+        () if !was_asked_over_udp(found) => {
+            check("udp", Verdict::Skipped, NEEDS_RELAY).advise(NAME_RELAY)
+        }
+        () if udp_is_blocked(found) => check("udp", Verdict::Warning, "nothing comes back over UDP, while the relay is there over TCP").advise(
             "this network or the relay's firewall blocks UDP: peers are reached over TCP alone; let UDP out, and QUIC and \
              UDP ports 3478 and 3479 in at the relay",
         ),
         () if udp_is_lost(found) => {
-            check("udp", Verdict::Bad, "nothing comes back over UDP, and the relay is reached over nothing else")
+            check("udp", Verdict::Bad, "nothing comes back over UDP, and the relay is named over nothing else")
                 .advise("let UDP out, or name an address of the relay over TCP as well")
         }
-        () => check("udp", Verdict::Skipped, "no relay was reached to try it with"),
+        () => check("udp", Verdict::Skipped, NOBODY_REACHED),
     }
 }
 
@@ -114,9 +143,6 @@ pub(super) fn tcp(found: &Findings) -> Check {
                 | Fault::Deadline { .. }
         ),
     };
-    let refused = |relay: &&RelayFinding| {
-        matches!(relay.reached, Err(Fault::TcpRefused { .. } | Fault::Unresolved { .. }))
-    };
     let web = reached(found, Transport::Websocket);
     match () {
         () if tried.iter().any(connects) => check("tcp", Verdict::Ok, "it gets out to other ports than the web's"),
@@ -130,12 +156,11 @@ pub(super) fn tcp(found: &Findings) -> Check {
                 "this network lets few ports out over TCP: hole punches over TCP will fail; ask its operator to let it out",
             )
         }
-        () if tried.iter().all(refused) => {
-            check("tcp", Verdict::Skipped, "no relay was reached to try it with")
-        }
-        () => check("tcp", Verdict::Bad, "no relay is reached over TCP").advise(
+        // Something else of what was asked is there.
+        () if udp_answers(found) => check("tcp", Verdict::Bad, "no relay is reached over TCP, while answers come over UDP").advise(
             "see the relays' verdicts; where only port 443 gets out, name an address that ends in /tcp/443/tls/ws",
         ),
+        () => check("tcp", Verdict::Skipped, NOBODY_REACHED),
     }
 }
 
@@ -149,6 +174,9 @@ pub(super) fn port_443(found: &Findings) -> Check {
     }
     match tried.any(|relay| relay.reached.is_ok()) {
         true => check("port_443", Verdict::Ok, "the relay is reached there"),
+        false if found.relays.iter().all(|relay| relay.reached.is_err()) => {
+            check("port_443", Verdict::Skipped, NOBODY_REACHED)
+        }
         false => check("port_443", Verdict::Warning, "no relay is reached there")
             .advise("see the relay's verdict; networks that are strict let out nothing else"),
     }
@@ -219,6 +247,11 @@ pub(super) fn hairpin(found: &Findings) -> Check {
             .advise("name a relay with --relay ADDR, or a STUN server with --stun-server HOST:PORT"),
         Some(Hairpin::Unknown) => check("hairpin", Verdict::Skipped, "no STUN server answered")
             .advise("name one with --stun-server HOST:PORT"),
+        Some(Hairpin::NotPublic) => check(
+            "hairpin",
+            Verdict::Skipped,
+            "the STUN server does not see this host at one public address, and nothing was sent where it says",
+        ),
         Some(Hairpin::NoNat) => check("hairpin", Verdict::Ok, "there is no NAT to go through twice"),
         Some(Hairpin::Works) => {
             check("hairpin", Verdict::Ok, "the router sends back what goes to its own public address")
@@ -244,7 +277,8 @@ pub(super) fn port_mapping(found: &Findings, global: &GlobalScope) -> Check {
     };
     let all = answers.iter().map(say).collect::<Vec<_>>().join(", ");
     let forwards = answers.iter().any(|(_, answer)| matches!(answer, RouterAnswer::Forwards(_)));
-    let punched = !matches!(found.node.nat_v4.class(), NatClass::Unknown | NatClass::Symmetric);
+    let class = found.node.nat_v4.class();
+    let punched = !matches!(class, NatClass::Unknown | NatClass::Symmetric);
     match (mapped(found, global), forwards) {
         (true, _) => check(CHECK, Verdict::Ok, all),
         (false, true) => check(CHECK, Verdict::Warning, format!("{all}, which is not public")).advise(
@@ -253,22 +287,38 @@ pub(super) fn port_mapping(found: &Findings, global: &GlobalScope) -> Check {
         (false, false) if punched => {
             check(CHECK, Verdict::Ok, format!("{all}; hole punches do without here"))
         }
+        (false, false) if class == NatClass::Unknown => check(
+            CHECK,
+            Verdict::Skipped,
+            format!("{all}; whether that is needed is not known, since the kind of NAT is not"),
+        ),
         (false, false) => check(CHECK, Verdict::Warning, all)
             .advise("switch UPnP, NAT-PMP or PCP on in the router, if hole punches fail"),
     }
 }
 
+/// One relay alone may be the one that is wrong; where others agree with this host, it is.
 pub(super) fn clock(found: &Findings) -> Check {
-    match (found.node.clock_ahead, found.node.clock_checked) {
-        (Some(seconds), _) => {
-            let off = if seconds > 0 { "behind" } else { "ahead of" };
-            let found = format!("this host is {} s {off} the relay", seconds.unsigned_abs());
-            check("clock", Verdict::Warning, found).advise(
+    let clocks = &found.node.clocks;
+    let agree = clocks.values().filter(|ahead| **ahead == 0).count();
+    let Some((relay, ahead)) = clocks.iter().find(|(_, ahead)| **ahead != 0) else {
+        return match agree {
+            0 => check("clock", Verdict::Skipped, "no relay told the time to compare with"),
+            _ => check("clock", Verdict::Ok, "it agrees with the relay's to a minute and a half"),
+        };
+    };
+    let (seconds, off) = (ahead.unsigned_abs(), if *ahead > 0 { "behind" } else { "ahead of" });
+    match agree {
+        0 => check("clock", Verdict::Warning, format!("this host is {seconds} s {off} the relay"))
+            .advise(
                 "set the clock (NTP) here or there: tickets expire by it, and logs cannot be compared",
-            )
-        }
-        (None, true) => check("clock", Verdict::Ok, "it agrees with the relay's to a minute and a half"),
-        (None, false) => check("clock", Verdict::Skipped, "no relay told the time to compare with"),
+            ),
+        _ => check(
+            "clock",
+            Verdict::Warning,
+            format!("this host is {seconds} s {off} the relay {relay}, and agrees with {agree} other"),
+        )
+        .advise("tell the operator of that relay that its clock is wrong"),
     }
 }
 

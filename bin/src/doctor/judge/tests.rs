@@ -6,7 +6,8 @@ use punchline_bridge::event::MappingProtocol;
 
 use super::*;
 use crate::doctor::findings::{
-    Foreign, IdentityFinding, Layer, NodeFinding, ProxyFinding, StateFinding, Unwritable,
+    Foreign, IdentityFinding, Layer, ListenFinding, Listens, NodeFinding, ProxyFinding, StateFinding,
+    Taken, Unwritable,
 };
 
 const RELAY: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
@@ -56,7 +57,11 @@ fn home() -> Findings {
     Findings {
         relays: vec![tcp(Ok(())), quic(Ok(()))],
         v4: Some("192.168.1.7".parse().unwrap()),
-        node: NodeFinding { nat_v4: PORT_RESTRICTED, clock_checked: true, ..NodeFinding::default() },
+        node: NodeFinding {
+            nat_v4: PORT_RESTRICTED,
+            clocks: [(RELAY.parse().unwrap(), 0)].into(),
+            ..NodeFinding::default()
+        },
         hairpin: Some(Hairpin::Fails),
         state: Some(StateFinding { directory: "/state".into(), writable: Ok(()), has_identity: true }),
         open_files: Some(4096),
@@ -66,7 +71,7 @@ fn home() -> Findings {
 }
 
 fn judged(found: &Findings) -> Diagnosis {
-    judge(found, &GlobalScope::default())
+    judge(found, &GlobalScope::default(), Duration::ZERO)
 }
 
 /// The verdict on the first check of this name, and all that it says.
@@ -194,6 +199,8 @@ fn where_udp_is_blocked_it_is_said_and_peers_are_reached_over_tcp() {
     let alone =
         Findings { relays: vec![quic(Err(SILENT_UDP()))], node: NodeFinding::default(), ..found };
     says(&alone, "udp", Verdict::Bad, "over nothing else");
+    let blamed = says_nothing_else(&Findings { relays: relays(), ..unknown });
+    assert_eq!(blamed, ["ipv6", "udp"], "neither the relay's address over QUIC nor the router");
 }
 
 #[test]
@@ -205,6 +212,57 @@ fn a_relay_that_is_down_is_no_verdict_on_udp_or_tcp() {
     says(&found, "udp", Verdict::Skipped, "no relay was reached");
     says(&found, "tcp", Verdict::Skipped, "no relay was reached");
     says(&found, "nat", Verdict::Skipped, "nobody answered");
+}
+
+/// The checks that something is wrong with.
+fn says_nothing_else(found: &Findings) -> Vec<&'static str> {
+    let checks = judged(found).checks.into_iter();
+    checks
+        .filter(|check| matches!(check.verdict, Verdict::Bad | Verdict::Warning))
+        .map(|check| check.check)
+        .collect()
+}
+
+#[test]
+fn what_fails_for_what_another_check_says_is_not_blamed() {
+    let name = "relay.example".to_owned();
+    let unresolved = Fault::Unresolved { name, cause: "no answer".to_owned() };
+    let nobody = || Findings { hairpin: Some(Hairpin::Unknown), node: NodeFinding::default(), ..home() };
+    let names = vec![("relay.example".to_owned(), Err("no answer".to_owned()))];
+    let named = Findings { names, relays: vec![web(Err(unresolved))], ..nobody() };
+    assert_eq!(says_nothing_else(&named), ["ipv6", "dns"]);
+    // Whoever hangs is silent over UDP too.
+    let relays = || vec![tcp(Err(Fault::Silent { seconds: 3 })), quic(Err(SILENT_UDP()))];
+    let hung = Findings { relays: relays(), ..nobody() };
+    assert_eq!(says_nothing_else(&hung), ["ipv6", "relay", "relay"]);
+    let diagnosis = judged(&hung);
+    let over_udp = diagnosis.checks.iter().find(|check| check.layer == Some(Layer::Quic)).unwrap();
+    assert!(over_udp.advice.as_ref().unwrap().contains("it hangs"), "{over_udp:?}");
+    // A relay whose host is away may be away: no network is to blame.
+    let away = vec![tcp(Err(SILENT_TCP())), quic(Err(SILENT_UDP())), web(Err(SILENT_TCP()))];
+    assert_eq!(
+        says_nothing_else(&Findings { relays: away, ..nobody() }),
+        ["ipv6", "relay", "relay", "relay"]
+    );
+    let v6 = || Fault::TcpUnreachable { at: "[2a00::1]:1".parse().unwrap(), cause: String::new() };
+    let both = vec![tcp(Ok(())), relay("/ip6/2a00::1/tcp/1", Err(v6()))];
+    assert_eq!(says_nothing_else(&Findings { relays: both, ..home() }), ["ipv6"]);
+    let v6_alone = Findings { relays: vec![relay("/ip6/2a00::1/tcp/1", Err(v6()))], ..nobody() };
+    says(&v6_alone, "ipv6", Verdict::Bad, "IPv6 addresses alone");
+    assert_eq!(says_nothing_else(&v6_alone), ["ipv6"]);
+}
+
+#[test]
+fn a_port_that_is_taken_is_bad_unless_the_node_here_has_it() {
+    let with = |can| {
+        let address = "/ip4/0.0.0.0/tcp/4001".parse().unwrap();
+        Findings { listening: vec![ListenFinding { address, can }], ..home() }
+    };
+    says(&home(), "listen", Verdict::Ok, "any that is free");
+    says(&with(Ok(Listens::Free)), "listen", Verdict::Ok, "/ip4/0.0.0.0/tcp/4001: it can be");
+    says(&with(Ok(Listens::Already)), "listen", Verdict::Ok, "the node that runs here");
+    let found = "TCP port 4001 is taken by nginx (process 12)".to_owned();
+    says(&with(Err(Taken::Port { found })), "listen", Verdict::Bad, "nginx (process 12); stop it");
 }
 
 #[test]
@@ -269,6 +327,10 @@ fn forwards(at: &str) -> Vec<(MappingProtocol, RouterAnswer)> {
 
 #[test]
 fn each_mapping_protocol_has_its_answer_told() {
+    let node = NodeFinding::default();
+    let silent = Some(vec![(MappingProtocol::Pcp, RouterAnswer::Silent)]);
+    let unknown = Findings { mapping: silent, node, ..home() };
+    says(&unknown, "port_mapping", Verdict::Skipped, "the kind of NAT is not");
     let mapped = Findings { mapping: Some(forwards("8.8.4.4:4001")), ..home() };
     says(&mapped, "port_mapping", Verdict::Ok, "PCP has no answer, UPnP forwards from 8.8.4.4");
     let private = Findings { mapping: Some(forwards("10.0.0.1:4001")), ..home() };
@@ -292,19 +354,17 @@ fn each_mapping_protocol_has_its_answer_told() {
 
 #[test]
 fn the_clock_is_judged_by_a_relay_that_tells_the_time() {
-    let with = |clock_ahead, clock_checked| {
-        let node = NodeFinding {
-            clock_ahead,
-            clock_checked,
-            nat_v4: PORT_RESTRICTED,
-            ..NodeFinding::default()
-        };
+    let with = |clocks: &[(&str, i64)]| {
+        let clocks = clocks.iter().map(|(relay, ahead)| (relay.parse().unwrap(), *ahead)).collect();
+        let node = NodeFinding { clocks, nat_v4: PORT_RESTRICTED, ..NodeFinding::default() };
         Findings { node, ..home() }
     };
-    says(&with(Some(7200), true), "clock", Verdict::Warning, "7200 s behind the relay");
-    says(&with(Some(-100), true), "clock", Verdict::Warning, "100 s ahead of the relay");
-    says(&with(None, true), "clock", Verdict::Ok, "agrees");
-    says(&with(None, false), "clock", Verdict::Skipped, "no relay told the time");
+    says(&with(&[(RELAY, 7200)]), "clock", Verdict::Warning, "7200 s behind the relay");
+    says(&with(&[(RELAY, -100)]), "clock", Verdict::Warning, "100 s ahead of the relay");
+    says(&with(&[(RELAY, 0)]), "clock", Verdict::Ok, "agrees");
+    says(&with(&[]), "clock", Verdict::Skipped, "no relay told the time");
+    let one_is_wrong = with(&[(RELAY, 0), (OTHER, 7200)]);
+    says(&one_is_wrong, "clock", Verdict::Warning, &format!("{OTHER}, and agrees with 1 other; tell"));
 }
 
 #[test]

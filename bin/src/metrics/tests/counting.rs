@@ -45,6 +45,7 @@ fn alive(peer: PeerId, stream: StreamId, sent_direct_bytes: u64) -> StreamStatus
 
 pub(super) fn status(streams: Vec<StreamStatus>) -> Status {
     Status {
+        waits: Vec::new(),
         peer: PeerId::random(),
         uptime: Duration::from_secs(90),
         listening: Vec::new(),
@@ -53,6 +54,7 @@ pub(super) fn status(streams: Vec<StreamStatus>) -> Status {
         nat_v6: NatKind::default(),
         blocked: None,
         relays: Vec::new(),
+        relay_names: Vec::new(),
         peers: Vec::new(),
         streams,
         limits: vec![LimitStatus { what: "connections", used: 3, limit: 4096 }],
@@ -88,7 +90,7 @@ fn peer_over(transport: Transport, path: Path) -> PeerStatus {
     };
     let connections = vec![connection];
     let (why_relayed, next_attempt) = (None, None);
-    PeerStatus { peer: PeerId::random(), path, connections, why_relayed, next_attempt }
+    PeerStatus { peer: PeerId::random(), familiar: true, path, connections, why_relayed, next_attempt }
 }
 
 #[test]
@@ -274,6 +276,7 @@ fn a_status_sets_gauges_anew_each_time() {
         failures: 4,
         last_error: None,
         wanted: true,
+        clock_ahead: None,
     }];
     metrics.observe(&full, &limits, false);
     metrics.measure(&full);

@@ -14,14 +14,19 @@ const HEAD: &str = "\
 
 With `--metrics HOST:PORT` a node or a relay tells these numbers at `http://HOST:PORT/metrics`, as text that Prometheus
 reads. Nothing is told unless it is asked for, and an address that other hosts reach takes `--metrics-public` as well:
-nobody is asked who it is there. No label says who or where a peer is, and none has a value that a peer chose, so that
-there are as many series on the first day as on any other; each is there from the start, at zero.
+nobody is asked who it is there. On a loopback address a browser that means another name is told nothing (DNS rebinding).
+No label says who or where a peer is, and none has a value that a peer chose, so that there are as many series on the
+first day as on any other: each is there at the first answer, a counter at zero if nothing happened.
 
 `/healthz` answers 200 when the process does. `/readyz` answers 200 when it is usable, as `punchline health` does, and
-otherwise 503 with the reason: a node is when a relay that answers keeps a place for it, when four peers are connected,
-or when it was given no relay; a `client` or `forward` when a peer is connected; a relay when it listens. 32 connections
-are answered at once, one more waits; each has 10 s and one request, with a head of at most 8 KiB. When the node does not
-say within 5 s how it is, `/metrics` answers 503 as well.
+otherwise 503 with the reason. A node is usable once a relay that answers holds a place for it, or four peers that it uses
+or lets in are connected, or if it was given no relay; a client, or a process that only forwards, once a peer that it is for
+is connected; a relay once it listens. When the node does not say within 5 s how it is, `/metrics` answers 503 as well. An
+answer is good for 500 ms: whoever asks meanwhile gets the same.
+
+32 connections are answered at once, of which one other host has 8 at most and this machine 24. A connection has 2 s for
+the head of its request, of at most 8 KiB, and 10 s for the one answer. Where no place is left, the oldest connection that
+has not said yet what it wants gives its own up, so that whoever only opens connections takes no answer away.
 
 [deploy/prometheus/alerts.yml](../deploy/prometheus/alerts.yml) has alerts,
 [deploy/grafana/punchline.json](../deploy/grafana/punchline.json) a dashboard.
@@ -61,6 +66,17 @@ fn the_reference_names_every_metric_with_its_labels() {
         written == wanted,
         "design/metrics.md is stale; write it again: PUNCHLINE_WRITE_REFERENCE=1 cargo test -p punchline the_reference_names"
     );
+}
+
+#[test]
+fn the_reference_names_every_limit_that_a_node_or_a_relay_tells() {
+    let limits = &reading::all()["punchline_limit_max"].labels["limit"];
+    for name in
+        ["streams_of_peers", "opens", "relays", "holds", "held_by_peers", "circuits", "open_files"]
+    {
+        assert!(limits.contains(name), "{name} is not among {limits:?}");
+    }
+    assert!(limits.iter().filter(|name| name.ends_with("_bytes")).count() >= 2, "{limits:?}");
 }
 
 #[test]

@@ -1,6 +1,14 @@
 //! An exposition, read as Prometheus would.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
+};
+
+use punchline_bridge::{
+    Config, Endpoint, Keypair,
+    relay::{External, Relay, RelayConfig, StunListen},
+};
 
 use super::*;
 
@@ -18,14 +26,31 @@ pub(super) struct Told {
 /// All metrics that there are, under the names by which they are asked for.
 pub(super) fn all() -> BTreeMap<String, Told> {
     let metrics = Metrics::default();
-    let node = counting::status(Vec::new());
-    metrics.observe(&node, &Limits::default(), true);
+    let (node, relay) = running();
+    metrics.observe(node, &Limits::default(), true);
     let mut all = BTreeMap::new();
     read(&metrics, Part::Node, "node", &mut all);
     let metrics = Metrics::default();
-    metrics.observe_relay(&counting::relay_status());
+    metrics.observe_relay(relay);
     read(&metrics, Part::Relay, "relay", &mut all);
     all
+}
+
+/// What a node and a relay say that run, so that the limits are those that there are.
+fn running() -> &'static (Status, relay::Status) {
+    static RUNNING: OnceLock<(Status, relay::Status)> = OnceLock::new();
+    RUNNING.get_or_init(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+            let config = Config { listen: listen.clone(), ..Config::default() };
+            let (node, _events) = Endpoint::start(config, Keypair::generate_ed25519()).await.unwrap();
+            let (external, stun) = (External::Observed, StunListen::Off);
+            let config = RelayConfig { listen, external, stun, ..RelayConfig::default() };
+            let (relay, _events) = Relay::start(config, Keypair::generate_ed25519()).await.unwrap();
+            (node.status().await.unwrap(), relay.status().await.unwrap())
+        })
+    })
 }
 
 fn read(metrics: &Metrics, part: Part, name: &'static str, all: &mut BTreeMap<String, Told>) {

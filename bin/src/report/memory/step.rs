@@ -94,7 +94,8 @@ impl Step {
     pub(super) fn is_repeated_by(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::NotReached { failure, .. }, Self::NotReached { failure: other, .. }) => {
-                failure == other
+                let late = |failure: &Failure| matches!(failure, Failure::Late { .. });
+                failure == other || (late(failure) && late(other))
             }
             (
                 Self::Moved { from, to, cause, .. },
@@ -105,13 +106,16 @@ impl Step {
         }
     }
 
-    /// The same happened again: the longest gap counts, and the latest word on the next attempt.
+    /// The same happened again: the longest gap counts, and the latest word on the next attempt and on what was awaited.
     pub(super) fn repeat(&mut self, other: Self) {
         match (self, other) {
             (Self::Moved { gap_ms, .. }, Self::Moved { gap_ms: other, .. }) => {
                 *gap_ms = gap_ms.max(other);
             }
-            (Self::NotReached { retry, .. }, Self::NotReached { retry: other, .. }) => *retry = other,
+            (
+                Self::NotReached { retry, failure },
+                Self::NotReached { retry: later, failure: latest },
+            ) => (*retry, *failure) = (later, latest),
             _ => {}
         }
     }

@@ -62,6 +62,25 @@ fn strangers_displace_each_other_and_nobody_whom_our_program_wants() {
 }
 
 #[test]
+fn a_crowd_that_everybody_is_let_in_with_displaces_nobody_whom_our_program_wants() {
+    let (mut memory, start) = (Memory::default(), Instant::now());
+    let opened = |peer, direction| -> Event {
+        let (stream, path, service) = (StreamId::from_bytes([1; 16]), Path::Direct, service("web"));
+        BridgeEvent::StreamOpened { peer, stream, service, path, relay: None, direction }.into()
+    };
+    let [forwarded, opened_to] = [stranger(), stranger()];
+    memory.hear(&failed(forwarded, 500), start);
+    memory.hear(&opened(opened_to, Direction::Outbound), start);
+    let crowd: Vec<PeerId> = (0..2 * PEERS_MAX).map(|_| stranger()).collect();
+    for (number, peer) in crowd.iter().enumerate() {
+        memory.hear(&opened(*peer, Direction::Inbound), start + S * (number as u32 + 1));
+    }
+    assert_eq!(memory.peers.len(), PEERS_MAX);
+    assert!(memory.of(forwarded).is_some() && memory.of(opened_to).is_some());
+    assert!(memory.of(crowd[0]).is_none() && memory.of(*crowd.last().unwrap()).is_some());
+}
+
+#[test]
 fn where_all_are_wanted_a_stranger_finds_no_room_and_one_more_that_is_wanted_does() {
     let (mut memory, start) = (Memory::default(), Instant::now());
     let wanted: Vec<PeerId> = (0..PEERS_MAX).map(|_| stranger()).collect();

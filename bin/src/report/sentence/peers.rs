@@ -1,27 +1,77 @@
-//! How peers are reached, what they use, and who is turned away. Pure.
+//! How peers are reached, or why they are not. Pure.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use punchline_bridge::{
-    Path, Service,
-    error::Refusal,
-    event::{Asked, LimitOwner},
+    Event, Path,
+    event::Waiting,
     path::{Direction, Transport},
 };
 
-use super::{
-    Level, Saying, foreign, key,
-    net::{carrier, debug, named},
-    news, short, trouble,
-};
+use super::{Level, Saying, debug, key, net::carrier, news, tried_again, trouble_with};
 use crate::report::{
     said::{Change, Said},
     troubles::span,
 };
 
+/// Events of other subjects say nothing here.
+pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
+    match event {
+        Event::ConnectionOpened { peer, path, direction, transport, .. } => {
+            opened(peer, *path, *direction, *transport, said, now)
+        }
+        Event::ConnectionClosed { peer, path, cause, .. } => {
+            closed(peer, *path, &cause.to_string(), said, now)
+        }
+        Event::UpgradeSucceeded { peer, transport, took_ms, .. } => {
+            direct(peer, *transport, *took_ms, said, now)
+        }
+        Event::UpgradeAttempted { peer, attempt, .. } => {
+            debug(format!("{} is dialled directly (attempt {attempt})", said.called(peer)))
+        }
+        Event::UpgradeFailed { peer, reason, again_seconds, .. } => {
+            stays_relayed(peer, &reason.to_string(), *again_seconds, said, now)
+        }
+        Event::CandidatesRefused { peer, refused, .. } => {
+            debug(format!("{} named addresses that are not dialled: {refused}", said.called(peer)))
+        }
+        Event::PeerUnreachable { peer, reason, .. } => {
+            let why = tried_again(&said.open_error(reason));
+            let words = format!("{} is not reached: {why}", said.called(peer));
+            trouble_with("peer_unreachable", peer, words, said, now)
+        }
+        Event::Waiting(waiting) => still_waits(waiting, said, now),
+        Event::WayFailed { peer, way, reason } => {
+            let (way, reason) = (said.foreign(way), said.foreign(reason));
+            debug(format!("{} is not reached by {way}: {reason}", said.called(peer)))
+        }
+        _ => None,
+    }
+}
+
+/// Somebody waits, and it was not said yet why nothing comes.
+fn still_waits(waiting: &Waiting, said: &mut Said, now: Instant) -> Saying {
+    let Waiting { peer, waited_ms, awaits } = waiting;
+    let what = match said.is_relay(peer) {
+        true => format!("for a place at {}", said.relay(peer)),
+        false => format!("for {}", said.called(peer)),
+    };
+    let awaits: Vec<String> = awaits.iter().map(|awaited| said.awaited(awaited)).collect();
+    let why = if awaits.is_empty() { String::new() } else { format!(": {}", awaits.join("; ")) };
+    let words = format!("still waiting {what} after {}{why}", span(Duration::from_millis(*waited_ms)));
+    let is_told = KNOWN.iter().any(|kind| said.troubles.lasts(kind, &key(peer), now).is_some());
+    match is_told {
+        true => debug(words),
+        false => trouble_with("waiting", peer, words, said, now),
+    }
+}
+
+/// Troubles that say why nobody came, until somebody does.
+const KNOWN: [&str; 4] = ["peer_unreachable", "dial_failed", "reservation_failed", "reservation_lost"];
+
 /// A connection is up.
-pub(super) fn opened(
+fn opened(
     peer: &PeerId,
     path: Path,
     direction: Direction,
@@ -30,15 +80,16 @@ pub(super) fn opened(
     now: Instant,
 ) -> Saying {
     if said.is_relay(peer) && path.is_direct() {
-        return debug(format!("connected with {} over {}", named(peer), carrier(transport)));
+        return debug(format!("connected with {} over {}", said.relay(peer), carrier(transport)));
     }
     // Relays test addresses of this node, and strangers look what is there.
     let tells = !path.is_direct() || direction == Direction::Outbound;
     let change = said.opened(*peer, path, tells);
     let away = said.troubles.over("peer_unreachable", &key(peer), now);
+    said.troubles.over("waiting", &key(peer), now);
     let mut words = match path.relay() {
-        None => format!("{} is connected directly over {}", short(peer), carrier(transport)),
-        Some(relay) => format!("{} is connected through {}", short(peer), named(&relay)),
+        None => format!("{} is connected directly over {}", said.called(peer), carrier(transport)),
+        Some(relay) => format!("{} is connected through {}", said.called(peer), said.relay(&relay)),
     };
     if let Some(away) = away {
         words += &format!(" (was not reached for {})", span(away));
@@ -54,11 +105,11 @@ pub(super) fn opened(
 }
 
 /// A connection is gone.
-pub(super) fn closed(peer: &PeerId, path: Path, cause: &str, said: &mut Said, now: Instant) -> Saying {
+fn closed(peer: &PeerId, path: Path, cause: &str, said: &mut Said, now: Instant) -> Saying {
     if said.is_relay(peer) && path.is_direct() {
-        return debug(format!("no longer connected with {}: {}", named(peer), foreign(cause)));
+        return debug(format!("no longer connected with {}: {}", said.relay(peer), said.foreign(cause)));
     }
-    let (peer_name, cause) = (short(peer), foreign(cause));
+    let (peer_name, cause) = (said.called(peer), said.foreign(cause));
     match said.closed(*peer, path) {
         Change::Went => news("paths", peer, format!("{peer_name} is gone: {cause}"), said, now),
         Change::Relayed => {
@@ -69,24 +120,18 @@ pub(super) fn closed(peer: &PeerId, path: Path, cause: &str, said: &mut Said, no
 }
 
 /// A peer that was relayed is not any more.
-pub(super) fn direct(
-    peer: &PeerId,
-    transport: Transport,
-    took_ms: u64,
-    said: &mut Said,
-    now: Instant,
-) -> Saying {
+fn direct(peer: &PeerId, transport: Transport, took_ms: u64, said: &mut Said, now: Instant) -> Saying {
     said.troubles.over("upgrade_failed", &key(peer), now);
     let words = format!(
         "{} is direct after {took_ms} ms over {} (was relayed)",
-        short(peer),
+        said.called(peer),
         carrier(transport)
     );
     news("paths", peer, words, said, now)
 }
 
 /// A peer stays relayed, for now.
-pub(super) fn stays_relayed(
+fn stays_relayed(
     peer: &PeerId,
     reason: &str,
     again_seconds: Option<u64>,
@@ -94,114 +139,6 @@ pub(super) fn stays_relayed(
     now: Instant,
 ) -> Saying {
     let again = again_seconds.map(|seconds| format!("; tried again in {seconds} s")).unwrap_or_default();
-    let words = format!("{} stays relayed: {}{again}", short(peer), foreign(reason));
-    trouble("upgrade_failed", &key(peer), words, said, now)
-}
-
-/// A stream runs; one of a peer proves that the program behind the service answers.
-pub(super) fn stream_opened(
-    peer: &PeerId,
-    service: &Service,
-    path: Path,
-    direction: Direction,
-    said: &mut Said,
-    now: Instant,
-) -> Saying {
-    let words = format!("a stream with {} for `{service}` is open, {path}", short(peer));
-    let (kind, subject) = match direction {
-        Direction::Inbound => ("target_failed", service.as_str().to_owned()),
-        Direction::Outbound => ("forward_failed", key(peer)),
-    };
-    let is_first = said.uses(peer);
-    match said.troubles.over(kind, &subject, now) {
-        Some(away) => Some((Level::Info, format!("`{service}` answers again, after {}", span(away)))),
-        None if is_first => {
-            news("paths", peer, format!("{} uses `{service}`, {path}", short(peer)), said, now)
-        }
-        None => debug(words),
-    }
-}
-
-/// A stream was turned away. Of our own, whoever asked for it tells.
-pub(super) fn stream_refused(
-    peer: &PeerId,
-    service: &Service,
-    reason: Refusal,
-    direction: Direction,
-    said: &mut Said,
-    now: Instant,
-) -> Saying {
-    match direction {
-        Direction::Outbound => {
-            debug(format!("{} refused a stream for `{service}`: {reason}", short(peer)))
-        }
-        Direction::Inbound => {
-            let words = format!(
-                "{} asked for `{service}`, and was refused: this node serves it not, or has no room",
-                short(peer)
-            );
-            let telling = said.troubles.meet("stream_refused", &key(peer), now);
-            let level = if telling.is_told() { Level::Info } else { Level::Debug };
-            Some((level, format!("{words}{telling}")))
-        }
-    }
-}
-
-/// A limit was in the way.
-pub(super) fn refused(
-    what: Asked,
-    limit: u64,
-    whose: Option<LimitOwner>,
-    count: u64,
-    said: &mut Said,
-    now: Instant,
-) -> Saying {
-    if whose == Some(LimitOwner::Ranges) {
-        let words = format!(
-            "{count} connections were not answered: --allow-net and --deny-net keep their addresses away"
-        );
-        let telling = said.troubles.meet("ranges", "", now);
-        let level = if telling.is_told() { Level::Info } else { Level::Debug };
-        return Some((level, format!("{words}{telling}")));
-    }
-    let words = format!("{} ({count} times): the limit {}is {limit}", asked(what), owner(whose));
-    trouble("refused", asked(what), words, said, now)
-}
-
-fn asked(what: Asked) -> &'static str {
-    match what {
-        Asked::Connection => "a connection was refused",
-        Asked::Stream => "a stream was refused, for too many wait for this service",
-        Asked::StreamOfPeer => {
-            "a stream was refused, for its peer has many; --max-streams-per-peer raises that"
-        }
-        Asked::Relay => "a relay is not used, for there are too many",
-        Asked::Hold => "a connection is not kept, for there are too many",
-        Asked::KnownPeer => "where a peer is was not remembered",
-        Asked::WelcomedPeer => {
-            "a peer on an allow list is treated as a stranger, for there are too many"
-        }
-        Asked::Reservation => "a place at this relay was refused; --max-reservations… raise that",
-        Asked::Circuit => "a circuit through this relay was refused; --max-circuits… raise that",
-        Asked::Watch => "a question who is at this relay was refused",
-        Asked::DialBack => "a test of an address was refused",
-        Asked::Takeover => {
-            "a second process with the identity of a peer here was refused: does it run twice?"
-        }
-    }
-}
-
-/// Of whom the limit is.
-fn owner(whose: Option<LimitOwner>) -> &'static str {
-    match whose {
-        None | Some(LimitOwner::Ranges) => "",
-        Some(LimitOwner::Relay) => "of the relay ",
-        Some(LimitOwner::Node) => "of this node ",
-        Some(LimitOwner::Strangers) => "of all strangers ",
-        Some(LimitOwner::ThroughRelay) => "of one relay ",
-        Some(LimitOwner::Service) => "of one service ",
-        Some(LimitOwner::Address) => "of one address ",
-        Some(LimitOwner::Peer) => "of one peer ",
-        Some(LimitOwner::Destination) => "of one destination ",
-    }
+    let words = format!("{} stays relayed: {}{again}", said.called(peer), said.foreign(reason));
+    trouble_with("upgrade_failed", peer, words, said, now)
 }

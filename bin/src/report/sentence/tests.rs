@@ -41,6 +41,73 @@ fn every_event_has_decided_what_it_says() {
     }
 }
 
+#[test]
+fn no_line_for_programs_names_an_address_of_a_peer_either() {
+    let of_the_network = of_the_network().into_iter().map(|(event, ..)| event.into());
+    for event in of_the_network.chain(of_programs().into_iter().map(|(event, ..)| event)) {
+        let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(&event) else {
+            panic!("{event:?}")
+        };
+        let facts = crate::report::entry::facts(&event, &fields, |_| None);
+        let facts = serde_json::Value::Object(facts).to_string();
+        assert!(!facts.contains("203.0.113.9"), "{facts}");
+    }
+}
+
+#[test]
+fn peers_that_have_a_name_are_called_by_it_and_programs_have_both() {
+    let text = format!("alice = \"{}\"\nbob = \"{}\"\n", peer(), relay());
+    let names = crate::names::Names::parse(&text, std::path::Path::new("peers.toml")).unwrap();
+    let mut said = Said::default();
+    said.calls(std::sync::Arc::new(names));
+    let failed =
+        |reason| Event::from(Net::PeerUnreachable { peer: peer(), reason, failures: 1, retry_in_ms: 5 });
+    let lines = read(&mut said, [opened(relayed()).into(), failed(unreachable())], Instant::now());
+    let wanted = [
+        "alice is connected through relay bob",
+        "alice is not reached: directly, at 2 addresses: no answer within 10 s; through relay bob: the relay holds no \
+         reservation of it; is it running, and does it use this relay? It is tried again by itself",
+    ];
+    assert_eq!(lines, wanted);
+    let reason = "the peer is not on the allow list".to_owned();
+    let refused = GatewayEvent::AccessRefused { peer: peer(), service: service(), reason }.into();
+    let lines = read(&mut said, [refused], Instant::now());
+    assert!(lines[0].starts_with("alice may not") && lines[0].contains("--allow alice"), "{lines:?}");
+    let event = Event::from(opened(relayed()));
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(&event) else { panic!() };
+    let facts = crate::report::entry::facts(&event, &fields, |peer| said.named(peer));
+    assert_eq!((&facts["peer"], &facts["peer_name"]), (&peer().to_string().into(), &"alice".into()));
+    assert_eq!((&facts["relay"], &facts["relay_name"]), (&relay().to_string().into(), &"bob".into()));
+}
+
+#[test]
+fn strangers_in_crowds_do_not_silence_the_lines_about_a_friend() {
+    let (mut said, now) = (Said::default(), Instant::now());
+    said.knows([peer()]);
+    let refused = |peer| {
+        let reason = "the peer is not on the allow list".to_owned();
+        Event::from(GatewayEvent::AccessRefused { peer, service: service(), reason })
+    };
+    let came = |other| {
+        let mut came = opened(relayed());
+        if let Net::ConnectionOpened { peer, .. } = &mut came {
+            *peer = other;
+        }
+        Event::from(came)
+    };
+    let crowd = (0..1000).flat_map(|_| {
+        let stranger = PeerId::random();
+        [came(stranger), refused(stranger)]
+    });
+    let lines = read(&mut said, crowd, now);
+    assert!(lines.len() < 100, "{}", lines.len());
+    assert!(lines.iter().any(|line| line.contains("one of many")), "a crowd is told at once");
+    let lines = read(&mut said, [came(peer()), refused(peer())], now);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let left_out = said.left_out(now + Duration::from_secs(60)).unwrap();
+    assert!(left_out.contains("were left out"), "{left_out}");
+}
+
 /// What an operator reads of these, one after the other.
 fn read(said: &mut Said, events: impl IntoIterator<Item = Event>, now: Instant) -> Vec<String> {
     let said = events.into_iter().filter_map(|event| sentence(&event, said, now));

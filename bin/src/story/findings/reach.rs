@@ -77,6 +77,7 @@ fn not_reached(step: &Step) -> Vec<Finding> {
             | OpenError::Refused { .. }
             | OpenError::Shutdown,
         )
+        | Failure::Late { .. }
         | Failure::Other(_) => one(
             Fault::Unreachable,
             "see whether it is running there, and with a relay that this node uses; it is tried again by itself",
@@ -91,7 +92,7 @@ fn way(failure: &DialFailure) -> Finding {
         DialFailureReason::NoReservation => return offline(failure, why),
         DialFailureReason::WrongPeer { obtained } if through_relay => {
             let help = format!(
-                "if that is the relay you mean, put {obtained} after /p2p/ in --relay; else mend the address"
+                "if that is the relay you mean, let --relay end in /p2p/{obtained}; else mend the address"
             );
             return Finding::new(Fault::WrongRelay, why, help);
         }
@@ -120,6 +121,10 @@ fn way(failure: &DialFailure) -> Finding {
         DialFailureReason::Limit { .. } => {
             (Fault::LimitHere, "close connections, or raise the limit that is named")
         }
+        DialFailureReason::Network { .. } if matches!(failure.way, TriedWay::RelayName(_)) => (
+            Fault::RelayDown,
+            "see `punchline doctor`; an address of the relay in --relay works without DNS",
+        ),
         DialFailureReason::Network { .. } if through_relay => (Fault::RelayDown, relays::DOWN),
         DialFailureReason::Deadline { .. } if through_relay => (Fault::RelaySilent, relays::SILENT),
         DialFailureReason::Network { .. } | DialFailureReason::Deadline { .. } => (
@@ -133,6 +138,7 @@ fn way(failure: &DialFailure) -> Finding {
 fn offline(failure: &DialFailure, why: String) -> Finding {
     let relay = match &failure.way {
         TriedWay::Relay(relay) => format!(": --relay {relay}"),
+        TriedWay::RelayName(name) => format!(": --relay {name}"),
         TriedWay::Direct(_) | TriedWay::Named | TriedWay::Relays => String::new(),
     };
     Finding::new(

@@ -26,6 +26,11 @@ pub(super) fn serves(relay: &RelayStatus) -> bool {
     }
 }
 
+/// Whether it is known what became of the latest attempt, or that it hangs.
+pub(super) fn is_decided(relay: &RelayStatus) -> bool {
+    relay.last_error.is_some() || relay.health.health == Health::Down
+}
+
 /// None if it serves.
 pub(super) fn finding(relay: &RelayStatus) -> Option<Finding> {
     if serves(relay) {

@@ -51,8 +51,7 @@ fn failed(facts: &Facts<'_>, reason: &UpgradeFailure) -> Finding {
     let (fault, help) = match reason {
         UpgradeFailure::PortsChange { ours, theirs } => (symmetric(*ours, *theirs), mapping(facts)),
         UpgradeFailure::AtPeer { verdict: PunchVerdict::PortsChange } => {
-            let theirs = facts.remembered.and_then(|remembered| remembered.nat).unwrap_or_default();
-            (symmetric(facts.status.nat_v4, theirs), mapping(facts))
+            (symmetric(facts.status.nat_v4, theirs(facts)), mapping(facts))
         }
         UpgradeFailure::AtPeer { .. } => (Fault::GaveUpThere, other_end),
         UpgradeFailure::NoCandidateHere => (
@@ -88,9 +87,26 @@ fn failed(facts: &Facts<'_>, reason: &UpgradeFailure) -> Finding {
         UpgradeFailure::Unsupported => {
             (Fault::NoPunching, "run punchline there, or any libp2p node that does DCUtR".to_owned())
         }
+        // The NATs go on to be what they are, whatever becomes of one round of words about it.
+        UpgradeFailure::Exchange { .. } if both_change_ports(facts) => {
+            return Finding::new(
+                Fault::SymmetricBoth,
+                PunchVerdict::PortsChange.to_string(),
+                mapping(facts),
+            );
+        }
         UpgradeFailure::Exchange { .. } => (Fault::NoPunching, other_end),
     };
     Finding::new(fault, why, help)
+}
+
+/// What the peer is behind, as it said last.
+fn theirs(facts: &Facts<'_>) -> NatKind {
+    facts.remembered.and_then(|remembered| remembered.nat).unwrap_or_default()
+}
+
+fn both_change_ports(facts: &Facts<'_>) -> bool {
+    facts.status.nat_v4.changes_ports() && theirs(facts).changes_ports()
 }
 
 fn symmetric(ours: NatKind, theirs: NatKind) -> Fault {

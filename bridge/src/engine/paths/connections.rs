@@ -68,6 +68,8 @@ pub(crate) struct Connection {
     pinged: Instant,
     /// How long pings took lately. None before the first was answered.
     took: Option<Duration>,
+    /// The peer answered a word of ours on it, so that both ends have the substreams for words.
+    echoed: bool,
     round_trip: RoundTrip,
     /// When somebody must have spoken on it. Not before the peer has answered once.
     hear_by: Option<Instant>,
@@ -86,6 +88,11 @@ impl Connection {
     /// Streams on it, and opens that wait for it.
     pub(crate) fn users(&self) -> usize {
         self.users.len()
+    }
+
+    /// Whether the peer answered a word of ours on it before.
+    pub(crate) fn has_echoed(&self) -> bool {
+        self.echoed
     }
 
     pub(crate) fn is_used(&self) -> bool {
@@ -180,6 +187,7 @@ impl Connections {
             answered: now,
             pinged: now,
             took: None,
+            echoed: false,
             round_trip: RoundTrip::default(),
             hear_by: None,
             suspect: false,
@@ -210,6 +218,13 @@ impl Connections {
 
     pub(crate) fn peers(&self) -> impl Iterator<Item = PeerId> {
         self.by_peer.keys().copied()
+    }
+
+    /// The peer answered a word of ours on it.
+    pub(crate) fn echoed(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.all.get_mut(&id) {
+            connection.echoed = true;
+        }
     }
 
     pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {

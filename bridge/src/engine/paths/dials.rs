@@ -7,7 +7,7 @@
 pub(crate) mod addresses;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -17,11 +17,12 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use self::addresses::{Addresses, Known, Place};
 use crate::{
     addr::{
-        RefusedAddresses, RelayAddr,
+        RefusedAddresses, RelayAddr, RelayName, names,
         policy::{Source, without_peer},
     },
     engine::input::DialId,
     error::{DialFailure, DialFailureReason, TriedWay},
+    event::Awaited,
 };
 
 /// Times that a circuit which failed just now is dialled again. A relay and a peer negotiate only some
@@ -52,6 +53,8 @@ struct Reach {
     awaiting: BTreeMap<PeerId, RelayAddr>,
     retrying: Vec<(Instant, RelayAddr)>,
     retried: BTreeMap<PeerId, u32>,
+    /// Names of relays that are being looked up.
+    resolving: BTreeSet<RelayName>,
     failures: Vec<DialFailure>,
 }
 
@@ -110,16 +113,37 @@ impl Dials {
         self.addresses.refused_of(peer)
     }
 
+    /// What the reach for a peer waits for, if there is one: each of its ways.
+    pub(crate) fn under_way(&self, peer: PeerId, now: Instant) -> Vec<Awaited> {
+        let Some(reach) = self.reaches.get(&peer) else { return Vec::new() };
+        let dialled = reach.dialling.values().map(|way| match way {
+            Way::Direct(addresses) => Awaited::Dial {
+                addresses: addresses.len(),
+                names: addresses.iter().flat_map(names).collect(),
+            },
+            Way::Circuit(relay) => Awaited::Circuit { relay: relay.peer() },
+        });
+        let links = reach.awaiting.keys();
+        let links = links.map(|relay| Awaited::RelayLink { relay: *relay, names: Vec::new() });
+        let again = reach.retrying.iter().map(|(at, relay)| Awaited::CircuitAgain {
+            relay: relay.peer(),
+            in_ms: at.saturating_duration_since(now).as_millis() as u64,
+        });
+        let names = reach.resolving.iter().map(|name| Awaited::Name { name: name.to_string() });
+        dialled.chain(links).chain(again).chain(names).collect()
+    }
+
     pub(crate) fn is_reaching(&self, peer: PeerId) -> bool {
         self.reaches.contains_key(&peer)
     }
 
-    /// Starts a reach by these addresses: the ways to take. `failures` are of those that may not be
-    /// dialled. Empty if there is none.
+    /// Starts a reach by these addresses, and by the relays that these names stand for once that is known: the ways to
+    /// take. `failures` are of those that may not be dialled. Nothing begins if there is neither.
     pub(crate) fn begin(
         &mut self,
         peer: PeerId,
         places: Vec<Place>,
+        names: &[RelayName],
         failures: Vec<DialFailure>,
     ) -> Vec<Way> {
         let (mut ways, mut direct) = (Vec::new(), Vec::new());
@@ -132,9 +156,9 @@ impl Dials {
         if !direct.is_empty() {
             ways.push(Way::Direct(direct));
         }
-        if !ways.is_empty() {
-            let untaken = ways.len();
-            self.reaches.insert(peer, Reach { untaken, failures, ..Reach::default() });
+        if !ways.is_empty() || !names.is_empty() {
+            let (untaken, resolving) = (ways.len(), names.iter().cloned().collect());
+            self.reaches.insert(peer, Reach { untaken, resolving, failures, ..Reach::default() });
         }
         ways
     }
@@ -184,6 +208,43 @@ impl Dials {
             reach.untaken = reach.untaken.saturating_sub(1);
             reach.awaiting.insert(relay.peer(), relay);
         }
+    }
+
+    /// The reaches that waited for this name: for each, one way is to be taken or to fail.
+    pub(crate) fn take_resolving(&mut self, name: &RelayName) -> Vec<PeerId> {
+        let take = |(peer, reach): (&PeerId, &mut Reach)| {
+            let waited = reach.resolving.remove(name);
+            reach.untaken += usize::from(waited);
+            waited.then_some(*peer)
+        };
+        self.reaches.iter_mut().filter_map(take).collect()
+    }
+
+    /// So many ways are to be taken in place of one.
+    pub(crate) fn also_take(&mut self, peer: PeerId, ways: usize) {
+        if let Some(reach) = self.reaches.get_mut(&peer) {
+            reach.untaken = reach.untaken.saturating_sub(1) + ways;
+        }
+    }
+
+    /// A way that led to no dial came to nothing; when it was the last, returns the peer and all failures.
+    pub(crate) fn untaken_failed(
+        &mut self,
+        peer: PeerId,
+        way: TriedWay,
+        reason: DialFailureReason,
+    ) -> Option<(PeerId, Vec<DialFailure>)> {
+        let reach = self.reaches.get_mut(&peer)?;
+        reach.untaken = reach.untaken.saturating_sub(1);
+        let failure = DialFailure { way, reason };
+        self.failed.push((peer, failure.clone()));
+        reach.failures.push(failure);
+        self.finish(peer).map(|failures| (peer, failures))
+    }
+
+    /// Circuits through these relays do not lead to the peer any more.
+    pub(crate) fn forget_circuits(&mut self, peer: PeerId, relays: &[RelayAddr]) {
+        self.addresses.forget_circuits(peer, relays);
     }
 
     /// The circuits that waited for this relay, by the peer they lead to; each must be taken again.
@@ -257,8 +318,6 @@ impl Dials {
         way: &Way,
         reason: DialFailureReason,
     ) -> Option<(PeerId, Vec<DialFailure>)> {
-        let reach = self.reaches.get_mut(&peer)?;
-        reach.untaken = reach.untaken.saturating_sub(1);
         match way {
             Way::Direct(direct) => {
                 for address in direct {
@@ -267,10 +326,7 @@ impl Dials {
             }
             Way::Circuit(relay) => self.addresses.failed(peer, &Place::Circuit(relay.clone())),
         }
-        let failure = DialFailure { way: way.clone().into(), reason };
-        self.failed.push((peer, failure.clone()));
-        reach.failures.push(failure);
-        self.finish(peer).map(|failures| (peer, failures))
+        self.untaken_failed(peer, way.clone().into(), reason)
     }
 
     /// The ways that failed since this was asked.
@@ -289,8 +345,8 @@ impl Dials {
 
 impl Reach {
     fn is_over(&self) -> bool {
-        let under_way = self.untaken + self.dialling.len() + self.awaiting.len() + self.retrying.len();
-        under_way == 0
+        let ways = self.untaken + self.dialling.len() + self.awaiting.len() + self.retrying.len();
+        ways + self.resolving.len() == 0
     }
 
     /// How long to wait before a circuit through `relay` is dialled again; none if it was often enough.

@@ -121,6 +121,19 @@ impl Holds {
         }
     }
 
+    /// Those that wait for their next attempt.
+    pub(crate) fn resting(&self, now: Instant) -> Vec<PeerId> {
+        let waits = |(_, hold): &(&PeerId, &Hold)| hold.retry.is_some_and(|retry| retry > now);
+        self.all.iter().filter(waits).map(|(peer, _)| *peer).collect()
+    }
+
+    /// It is looked for now.
+    pub(crate) fn retry(&mut self, peer: PeerId, now: Instant) {
+        if let Some(retry) = self.all.get_mut(&peer).and_then(|hold| hold.retry.as_mut()) {
+            *retry = now;
+        }
+    }
+
     /// Where the peer is to be told that a connection is kept, if that is the `best`: the one that it was told
     /// on before, to take back; and the one to tell on.
     pub(crate) fn tell(
@@ -137,6 +150,11 @@ impl Holds {
     pub(crate) fn missing(&self) -> Vec<PeerId> {
         let missing = self.all.iter().filter(|(_, hold)| hold.connected.is_none() && hold.failures > 0);
         missing.map(|(peer, _)| *peer).collect()
+    }
+
+    /// How long until a peer is looked for again, if that is settled.
+    pub(crate) fn retry_in(&self, peer: PeerId, now: Instant) -> Option<Duration> {
+        Some(self.all.get(&peer)?.retry?.saturating_duration_since(now))
     }
 
     /// Those to look for now.

@@ -27,6 +27,11 @@ impl Introductions {
         self.failures.insert(peer, reason.clone());
     }
 
+    /// How the latest attempt to reach a peer directly failed.
+    pub(crate) fn why(&self, peer: PeerId) -> Option<UpgradeFailure> {
+        self.failures.get(&peer).cloned()
+    }
+
     /// The peer is reached directly, or not at all.
     pub(crate) fn over(&mut self, peer: PeerId) {
         self.failures.remove(&peer);
@@ -86,7 +91,7 @@ impl Engine {
     /// Why an open that is overdue had no direct connection, if it waited for one.
     pub(in crate::engine) fn not_direct(&self, peer: PeerId) -> Option<OpenError> {
         let there = self.connections.may_carry_relayed();
-        let why = self.introductions.failures.get(&peer).cloned();
+        let why = self.introductions.why(peer);
         let introduced = self.is_introduced(peer) || (why.is_some() && self.awaits_direct(peer));
         introduced.then_some(OpenError::NotDirect { peer, there, why })
     }

@@ -31,6 +31,7 @@ impl Engine {
         self.sights = Sights::default();
         self.obstacles = Obstacles::default();
         self.relays.network_changed(begun, now);
+        self.relay_names.network_changed(now);
         for peer in self.connections.forget_demotions() {
             self.place_all(peer, now);
         }

@@ -245,7 +245,7 @@ impl Engine {
         }
     }
 
-    fn say_of_punches(&mut self, peer: PeerId, word: Word) {
+    pub(in crate::engine) fn say_of_punches(&mut self, peer: PeerId, word: Word) {
         let relayed = self.connections.of(peer).find(|(_, found)| !found.path.is_direct());
         if let Some((connection, _)) = relayed {
             self.actions.push_back(Action::Say { peer, connection, word });

@@ -40,6 +40,7 @@ impl Engine {
         if self.connections.of(peer).next().is_some() {
             self.holds.connected(peer, now);
         }
+        self.wait_begins(peer, false, now);
         if self.best_is_shaky(peer) && !self.reach(peer, now) {
             self.missed(peer, OpenError::NoAddress { peer }, now);
         }
@@ -49,6 +50,7 @@ impl Engine {
     /// The last connection to a peer is gone.
     pub(in crate::engine) fn hold_lost(&mut self, peer: PeerId, now: Instant) {
         self.holds.disconnected(peer, now);
+        self.wait_begins(peer, false, now);
     }
 
     /// Tells the peer which connection is kept, so that its end keeps it too.
@@ -80,7 +82,7 @@ impl Engine {
                 self.actions.push_back(Action::Say { peer: sender, connection, word });
             }
             Word::Echo(number) => {
-                self.pinged(connection, number);
+                self.pinged(connection, number, now);
                 self.echo(connection, number, now);
             }
             Word::Present(peer) if self.may_know_of(sender, peer) => self.holds.heard_of(peer, now),
@@ -134,6 +136,7 @@ impl Engine {
     }
 
     fn missed(&mut self, peer: PeerId, reason: OpenError, now: Instant) {
+        self.waits.failed(peer, &reason);
         if let Some(Missed { failures, retry_in }) = self.holds.missed(peer, now) {
             let retry_in_ms = retry_in.as_millis() as u64;
             self.events.push_back(Event::PeerUnreachable { peer, reason, failures, retry_in_ms });
@@ -154,8 +157,12 @@ impl Engine {
         }
         let (places, mut failures) = self.allowed(peer, now);
         let places = self.without_circuits(places, &mut failures);
-        let ways = self.dials.begin(peer, places, failures.clone());
-        if ways.is_empty() {
+        let names = match self.uses_relays() {
+            true => self.relay_names.want_unresolved(peer, now),
+            false => Vec::new(),
+        };
+        let ways = self.dials.begin(peer, places, &names, failures.clone());
+        if ways.is_empty() && names.is_empty() {
             let known = !failures.is_empty();
             self.unreachable(known.then_some((peer, failures)), now);
             return known;
@@ -181,10 +188,11 @@ impl Engine {
     pub(in crate::engine) fn learn(
         &mut self,
         peer: PeerId,
-        addresses: Vec<Multiaddr>,
+        mut addresses: Vec<Multiaddr>,
         source: Source,
         now: Instant,
     ) {
+        self.seek_behind_names(peer, &mut addresses, source);
         let Self { holds, connections, opens, moves, .. } = self;
         let kept = |other: PeerId| {
             let streams = || {

@@ -39,7 +39,10 @@ use crate::{
     path::ConnectionId,
 };
 
-pub(crate) use self::verdict::{Claims, GaveUp, RuledOut, Upgraded};
+pub(crate) use self::{
+    standing::Resting,
+    verdict::{Claims, GaveUp, RuledOut, Upgraded},
+};
 
 /// The longest wait between saying when and dialling: no path of use takes longer.
 pub(crate) const SYNC_WAIT_MAX: Duration = Duration::from_secs(2);

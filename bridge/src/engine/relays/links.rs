@@ -60,6 +60,7 @@ impl Engine {
             self.advance(open, now);
         }
         self.holds.connected(peer, now);
+        self.wait_may_end(peer);
         self.departures.connected(peer, now);
         self.moves.end_waits(peer);
         self.guests.connected(peer, now);
@@ -141,6 +142,7 @@ impl Engine {
         if held {
             self.events.push_back(Event::ReservationLost { relay, cause });
         }
+        self.wait_begins(relay, false, now);
     }
 
     pub(in crate::engine) fn identified(
@@ -194,7 +196,10 @@ impl Engine {
             return;
         }
         match step {
-            Step::Dial(relays) => self.dial_relay(peer, &relays, now),
+            Step::Dial(relays) => {
+                self.relay_names.dialled(peer, now);
+                self.dial_relay(peer, &relays, now);
+            }
             Step::Reserve { request, relay, connection } => {
                 self.actions.push_back(Action::Reserve { request, relay, connection });
             }
@@ -206,6 +211,7 @@ impl Engine {
                 };
                 self.actions.push_back(Action::Release { connection });
                 self.events.push_back(Event::ReservationLost { relay: peer, cause });
+                self.wait_begins(peer, false, now);
             }
             Step::Unanswered { connection, failure } => {
                 self.reservation_failed(peer, failure.into());
@@ -238,6 +244,7 @@ impl Engine {
             let limit = self.config.limits.relays as u64;
             self.refused(Some(relay.peer()), Asked::Relay, limit);
         }
+        self.wait_begins(relay.peer(), false, now);
         // One that was only used may now be asked about anybody.
         self.watchers_changed = true;
     }
@@ -261,6 +268,7 @@ impl Engine {
     ) {
         let Some(held) = self.relays.granted(request, grant, now, at) else { return };
         let Held { relay, address, expires, clock_ahead } = held;
+        self.wait_may_end(relay);
         self.events.push_back(Event::ReservationHeld {
             relay,
             address: address.circuit_to(self.local),

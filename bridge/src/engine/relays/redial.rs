@@ -1,8 +1,11 @@
 //! When a relay is dialled again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use libp2p::PeerId;
 use rand::{RngExt, rngs::StdRng};
+
+use super::{Link, Relays};
 
 /// Of the time for which a relay was not heard, one such part at most passes until it is dialled again.
 const SILENT_PARTS: u32 = 8;
@@ -58,4 +61,25 @@ pub(super) fn backoff(
 ) -> Duration {
     let wait = first.saturating_mul(1 << failures.min(16)).min(longest);
     wait.mul_f64(jitter.random_range(0.75..=1.0))
+}
+
+impl Relays {
+    /// Those that are dialled, or asked for a place that they refused, only after a wait.
+    pub(crate) fn resting(&self, now: Instant) -> Vec<PeerId> {
+        let waits = |relay: &super::Relay| match relay.link {
+            Link::Down { retry } => retry.is_some_and(|retry| retry > now),
+            Link::Ready { .. } => relay.reserve && relay.reservation.is_put_off(now),
+            Link::Dialling { .. } | Link::Identifying { .. } => false,
+        };
+        self.all.iter().filter(|(_, relay)| waits(relay)).map(|(peer, _)| *peer).collect()
+    }
+
+    /// Such a one does not wait.
+    pub(crate) fn retry(&mut self, peer: PeerId, now: Instant) {
+        let Some(relay) = self.all.get_mut(&peer) else { return };
+        match &mut relay.link {
+            Link::Down { retry } => *retry = Some(now),
+            _ => relay.reservation.ask_now(now),
+        }
+    }
 }

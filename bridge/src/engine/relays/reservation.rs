@@ -61,6 +61,14 @@ impl Reservation {
         self.held.is_some()
     }
 
+    /// When it is asked for again; none while an answer is awaited.
+    pub(super) fn asked_at(&self) -> Option<Instant> {
+        match self.ask {
+            Ask::At(at) => Some(at),
+            Ask::Sent { .. } => None,
+        }
+    }
+
     /// When what is held ends, unless it is renewed.
     pub(super) fn until(&self) -> Option<Instant> {
         Some(self.held.as_ref()?.until)
@@ -118,6 +126,17 @@ impl Reservation {
         self.ask = Ask::At(now + wait);
         if let Some(held) = &mut self.held {
             held.refused = Some(failure);
+        }
+    }
+
+    /// Whether none is held, and the next is asked for only after a wait.
+    pub(super) fn is_put_off(&self, now: Instant) -> bool {
+        self.held.is_none() && matches!(self.ask, Ask::At(at) if at > now)
+    }
+
+    pub(super) fn ask_now(&mut self, now: Instant) {
+        if self.is_put_off(now) {
+            self.ask = Ask::At(now);
         }
     }
 

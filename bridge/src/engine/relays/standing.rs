@@ -6,7 +6,9 @@ use libp2p::PeerId;
 
 use super::{Link, Relays};
 use crate::{
+    addr::names,
     error::RelayFailure,
+    event::Awaited,
     path::ConnectionId,
     status::{RelayState, RelayStatus},
 };
@@ -22,6 +24,35 @@ impl Relays {
             Link::Identifying { connection, .. } | Link::Ready { connection } => Some(connection),
             Link::Down { .. } | Link::Dialling { .. } => None,
         }
+    }
+
+    /// Whether a relay is to hold a place for this node and does not.
+    pub(crate) fn lacks_place(&self, peer: PeerId) -> bool {
+        self.all.get(&peer).is_some_and(|relay| relay.reserve && !relay.reservation.is_held())
+    }
+
+    /// What its link, or a place at it, waits for.
+    pub(crate) fn awaits(&self, peer: PeerId, now: Instant) -> Option<Awaited> {
+        let relay = self.all.get(&peer)?;
+        let again = |at: Instant| Awaited::RelayAgain {
+            relay: peer,
+            in_ms: at.saturating_duration_since(now).as_millis() as u64,
+            cause: relay.last_error.clone(),
+        };
+        Some(match relay.link {
+            Link::Down { retry: Some(at) } => again(at),
+            Link::Down { retry: None } | Link::Identifying { .. } => {
+                Awaited::RelayLink { relay: peer, names: Vec::new() }
+            }
+            Link::Dialling { .. } => {
+                let names = relay.addresses.iter().flat_map(|relay| names(relay.address()));
+                Awaited::RelayLink { relay: peer, names: names.collect() }
+            }
+            Link::Ready { .. } => match relay.reservation.asked_at() {
+                Some(at) => again(at),
+                None => Awaited::Reservation { relay: peer },
+            },
+        })
     }
 
     /// What failed last.
@@ -55,6 +86,7 @@ impl Relays {
             failures,
             last_error: relay.last_error.clone().filter(|_| failures > 0),
             wanted: relay.reserve,
+            clock_ahead: relay.clock_ahead.filter(|_| matches!(state, RelayState::Reserved { .. })),
         })
     }
 }

@@ -100,6 +100,12 @@ impl Opens {
         self.all.iter_mut().filter_map(again).collect()
     }
 
+    /// The oldest that negotiates with a peer: what for, and on which connection.
+    pub(crate) fn first_negotiating_with(&self, peer: PeerId) -> Option<(&Service, ConnectionId)> {
+        let mut all = self.all.values().filter(|pending| pending.peer == peer);
+        all.find_map(|pending| Some((&pending.service, pending.on?)))
+    }
+
     /// How many negotiate with a peer.
     pub(crate) fn negotiating_with(&self, peer: PeerId) -> usize {
         let negotiates = |pending: &&PendingOpen| pending.peer == peer && pending.on.is_some();

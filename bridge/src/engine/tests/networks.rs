@@ -211,6 +211,25 @@ fn a_peer_that_said_that_it_closes_its_only_connection_lives_and_its_stream_wait
 }
 
 #[test]
+fn strangers_who_come_and_go_do_not_keep_a_peer_s_death_from_being_noticed() {
+    let mut world = World::new();
+    let only = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    world.stream_on(only, peer(1));
+    // More than departures are remembered, within the time that they are.
+    for number in 0..2_000 {
+        let cause = if number % 2 == 0 { CloseCause::Peer } else { CloseCause::System };
+        let stranger = PeerId::random();
+        let visit = world.connected(stranger, Path::Direct, Transport::Tcp);
+        world.tell(Input::ConnectionClosed { connection: visit, cause });
+    }
+    world.tell(Input::Responsive { connection: only, round_trip: MS });
+    world.leg_ended(only);
+    world.tell(Input::ConnectionClosed { connection: only, cause: CloseCause::System });
+    world.tell(Input::StreamDetached { key: key(), connection: Some(only), silent: false });
+    assert!(world.pass(2 * S).contains(&Action::Forsake { key: key() }));
+}
+
+#[test]
 fn a_node_that_stops_dials_nobody_for_another_network() {
     let mut world = World::new();
     let actions = world.tell(Input::Reserve { relay: relay(9) });

@@ -67,7 +67,7 @@ fn the_wait_between_redials_doubles_to_its_longest_and_keeps_within_its_jitter()
         let failed_at = world.now;
         assert_eq!(world.dial_failed(dials(&actions)[0].0), []);
         let full = first.saturating_mul(1 << attempt.min(10)).min(longest);
-        let next = world.engine.poll_timeout().unwrap();
+        let next = world.engine.relays.next_deadline().unwrap();
         let wait = next - failed_at;
         assert!(wait >= full.mul_f64(0.75) && wait <= full, "attempt {attempt}: {wait:?} of {full:?}");
         assert!(wait <= 2 * S, "a relay that is back must be found again soon");
@@ -185,6 +185,21 @@ fn a_difference_of_the_clocks_is_said_once_and_again_when_it_has_become_another(
         request = reserve(&world.pass(HOUR / 2));
     }
     assert_eq!(said, [3600, 7200]);
+}
+
+#[test]
+fn a_relay_stands_with_a_clock_that_differs_for_as_long_as_it_says_so_and_keeps_a_place() {
+    let mut world = World::new();
+    let (connection, mut request) = world.asked(&relay(9));
+    for (ahead, stands) in [(3600, Some(3600)), (3601, Some(3601)), (0, None), (-3600, Some(-3600))] {
+        let grant = Grant { expire: (1_000_000_i64 + 3600 + ahead) as u64, ..grant() };
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        world.tell(Input::Reserved { request, grant, at });
+        assert_eq!(world.engine.status(world.now).relays[0].clock_ahead, stands, "{ahead}");
+        request = reserve(&world.pass(HOUR / 2));
+    }
+    world.closed(connection);
+    assert_eq!(world.engine.status(world.now).relays[0].clock_ahead, None);
 }
 
 #[test]

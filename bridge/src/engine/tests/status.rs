@@ -7,7 +7,7 @@ use crate::{
         liveness::pings::PINGS_MAX,
     },
     error::UpgradeFailure,
-    status::{Health, RelayState, Status},
+    status::{Health, Purpose, RelayState, Status},
     word::Word,
 };
 
@@ -22,7 +22,7 @@ fn asked(actions: &[Action]) -> Vec<(ConnectionId, u64)> {
 
 fn answered(actions: &[Action]) -> Vec<(PingId, Option<ConnectionId>)> {
     let pick = |action: &Action| match action {
-        Action::Pinged { ping, connection } => Some((*ping, *connection)),
+        Action::Pinged { ping, answer } => Some((*ping, answer.map(|(connection, _)| connection))),
         _ => None,
     };
     actions.iter().filter_map(pick).collect()
@@ -37,16 +37,36 @@ fn a_ping_is_asked_where_new_streams_go_and_answered_there() {
     let direct = world.connected(peer(1), Path::Direct, Transport::Tcp);
     let [(on, number)] = asked(&world.tell(ping(2)))[..] else { panic!("asked once") };
     assert_eq!(on, direct);
-    let echo = |connection| Input::Heard { connection, word: Word::Echo(number) };
-    assert_eq!(answered(&world.tell(echo(circuit))), [], "not where it was asked");
-    assert_eq!(answered(&world.tell(echo(direct))), [(PingId(2), Some(direct))]);
-    assert_eq!(answered(&world.tell(echo(direct))), [], "once");
+    let echo = |connection, number| Input::Heard { connection, word: Word::Echo(number) };
+    assert_eq!(asked(&world.tell(echo(circuit, number))), [], "not where it was asked");
+    let [(on, number)] = asked(&world.tell(echo(direct, number)))[..] else { panic!("asked again") };
+    assert_eq!(on, direct);
+    assert_eq!(answered(&world.tell(echo(direct, number))), [(PingId(2), Some(direct))]);
+    assert_eq!(answered(&world.tell(echo(direct, number))), [], "once");
+}
+
+#[test]
+fn the_first_ping_of_a_connection_does_not_tell_the_time_that_its_substreams_took_to_open() {
+    let mut world = World::new();
+    let direct = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    // Each end opens one before it can speak: two round trips of 50 ms more.
+    for (number, waits) in [(1, &[150 * MS, 50 * MS][..]), (2, &[50 * MS])] {
+        let mut actions = world.tell(Input::Ping { ping: PingId(number), peer: peer(1) });
+        for wait in waits {
+            let [(_, beat)] = asked(&actions)[..] else { panic!("asked once") };
+            world.pass(*wait);
+            actions = world.tell(Input::Heard { connection: direct, word: Word::Echo(beat) });
+        }
+        let answer = Some((direct, 50 * MS));
+        assert!(actions.contains(&Action::Pinged { ping: PingId(number), answer }), "{actions:?}");
+    }
 }
 
 #[test]
 fn of_too_many_pings_the_oldest_have_no_answer() {
     let mut world = World::new();
     let direct = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    world.tell(Input::Heard { connection: direct, word: Word::Echo(0) });
     let numbers: Vec<u64> = (0..=PINGS_MAX as u64)
         .map(|number| asked(&world.tell(Input::Ping { ping: PingId(number), peer: peer(1) }))[0].1)
         .collect();
@@ -57,9 +77,16 @@ fn of_too_many_pings_the_oldest_have_no_answer() {
     assert_eq!((answers(numbers[0]), answers(numbers[1])), (0, 1));
 }
 
+const FOUND: Purpose = Purpose::BeFound { by_relays: true };
+
 impl World {
     fn status(&self) -> Status {
         self.engine.status(self.now)
+    }
+
+    /// What keeps it from being found through its relays.
+    fn hindrance(&self) -> Option<String> {
+        self.status().hindrance(&FOUND)
     }
 }
 
@@ -68,9 +95,9 @@ fn a_relay_is_told_by_where_the_node_stands_with_it() {
     let mut world = World::new();
     let actions = world.tell(Input::Reserve { relay: relay(9) });
     assert_eq!(world.status().relays[0].state, RelayState::Connecting);
-    assert!(world.status().hindrance().is_some_and(|why| why.ends_with("does not answer yet")));
+    assert!(world.hindrance().is_some_and(|why| why.ends_with("does not answer yet")));
     world.dial_failed(dials(&actions)[0].0);
-    assert!(world.status().hindrance().is_some_and(|why| why.contains("is not reached: ")));
+    assert!(world.hindrance().is_some_and(|why| why.contains("is not reached: ")));
     let [down] = &world.status().relays[..] else { panic!("one relay") };
     assert!(matches!(down.state, RelayState::Down { retry: Some(_) }), "{down:?}");
     assert!(down.failures == 1 && down.last_error.is_some(), "{down:?}");
@@ -80,23 +107,62 @@ fn a_relay_is_told_by_where_the_node_stands_with_it() {
     let [held] = &status.relays[..] else { panic!("one relay") };
     assert!(matches!(held.state, RelayState::Reserved { .. }) && held.last_error.is_none(), "{held:?}");
     assert_eq!(status.peers.len(), 0, "a relay is no peer");
-    assert_eq!((status.hindrance(), World::new().status().hindrance()), (None, None));
+    assert_eq!(status.hindrance(&FOUND), None);
+    let alone = World::new().status();
+    assert_eq!(alone.hindrance(&Purpose::BeFound { by_relays: false }), None);
+    assert_eq!(alone.hindrance(&FOUND).as_deref(), Some("no relay was dialled yet"));
+}
+
+/// A node whose relay answers no more.
+fn unserved() -> (World, impl Fn(&World) -> Option<String>) {
+    let mut world = World::new();
+    world.reserved(&relay(9));
+    assert_eq!(world.hindrance(), None);
+    let hindrance = |world: &World| {
+        let mut status = world.status();
+        status.relays[0].health.health = Health::Down;
+        status.hindrance(&FOUND)
+    };
+    assert!(hindrance(&world).is_some_and(|why| why.ends_with("answers no more")));
+    (world, hindrance)
 }
 
 #[test]
-fn a_node_is_usable_by_a_relay_that_answers_or_by_four_peers() {
-    let mut world = World::new();
-    world.reserved(&relay(9));
-    let mut status = world.status();
-    assert_eq!(status.hindrance(), None);
-    status.relays[0].health.health = Health::Down;
-    assert!(status.hindrance().is_some_and(|why| why.ends_with("answers no more")), "{status:?}");
+fn a_node_is_usable_by_a_relay_that_answers_or_by_four_peers_that_it_uses_or_lets_in() {
+    let (mut world, hindrance) = unserved();
+    let service: Service = "web".parse().unwrap();
+    world.tell(Input::Welcome { service, peers: vec![peer(1), peer(2)] });
+    world.tell(Input::Hold { peer: peer(3) });
+    world.tell(Input::Hold { peer: peer(4) });
     for number in 1..=4 {
-        assert!(status.hindrance().is_some(), "{} peers", status.peers.len());
+        assert!(hindrance(&world).is_some(), "{} peers", number - 1);
         world.connected(peer(number), Path::Direct, Transport::Tcp);
-        status.peers = world.status().peers;
     }
-    assert_eq!(status.hindrance(), None);
+    assert_eq!(hindrance(&world), None);
+}
+
+#[test]
+fn strangers_make_no_node_usable_however_many_come() {
+    let (mut world, hindrance) = unserved();
+    for number in 1..=8 {
+        world.visited(peer(number));
+    }
+    assert_eq!(world.status().peers.len(), 8);
+    assert!(hindrance(&world).is_some());
+}
+
+#[test]
+fn whoever_is_to_find_a_peer_is_usable_by_that_peer_alone() {
+    let mut world = World::new();
+    let wants = |peers: &[u8]| Purpose::Find(peers.iter().map(|number| peer(*number)).collect());
+    for number in 1..=4 {
+        world.connected(peer(number), Path::Direct, Transport::Tcp);
+    }
+    let status = world.status();
+    let alone = format!("peer {} is not connected", peer(5));
+    assert_eq!(status.hindrance(&wants(&[5])).as_deref(), Some(&*alone));
+    assert!(status.hindrance(&wants(&[5, 6])).is_some_and(|why| why.starts_with("none of the 2 peers")));
+    assert_eq!(status.hindrance(&wants(&[5, 4])), None);
 }
 
 #[test]

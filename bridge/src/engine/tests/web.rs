@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    addr::RelayAddr,
+    addr::RelayLocator,
     engine::input::{Exchange, Offer},
     error::{PunchVerdict, UpgradeFailure},
     event::Blocked,
@@ -14,7 +14,7 @@ const QUIC: &str = "/ip4/8.8.4.4/udp/4001/quic-v1";
 const TCP: &str = "/ip4/8.8.4.4/tcp/4001";
 
 /// Addresses of one relay.
-fn at(addresses: &[&str]) -> Vec<RelayAddr> {
+fn at(addresses: &[&str]) -> Vec<RelayLocator> {
     let peer = relay(9).peer();
     addresses.iter().map(|address| format!("{address}/p2p/{peer}").parse().unwrap()).collect()
 }

@@ -18,7 +18,7 @@ use libp2p::{
 use tokio::time::Sleep;
 
 use super::{Permits, tally::Tally};
-use crate::addr::{Ranges, RelayAddr, is_circuit};
+use crate::addr::{Ranges, RelayAddr, RelayLocator, is_circuit};
 
 /// To whoever runs the swarm.
 #[derive(Debug)]
@@ -65,6 +65,15 @@ impl Behaviour {
     /// The operator named this relay.
     pub(crate) fn given_relay(&self, relay: &RelayAddr) {
         self.permits.given_relay(relay);
+    }
+
+    /// The operator named these relays.
+    pub(crate) fn given_relays(&self, relays: &[RelayLocator]) {
+        for relay in relays {
+            if let RelayLocator::At(relay) = relay {
+                self.permits.given_relay(relay);
+            }
+        }
     }
 
     /// These ranges hold from now on, also for the connections that there are and those that dials become.

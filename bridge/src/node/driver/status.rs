@@ -2,8 +2,14 @@
 
 use std::time::Instant;
 
+use libp2p::PeerId;
+use tokio::sync::oneshot;
+
 use super::Driver;
-use crate::status::Status;
+use crate::{
+    engine::input::Input,
+    status::{Retried, Status},
+};
 
 impl Driver {
     pub(super) fn status(&self) -> Status {
@@ -14,5 +20,11 @@ impl Driver {
         status.limits.extend(self.swarm.behaviour().door.limits());
         status.limits.push(self.legs.books.memory());
         status
+    }
+
+    /// What begins is known before it does, since no input is left that could change it.
+    pub(super) fn retry(&self, peer: Option<PeerId>, reply: oneshot::Sender<Retried>) -> Input {
+        let _ = reply.send(self.engine.retry_outlook(peer, Instant::now()));
+        Input::Retry(peer)
     }
 }

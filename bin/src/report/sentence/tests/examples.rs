@@ -5,12 +5,12 @@ use punchline_bridge::{
     Event as Net, Path, Service, StreamId,
     addr::RefusedAddresses,
     error::{
-        CloseCause, DialFailureReason, DialFailures, Family, ListenFailure, OpenError, Refusal,
-        TriedWay, UpgradeFailure,
+        CloseCause, DialFailure, DialFailureReason, DialFailures, Family, ListenFailure, OpenError,
+        Refusal, TriedWay, UpgradeFailure,
     },
     event::{
-        Asked, Blocked, CandidateSource, LetsIn, LimitOwner, MappingFault, MappingProtocol, Rung,
-        StreamEnd, UpgradeCount,
+        Asked, Awaited, Blocked, CandidateSource, LetsIn, LimitOwner, MappingFault, MappingProtocol,
+        Rung, StreamEnd, UpgradeCount, Waiting,
     },
     nat::{NatClass, NatKind},
     path::{ConnectionId, Direction, Transport},
@@ -135,6 +135,22 @@ pub(super) fn traffic() -> Net {
     Net::RelayTraffic { received_bytes: 1, sent_bytes: 1, forwarded_bytes: 0 }
 }
 
+pub(super) fn waiting(awaits: Vec<Awaited>) -> Net {
+    Net::Waiting(Waiting { peer: peer(), waited_ms: 10_000, awaits })
+}
+
+/// By two addresses, and through a relay.
+pub(super) fn unreachable() -> OpenError {
+    let direct = ["/ip4/203.0.113.9/tcp/35000", "/ip4/203.0.113.9/udp/35000/quic-v1"].map(at);
+    let through = format!("/ip4/198.51.100.2/tcp/4001/p2p/{RELAY}").parse().unwrap();
+    let (deadline, direct) = (Duration::from_secs(10), direct.to_vec());
+    let causes = vec![
+        DialFailure { way: TriedWay::Direct(direct), reason: DialFailureReason::Deadline { deadline } },
+        DialFailure { way: TriedWay::Relay(through), reason: DialFailureReason::NoReservation },
+    ];
+    OpenError::Unreachable { peer: peer(), causes }
+}
+
 /// What the network does, and what is said of it if nothing was said before; an empty sentence is none.
 pub(super) fn of_the_network() -> Vec<(Net, Level, &'static str)> {
     use Level::{Debug, Info, Warn};
@@ -155,6 +171,25 @@ pub(super) fn of_the_network() -> Vec<(Net, Level, &'static str)> {
             Net::ReservationFailed { relay: relay(), cause: "no answer".to_owned(), failures: 1 },
             Warn,
             "relay 12D3…x6nXTN holds no place for this node: no answer. It is tried again",
+        ),
+        (
+            Net::RelayNameResolved { name: "relay.lab".parse().unwrap(), relays: vec![relay()] },
+            Debug,
+            "relay.lab stands for 12D3…x6nXTN",
+        ),
+        (
+            Net::RelayNameFailed {
+                name: "relay.lab".parse().unwrap(),
+                cause: "nobody answered".to_owned(),
+                failures: 1,
+            },
+            Warn,
+            "the relays of relay.lab are not known: nobody answered. It is tried again by itself",
+        ),
+        (
+            Net::ExternalFound { address: at("/ip4/203.0.113.7/tcp/4001") },
+            Info,
+            "peers use: --relay /ip4/203.0.113.7/tcp/4001",
         ),
         (
             health(Health::Down),
@@ -292,6 +327,29 @@ pub(super) fn of_the_network() -> Vec<(Net, Level, &'static str)> {
             "12D3…c6iDEp is not reached: no address is known for",
         ),
         (
+            Net::PeerUnreachable { peer: peer(), reason: unreachable(), failures: 1, retry_in_ms: 500 },
+            Warn,
+            "12D3…c6iDEp is not reached: directly, at 2 addresses: no answer within 10 s; through relay \
+             12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN: the relay holds no reservation of it; is it \
+             running, and does it use this relay? It is tried again by itself",
+        ),
+        (
+            waiting(vec![
+                Awaited::Dial { addresses: 2, names: Vec::new() },
+                Awaited::RelayLink { relay: relay(), names: vec!["relay.example.org".to_owned()] },
+            ]),
+            Warn,
+            "still waiting for 12D3…c6iDEp after 10 s: its 2 addresses are dialled and do not answer yet; relay \
+             12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN does not answer yet (DNS is asked for \
+             relay.example.org first)",
+        ),
+        (
+            waiting(vec![Awaited::NextAttempt { in_ms: 3900, cause: Some(unreachable()) }]),
+            Warn,
+            "still waiting for 12D3…c6iDEp after 10 s: it is looked for again in 4 s (the last time: directly, at 2 \
+             addresses: no answer within 10 s; through relay",
+        ),
+        (
             Net::WayFailed { peer: peer(), way: TriedWay::Named, reason: DialFailureReason::RelaysOff },
             Debug,
             "12D3…c6iDEp is not reached by addresses that the peer named",
@@ -362,6 +420,17 @@ pub(super) fn of_programs() -> Vec<(Event, Level, &'static str)> {
             .into(),
             Warn,
             "12D3…c6iDEp is not reached: no answer. It is tried again by itself",
+        ),
+        (
+            SessionEvent::DialFailed { peer, reason: unreachable().into(), retry_in_ms: None }.into(),
+            Debug,
+            "12D3…c6iDEp is not reached: directly, at 2 addresses: no answer within 10 s; through",
+        ),
+        (
+            GatewayEvent::ForwardFailed { peer, service: service.clone(), reason: unreachable().into() }
+                .into(),
+            Warn,
+            "a connection to `web` of 12D3…c6iDEp came to nothing: directly, at 2 addresses: no answer within 10 s;",
         ),
         (
             SessionEvent::LoadDone { peer, bytes: 5, sha256: String::new(), ms: 7, path }.into(),

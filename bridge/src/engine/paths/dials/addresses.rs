@@ -137,6 +137,14 @@ impl Addresses {
         self.all.get(&peer).is_some_and(|found| found.known.iter().any(leads))
     }
 
+    /// Circuits through these relays do not lead to the peer any more.
+    pub(crate) fn forget_circuits(&mut self, peer: PeerId, relays: &[RelayAddr]) {
+        if let Some(found) = self.all.get_mut(&peer) {
+            let gone = |place: &Place| matches!(place, Place::Circuit(by) if relays.contains(by));
+            found.known.retain(|known| !gone(&known.place));
+        }
+    }
+
     /// This address led to the peer.
     pub(crate) fn succeeded(&mut self, peer: PeerId, place: &Place, now: Instant) {
         if let Some(known) = self.find(peer, place) {

@@ -4,8 +4,20 @@ use std::time::Instant;
 
 use libp2p::PeerId;
 
-use super::{Upgrades, upgrade::Phase};
+use super::{
+    Upgrades,
+    upgrade::{Phase, Upgrade},
+};
 use crate::error::UpgradeFailure;
+
+/// Whose turn it is to begin the next round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resting {
+    /// This end's.
+    Ours,
+    /// The other end's, which has begun at least once.
+    Theirs,
+}
 
 impl Upgrades {
     /// Why a peer stays relayed, as far as it is known, and when the next round begins.
@@ -16,5 +28,18 @@ impl Upgrades {
             _ => None,
         };
         Some((upgrade.findings.latest(), next))
+    }
+
+    /// The peers with which nothing is under way before the next round.
+    pub(crate) fn resting(&self, now: Instant) -> Vec<(PeerId, Resting)> {
+        let whose = |upgrade: &Upgrade| match upgrade.phase {
+            Phase::Resting { until: Some(until) } if upgrade.begins && until > now => {
+                Some(Resting::Ours)
+            }
+            Phase::Resting { .. } if !upgrade.begins && upgrade.attempts > 0 => Some(Resting::Theirs),
+            _ => None,
+        };
+        let all = self.peers.iter().filter(|_| self.allowed);
+        all.filter_map(|(peer, upgrade)| Some((*peer, whose(upgrade)?))).collect()
     }
 }
