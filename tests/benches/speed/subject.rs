@@ -154,7 +154,7 @@ fn config(listen: &[&str]) -> Config {
     Config {
         listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
         global: GlobalScope::with_assumed(vec!["127.0.0.0/8".parse().unwrap()]),
-        upgrades: Upgrades::Never,
+        upgrades: Upgrades::WhenTold,
         ..Config::default()
     }
 }
