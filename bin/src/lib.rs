@@ -31,6 +31,8 @@ pub mod node;
 mod page;
 mod plain;
 mod progress;
+#[cfg(test)]
+mod reference;
 mod rehearsal;
 pub mod relay;
 pub mod report;

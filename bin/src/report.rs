@@ -43,6 +43,7 @@ pub(crate) use self::recent::LAG_MAX;
 pub(crate) use self::{
     entry::say,
     memory::{Memory, Moment, Outcome, Remembered, Step, Surroundings},
+    troubles::clocks_apart,
 };
 use self::{
     outlet::{Outlet, Voice},

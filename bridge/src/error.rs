@@ -295,7 +295,7 @@ pub enum DialFailureReason {
     },
     /// None of the addresses may be dialled: others named them, and they are not public.
     #[error(
-        "it may not be dialled: {refused}; if these are public in your network, say so with --assume-global"
+        "it may not be dialled: {refused}; if these are public in your network, say so with --assume-global <their range>"
     )]
     NotAllowed {
         /// How many, by reason.

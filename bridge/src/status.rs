@@ -327,7 +327,7 @@ pub enum Retried {
     Begun {
         /// Peers that are relayed, and for which a direct path is tried; where they begin, they are asked to.
         upgrades: usize,
-        /// Relays that are dialled, or asked for a place.
+        /// Relays that are dialled, or asked for a place; with all of them, also names of relays that are looked up.
         relays: usize,
         /// Peers to which a connection is kept, and which are missing: they are looked for.
         peers: usize,

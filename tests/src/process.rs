@@ -213,6 +213,21 @@ impl Program {
         })
     }
 
+    /// Waits until the program has printed `text`, in an event or beside them; also what comes after its end.
+    ///
+    /// # Errors
+    ///
+    /// If it has not within `deadline`.
+    pub async fn wait_for_text(&self, text: &str, deadline: Duration) -> Result<(), ProgramError> {
+        let mut log = self.log.subscribe();
+        let printed = log.wait_for(|log| log.report().contains(text));
+        if timeout(deadline, printed).await.is_ok_and(|printed| printed.is_ok()) {
+            return Ok(());
+        }
+        let (label, report) = (self.label.clone(), self.log.borrow().report());
+        Err(ProgramError::Deadline { label, event: text.to_owned(), deadline, report })
+    }
+
     /// A mark after what was printed so far.
     pub fn mark(&self) -> Mark {
         self.log.borrow().mark()

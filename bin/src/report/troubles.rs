@@ -193,11 +193,25 @@ pub(super) fn span(duration: Duration) -> String {
     }
 }
 
+/// By how much two clocks differ, in words. What is told of a clock came over a network, and is of no use to the second.
+pub(crate) fn clocks_apart(seconds: i64) -> String {
+    let minutes = seconds.unsigned_abs().saturating_add(30) / 60;
+    span(Duration::from_secs(minutes * 60))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_second_more_or_less_between_two_clocks_is_told_alike() {
+        for seconds in [7171, 7199, 7200, -7201, 7229] {
+            assert_eq!(clocks_apart(seconds), "2 h", "{seconds}");
+        }
+        assert_eq!(clocks_apart(-91), "2 min");
+    }
 
     #[test]
     fn what_goes_wrong_is_said_once_and_then_summed_up_ever_more_rarely() {

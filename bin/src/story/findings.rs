@@ -17,7 +17,7 @@ use punchline_bridge::{
 };
 
 use super::fault::Fault;
-use crate::report::{Remembered, Surroundings};
+use crate::report::{Remembered, Surroundings, clocks_apart};
 
 /// Findings that are told: more do not help anybody.
 pub(super) const FINDINGS_MAX: usize = 6;
@@ -99,7 +99,7 @@ fn clock(facts: &Facts<'_>) -> Option<Finding> {
     let way = if seconds < 0 { "behind" } else { "ahead of" };
     Some(Finding::new(
         Fault::ClockDiffers,
-        format!("the clock of relay {relay} is {} s {way} ours", seconds.unsigned_abs()),
+        format!("the clock of relay {relay} is {} {way} ours", clocks_apart(seconds)),
         "set the clock that is wrong: tickets go by it",
     ))
 }

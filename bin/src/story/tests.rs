@@ -439,7 +439,7 @@ fn a_clock_that_differs_is_told_beside_what_counts_more() {
     let story = world.tell(PEER).unwrap();
     let faults: Vec<_> = story.findings.iter().map(|finding| finding.fault.as_str()).collect();
     assert_eq!(faults, ["ticket_void", "clock_differs"]);
-    assert!(story.findings[1].why.ends_with("is 3604 s behind ours"), "{story:?}");
+    assert!(story.findings[1].why.ends_with("is 60 min behind ours"), "{story:?}");
 }
 
 #[test]

@@ -141,15 +141,22 @@ impl RefusedAddresses {
     }
 }
 
+/// How many, and of which reasons.
 impl std::fmt::Display for RefusedAddresses {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { unusable, forbidden, private, surplus, denied } = self;
-        write!(
-            f,
-            "{} refused ({private} private, {forbidden} forbidden, {unusable} unusable, {surplus} too many, {denied} of \
-             ranges that are kept away)",
-            self.total()
-        )
+        let reasons = [
+            (self.private, "private"),
+            (self.forbidden, "forbidden"),
+            (self.unusable, "unusable"),
+            (self.surplus, "too many"),
+            (self.denied, "of ranges that are kept away"),
+        ];
+        let given = reasons.iter().filter(|(count, _)| *count > 0);
+        let given: Vec<String> = given.map(|(count, reason)| format!("{count} {reason}")).collect();
+        match given.is_empty() {
+            true => write!(f, "none refused"),
+            false => write!(f, "{} refused ({})", self.total(), given.join(", ")),
+        }
     }
 }
 

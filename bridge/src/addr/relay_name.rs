@@ -35,6 +35,14 @@ pub enum RelayNameError {
         /// What was given.
         text: String,
     },
+    /// One word, which is more often a slip than a name.
+    #[error(
+        "`{text}` is one word; a name of relays looks like relay.example.org, and if yours has no dot, say /dnsaddr/{text}"
+    )]
+    OneWord {
+        /// What was given.
+        text: RelayName,
+    },
     /// It is an IP address, which says neither the port nor who must answer there.
     #[error("`{ip}` lacks the port and the relay's identity; say {}/tcp/<port>/p2p/<relay's peer id>", Multiaddr::from(*ip))]
     Ip {
@@ -182,7 +190,11 @@ impl FromStr for RelayLocator {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if !text.starts_with('/') {
-            return Ok(Self::Named(text.parse()?));
+            let name: RelayName = text.parse()?;
+            return match name.as_str().contains('.') {
+                true => Ok(Self::Named(name)),
+                false => Err(RelayNameError::OneWord { text: name }.into()),
+            };
         }
         let address = text
             .parse()

@@ -1,6 +1,6 @@
-//! Somebody does not want to wait: what rests until its next attempt is tried now. Relays that are down are dialled,
-//! names that could not be resolved are looked up, relays that refused a place are asked again, punches begin anew, and peers that are held and missing are looked for.
-//! What is under way goes on as it is.
+//! Somebody does not want to wait: what rests until its next attempt is tried now. Relays that are down are dialled, names
+//! of relays that could not be resolved are looked up, relays that refused a place are asked again, punches begin anew, and
+//! peers that are held and missing are looked for. What is under way goes on as it is.
 //!
 //! Backoffs keep a node from being a burden to others, so this is done once in a while only, whoever asks for it.
 

@@ -18,8 +18,9 @@ use crate::{
 };
 
 /// What is waited for is said after the first, and then ever more rarely, up to the second between two times. Most
-/// connections are there within a second; who looks at a silent program for 10 s begins to doubt it.
-const SAID_AFTER: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+/// connections are there within a second; who looks at a silent program for 10 s begins to doubt it, and a dial that nobody
+/// answers ends then: what it waits for is said before.
+const SAID_AFTER: (Duration, Duration) = (Duration::from_secs(9), Duration::from_secs(600));
 
 #[derive(Debug)]
 struct Wait {

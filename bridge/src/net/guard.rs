@@ -238,7 +238,7 @@ fn port_of(address: &Multiaddr) -> Option<u16> {
 pub(crate) enum Refused {
     /// A name that somebody else gave leads to a private address.
     #[error(
-        "a peer's name leads to {0}, which is private; if it is public in your network, say so with --assume-global"
+        "a peer's name leads to {0}, which is private; if it is public in your network, say so with --assume-global <its range>"
     )]
     Private(IpAddr),
     /// The operator does not want it.

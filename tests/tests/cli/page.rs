@@ -76,16 +76,10 @@ async fn where_other_hosts_come_only_the_logged_address_leads_to_the_page() -> R
     let server = launch.args(["--page", "0.0.0.0:0"]).spawn()?;
     let address = shown_at(&server).await?.replace("0.0.0.0", "127.0.0.1");
     // The log has a pipe of its own, which may come later.
-    let logged = async {
-        loop {
-            let report = server.report();
-            if let Some((_, url)) = report.split_once("http://0.0.0.0:") {
-                break url.split_whitespace().next().unwrap_or_default().to_owned();
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let said = timeout(SOON, logged).await?;
+    server.wait_for_text("http://0.0.0.0:", SOON).await?;
+    let report = server.report();
+    let (_, url) = report.split_once("http://0.0.0.0:").context("an address")?;
+    let said = url.split_whitespace().next().unwrap_or_default();
     let path = &said[said.find('/').context("a path")?..];
     assert!(path.len() == 34 && path.ends_with('/'), "{path}");
     assert_eq!(get(&address, path, &address).await?.0, 200);

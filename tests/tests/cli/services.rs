@@ -161,7 +161,7 @@ async fn a_check_looks_at_the_place_of_the_control_socket_and_leaves_nothing_the
         for (place, hint) in [
             (&precious, "no socket"),
             (&world.text("none/x.sock"), "No such file"),
-            (&long, "107 bytes"),
+            (&long, "107 at most"),
         ] {
             refused(&check(place)?.output(SOON).await?, 2, &[hint, "--control"]);
         }

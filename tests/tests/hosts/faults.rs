@@ -74,12 +74,12 @@ async fn dns_dead() -> Result<()> {
     let _relay = ward.relay().await?;
     dns::serve(ward.lab.internet(), vec![(NAME, Record::Address(ward.lab.relay().address().into()))])?;
     ward.relays = vec![format!("/dns4/{NAME}/tcp/4001/p2p/{}", ward.ids.relay)];
-    let nameserver = |ip| ward.lab.host(0).resolv_conf(&format!("nameserver {ip}\n"));
-    nameserver(ward.lab.internet().address())?;
+    let nameserver = ward.lab.internet().address();
+    ward.lab.host(0).resolv_conf(&format!("nameserver {nameserver}\n"))?;
     let _me = ward.forward(&[]).await?;
     ward.doctor_says("none", &[]).await.context("with a name server")?;
-    // Nobody is one there.
-    nameserver(ward.lab.relay().address())?;
+    // It is gone, and nobody says so.
+    ward.lab.block(0, nameserver)?;
     ward.doctor_says("dns_dead", &[]).await
 }
 

@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result, ensure};
 use futures::future::join_all;
 use punchline_tests::process::Place;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
-use tokio::time::timeout;
 
 use crate::world::{LOOPBACK, SOON, World, free_port, listening};
 
@@ -23,13 +22,7 @@ pub(crate) async fn twenty() -> Result<()> {
         let listens = relay.wait_for("listening", |_| true, SOON).await.is_ok();
         let code = if listens { None } else { relay.wait(SOON).await?.code() };
         let reason = format!("TCP port {port} is taken by punchline (process ");
-        let says_why = async {
-            // Its standard error is read after its end.
-            while !relay.report().contains(&reason) {
-                tokio::task::yield_now().await;
-            }
-        };
-        let says_why = !listens && timeout(SOON, says_why).await.is_ok();
+        let says_why = !listens && relay.wait_for_text(&reason, SOON).await.is_ok();
         anyhow::Ok((listens, code == Some(1) && says_why, relay.report()))
     }))
     .await;
@@ -104,12 +97,7 @@ pub(crate) async fn outside() -> Result<()> {
     let relay = launch.args(command.split(' ')).spawn()?;
     listening(&relay, &format!("/ip4/127.0.0.1/tcp/{port}")).await?;
     let announced = format!("peers use: --relay {address}/p2p/{}", world.peer_id("relay").await?);
-    let announces = async {
-        while !relay.report().contains(&announced) {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(SOON, announces).await.with_context(|| relay.report())?;
+    relay.wait_for_text(&announced, SOON).await?;
     let launch = world.launch(Place::Host, "server", "server")?;
     let output = launch.args(["--listen", &address]).output(SOON).await?;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -9,9 +9,12 @@ use punchline_bridge::{
 };
 
 use super::{check, lacks, mapped, reached, udp_answers, udp_is_lost};
-use crate::doctor::{
-    diagnosis::{Check, Verdict},
-    findings::{Fault, Findings, RelayFinding},
+use crate::{
+    doctor::{
+        diagnosis::{Check, Verdict},
+        findings::{Fault, Findings, RelayFinding},
+    },
+    report::clocks_apart,
 };
 
 /// What a check says that takes somebody outside.
@@ -307,16 +310,15 @@ pub(super) fn clock(found: &Findings) -> Check {
             _ => check("clock", Verdict::Ok, "it agrees with the relay's to a minute and a half"),
         };
     };
-    let (seconds, off) = (ahead.unsigned_abs(), if *ahead > 0 { "behind" } else { "ahead of" });
+    let (apart, off) = (clocks_apart(*ahead), if *ahead > 0 { "behind" } else { "ahead of" });
     match agree {
-        0 => check("clock", Verdict::Warning, format!("this host is {seconds} s {off} the relay"))
-            .advise(
-                "set the clock (NTP) here or there: tickets expire by it, and logs cannot be compared",
-            ),
+        0 => check("clock", Verdict::Warning, format!("this host is {apart} {off} the relay")).advise(
+            "set the clock (NTP) here or there: tickets expire by it, and logs cannot be compared",
+        ),
         _ => check(
             "clock",
             Verdict::Warning,
-            format!("this host is {seconds} s {off} the relay {relay}, and agrees with {agree} other"),
+            format!("this host is {apart} {off} the relay {relay}, and agrees with {agree} other"),
         )
         .advise("tell the operator of that relay that its clock is wrong"),
     }

@@ -359,8 +359,8 @@ fn the_clock_is_judged_by_a_relay_that_tells_the_time() {
         let node = NodeFinding { clocks, nat_v4: PORT_RESTRICTED, ..NodeFinding::default() };
         Findings { node, ..home() }
     };
-    says(&with(&[(RELAY, 7200)]), "clock", Verdict::Warning, "7200 s behind the relay");
-    says(&with(&[(RELAY, -100)]), "clock", Verdict::Warning, "100 s ahead of the relay");
+    says(&with(&[(RELAY, 7200)]), "clock", Verdict::Warning, "2 h behind the relay");
+    says(&with(&[(RELAY, -100)]), "clock", Verdict::Warning, "2 min ahead of the relay");
     says(&with(&[(RELAY, 0)]), "clock", Verdict::Ok, "agrees");
     says(&with(&[]), "clock", Verdict::Skipped, "no relay told the time");
     let one_is_wrong = with(&[(RELAY, 0), (OTHER, 7200)]);

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::reading::{self, Told};
+use crate::reference::assert_written;
 
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../design/metrics.md");
 
@@ -57,15 +58,7 @@ fn reference() -> String {
 
 #[test]
 fn the_reference_names_every_metric_with_its_labels() {
-    let wanted = reference();
-    if std::env::var_os("PUNCHLINE_WRITE_REFERENCE").is_some() {
-        std::fs::write(REFERENCE, &wanted).unwrap();
-    }
-    let written = std::fs::read_to_string(REFERENCE).unwrap_or_default();
-    assert!(
-        written == wanted,
-        "design/metrics.md is stale; write it again: PUNCHLINE_WRITE_REFERENCE=1 cargo test -p punchline the_reference_names"
-    );
+    assert_written(REFERENCE, &reference(), "the_reference_names");
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! The relays that this node uses: whether they keep a place for it, and how they do. Pure.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libp2p::PeerId;
 use punchline_bridge::{Event, status::Health};
 
 use super::{Level, Saying, debug, key, tried_again, trouble};
-use crate::report::{said::Said, troubles::span};
+use crate::report::{
+    said::Said,
+    troubles::{clocks_apart, span},
+};
 
 /// Events of other subjects say nothing here.
 pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
@@ -90,7 +93,7 @@ fn clock(relay: &PeerId, seconds: i64, said: &mut Said, now: Instant) -> Saying 
     let words = format!(
         "the clock of {} is {} {} this one: set the wrong one right; tickets expire by it",
         said.relay(relay),
-        span(Duration::from_secs(seconds.unsigned_abs())),
+        clocks_apart(seconds),
         if seconds < 0 { "behind" } else { "ahead of" }
     );
     trouble("clock_differs", &key(relay), words, said, now)

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 mod examples;
+mod facts;
 
 use std::{collections::BTreeSet, time::Duration};
 

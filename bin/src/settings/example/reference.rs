@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use clap::{Arg, CommandFactory as _};
 
 use super::{is_key, keys, table_command, value};
-use crate::cli::Cli;
+use crate::{cli::Cli, reference::assert_written};
 
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../design/settings.md");
 
@@ -94,16 +94,8 @@ fn entry(Key { flag, help, .. }: &Key) -> String {
 
 #[test]
 fn the_reference_has_every_key() {
-    let wanted = reference();
-    if std::env::var_os("PUNCHLINE_WRITE_REFERENCE").is_some() {
-        std::fs::write(REFERENCE, &wanted).unwrap();
-    }
-    let written = std::fs::read_to_string(REFERENCE).unwrap_or_default();
-    assert!(
-        written == wanted,
-        "design/settings.md is stale; write it again: \
-         PUNCHLINE_WRITE_REFERENCE=1 cargo test -p punchline the_reference_has_every_key"
-    );
+    let written = reference();
+    assert_written(REFERENCE, &written, "the_reference_has_every_key");
     let example = super::example();
     for line in example.lines().filter(|line| line.starts_with('#') && !line.starts_with("# ")) {
         let Some((key, _)) = line[1..].split_once(" = ") else { continue };

@@ -157,3 +157,10 @@ fn the_newer_of_two_equal_candidates_is_better() {
     assert!(candidate(Nearness::Public, later).score() < candidate(Nearness::Public, now).score());
     assert!(candidate(Nearness::ThisNetwork, now).score() < candidate(Nearness::Public, later).score());
 }
+
+#[test]
+fn only_the_reasons_that_there_are_are_told() {
+    let refused = RefusedAddresses { private: 2, denied: 1, ..RefusedAddresses::default() };
+    assert_eq!(refused.to_string(), "3 refused (2 private, 1 of ranges that are kept away)");
+    assert_eq!(RefusedAddresses::default().to_string(), "none refused");
+}

@@ -60,7 +60,12 @@ impl Engine {
     fn rung_taken(&self, opened: &Opened, upgraded: &Upgraded) -> Rung {
         let Opened { address, direction, .. } = opened;
         match (upgraded.role, direction) {
-            (Some(role), _) => self.rung_of(role, std::slice::from_ref(address), &upgraded.theirs),
+            (Some(role), _) => match self.rung_of(role, std::slice::from_ref(address), &upgraded.theirs)
+            {
+                // Both ends dialled at once and met on one connection: theirs went to what is mapped at our router.
+                Rung::Punch if self.came_by_mapping(opened, upgraded.ours.as_ref()) => Rung::Mapped,
+                rung => rung,
+            },
             _ if !self.candidates.policy().is_public(address) => Rung::Lan,
             (None, Direction::Outbound) if upgraded.theirs.is_mapped(address) => Rung::Mapped,
             (None, Direction::Outbound) => Rung::Known,

@@ -143,6 +143,8 @@ impl Engine {
             self.events.push_back(Event::ReservationLost { relay, cause });
         }
         self.wait_begins(relay, false, now);
+        // No name stands for it any more, and it was kept for its link alone.
+        self.wait_may_end(relay);
     }
 
     pub(in crate::engine) fn identified(

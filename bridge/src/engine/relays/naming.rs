@@ -95,7 +95,7 @@ impl Engine {
             0 => format!("the records of _dnsaddr.{name} name no relay but this node itself"),
             _ => format!(
                 "the relays that _dnsaddr.{name} names may not be dialled: {refused}; if these are public in your network, \
-                 say so with --assume-global"
+                 say so with --assume-global <their range>"
             ),
         }
     }
@@ -123,7 +123,10 @@ impl Engine {
     /// Takes those relays into use that names stand for, and lets go of those that they stood for and that do not serve.
     fn adopt_named(&mut self, now: Instant) {
         let wanted = self.relay_names.wanted(self.local);
+        let places: Vec<PeerId> = wanted.keys().copied().collect();
         let Followed { gone, refused } = self.relays.follow_names(wanted, now);
+        places.into_iter().for_each(|relay| self.wait_begins(relay, false, now));
+        gone.iter().for_each(|relay| self.wait_may_end(*relay));
         let reason =
             DialFailureReason::Network { cause: "its name does not lead to it any more".to_owned() };
         for relay in gone {

@@ -302,3 +302,37 @@ fn a_name_that_rests_until_its_next_lookup_is_looked_up_when_somebody_does_not_w
     let actions = world.tell(Input::Retry(None));
     assert_eq!(resolves(&actions), [name()]);
 }
+
+#[test]
+fn a_place_at_a_relay_of_a_name_is_waited_for_until_the_name_stands_for_another() {
+    let mut world = World::new();
+    world.named();
+    let actions = world.resolved(&[relay(9)]);
+    let waited = |world: &World| -> Vec<PeerId> {
+        world.engine.status(world.now).waits.iter().map(|wait| wait.peer).collect()
+    };
+    assert_eq!(waited(&world), [relay(9).peer()]);
+    // It is looked up again when the relay is dialled again.
+    let mut actions = actions;
+    while resolves(&actions).is_empty() {
+        dials(&actions).into_iter().for_each(|(dial, ..)| drop(world.dial_failed(dial)));
+        actions = world.pass(S);
+    }
+    world.resolved(&[relay(8)]);
+    assert_eq!(waited(&world), [relay(8).peer()]);
+}
+
+#[test]
+fn nobody_waits_for_a_relay_that_no_name_stands_for_once_its_link_is_gone() {
+    let mut world = World::new();
+    world.named();
+    let actions = world.resolved(&[relay(9)]);
+    let (dial, ..) = dials(&actions)[0];
+    let (link, _) = world.dialled(relay(9).peer(), dial);
+    // The name is looked up again, since the relay is dialled again some time; here an hour passes.
+    world.pass(3600 * S);
+    world.resolved(&[relay(8)]);
+    world.closed(link);
+    let waits = world.engine.status(world.now).waits;
+    assert!(waits.iter().all(|wait| wait.peer != relay(9).peer()), "{waits:?}");
+}

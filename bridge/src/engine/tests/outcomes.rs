@@ -193,6 +193,18 @@ fn who_was_dialled_says_mapped_only_if_the_peer_knew_no_other_address_over_that_
 }
 
 #[test]
+fn two_dials_that_met_on_one_connection_went_to_what_is_mapped_at_either_end() {
+    for (ports, rung) in [(&[(Transport::Tcp, 4001)][..], Rung::Mapped), (&[][..], Rung::Punch)] {
+        let mut world = mapped(ports);
+        let (circuit, _) = world.visited(peer(1));
+        world.answer(circuit, &[public(1)]);
+        let dial = punches(&world.pass(RTT))[0].0;
+        opened(&mut world, peer(1), (Some(dial), Direction::Outbound), Transport::Tcp, public(1));
+        assert_eq!(taken(&mut world), [rung], "{ports:?}");
+    }
+}
+
+#[test]
 fn who_was_dialled_in_one_network_or_before_it_offered_anything_says_nothing_of_a_mapping() {
     let mut world = mapped(&[(Transport::Tcp, 4001)]);
     world.visited(peer(1));
