@@ -5,7 +5,7 @@ use std::{error::Error, io};
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::{
-    ConnectedPoint,
+    Endpoint,
     upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade},
 };
 use multistream_select::{Negotiated, Version, dialer_select_proto, listener_select_proto};
@@ -15,7 +15,7 @@ use multistream_select::{Negotiated, Version, dialer_select_proto, listener_sele
 ///
 /// # Errors
 /// If they have no protocol in common, or the upgrade fails. What failed is behind the I/O error.
-pub(super) async fn agree<C, U, O, I, D>(socket: C, upgrade: U, point: ConnectedPoint) -> io::Result<O>
+pub(super) async fn agree<C, U, O, I, D>(socket: C, upgrade: U, role: Endpoint) -> io::Result<O>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: InboundConnectionUpgrade<Negotiated<C>, Output = O, Error = I>,
@@ -24,13 +24,13 @@ where
     D: Into<Box<dyn Error + Send + Sync>>,
 {
     let names = upgrade.protocol_info();
-    match point {
-        ConnectedPoint::Dialer { role_override, .. } if role_override.is_dialer() => {
+    match role {
+        Endpoint::Dialer => {
             let chosen = dialer_select_proto(socket, names, Version::V1Lazy).await;
             let (name, socket) = chosen.map_err(io::Error::other)?;
             upgrade.upgrade_outbound(socket, name).await.map_err(io::Error::other)
         }
-        _ => {
+        Endpoint::Listener => {
             let (name, socket) = listener_select_proto(socket, names).await.map_err(io::Error::other)?;
             upgrade.upgrade_inbound(socket, name).await.map_err(io::Error::other)
         }

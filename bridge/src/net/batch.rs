@@ -5,13 +5,12 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use futures::{AsyncRead, AsyncWrite, io::BufWriter};
+use futures::{AsyncRead, AsyncWrite};
 
-/// What may wait to be flushed. Four of the largest frames.
-const WRITE_BYTES: usize = 256 << 10;
+use super::lent::{WRITE_BYTES, give_back_write, lend_write};
 
 /// A flush waits no longer than until this much was read: under a flood of the peer, answers leave as well.
 const READ_BYTES_MAX: usize = 128 << 10;
@@ -23,7 +22,10 @@ pub(super) struct Batched<C>(Arc<Mutex<Batch<C>>>);
 pub(super) struct Flush<C>(Arc<Mutex<Batch<C>>>);
 
 struct Batch<C> {
-    io: BufWriter<C>,
+    io: C,
+    /// What waits to be written, from `written` on; no memory of its own when nothing does. At most [`WRITE_BYTES`].
+    waiting: Vec<u8>,
+    written: usize,
     /// Yamux wanted a flush that did not take place yet.
     wanted: bool,
     /// Bytes read since.
@@ -31,39 +33,68 @@ struct Batch<C> {
 }
 
 pub(super) fn batched<C: AsyncWrite>(io: C) -> (Batched<C>, Flush<C>) {
-    let io = BufWriter::with_capacity(WRITE_BYTES, io);
-    let batch = Arc::new(Mutex::new(Batch { io, wanted: false, read: 0 }));
+    let batch = Batch { io, waiting: Vec::new(), written: 0, wanted: false, read: 0 };
+    let batch = Arc::new(Mutex::new(batch));
     (Batched(Arc::clone(&batch)), Flush(batch))
 }
 
-impl<C> Batched<C> {
-    fn lock(&self) -> MutexGuard<'_, Batch<C>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<C>(batch: &Mutex<Batch<C>>) -> MutexGuard<'_, Batch<C>> {
+    batch.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<C: AsyncWrite + Unpin> Flush<C> {
     /// Sends what waits, if Yamux wanted that.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut batch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = lock(&self.0);
         if batch.wanted { batch.poll_flush(cx) } else { Poll::Ready(Ok(())) }
     }
 }
 
 impl<C: AsyncWrite + Unpin> Batch<C> {
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.io).poll_flush(cx);
-        if flushed.is_ready() {
-            self.wanted = false;
-            self.read = 0;
+    /// Takes some bytes, if there is room.
+    fn poll_take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.waiting.len() + bytes.len() > WRITE_BYTES {
+            ready!(self.poll_write_all(cx))?;
         }
-        flushed
+        if self.waiting.capacity() == 0 {
+            self.waiting = lend_write();
+        }
+        let count = bytes.len().min(WRITE_BYTES);
+        self.waiting.extend_from_slice(&bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.waiting.len() {
+            match ready!(Pin::new(&mut self.io).poll_write(cx, &self.waiting[self.written..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.written += count,
+            }
+        }
+        if self.waiting.capacity() > 0 {
+            give_back_write(std::mem::take(&mut self.waiting));
+        }
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_all(cx))?;
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.wanted = false;
+        self.read = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_all(cx))?;
+        Pin::new(&mut self.io).poll_close(cx)
     }
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Batched<C> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut batch = self.lock();
+        let mut batch = lock(&self.0);
         let read = Pin::new(&mut batch.io).poll_read(cx, buf);
         if let Poll::Ready(Ok(count)) = read
             && batch.wanted
@@ -76,11 +107,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Batched<C> {
 
 impl<C: AsyncWrite + Unpin> AsyncWrite for Batched<C> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.lock().io).poll_write(cx, buf)
+        lock(&self.0).poll_take(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut batch = self.lock();
+        let mut batch = lock(&self.0);
         batch.wanted = true;
         if batch.read < READ_BYTES_MAX {
             return Poll::Ready(Ok(()));
@@ -89,6 +120,9 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Batched<C> {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.lock().io).poll_close(cx)
+        lock(&self.0).poll_close(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,15 +15,15 @@ use libp2p::{
 };
 
 use super::{
-    agree::agree,
     cause::Kept,
     each::{Each, LOOK_INTERVAL},
     fresh::Fresh,
     guard::{Guarded, Permits},
-    local, muxer,
+    local,
     reset::{Heard, Sockets},
     resolve::Resolve,
     secure::Secure,
+    secured::Secured,
     unread::Pool,
     web::{Certificate, Web},
 };
@@ -72,14 +72,14 @@ pub(crate) fn connections(
     let inner = match if_watch::tokio::IfWatcher::new() {
         Ok(_) => {
             let fresh = || Fresh::new(tcp.clone(), local::source_of_default_route);
-            let web = secured(Web::new(fresh(), certificate).map_err(Kept), secure, pool);
-            joined(secure, pool, web, fresh(), Fresh::new(quic, local::source_of_default_route))
+            let web = Secured::new(Web::new(fresh(), certificate).map_err(Kept), secure, pool);
+            joined(secure, pool, web.boxed(), fresh(), Fresh::new(quic, local::source_of_default_route))
         }
         Err(cause) => {
             say_once(&cause);
             let each = || Each::new(tcp.clone(), local::addresses);
-            let web = secured(Web::new(each(), certificate).map_err(Kept), secure, pool);
-            joined(secure, pool, web, each(), Each::new(quic, local::addresses))
+            let web = Secured::new(Web::new(each(), certificate).map_err(Kept), secure, pool);
+            joined(secure, pool, web.boxed(), each(), Each::new(quic, local::addresses))
         }
     };
     Ok(Resolve::new(Guarded::new(inner, permits.clone()).boxed(), permits.clone()))
@@ -92,26 +92,10 @@ where
     Q: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
     Q: Transport<Output = (PeerId, quic::Connection)>,
 {
-    let tcp = secured(tcp.map_err(Kept), secure, pool);
+    let tcp = Secured::new(tcp.map_err(Kept), secure, pool);
     let quic = quic.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).map_err(Kept);
     let direct = tcp.or_transport(quic).map(|either, _| either.into_inner());
     web.or_transport(direct).map(|either, _| either.into_inner()).boxed()
-}
-
-/// TLS or Noise, and Yamux, on top of a transport of bytes.
-pub(crate) fn secured<T>(transport: T, secure: &Secure, pool: &Arc<Pool>) -> Connections
-where
-    T: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
-    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let secure = secure.clone();
-    let muxer = muxer::Config { pool: Arc::clone(pool) };
-    let connections = transport.map_err(io::Error::other).and_then(move |socket, point| async move {
-        let (peer, secured) = agree(socket, secure.connection(&point), point.clone()).await?;
-        let muxer = agree(secured, muxer, point).await?;
-        Ok::<_, io::Error>((peer, StreamMuxerBox::new(muxer)))
-    });
-    connections.boxed()
 }
 
 /// All nodes of a process live in the same sandbox.

@@ -1,27 +1,27 @@
 //! Who is at the other end of a connection of bytes, and that nobody else reads or changes what goes over it: TLS 1.3, or
 //! Noise with peers that know nothing else.
 
-mod known;
+mod doubted;
 mod tls;
+mod verifier;
 
 use std::io;
 
-use futures::{AsyncRead, AsyncWrite, FutureExt, future::BoxFuture, future::Either, io::BufReader};
+use futures::{AsyncRead, AsyncWrite, FutureExt, future::BoxFuture, future::Either};
+use futures_rustls::rustls;
 use libp2p::{
-    PeerId,
+    Multiaddr, PeerId,
     core::{
-        ConnectedPoint, UpgradeInfo,
+        UpgradeInfo,
         upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade},
     },
     identity::Keypair,
     noise,
 };
 
-use self::{known::Known, tls::Tls};
+use self::{doubted::Doubted, tls::Tls};
+use super::{cause::find_cause, lent::ReadAhead};
 use crate::{addr::peer_of, error::StartError};
-
-/// How much is read from the system at once. TLS and Noise read a few KiB at a time by themselves.
-const READ_BYTES: usize = 64 << 10;
 
 /// What Noise is called where two ends agree on it.
 const NOISE: &str = "/noise";
@@ -31,14 +31,22 @@ const NOISE: &str = "/noise";
 pub(crate) struct Secure {
     tls: Tls,
     noise: noise::Config,
-    known: Known,
+    doubted: Doubted,
+}
+
+/// What is proposed to the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proposal {
+    /// TLS, whose first message goes along: no answer is waited for.
+    Tls,
+    /// TLS, or else Noise. It takes a round trip more.
+    Any,
 }
 
 /// Secures one connection.
 pub(crate) struct Upgrade {
     secure: Secure,
-    /// Who is dialled, if that peer is known to speak TLS: then nothing else is proposed, and its answer not waited for.
-    known: Option<PeerId>,
+    proposal: Proposal,
 }
 
 impl Secure {
@@ -47,16 +55,30 @@ impl Secure {
             .map_err(|cause| StartError::Transport { transport: "Noise", cause: cause.into() })?;
         let tls = Tls::new(keypair)
             .map_err(|cause| StartError::Transport { transport: "TLS", cause: cause.into() })?;
-        Ok(Self { tls, noise, known: Known::default() })
+        Ok(Self { tls, noise, doubted: Doubted::default() })
     }
 
-    /// For a connection that `point` is an end of.
-    pub(crate) fn connection(&self, point: &ConnectedPoint) -> Upgrade {
-        let dialled = match point {
-            ConnectedPoint::Dialer { address, .. } => peer_of(address),
-            ConnectedPoint::Listener { .. } => None,
+    /// What to propose to whoever answers at `address`. Who is not named there may be anybody.
+    pub(crate) fn proposal(&self, address: &Multiaddr) -> Proposal {
+        match peer_of(address) {
+            Some(peer) if !self.doubted.contains(&peer) => Proposal::Tls,
+            _ => Proposal::Any,
+        }
+    }
+
+    /// Whether a connection to `address` failed because the peer may speak Noise alone: it is to be dialled again, and
+    /// asked first.
+    pub(crate) fn doubts(&self, address: &Multiaddr, proposed: Proposal, error: &io::Error) -> bool {
+        let answered = find_cause::<rustls::Error>(error).is_some();
+        let Some(peer) = peer_of(address).filter(|_| proposed == Proposal::Tls && !answered) else {
+            return false;
         };
-        Upgrade { secure: self.clone(), known: dialled.filter(|peer| self.known.contains(peer)) }
+        self.doubted.insert(peer);
+        true
+    }
+
+    pub(crate) fn connection(&self, proposal: Proposal) -> Upgrade {
+        Upgrade { secure: self.clone(), proposal }
     }
 }
 
@@ -81,15 +103,15 @@ impl UpgradeInfo for Upgrade {
     type InfoIter = Vec<Protocol>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        match self.known {
-            Some(_) => vec![Protocol::Tls],
-            None => vec![Protocol::Tls, Protocol::Noise],
+        match self.proposal {
+            Proposal::Tls => vec![Protocol::Tls],
+            Proposal::Any => vec![Protocol::Tls, Protocol::Noise],
         }
     }
 }
 
 /// A connection that is secured.
-pub(crate) type Secured<C> = Either<tls::Stream<BufReader<C>>, noise::Output<BufReader<C>>>;
+pub(crate) type Secured<C> = Either<tls::Stream<ReadAhead<C>>, noise::Output<ReadAhead<C>>>;
 
 impl<C> InboundConnectionUpgrade<C> for Upgrade
 where
@@ -100,13 +122,13 @@ where
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_inbound(self, socket: C, protocol: Protocol) -> Self::Future {
-        let socket = BufReader::with_capacity(READ_BYTES, socket);
+        let socket = ReadAhead::new(socket);
         async move {
             match protocol {
-                Protocol::Tls => self.of_tls(self.secure.tls.accept(socket).await),
+                Protocol::Tls => self.of_tls(self.secure.tls.accept(socket).await?),
                 Protocol::Noise => {
                     of_noise(self.secure.noise.clone().upgrade_inbound(socket, NOISE).await)
-                },
+                }
             }
         }
         .boxed()
@@ -122,13 +144,13 @@ where
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_outbound(self, socket: C, protocol: Protocol) -> Self::Future {
-        let socket = BufReader::with_capacity(READ_BYTES, socket);
+        let socket = ReadAhead::new(socket);
         async move {
             match protocol {
-                Protocol::Tls => self.of_tls(self.secure.tls.connect(socket).await),
+                Protocol::Tls => self.of_tls(self.secure.tls.connect(socket).await?),
                 Protocol::Noise => {
                     of_noise(self.secure.noise.clone().upgrade_outbound(socket, NOISE).await)
-                },
+                }
             }
         }
         .boxed()
@@ -136,27 +158,18 @@ where
 }
 
 impl Upgrade {
-    /// Learns whether the peer speaks TLS.
+    /// The peer does speak TLS.
     fn of_tls<C>(
         &self,
-        secured: io::Result<(PeerId, tls::Stream<BufReader<C>>)>,
+        (peer, stream): (PeerId, tls::Stream<ReadAhead<C>>),
     ) -> io::Result<(PeerId, Secured<C>)> {
-        match secured {
-            Ok((peer, stream)) => {
-                self.secure.known.insert(peer);
-                Ok((peer, Either::Left(stream)))
-            }
-            Err(error) => {
-                // It may be another program under the same identity, which knows Noise alone.
-                self.known.iter().for_each(|peer| self.secure.known.remove(peer));
-                Err(error)
-            }
-        }
+        self.secure.doubted.remove(&peer);
+        Ok((peer, Either::Left(stream)))
     }
 }
 
 fn of_noise<C>(
-    secured: Result<(PeerId, noise::Output<BufReader<C>>), noise::Error>,
+    secured: Result<(PeerId, noise::Output<ReadAhead<C>>), noise::Error>,
 ) -> io::Result<(PeerId, Secured<C>)> {
     match secured {
         Ok((peer, stream)) => Ok((peer, Either::Right(stream))),

@@ -18,6 +18,7 @@ use super::{
     hurry::{Hurried, Hurry},
     reset::Sockets,
     secure::Secure,
+    secured::Secured,
     turns::{InTurn, Turns},
     unread::{POOL_BYTES, Pool},
     web::{Certificate, proxy::Proxied},
@@ -40,7 +41,7 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     let (circuits, circuit) = circuit::new(local);
     let pool = Pool::new(POOL_BYTES);
     let secure = Secure::new(&keypair)?;
-    let circuits = direct::secured(circuits, &secure, &pool);
+    let circuits = Secured::new(circuits, &secure, &pool);
     let circuits = TransportTimeout::new(circuits, CIRCUIT_DEADLINE).map_err(Kept);
     let permits = Permits::new(config.global.clone(), config.ranges.clone());
     let hurry = Hurry::default();
@@ -51,7 +52,7 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
         // Before names are looked up: the proxy does that.
         Some(proxy) => {
             let proxied = Proxied::new(proxy.clone(), permits.clone()).map_err(Kept);
-            let proxied = direct::secured(proxied, &secure, &pool);
+            let proxied = Secured::new(proxied, &secure, &pool);
             proxied.or_transport(direct).map(|either, _| either.into_inner()).boxed()
         }
     };

@@ -36,7 +36,8 @@ fn main() {
 }
 
 fn compare(words: &[&str]) {
-    let rounds = words.iter().position(|word| *word == "--rounds").map(|at| words[at + 1].parse().unwrap());
+    let rounds =
+        words.iter().position(|word| *word == "--rounds").map(|at| words[at + 1].parse().unwrap());
     let rounds: usize = rounds.unwrap_or(ROUNDS);
     let named = |name: &str| words.contains(&name);
     let subjects: Vec<Subject> = chosen(&Subject::ALL, named);
@@ -76,8 +77,10 @@ struct Measure {
 fn row(found: &[Measure], anchor: Option<&Vec<Measure>>) -> Value {
     let values: Vec<f64> = found.iter().map(|found| found.value).collect();
     let cpu: Vec<f64> = found.iter().map(|found| found.cpu).collect();
-    let ratios = anchor.map(|anchor| values.iter().zip(anchor).map(|(value, anchor)| value / anchor.value));
-    let spread = [values.iter().copied().fold(f64::MAX, f64::min), values.iter().copied().fold(0.0, f64::max)];
+    let ratios =
+        anchor.map(|anchor| values.iter().zip(anchor).map(|(value, anchor)| value / anchor.value));
+    let spread =
+        [values.iter().copied().fold(f64::MAX, f64::min), values.iter().copied().fold(0.0, f64::max)];
     json!({
         "median": median(values.clone()),
         "least_and_most": spread,

@@ -11,7 +11,9 @@ use std::{
 use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
 use hyper_util::rt::TokioIo;
 use libp2p::{Multiaddr, StreamProtocol, SwarmBuilder, noise, swarm::SwarmEvent, tcp, yamux};
-use punchline_bridge::{Config, Endpoint, Event, Keypair, PeerId, addr::GlobalScope, config::Upgrades, grpc};
+use punchline_bridge::{
+    Config, Endpoint, Event, Keypair, PeerId, addr::GlobalScope, config::Upgrades, grpc,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -160,7 +162,8 @@ fn config(listen: &[&str]) -> Config {
 }
 
 async fn ours(listen: &str) -> (String, Incoming) {
-    let (node, mut events) = Endpoint::start(config(&[listen]), Keypair::generate_ed25519()).await.unwrap();
+    let (node, mut events) =
+        Endpoint::start(config(&[listen]), Keypair::generate_ed25519()).await.unwrap();
     let address = loop {
         if let Event::Listening { address } = events.next().await.unwrap() {
             break address;
@@ -256,13 +259,21 @@ impl Connected for Io {
 }
 
 impl AsyncRead for Io {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.0.as_mut().poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.0.as_mut().poll_write(cx, buf)
     }
 

@@ -26,7 +26,7 @@ use self::pb::{
 use crate::subject::{self, Subject};
 
 mod pb {
-    #![allow(missing_docs, unused_qualifications, clippy::all)]
+    #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
     tonic::include_proto!("bench");
 }
 
@@ -168,7 +168,8 @@ async fn bulk(client: BenchClient<Channel>, bytes: usize, streams: usize) -> (f6
     let sink = |_| {
         let (mut client, data) = (client.clone(), data.clone());
         tokio::spawn(async move {
-            let chunks = stream::repeat(data).take_while(move |_| std::future::ready(began.elapsed() < LASTS));
+            let chunks =
+                stream::repeat(data).take_while(move |_| std::future::ready(began.elapsed() < LASTS));
             client.sink(chunks).await.unwrap().into_inner().bytes
         })
     };

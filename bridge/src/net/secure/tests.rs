@@ -3,11 +3,7 @@ use std::sync::Arc;
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, future::join};
 use futures_rustls::rustls::CipherSuite;
-use libp2p::{
-    Multiaddr,
-    core::{Endpoint, transport::PortUse},
-    tls as stock,
-};
+use libp2p::{Multiaddr, core::Endpoint, tls as stock};
 use tokio::io::DuplexStream;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
@@ -21,15 +17,9 @@ fn pipe() -> (Io, Io) {
     (near.compat(), far.compat())
 }
 
-fn dialler(peer: PeerId) -> ConnectedPoint {
-    let address: Multiaddr = format!("/ip4/192.0.2.1/tcp/1/p2p/{peer}").parse().unwrap();
-    ConnectedPoint::Dialer { address, role_override: Endpoint::Dialer, port_use: PortUse::New }
-}
-
-fn listener() -> ConnectedPoint {
-    let address: Multiaddr = "/ip4/192.0.2.2/tcp/1".parse().unwrap();
-    ConnectedPoint::Listener { local_addr: address.clone(), send_back_addr: address }
-}
+/// The two roles, ours first.
+const ROLES: [(Endpoint, Endpoint); 2] =
+    [(Endpoint::Dialer, Endpoint::Listener), (Endpoint::Listener, Endpoint::Dialer)];
 
 /// An identity that secures, and its id.
 fn one() -> (Secure, PeerId) {
@@ -45,9 +35,8 @@ fn is_tls<C>(secured: &Secured<C>) -> bool {
 async fn two_ends_of_ours_take_tls_learn_who_the_other_is_and_exchange_bytes() {
     let ((near, near_id), (far, far_id)) = (one(), one());
     let (a, b) = pipe();
-    let (dials, listens) = (dialler(far_id), listener());
-    let dialled = agree(a, near.connection(&dials), dials);
-    let accepted = agree(b, far.connection(&listens), listens);
+    let dialled = agree(a, near.connection(Proposal::Tls), Endpoint::Dialer);
+    let accepted = agree(b, far.connection(Proposal::Any), Endpoint::Listener);
     let (dialled, accepted) = join(dialled, accepted).await;
     let ((there, mut a), (here, mut b)) = (dialled.unwrap(), accepted.unwrap());
     assert_eq!((there, here), (far_id, near_id));
@@ -88,32 +77,27 @@ async fn a_peer_that_knows_noise_alone_is_spoken_with_in_noise_in_both_roles() {
     let (secure, id) = one();
     let keypair = Keypair::generate_ed25519();
     let (noise, noise_id) = (noise::Config::new(&keypair).unwrap(), keypair.public().to_peer_id());
-    for dials in [true, false] {
+    for (ours, theirs) in ROLES {
         let (a, b) = pipe();
-        let (dialler, listener) = (dialler(noise_id), listener());
-        let ours = if dials { dialler.clone() } else { listener.clone() };
-        let theirs = if dials { listener } else { dialler };
-        let secured = agree(a, secure.connection(&ours), ours);
+        let secured = agree(a, secure.connection(Proposal::Any), ours);
         let stock = agree(b, noise.clone(), theirs);
         let (secured, stock) = join(secured, stock).await;
         let (peer, secured) = secured.unwrap();
         assert_eq!((peer, stock.unwrap().0), (noise_id, id));
         assert!(!is_tls(&secured));
     }
-    assert!(!secure.known.contains(&noise_id));
 }
 
 #[tokio::test]
-async fn stock_tls_is_understood_in_both_roles() {
+async fn stock_tls_is_understood_in_both_roles_whatever_is_proposed() {
     let (secure, id) = one();
     let keypair = Keypair::generate_ed25519();
     let (stock, stock_id) = (stock::Config::new(&keypair).unwrap(), keypair.public().to_peer_id());
-    for dials in [true, false] {
+    for (proposal, (ours, theirs)) in
+        [Proposal::Tls, Proposal::Any].into_iter().zip(ROLES).chain([(Proposal::Any, ROLES[0])])
+    {
         let (a, b) = pipe();
-        let (dialler, listener) = (dialler(stock_id), listener());
-        let ours = if dials { dialler.clone() } else { listener.clone() };
-        let theirs = if dials { listener } else { dialler };
-        let secured = agree(a, secure.connection(&ours), ours);
+        let secured = agree(a, secure.connection(proposal), ours);
         let stock = agree(b, stock.clone(), theirs);
         let (secured, stock) = join(secured, stock).await;
         let (peer, secured) = secured.unwrap();
@@ -123,21 +107,42 @@ async fn stock_tls_is_understood_in_both_roles() {
 }
 
 #[tokio::test]
-async fn a_peer_that_is_known_to_speak_tls_is_proposed_nothing_else_until_it_does_not() {
+async fn who_answers_a_first_message_of_tls_with_something_else_is_asked_first_until_it_speaks_tls() {
     let (secure, _) = one();
     let keypair = Keypair::generate_ed25519();
     let peer = keypair.public().to_peer_id();
-    let dials = dialler(peer);
-    assert_eq!(secure.connection(&dials).protocol_info(), [Protocol::Tls, Protocol::Noise]);
-    secure.known.insert(peer);
-    assert_eq!(secure.connection(&dials).protocol_info(), [Protocol::Tls]);
+    let address: Multiaddr = format!("/ip4/192.0.2.1/tcp/1/p2p/{peer}").parse().unwrap();
+    assert_eq!(secure.proposal(&address), Proposal::Tls);
     let (a, b) = pipe();
     let noise = noise::Config::new(&keypair).unwrap();
-    let secured = agree(a, secure.connection(&dials), dials.clone());
-    let stock = agree(b, noise, listener());
+    let secured = agree(a, secure.connection(Proposal::Tls), Endpoint::Dialer);
+    let stock = agree(b, noise, Endpoint::Listener);
     let (secured, stock) = join(secured, stock).await;
-    assert!(secured.is_err() && stock.is_err());
-    assert_eq!(secure.connection(&dials).protocol_info(), [Protocol::Tls, Protocol::Noise]);
+    assert!(stock.is_err());
+    assert!(secure.doubts(&address, Proposal::Tls, &secured.err().unwrap()));
+    assert_eq!(secure.proposal(&address), Proposal::Any);
+
+    let (a, b) = pipe();
+    let stock = agree(b, stock::Config::new(&keypair).unwrap(), Endpoint::Listener);
+    let secured = agree(a, secure.connection(Proposal::Any), Endpoint::Dialer);
+    join(secured, stock).await.0.unwrap();
+    assert_eq!(secure.proposal(&address), Proposal::Tls);
+}
+
+#[test]
+fn who_is_not_named_is_asked_first() {
+    let (secure, _) = one();
+    assert_eq!(secure.proposal(&"/ip4/192.0.2.1/tcp/1".parse().unwrap()), Proposal::Any);
+}
+
+#[test]
+fn a_refusal_that_was_said_in_tls_is_no_reason_to_dial_again() {
+    let (secure, peer) = one();
+    let address: Multiaddr = format!("/ip4/192.0.2.1/tcp/1/p2p/{peer}").parse().unwrap();
+    let refusal = rustls::Error::InvalidCertificate(rustls::CertificateError::BadSignature);
+    let refusal = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, refusal));
+    assert!(!secure.doubts(&address, Proposal::Tls, &refusal));
+    assert_eq!(secure.proposal(&address), Proposal::Tls);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Who speaks TLS. Two ends that have to agree first lose a round trip; with a peer that is known to speak it, the first
-//! message goes at once.
+//! Peers that may not speak TLS. Whoever is dialled is spoken with in TLS at once, since to agree first takes a round trip;
+//! who did not answer in TLS is asked first the next time.
 
 use std::{
     collections::VecDeque,
@@ -8,14 +8,14 @@ use std::{
 
 use libp2p::PeerId;
 
-/// Peers that are remembered. One that is forgotten costs a round trip.
+/// Peers that are remembered. One that is forgotten costs a second dial.
 const PEERS_MAX: usize = 256;
 
-/// The latest to be seen last.
+/// The latest one last.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Known(Arc<Mutex<VecDeque<PeerId>>>);
+pub(super) struct Doubted(Arc<Mutex<VecDeque<PeerId>>>);
 
-impl Known {
+impl Doubted {
     fn lock(&self) -> MutexGuard<'_, VecDeque<PeerId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -44,16 +44,16 @@ mod tests {
 
     #[test]
     fn the_latest_peers_are_remembered_and_no_more_than_the_limit() {
-        let known = Known::default();
+        let doubted = Doubted::default();
         let peers: Vec<PeerId> = (0..PEERS_MAX + 2).map(|_| PeerId::random()).collect();
-        known.insert(peers[0]);
-        known.insert(peers[1]);
-        known.insert(peers[0]);
-        peers[2..].iter().for_each(|peer| known.insert(*peer));
-        assert_eq!(known.lock().len(), PEERS_MAX);
-        assert!(!known.contains(&peers[1]), "seen the longest ago");
-        assert!(known.contains(&peers[PEERS_MAX + 1]));
-        known.remove(&peers[PEERS_MAX + 1]);
-        assert!(!known.contains(&peers[PEERS_MAX + 1]));
+        doubted.insert(peers[0]);
+        doubted.insert(peers[1]);
+        doubted.insert(peers[0]);
+        peers[2..].iter().for_each(|peer| doubted.insert(*peer));
+        assert_eq!(doubted.lock().len(), PEERS_MAX);
+        assert!(!doubted.contains(&peers[1]), "seen the longest ago");
+        assert!(doubted.contains(&peers[PEERS_MAX + 1]));
+        doubted.remove(&peers[PEERS_MAX + 1]);
+        assert!(!doubted.contains(&peers[PEERS_MAX + 1]));
     }
 }
