@@ -18,6 +18,7 @@ use libp2p::{
     identity::Keypair,
     noise,
 };
+use multistream_select::NegotiationError;
 
 use self::{doubted::Doubted, tls::Tls};
 use super::{cause::find_cause, lent::ReadAhead};
@@ -66,15 +67,15 @@ impl Secure {
         }
     }
 
-    /// Whether a connection to `address` failed because the peer may speak Noise alone: it is to be dialled again, and
-    /// asked first.
-    pub(crate) fn doubts(&self, address: &Multiaddr, proposed: Proposal, error: &io::Error) -> bool {
+    /// A connection to `address` failed. Whether it is to be dialled again: only who said that it does not speak TLS is,
+    /// since others named many addresses, and not every one is a peer's.
+    pub(crate) fn has_to_ask(&self, address: &Multiaddr, proposed: Proposal, error: &io::Error) -> bool {
         let answered = find_cause::<rustls::Error>(error).is_some();
         let Some(peer) = peer_of(address).filter(|_| proposed == Proposal::Tls && !answered) else {
             return false;
         };
         self.doubted.insert(peer);
-        true
+        matches!(find_cause(error), Some(NegotiationError::Failed))
     }
 
     pub(crate) fn connection(&self, proposal: Proposal) -> Upgrade {

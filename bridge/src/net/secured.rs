@@ -103,7 +103,7 @@ where
                 Err(error) if role.is_dialer() => error,
                 done => return done,
             };
-            if !upgrades.secure.doubts(&address, proposal, &error) {
+            if !upgrades.secure.has_to_ask(&address, proposal, &error) {
                 return Err(error);
             }
             let dial = inner.lock().unwrap_or_else(PoisonError::into_inner).dial(address, options);

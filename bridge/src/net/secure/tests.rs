@@ -119,7 +119,7 @@ async fn who_answers_a_first_message_of_tls_with_something_else_is_asked_first_u
     let stock = agree(b, noise, Endpoint::Listener);
     let (secured, stock) = join(secured, stock).await;
     assert!(stock.is_err());
-    assert!(secure.doubts(&address, Proposal::Tls, &secured.err().unwrap()));
+    assert!(secure.has_to_ask(&address, Proposal::Tls, &secured.err().unwrap()));
     assert_eq!(secure.proposal(&address), Proposal::Any);
 
     let (a, b) = pipe();
@@ -127,6 +127,15 @@ async fn who_answers_a_first_message_of_tls_with_something_else_is_asked_first_u
     let secured = agree(a, secure.connection(Proposal::Any), Endpoint::Dialer);
     join(secured, stock).await.0.unwrap();
     assert_eq!(secure.proposal(&address), Proposal::Tls);
+}
+
+#[test]
+fn who_hangs_up_is_not_dialled_again_at_once_but_asked_first_the_next_time() {
+    let (secure, peer) = one();
+    let address: Multiaddr = format!("/ip4/192.0.2.1/tcp/1/p2p/{peer}").parse().unwrap();
+    let hung_up = io::Error::other(io::Error::from(io::ErrorKind::ConnectionReset));
+    assert!(!secure.has_to_ask(&address, Proposal::Tls, &hung_up));
+    assert_eq!(secure.proposal(&address), Proposal::Any);
 }
 
 #[test]
@@ -141,7 +150,7 @@ fn a_refusal_that_was_said_in_tls_is_no_reason_to_dial_again() {
     let address: Multiaddr = format!("/ip4/192.0.2.1/tcp/1/p2p/{peer}").parse().unwrap();
     let refusal = rustls::Error::InvalidCertificate(rustls::CertificateError::BadSignature);
     let refusal = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, refusal));
-    assert!(!secure.doubts(&address, Proposal::Tls, &refusal));
+    assert!(!secure.has_to_ask(&address, Proposal::Tls, &refusal));
     assert_eq!(secure.proposal(&address), Proposal::Tls);
 }
 

@@ -8,7 +8,8 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
+    sync::{Arc, Once},
+    thread,
 };
 
 use futures::{AsyncRead, AsyncWrite};
@@ -63,6 +64,7 @@ impl Tls {
         let provider = Arc::new(provider(has_aes()));
         // rustls would look into the certificate otherwise, and not know libp2p's extension.
         let shown = CertifiedKey::new(vec![certificate], provider.key_provider.load_private_key(key)?);
+        warm_up(&provider);
         let tls = Self { provider, shown: Arc::new(SingleCertAndKey::from(shown)) };
         // What is wrong with a configuration is said at the start, not with each connection.
         tls.server(Verifier::new(&tls.provider))?;
@@ -117,6 +119,19 @@ impl Tls {
         let stream = client.connect(nobody, socket).await?;
         Ok((verifier.peer()?, stream.into()))
     }
+}
+
+/// The library measures the timing of the CPU for its random numbers when it is first asked for one, for 45 to 160 ms: once
+/// in a process, and here beside whatever else a start takes, not in the first handshake.
+fn warm_up(provider: &CryptoProvider) {
+    static WARMED: Once = Once::new();
+    let random = provider.secure_random;
+    WARMED.call_once(|| {
+        let asks = move || drop(random.fill(&mut [0]));
+        if let Err(error) = thread::Builder::new().name("warm-up".to_owned()).spawn(asks) {
+            tracing::debug!(%error, "the first connection waits for random numbers");
+        }
+    });
 }
 
 /// Whether the CPU has instructions for AES.
