@@ -1,6 +1,12 @@
 //! From libp2p's events to the engine's inputs. Pure; the one place that matches them.
 
-use std::{collections::HashMap, error::Error, io, net::IpAddr, time::SystemTime};
+use std::{
+    collections::HashMap,
+    error::Error,
+    io,
+    net::IpAddr,
+    time::{Duration, Instant, SystemTime},
+};
 
 use libp2p::{
     Multiaddr, PeerId, TransportError,
@@ -16,7 +22,6 @@ use super::{
     circuit, control, dcutr, door, guard,
     muxer::Parted,
     substream,
-    transports::{CIRCUIT_DEADLINE, CONNECT_DEADLINE},
 };
 use crate::{
     addr::{ip_of, is_circuit, path_of, policy::without_peer, transport_of},
@@ -38,6 +43,7 @@ pub(crate) struct Dialling {
     pub(crate) punch: bool,
     /// The addresses of this host that led to the internet when it began, over IPv4 and IPv6.
     pub(crate) network: [Option<IpAddr>; 2],
+    pub(crate) began: Instant,
 }
 
 /// Dials that were asked for, by the connection they will become.
@@ -83,12 +89,12 @@ pub(crate) fn translate(
             cause: close_cause(cause.as_ref()),
         },
         SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
-            let Some(Dialling { dial, punch, .. }) = dialled.remove(&connection_id) else {
+            let Some(Dialling { dial, punch, began, .. }) = dialled.remove(&connection_id) else {
                 return Translated::Nothing;
             };
             match punch {
                 true => Input::PunchFailed { dial, tried: tried(&error) },
-                false => Input::DialFailed { dial, reason: dial_failure(&error) },
+                false => Input::DialFailed { dial, reason: dial_failure(&error, began.elapsed()) },
             }
         }
         SwarmEvent::IncomingConnectionError {
@@ -217,11 +223,12 @@ fn exceeded(cause: &swarm::ConnectionDenied) -> Option<Full> {
     Some(cause.downcast_ref::<door::TurnedAway>()?.0)
 }
 
-pub(crate) fn dial_failure(error: &DialError) -> DialFailureReason {
+/// `took`: from the start of the dial until it failed.
+pub(crate) fn dial_failure(error: &DialError, took: Duration) -> DialFailureReason {
     match error {
         DialError::WrongPeerId { obtained, .. } => DialFailureReason::WrongPeer { obtained: *obtained },
         DialError::Denied { cause } => DialFailureReason::Limit { limit: root_cause(cause) },
-        DialError::Transport(failures) => transport_failure(failures),
+        DialError::Transport(failures) => transport_failure(failures, took),
         other => DialFailureReason::Network { cause: root_cause(other) },
     }
 }
@@ -234,17 +241,20 @@ pub(crate) fn is_port_in_use(error: &DialError) -> bool {
 }
 
 /// What the relay answered, if one did; else what the network said at each address.
-fn transport_failure(failures: &[(Multiaddr, TransportError<io::Error>)]) -> DialFailureReason {
+fn transport_failure(
+    failures: &[(Multiaddr, TransportError<io::Error>)],
+    took: Duration,
+) -> DialFailureReason {
     if let Some(answer) = failures.iter().find_map(|(_, error)| find_cause::<DialFailureReason>(error)) {
         return answer.clone();
     }
     let circuit = failures.iter().any(|(address, _)| is_circuit(address));
     if !failures.is_empty() && failures.iter().all(|(_, error)| is_timeout(error)) {
+        // Each transport gives up after a time of its own. Whole seconds: one failure is told in the same words each time.
+        let deadline = Duration::from_secs(took.as_secs_f64().round().max(1.0) as u64);
         return match circuit {
-            true => DialFailureReason::CircuitFailed {
-                reason: CircuitFault::Deadline { deadline: CIRCUIT_DEADLINE },
-            },
-            false => DialFailureReason::Deadline { deadline: CONNECT_DEADLINE },
+            true => DialFailureReason::CircuitFailed { reason: CircuitFault::Deadline { deadline } },
+            false => DialFailureReason::Deadline { deadline },
         };
     }
     let mut causes: Vec<String> = failures.iter().map(|(_, error)| transport_cause(error)).collect();
@@ -343,7 +353,8 @@ mod tests {
                 let _ = socket.write_all(answer.as_bytes()).await;
             }
         });
-        let said = dial_failure(&failed(&[format!("/ip4/127.0.0.1/tcp/{port}")]).await).to_string();
+        let error = failed(&[format!("/ip4/127.0.0.1/tcp/{port}")]).await;
+        let said = dial_failure(&error, Duration::ZERO).to_string();
         assert!(said.contains("does not speak libp2p, as a web server does not"), "{said}");
     }
 
@@ -372,7 +383,21 @@ mod tests {
         let (tcp, udp) = (silent.local_addr().unwrap().port(), deaf.local_addr().unwrap().port());
         let addresses =
             [format!("/ip4/127.0.0.1/tcp/{tcp}"), format!("/ip4/127.0.0.1/udp/{udp}/quic-v1")];
-        let reason = dial_failure(&failed(&addresses).await);
-        assert_eq!(reason, DialFailureReason::Deadline { deadline: CONNECT_DEADLINE });
+        let began = Instant::now();
+        let error = failed(&addresses).await;
+        let DialFailureReason::Deadline { deadline } = dial_failure(&error, began.elapsed()) else {
+            panic!("{error:?}");
+        };
+        assert!(deadline.abs_diff(began.elapsed()) < Duration::from_secs(1), "{deadline:?}");
+    }
+
+    #[tokio::test]
+    async fn how_long_an_answer_was_waited_for_is_told_as_it_was_and_not_as_another_transport_waits() {
+        let deaf = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = deaf.local_addr().unwrap().port();
+        let error = failed(&[format!("/ip4/127.0.0.1/udp/{port}/quic-v1")]).await;
+        let said = |took| dial_failure(&error, took).to_string();
+        assert_eq!(said(Duration::from_millis(3011)), "no answer within 3 s");
+        assert_eq!(said(Duration::from_millis(2960)), "no answer within 3 s");
     }
 }

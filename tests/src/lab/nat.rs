@@ -18,11 +18,14 @@ pub enum Nat {
     /// The usual home router, port-restricted: flows keep their source port, and only what a host has sent
     /// to may answer.
     PortPreserving,
-    /// As [`Nat::PortPreserving`], but every UDP and every TCP flow leaves from `port`, towards every
-    /// destination. A destination can therefore be reached by one flow per protocol only.
+    /// As [`Nat::PortPreserving`], but flows leave from one of the public ports that begin with `first`. All flows of
+    /// one port of a host leave from the same one, towards every destination. As many flows as there are public
+    /// ports can lead to one destination.
     PortChanging {
-        /// The public port.
-        port: u16,
+        /// The first public port.
+        first: u16,
+        /// How many there are, at least one.
+        count: u16,
     },
     /// Every flow leaves from a random port, another one for every destination, and only what a host has
     /// sent to may answer.
@@ -74,8 +77,8 @@ impl Nat {
         Self::Symmetric,
     ];
 
-    /// A router that changes ports, where the port does not matter: not one that systems hand out.
-    pub const PORT_CHANGING: Self = Self::PortChanging { port: 25_000 };
+    /// A router that changes ports, where the ports do not matter: none that systems hand out, which would stay as they are.
+    pub const PORT_CHANGING: Self = Self::PortChanging { first: 25_000, count: 1_000 };
 
     /// How it maps.
     pub fn mapping(self) -> Mapping {

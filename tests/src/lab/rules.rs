@@ -120,8 +120,11 @@ fn words(spec: &RouterSpec, public: Ipv4Addr) -> Words {
         (Filtering::AddressAndPortDependent, _) => "",
     };
     translate += &match (nat, nat.mapping()) {
-        (Nat::PortChanging { port }, _) => {
-            format!(r#"        oifname "wan" meta l4proto {{ tcp, udp }} masquerade to :{port}"#)
+        (Nat::PortChanging { first, count }, _) => {
+            let last = first.saturating_add(count.saturating_sub(1));
+            // nftables refuses a range of one.
+            let ports = if last == first { first.to_string() } else { format!("{first}-{last}") };
+            format!(r#"        oifname "wan" meta l4proto {{ tcp, udp }} masquerade to :{ports}"#)
         }
         (_, Mapping::EndpointDependent) => r#"        oifname "wan" masquerade fully-random"#.to_owned(),
         _ if nat.translates() => r#"        oifname "wan" masquerade"#.to_owned(),
@@ -196,9 +199,11 @@ mod tests {
     const PUBLIC: Ipv4Addr = Ipv4Addr::new(73, 0, 0, 11);
 
     #[test]
-    fn a_port_changing_router_rewrites_to_its_port() {
-        let spec = RouterSpec::new(Nat::PortChanging { port: 35000 });
-        assert!(ruleset(&spec, PUBLIC, &[]).contains("masquerade to :35000"));
+    fn a_port_changing_router_rewrites_to_its_ports() {
+        let spec = RouterSpec::new(Nat::PortChanging { first: 35000, count: 10 });
+        assert!(ruleset(&spec, PUBLIC, &[]).contains("masquerade to :35000-35009\n"));
+        let spec = RouterSpec::new(Nat::PortChanging { first: 35000, count: 1 });
+        assert!(ruleset(&spec, PUBLIC, &[]).contains("masquerade to :35000\n"));
     }
 
     #[test]

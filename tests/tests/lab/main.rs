@@ -267,7 +267,7 @@ fn drain(socket: &UdpSocket) -> Result<()> {
 }
 
 const CHANGED_PORT: u16 = 35_000;
-const CHANGING: Nat = Nat::PortChanging { port: CHANGED_PORT };
+const CHANGING: Nat = Nat::PortChanging { first: CHANGED_PORT, count: 1 };
 
 /// Of a lab with two hosts: them, their routers, the relay and the internet.
 const MACHINES: usize = 6;

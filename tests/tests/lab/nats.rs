@@ -49,7 +49,9 @@ async fn mapping(nat: Nat) -> Result<()> {
             (_, Mapping::EndpointDependent) => {
                 ports[0] != ports[1] && ports[0] != ports[2] && ports[1] != ports[2]
             }
-            (Nat::PortChanging { port }, _) => ports == [port; 3],
+            (Nat::PortChanging { first, count }, _) => {
+                ports == [ports[0]; 3] && (first..first + count).contains(&ports[0])
+            }
             _ => ports == [HOST_PORT; 3],
         };
         ensure!(expected, "{nat}: {seen:?}");

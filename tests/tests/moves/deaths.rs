@@ -139,7 +139,7 @@ async fn maps_anew(on: Transport) -> Result<()> {
 async fn lives_behind_another_port(settled: &Settled) -> Result<()> {
     let Settled { scene: Scene { lab, .. }, cast, .. } = settled;
     let marks = (cast.server.mark(), cast.client.mark());
-    lab.set_router(SERVER, &RouterSpec::new(Nat::PortChanging { port: 35_000 }))?;
+    lab.set_router(SERVER, &RouterSpec::new(Nat::PORT_CHANGING))?;
     lab.flush_nat(SERVER)?;
     tokio::try_join!(
         cast.server.wait_for_after(marks.0, "stream_moved", |_| true, MOVE_DEADLINE),

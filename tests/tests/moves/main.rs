@@ -198,7 +198,7 @@ async fn server_nat_maps_anew(scene: &Scene, cast: &mut Cast) -> Result<()> {
 /// The direct path dies without a word, and over QUIC the link to the relay with it.
 async fn maps_anew(scene: &Scene, cast: &Cast, router: usize) -> Result<()> {
     goes_direct(scene, cast).await?;
-    scene.lab.set_router(router, &RouterSpec::new(Nat::PortChanging { port: 35_000 }))?;
+    scene.lab.set_router(router, &RouterSpec::new(Nat::PORT_CHANGING))?;
     let marks = (cast.server.mark(), cast.client.mark());
     scene.lab.flush_nat(router)?;
     let died = Instant::now();

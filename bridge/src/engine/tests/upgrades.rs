@@ -125,7 +125,7 @@ impl World {
     }
 
     /// The latest on this connection.
-    fn exchange(&self, connection: ConnectionId) -> Exchange {
+    pub(super) fn exchange(&self, connection: ConnectionId) -> Exchange {
         let number = self.exchanges.get(&connection).copied().unwrap_or_default();
         Exchange { connection, number }
     }

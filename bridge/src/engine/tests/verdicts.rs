@@ -65,6 +65,20 @@ fn the_end_that_is_told_says_why_at_once_by_what_it_knows_itself_first() {
 }
 
 #[test]
+fn a_peer_that_ends_the_exchange_and_says_why_gave_up_for_what_it_says() {
+    let mut world = patient();
+    let circuit = world.reached(peer(1));
+    world.offer(circuit, &[public(1)]);
+    let exchange = world.exchange(circuit);
+    let ended = UpgradeFailure::Exchange { cause: "the peer ended it".to_owned() };
+    world.tell(Input::PunchExchangeFailed { exchange, reason: ended });
+    assert_eq!(reasons(&mut world), [], "it may offer again");
+    let verdict = PunchVerdict::AllRefused;
+    world.tell(Input::Heard { connection: circuit, word: Word::PunchFailed(verdict) });
+    assert_eq!(reasons(&mut world), [(UpgradeFailure::AtPeer { verdict }, 1)]);
+}
+
+#[test]
 fn a_verdict_of_the_end_that_does_not_begin_is_nothing() {
     let mut world = patient();
     let (circuit, _) = world.visited(peer(1));

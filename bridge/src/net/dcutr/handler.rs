@@ -184,7 +184,7 @@ impl ConnectionHandler for Handler {
                     return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour((self.number, said)));
                 }
                 Err(error) => {
-                    let said = Said::Failed(exchange_failed(&error.to_string()));
+                    let said = Said::Failed(exchange_failed(&cause_of(&error)));
                     return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour((self.number, said)));
                 }
             }
@@ -210,12 +210,20 @@ impl ConnectionHandler for Handler {
                     StreamUpgradeError::NegotiationFailed => UpgradeFailure::Unsupported,
                     StreamUpgradeError::Timeout => exchange_failed("the peer did not answer in time"),
                     StreamUpgradeError::Apply(never) => match never {},
-                    StreamUpgradeError::Io(error) => exchange_failed(&error.to_string()),
+                    StreamUpgradeError::Io(error) => exchange_failed(&cause_of(&error)),
                 };
                 self.failed = Some((info.number, reason));
             }
             _ => {}
         }
+    }
+}
+
+/// A peer that will not punch, whatever its reason, ends the exchange.
+fn cause_of(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the peer ended it".to_owned(),
+        _ => error.to_string(),
     }
 }
 

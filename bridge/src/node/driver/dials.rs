@@ -1,5 +1,7 @@
 //! Dials: what the engine wants dialled, as the swarm takes it.
 
+use std::time::Instant;
+
 use libp2p::{
     Multiaddr, PeerId,
     swarm::{
@@ -38,8 +40,7 @@ impl Driver {
             return false;
         };
         let opts = DialOpts::peer_id(peer).addresses(addresses).allocate_new_port();
-        let dialling =
-            Dialling { dial, peer, addresses: Vec::new(), punch: false, network: to_internet() };
+        let dialling = begun(dial, peer, Vec::new(), false);
         self.dial_with(dialling, opts.condition(PeerCondition::Always).build());
         true
     }
@@ -49,7 +50,7 @@ impl Driver {
         let opts = opts.condition(PeerCondition::Always);
         let racing = self.engine.is_relay(peer).then_some(addresses.len());
         let opts = self.swarm.behaviour_mut().door.dial(opts, racing);
-        self.dial_with(Dialling { dial, peer, addresses, punch: false, network: to_internet() }, opts);
+        self.dial_with(begun(dial, peer, addresses, false), opts);
     }
 
     pub(super) fn punch(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>, role: Role) {
@@ -62,7 +63,7 @@ impl Driver {
         };
         let opts = opts.build();
         self.swarm.behaviour_mut().door.punching(opts.connection_id());
-        self.dial_with(Dialling { dial, peer, addresses, punch: true, network: to_internet() }, opts);
+        self.dial_with(begun(dial, peer, addresses, true), opts);
     }
 
     fn dial_with(&mut self, dialling: Dialling, opts: DialOpts) {
@@ -72,10 +73,10 @@ impl Driver {
                 self.dialled.insert(connection, dialling);
             }
             Err(error) => {
-                let Dialling { dial, punch, .. } = dialling;
+                let Dialling { dial, punch, began, .. } = dialling;
                 let failed = match punch {
                     true => Input::PunchFailed { dial, tried: tried(&error) },
-                    false => Input::DialFailed { dial, reason: dial_failure(&error) },
+                    false => Input::DialFailed { dial, reason: dial_failure(&error, began.elapsed()) },
                 };
                 self.legs.tell(failed);
             }
@@ -94,9 +95,11 @@ impl Driver {
         let opts = opts.condition(PeerCondition::Always).build();
         let circuit = opts.connection_id();
         self.swarm.behaviour_mut().circuit.next_dial(address.clone(), circuit, link);
-        self.dial_with(
-            Dialling { dial, peer, addresses: vec![address], punch: false, network: to_internet() },
-            opts,
-        );
+        self.dial_with(begun(dial, peer, vec![address], false), opts);
     }
+}
+
+/// A dial that begins now, in the network that this host is in now.
+fn begun(dial: DialId, peer: PeerId, addresses: Vec<Multiaddr>, punch: bool) -> Dialling {
+    Dialling { dial, peer, addresses, punch, network: to_internet(), began: Instant::now() }
 }

@@ -166,9 +166,11 @@ impl Findings {
         self.tried.drain(..surplus);
     }
 
-    /// What the peer says counts where this end knows nothing better.
+    /// What the peer says counts where this end knows nothing better. That the peer ended the exchange is no reason: it
+    /// did so for the one that it says.
     pub(super) fn peer_failed(&mut self, why: UpgradeFailure) {
-        let nothing = self.reason.is_none() && self.failures == DialFailures::default();
+        let unknown = matches!(self.reason, None | Some(UpgradeFailure::Exchange { .. }));
+        let nothing = unknown && self.failures == DialFailures::default();
         if nothing || why.is_final() {
             self.reason = Some(why);
         }
