@@ -51,15 +51,15 @@ impl<C: AsyncWrite + Unpin> Flush<C> {
 }
 
 impl<C: AsyncWrite + Unpin> Batch<C> {
-    /// Takes some bytes, if there is room.
+    /// Takes what there is room for.
     fn poll_take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.waiting.len() + bytes.len() > WRITE_BYTES {
+        if self.waiting.len() >= WRITE_BYTES {
             ready!(self.poll_write_all(cx))?;
         }
         if self.waiting.capacity() == 0 {
             self.waiting = lend_write();
         }
-        let count = bytes.len().min(WRITE_BYTES);
+        let count = bytes.len().min(WRITE_BYTES - self.waiting.len());
         self.waiting.extend_from_slice(&bytes[..count]);
         Poll::Ready(Ok(count))
     }

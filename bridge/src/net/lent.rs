@@ -13,8 +13,8 @@ use futures::{AsyncRead, AsyncWrite};
 /// How much is read from the system at once. TLS and Noise read a few KiB at a time by themselves.
 pub(super) const READ_BYTES: usize = 64 << 10;
 
-/// How much waits to be written: four of the largest frames.
-pub(super) const WRITE_BYTES: usize = 256 << 10;
+/// How much waits to be written at most: the largest frame, or four records of TLS.
+pub(super) const WRITE_BYTES: usize = 64 << 10;
 
 /// Buffers of each kind that a thread keeps, for the connections that it moves in turns.
 const KEPT: usize = 4;

@@ -126,9 +126,9 @@ where
         let socket = ReadAhead::new(socket);
         async move {
             match protocol {
-                Protocol::Tls => self.of_tls(self.secure.tls.accept(socket).await?),
+                Protocol::Tls => Ok(self.of_tls(self.secure.tls.accept(socket).await?)),
                 Protocol::Noise => {
-                    of_noise(self.secure.noise.clone().upgrade_inbound(socket, NOISE).await)
+                    self.of_noise(self.secure.noise.clone().upgrade_inbound(socket, NOISE).await)
                 }
             }
         }
@@ -148,9 +148,9 @@ where
         let socket = ReadAhead::new(socket);
         async move {
             match protocol {
-                Protocol::Tls => self.of_tls(self.secure.tls.connect(socket).await?),
+                Protocol::Tls => Ok(self.of_tls(self.secure.tls.connect(socket).await?)),
                 Protocol::Noise => {
-                    of_noise(self.secure.noise.clone().upgrade_outbound(socket, NOISE).await)
+                    self.of_noise(self.secure.noise.clone().upgrade_outbound(socket, NOISE).await)
                 }
             }
         }
@@ -159,23 +159,23 @@ where
 }
 
 impl Upgrade {
-    /// The peer does speak TLS.
-    fn of_tls<C>(
-        &self,
-        (peer, stream): (PeerId, tls::Stream<ReadAhead<C>>),
-    ) -> io::Result<(PeerId, Secured<C>)> {
+    /// The peer speaks TLS.
+    fn of_tls<C>(&self, (peer, stream): (PeerId, tls::Stream<ReadAhead<C>>)) -> (PeerId, Secured<C>) {
         self.secure.doubted.remove(&peer);
-        Ok((peer, Either::Left(stream)))
+        (peer, Either::Left(stream))
     }
-}
 
-fn of_noise<C>(
-    secured: Result<(PeerId, noise::Output<ReadAhead<C>>), noise::Error>,
-) -> io::Result<(PeerId, Secured<C>)> {
-    match secured {
-        Ok((peer, stream)) => Ok((peer, Either::Right(stream))),
-        Err(noise::Error::Io(error)) => Err(error),
-        Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+    /// The peer may speak nothing else.
+    fn of_noise<C>(
+        &self,
+        secured: Result<(PeerId, noise::Output<ReadAhead<C>>), noise::Error>,
+    ) -> io::Result<(PeerId, Secured<C>)> {
+        let (peer, stream) = secured.map_err(|error| match error {
+            noise::Error::Io(error) => error,
+            error => io::Error::new(io::ErrorKind::InvalidData, error),
+        })?;
+        self.secure.doubted.insert(peer);
+        Ok((peer, Either::Right(stream)))
     }
 }
 

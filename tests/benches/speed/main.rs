@@ -12,6 +12,8 @@ mod work;
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, ChildStdout, Command, Stdio},
+    thread::sleep,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -45,6 +47,10 @@ fn compare(words: &[&str]) {
     let mut all = Vec::new();
     for work in works {
         println!("\n{work}, {}", work.unit());
+        if work == Work::Idle {
+            all.extend(subjects.iter().map(|subject| idle(*subject)));
+            continue;
+        }
         let mut found: Vec<Vec<Measure>> = vec![Vec::new(); subjects.len()];
         for _ in 0..rounds {
             for (subject, found) in subjects.iter().zip(&mut found) {
@@ -118,6 +124,28 @@ fn measure(subject: Subject, work: Work) -> Measure {
     Measure { value: number("value"), cpu: (server.cpu() + asker.cpu()) / number("units") }
 }
 
+/// How long idle peers are looked at.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// What many peers of one process cost it while nothing is said.
+fn idle(subject: Subject) -> Value {
+    let (server, mut told) = child(&["serve", &subject.to_string()]);
+    let address = line(&mut told);
+    let before = server.resident();
+    let (_asker, mut told) = child(&["ask", &subject.to_string(), &Work::Idle.to_string(), &address]);
+    line(&mut told);
+    let cpu = server.cpu();
+    sleep(IDLE);
+    let percent = 100.0 * (server.cpu() - cpu) / IDLE.as_secs_f64();
+    let kib = (server.resident() - before) / work::IDLE_PEERS as f64;
+    println!(
+        "  {:<8} {kib:>10.1} KiB a peer, {percent:.1} % of a core for {} peers",
+        subject.to_string(),
+        work::IDLE_PEERS
+    );
+    json!({ "work": Work::Idle.to_string(), "subject": subject.to_string(), "kib_a_peer": kib, "percent_of_a_core": percent })
+}
+
 fn line(told: &mut BufReader<ChildStdout>) -> String {
     let mut line = String::new();
     told.read_line(&mut line).unwrap();
@@ -141,6 +169,15 @@ impl Part {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS
+    }
+}
+
+impl Part {
+    /// KiB of memory that it has.
+    fn resident(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }
 

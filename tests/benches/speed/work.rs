@@ -36,6 +36,9 @@ const LASTS: Duration = Duration::from_secs(2);
 /// A small gRPC message.
 const SMALL_BYTES: usize = 128;
 
+/// Peers of one process that say nothing.
+pub(crate) const IDLE_PEERS: usize = 50;
+
 /// Calls or streams at once.
 const AT_ONCE: usize = 64;
 
@@ -53,11 +56,20 @@ pub(crate) enum Work {
     Unary,
     /// The first call of a process, with all that comes before it.
     Connect,
+    /// Many peers of a server, after one small call of each.
+    Idle,
 }
 
 impl Work {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Stream64K, Self::Stream1M, Self::Streams, Self::Echo, Self::Unary, Self::Connect];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Stream64K,
+        Self::Stream1M,
+        Self::Streams,
+        Self::Echo,
+        Self::Unary,
+        Self::Connect,
+        Self::Idle,
+    ];
 
     pub(crate) fn unit(self) -> &'static str {
         match self {
@@ -65,6 +77,7 @@ impl Work {
             Self::Echo => "median of round trips in µs; CPU seconds of both for 1,000",
             Self::Unary => "calls/s; CPU seconds of both for 1,000",
             Self::Connect => "ms until the first answer",
+            Self::Idle => "memory and CPU of the server",
         }
     }
 
@@ -76,6 +89,7 @@ impl Work {
             Self::Echo => "echo",
             Self::Unary => "unary",
             Self::Connect => "connect",
+            Self::Idle => "idle",
         }
     }
 }
@@ -138,6 +152,7 @@ pub(crate) async fn serve(subject: Subject) {
 /// Likewise of an asking one: does the work, says what it found, and waits to be killed.
 pub(crate) fn ask(subject: Subject, work: Work, address: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut others = Vec::new();
     let (value, units) = runtime.block_on(async {
         let began = Instant::now();
         let mut client = BenchClient::new(subject::connect(subject, address).await);
@@ -150,11 +165,27 @@ pub(crate) fn ask(subject: Subject, work: Work, address: &str) {
             Work::Streams => bulk(client, 64 << 10, AT_ONCE).await,
             Work::Echo => echo(client).await,
             Work::Unary => unary(client).await,
+            Work::Idle => {
+                others = peers(subject, address).await;
+                (0.0, 1.0)
+            }
         }
     });
     println!("{}", json!({ "value": value, "units": units }));
     std::io::stdout().flush().unwrap();
     let _ = std::io::stdin().read(&mut [0]);
+    drop(others);
+}
+
+/// So many that there are [`IDLE_PEERS`] with the first.
+async fn peers(subject: Subject, address: &str) -> Vec<BenchClient<Channel>> {
+    let mut peers = Vec::new();
+    for _ in 1..IDLE_PEERS {
+        let mut client = BenchClient::new(subject::connect(subject, address).await);
+        client.unary(chunk(SMALL_BYTES)).await.unwrap();
+        peers.push(client);
+    }
+    peers
 }
 
 fn chunk(bytes: usize) -> Chunk {

@@ -73,18 +73,22 @@ async fn who_has_instructions_for_aes_uses_them() {
 }
 
 #[tokio::test]
-async fn a_peer_that_knows_noise_alone_is_spoken_with_in_noise_in_both_roles() {
-    let (secure, id) = one();
-    let keypair = Keypair::generate_ed25519();
-    let (noise, noise_id) = (noise::Config::new(&keypair).unwrap(), keypair.public().to_peer_id());
+async fn a_peer_that_knows_noise_alone_is_spoken_with_in_noise_in_both_roles_and_asked_first_from_then_on()
+ {
     for (ours, theirs) in ROLES {
+        let (secure, id) = one();
+        let keypair = Keypair::generate_ed25519();
+        let (noise, noise_id) = (noise::Config::new(&keypair).unwrap(), keypair.public().to_peer_id());
         let (a, b) = pipe();
         let secured = agree(a, secure.connection(Proposal::Any), ours);
-        let stock = agree(b, noise.clone(), theirs);
+        let stock = agree(b, noise, theirs);
         let (secured, stock) = join(secured, stock).await;
         let (peer, secured) = secured.unwrap();
         assert_eq!((peer, stock.unwrap().0), (noise_id, id));
         assert!(!is_tls(&secured));
+        // A hole punch has no time for a second dial.
+        let address = format!("/ip4/192.0.2.1/tcp/1/p2p/{peer}").parse().unwrap();
+        assert_eq!(secure.proposal(&address), Proposal::Any);
     }
 }
 
