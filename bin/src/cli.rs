@@ -2,6 +2,7 @@
 
 mod asking;
 mod doctor;
+mod finding;
 mod gateway;
 mod install;
 mod metrics;
@@ -31,12 +32,17 @@ use punchline_protocol::Network;
 
 use crate::names::PeerRef;
 
+#[cfg(feature = "mdns")]
+pub use self::finding::Mdns;
+#[cfg(feature = "peer-cache")]
+pub use self::finding::PeerCache;
 pub use self::gateway::{
     Access, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Reload, Retry, Status, WaitReady, Why},
     doctor::{Doctor, DoctorWhat, Reach},
+    finding::Finding,
     install::{Install, Settings},
     metrics::{HttpAddr, Metrics},
     nets::Nets,

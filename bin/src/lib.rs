@@ -20,6 +20,7 @@ pub mod client;
 mod control;
 pub mod demo;
 mod doctor;
+mod finding;
 pub mod gateway;
 mod http;
 pub mod identity;
@@ -249,6 +250,8 @@ pub struct Context {
     pub ledger: PathBuf,
     /// Where the node answers questions unless told otherwise, beside the identity.
     pub control: PathBuf,
+    /// Where it is remembered where peers were reached, unless told otherwise, beside the identity.
+    pub peer_cache: PathBuf,
     /// What peers are called, beside the identity.
     pub names: NamesFile,
     /// The identity's file, if the settings name it.
@@ -287,6 +290,7 @@ impl Context {
         let certificate = beside_identity(common, role, ".tls")?;
         let reporter = reporter.map_err(unwritable)?;
         let control = beside_identity(common, role, control::SUFFIX)?;
+        let peer_cache = beside_identity(common, role, ".peers")?;
         let names = names_file(common)?;
         // A file that is wrong is told of by whoever needs a name of it.
         reporter.calls(names.read().unwrap_or_default());
@@ -295,6 +299,7 @@ impl Context {
             keypair,
             ledger,
             control,
+            peer_cache,
             names,
             named_identity,
             command,

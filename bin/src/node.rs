@@ -19,6 +19,7 @@ use crate::{
     Context, Unusable, access,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
     control::{Answering, Board, Bound, Control, Files, Keeper, Reloader, Wellness},
+    finding::{self, Finder},
     metrics::serve::{self, Serving, Subject},
     page, stop, supervised,
 };
@@ -31,6 +32,8 @@ pub struct Node {
     pub relays: Vec<RelayLocator>,
     /// What its command does, for those who ask.
     pub(crate) board: Board,
+    /// What finds peers for it.
+    pub(crate) finder: Finder,
     answering: Answering,
     announcing: JoinSet<()>,
     events: JoinHandle<()>,
@@ -94,12 +97,17 @@ impl Node {
         let limits = config.limits.clone();
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
         let reporter = context.reporter.clone();
+        let sources = finding::sources(&settings.finding, context);
+        let finder = Finder::start(sources, endpoint.clone(), reporter.clone());
         // Whoever reads the events learns that the node listens before anything comes of it.
         if let Some(listening) = events.next().await {
+            finder.note(&listening).await;
             reporter.report(listening);
         }
+        let noting = finder.clone();
         let events = tokio::spawn(async move {
             while let Some(event) = events.next().await {
+                noting.note(&event).await;
                 reporter.report(event);
             }
         });
@@ -126,6 +134,7 @@ impl Node {
             named: relays.clone().into(),
             reporter: context.reporter.clone(),
             board: board.clone(),
+            finder: finder.clone(),
             files,
             reloader: reloader.clone(),
         };
@@ -145,6 +154,7 @@ impl Node {
             board,
             answering,
             announcing: JoinSet::new(),
+            finder,
             events,
             reloader,
             reloads,
@@ -196,7 +206,8 @@ impl Node {
         self.reloads.abort();
         self.supervised.abort();
         self.endpoint.shutdown().await;
-        drop(self.endpoint);
+        self.finder.stop().await;
+        drop((self.endpoint, self.finder));
         let _ = self.events.await;
     }
 }

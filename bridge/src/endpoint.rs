@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    addr::{Ranges, RelayAddr, RelayLocator},
+    addr::{HintSource, Ranges, RelayAddr, RelayLocator},
     config::Config,
     engine::{Engine, record::Header},
     error::{OpenError, PingError, ServeError, StartError},
@@ -126,6 +126,14 @@ impl Endpoint {
     /// ones are dialled only if they are in a network of this host, and all of them only so often.
     pub async fn add_addresses_of_peer(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
         let _ = self.commands.send(Command::Hear { peer, addresses }).await;
+    }
+
+    /// As [`add_addresses`](Self::add_addresses), but on the word of somebody who need not be the peer. It counts only for
+    /// peers that this program uses, or that a service would let in: say [`hold`](Self::hold) before. The addresses are
+    /// judged as those that the peer itself names, dialled only so often, and at most 8 of a peer remembered. One that is
+    /// wanted and not reached directly is dialled there at once.
+    pub async fn hint(&self, peer: PeerId, addresses: Vec<Multiaddr>, source: HintSource) {
+        let _ = self.commands.send(Command::Hint { peer, addresses, source }).await;
     }
 
     /// Says which peers a service would let in, in place of those said before. Private addresses of this

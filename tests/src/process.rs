@@ -73,15 +73,21 @@ impl Launch {
         Ok(launch.env("PUNCHLINE_EVENTS", "-"))
     }
 
-    /// Any other program. It gets the environment of the test, less what configures ours.
+    /// Any other program. It gets the environment of the test, less what configures ours. On this host it says nothing on
+    /// the networks that it is on, and hears nothing: they are somebody's.
     pub fn program<'lab>(place: impl Into<Place<'lab>>, path: impl AsRef<OsStr>) -> Self {
         let label = path.as_ref().to_string_lossy().into_owned();
-        let mut command = match place.into() {
+        let place = place.into();
+        let on_this_host = matches!(place, Place::Host);
+        let mut command = match place {
             Place::Host => Command::new(path),
             Place::Lab(namespace) => namespace.command(path),
         };
         for (name, _) in std::env::vars_os().filter(|(name, _)| configures_us(name)) {
             command.env_remove(name);
+        }
+        if on_this_host {
+            command.env("PUNCHLINE_MDNS", "off");
         }
         Self { label, command }
     }

@@ -6,10 +6,14 @@ use serde_json::{Value, json};
 use super::{ping, status::screen::round_trip, why};
 use crate::{
     cli::{HolePunchTest, Ping, Plain, Question, Why},
-    control::proto::{Relay, Status},
+    control::{
+        self,
+        proto::{self, Found, FoundPeer, Relay, Status},
+    },
     names::PeerRef,
     plain::{one_line, plain},
     shapes::{self, versioned},
+    stop,
 };
 
 /// Pings of a test: a second apart, they take longer than a round of punches and the pause before the next.
@@ -24,6 +28,7 @@ pub(super) async fn run(question: Question) -> anyhow::Result<()> {
         Question::NatStatus(plain) => print(plain, nat).await,
         Question::UpnpStatus(plain) => print(plain, mapped).await,
         Question::BootstrapHealth(plain) => print(plain, relays).await,
+        Question::Peers(plain) => found(plain).await,
         Question::DhtStatus(plain) => print(plain, dht).await,
         Question::RoutingTableSize(plain) => print(plain, routing_table).await,
         Question::PeerInfo(asked) => why::run(asked).await,
@@ -40,15 +45,55 @@ async fn print(asked: Plain, answer: fn(&Status) -> Answer) -> anyhow::Result<()
     crate::print_line(if asked.json { json.to_string() } else { plain(&text) }.trim_end())
 }
 
+/// # Errors
+/// If no node answers, or several do and none was named.
+async fn found(asked: Plain) -> anyhow::Result<()> {
+    let mut node = control::ask(&asked.asking).await?;
+    let answer = node.list_found(proto::ListFoundRequest {});
+    let answer = tokio::select! {
+        answer = answer => answer.map_err(|error| super::refused(&error))?.into_inner(),
+        () = stop::told() => anyhow::bail!("told to stop before the node answered"),
+    };
+    let (text, json) = peers(&answer);
+    let json = versioned(shapes::NETWORK, json);
+    crate::print_line(if asked.json { json.to_string() } else { plain(&text) }.trim_end())
+}
+
+fn peers(found: &Found) -> Answer {
+    let line = |peer: &FoundPeer| {
+        let name = peer.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+        let addresses = peer.addresses.iter().map(|address| format!("\n  {address}"));
+        format!("{}{name}  {}{}", peer.peer, peer.sources.join(", "), addresses.collect::<String>())
+    };
+    let lines: Vec<String> = found.peers.iter().map(line).collect();
+    let text = if lines.is_empty() { "this node knows no peer".to_owned() } else { lines.join("\n") };
+    let of = |peer: &FoundPeer| {
+        json!({
+            "peer": peer.peer,
+            "name": peer.name,
+            "sources": peer.sources,
+            "addresses": peer.addresses,
+            "sought": peer.sought,
+        })
+    };
+    (text, json!({ "peers": found.peers.iter().map(of).collect::<Vec<_>>() }))
+}
+
 #[cfg(test)]
 pub(super) fn examples(status: &Status) -> Vec<(&'static str, u32, Value)> {
-    let mapped_at =
-        vec![crate::control::proto::Candidate { source: "router".to_owned(), ..Default::default() }];
+    let mapped_at = vec![proto::Candidate { source: "router".to_owned(), ..Default::default() }];
+    let everything = FoundPeer {
+        name: Some(String::new()),
+        sources: vec![String::new()],
+        addresses: vec![String::new()],
+        ..FoundPeer::default()
+    };
     let with_mapping = Status { candidates: mapped_at, ..Status::default() };
     let all = [
         ("network-nat-status", nat(status)),
         ("network-upnp-status", mapped(&with_mapping)),
         ("network-bootstrap-health", relays(status)),
+        ("network-peers", peers(&Found { peers: vec![everything] })),
         ("network-dht-status", dht(status)),
         ("network-routing-table-size", routing_table(status)),
     ];
@@ -67,7 +112,7 @@ fn nat(status: &Status) -> Answer {
     (lines.join("\n"), json)
 }
 
-fn candidate(found: &crate::control::proto::Candidate) -> Value {
+fn candidate(found: &proto::Candidate) -> Value {
     json!({ "address": found.address, "source": found.source })
 }
 

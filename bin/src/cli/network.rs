@@ -26,6 +26,8 @@ pub enum Question {
     PeerInfo(Why),
     /// How each relay does, which is where peers meet.
     BootstrapHealth(Plain),
+    /// Where peers may be and who says so: those that the node looks for, heard of, or is connected with.
+    Peers(Plain),
     /// Whether the node takes part in a DHT: not yet.
     DhtStatus(Plain),
     /// How many peers its DHT knows: none, as there is no DHT yet.
@@ -38,6 +40,7 @@ impl Question {
             Self::NatStatus(plain)
             | Self::UpnpStatus(plain)
             | Self::BootstrapHealth(plain)
+            | Self::Peers(plain)
             | Self::DhtStatus(plain)
             | Self::RoutingTableSize(plain) => &mut plain.asking,
             Self::HolePunchTest(test) => &mut test.asking,

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use punchline_bridge::{RelayLocator, addr::StunServer};
 
 use super::{
+    finding::Finding,
     metrics::Metrics,
     nets::Nets,
     page::Page,
@@ -48,6 +49,9 @@ pub struct Node {
     /// How WebSockets are reached.
     #[command(flatten)]
     pub proxy: ProxyFlags,
+    /// How peers are found.
+    #[command(flatten)]
+    pub finding: Finding,
     /// Treat these ranges as public: labs, private networks.
     #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
     pub assume_global: Vec<Many<IpNet>>,

@@ -43,6 +43,13 @@ impl node_server::Node for AnsweringRelay {
         Err(Status::unimplemented("a relay keeps no story of its peers; ask a node that uses it"))
     }
 
+    async fn list_found(
+        &self,
+        _: Request<proto::ListFoundRequest>,
+    ) -> Result<Response<proto::Found>, Status> {
+        Err(Status::unimplemented("a relay looks for nobody; ask a node that uses it"))
+    }
+
     async fn retry(&self, _: Request<proto::RetryRequest>) -> Result<Response<proto::Retried>, Status> {
         Err(Status::unimplemented(
             "a relay dials nobody, so nothing waits here; ask a node that uses it",

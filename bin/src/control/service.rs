@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status, transport::Server};
 use tonic_health::pb::health_server::HealthServer;
 
 use super::{
+    found,
     health::Wellness,
     offers::Board,
     proto::{self, node_server},
@@ -29,6 +30,7 @@ use super::{
     shape,
 };
 use crate::{
+    finding::Finder,
     names::{Names, NamesError, PeerRef},
     report::{self, Reporter},
     story,
@@ -59,6 +61,8 @@ pub(crate) struct Answering {
     pub(crate) reporter: Reporter,
     /// What the command does.
     pub(crate) board: Board,
+    /// What finds peers.
+    pub(crate) finder: Finder,
     /// Whose names peers have.
     pub(crate) files: Files,
     /// What reads files again.
@@ -182,6 +186,15 @@ impl node_server::Node for Answering {
         }
     }
 
+    async fn list_found(
+        &self,
+        _: Request<proto::ListFoundRequest>,
+    ) -> Result<Response<proto::Found>, Status> {
+        let status = in_time(self.endpoint.status()).await?;
+        let names = names(&self.files).await.unwrap_or_default();
+        Ok(Response::new(found::peers(&self.finder.known().await, &status.peers, &names)))
+    }
+
     async fn reload(
         &self,
         _: Request<proto::ReloadRequest>,
@@ -261,10 +274,10 @@ mod tests {
             reporter: reporter.clone(),
         };
         let (purpose, board) = (Purpose::BeFound { by_relays: false }, Board::default());
-        let named = Arc::default();
+        let (named, finder) = (Arc::default(), Finder::silent(&endpoint));
         let hangups = tokio::sync::watch::Sender::new(0).subscribe();
         let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
-        Answering { endpoint, command, purpose, named, reporter, board, files, reloader }
+        Answering { endpoint, command, purpose, named, reporter, board, finder, files, reloader }
     }
 
     #[tokio::test]

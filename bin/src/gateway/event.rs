@@ -1,6 +1,6 @@
 //! What happens at a gateway, for logs, reports and tests.
 
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 use punchline_bridge::Service;
 use serde::Serialize;
 
@@ -43,6 +43,15 @@ pub enum GatewayEvent {
         target: String,
         /// Why it was not reached.
         reason: String,
+    },
+    /// A source that nobody gave says where a peer is that is looked for. Said once for each source.
+    PeerFound {
+        /// Who.
+        peer: PeerId,
+        /// Which source: `mdns` or `cache`.
+        source: &'static str,
+        /// Where, as it says.
+        addresses: Vec<Multiaddr>,
     },
     /// Programs of this machine reach the peer's service here.
     ForwardListening {
@@ -116,6 +125,11 @@ mod tests {
                 target: "127.0.0.1:16111".to_owned(),
                 reason: "no answer within 5 s".to_owned(),
             },
+            GatewayEvent::PeerFound {
+                peer,
+                source: "mdns",
+                addresses: vec!["/ip4/192.168.1.3/tcp/41001".parse().unwrap()],
+            },
             GatewayEvent::ForwardListening {
                 peer,
                 service: service.clone(),
@@ -137,10 +151,11 @@ mod tests {
             GatewayEvent::AccessRevoked { .. } => 1,
             GatewayEvent::AccessReloaded { .. } => 2,
             GatewayEvent::TargetFailed { .. } => 3,
-            GatewayEvent::ForwardListening { .. } => 4,
-            GatewayEvent::ForwardFailed { .. } => 5,
-            GatewayEvent::ForwardFull { .. } => 6,
-            GatewayEvent::Refused { .. } => 7,
+            GatewayEvent::PeerFound { .. } => 4,
+            GatewayEvent::ForwardListening { .. } => 5,
+            GatewayEvent::ForwardFailed { .. } => 6,
+            GatewayEvent::ForwardFull { .. } => 7,
+            GatewayEvent::Refused { .. } => 8,
         }
     }
 

@@ -29,7 +29,9 @@ use crate::{
     Unusable,
     cli::{self, Patience, SocketName},
     control::Forwarded,
+    finding::Finder,
     names::NamesFile,
+    node::Node,
     report::{Failure, Reporter},
     stop,
 };
@@ -64,12 +66,13 @@ pub(super) struct Forwarding {
 
 impl Forwarding {
     /// What the flags or a table of `forward` ask for. A ticket says what they leave out, and adds to
-    /// the ways that they name.
+    /// the ways that they name. `finds`: peers may be found to which no way is named.
     pub(super) fn of(
         way: &cli::Way,
         relays: &[RelayLocator],
         myself: PeerId,
         names: &NamesFile,
+        finds: bool,
     ) -> Result<Self, Unusable> {
         let ticket = way.ticket.as_ref();
         let named = way.peer.as_ref().map(|peer| names.resolve(peer)).transpose();
@@ -96,8 +99,9 @@ impl Forwarding {
             proof = Bytes::copy_from_slice(ticket.proof());
         }
         addresses.extend(relays.iter().map(|relay| relay.circuit_to(peer)));
-        if addresses.is_empty() && said.is_empty() {
-            let remedy = "say where the peer is: --relay <the relay it has a reservation with>, --addr, or --ticket";
+        if addresses.is_empty() && said.is_empty() && !finds {
+            let remedy = "say where the peer is: --relay <the relay it has a reservation with>, --addr, or --ticket; \
+                          nothing looks for it, neither --mdns nor --peer-cache";
             return Err(Unusable(remedy.to_owned()));
         }
         let max_connections = way.max_connections.map(NonZeroUsize::get);
@@ -118,10 +122,11 @@ impl Forwarding {
         relays: &[RelayLocator],
         myself: PeerId,
         names: &NamesFile,
+        finds: bool,
     ) -> Result<Self, Unusable> {
         let relays = [cli::all(&table.relay), relays.to_vec()].concat();
         let patience = table.patience.map(Patience::duration);
-        Ok(Self { patience, ..Self::of(&table.way, &relays, myself, names)? })
+        Ok(Self { patience, ..Self::of(&table.way, &relays, myself, names, finds)? })
     }
 }
 
@@ -157,6 +162,7 @@ pub(super) struct Forward {
     forwarding: Forwarding,
     going: Mutex<Going>,
     endpoint: Endpoint,
+    finder: Finder,
     reporter: Reporter,
     closing: Closing,
 }
@@ -164,11 +170,12 @@ pub(super) struct Forward {
 impl Forward {
     pub(super) fn new(
         forwarding: Forwarding,
-        endpoint: Endpoint,
+        node: &Node,
         reporter: Reporter,
         closing: Closing,
     ) -> Self {
-        Self { forwarding, going: Mutex::default(), endpoint, reporter, closing }
+        let (endpoint, finder) = (node.endpoint.clone(), node.finder.clone());
+        Self { forwarding, going: Mutex::default(), endpoint, finder, reporter, closing }
     }
 
     /// How it goes, for those who ask.
@@ -195,9 +202,8 @@ impl Forward {
     pub(super) async fn serve(self: Arc<Self>, listener: Listener) {
         let Forwarding { peer, addresses, said, max_connections, .. } = &self.forwarding;
         let seats = max_connections.unwrap_or(usize::MAX);
-        self.endpoint.add_addresses(*peer, addresses.clone()).await;
         self.endpoint.add_addresses_of_peer(*peer, said.clone()).await;
-        self.endpoint.hold(*peer).await;
+        self.finder.seek(*peer, addresses.clone()).await;
         self.announce(&listener);
         let mut connections = JoinSet::new();
         loop {
@@ -275,7 +281,7 @@ impl Forward {
     }
 
     /// A stream, or why there is none. A limit that was reached is tried again: others end meanwhile, and
-    /// the far side may learn later than we do that one did.
+    /// the far side may learn later than we do that one did. So is a peer that may still be found.
     async fn open(&self) -> Result<Stream, Failure> {
         let Forwarding { peer, service, proof, patience, .. } = &self.forwarding;
         let end = Instant::now() + OPEN_DEADLINE;
@@ -285,7 +291,7 @@ impl Forward {
             let opening = self.endpoint.open_with(*peer, service.clone(), options);
             match timeout_at(end, opening).await {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) if is_busy(&error) && Instant::now() + pause < end => {
+                Ok(Err(error)) if self.may_pass(&error) && Instant::now() + pause < end => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(BUSY_PAUSE.1);
                 }
@@ -293,6 +299,11 @@ impl Forward {
                 Err(_) => return Err(self.late().await),
             }
         }
+    }
+
+    /// Whether it may be otherwise in a moment.
+    fn may_pass(&self, error: &OpenError) -> bool {
+        is_busy(error) || matches!(error, OpenError::NoAddress { .. }) && self.finder.finds()
     }
 
     /// Nothing came of it in time. The node knows what it waits for.
@@ -349,6 +360,7 @@ mod tests {
             &cli::all(&forward.node.relay),
             OTHER.parse().unwrap(),
             &NamesFile::default(),
+            false,
         )
     }
 

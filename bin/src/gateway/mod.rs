@@ -39,7 +39,7 @@ use self::{
 use crate::{
     Context, Unusable,
     access::{Gate, Ledger, Routes},
-    cli,
+    cli, finding,
     node::{self, Node, Places},
     report::Reporter,
     stop,
@@ -64,7 +64,8 @@ pub async fn expose(settings: cli::Expose, context: Context) -> anyhow::Result<(
 /// If the settings make no sense, or an address cannot be listened on.
 pub async fn forward(settings: cli::Forward, context: Context) -> anyhow::Result<()> {
     let (relays, myself) = (Places::of(&settings.node)?.relays, context.keypair.public().to_peer_id());
-    let forwardings = vec![Forwarding::of(&settings.way, &relays, myself, &context.names)?];
+    let finds = finding::sources(&settings.node.finding, &context).finds();
+    let forwardings = vec![Forwarding::of(&settings.way, &relays, myself, &context.names, finds)?];
     run_plan(Plan { node: settings.node, exposures: Vec::new(), forwardings }, context).await
 }
 
@@ -77,7 +78,8 @@ pub async fn run(settings: cli::Run, context: Context) -> anyhow::Result<()> {
     let names = &context.names;
     let exposures = settings.expose.iter().map(|table| Exposure::of_table(table, names));
     let exposures = exposures.collect::<Result<_, _>>()?;
-    let of_table = |table| Forwarding::of_table(table, &relays, myself, names);
+    let finds = finding::sources(&settings.node.finding, &context).finds();
+    let of_table = |table| Forwarding::of_table(table, &relays, myself, names, finds);
     let forwardings = settings.forward.iter().map(of_table);
     let forwardings = forwardings.collect::<Result<_, _>>()?;
     run_plan(Plan { node: settings.node, exposures, forwardings }, context).await
@@ -203,8 +205,7 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     }
     let mut forwards = Vec::new();
     for (forwarding, listener) in plan.forwardings.into_iter().zip(listeners) {
-        let (endpoint, reporter) = (node.endpoint.clone(), context.reporter.clone());
-        let forward = Forward::new(forwarding, endpoint, reporter, closing.clone());
+        let forward = Forward::new(forwarding, &node, context.reporter.clone(), closing.clone());
         let forward = Arc::new(forward);
         serving.spawn(forward.clone().serve(listener));
         forwards.push(forward);

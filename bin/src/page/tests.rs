@@ -10,6 +10,7 @@ use tokio::{
 use super::{events::LISTENERS_MAX, *};
 use crate::{
     control::{Answering, Board, Files, Keeper, Reloader},
+    finding::Finder,
     http::tests::ask,
     names::NamesFile,
     report::{Reporter, SessionEvent},
@@ -28,10 +29,11 @@ async fn start() -> (Serving, SocketAddr, Answering) {
         reporter: reporter.clone(),
     };
     let (command, board) = ("server", Board::default());
-    let (purpose, named) = (Purpose::BeFound { by_relays: false }, Arc::default());
+    let purpose = Purpose::BeFound { by_relays: false };
+    let (named, finder) = (Arc::default(), Finder::silent(&endpoint));
     let hangups = tokio::sync::watch::Sender::new(0).subscribe();
     let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
-    let node = Answering { endpoint, command, purpose, named, reporter, board, files, reloader };
+    let node = Answering { endpoint, command, purpose, named, reporter, board, finder, files, reloader };
     let settings = cli::Page { page: "127.0.0.1:0".parse().ok() };
     let bound = Bound::new(&settings).await.unwrap().unwrap();
     let address = bound.0.address;

@@ -275,6 +275,7 @@ impl Heard {
             GatewayEvent::AccessRevoked { .. }
             | GatewayEvent::AccessReloaded { .. }
             | GatewayEvent::ForwardFull { .. }
+            | GatewayEvent::PeerFound { .. }
             | GatewayEvent::Refused { .. } => return None,
         })
     }

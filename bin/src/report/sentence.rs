@@ -109,7 +109,7 @@ fn session(event: &SessionEvent, said: &mut Said, now: Instant) -> Saying {
 fn gateway(event: &GatewayEvent, said: &mut Said, now: Instant) -> Saying {
     use GatewayEvent::{
         AccessRefused, AccessReloaded, AccessRevoked, ForwardFailed, ForwardFull, ForwardListening,
-        Refused, TargetFailed,
+        PeerFound, Refused, TargetFailed,
     };
     match event {
         AccessRefused { peer, service, reason } => {
@@ -136,6 +136,13 @@ fn gateway(event: &GatewayEvent, said: &mut Said, now: Instant) -> Saying {
                 said.called(peer)
             );
             trouble("target_failed", service.as_str(), words, said, now)
+        }
+        PeerFound { peer, source, addresses: _ } => {
+            let where_from = match *source {
+                "mdns" => "on the local network",
+                _ => "where it was reached before",
+            };
+            Some((Level::Debug, format!("{} may be {where_from}", said.called(peer))))
         }
         ForwardListening { peer, service, local } => {
             let there = gateway::next_step(service, local);

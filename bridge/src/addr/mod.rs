@@ -27,7 +27,7 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 pub use self::{
     dialable::{Undialable, dialable, listenable, peer_dialable, relay_listenable},
-    policy::RefusedAddresses,
+    policy::{HintSource, RefusedAddresses},
     ranges::{Ranges, UnclearRange},
     relay::{RelayAddr, RelayAddrError},
     relay_name::{RelayLocator, RelayName, RelayNameError, split_named_circuit},

@@ -3,7 +3,7 @@
 //! answered ([`Policy::answers`]).
 //!
 //! What the operator's [`Ranges`] keep away passes no gate. The rest concerns addresses that did not come from our own
-//! operator, whatever brought them: a hole punch's exchange, a ticket, identify, later a discovery.
+//! operator, whatever brought them: a hole punch's exchange, a ticket, identify, a hint.
 //!
 //! A peer that names an address wishes that we dial it. Public ones we dial for anybody. Private ones
 //! would let strangers look around in our network, so they are dialled only for a *familiar* peer (our
@@ -52,6 +52,29 @@ pub(crate) enum Source {
     Interface,
     /// The peer itself, in an exchange with it or in a ticket.
     Peer,
+    /// Somebody who need not be the peer.
+    Hinted(HintSource),
+}
+
+/// Where a hint comes from: what says where a peer may be found, and is not the peer. Declared best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HintSource {
+    /// A program on this host, as the system proves.
+    ThisHost,
+    /// Somebody on a network of this host; the addresses are of that network, as the system says.
+    LocalNetwork,
+    /// It led to the peer once, as this host remembers.
+    Memory,
+}
+
+impl HintSource {
+    /// Whether it says so again while it holds; then an address that led nowhere need not be remembered.
+    pub(crate) fn repeats(self) -> bool {
+        match self {
+            Self::ThisHost | Self::LocalNetwork => true,
+            Self::Memory => false,
+        }
+    }
 }
 
 /// How near an address is, judged from here. Declared best first.
@@ -308,6 +331,21 @@ impl Policy {
         // A WebSocket is as near as its TCP socket.
         let web = WebPlace::of(relay.address()).is_some();
         Ok((if web { relay.address().clone() } else { judged }, nearness))
+    }
+
+    /// As [`Policy::judge`], for an address that somebody else names. What is of a network of this host, or on it, need
+    /// not be concluded from addresses.
+    pub(crate) fn judge_hint(
+        &self,
+        address: &Multiaddr,
+        peer: PeerId,
+        known: Acquaintance,
+        source: HintSource,
+        here: &Here,
+    ) -> Result<(Multiaddr, Nearness), Refused> {
+        let same_host = known.same_host || source == HintSource::ThisHost;
+        let local = source == HintSource::LocalNetwork;
+        self.judge(address, peer, Acquaintance { same_host, ..known }, local, here)
     }
 
     /// Whether one address may be dialled, in its plain form, and how near it is.

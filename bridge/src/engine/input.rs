@@ -4,6 +4,7 @@ mod grant;
 mod ids;
 mod punch;
 mod resolved;
+mod substream;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -18,13 +19,14 @@ pub(crate) use self::{
     ids::{DialId, InboundId, OpenId, PingId, ReserveId, TestId},
     punch::{Exchange, Offer, Role},
     resolved::Resolved,
+    substream::{Queue, SubstreamFailure},
 };
 use super::paths::{
     nat::{Ask, ProbeId, RunId},
     places::Full,
 };
 use crate::{
-    addr::{Ranges, RelayAddr, RelayLocator, RelayName, stun::StunServer},
+    addr::{HintSource, Ranges, RelayAddr, RelayLocator, RelayName, stun::StunServer},
     error::{
         CloseCause, DialFailureReason, Family, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure,
     },
@@ -68,32 +70,6 @@ pub(crate) struct Listener {
     pub(crate) at: SocketAddr,
 }
 
-/// Whether a service's queue has a place for one more stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Queue {
-    /// A place is taken. `ask`: the program decides on each stream. `services`: how many are served here.
-    Free {
-        ask: bool,
-        services: usize,
-    },
-    Full {
-        limit: usize,
-    },
-    NotServed,
-}
-
-/// Why a substream did not open.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum SubstreamFailure {
-    Refused(Refusal),
-    Unsupported,
-    Deadline,
-    /// This connection did not carry it to an answer; another one may.
-    Lost(String),
-    /// The stream ended before the peer accepted it: no connection will carry it.
-    Over(String),
-}
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Input {
     Open {
@@ -117,6 +93,12 @@ pub(crate) enum Input {
     Hear {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
+    },
+    /// As [`Input::Learn`], by somebody who need not be the peer.
+    Hint {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        source: HintSource,
     },
     Reserve {
         #[serde(with = "super::record::relay")]

@@ -5,6 +5,7 @@
 mod addresses;
 mod confirmed;
 mod connections;
+mod hints;
 mod holds;
 mod mapping;
 mod moves;

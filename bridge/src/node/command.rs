@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{legs::Reply, requests::Served};
 use crate::{
-    addr::{Ranges, RelayAddr, RelayLocator},
+    addr::{HintSource, Ranges, RelayAddr, RelayLocator},
     error::ServeError,
     event::UpgradeCount,
     path::ConnectionId,
@@ -35,6 +35,12 @@ pub(crate) enum Command {
     Hear {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
+    },
+    /// As `Learn`, by somebody who need not be the peer.
+    Hint {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        source: HintSource,
     },
     Welcome {
         service: Service,

@@ -233,6 +233,7 @@ impl Driver {
                 Input::Learn { peer, addresses }
             }
             Some(Command::Hear { peer, addresses }) => Input::Hear { peer, addresses },
+            Some(Command::Hint { peer, addresses, source }) => Input::Hint { peer, addresses, source },
             Some(Command::Welcome { service, peers }) => Input::Welcome { service, peers },
             Some(Command::AllowUpgrades { allowed }) => Input::AllowUpgrades { allowed },
             Some(Command::KeepTo { ranges }) => {

@@ -1,5 +1,5 @@
 //! Ordinary hosts: without IPv6, without UDP, in sandboxes, with a taken port, behind a 1:1 NAT, with
-//! hundreds of addresses, with name servers that change, behind proxies.
+//! hundreds of addresses, on one local network, with name servers that change, behind proxies.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,11 +8,13 @@ mod dns;
 mod doctor;
 mod families;
 mod faults;
+mod lan;
 mod mapping;
 mod names;
 mod pinholes;
 mod ports;
 mod sandbox;
+mod stock_neighbour;
 mod web;
 mod world;
 
@@ -28,6 +30,10 @@ use punchline_tests::scene::Transport;
 use punchline_tests::trial::{self, lab_trial, miniupnpd_trial, tool_trial, trial};
 
 fn main() -> ExitCode {
+    // The trials run this program once more, as a stock peer: one program fewer to link.
+    if stock_neighbour::asked() {
+        return stock_neighbour::run();
+    }
     let mut trials = vec![
         trial("of_twenty_relays_started_at_once_on_one_port_exactly_one_listens", ports::twenty),
         trial("a_port_of_another_program_is_refused_and_the_program_named", ports::foreign),
@@ -90,6 +96,7 @@ fn main() -> ExitCode {
     ];
     trials.extend(families());
     trials.extend(faults::trials());
+    trials.extend(lan());
     for (protocol, name) in
         [(PortMapping::Pcp, "PCP"), (PortMapping::NatPmp, "NAT-PMP"), (PortMapping::Upnp, "UPnP")]
     {
@@ -122,6 +129,26 @@ fn main() -> ExitCode {
         trials.push(miniupnpd_trial(&name, move || mapping::is_named(end, Families::V6)));
     }
     trial::run(trials)
+}
+
+fn lan() -> Vec<Trial> {
+    vec![
+        lab_trial(
+            "a_peer_on_the_same_network_is_found_within_a_second_by_its_id_alone",
+            lan::without_any_address,
+        ),
+        lab_trial(
+            "a_peer_that_comes_to_the_same_network_is_found_within_a_second",
+            lan::who_comes_later,
+        ),
+        lab_trial(
+            "where_relay_and_local_network_both_lead_to_a_peer_the_network_wins",
+            lan::beside_a_relay,
+        ),
+        lab_trial("a_peer_that_was_found_once_is_found_again_without_asking", lan::again),
+        lab_trial("a_node_that_is_to_be_silent_on_its_networks_is_not_found_there", lan::silent),
+        lab_trial("stock_libp2p_and_a_node_find_each_other_on_their_network", lan::stock),
+    ]
 }
 
 fn families() -> Vec<Trial> {

@@ -249,9 +249,12 @@ impl Connections {
 
     /// Whether a peer is reached through relays, and directly at most on connections that fell silent.
     pub(crate) fn is_only_relayed(&self, peer: PeerId) -> bool {
-        let lives = |found: &Connection| found.path.is_direct() && !found.suspect;
-        !self.of(peer).any(|(_, found)| lives(found))
-            && self.of(peer).any(|(_, found)| !found.path.is_direct())
+        !self.is_direct(peer) && self.of(peer).any(|(_, found)| !found.path.is_direct())
+    }
+
+    /// Whether a peer has a direct connection that lives.
+    pub(crate) fn is_direct(&self, peer: PeerId) -> bool {
+        self.of(peer).any(|(_, found)| found.path.is_direct() && !found.suspect)
     }
 
     pub(crate) fn direct_over(

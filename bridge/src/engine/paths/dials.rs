@@ -146,20 +146,23 @@ impl Dials {
         names: &[RelayName],
         failures: Vec<DialFailure>,
     ) -> Vec<Way> {
-        let (mut ways, mut direct) = (Vec::new(), Vec::new());
-        for place in places {
-            match place {
-                Place::Circuit(relay) => ways.push(Way::Circuit(relay)),
-                Place::Direct(address) => direct.push(address),
-            }
-        }
-        if !direct.is_empty() {
-            ways.push(Way::Direct(direct));
-        }
+        let ways = ways_to(places);
         if !ways.is_empty() || !names.is_empty() {
             let (untaken, resolving) = (ways.len(), names.iter().cloned().collect());
             self.reaches.insert(peer, Reach { untaken, resolving, failures, ..Reach::default() });
         }
+        ways
+    }
+
+    /// As [`Dials::begin`], but a reach that is under way goes on by these as well: the ways to take, without those that
+    /// are being dialled.
+    pub(crate) fn extend(&mut self, peer: PeerId, mut places: Vec<Place>) -> Vec<Way> {
+        let Some(reach) = self.reaches.get_mut(&peer) else {
+            return self.begin(peer, places, &[], Vec::new());
+        };
+        places.retain(|place| !reach.is_dialling(place));
+        let ways = ways_to(places);
+        reach.untaken += ways.len();
         ways
     }
 
@@ -169,6 +172,15 @@ impl Dials {
             reach.dialling.insert(dial, way);
             self.owners.insert(dial, peer);
         }
+    }
+
+    /// Where a peer is being dialled, but for relays.
+    pub(crate) fn directly_at(&self, peer: PeerId) -> impl Iterator<Item = &Multiaddr> {
+        let ways = self.reaches.get(&peer).into_iter().flat_map(|reach| reach.dialling.values());
+        ways.flat_map(|way| match way {
+            Way::Direct(addresses) => addresses.as_slice(),
+            Way::Circuit(_) => &[],
+        })
     }
 
     /// Whether this reach dials a circuit through that relay already.
@@ -343,7 +355,30 @@ impl Dials {
     }
 }
 
+/// One circuit each, and one dial of all direct addresses.
+fn ways_to(places: Vec<Place>) -> Vec<Way> {
+    let (mut ways, mut direct) = (Vec::new(), Vec::new());
+    for place in places {
+        match place {
+            Place::Circuit(relay) => ways.push(Way::Circuit(relay)),
+            Place::Direct(address) => direct.push(address),
+        }
+    }
+    if !direct.is_empty() {
+        ways.push(Way::Direct(direct));
+    }
+    ways
+}
+
 impl Reach {
+    fn is_dialling(&self, place: &Place) -> bool {
+        self.dialling.values().any(|way| match (way, place) {
+            (Way::Direct(addresses), Place::Direct(address)) => addresses.contains(address),
+            (Way::Circuit(dialled), Place::Circuit(relay)) => dialled.peer() == relay.peer(),
+            _ => false,
+        })
+    }
+
     fn is_over(&self) -> bool {
         let ways = self.untaken + self.dialling.len() + self.awaiting.len() + self.retrying.len();
         ways + self.resolving.len() == 0

@@ -26,6 +26,8 @@ struct Hold {
     told: Option<ConnectionId>,
     /// When somebody last said that the peer is there.
     hinted: Option<Instant>,
+    /// Whether it had its moment in which somebody may say where it is.
+    awaited: bool,
 }
 
 /// A reach that found nobody.
@@ -49,6 +51,15 @@ impl Holds {
     /// that are missing, on average.
     pub(crate) fn new(max: usize, backoff: (Duration, Duration), pace: Duration) -> Self {
         Self { all: BTreeMap::new(), max, backoff, pace }
+    }
+
+    /// Nothing is known yet of a peer that was never looked for. Whoever knows where it is has a moment to say so before
+    /// that is told as a failure; false if it has had it.
+    pub(crate) fn awaits_hints(&mut self, peer: PeerId, now: Instant) -> bool {
+        let Some(hold) = self.all.get_mut(&peer).filter(|hold| !hold.awaited) else { return false };
+        hold.awaited = true;
+        hold.retry = Some(now + self.backoff.0);
+        true
     }
 
     /// Takes a peer in; false if there are as many as may be.
@@ -148,7 +159,8 @@ impl Holds {
 
     /// Those that were looked for and not found.
     pub(crate) fn missing(&self) -> Vec<PeerId> {
-        let missing = self.all.iter().filter(|(_, hold)| hold.connected.is_none() && hold.failures > 0);
+        let sought = |hold: &Hold| hold.failures > 0 || hold.awaited;
+        let missing = self.all.iter().filter(|(_, hold)| hold.connected.is_none() && sought(hold));
         missing.map(|(peer, _)| *peer).collect()
     }
 

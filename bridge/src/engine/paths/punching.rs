@@ -33,7 +33,15 @@ impl Engine {
     pub(in crate::engine) fn relayed(&mut self, peer: PeerId, now: Instant) {
         let begins = self.accepted_circuit(peer).is_some();
         self.upgrades.relayed(peer, begins, now);
+        self.let_nearby_dials_go_first(peer);
         self.be_seen_over_each_transport(now);
+    }
+
+    pub(in crate::engine) fn let_nearby_dials_go_first(&mut self, peer: PeerId) {
+        let policy = self.candidates.policy();
+        if self.dials.directly_at(peer).any(|address| !policy.is_public(address)) {
+            self.upgrades.give_way(peer);
+        }
     }
 
     /// A direct connection is up; if the peer was reached only through relays, that is an upgrade.
@@ -108,6 +116,7 @@ impl Engine {
         for (peer, due) in self.upgrades.take_due(now) {
             match due {
                 Due::Begin => self.ask(peer, now),
+                Due::Answer(exchange) => self.answer(peer, exchange, now),
                 Due::Dial(addresses) => self.punch(peer, &addresses, Role::Listener, now),
                 Due::Call(addresses) => self.call(peer, &addresses, now),
                 Due::Elsewhere(than) => {
@@ -175,7 +184,7 @@ impl Engine {
             return;
         }
         let addresses = self.choose(peer, theirs, same_host, now);
-        if self.upgrades.offered(peer, exchange, addresses) {
+        if self.upgrades.offered(peer, exchange, addresses, now) {
             self.answer(peer, exchange, now);
         }
     }

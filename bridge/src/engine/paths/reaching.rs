@@ -7,7 +7,7 @@ use libp2p::{Multiaddr, PeerId};
 use crate::{
     addr::{
         RefusedAddresses, RelayAddr,
-        policy::{Acquaintance, Source},
+        policy::{Acquaintance, HintSource, Source},
     },
     engine::{
         Engine,
@@ -15,7 +15,7 @@ use crate::{
         paths::{
             dials::{
                 CIRCUIT_WAIT_MAX, Way,
-                addresses::{Known, Place},
+                addresses::{Known, Place, place_of},
             },
             holds::Missed,
         },
@@ -41,7 +41,7 @@ impl Engine {
             self.holds.connected(peer, now);
         }
         self.wait_begins(peer, false, now);
-        if self.best_is_shaky(peer) && !self.reach(peer, now) {
+        if self.best_is_shaky(peer) && !self.reach(peer, now) && !self.holds.awaits_hints(peer, now) {
             self.missed(peer, OpenError::NoAddress { peer }, now);
         }
         self.tell_of_hold(peer);
@@ -155,7 +155,7 @@ impl Engine {
         if self.dials.is_reaching(peer) {
             return true;
         }
-        let (places, mut failures) = self.allowed(peer, now);
+        let (places, mut failures) = self.allowed(peer, |_| true, now);
         let places = self.without_circuits(places, &mut failures);
         let names = match self.uses_relays() {
             true => self.relay_names.want_unresolved(peer, now),
@@ -184,6 +184,39 @@ impl Engine {
         self.dials.not_remembered(peer, refused);
     }
 
+    /// Somebody who need not be the peer says where it may be found. That matters only for a familiar peer; if a stream or
+    /// a hold wants one that is not reached directly, it is dialled there at once, whatever else is tried meanwhile.
+    pub(in crate::engine) fn hinted(
+        &mut self,
+        peer: PeerId,
+        mut addresses: Vec<Multiaddr>,
+        source: HintSource,
+        now: Instant,
+    ) {
+        if self.stopping.is_some() || !self.familiar.contains(peer) {
+            return;
+        }
+        let policy = self.candidates.policy();
+        addresses.retain(|address| policy.learns(address, peer).is_ok());
+        self.learn(peer, addresses.clone(), Source::Hinted(source), now);
+        if !self.is_wanted_directly(peer) {
+            return;
+        }
+        let only: Vec<Place> = addresses.iter().filter_map(place_of).collect();
+        let (places, mut failures) = self.allowed(peer, |known| only.contains(&known.place), now);
+        let places = self.without_circuits(places, &mut failures);
+        for way in self.dials.extend(peer, places) {
+            self.take(peer, way, now);
+        }
+        self.let_nearby_dials_go_first(peer);
+    }
+
+    /// Whether somebody uses a peer, or looks for it, that has no direct connection that lives.
+    fn is_wanted_directly(&self, peer: PeerId) -> bool {
+        let used = || self.holds.contains(peer) || self.streams_with(peer) || self.opens.is_wanted(peer);
+        !self.connections.is_direct(peer) && used()
+    }
+
     /// Remembers where a peer may be found.
     pub(in crate::engine) fn learn(
         &mut self,
@@ -209,8 +242,14 @@ impl Engine {
         self.consider_spare(peer, now);
     }
 
-    /// Where a peer may be sought, best first. What others said is judged, and dialled only so often.
-    fn allowed(&mut self, peer: PeerId, now: Instant) -> (Vec<Place>, Vec<DialFailure>) {
+    /// Where a peer may be sought of what is known, best first. What others said is judged, and dialled only so often;
+    /// hints are counted apart, so that whoever gives many uses up only what hints have.
+    fn allowed(
+        &mut self,
+        peer: PeerId,
+        asked: impl Fn(&Known) -> bool,
+        now: Instant,
+    ) -> (Vec<Place>, Vec<DialFailure>) {
         let known = self.dials.known(peer);
         let familiar = self.familiar.contains(peer);
         let acquaintance = Acquaintance { familiar, same_host: false };
@@ -218,24 +257,34 @@ impl Engine {
         let said: Vec<Multiaddr> =
             known.iter().filter_map(|known| known.place.direct().cloned()).collect();
         let same_router = policy.is_behind_our_router(&said, here);
-        let (mut places, mut heard, mut refused) = (Vec::new(), Vec::new(), self.dials.refused(peer));
-        for Known { place, source, .. } in known {
+        let (mut places, mut refused) = (Vec::new(), self.dials.refused(peer));
+        let (mut heard, mut hinted) = (Vec::new(), Vec::new());
+        for Known { place, source, .. } in known.into_iter().filter(asked) {
             if source == Source::Operator {
                 places.push(place);
                 continue;
             }
-            let judged = match &place {
-                Place::Direct(address) => policy.judge(address, peer, acquaintance, same_router, here),
-                Place::Circuit(relay) => policy.judge_relay(relay, acquaintance, here),
+            let judged = match (&place, source) {
+                (Place::Direct(address), Source::Hinted(source)) => {
+                    policy.judge_hint(address, peer, acquaintance, source, here)
+                }
+                (Place::Direct(address), _) => {
+                    policy.judge(address, peer, acquaintance, same_router, here)
+                }
+                (Place::Circuit(relay), _) => policy.judge_relay(relay, acquaintance, here),
             };
-            match judged {
-                Ok(_) => heard.push(place),
-                Err(reason) => refused.count(reason),
+            match (judged, source) {
+                (Ok(_), Source::Hinted(_)) => hinted.push(place),
+                (Ok(_), _) => heard.push(place),
+                (Err(reason), _) => refused.count(reason),
             }
         }
+        let (all, wanted) = (heard.len() + hinted.len(), places.len());
         let granted = self.allowance.take(peer, familiar, heard.len(), now);
-        refused.surplus += (heard.len() - granted) as u32;
         places.extend(heard.into_iter().take(granted));
+        let granted = self.hint_allowance.take(peer, familiar, hinted.len(), now);
+        places.extend(hinted.into_iter().take(granted));
+        refused.surplus += (wanted + all - places.len()) as u32;
         let reason = DialFailureReason::NotAllowed { refused };
         let way = TriedWay::Named;
         let failures = (refused.total() > 0).then_some(DialFailure { way, reason });

@@ -16,6 +16,7 @@
 //! familiar) begins a row anew at once.
 
 pub(in crate::engine) mod counts;
+mod due;
 pub(in crate::engine) mod schedule;
 mod standing;
 mod upgrade;
@@ -40,6 +41,7 @@ use crate::{
 };
 
 pub(crate) use self::{
+    due::Due,
     standing::Resting,
     verdict::{Claims, GaveUp, RuledOut, Upgraded},
 };
@@ -69,20 +71,8 @@ pub(crate) const OFFERS_TIME: Duration = Duration::from_secs(60);
 pub(crate) const AGAIN_MAX: u32 = 4;
 pub(crate) const AGAIN_TIME: Duration = Duration::from_secs(10);
 
-/// What is due for a peer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// Ask for its addresses.
-    Begin,
-    /// Dial these as the beginner does.
-    Dial(Vec<Multiaddr>),
-    /// Call at these.
-    Call(Vec<Multiaddr>),
-    /// The answer is late: ask on another circuit than this, if there is one.
-    Elsewhere(ConnectionId),
-    /// Nothing more comes: say why.
-    Settle,
-}
+/// So long a dial on the local network goes first. Not longer: whoever is on that network can have us dial in vain.
+pub(crate) const NEARBY_FIRST: Duration = Duration::from_millis(500);
 
 /// A dial that is under way.
 #[derive(Debug)]
@@ -129,6 +119,13 @@ impl Upgrades {
         let attempts = upgrade.attempts.max(1);
         let Findings { ours, theirs, .. } = upgrade.findings;
         Some(Upgraded { took: now - upgrade.since, attempts, role, ours, theirs })
+    }
+
+    /// The peer is being dialled nearby: that goes first, for a moment.
+    pub(crate) fn give_way(&mut self, peer: PeerId) {
+        if let Some(upgrade) = self.peers.get_mut(&peer) {
+            upgrade.not_before = upgrade.since + NEARBY_FIRST;
+        }
     }
 
     /// No connection to the peer is left, or a direct one that had fallen silent lives after all.
@@ -203,11 +200,15 @@ impl Upgrades {
     pub(crate) fn take_due(&mut self, now: Instant) -> Vec<(PeerId, Due)> {
         let mut due = Vec::new();
         for (peer, upgrade) in &mut self.peers {
+            let begins = self.allowed && upgrade.not_before <= now;
             match &mut upgrade.phase {
-                Phase::Resting { until } if self.allowed && until.is_some_and(|until| until <= now) => {
+                Phase::Resting { until }
+                    if begins && !upgrade.again && until.is_some_and(|at| at <= now) =>
+                {
                     *until = None;
                     due.push((*peer, Due::Begin));
                 }
+                Phase::Held { on, .. } if begins => due.push((*peer, Due::Answer(*on))),
                 Phase::Asked { on, patience } => {
                     let late = patience.take_if(|at| *at <= now);
                     due.extend(late.map(|_| (*peer, Due::Elsewhere(on.connection))));
@@ -225,7 +226,7 @@ impl Upgrades {
                 }
                 _ => {}
             }
-            if upgrade.is_again() {
+            if upgrade.is_again() && upgrade.not_before <= now {
                 upgrade.begin_anew(now);
                 if self.allowed {
                     upgrade.phase = Phase::Resting { until: None };
@@ -242,13 +243,14 @@ impl Upgrades {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let of = |upgrade: &Upgrade| {
             let phase = match upgrade.phase {
-                Phase::Resting { until } if self.allowed => until,
+                Phase::Resting { until } if self.allowed => until.map(|at| at.max(upgrade.not_before)),
+                Phase::Held { .. } if self.allowed => Some(upgrade.not_before),
                 Phase::Asked { patience, .. } => patience,
                 Phase::Waiting { at, .. } => Some(at),
                 Phase::Dialling { ref call } => call.as_ref().map(|(at, _)| *at),
                 _ => None,
             };
-            let again = upgrade.is_again().then_some(upgrade.since);
+            let again = upgrade.is_again().then_some(upgrade.not_before);
             [phase, upgrade.settle, again].into_iter().flatten().min()
         };
         self.peers.values().filter_map(of).min()
@@ -332,12 +334,13 @@ impl Upgrades {
     }
 
     /// The peer made an offer in this exchange, of which these addresses may be dialled, or none for a
-    /// reason. True if it is to be answered; else it waits until upgrades are allowed.
+    /// reason. True if it is to be answered; else it waits until upgrades are allowed, and this one is due.
     pub(crate) fn offered(
         &mut self,
         peer: PeerId,
         on: Exchange,
         addresses: Result<Vec<Multiaddr>, UpgradeFailure>,
+        now: Instant,
     ) -> bool {
         let Some(upgrade) = self.peers.get_mut(&peer) else { return false };
         upgrade.settle = None;
@@ -347,7 +350,7 @@ impl Upgrades {
             Vec::new()
         });
         upgrade.phase = Phase::Held { on, addresses };
-        self.allowed
+        self.allowed && upgrade.not_before <= now
     }
 
     /// The peer's offer is answered, with what we offer.

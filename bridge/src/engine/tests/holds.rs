@@ -39,10 +39,15 @@ fn the_best_connection_to_a_held_peer_stays_and_a_lost_one_is_made_again() {
 }
 
 #[test]
-fn a_held_peer_without_an_address_is_said_to_be_unreachable() {
+fn a_held_peer_without_an_address_is_said_to_be_unreachable_if_nobody_says_where_it_is_in_time() {
     let mut world = World::new();
     world.tell(Input::Hold { peer: peer(1) });
+    world.pass(500 * MS - MS);
+    assert_eq!(unreachable(&world.events()), []);
+    world.pass(MS);
     assert_eq!(unreachable(&world.events()), [(1, 500)]);
+    world.pass(500 * MS);
+    assert_eq!(unreachable(&world.events()), [(2, 1000)]);
 }
 
 #[test]

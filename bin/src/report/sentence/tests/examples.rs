@@ -350,6 +350,11 @@ pub(super) fn of_programs() -> Vec<(Event, Level, &'static str)> {
             "`web` does not answer at 127.0.0.1:8000 (12D3…c6iDEp asked for it): no answer within 5 s",
         ),
         (
+            GatewayEvent::PeerFound { peer, source: "mdns", addresses: Vec::new() }.into(),
+            Debug,
+            "12D3…c6iDEp may be on the local network",
+        ),
+        (
             GatewayEvent::ForwardListening {
                 peer,
                 service: service.clone(),

@@ -1,13 +1,18 @@
 //! The addresses of peers: who named them, when, and how they fared.
 //!
 //! There is room for so many peers, and for so many addresses of one. What comes displaces the worst, not
-//! nobody; what our operator gave is displaced only by what our operator gives.
+//! nobody; what our operator gave is displaced only by what our operator gives. Hints have places of their own, so that
+//! whoever gives many displaces nothing but hints.
 
 use std::{cmp::Reverse, collections::BTreeMap, time::Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
-use crate::addr::{RefusedAddresses, RelayAddr, policy::Source, policy::without_peer, split_circuit};
+use crate::addr::{
+    RefusedAddresses, RelayAddr,
+    policy::{CANDIDATES_MAX, Source, without_peer},
+    split_circuit,
+};
 
 /// Where a peer may be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +110,7 @@ impl Addresses {
                     known.source = known.source.min(source);
                 }
                 None => {
+                    let max = if is_hint(source) { HINTED_MAX } else { max };
                     insert(known, Known { place, source, seen: now, failures: 0, proven: false }, max)
                 }
             }
@@ -152,10 +158,14 @@ impl Addresses {
         }
     }
 
-    /// It did not.
+    /// It did not. A hint that never did is forgotten if whoever gave it gives it again while it holds.
     pub(crate) fn failed(&mut self, peer: PeerId, place: &Place) {
         if let Some(known) = self.find(peer, place) {
             known.failures = known.failures.saturating_add(1);
+        }
+        if let Some(found) = self.all.get_mut(&peer) {
+            let passing = |known: &Known| matches!(known.source, Source::Hinted(source) if source.repeats() && !known.proven);
+            found.known.retain(|known| known.place != *place || !passing(known));
         }
     }
 
@@ -175,12 +185,20 @@ impl Addresses {
     }
 }
 
-/// Puts one more address in; where there is no room, the worst goes.
+/// Hints about one peer that are remembered: as many as are dialled at once.
+const HINTED_MAX: usize = CANDIDATES_MAX;
+
+fn is_hint(source: Source) -> bool {
+    matches!(source, Source::Hinted(_))
+}
+
+/// Puts one more address in; where there is no room among its like, the worst of these goes.
 fn insert(all: &mut Vec<Known>, new: Known, max: usize) {
-    if all.len() < max {
+    let like = |known: &&mut Known| is_hint(known.source) == is_hint(new.source);
+    if all.iter_mut().filter(like).count() < max {
         return all.push(new);
     }
-    let worst = all.iter_mut().max_by_key(|known| known.score());
+    let worst = all.iter_mut().filter(like).max_by_key(|known| known.score());
     if let Some(worst) = worst.filter(|worst| displaces(&new, worst)) {
         *worst = new;
     }
@@ -193,7 +211,8 @@ fn displaces(new: &Known, worst: &Known) -> bool {
     may && (worst.failures > 0 || worst.seen < new.seen)
 }
 
-fn place_of(address: &Multiaddr) -> Option<Place> {
+/// Which place an address leads to; none if it leads nowhere.
+pub(crate) fn place_of(address: &Multiaddr) -> Option<Place> {
     match split_circuit(address) {
         Ok(Some((relay, _))) => Some(Place::Circuit(relay)),
         Ok(None) => Some(Place::Direct(without_peer(address))),
@@ -259,6 +278,24 @@ mod tests {
         learn(&mut all, 1, 5, Source::Operator, start + Duration::from_secs(5));
         assert_eq!(places(&all, 1), [place(5), place(3), place(2)]);
     }
+
+    #[test]
+    fn hints_displace_nothing_but_hints() {
+        let (mut all, start) = addresses();
+        learn(&mut all, 1, 1, Source::Peer, start);
+        for port in 2..=40 {
+            learn(&mut all, 1, port, HINT, start + Duration::from_secs(port.into()));
+        }
+        assert_eq!(all.of(peer(1)).len(), 1 + HINTED_MAX);
+        all.failed(peer(1), &place(1));
+        learn(&mut all, 1, 41, HINT, start + Duration::from_secs(41));
+        assert!(places(&all, 1).contains(&place(1)));
+        learn(&mut all, 1, 42, Source::Peer, start);
+        learn(&mut all, 1, 43, Source::Peer, start);
+        assert_eq!(all.of(peer(1)).len(), 3 + HINTED_MAX, "nor are they displaced by others");
+    }
+
+    const HINT: Source = Source::Hinted(crate::addr::HintSource::LocalNetwork);
 
     #[test]
     fn a_success_raises_an_address_and_failures_lower_it() {

@@ -17,7 +17,7 @@ pub(super) enum Phase {
     Resting { until: Option<Instant> },
     /// The peer was asked for its addresses.
     Asked { on: Exchange, patience: Option<Instant> },
-    /// The peer offers its addresses, and is not answered before upgrades are allowed.
+    /// The peer offers its addresses, and is not answered before upgrades are allowed, and this one is due.
     Held { on: Exchange, addresses: Vec<Multiaddr> },
     /// The peer's offer was answered; it will say when.
     Answered { on: Exchange, addresses: Vec<Multiaddr> },
@@ -30,6 +30,8 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Upgrade {
     pub(super) since: Instant,
+    /// Nothing begins earlier, and no offer is answered: something better is under way.
+    pub(super) not_before: Instant,
     pub(super) phase: Phase,
     /// Whether this end begins.
     pub(super) begins: bool,
@@ -50,6 +52,7 @@ impl Upgrade {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             since: now,
+            not_before: now,
             phase: Phase::Resting { until: None },
             begins: false,
             schedule: Schedule::new(now),

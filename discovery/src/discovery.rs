@@ -1,0 +1,189 @@
+//! The face.
+
+#[cfg(feature = "cache")]
+use std::path::PathBuf;
+
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    book::{Full, Known},
+    driver::{Command, Driver},
+    hint::Hint,
+};
+
+/// Requests that wait. It takes one per turn of its loop; whoever asks faster waits.
+const COMMANDS_MAX: usize = 256;
+
+/// Hints that nobody has taken yet. One more is dropped: its source says it again.
+pub(crate) const HINTS_MAX: usize = 256;
+
+/// Which sources there are.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Who we are.
+    pub local: PeerId,
+    /// Ask the networks of this host by mDNS, and answer there. Default: yes. It costs a UDP socket on port 5353, and
+    /// whoever is on these networks learns this node's id and where it listens there.
+    #[cfg(feature = "mdns")]
+    pub mdns: bool,
+    /// Remember in this file where peers were reached. Default: none, nothing is remembered.
+    #[cfg(feature = "cache")]
+    pub cache: Option<PathBuf>,
+}
+
+impl Config {
+    /// The defaults, for this node.
+    pub fn new(local: PeerId) -> Self {
+        Self {
+            local,
+            #[cfg(feature = "mdns")]
+            mdns: true,
+            #[cfg(feature = "cache")]
+            cache: None,
+        }
+    }
+
+    /// No source at all: only what the operator gives is known.
+    pub fn silent(local: PeerId) -> Self {
+        Self {
+            local,
+            #[cfg(feature = "mdns")]
+            mdns: false,
+            #[cfg(feature = "cache")]
+            cache: None,
+        }
+    }
+
+    /// Whether any source may find a peer that nobody said a word about.
+    pub fn finds(&self) -> bool {
+        #[cfg(feature = "mdns")]
+        let asks = self.mdns;
+        #[cfg(not(feature = "mdns"))]
+        let asks = false;
+        #[cfg(feature = "cache")]
+        let remembers = self.cache.is_some();
+        #[cfg(not(feature = "cache"))]
+        let remembers = false;
+        asks || remembers
+    }
+}
+
+/// What finds peers. Cheap to clone; all clones are the same.
+///
+/// # Drop
+/// With the last clone it ends. To be sure that what is to be remembered is written down, [`stop`](Self::stop) it.
+#[derive(Clone, Debug)]
+pub struct Discovery {
+    commands: mpsc::Sender<Command>,
+}
+
+/// What was found about peers that are sought.
+#[derive(Debug)]
+pub struct Hints(mpsc::Receiver<Hint>);
+
+impl Hints {
+    /// The next one; none once all has ended.
+    pub async fn next(&mut self) -> Option<Hint> {
+        self.0.recv().await
+    }
+}
+
+impl Discovery {
+    /// Starts with these sources. Must be called within a tokio runtime. A source that does not work on this host is
+    /// told in the log, and the others go on.
+    pub fn start(config: Config) -> (Self, Hints) {
+        let (commands, requests) = mpsc::channel(COMMANDS_MAX);
+        let (found, hints) = mpsc::channel(HINTS_MAX);
+        tokio::spawn(Driver::new(config, requests, found).run());
+        (Self { commands }, Hints(hints))
+    }
+
+    /// A peer is sought from now on; `given`: where it is, by our operator. Returns what is known of it already; what is
+    /// found later comes with [`Hints`].
+    ///
+    /// # Errors
+    /// If as many are sought as can be.
+    pub async fn seek(&self, peer: PeerId, given: Vec<Multiaddr>) -> Result<Vec<Hint>, Full> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Seek { peer, given, reply }).await;
+        answer.await.unwrap_or_else(|_| Ok(Vec::new()))
+    }
+
+    /// This node listens here from now on, and nowhere else.
+    pub async fn publish(&self, addresses: Vec<Multiaddr>) {
+        let _ = self.commands.send(Command::Publish { addresses }).await;
+    }
+
+    /// A dial to this address led to the peer. It is remembered if the peer is sought.
+    pub async fn reached(&self, peer: PeerId, address: Multiaddr) {
+        let _ = self.commands.send(Command::Reached { peer, address }).await;
+    }
+
+    /// Ends, and returns when what is to be remembered is written down.
+    pub async fn stop(&self) {
+        let (reply, stopped) = oneshot::channel();
+        let _ = self.commands.send(Command::Stop { reply }).await;
+        let _ = stopped.await;
+    }
+
+    /// What is known of whom.
+    pub async fn known(&self) -> Vec<Known> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Known { reply }).await;
+        answer.await.unwrap_or_default()
+    }
+}
+
+#[cfg(all(test, feature = "cache"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::hint::Source;
+
+    fn at(port: usize) -> Multiaddr {
+        format!("/ip4/192.168.1.9/tcp/{port}").parse().unwrap()
+    }
+
+    /// Only what is remembered in a file.
+    fn start(folder: &tempfile::TempDir) -> Discovery {
+        let cache = Some(folder.path().join("peers"));
+        Discovery::start(Config { cache, ..Config::silent(PeerId::random()) }).0
+    }
+
+    fn said(hints: &[Hint]) -> Vec<(Source, Vec<Multiaddr>)> {
+        hints.iter().map(|hint| (hint.source, hint.addresses.clone())).collect()
+    }
+
+    #[tokio::test]
+    async fn who_was_sought_and_reached_is_found_there_the_next_time_and_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sought, other) = (PeerId::random(), PeerId::random());
+        let first = start(&folder);
+        assert_eq!(
+            said(&first.seek(sought, vec![at(1)]).await.unwrap()),
+            [(Source::Static, vec![at(1)])]
+        );
+        first.reached(sought, at(2)).await;
+        first.reached(other, at(3)).await;
+        first.stop().await;
+        let second = start(&folder);
+        assert_eq!(said(&second.seek(other, Vec::new()).await.unwrap()), []);
+        let expected = [(Source::Static, vec![at(1)]), (Source::Cache, vec![at(2)])];
+        assert_eq!(said(&second.seek(sought, vec![at(1)]).await.unwrap()), expected);
+        let known = second.known().await;
+        assert_eq!(known.len(), 1, "nothing is known of the other one: {known:?}");
+        assert_eq!((known[0].peer, known[0].addresses.clone()), (sought, vec![at(1), at(2)]));
+        assert_eq!(known[0].sources, [Source::Static, Source::Cache]);
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_of_one_that_ended_has_no_answer_and_does_not_hang() {
+        let discovery = start(&tempfile::tempdir().unwrap());
+        discovery.stop().await;
+        discovery.stop().await;
+        assert_eq!(discovery.seek(PeerId::random(), Vec::new()).await, Ok(Vec::new()));
+        assert_eq!(discovery.known().await, []);
+    }
+}

@@ -1,0 +1,50 @@
+//! What sources say.
+
+use std::{fmt, time::Duration};
+
+use libp2p::{Multiaddr, PeerId};
+
+/// Who says where a peer may be found. Declared best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// Our operator.
+    Static,
+    /// Somebody on this host, by mDNS; the system proves that it is on this host.
+    ThisHost,
+    /// Somebody on a network of this host, by mDNS; the addresses are of that network, as the system says.
+    LocalNetwork,
+    /// This host remembers that it led to the peer.
+    Cache,
+}
+
+impl Source {
+    /// Its name, for people and programs: `static`, `mdns`, `cache`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::ThisHost | Self::LocalNetwork => "mdns",
+            Self::Cache => "cache",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A peer may be at these addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// Who.
+    pub peer: PeerId,
+    /// Where, without the peer's id at the end.
+    pub addresses: Vec<Multiaddr>,
+    /// Who says so.
+    pub source: Source,
+    /// How long ago it was known to be so.
+    pub age: Duration,
+    /// For how long it is worth remembering; none: as long as the process runs.
+    pub lasts: Option<Duration>,
+}

@@ -1,0 +1,25 @@
+//! What every source can do.
+
+use std::{
+    collections::BTreeSet,
+    task::{Context, Poll},
+};
+
+use libp2p::{Multiaddr, PeerId};
+
+use crate::hint::Hint;
+
+/// Finds peers.
+pub trait Lookup: Send {
+    /// These peers are sought from now on, and no others. `new` is the one that was not before.
+    fn seek(&mut self, sought: &BTreeSet<PeerId>, new: PeerId);
+
+    /// The next hint, about whomever. What is known without waiting is ready as soon as its peer is sought.
+    fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint>;
+}
+
+/// Tells others where this node is.
+pub trait Publish: Send {
+    /// This node listens here from now on, and nowhere else.
+    fn publish(&mut self, addresses: &[Multiaddr]);
+}
