@@ -1,7 +1,7 @@
 #!/bin/sh
 # Everything that must hold before a change lands: format, lints, documentation, tests.
 # The tests with real NATs need root and a few tools, those with a real Kaspa peer protoc, those with other
-# people's clients curl, Prometheus, systemd, Chromium and Python's packages; as root on Debian this script installs all
+# people's clients curl, Prometheus, systemd, Chromium, aria2 and Python's packages; as root on Debian this script installs all
 # of them.
 set -eu
 cd "$(dirname "$0")"
@@ -68,7 +68,7 @@ has_protoc() {
     command -v "${PROTOC:-protoc}" > /dev/null
 }
 
-# The tests with other people's clients (tests/tests/clients) say what they skip, or fail where CI=true.
+# The tests with other people's clients (tests/tests/clients, hosts/mainline) say what they skip, or fail where CI=true.
 client_tools() {
     missing=$(missing_clients)
     [ -z "$missing" ] && return
@@ -84,7 +84,8 @@ missing_clients() {
     command -v promtool > /dev/null || printf 'prometheus '
     command -v systemd-analyze > /dev/null || printf 'systemd '
     command -v chromium > /dev/null || printf 'chromium '
-    for pair in grpc:python3-grpcio websockets:python3-websockets; do
+    command -v aria2c > /dev/null || printf 'aria2 '
+    for pair in grpc:python3-grpcio websockets:python3-websockets libtorrent:python3-libtorrent; do
         /usr/bin/python3 -c "import ${pair%%:*}" 2> /dev/null || printf '%s ' "${pair#*:}"
     done
 }

@@ -12,5 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // On its own: the tests' server reflects only what it serves.
     let kaspad = protox::compile(["kaspad.proto"], ["proto"])?;
     tonic_prost_build::configure().build_server(false).compile_fds(kaspad)?;
+    let bench = protox::compile(["bench.proto"], ["proto"])?;
+    tonic_prost_build::configure().bytes(".bench").compile_fds(bench)?;
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! The certificate that a relay shows on `/tls/ws`: the operator's, or one that is made for it and kept beside its
-//! identity. Nodes take any, since Noise proves who the relay is; browsers and other libp2p nodes want one that an
+//! identity. Nodes take any, since what runs within proves who the relay is; browsers and other libp2p nodes want one that an
 //! authority has signed.
 
 use std::{

@@ -7,6 +7,8 @@ mod doctor;
 mod finding;
 mod gateway;
 mod install;
+#[cfg(feature = "mainline")]
+pub mod mainline;
 mod metrics;
 mod nets;
 mod network;
@@ -178,6 +180,10 @@ pub enum Command {
     Ticket(ticket::Ticket),
     /// What peers are called here: names that every command takes in place of ids.
     Peers(peers::Peers),
+    /// A node of the 160-bit network of BitTorrent clients, or of a private one like it: one where others join, or one
+    /// that stores and finds something there.
+    #[cfg(feature = "mainline")]
+    Dht(mainline::Dht),
     /// What is asked of a node that runs on this machine.
     #[command(flatten)]
     Ask(Ask),
@@ -200,6 +206,8 @@ impl Command {
             Self::Forward(forward) => Some(&mut forward.node),
             Self::Run(run) => Some(&mut run.node),
             Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Peers(_) => None,
+            #[cfg(feature = "mainline")]
+            Self::Dht(_) => None,
             Self::Ask(_) | Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
             #[cfg(feature = "kad")]
             Self::Bootstrap(_) => None,
@@ -216,6 +224,8 @@ impl Command {
             Self::Forward(forward) => Some(&forward.node.metrics),
             Self::Run(run) => Some(&run.node.metrics),
             Self::Demo(_) | Self::Ticket(_) | Self::Peers(_) | Self::Ask(_) => None,
+            #[cfg(feature = "mainline")]
+            Self::Dht(_) => None,
             Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
             #[cfg(feature = "kad")]
             Self::Bootstrap(_) => None,
@@ -236,6 +246,8 @@ impl Command {
             Self::Run(_) => "run",
             Self::Ticket(_) => "ticket",
             Self::Peers(_) => "peers",
+            #[cfg(feature = "mainline")]
+            Self::Dht(_) => "dht",
             Self::Ask(ask) => ask.name(),
             Self::Doctor(_) => "doctor",
             Self::Id(_) => "id",
@@ -248,6 +260,8 @@ impl Command {
         match self {
             Self::Demo(_) | Self::Expose(_) | Self::Run(_) | Self::Ticket(_) => Role::Expose,
             Self::Peers(_) | Self::Ask(_) | Self::Doctor(_) | Self::Install(_) => Role::Expose,
+            #[cfg(feature = "mainline")]
+            Self::Dht(_) => Role::Expose,
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
             #[cfg(feature = "kad")]

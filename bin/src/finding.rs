@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
     Endpoint, Event,
     addr::{GlobalScope, HintSource, Ranges},
@@ -31,7 +31,7 @@ const TOLD_MAX: usize = 64;
 
 /// Which sources the settings want.
 #[cfg_attr(
-    not(any(feature = "kad", feature = "mdns", feature = "peer-cache")),
+    not(any(feature = "kad", feature = "mainline", feature = "mdns", feature = "peer-cache")),
     allow(unused_variables, unused_mut, clippy::needless_pass_by_value)
 )]
 pub(crate) fn sources(node: &cli::Node, context: &Context) -> Result<Config, Unusable> {
@@ -48,6 +48,11 @@ pub(crate) fn sources(node: &cli::Node, context: &Context) -> Result<Config, Unu
             Some(PeerCache::At(path)) => Some(path.clone()),
             None => Some(context.peer_cache.clone()),
         };
+    }
+    #[cfg(feature = "mainline")]
+    {
+        let joins = settings.mainline.config();
+        config.mainline = joins.map(|config| (config, context.keypair.clone()));
     }
     #[cfg(feature = "kad")]
     {
@@ -74,6 +79,8 @@ pub(crate) struct Finder {
     finds: bool,
     /// Where this node listens.
     listening: Arc<Mutex<Vec<Multiaddr>>>,
+    /// Where others reach it: confirmed addresses, and circuits.
+    reachable: Arc<Mutex<Vec<Multiaddr>>>,
     /// Where anybody reaches it.
     #[cfg(feature = "kad")]
     reached: dht::Reached,
@@ -102,7 +109,7 @@ impl Finder {
     ) -> Result<Self, StartError> {
         let finds = config.finds();
         let (discovery, mut hints) = Discovery::start(config)?;
-        let (told, listening) = Default::default();
+        let (told, listening, reachable) = Default::default();
         let onward = Onward { endpoint, reporter, told };
         #[cfg(feature = "kad")]
         if let Some(dht) = discovery.dht() {
@@ -121,6 +128,7 @@ impl Finder {
             onward,
             finds,
             listening,
+            reachable,
             #[cfg(feature = "kad")]
             reached,
         })
@@ -180,12 +188,39 @@ impl Finder {
                 let listening = self.listens(address.clone());
                 self.discovery.publish(listening).await;
             }
+            Event::ReservationHeld { address, .. } | Event::AddressConfirmed { address, .. } => {
+                self.reached_at(|reachable| {
+                    if !reachable.contains(address) {
+                        reachable.push(address.clone());
+                    }
+                })
+                .await;
+            }
+            Event::AddressWithdrawn { address } => {
+                self.reached_at(|reachable| reachable.retain(|known| known != address)).await;
+            }
+            Event::ReservationLost { relay, .. } => {
+                self.reached_at(|reachable| reachable.retain(|known| !leads_through(known, *relay)))
+                    .await;
+            }
             Event::ConnectionOpened { peer, direction: Direction::Outbound, address, .. } => {
                 self.discovery.reached(*peer, address.clone()).await;
             }
             Event::PeerUnreachable { peer, .. } => self.discovery.missed(*peer),
             _ => {}
         }
+    }
+
+    /// Others reach this node elsewhere than before.
+    async fn reached_at(&self, change: impl FnOnce(&mut Vec<Multiaddr>)) {
+        let addresses = {
+            let mut reachable = self.reachable.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut reachable);
+            let surplus = reachable.len().saturating_sub(TOLD_MAX);
+            reachable.drain(..surplus);
+            reachable.clone()
+        };
+        self.discovery.reachable(addresses).await;
     }
 
     /// Ends, and returns when what is to be remembered is written down.
@@ -204,6 +239,11 @@ impl Finder {
     }
 }
 
+fn leads_through(address: &Multiaddr, relay: PeerId) -> bool {
+    let circuit = address.iter().any(|part| part == Protocol::P2pCircuit);
+    circuit && address.iter().any(|part| part == Protocol::P2p(relay))
+}
+
 impl Onward {
     /// The endpoint decides what to do with it.
     async fn tell(&self, hint: Hint) {
@@ -214,7 +254,9 @@ impl Onward {
             Source::ThisHost => HintSource::ThisHost,
             Source::LocalNetwork => HintSource::LocalNetwork,
             Source::Kad => HintSource::Contact,
-            Source::Cache => HintSource::Memory,
+            // What the peer signed elsewhere is no more than what this host remembers: it may be over, and private
+            // addresses count only where this host is in their network.
+            Source::Cache | Source::Mainline => HintSource::Memory,
         };
         if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert((peer, source)) {
             let (source, addresses) = (source.name(), addresses.clone());

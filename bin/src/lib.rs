@@ -21,6 +21,8 @@ pub mod cli;
 pub mod client;
 mod control;
 pub mod demo;
+#[cfg(feature = "mainline")]
+mod dht;
 mod doctor;
 pub mod finding;
 pub mod gateway;
@@ -156,6 +158,10 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Id(_) => print_line(&identity(&common, role)?.public().to_peer_id().to_string()),
         Command::Ticket(ticket) => ticket::run(ticket.command, &common),
         Command::Peers(peers) => names::run(peers, &names_file(&common)?, common.check),
+        #[cfg(feature = "mainline")]
+        Command::Dht(what) if common.check => dht::check(&what),
+        #[cfg(feature = "mainline")]
+        Command::Dht(what) => dht::run(what).await,
         Command::Ask(mut ask) => {
             ask.asking().identity.clone_from(&common.identity);
             asking::run(ask, common.check, common.quiet).await
@@ -200,6 +206,8 @@ fn reloads(command: &Command, common: &Common) -> bool {
         Command::Forward(forward) => Some(&forward.node.nets),
         Command::Run(run) => Some(&run.node.nets),
         Command::Demo(_) | Command::Ticket(_) | Command::Peers(_) | Command::Ask(_) => None,
+        #[cfg(feature = "mainline")]
+        Command::Dht(_) => None,
         Command::Doctor(_) | Command::Id(_) | Command::Install(_) => None,
     };
     let net_file = nets.is_some_and(|nets| nets.net_file.is_some());

@@ -28,6 +28,10 @@ pub(crate) const RETRIED: u32 = 1;
 /// Events: of `--events`, of `events`, and of the page.
 pub(crate) const EVENT: u32 = 1;
 
+/// `dht … --json`, each command.
+#[cfg(feature = "mainline")]
+pub(crate) const DHT: u32 = 1;
+
 /// The object, with its version.
 pub(crate) fn versioned(version: u32, mut object: Value) -> Value {
     if let Value::Object(fields) = &mut object {

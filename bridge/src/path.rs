@@ -78,11 +78,11 @@ impl Serialize for Path {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transport {
-    /// TCP with Noise and Yamux.
+    /// TCP with TLS (or Noise) and Yamux.
     Tcp,
     /// QUIC version 1 over UDP.
     Quic,
-    /// A WebSocket, over TLS or not, with Noise and Yamux in it; only to relays.
+    /// A WebSocket, over TLS or not, with TLS (or Noise) and Yamux in it; only to relays.
     Websocket,
 }
 

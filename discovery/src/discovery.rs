@@ -3,11 +3,15 @@
 #[cfg(feature = "cache")]
 use std::path::PathBuf;
 
+#[cfg(feature = "mainline")]
+use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 
 #[cfg(feature = "kad")]
 use crate::kad;
+#[cfg(feature = "mainline")]
+use crate::mainline;
 use crate::{
     book::{Full, Known},
     driver::{Command, Driver},
@@ -36,6 +40,10 @@ pub struct Config {
     /// Take part in a DHT. Default: no.
     #[cfg(feature = "kad")]
     pub kad: Option<kad::Config>,
+    /// Look for peers in this 160-bit network, and tell there where this node is, signed with its key. Default: no. It
+    /// costs a UDP port, and whoever is in that network and knows this node's id learns where it is.
+    #[cfg(feature = "mainline")]
+    pub mainline: Option<(mainline::Config, Keypair)>,
 }
 
 /// Why nothing is looked for.
@@ -58,6 +66,8 @@ impl Config {
             cache: None,
             #[cfg(feature = "kad")]
             kad: None,
+            #[cfg(feature = "mainline")]
+            mainline: None,
         }
     }
 
@@ -71,6 +81,8 @@ impl Config {
             cache: None,
             #[cfg(feature = "kad")]
             kad: None,
+            #[cfg(feature = "mainline")]
+            mainline: None,
         }
     }
 
@@ -88,7 +100,11 @@ impl Config {
         let looks_up = self.kad.is_some();
         #[cfg(not(feature = "kad"))]
         let looks_up = false;
-        asks || remembers || looks_up
+        #[cfg(feature = "mainline")]
+        let joins = self.mainline.is_some();
+        #[cfg(not(feature = "mainline"))]
+        let joins = false;
+        asks || remembers || looks_up || joins
     }
 }
 
@@ -160,6 +176,11 @@ impl Discovery {
     /// This node listens here from now on, and nowhere else.
     pub async fn publish(&self, addresses: Vec<Multiaddr>) {
         let _ = self.commands.send(Command::Publish { addresses }).await;
+    }
+
+    /// Others reach this node at these addresses, from farther away, and at no others.
+    pub async fn reachable(&self, addresses: Vec<Multiaddr>) {
+        let _ = self.commands.send(Command::Reachable { addresses }).await;
     }
 
     /// A dial to this address led to the peer. It is remembered if the peer is sought.

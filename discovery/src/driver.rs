@@ -11,6 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 #[cfg(feature = "cache")]
 use crate::cache;
+#[cfg(feature = "mainline")]
+use crate::mainline;
 #[cfg(feature = "mdns")]
 use crate::mdns;
 use crate::{
@@ -24,6 +26,7 @@ use crate::{
 pub(crate) enum Command {
     Seek { peer: PeerId, given: Vec<Multiaddr>, reply: oneshot::Sender<Result<Vec<Hint>, Full>> },
     Publish { addresses: Vec<Multiaddr> },
+    Reachable { addresses: Vec<Multiaddr> },
     Reached { peer: PeerId, address: Multiaddr },
     Known { reply: oneshot::Sender<Vec<Known>> },
     Stop { reply: oneshot::Sender<()> },
@@ -40,7 +43,7 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    #[cfg_attr(not(any(feature = "cache", feature = "mdns")), allow(unused_mut))]
+    #[cfg_attr(not(any(feature = "cache", feature = "mainline", feature = "mdns")), allow(unused_mut))]
     pub(crate) fn new(
         config: Config,
         commands: mpsc::Receiver<Command>,
@@ -64,6 +67,12 @@ impl Driver {
         #[cfg(feature = "mdns")]
         if config.mdns {
             let (asker, teller) = mdns::start(config.local);
+            driver.lookups.push(Box::new(asker));
+            driver.publishers.push(Box::new(teller));
+        }
+        #[cfg(feature = "mainline")]
+        if let Some((settings, key)) = config.mainline {
+            let (asker, teller) = mainline::start(settings, key);
             driver.lookups.push(Box::new(asker));
             driver.publishers.push(Box::new(teller));
         }
@@ -112,6 +121,11 @@ impl Driver {
             Command::Publish { addresses } => {
                 for publisher in &mut self.publishers {
                     publisher.publish(&addresses);
+                }
+            }
+            Command::Reachable { addresses } => {
+                for publisher in &mut self.publishers {
+                    publisher.reachable(&addresses);
                 }
             }
             Command::Reached { peer, address } => self.reached(peer, address),

@@ -17,16 +17,19 @@ pub enum Source {
     Kad,
     /// This host remembers that it led to the peer.
     Cache,
+    /// The peer itself, in what it signed and the 160-bit network keeps.
+    Mainline,
 }
 
 impl Source {
-    /// Its name, for people and programs: `static`, `mdns`, `kad`, `cache`.
+    /// Its name, for people and programs: `static`, `mdns`, `kad`, `mainline`, `cache`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Static => "static",
             Self::ThisHost | Self::LocalNetwork => "mdns",
             Self::Kad => "kad",
             Self::Cache => "cache",
+            Self::Mainline => "mainline",
         }
     }
 }

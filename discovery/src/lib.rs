@@ -16,7 +16,8 @@
 //! - [`store`]: what Kademlia keeps here, for whom; [`admission`]: who enters its routing table (feature `kad`); pure;
 //! - [`score`]: how peers behave, and where they are not; pure;
 //! - `cache`: where peers were reached before, on disk (feature `cache`); `mdns`: who
-//!   says on the local network where it is (feature `mdns`); `kad`: a DHT of nodes like this one (feature `kad`).
+//!   says on the local network where it is (feature `mdns`); `kad`: a DHT of nodes like this one (feature `kad`);
+//! - [`mainline`]: the 160-bit network of BitTorrent clients, public or private (feature `mainline`).
 //!
 //! `design/discovery.md` says what each source is worth and what an attacker can do with it.
 
@@ -34,6 +35,8 @@ mod hint;
 pub mod kad;
 #[cfg(feature = "records")]
 pub mod keys;
+#[cfg(feature = "mainline")]
+pub mod mainline;
 #[cfg(feature = "mdns")]
 mod mdns;
 #[cfg(feature = "records")]

@@ -22,4 +22,9 @@ pub trait Lookup: Send {
 pub trait Publish: Send {
     /// This node listens here from now on, and nowhere else.
     fn publish(&mut self, addresses: &[Multiaddr]);
+
+    /// Others reach this node at these addresses, from farther away: confirmed ones, and circuits through relays.
+    fn reachable(&mut self, addresses: &[Multiaddr]) {
+        let _ = addresses;
+    }
 }

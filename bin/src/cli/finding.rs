@@ -25,6 +25,10 @@ pub struct Finding {
     #[cfg(feature = "peer-cache")]
     #[arg(long, env = "PUNCHLINE_PEER_CACHE", value_name = "PATH|off")]
     pub peer_cache: Option<PeerCache>,
+    /// Whether and where peers are found in a 160-bit network.
+    #[cfg(feature = "mainline")]
+    #[command(flatten)]
+    pub mainline: super::mainline::Joining,
     /// The DHT.
     #[cfg(feature = "kad")]
     #[command(flatten)]

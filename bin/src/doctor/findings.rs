@@ -153,7 +153,7 @@ pub(crate) enum Layer {
     Quic,
     /// What is between TCP and libp2p: a WebSocket, perhaps TLS, perhaps a proxy.
     Websocket,
-    /// Noise, or TLS within QUIC.
+    /// TLS, or Noise.
     Security,
     /// It is the peer that was meant.
     Identity,

@@ -133,6 +133,10 @@ fn sample(id: &str, named: &str) -> &'static str {
         (_, "HOSTS") => "localhost,10.0.0.0/8",
         (_, "TIME") => "60s",
         ("page", _) => "127.0.0.1:9465",
+        ("mainline_bootstrap", _) => "dht.example.org:6881",
+        ("mainline_listen", _) => "0.0.0.0:6881",
+        (_, "PORT") => "4001",
+        (_, "TEXT") => "text",
         (_, "HOST:PORT" | "IP:PORT") => "127.0.0.1:9464",
         (_, "N") => "16",
         ("tls_cert", _) => "/etc/punchline/fullchain.pem",
@@ -173,6 +177,8 @@ mod tests {
     use super::*;
     use crate::settings;
 
+    const HASH: &str = "0123456789abcdef0123456789abcdef01234567";
+
     /// Whether a command takes a file with these lines.
     fn take(command: &str, lines: &[&str]) -> Result<(), String> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -182,6 +188,9 @@ mod tests {
             "client" => &["--peer", PEER],
             "expose" => &["--service", "kaspad=127.0.0.1:16111"],
             "forward" => &["--local", "127.0.0.1:26111"],
+            // Of those with all its flags, one each.
+            "dht" if lines.iter().any(|line| line.starts_with("salt")) => &["find-value", HASH],
+            "dht" => &["announce", HASH],
             "ticket" => &["list"],
             "ping" | "why" => &[PEER],
             "network" => &["nat-status"],

@@ -99,6 +99,8 @@ fn printed() -> Vec<(&'static str, u32, Value)> {
         ("doctor-reach", doctor, of_value(&documented[1])),
     ];
     let answers = examples(&status);
+    #[cfg(feature = "mainline")]
+    let answers = answers.into_iter().chain(crate::dht::examples());
     all.extend(answers.into_iter().map(|(name, version, value)| (name, version, of_value(&value))));
     all
 }

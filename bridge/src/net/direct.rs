@@ -1,6 +1,7 @@
 //! Direct connections: TCP, QUIC and WebSockets on whatever the host has, dialled by address or by name.
 
 use std::{
+    io,
     sync::{Arc, Once},
     time::Duration,
 };
@@ -8,9 +9,9 @@ use std::{
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
     PeerId, Transport,
-    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    core::{muxing::StreamMuxerBox, transport::Boxed},
     identity::Keypair,
-    noise, quic, tcp,
+    quic, tcp,
 };
 
 use super::{
@@ -18,9 +19,11 @@ use super::{
     each::{Each, LOOK_INTERVAL},
     fresh::Fresh,
     guard::{Guarded, Permits},
-    local, muxer,
+    local,
     reset::{Heard, Sockets},
     resolve::Resolve,
+    secure::Secure,
+    secured::Secured,
     unread::Pool,
     web::{Certificate, Web},
 };
@@ -48,6 +51,7 @@ pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 /// `certificate` is to listen on WebSockets over TLS with. What is open over TCP stands in `sockets`.
 pub(crate) fn connections(
     keypair: &Keypair,
+    secure: &Secure,
     pool: &Arc<Pool>,
     permits: &Permits,
     certificate: Option<Certificate>,
@@ -68,57 +72,34 @@ pub(crate) fn connections(
     let inner = match if_watch::tokio::IfWatcher::new() {
         Ok(_) => {
             let fresh = || Fresh::new(tcp.clone(), local::source_of_default_route);
-            let web = secured(Web::new(fresh(), certificate).map_err(Kept), keypair, pool)?;
-            joined(keypair, pool, web, fresh(), Fresh::new(quic, local::source_of_default_route))?
+            let web = Secured::new(Web::new(fresh(), certificate).map_err(Kept), secure, pool);
+            joined(secure, pool, web.boxed(), fresh(), Fresh::new(quic, local::source_of_default_route))
         }
         Err(cause) => {
             say_once(&cause);
             let each = || Each::new(tcp.clone(), local::addresses);
-            let web = secured(Web::new(each(), certificate).map_err(Kept), keypair, pool)?;
-            joined(keypair, pool, web, each(), Each::new(quic, local::addresses))?
+            let web = Secured::new(Web::new(each(), certificate).map_err(Kept), secure, pool);
+            joined(secure, pool, web.boxed(), each(), Each::new(quic, local::addresses))
         }
     };
     Ok(Resolve::new(Guarded::new(inner, permits.clone()).boxed(), permits.clone()))
 }
 
-fn joined<T, Q>(
-    keypair: &Keypair,
-    pool: &Arc<Pool>,
-    web: Connections,
-    tcp: T,
-    quic: Q,
-) -> Result<Connections, StartError>
+fn joined<T, Q>(secure: &Secure, pool: &Arc<Pool>, web: Connections, tcp: T, quic: Q) -> Connections
 where
     T: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
     T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     Q: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
     Q: Transport<Output = (PeerId, quic::Connection)>,
 {
-    let tcp = secured(tcp.map_err(Kept), keypair, pool)?;
+    let tcp = Secured::new(tcp.map_err(Kept), secure, pool);
     let quic = quic.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).map_err(Kept);
     let direct = tcp.or_transport(quic).map(|either, _| either.into_inner());
-    Ok(web.or_transport(direct).map(|either, _| either.into_inner()).boxed())
-}
-
-/// Noise and Yamux on top of a transport of bytes.
-pub(crate) fn secured<T>(
-    transport: T,
-    keypair: &Keypair,
-    pool: &Arc<Pool>,
-) -> Result<Connections, StartError>
-where
-    T: Transport<Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
-    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let noise = noise::Config::new(keypair)
-        .map_err(|cause| StartError::Transport { transport: "Noise", cause: cause.into() })?;
-    let secured = transport.upgrade(Version::V1Lazy).authenticate(noise);
-    let connections = secured.multiplex(muxer::Config { pool: Arc::clone(pool) });
-    Ok(connections.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed())
+    web.or_transport(direct).map(|either, _| either.into_inner()).boxed()
 }
 
 /// All nodes of a process live in the same sandbox.
-fn say_once(cause: &std::io::Error) {
+fn say_once(cause: &io::Error) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
         tracing::warn!(

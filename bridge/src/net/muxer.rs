@@ -1,15 +1,17 @@
 //! Yamux, with what is unread counted and bounded.
 //!
 //! libp2p's own wrapper does not tell which substream is which, and so what is read of one could not be
-//! counted.
+//! counted. It also moves Yamux in the swarm's task of the connection, which looks at all that a node speaks each time;
+//! here a task of its own does, and the swarm's runs when a substream begins or the connection ends.
+
+mod driver;
 
 use std::{
-    collections::VecDeque,
     future::{Ready, ready},
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready as poll_ready},
+    task::{Context, Poll},
 };
 
 use futures::{AsyncRead, AsyncWrite};
@@ -19,13 +21,16 @@ use libp2p::core::{
     upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade},
 };
 
+use tokio::task::AbortHandle;
+
+use self::driver::Driven;
 use super::{
     hangup::Bounded,
-    unread::{Counted, Pool, Unread},
+    unread::{Pool, Unread},
 };
 
-/// Substreams of the peer that nobody has taken yet. What is beyond is reset, as by libp2p's own wrapper.
-const INBOUND_MAX: usize = 256;
+/// The body of a frame at most, so that with its header it fills four records of TLS.
+const FRAME_BYTES: usize = (64 << 10) - 12;
 
 /// Makes connections that close in bounded time.
 #[derive(Clone, Debug)]
@@ -62,12 +67,10 @@ impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> OutboundConnectionUpgra
     }
 }
 
-/// One connection.
-pub(super) struct Muxer<C> {
-    connection: yamux::Connection<Counted<C>>,
-    unread: Arc<Unread>,
-    inbound: VecDeque<Substream>,
-    wants_inbound: Option<Waker>,
+/// One connection, as the swarm has it. When it is dropped, the connection is as well.
+pub(super) struct Muxer<C: AsyncRead + AsyncWrite + Unpin> {
+    driven: Arc<Driven<C>>,
+    task: AbortHandle,
 }
 
 /// A substream whose reads are counted.
@@ -76,28 +79,28 @@ pub(super) struct Substream {
     unread: Arc<Unread>,
 }
 
-impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
+impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> Muxer<C> {
+    /// Must be called within a tokio runtime.
     pub(super) fn new(io: C, pool: Arc<Pool>, mode: yamux::Mode) -> Self {
-        let unread = Unread::new(pool);
-        let io = Counted::new(io, Arc::clone(&unread));
-        let connection = yamux::Connection::new(io, yamux::Config::default(), mode);
-        Self { connection, unread, inbound: VecDeque::new(), wants_inbound: None }
+        let mut config = yamux::Config::default();
+        config.set_split_send_size(FRAME_BYTES);
+        let driven = Driven::new(io, pool, config, mode);
+        let task = tokio::spawn(Arc::clone(&driven).drive()).abort_handle();
+        Self { driven, task }
     }
+}
 
-    #[cfg(test)]
+#[cfg(test)]
+impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
     pub(super) fn unread(&self) -> &Arc<Unread> {
-        &self.unread
+        self.driven.unread()
     }
+}
 
-    /// The one call that moves Yamux on.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Substream>> {
-        let next = poll_ready!(self.connection.poll_next_inbound(cx));
-        let next = next.unwrap_or(Err(yamux::ConnectionError::Closed));
-        let inner = next.map_err(|error| match self.unread.has_parted() {
-            true => io::Error::other(Parted),
-            false => to_io(error),
-        })?;
-        Poll::Ready(Ok(Substream { inner, unread: Arc::clone(&self.unread) }))
+impl<C: AsyncRead + AsyncWrite + Unpin> Drop for Muxer<C> {
+    fn drop(&mut self) {
+        self.driven.abandon();
+        self.task.abort();
     }
 }
 
@@ -106,55 +109,27 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
 #[error("closed by the peer")]
 pub(super) struct Parted;
 
-/// An error of Yamux stays visible behind the I/O error.
-fn to_io(error: yamux::ConnectionError) -> io::Error {
-    match error {
-        yamux::ConnectionError::Io(error) => error,
-        error => io::Error::other(error),
-    }
-}
-
 impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
     type Substream = Substream;
     type Error = io::Error;
 
     fn poll_inbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Substream>> {
-        let this = self.get_mut();
-        if let Some(substream) = this.inbound.pop_front() {
-            return Poll::Ready(Ok(substream));
-        }
-        let next = this.poll_next(cx);
-        if next.is_pending() {
-            this.wants_inbound = Some(cx.waker().clone());
-        }
-        next
+        self.driven.poll_inbound(cx)
     }
 
     fn poll_outbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Substream>> {
-        let this = self.get_mut();
-        let inner = poll_ready!(this.connection.poll_new_outbound(cx)).map_err(to_io)?;
-        this.unread.begin(inner.id().val());
-        Poll::Ready(Ok(Substream { inner, unread: Arc::clone(&this.unread) }))
+        self.driven.poll_outbound(cx)
     }
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
-        let this = self.get_mut();
-        let substream = poll_ready!(this.poll_next(cx))?;
-        if this.inbound.len() < INBOUND_MAX {
-            this.inbound.push_back(substream);
-            if let Some(waker) = this.wants_inbound.take() {
-                waker.wake();
-            }
-        } else {
-            tracing::debug!("a substream was reset: {INBOUND_MAX} wait already");
+        match self.driven.poll_end(cx) {
+            Poll::Ready(error) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
         }
-        // There may be more; others have their turn first.
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().connection.poll_close(cx).map_err(to_io)
+        self.driven.poll_close(cx)
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, TransportError,
-    core::{ConnectedPoint, transport::timeout::TransportTimeoutError},
+    core::{ConnectedPoint, transport::timeout::TransportTimeoutError, upgrade::ProtocolError},
     identify, ping, quic,
     swarm::{self, ConnectionError, DialError, ListenError, SwarmEvent},
 };
@@ -203,7 +203,7 @@ fn is_in_order(error: &io::Error) -> bool {
 
 /// Whether nothing more came, and nobody said why.
 fn is_end(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::UnexpectedEof
+    is_kind(error, &[io::ErrorKind::UnexpectedEof])
         || matches!(find_cause(error), Some(yamux::ConnectionError::Closed))
 }
 
@@ -270,8 +270,12 @@ fn transport_failure(
 /// `invalid data` to people.
 fn transport_cause(error: &TransportError<io::Error>) -> String {
     let cause = root_cause(error);
-    // The error's type is one of several crates'; its words are those of the standard library.
-    if cause == io::ErrorKind::InvalidData.to_string() {
+    let invalid = matches!(
+        find_cause(error),
+        Some(ProtocolError::InvalidMessage | ProtocolError::InvalidProtocol)
+    );
+    // Where a length was wrong already, the error is one of several crates'; its words are those of the standard library.
+    if invalid || cause == io::ErrorKind::InvalidData.to_string() {
         return "what answers there does not speak libp2p, as a web server does not; check the address and its port"
             .to_owned();
     }

@@ -17,6 +17,8 @@ use super::{
     guard::{self, Permits},
     hurry::{Hurried, Hurry},
     reset::Sockets,
+    secure::Secure,
+    secured::Secured,
     turns::{InTurn, Turns},
     unread::{POOL_BYTES, Pool},
     web::{Certificate, proxy::Proxied},
@@ -38,18 +40,19 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     let local = keypair.public().to_peer_id();
     let (circuits, circuit) = circuit::new(local);
     let pool = Pool::new(POOL_BYTES);
-    let circuits = direct::secured(circuits, &keypair, &pool)?;
+    let secure = Secure::new(&keypair)?;
+    let circuits = Secured::new(circuits, &secure, &pool);
     let circuits = TransportTimeout::new(circuits, CIRCUIT_DEADLINE).map_err(Kept);
     let permits = Permits::new(config.global.clone(), config.ranges.clone());
     let hurry = Hurry::default();
     let sockets = Sockets::default();
-    let direct = direct::connections(&keypair, &pool, &permits, None, &sockets)?;
+    let direct = direct::connections(&keypair, &secure, &pool, &permits, None, &sockets)?;
     let direct = match &config.proxy {
         None => direct.boxed(),
         // Before names are looked up: the proxy does that.
         Some(proxy) => {
             let proxied = Proxied::new(proxy.clone(), permits.clone()).map_err(Kept);
-            let proxied = direct::secured(proxied, &keypair, &pool)?;
+            let proxied = Secured::new(proxied, &secure, &pool);
             proxied.or_transport(direct).map(|either, _| either.into_inner()).boxed()
         }
     };
@@ -77,6 +80,7 @@ pub(crate) fn dialer<B: NetworkBehaviour>(
     let keypair = Keypair::generate_ed25519();
     let direct = direct::connections(
         &keypair,
+        &Secure::new(&keypair)?,
         &Pool::new(DIALER_POOL_BYTES),
         permits,
         None,
@@ -100,8 +104,9 @@ pub(crate) fn relay<B: NetworkBehaviour>(
         .with_tokio()
         .with_other_transport(|keypair| {
             let pool = Pool::new(POOL_BYTES);
-            direct::connections(keypair, &pool, permits, certificate, &Sockets::default())
-                .map_err(Into::into)
+            let secure = Secure::new(keypair)?;
+            let sockets = Sockets::default();
+            Ok(direct::connections(keypair, &secure, &pool, permits, certificate, &sockets)?)
         })
         .map_err(|cause| StartError::Transport { transport: "TCP and QUIC", cause: cause.into() })?
         .with_bandwidth_metrics(registry)

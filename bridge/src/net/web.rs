@@ -1,7 +1,7 @@
 //! WebSockets, alone or over TLS, on top of a transport of TCP: for hosts that nothing but HTTPS gets out of.
 //!
-//! TLS is there for whoever looks at the packets; it proves nothing. Whom we speak with is proven by Noise, which runs
-//! within, as over TCP. So a relay needs no certificate that anybody has signed, and a firewall that opens TLS learns
+//! TLS is there for whoever looks at the packets; it proves nothing. Whom we speak with is proven by libp2p's TLS or Noise,
+//! which run within, as over TCP. So a relay needs no certificate that anybody has signed, and a firewall that opens TLS learns
 //! and changes nothing. `pipe` makes bytes of messages, `tls` has the settings, `proxy` asks a proxy for the way.
 
 mod pipe;
@@ -35,7 +35,7 @@ pub use self::tls::{Certificate, CertificateError};
 pub(crate) use self::{pipe::Pipe, tls::connector};
 use crate::addr::web::{WebPlace, split_web};
 
-/// A peer's message at most. Other libp2p's send what Noise has buffered as one message, up to 192 KiB.
+/// A peer's message at most. Other libp2p's send what Noise or TLS has buffered as one message, up to 192 KiB.
 const MESSAGE_BYTES_MAX: usize = 256 << 10;
 
 /// How much is read or kept to be written at once.

@@ -28,6 +28,7 @@ mod relay_stock;
 mod relay_words;
 mod requests;
 mod scanner;
+mod secured;
 mod silence;
 mod stock;
 mod stream;

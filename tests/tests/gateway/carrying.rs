@@ -71,6 +71,7 @@ async fn a_held_connection_is_there_before_the_first_local_one() -> Result<()> {
         |name: &str| forward.program.events().iter().filter(|event| event.name() == name).count();
     assert_eq!(streams("stream_opened"), 0);
     echoes(&forward.local).await?;
+    forward.program.wait_for("stream_opened", |_| true, SOON).await?;
     assert_eq!((streams("stream_opened"), streams("connection_opened")), (1, 1));
     Ok(())
 }

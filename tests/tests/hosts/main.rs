@@ -10,6 +10,7 @@ mod doctor;
 mod families;
 mod faults;
 mod lan;
+mod mainline;
 mod mapping;
 mod names;
 mod pinholes;
@@ -67,6 +68,20 @@ fn main() -> ExitCode {
             web::https_alone,
         ),
         lab_trial("a_network_that_blocks_udp_is_said_to_and_passed_over_tcp", web::udp_blocked),
+        lab_trial(
+            "a_peer_behind_a_nat_is_found_by_its_id_alone_in_a_private_160_bit_network",
+            mainline::by_id_alone,
+        ),
+        tool_trial(
+            "aria2_and_our_node_find_what_the_other_announced",
+            mainline::no_aria2,
+            mainline::with_aria2,
+        ),
+        tool_trial(
+            "libtorrent_and_our_node_find_what_the_other_announced",
+            mainline::no_libtorrent,
+            mainline::with_libtorrent,
+        ),
         tool_trial(
             "hosts_that_have_only_a_proxy_meet_at_a_relay_that_only_the_proxy_can_look_up",
             web::no_tinyproxy,

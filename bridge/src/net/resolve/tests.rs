@@ -14,6 +14,7 @@ use super::*;
 use crate::net::{
     direct,
     reset::Sockets,
+    secure::Secure,
     unread::{POOL_BYTES, Pool},
 };
 
@@ -39,8 +40,10 @@ fn permits() -> Permits {
 }
 
 fn dials(ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Resolve {
+    let keypair = Keypair::generate_ed25519();
     let mut resolve = direct::connections(
-        &Keypair::generate_ed25519(),
+        &keypair,
+        &Secure::new(&keypair).unwrap(),
         &pool(),
         &permits(),
         None,
@@ -55,8 +58,9 @@ fn dials(ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Resolve {
 async fn peer() -> (PeerId, u16) {
     let keypair = Keypair::generate_ed25519();
     let id = keypair.public().to_peer_id();
+    let secure = Secure::new(&keypair).unwrap();
     let mut transport =
-        direct::connections(&keypair, &pool(), &permits(), None, &Sockets::default()).unwrap();
+        direct::connections(&keypair, &secure, &pool(), &permits(), None, &Sockets::default()).unwrap();
     transport.listen_on(ListenerId::next(), address("/ip4/127.0.0.2/tcp/0")).unwrap();
     let event = poll_fn(|cx| Pin::new(&mut transport).poll(cx)).await;
     let port = crate::addr::socket_of(&event.into_new_address().unwrap()).unwrap().port();

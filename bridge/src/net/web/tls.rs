@@ -100,7 +100,7 @@ pub(crate) fn connector() -> TlsConnector {
     Arc::new(config).into()
 }
 
-/// Takes every certificate: Noise proves, within, who is there.
+/// Takes every certificate: what runs within proves who is there.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

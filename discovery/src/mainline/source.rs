@@ -1,0 +1,238 @@
+//! A source of hints: looks for the contacts of who is sought, and tells this node's.
+
+use std::{
+    collections::BTreeSet,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use tokio::sync::mpsc;
+
+use super::{
+    contact,
+    driver::Search,
+    face::{Config, Mainline},
+    item::Item,
+    lookup::{Then, Want},
+    machine::Outcome,
+    plans::{Seeking, Telling},
+};
+use crate::{
+    hint::{Hint, Source},
+    source::{Lookup, Publish},
+};
+
+/// Hints that were not taken yet. One more is dropped: it is looked for again.
+const FOUND_MAX: usize = 256;
+
+/// What the rest of the program wants.
+enum Wish {
+    Seek(PeerId),
+    Listening(Vec<Multiaddr>),
+    Reachable(Vec<Multiaddr>),
+}
+
+/// Looks for peers.
+pub(crate) struct Asker {
+    wishes: mpsc::UnboundedSender<Wish>,
+    found: mpsc::Receiver<Hint>,
+}
+
+/// Tells where this node is.
+pub(crate) struct Teller {
+    wishes: mpsc::UnboundedSender<Wish>,
+}
+
+/// Begins; ends when both are dropped. Must be called within a tokio runtime.
+pub(crate) fn start(config: Config, key: Keypair) -> (Asker, Teller) {
+    // One for each peer that is sought and each address that comes, which their own limits bound.
+    let (wishes, wanted) = mpsc::unbounded_channel();
+    let (hints, found) = mpsc::channel(FOUND_MAX);
+    let finding = Finding::new(key, config.is_public(), wanted, hints);
+    tokio::spawn(async move {
+        match Mainline::prepare(&config).await {
+            Ok((node, driver)) => {
+                tracing::info!(address = %node.local_address(), "in the 160-bit network");
+                driver.finds_for(finding).run().await;
+                drop(node);
+            }
+            Err(error) => {
+                let cause = &error.cause;
+                tracing::warn!(%error, %cause, "peers are not found in the 160-bit network");
+            }
+        }
+    });
+    (Asker { wishes: wishes.clone(), found }, Teller { wishes })
+}
+
+impl Lookup for Asker {
+    fn seek(&mut self, _: &BTreeSet<PeerId>, new: PeerId) {
+        let _ = self.wishes.send(Wish::Seek(new));
+    }
+
+    fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint> {
+        match self.found.poll_recv(cx) {
+            Poll::Ready(Some(hint)) => Poll::Ready(hint),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Publish for Teller {
+    fn publish(&mut self, addresses: &[Multiaddr]) {
+        let _ = self.wishes.send(Wish::Listening(addresses.to_vec()));
+    }
+
+    fn reachable(&mut self, addresses: &[Multiaddr]) {
+        let _ = self.wishes.send(Wish::Reachable(addresses.to_vec()));
+    }
+}
+
+/// What a search is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The contact of this peer.
+    Contact(PeerId),
+    /// This node's own, to learn its number: its clock may have been ahead of now once.
+    Number,
+    /// It is written.
+    Told,
+}
+
+pub(super) struct Finding {
+    key: Keypair,
+    public: bool,
+    seeking: Seeking,
+    telling: Telling,
+    listening: Vec<Multiaddr>,
+    reachable: Vec<Multiaddr>,
+    /// What is being told.
+    addresses: Vec<Multiaddr>,
+    wanted: mpsc::UnboundedReceiver<Wish>,
+    hints: mpsc::Sender<Hint>,
+}
+
+impl Finding {
+    fn new(
+        key: Keypair,
+        public: bool,
+        wanted: mpsc::UnboundedReceiver<Wish>,
+        hints: mpsc::Sender<Hint>,
+    ) -> Self {
+        let (seeking, telling, listening, reachable, addresses) = Default::default();
+        Self { key, public, seeking, telling, listening, reachable, addresses, wanted, hints }
+    }
+
+    fn local(&self) -> PeerId {
+        self.key.public().to_peer_id()
+    }
+
+    /// Takes a wish. False when there will be none any more.
+    pub(super) async fn wishes(&mut self) -> bool {
+        let Some(wish) = self.wanted.recv().await else { return false };
+        let now = Instant::now();
+        match wish {
+            Wish::Seek(peer) if contact::key(peer).is_none() => {
+                tracing::debug!(%peer, "not looked for in the 160-bit network: only ed25519 keys are found there");
+            }
+            Wish::Seek(peer) => self.seeking.seek(peer, now),
+            Wish::Listening(addresses) => self.listening = addresses,
+            Wish::Reachable(addresses) => self.reachable = addresses,
+        }
+        self.telling.changed(contact::told(&self.reachable, &self.listening, self.public), now);
+        true
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.seeking.poll_timeout().into_iter().chain(self.telling.poll_timeout()).min()
+    }
+
+    /// A search that is due.
+    pub(super) fn next(&mut self, now: Instant) -> Option<(Search, Step)> {
+        if let Some(addresses) = self.telling.next(now) {
+            self.addresses = addresses.to_vec();
+            return match search(self.local()) {
+                Some(search) => Some((search, Step::Number)),
+                None => self.next(now),
+            };
+        }
+        let peer = self.seeking.next(now)?;
+        search(peer).map(|search| (search, Step::Contact(peer)))
+    }
+
+    /// A search ended. Returns the next one. `clock`: since 1970.
+    pub(super) fn went_on(
+        &mut self,
+        step: Step,
+        outcome: Outcome,
+        now: Instant,
+        clock: Duration,
+    ) -> Option<(Search, Step)> {
+        match (step, outcome) {
+            (Step::Contact(peer), Outcome::Value(Some(item))) => self.found(peer, &item, clock),
+            (Step::Number, Outcome::Value(before)) => {
+                let seq = number(before.as_ref(), clock);
+                if let Ok(item) = contact::sign(&self.key, &self.addresses, seq, clock) {
+                    let then = Then::Put { item, replaces: None };
+                    return search(self.local()).map(|search| (Search { then, ..search }, Step::Told));
+                }
+            }
+            (Step::Told, Outcome::Stored(nodes)) => {
+                tracing::debug!(nodes, "told the 160-bit network where this node is");
+                self.telling.told(nodes > 0, now);
+            }
+            (Step::Number | Step::Told, _) => self.telling.told(false, now),
+            (Step::Contact(_), _) => {}
+        }
+        None
+    }
+
+    /// A search could not begin.
+    pub(super) fn failed(&mut self, step: &Step, now: Instant) {
+        if *step == Step::Told {
+            self.telling.told(false, now);
+        }
+    }
+
+    fn found(&self, peer: PeerId, item: &Item, clock: Duration) {
+        match contact::accept(item, peer, clock) {
+            Ok(contact::Contact { addresses, age, lasts }) => {
+                let source = Source::Mainline;
+                let hint = Hint { peer, addresses, source, age, lasts: Some(lasts) };
+                if self.hints.try_send(hint).is_err() {
+                    tracing::debug!("a peer was found in the 160-bit network, and nobody takes it");
+                }
+            }
+            Err(why) => {
+                tracing::debug!(%peer, %why, "what the 160-bit network says of a peer is not believed")
+            }
+        }
+    }
+}
+
+/// The next number: greater than all before, also where this host's clock stepped back.
+fn number(before: Option<&Item>, clock: Duration) -> i64 {
+    let after = before.map_or(0, |item| item.seq().saturating_add(1));
+    i64::try_from(clock.as_millis()).unwrap_or(i64::MAX).max(after)
+}
+
+fn search(peer: PeerId) -> Option<Search> {
+    let want = Want::Value { salt: contact::SALT.to_vec() };
+    Some(Search { target: contact::target(peer)?, want, then: Then::Nothing, via: None })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn numbers_rise_also_when_the_clock_steps_back() {
+        let key = Keypair::generate_ed25519();
+        let (clock, earlier) = (Duration::from_secs(1_800_000_000), Duration::from_secs(1_700_000_000));
+        assert_eq!(number(None, clock), 1_800_000_000_000);
+        let before = contact::sign(&key, &[], number(None, clock), clock).unwrap();
+        assert_eq!(number(Some(&before), earlier), 1_800_000_000_001);
+    }
+}

@@ -1,0 +1,189 @@
+//! gRPC over our paths beside gRPC over TLS to a public address, over plain TCP and over stock libp2p: the same work, two
+//! processes each, in turns, so that the machine's noise hits all.
+//!
+//! `cargo bench -p punchline-tests --bench speed [-- [--rounds N] WORD…]` runs the works and subjects that a WORD names, all
+//! without one; prints a table with medians and ratios to TLS in the same round, and a line of JSON for machines.
+//! Everything is on loopback, bounded by time, and ends by itself.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod subject;
+mod work;
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, ChildStdout, Command, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use self::{subject::Subject, work::Work};
+
+/// Odd, so that the median is one of them.
+const ROUNDS: usize = 5;
+
+/// Clock ticks of `/proc/<pid>/stat` in a second, on every Linux.
+const TICKS: f64 = 100.0;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["serve", subject] => work::serve(subject.parse().unwrap()),
+        ["ask", subject, work, address] => {
+            work::ask(subject.parse().unwrap(), work.parse().unwrap(), address)
+        }
+        words => compare(words),
+    }
+}
+
+fn compare(words: &[&str]) {
+    let rounds =
+        words.iter().position(|word| *word == "--rounds").map(|at| words[at + 1].parse().unwrap());
+    let rounds: usize = rounds.unwrap_or(ROUNDS);
+    let named = |name: &str| words.contains(&name);
+    let subjects: Vec<Subject> = chosen(&Subject::ALL, named);
+    let works: Vec<Work> = chosen(&Work::ALL, named);
+    let mut all = Vec::new();
+    for work in works {
+        println!("\n{work}, {}", work.unit());
+        if work == Work::Idle {
+            all.extend(subjects.iter().map(|subject| idle(*subject)));
+            continue;
+        }
+        let mut found: Vec<Vec<Measure>> = vec![Vec::new(); subjects.len()];
+        for _ in 0..rounds {
+            for (subject, found) in subjects.iter().zip(&mut found) {
+                found.push(measure(*subject, work));
+            }
+        }
+        let anchor = subjects.iter().position(|subject| *subject == Subject::Rustls);
+        for (at, subject) in subjects.iter().enumerate() {
+            let row = row(&found[at], anchor.map(|anchor| &found[anchor]));
+            println!("{}", shown(*subject, &row));
+            all.push(json!({ "work": work.to_string(), "subject": subject.to_string(), "found": row }));
+        }
+    }
+    println!("{}", Value::from(all));
+}
+
+/// Those that are named; all, if none is.
+fn chosen<T: Copy + ToString>(all: &[T], named: impl Fn(&str) -> bool) -> Vec<T> {
+    let chosen: Vec<T> = all.iter().copied().filter(|one| named(&one.to_string())).collect();
+    if chosen.is_empty() { all.to_vec() } else { chosen }
+}
+
+#[derive(Clone)]
+struct Measure {
+    value: f64,
+    /// Of both processes, a GB or a thousand calls.
+    cpu: f64,
+}
+
+fn row(found: &[Measure], anchor: Option<&Vec<Measure>>) -> Value {
+    let values: Vec<f64> = found.iter().map(|found| found.value).collect();
+    let cpu: Vec<f64> = found.iter().map(|found| found.cpu).collect();
+    let ratios =
+        anchor.map(|anchor| values.iter().zip(anchor).map(|(value, anchor)| value / anchor.value));
+    let spread =
+        [values.iter().copied().fold(f64::MAX, f64::min), values.iter().copied().fold(0.0, f64::max)];
+    json!({
+        "median": median(values.clone()),
+        "least_and_most": spread,
+        "cpu_seconds": median(cpu),
+        "ratio_to_rustls": ratios.map(|ratios| median(ratios.collect())),
+    })
+}
+
+fn shown(subject: Subject, row: &Value) -> String {
+    let number = |key: &str| row[key].as_f64().unwrap_or(f64::NAN);
+    let ends = &row["least_and_most"];
+    format!(
+        "  {:<8} {:>10.1}  ({:.1} to {:.1})  ÷ rustls {:.2}  cpu {:.2}",
+        subject.to_string(),
+        number("median"),
+        ends[0].as_f64().unwrap_or(f64::NAN),
+        ends[1].as_f64().unwrap_or(f64::NAN),
+        number("ratio_to_rustls"),
+        number("cpu_seconds"),
+    )
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// One work in two processes of its own.
+fn measure(subject: Subject, work: Work) -> Measure {
+    let (server, mut told) = child(&["serve", &subject.to_string()]);
+    let address = line(&mut told);
+    let (asker, mut told) = child(&["ask", &subject.to_string(), &work.to_string(), &address]);
+    let said: Value = serde_json::from_str(&line(&mut told)).unwrap();
+    let number = |key: &str| said[key].as_f64().unwrap();
+    Measure { value: number("value"), cpu: (server.cpu() + asker.cpu()) / number("units") }
+}
+
+/// How long idle peers are looked at.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// What many peers of one process cost it while nothing is said.
+fn idle(subject: Subject) -> Value {
+    let (server, mut told) = child(&["serve", &subject.to_string()]);
+    let address = line(&mut told);
+    let before = server.resident();
+    let (_asker, mut told) = child(&["ask", &subject.to_string(), &Work::Idle.to_string(), &address]);
+    line(&mut told);
+    let cpu = server.cpu();
+    sleep(IDLE);
+    let percent = 100.0 * (server.cpu() - cpu) / IDLE.as_secs_f64();
+    let kib = (server.resident() - before) / work::IDLE_PEERS as f64;
+    println!(
+        "  {:<8} {kib:>10.1} KiB a peer, {percent:.1} % of a core for {} peers",
+        subject.to_string(),
+        work::IDLE_PEERS
+    );
+    json!({ "work": Work::Idle.to_string(), "subject": subject.to_string(), "kib_a_peer": kib, "percent_of_a_core": percent })
+}
+
+fn line(told: &mut BufReader<ChildStdout>) -> String {
+    let mut line = String::new();
+    told.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
+}
+
+/// A process of this program, which ends with this.
+struct Part(Child);
+
+fn child(arguments: &[&str]) -> (Part, BufReader<ChildStdout>) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let told = child.stdout.take().unwrap();
+    (Part(child), BufReader::new(told))
+}
+
+impl Part {
+    /// Seconds of a core it has used so far.
+    fn cpu(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS
+    }
+}
+
+impl Part {
+    /// KiB of memory that it has.
+    fn resident(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,244 @@
+//! What is timed, and who does it.
+
+use std::{
+    fmt,
+    io::{Read as _, Write as _},
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::{
+    StreamExt as _,
+    future::join_all,
+    stream::{self, BoxStream},
+};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
+
+use self::pb::{
+    Chunk, Sum,
+    bench_client::BenchClient,
+    bench_server::{Bench, BenchServer},
+};
+use crate::subject::{self, Subject};
+
+mod pb {
+    #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
+    tonic::include_proto!("bench");
+}
+
+/// How long each work goes on.
+const LASTS: Duration = Duration::from_secs(2);
+
+/// A small gRPC message.
+const SMALL_BYTES: usize = 128;
+
+/// Peers of one process that say nothing.
+pub(crate) const IDLE_PEERS: usize = 50;
+
+/// Calls or streams at once.
+const AT_ONCE: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// One stream of messages of 64 KiB.
+    Stream64K,
+    /// Of 1 MiB.
+    Stream1M,
+    /// Many of 64 KiB at once.
+    Streams,
+    /// One small message there and back, again and again on one stream.
+    Echo,
+    /// Small calls, many at once.
+    Unary,
+    /// The first call of a process, with all that comes before it.
+    Connect,
+    /// Many peers of a server, after one small call of each.
+    Idle,
+}
+
+impl Work {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Stream64K,
+        Self::Stream1M,
+        Self::Streams,
+        Self::Echo,
+        Self::Unary,
+        Self::Connect,
+        Self::Idle,
+    ];
+
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Stream64K | Self::Stream1M | Self::Streams => "MB/s; CPU seconds of both a GB",
+            Self::Echo => "median of round trips in µs; CPU seconds of both for 1,000",
+            Self::Unary => "calls/s; CPU seconds of both for 1,000",
+            Self::Connect => "ms until the first answer",
+            Self::Idle => "memory and CPU of the server",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stream64K => "stream-64k",
+            Self::Stream1M => "stream-1m",
+            Self::Streams => "streams",
+            Self::Echo => "echo",
+            Self::Unary => "unary",
+            Self::Connect => "connect",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Work {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|work| work.name() == text).ok_or_else(|| text.to_owned())
+    }
+}
+
+struct Worker;
+
+#[tonic::async_trait]
+impl Bench for Worker {
+    type EchoStream = BoxStream<'static, Result<Chunk, Status>>;
+
+    async fn sink(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Sum>, Status> {
+        let mut chunks = request.into_inner();
+        let mut bytes = 0;
+        while let Some(chunk) = chunks.message().await? {
+            bytes += chunk.data.len() as u64;
+        }
+        Ok(Response::new(Sum { bytes }))
+    }
+
+    async fn echo(
+        &self,
+        request: Request<Streaming<Chunk>>,
+    ) -> Result<Response<Self::EchoStream>, Status> {
+        Ok(Response::new(request.into_inner().boxed()))
+    }
+
+    async fn unary(&self, request: Request<Chunk>) -> Result<Response<Chunk>, Status> {
+        Ok(Response::new(request.into_inner()))
+    }
+}
+
+/// The larger messages are longer than tonic takes by itself.
+const MESSAGE_BYTES_MAX: usize = 2 << 20;
+
+/// The whole life of a serving process: says where it is, and serves until it is killed.
+#[tokio::main]
+pub(crate) async fn serve(subject: Subject) {
+    let (address, incoming) = subject::listen(subject).await;
+    println!("{address}");
+    std::io::stdout().flush().unwrap();
+    let service = BenchServer::new(Worker).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let server = punchline_bridge::grpc::server().add_service(service);
+    server.serve_with_incoming(incoming).await.unwrap();
+}
+
+/// Likewise of an asking one: does the work, says what it found, and waits to be killed.
+pub(crate) fn ask(subject: Subject, work: Work, address: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut others = Vec::new();
+    let (value, units) = runtime.block_on(async {
+        let began = Instant::now();
+        let mut client = BenchClient::new(subject::connect(subject, address).await);
+        client.unary(chunk(SMALL_BYTES)).await.unwrap();
+        let connected = began.elapsed();
+        match work {
+            Work::Connect => (connected.as_secs_f64() * 1e3, 1.0),
+            Work::Stream64K => bulk(client, 64 << 10, 1).await,
+            Work::Stream1M => bulk(client, 1 << 20, 1).await,
+            Work::Streams => bulk(client, 64 << 10, AT_ONCE).await,
+            Work::Echo => echo(client).await,
+            Work::Unary => unary(client).await,
+            Work::Idle => {
+                others = peers(subject, address).await;
+                (0.0, 1.0)
+            }
+        }
+    });
+    println!("{}", json!({ "value": value, "units": units }));
+    std::io::stdout().flush().unwrap();
+    let _ = std::io::stdin().read(&mut [0]);
+    drop(others);
+}
+
+/// So many that there are [`IDLE_PEERS`] with the first.
+async fn peers(subject: Subject, address: &str) -> Vec<BenchClient<Channel>> {
+    let mut peers = Vec::new();
+    for _ in 1..IDLE_PEERS {
+        let mut client = BenchClient::new(subject::connect(subject, address).await);
+        client.unary(chunk(SMALL_BYTES)).await.unwrap();
+        peers.push(client);
+    }
+    peers
+}
+
+fn chunk(bytes: usize) -> Chunk {
+    Chunk { data: Bytes::from(vec![7; bytes]) }
+}
+
+/// MB/s, and GB.
+async fn bulk(client: BenchClient<Channel>, bytes: usize, streams: usize) -> (f64, f64) {
+    let began = Instant::now();
+    let data = chunk(bytes);
+    let sink = |_| {
+        let (mut client, data) = (client.clone(), data.clone());
+        tokio::spawn(async move {
+            let chunks =
+                stream::repeat(data).take_while(move |_| std::future::ready(began.elapsed() < LASTS));
+            client.sink(chunks).await.unwrap().into_inner().bytes
+        })
+    };
+    let sums = join_all((0..streams).map(sink)).await;
+    let total: u64 = sums.into_iter().map(Result::unwrap).sum();
+    let took = began.elapsed().as_secs_f64();
+    (total as f64 / 1e6 / took, total as f64 / 1e9)
+}
+
+/// Microseconds, and thousands.
+async fn echo(mut client: BenchClient<Channel>) -> (f64, f64) {
+    let (say, said) = mpsc::channel(1);
+    let mut answers = client.echo(ReceiverStream::new(said)).await.unwrap().into_inner();
+    let (began, data, mut took) = (Instant::now(), chunk(SMALL_BYTES), Vec::new());
+    while began.elapsed() < LASTS {
+        let asked = Instant::now();
+        say.send(data.clone()).await.unwrap();
+        answers.message().await.unwrap().unwrap();
+        took.push(asked.elapsed().as_secs_f64() * 1e6);
+    }
+    took.sort_by(f64::total_cmp);
+    (took[took.len() / 2], took.len() as f64 / 1e3)
+}
+
+/// Calls a second, and thousands.
+async fn unary(client: BenchClient<Channel>) -> (f64, f64) {
+    let began = Instant::now();
+    let calls = |_| {
+        let mut client = client.clone();
+        tokio::spawn(async move {
+            let mut calls = 0_u64;
+            while began.elapsed() < LASTS {
+                client.unary(chunk(SMALL_BYTES)).await.unwrap();
+                calls += 1;
+            }
+            calls
+        })
+    };
+    let calls: u64 = join_all((0..AT_ONCE).map(calls)).await.into_iter().map(Result::unwrap).sum();
+    (calls as f64 / began.elapsed().as_secs_f64(), calls as f64 / 1e3)
+}
