@@ -1,6 +1,8 @@
 //! The command line: the one place where strings and the environment are read.
 
 mod asking;
+#[cfg(feature = "kad")]
+mod bootstrap;
 mod doctor;
 mod finding;
 mod gateway;
@@ -48,11 +50,16 @@ pub use self::{
     install::{Install, Settings},
     metrics::{HttpAddr, Metrics},
     nets::Nets,
-    network::{HolePunchTest, NetworkParts, Plain, Question},
+    network::{HolePunchTest, NetworkParts, Plain, Question, TableSize},
     node::{ControlSocket, Node, PortMapping, ProxyFlags, RelayMode, SystemProxy},
     page::Page,
     time::Patience,
-    values::{ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},
+    values::{DhtListenAddr, ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},
+};
+#[cfg(feature = "kad")]
+pub use self::{
+    bootstrap::Bootstrap,
+    finding::{DhtFlags, DhtMode},
 };
 
 /// With the commit, where whoever built the program said it.
@@ -85,7 +92,7 @@ pub struct Common {
     pub check: bool,
     /// The private key of this node, mode 0600; made if it does not exist. One process at a time uses it.
     /// Default, in the user's state directory: `identity` for expose, run, ticket and id;
-    /// `identity-forward`, `identity-relay`, `identity-server` and `identity-client` for those.
+    /// `identity-forward`, `identity-relay`, `identity-bootstrap`, `identity-server` and `identity-client` for those.
     #[arg(long, global = true, env = "PUNCHLINE_IDENTITY", value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// Append what happens to a file, one JSON object a line; `-` is standard output.
@@ -150,11 +157,15 @@ pub enum Command {
     /// Introduce peers to each other, and forward between them until they have a direct path.
     #[command(after_help = SIGNALS)]
     Relay(Relay),
-    /// A Kaspa-style node that answers handshakes and keeps sessions.
+    /// A node of the DHT that others begin with: they find each other there by their ids.
+    #[cfg(feature = "kad")]
     #[command(after_help = SIGNALS)]
+    Bootstrap(Bootstrap),
+    /// A Kaspa-style node that answers handshakes and keeps sessions.
+    #[command(after_help = SIGNALS, visible_alias = "listen")]
     Server(Server),
     /// Dial a server, shake hands, keep the session.
-    #[command(after_help = SIGNALS)]
+    #[command(after_help = SIGNALS, visible_alias = "dial")]
     Client(Client),
     /// Make an unmodified TCP or gRPC program reachable to the peers that are allowed.
     #[command(after_help = SIGNALS)]
@@ -198,6 +209,8 @@ impl Command {
             #[cfg(feature = "mainline")]
             Self::Dht(_) => None,
             Self::Ask(_) | Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
+            #[cfg(feature = "kad")]
+            Self::Bootstrap(_) => None,
         }
     }
 
@@ -214,6 +227,8 @@ impl Command {
             #[cfg(feature = "mainline")]
             Self::Dht(_) => None,
             Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
+            #[cfg(feature = "kad")]
+            Self::Bootstrap(_) => None,
         }
     }
 
@@ -222,6 +237,8 @@ impl Command {
         match self {
             Self::Demo(_) => "demo",
             Self::Relay(_) => "relay",
+            #[cfg(feature = "kad")]
+            Self::Bootstrap(_) => "bootstrap",
             Self::Server(_) => "server",
             Self::Client(_) => "client",
             Self::Expose(_) => "expose",
@@ -247,6 +264,8 @@ impl Command {
             Self::Dht(_) => Role::Expose,
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
+            #[cfg(feature = "kad")]
+            Self::Bootstrap(_) => Role::Bootstrap,
             Self::Server(_) => Role::Server,
             Self::Client(_) => Role::Client,
             Self::Id(id) => id.of,
@@ -273,6 +292,8 @@ pub enum Role {
     Forward,
     /// `relay`.
     Relay,
+    /// `bootstrap`.
+    Bootstrap,
     /// `server`.
     Server,
     /// `client`.
@@ -286,6 +307,7 @@ impl Role {
             Self::Expose => "identity",
             Self::Forward => "identity-forward",
             Self::Relay => "identity-relay",
+            Self::Bootstrap => "identity-bootstrap",
             Self::Server => "identity-server",
             Self::Client => "identity-client",
         }
@@ -406,9 +428,9 @@ pub struct Client {
     /// Its node.
     #[command(flatten)]
     pub node: Node,
-    /// Whom to dial.
+    /// Whom to dial. With --namespace it may be left out: then the member that is found first.
     #[arg(long, env = "PUNCHLINE_PEER", value_name = "ID|NAME")]
-    pub peer: PeerRef,
+    pub peer: Option<PeerRef>,
     /// Where the peer may be reached, besides through the relays.
     #[arg(long, env = "PUNCHLINE_ADDR", value_name = "ADDR")]
     pub addr: Vec<Many<Multiaddr>>,

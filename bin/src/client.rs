@@ -2,7 +2,7 @@
 
 mod load;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use libp2p::{Multiaddr, PeerId};
@@ -12,13 +12,17 @@ use punchline_bridge::{
     error::OpenError,
     grpc,
 };
+#[cfg(feature = "kad")]
+use punchline_discovery::kad;
 use punchline_protocol::{DialError, NodeConfig, Remote, Session, SessionHandle};
+#[cfg(feature = "kad")]
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use self::load::Load;
 use crate::{
-    Context, Unusable, cli,
+    Context, Unusable, cli, finding,
     load::Report,
     node::{self, KASPA_SERVICE, Node, Places},
     rehearsal::Rehearsal,
@@ -34,17 +38,33 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 /// # Errors
 /// If the settings make no sense, the peer refuses, or it cannot be reached.
 pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> {
-    let peer =
-        context.names.resolve(&settings.peer).map_err(|error| Unusable(format!("--peer: {error}")))?;
-    let addresses = addresses(&settings, peer, context.keypair.public().to_peer_id())?;
+    let named = settings.peer.as_ref().map(|peer| context.names.resolve(peer)).transpose();
+    let named = named.map_err(|error| Unusable(format!("--peer: {error}")))?;
+    let finds = finding::sources(&settings.node, &context)?.finds();
+    let myself = context.keypair.public().to_peer_id();
+    let addresses = match named {
+        Some(peer) => addresses(&settings, peer, myself, finds)?,
+        None => nobody_named(&settings)?,
+    };
     let rehearsal = Rehearsal::new(settings.rehearse);
     let load = Load::of(&settings, rehearsal.end_load())?;
     if context.check {
         return node::check(&settings.node);
     }
-    let node = Node::start(&settings.node, &context, BTreeSet::from([peer])).await?;
+    let node = Node::start(&settings.node, &context, named.into_iter().collect()).await?;
     rehearsal.prepare(&node.endpoint).await;
-    node.endpoint.add_addresses(peer, addresses).await;
+    let found = tokio::select! {
+        found = whom(named, &settings, &node) => found,
+        () = stop::told() => None,
+    };
+    let Some(peer) = found else {
+        stop::drain(node.shutdown()).await;
+        return Ok(());
+    };
+    match addresses.is_empty() {
+        true => node.finder.seek(peer, addresses).await,
+        false => node.endpoint.add_addresses(peer, addresses).await,
+    }
     let kaspa = punchline_protocol::Node::new(NodeConfig::new(
         settings.network,
         node.endpoint.peer_id().to_bytes(),
@@ -74,11 +94,47 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
     outcome
 }
 
+/// Without a peer there must be a namespace. Its members say themselves where they are.
+fn nobody_named(settings: &cli::Client) -> Result<Vec<Multiaddr>, Unusable> {
+    #[cfg(feature = "kad")]
+    if !settings.node.finding.dht.namespace.is_empty() && settings.addr.is_empty() {
+        return finding::members::namespaces(&settings.node).map(|_| Vec::new());
+    }
+    let remedy = "name the id that a `punchline server` prints with --peer";
+    #[cfg(feature = "kad")]
+    let remedy = format!("{remedy}, or say --namespace, and no --addr");
+    Err(Unusable(format!("nobody is to be dialled: {remedy}")))
+}
+
+/// The peer that is named, or the member that is found first.
+#[cfg_attr(not(feature = "kad"), allow(clippy::unused_async, unused_variables))]
+async fn whom(named: Option<PeerId>, settings: &cli::Client, node: &Node) -> Option<PeerId> {
+    #[cfg(feature = "kad")]
+    if named.is_none() {
+        let dht = node.finder.dht()?;
+        let mut events = dht.events();
+        for namespace in finding::members::namespaces(&settings.node).ok()? {
+            dht.watch(namespace).await;
+        }
+        loop {
+            match events.recv().await {
+                Ok(kad::Event::MemberFound { peer, .. }) if peer != node.endpoint.peer_id() => {
+                    return Some(peer);
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+    named
+}
+
 /// Where the peer may be reached.
 fn addresses(
     settings: &cli::Client,
     wanted: PeerId,
     myself: PeerId,
+    finds: bool,
 ) -> Result<Vec<Multiaddr>, Unusable> {
     if wanted == myself {
         let remedy = "is this node's own id; give the id of another node, or another --identity";
@@ -92,7 +148,7 @@ fn addresses(
     }
     let relays = Places::of(&settings.node)?.relays;
     addresses.extend(relays.iter().map(|relay| relay.circuit_to(wanted)));
-    if addresses.is_empty() {
+    if addresses.is_empty() && !finds {
         let remedy = "say where the peer is: --relay <the relay it has a reservation with>, or --addr";
         return Err(Unusable(remedy.to_owned()));
     }

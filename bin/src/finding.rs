@@ -1,29 +1,41 @@
 //! Finds peers for a node: hands what is found to its endpoint, and tells others where the node is.
 
+#[cfg(feature = "kad")]
+pub(crate) mod dht;
+#[cfg(feature = "kad")]
+pub mod event;
+#[cfg(feature = "kad")]
+pub(crate) mod members;
+
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
-use punchline_bridge::{Endpoint, Event, addr::HintSource, path::Direction};
-use punchline_discovery::{Config, Discovery, Hint, Known, Source};
+use punchline_bridge::{
+    Endpoint, Event,
+    addr::{GlobalScope, HintSource, Ranges},
+    path::Direction,
+};
+use punchline_discovery::{Config, Discovery, Hint, Known, Source, StartError};
 
 #[cfg(feature = "mdns")]
 use crate::cli::Mdns;
 #[cfg(feature = "peer-cache")]
 use crate::cli::PeerCache;
-use crate::{Context, cli, gateway::event::GatewayEvent, report::Reporter};
+use crate::{Context, Unusable, cli, gateway::event::GatewayEvent, report::Reporter};
 
 /// Addresses of ours that are told: a host of containers has dozens.
 const TOLD_MAX: usize = 64;
 
 /// Which sources the settings want.
 #[cfg_attr(
-    not(any(feature = "mainline", feature = "mdns", feature = "peer-cache")),
+    not(any(feature = "kad", feature = "mainline", feature = "mdns", feature = "peer-cache")),
     allow(unused_variables, unused_mut, clippy::needless_pass_by_value)
 )]
-pub(crate) fn sources(settings: &cli::Finding, context: &Context) -> Config {
+pub(crate) fn sources(node: &cli::Node, context: &Context) -> Result<Config, Unusable> {
+    let settings = &node.finding;
     let mut config = Config::new(context.keypair.public().to_peer_id());
     #[cfg(feature = "mdns")]
     {
@@ -42,7 +54,21 @@ pub(crate) fn sources(settings: &cli::Finding, context: &Context) -> Config {
         let joins = settings.mainline.config();
         config.mainline = joins.map(|config| (config, context.keypair.clone()));
     }
-    config
+    #[cfg(feature = "kad")]
+    {
+        let (global, ranges) = reach(node)?;
+        config.kad = dht::config(node, dht::policy(global, ranges), context)?;
+    }
+    Ok(config)
+}
+
+/// What counts as public, and what the operator keeps away.
+///
+/// # Errors
+/// If a file cannot be used.
+pub(crate) fn reach(node: &cli::Node) -> Result<(GlobalScope, Ranges), Unusable> {
+    let global = GlobalScope::with_assumed(cli::all(&node.assume_global));
+    Ok((global, crate::node::ranges(&node.nets)?))
 }
 
 /// What finds peers for a node. Cheap to clone; all clones are the same.
@@ -55,6 +81,9 @@ pub(crate) struct Finder {
     listening: Arc<Mutex<Vec<Multiaddr>>>,
     /// Where others reach it: confirmed addresses, and circuits.
     reachable: Arc<Mutex<Vec<Multiaddr>>>,
+    /// Where anybody reaches it.
+    #[cfg(feature = "kad")]
+    reached: dht::Reached,
 }
 
 /// Whom hints go to.
@@ -67,26 +96,50 @@ struct Onward {
 }
 
 impl Finder {
-    /// Starts. Must be called within a tokio runtime.
-    pub(crate) fn start(config: Config, endpoint: Endpoint, reporter: Reporter) -> Self {
+    /// Starts. Must be called within a tokio runtime. `reach`: what counts as public, and what is kept away.
+    ///
+    /// # Errors
+    /// If the DHT cannot listen where it is to.
+    #[cfg_attr(not(feature = "kad"), allow(unused_variables))]
+    pub(crate) fn start(
+        config: Config,
+        reach: (GlobalScope, Ranges),
+        endpoint: Endpoint,
+        reporter: Reporter,
+    ) -> Result<Self, StartError> {
         let finds = config.finds();
-        let (discovery, mut hints) = Discovery::start(config);
+        let (discovery, mut hints) = Discovery::start(config)?;
         let (told, listening, reachable) = Default::default();
         let onward = Onward { endpoint, reporter, told };
+        #[cfg(feature = "kad")]
+        if let Some(dht) = discovery.dht() {
+            tokio::spawn(event::tell_all(dht.events(), onward.reporter.clone()));
+        }
         let telling = onward.clone();
         tokio::spawn(async move {
             while let Some(hint) = hints.next().await {
                 telling.tell(hint).await;
             }
         });
-        Self { discovery, onward, finds, listening, reachable }
+        #[cfg(feature = "kad")]
+        let reached = dht::Reached::new(reach.0, reach.1);
+        Ok(Self {
+            discovery,
+            onward,
+            finds,
+            listening,
+            reachable,
+            #[cfg(feature = "kad")]
+            reached,
+        })
     }
 
     /// Finds nobody.
     #[cfg(test)]
     pub(crate) fn silent(endpoint: &Endpoint) -> Self {
         let sources = Config::silent(endpoint.peer_id());
-        Self::start(sources, endpoint.clone(), Reporter::none())
+        Self::start(sources, Default::default(), endpoint.clone(), Reporter::none())
+            .expect("what does not listen starts")
     }
 
     /// Looks for a peer from now on, and keeps a connection to it; `given`: where it is, by our operator.
@@ -106,6 +159,12 @@ impl Finder {
         }
     }
 
+    /// The node's part in the DHT, if it takes any.
+    #[cfg(feature = "kad")]
+    pub(crate) fn dht(&self) -> Option<&punchline_discovery::kad::Dht> {
+        self.discovery.dht()
+    }
+
     /// Whether peers may be found whose addresses nobody gave.
     pub(crate) fn finds(&self) -> bool {
         self.finds
@@ -118,6 +177,12 @@ impl Finder {
 
     /// Takes what an event says of where we and others are.
     pub(crate) async fn note(&self, event: &Event) {
+        #[cfg(feature = "kad")]
+        if let Some(dht) = self.discovery.dht()
+            && let Some(contact) = self.reached.note(event)
+        {
+            dht.says(contact).await;
+        }
         match event {
             Event::Listening { address } => {
                 let listening = self.listens(address.clone());
@@ -141,6 +206,7 @@ impl Finder {
             Event::ConnectionOpened { peer, direction: Direction::Outbound, address, .. } => {
                 self.discovery.reached(*peer, address.clone()).await;
             }
+            Event::PeerUnreachable { peer, .. } => self.discovery.missed(*peer),
             _ => {}
         }
     }
@@ -187,6 +253,7 @@ impl Onward {
             Source::Static => return,
             Source::ThisHost => HintSource::ThisHost,
             Source::LocalNetwork => HintSource::LocalNetwork,
+            Source::Kad => HintSource::Contact,
             // What the peer signed elsewhere is no more than what this host remembers: it may be over, and private
             // addresses count only where this host is in their network.
             Source::Cache | Source::Mainline => HintSource::Memory,

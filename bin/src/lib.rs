@@ -13,6 +13,8 @@
 
 pub mod access;
 pub mod asking;
+#[cfg(feature = "kad")]
+mod bootstrap;
 mod by_environment;
 mod certificate;
 pub mod cli;
@@ -22,7 +24,7 @@ pub mod demo;
 #[cfg(feature = "mainline")]
 mod dht;
 mod doctor;
-mod finding;
+pub mod finding;
 pub mod gateway;
 mod http;
 pub mod identity;
@@ -171,6 +173,10 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(_) if common.check => usable(),
         Command::Demo(demo) => demo::run(&demo).await,
         Command::Relay(relay) => reported(context()?, |context| relay::run(relay, context)).await,
+        #[cfg(feature = "kad")]
+        Command::Bootstrap(settings) => {
+            reported(context()?, |context| bootstrap::run(settings, context)).await
+        }
         Command::Server(server) => reported(context()?, |context| server::run(server, context)).await,
         Command::Client(client) => reported(context()?, |context| client::run(client, context)).await,
         Command::Expose(expose) => {
@@ -192,6 +198,8 @@ fn reloads(command: &Command, common: &Common) -> bool {
     };
     let nets = match command {
         Command::Relay(relay) => Some(&relay.nets),
+        #[cfg(feature = "kad")]
+        Command::Bootstrap(bootstrap) => Some(&bootstrap.nets),
         Command::Server(server) => Some(&server.node.nets),
         Command::Client(client) => Some(&client.node.nets),
         Command::Expose(expose) => Some(&expose.node.nets),
@@ -260,6 +268,10 @@ pub struct Context {
     pub control: PathBuf,
     /// Where it is remembered where peers were reached, unless told otherwise, beside the identity.
     pub peer_cache: PathBuf,
+    /// Where nodes of the DHT are remembered, beside the identity.
+    pub dht_cache: PathBuf,
+    /// Where the number of the last record that this node signed is written down, beside the identity.
+    pub dht_number: PathBuf,
     /// What peers are called, beside the identity.
     pub names: NamesFile,
     /// The identity's file, if the settings name it.
@@ -299,6 +311,8 @@ impl Context {
         let reporter = reporter.map_err(unwritable)?;
         let control = beside_identity(common, role, control::SUFFIX)?;
         let peer_cache = beside_identity(common, role, ".peers")?;
+        let dht_cache = beside_identity(common, role, ".dht")?;
+        let dht_number = beside_identity(common, role, ".dht-number")?;
         let names = names_file(common)?;
         // A file that is wrong is told of by whoever needs a name of it.
         reporter.calls(names.read().unwrap_or_default());
@@ -308,6 +322,8 @@ impl Context {
             ledger,
             control,
             peer_cache,
+            dht_cache,
+            dht_number,
             names,
             named_identity,
             command,

@@ -97,8 +97,8 @@ impl Node {
         let limits = config.limits.clone();
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
         let reporter = context.reporter.clone();
-        let sources = finding::sources(&settings.finding, context);
-        let finder = Finder::start(sources, endpoint.clone(), reporter.clone());
+        let (sources, reach) = (finding::sources(settings, context)?, finding::reach(settings)?);
+        let finder = Finder::start(sources, reach, endpoint.clone(), reporter.clone())?;
         // Whoever reads the events learns that the node listens before anything comes of it.
         if let Some(listening) = events.next().await {
             finder.note(&listening).await;
@@ -165,6 +165,21 @@ impl Node {
         })
     }
 
+    /// Says in the DHT that this node is in the namespaces that the settings name.
+    ///
+    /// # Errors
+    /// If one cannot be a namespace.
+    #[cfg_attr(not(feature = "kad"), allow(clippy::unused_async, unused_variables))]
+    pub(crate) async fn join_namespaces(&self, settings: &cli::Node) -> Result<(), Unusable> {
+        #[cfg(feature = "kad")]
+        if let Some(dht) = self.finder.dht() {
+            for namespace in finding::members::namespaces(settings)? {
+                dht.join(namespace).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Says this, once, when the node is usable.
     pub(crate) fn say_when_usable(&mut self, lines: Vec<String>) {
         let node = self.answering.clone();
@@ -219,6 +234,8 @@ impl Node {
 pub(crate) fn check(settings: &cli::Node) -> anyhow::Result<()> {
     ranges(&settings.nets)?;
     proxy(&settings.proxy)?;
+    #[cfg(feature = "kad")]
+    finding::members::namespaces(settings)?;
     Bound::check(settings.control.as_ref())?;
     crate::usable()
 }

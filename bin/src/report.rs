@@ -52,6 +52,8 @@ use self::{
     said::{Said, Whose},
     summary::{Summary, Untold},
 };
+#[cfg(feature = "kad")]
+use crate::finding::event::DhtEvent;
 use crate::{gateway::event::GatewayEvent, metrics::Metrics, names::Names, shapes};
 
 /// Everything a program of ours reports: what its node did, and what its sessions did.
@@ -64,6 +66,9 @@ pub enum Event {
     Session(SessionEvent),
     /// From expose and forward.
     Gateway(GatewayEvent),
+    /// From the DHT.
+    #[cfg(feature = "kad")]
+    Dht(DhtEvent),
     /// Of the process itself.
     Report(ReportEvent),
 }
@@ -221,6 +226,12 @@ impl Event {
             Self::Gateway(TargetFailed { peer, .. }) => ("target_failed", Some(*peer)),
             Self::Gateway(ForwardFailed { peer, .. }) => ("forward_failed", Some(*peer)),
             Self::Gateway(ForwardFull { peer, .. }) => ("forward_full", Some(*peer)),
+            #[cfg(feature = "kad")]
+            Self::Dht(DhtEvent::NodeDiscovered { .. }) => ("node_discovered", None),
+            #[cfg(feature = "kad")]
+            Self::Dht(DhtEvent::RoutingTableUpdated { .. }) => ("routing_table_updated", None),
+            #[cfg(feature = "kad")]
+            Self::Dht(_) => return None,
             Self::Bridge(_) | Self::Session(_) | Self::Gateway(_) | Self::Report(_) => return None,
         })
     }
@@ -469,6 +480,13 @@ impl From<punchline_bridge::Event> for Event {
 impl From<GatewayEvent> for Event {
     fn from(event: GatewayEvent) -> Self {
         Self::Gateway(event)
+    }
+}
+
+#[cfg(feature = "kad")]
+impl From<DhtEvent> for Event {
+    fn from(event: DhtEvent) -> Self {
+        Self::Dht(event)
     }
 }
 

@@ -123,6 +123,15 @@ impl Memory {
         self.due.get_or_insert(now + SAVE_AFTER);
     }
 
+    /// Those that were reached last, at most so many.
+    #[cfg(feature = "kad")]
+    pub(crate) fn latest(&self, most: usize) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        let mut peers: Vec<_> = self.peers.iter().collect();
+        peers.sort_by_key(|(_, reached)| std::cmp::Reverse(reached.at));
+        let addresses = |reached: &Reached| reached.addresses.iter().cloned().collect();
+        peers.into_iter().take(most).map(|(peer, reached)| (*peer, addresses(reached))).collect()
+    }
+
     /// When it is to be written down.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.due

@@ -8,6 +8,8 @@ use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 
+#[cfg(feature = "kad")]
+use crate::kad;
 #[cfg(feature = "mainline")]
 use crate::mainline;
 use crate::{
@@ -35,10 +37,22 @@ pub struct Config {
     /// Remember in this file where peers were reached. Default: none, nothing is remembered.
     #[cfg(feature = "cache")]
     pub cache: Option<PathBuf>,
+    /// Take part in a DHT. Default: no.
+    #[cfg(feature = "kad")]
+    pub kad: Option<kad::Config>,
     /// Look for peers in this 160-bit network, and tell there where this node is, signed with its key. Default: no. It
     /// costs a UDP port, and whoever is in that network and knows this node's id learns where it is.
     #[cfg(feature = "mainline")]
     pub mainline: Option<(mainline::Config, Keypair)>,
+}
+
+/// Why nothing is looked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The DHT cannot be taken part in.
+    #[cfg(feature = "kad")]
+    #[error(transparent)]
+    Kad(#[from] kad::StartError),
 }
 
 impl Config {
@@ -50,6 +64,8 @@ impl Config {
             mdns: true,
             #[cfg(feature = "cache")]
             cache: None,
+            #[cfg(feature = "kad")]
+            kad: None,
             #[cfg(feature = "mainline")]
             mainline: None,
         }
@@ -63,6 +79,8 @@ impl Config {
             mdns: false,
             #[cfg(feature = "cache")]
             cache: None,
+            #[cfg(feature = "kad")]
+            kad: None,
             #[cfg(feature = "mainline")]
             mainline: None,
         }
@@ -78,11 +96,15 @@ impl Config {
         let remembers = self.cache.is_some();
         #[cfg(not(feature = "cache"))]
         let remembers = false;
+        #[cfg(feature = "kad")]
+        let looks_up = self.kad.is_some();
+        #[cfg(not(feature = "kad"))]
+        let looks_up = false;
         #[cfg(feature = "mainline")]
         let joins = self.mainline.is_some();
         #[cfg(not(feature = "mainline"))]
         let joins = false;
-        asks || remembers || joins
+        asks || remembers || looks_up || joins
     }
 }
 
@@ -93,6 +115,8 @@ impl Config {
 #[derive(Clone, Debug)]
 pub struct Discovery {
     commands: mpsc::Sender<Command>,
+    #[cfg(feature = "kad")]
+    dht: Option<kad::Dht>,
 }
 
 /// What was found about peers that are sought.
@@ -109,11 +133,33 @@ impl Hints {
 impl Discovery {
     /// Starts with these sources. Must be called within a tokio runtime. A source that does not work on this host is
     /// told in the log, and the others go on.
-    pub fn start(config: Config) -> (Self, Hints) {
+    ///
+    /// # Errors
+    /// If the DHT cannot listen where it is to, or its network has no proper name.
+    #[cfg_attr(not(feature = "kad"), allow(clippy::unnecessary_wraps, unused_mut))]
+    pub fn start(mut config: Config) -> Result<(Self, Hints), StartError> {
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
         let (found, hints) = mpsc::channel(HINTS_MAX);
-        tokio::spawn(Driver::new(config, requests, found).run());
-        (Self { commands }, Hints(hints))
+        #[cfg(feature = "kad")]
+        let (dht, finder) = config.kad.take().map(kad::start).transpose()?.unzip();
+        let mut driver = Driver::new(config, requests, found);
+        #[cfg(feature = "kad")]
+        if let Some(finder) = finder {
+            driver.ask(finder);
+        }
+        tokio::spawn(driver.run());
+        let discovery = Self {
+            commands,
+            #[cfg(feature = "kad")]
+            dht,
+        };
+        Ok((discovery, Hints(hints)))
+    }
+
+    /// The DHT, if this node takes part in one.
+    #[cfg(feature = "kad")]
+    pub fn dht(&self) -> Option<&kad::Dht> {
+        self.dht.as_ref()
     }
 
     /// A peer is sought from now on; `given`: where it is, by our operator. Returns what is known of it already; what is
@@ -140,6 +186,19 @@ impl Discovery {
     /// A dial to this address led to the peer. It is remembered if the peer is sought.
     pub async fn reached(&self, peer: PeerId, address: Multiaddr) {
         let _ = self.commands.send(Command::Reached { peer, address }).await;
+        #[cfg(feature = "kad")]
+        if let Some(dht) = &self.dht {
+            dht.reached(peer);
+        }
+    }
+
+    /// A peer that is sought is not where it was found, or not any more.
+    #[cfg_attr(not(feature = "kad"), allow(clippy::unused_self, unused_variables))]
+    pub fn missed(&self, peer: PeerId) {
+        #[cfg(feature = "kad")]
+        if let Some(dht) = &self.dht {
+            dht.missed(peer);
+        }
     }
 
     /// Ends, and returns when what is to be remembered is written down.
@@ -147,6 +206,10 @@ impl Discovery {
         let (reply, stopped) = oneshot::channel();
         let _ = self.commands.send(Command::Stop { reply }).await;
         let _ = stopped.await;
+        #[cfg(feature = "kad")]
+        if let Some(dht) = &self.dht {
+            dht.stop().await;
+        }
     }
 
     /// What is known of whom.
@@ -170,7 +233,7 @@ mod tests {
     /// Only what is remembered in a file.
     fn start(folder: &tempfile::TempDir) -> Discovery {
         let cache = Some(folder.path().join("peers"));
-        Discovery::start(Config { cache, ..Config::silent(PeerId::random()) }).0
+        Discovery::start(Config { cache, ..Config::silent(PeerId::random()) }).unwrap().0
     }
 
     fn said(hints: &[Hint]) -> Vec<(Source, Vec<Multiaddr>)> {

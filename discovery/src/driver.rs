@@ -79,6 +79,12 @@ impl Driver {
         driver
     }
 
+    /// Asks this source as well.
+    #[cfg(feature = "kad")]
+    pub(crate) fn ask(&mut self, lookup: impl Lookup + 'static) {
+        self.lookups.push(Box::new(lookup));
+    }
+
     pub(crate) async fn run(mut self) {
         loop {
             let timeout = self.next_timeout();

@@ -13,6 +13,8 @@ pub enum Source {
     ThisHost,
     /// Somebody on a network of this host, by mDNS; the addresses are of that network, as the system says.
     LocalNetwork,
+    /// The peer itself, as nodes of the DHT keep it: it is signed.
+    Kad,
     /// This host remembers that it led to the peer.
     Cache,
     /// The peer itself, in what it signed and the 160-bit network keeps.
@@ -20,11 +22,12 @@ pub enum Source {
 }
 
 impl Source {
-    /// Its name, for people and programs: `static`, `mdns`, `cache`, `mainline`.
+    /// Its name, for people and programs: `static`, `mdns`, `kad`, `mainline`, `cache`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Static => "static",
             Self::ThisHost | Self::LocalNetwork => "mdns",
+            Self::Kad => "kad",
             Self::Cache => "cache",
             Self::Mainline => "mainline",
         }

@@ -11,29 +11,53 @@
 //! - [`Hint`], [`Source`]: what is found; [`Lookup`], [`Publish`]: what every source of hints can do;
 //! - [`Discovery`]: the face: seek, take hints, say where we are, list what is known;
 //! - `book`: who is sought, what is known of whom, what is worth handing on; pure;
+//! - [`record`]: what peers sign of themselves, and the one way to believe it; [`keys`]: where it is found (feature
+//!   `records`); pure;
+//! - [`store`]: what Kademlia keeps here, for whom; [`admission`]: who enters its routing table (feature `kad`); pure;
+//! - [`score`]: how peers behave, and where they are not; pure;
 //! - `cache`: where peers were reached before, on disk (feature `cache`); `mdns`: who
-//!   says on the local network where it is (feature `mdns`);
+//!   says on the local network where it is (feature `mdns`); `kad`: a DHT of nodes like this one (feature `kad`);
 //! - [`mainline`]: the 160-bit network of BitTorrent clients, public or private (feature `mainline`).
 //!
 //! `design/discovery.md` says what each source is worth and what an attacker can do with it.
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "kad")]
+pub mod admission;
 mod book;
 #[cfg(feature = "cache")]
 mod cache;
 mod discovery;
 mod driver;
 mod hint;
+#[cfg(feature = "kad")]
+pub mod kad;
+#[cfg(feature = "records")]
+pub mod keys;
 #[cfg(feature = "mainline")]
 pub mod mainline;
 #[cfg(feature = "mdns")]
 mod mdns;
+#[cfg(feature = "records")]
+mod moment;
+#[cfg(feature = "records")]
+mod network;
+#[cfg(feature = "records")]
+pub mod record;
+pub mod score;
 mod source;
+#[cfg(feature = "kad")]
+pub mod store;
 
 pub use self::{
     book::{Full, Known},
-    discovery::{Config, Discovery, Hints},
+    discovery::{Config, Discovery, Hints, StartError},
     hint::{Hint, Source},
     source::{Lookup, Publish},
+};
+#[cfg(feature = "records")]
+pub use self::{
+    moment::UnixTime,
+    network::{NETWORK_BYTES_MAX, Network, NetworkError},
 };

@@ -1,11 +1,13 @@
 //! `punchline network`: parts of what a node knows, one by one.
 
+mod dht;
+
 use libp2p::PeerId;
 use serde_json::{Value, json};
 
 use super::{ping, status::screen::round_trip, why};
 use crate::{
-    cli::{HolePunchTest, Ping, Plain, Question, Why},
+    cli::{HolePunchTest, Ping, Plain, Question, TableSize, Why},
     control::{
         self,
         proto::{self, Found, FoundPeer, Relay, Status},
@@ -27,10 +29,15 @@ pub(super) async fn run(question: Question) -> anyhow::Result<()> {
     match question {
         Question::NatStatus(plain) => print(plain, nat).await,
         Question::UpnpStatus(plain) => print(plain, mapped).await,
-        Question::BootstrapHealth(plain) => print(plain, relays).await,
+        Question::BootstrapHealth(plain) => print(plain, dht::health).await,
         Question::Peers(plain) => found(plain).await,
-        Question::DhtStatus(plain) => print(plain, dht).await,
-        Question::RoutingTableSize(plain) => print(plain, routing_table).await,
+        Question::DhtStatus(plain) => print(plain, dht::status).await,
+        Question::RoutingTableSize(TableSize { plain, buckets: false }) => {
+            print(plain, dht::table).await
+        }
+        Question::RoutingTableSize(TableSize { plain, buckets: true }) => {
+            print(plain, dht::buckets).await
+        }
         Question::PeerInfo(asked) => why::run(asked).await,
         Question::HolePunchTest(test) => hole_punch_test(test).await,
     }
@@ -92,10 +99,10 @@ pub(super) fn examples(status: &Status) -> Vec<(&'static str, u32, Value)> {
     let all = [
         ("network-nat-status", nat(status)),
         ("network-upnp-status", mapped(&with_mapping)),
-        ("network-bootstrap-health", relays(status)),
+        ("network-bootstrap-health", dht::health(status)),
         ("network-peers", peers(&Found { peers: vec![everything] })),
-        ("network-dht-status", dht(status)),
-        ("network-routing-table-size", routing_table(status)),
+        ("network-dht-status", dht::status(status)),
+        ("network-routing-table-size", dht::buckets(status)),
     ];
     let versioned = |(name, (_, json))| (name, shapes::NETWORK, versioned(shapes::NETWORK, json));
     all.into_iter().map(versioned).collect()
@@ -146,15 +153,6 @@ fn relays(status: &Status) -> Answer {
         })
     };
     (text, json!({ "relays": status.relays.iter().map(of).collect::<Vec<_>>() }))
-}
-
-fn dht(_: &Status) -> Answer {
-    let text = "there is no DHT yet: peers are found by their ids, through the relays that both know";
-    (text.to_owned(), json!({ "running": false, "routing_table_size": 0 }))
-}
-
-fn routing_table(_: &Status) -> Answer {
-    ("0: there is no DHT yet".to_owned(), json!({ "running": false, "routing_table_size": 0 }))
 }
 
 /// # Errors
@@ -247,8 +245,6 @@ mod tests {
                 json!("/ip4/198.51.100.4/tcp/41563"),
             ),
             (relays(&status), "healthy, reserved, 20 ms", "/relays/0/round_trip_ms", json!(20.0)),
-            (dht(&status), "no DHT yet", "/running", json!(false)),
-            (routing_table(&status), "0: there is no DHT yet", "/routing_table_size", json!(0)),
         ] {
             assert!(answer.0.contains(text), "{}", answer.0);
             assert_eq!(answer.1.pointer(pointer), Some(&value));

@@ -1,11 +1,16 @@
 //! How peers are found whose addresses nobody gave.
 
-#[cfg(feature = "peer-cache")]
+#[cfg(any(feature = "kad", feature = "peer-cache"))]
 use std::path::PathBuf;
 
 use clap::Args;
-#[cfg(feature = "mdns")]
+#[cfg(any(feature = "kad", feature = "mdns"))]
 use clap::ValueEnum;
+#[cfg(feature = "kad")]
+use libp2p::Multiaddr;
+
+#[cfg(feature = "kad")]
+use super::values::{DhtListenAddr, Many};
 
 /// How peers are found whose addresses nobody gave.
 #[derive(Args, Clone, Debug)]
@@ -24,6 +29,55 @@ pub struct Finding {
     #[cfg(feature = "mainline")]
     #[command(flatten)]
     pub mainline: super::mainline::Joining,
+    /// The DHT.
+    #[cfg(feature = "kad")]
+    #[command(flatten)]
+    pub dht: DhtFlags,
+}
+
+/// How a node takes part in a DHT.
+#[cfg(feature = "kad")]
+#[derive(Args, Clone, Debug)]
+pub struct DhtFlags {
+    /// Take part in a DHT, beginning with this node of it, as `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`: peers find this
+    /// node there by its id, and it finds them. Whoever is in the DHT sees this node's address, its id, and whom it looks
+    /// for. Default: no DHT.
+    #[arg(long, env = "PUNCHLINE_BOOTSTRAP", value_name = "ADDR")]
+    pub bootstrap: Vec<Many<Multiaddr>>,
+    /// Whether this node answers others in the DHT.
+    #[arg(long, env = "PUNCHLINE_DHT", value_name = "WHEN", default_value = "auto")]
+    pub dht: DhtMode,
+    /// Listen here for other nodes of the DHT. Default: nowhere; then this node asks, and answers nobody.
+    #[arg(long, env = "PUNCHLINE_DHT_LISTEN", value_name = "ADDR")]
+    pub dht_listen: Vec<Many<DhtListenAddr>>,
+    /// Where other nodes of the DHT reach this one from outside. Default: the addresses given with --dht-listen, if they
+    /// are public ones of this host.
+    #[arg(long, env = "PUNCHLINE_DHT_EXTERNAL", value_name = "ADDR")]
+    pub dht_external: Vec<Many<Multiaddr>>,
+    /// The namespace, in the DHT, of those who belong together. What exposes anything is found in it; a forward or client
+    /// without --peer goes to any member that answers, the nearest first. Whoever knows the name sees its members.
+    #[arg(long, env = "PUNCHLINE_NAMESPACE", value_name = "NAME")]
+    pub namespace: Vec<Many<String>>,
+    /// A secret of 16 bytes or more that all members have in this file: who has it not does not even find the namespaces.
+    #[arg(long, env = "PUNCHLINE_NAMESPACE_SECRET", value_name = "FILE")]
+    pub namespace_secret: Option<PathBuf>,
+    /// Which DHT: nodes of different names never meet.
+    #[arg(long, env = "PUNCHLINE_DHT_NETWORK", value_name = "NAME", default_value = "main")]
+    pub dht_network: String,
+}
+
+/// Whether a node answers others in the DHT.
+#[cfg(feature = "kad")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DhtMode {
+    /// If it listens for them at a public address, or --dht-external says where it is reached.
+    Auto,
+    /// It only asks.
+    Client,
+    /// It answers, wherever it listens.
+    Server,
+    /// It takes no part, whatever else is said.
+    Off,
 }
 
 /// Whether the local networks are asked.

@@ -24,14 +24,14 @@ pub enum Question {
     HolePunchTest(HolePunchTest),
     /// All that is known of a peer: as `punchline why`.
     PeerInfo(Why),
-    /// How each relay does, which is where peers meet.
+    /// How those do where peers meet: relays, and the nodes that the DHT is begun with.
     BootstrapHealth(Plain),
     /// Where peers may be and who says so: those that the node looks for, heard of, or is connected with.
     Peers(Plain),
-    /// Whether the node takes part in a DHT: not yet.
+    /// The node's part in the DHT.
     DhtStatus(Plain),
-    /// How many peers its DHT knows: none, as there is no DHT yet.
-    RoutingTableSize(Plain),
+    /// How many nodes of the DHT it knows.
+    RoutingTableSize(TableSize),
 }
 
 impl Question {
@@ -41,8 +41,8 @@ impl Question {
             | Self::UpnpStatus(plain)
             | Self::BootstrapHealth(plain)
             | Self::Peers(plain)
-            | Self::DhtStatus(plain)
-            | Self::RoutingTableSize(plain) => &mut plain.asking,
+            | Self::DhtStatus(plain) => &mut plain.asking,
+            Self::RoutingTableSize(size) => &mut size.plain.asking,
             Self::HolePunchTest(test) => &mut test.asking,
             Self::PeerInfo(why) => &mut why.asking,
         }
@@ -58,6 +58,17 @@ pub struct Plain {
     /// Print one JSON object.
     #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
+}
+
+/// `punchline network routing-table-size`.
+#[derive(Args, Debug)]
+pub struct TableSize {
+    /// Which node.
+    #[command(flatten)]
+    pub plain: Plain,
+    /// How many there are in each bucket, too.
+    #[arg(long, env = "PUNCHLINE_BUCKETS", value_parser = BoolishValueParser::new())]
+    pub buckets: bool,
 }
 
 /// `punchline network hole-punch-test`.

@@ -120,6 +120,22 @@ impl FromStr for ExternalAddr {
 const EXTERNAL_FORM: &str =
     "say /ip4/<address>/tcp/<port>, /dns4/<name>/udp/<port>/quic-v1 and so on, or auto";
 
+/// An address to listen on for nodes of the DHT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DhtListenAddr(pub Multiaddr);
+
+impl FromStr for DhtListenAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address: Multiaddr = text.parse().map_err(|error| format!("{error}; {LISTEN_FORM}"))?;
+        match addr::listenable(&address) {
+            Ok(()) => Ok(Self(address)),
+            Err(fault) => Err(format!("nothing can listen there: it {fault}; {LISTEN_FORM}")),
+        }
+    }
+}
+
 /// Where to answer STUN, or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StunAddr {
@@ -169,7 +185,24 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(ListenAddr, RelayListenAddr, ExternalAddr, StunAddr, StunServer, IpNet, PeerRef, NamedTarget);
+plain!(
+    ListenAddr,
+    RelayListenAddr,
+    DhtListenAddr,
+    ExternalAddr,
+    StunAddr,
+    StunServer,
+    IpNet,
+    PeerRef,
+    NamedTarget
+);
+
+/// A name.
+impl Listed for String {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+}
 
 /// An address of a peer.
 impl Listed for Multiaddr {

@@ -25,6 +25,9 @@ pub(crate) enum Wellness {
     Node(Box<Answering>),
     /// Of a relay.
     Relay(Handle),
+    /// Of a bootstrap node: it is, while it answers.
+    #[cfg(feature = "kad")]
+    Dht(punchline_discovery::kad::Dht),
 }
 
 impl Wellness {
@@ -44,6 +47,8 @@ async fn how(whose: &Wellness) -> ServingStatus {
                 let status = node.endpoint.status().await;
                 status.is_some_and(|status| node.hindrance(&status).is_none())
             }
+            #[cfg(feature = "kad")]
+            Wellness::Dht(dht) => dht.status().await.is_some(),
             Wellness::Relay(relay) => {
                 let status = relay.status().await;
                 status.is_some_and(|status| status.hindrance().is_none())

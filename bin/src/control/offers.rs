@@ -23,7 +23,8 @@ pub(crate) struct Offered {
 /// A local socket that is a peer's service.
 #[derive(Clone, Debug)]
 pub(crate) struct Forwarded {
-    pub(crate) peer: PeerId,
+    /// Of several that would do the one that answered last; none: nobody is known yet.
+    pub(crate) peer: Option<PeerId>,
     pub(crate) service: Service,
     pub(crate) local: String,
     /// Local connections that are carried or wait for their stream.

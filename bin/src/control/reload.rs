@@ -25,6 +25,9 @@ pub(crate) enum Keeper {
     Node(Endpoint),
     /// A relay.
     Relay(relay::Handle),
+    /// Nobody: they hold as they were when the process began.
+    #[cfg(feature = "kad")]
+    Nobody,
 }
 
 impl Keeper {
@@ -32,6 +35,8 @@ impl Keeper {
         match self {
             Self::Node(endpoint) => endpoint.keep_to(ranges).await,
             Self::Relay(relay) => relay.keep_to(ranges).await,
+            #[cfg(feature = "kad")]
+            Self::Nobody => {}
         }
     }
 }

@@ -156,7 +156,13 @@ impl node_server::Node for Answering {
             services: self.board.services(),
             forwards: self.board.forwards(),
         };
-        Ok(Response::new(shape::status(&status, told)))
+        #[cfg_attr(not(feature = "kad"), allow(unused_mut))]
+        let mut status = shape::status(&status, told);
+        #[cfg(feature = "kad")]
+        if let Some(dht) = self.finder.dht() {
+            status.dht = in_time(dht.status()).await.ok().as_ref().map(super::dht::status);
+        }
+        Ok(Response::new(status))
     }
 
     async fn explain(

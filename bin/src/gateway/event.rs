@@ -48,7 +48,7 @@ pub enum GatewayEvent {
     PeerFound {
         /// Who.
         peer: PeerId,
-        /// Which source: `mdns`, `mainline` or `cache`.
+        /// Which source: `mdns`, `kad`, `mainline` or `cache`.
         source: &'static str,
         /// Where, as it says.
         addresses: Vec<Multiaddr>,

@@ -13,17 +13,22 @@ use punchline_bridge::{
     error::{OpenError, Refusal},
     stream::frame::Code,
 };
+#[cfg(feature = "kad")]
+use punchline_discovery::{kad, keys::Namespace};
+#[cfg(feature = "kad")]
+use tokio::sync::broadcast::error::RecvError;
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    Closing,
+    Closing, Findable,
     event::GatewayEvent,
     local::Listener,
     socket::Socket,
     splice::{End, splice},
+    whom::{Candidates, Whom},
 };
 use crate::{
     Unusable,
@@ -49,7 +54,7 @@ const BUSY_PAUSE: (Duration, Duration) = (Duration::from_millis(25), Duration::f
 /// A service that is to be forwarded.
 #[derive(Clone, Debug)]
 pub(super) struct Forwarding {
-    pub(super) peer: PeerId,
+    pub(super) whom: Whom,
     pub(super) service: Service,
     pub(super) local: SocketName,
     /// Where the peer may be found, by our own operator.
@@ -66,14 +71,18 @@ pub(super) struct Forwarding {
 
 impl Forwarding {
     /// What the flags or a table of `forward` ask for. A ticket says what they leave out, and adds to
-    /// the ways that they name. `finds`: peers may be found to which no way is named.
+    /// the ways that they name.
     pub(super) fn of(
         way: &cli::Way,
         relays: &[RelayLocator],
         myself: PeerId,
         names: &NamesFile,
-        finds: bool,
+        found: &Findable,
     ) -> Result<Self, Unusable> {
+        #[cfg(feature = "kad")]
+        if way.peer.is_none() && way.ticket.is_none() && !found.namespaces.is_empty() {
+            return Self::of_members(way, found.namespaces.clone());
+        }
         let ticket = way.ticket.as_ref();
         let named = way.peer.as_ref().map(|peer| names.resolve(peer)).transpose();
         let named = named.map_err(|error| Unusable(format!("--peer: {error}")))?;
@@ -99,15 +108,35 @@ impl Forwarding {
             proof = Bytes::copy_from_slice(ticket.proof());
         }
         addresses.extend(relays.iter().map(|relay| relay.circuit_to(peer)));
-        if addresses.is_empty() && said.is_empty() && !finds {
+        if addresses.is_empty() && said.is_empty() && !found.peers {
             let remedy = "say where the peer is: --relay <the relay it has a reservation with>, --addr, or --ticket; \
-                          nothing looks for it, neither --mdns nor --peer-cache";
+                          nothing looks for it, neither --mdns nor --peer-cache nor --bootstrap";
             return Err(Unusable(remedy.to_owned()));
         }
         let max_connections = way.max_connections.map(NonZeroUsize::get);
         let local = way.local.clone();
-        let patience = None;
-        Ok(Self { peer, service, local, addresses, said, proof, max_connections, patience })
+        let (whom, patience) = (Whom::Peer(peer), None);
+        Ok(Self { whom, service, local, addresses, said, proof, max_connections, patience })
+    }
+
+    /// Any member that answers for the service will do.
+    #[cfg(feature = "kad")]
+    fn of_members(way: &cli::Way, namespaces: Vec<Namespace>) -> Result<Self, Unusable> {
+        if !way.addr.is_empty() {
+            let remedy =
+                "is of no use without --peer: members of a namespace say themselves where they are";
+            return Err(Unusable(format!("--addr {remedy}")));
+        }
+        Ok(Self {
+            whom: Whom::Members(namespaces),
+            service: one("service", way.service.clone(), None)?,
+            local: way.local.clone(),
+            addresses: Vec::new(),
+            said: Vec::new(),
+            proof: Bytes::new(),
+            max_connections: way.max_connections.map(NonZeroUsize::get),
+            patience: None,
+        })
     }
 
     /// The relays that lead to the peer.
@@ -122,11 +151,11 @@ impl Forwarding {
         relays: &[RelayLocator],
         myself: PeerId,
         names: &NamesFile,
-        finds: bool,
+        found: &Findable,
     ) -> Result<Self, Unusable> {
         let relays = [cli::all(&table.relay), relays.to_vec()].concat();
         let patience = table.patience.map(Patience::duration);
-        Ok(Self { patience, ..Self::of(&table.way, &relays, myself, names, finds)? })
+        Ok(Self { patience, ..Self::of(&table.way, &relays, myself, names, found)? })
     }
 }
 
@@ -160,6 +189,7 @@ struct Going {
 /// A forwarded service.
 pub(super) struct Forward {
     forwarding: Forwarding,
+    candidates: Candidates,
     going: Mutex<Going>,
     endpoint: Endpoint,
     finder: Finder,
@@ -175,15 +205,16 @@ impl Forward {
         closing: Closing,
     ) -> Self {
         let (endpoint, finder) = (node.endpoint.clone(), node.finder.clone());
-        Self { forwarding, going: Mutex::default(), endpoint, finder, reporter, closing }
+        let candidates = Candidates::new(forwarding.whom.peer());
+        Self { forwarding, candidates, going: Mutex::default(), endpoint, finder, reporter, closing }
     }
 
     /// How it goes, for those who ask.
     pub(super) fn forwarded(&self) -> Forwarded {
-        let Forwarding { peer, service, local, max_connections, .. } = &self.forwarding;
+        let Forwarding { service, local, max_connections, .. } = &self.forwarding;
         let Going { local: real, connections, last_error } = &*self.going();
         Forwarded {
-            peer: *peer,
+            peer: self.candidates.last(),
             service: service.clone(),
             local: real.as_ref().unwrap_or(local).to_string(),
             connections: *connections,
@@ -200,12 +231,24 @@ impl Forward {
     /// those that are there already. When it carries as many as it may, further ones wait in the queue of
     /// the system: a program that waits is better off than one that is turned away.
     pub(super) async fn serve(self: Arc<Self>, listener: Listener) {
-        let Forwarding { peer, addresses, said, max_connections, .. } = &self.forwarding;
+        let Forwarding { whom, addresses, said, max_connections, .. } = &self.forwarding;
         let seats = max_connections.unwrap_or(usize::MAX);
-        self.endpoint.add_addresses_of_peer(*peer, said.clone()).await;
-        self.finder.seek(*peer, addresses.clone()).await;
-        self.announce(&listener);
         let mut connections = JoinSet::new();
+        if let Some(peer) = whom.peer() {
+            self.endpoint.add_addresses_of_peer(peer, said.clone()).await;
+            self.finder.seek(peer, addresses.clone()).await;
+        }
+        #[cfg(feature = "kad")]
+        if let Whom::Members(namespaces) = whom {
+            let following = self.clone().follow(namespaces.clone(), listener.name().ok());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = following => {}
+                    () = stop::told() => {}
+                }
+            });
+        }
+        self.announce(whom.peer(), listener.name().ok());
         loop {
             self.going().connections = connections.len();
             tokio::select! {
@@ -232,15 +275,49 @@ impl Forward {
     }
 
     fn full(&self, limit: usize) {
-        let Forwarding { peer, service, .. } = &self.forwarding;
-        let (peer, service) = (*peer, service.clone());
+        let Some(peer) = self.candidates.last() else { return };
+        let service = self.forwarding.service.clone();
         self.reporter.report(GatewayEvent::ForwardFull { peer, service, limit });
     }
 
-    fn announce(&self, listener: &Listener) {
-        let Forwarding { peer, service, local, proof, .. } = &self.forwarding;
-        let local = listener.name().unwrap_or_else(|_| local.clone());
+    /// Looks for members from now on. The first one that is found makes the forward one to somebody.
+    #[cfg(feature = "kad")]
+    async fn follow(self: Arc<Self>, namespaces: Vec<Namespace>, local: Option<SocketName>) {
+        let Some(dht) = self.finder.dht().cloned() else { return };
+        let mut events = dht.events();
+        for namespace in &namespaces {
+            dht.watch(namespace.clone()).await;
+        }
+        loop {
+            let peer = match events.recv().await {
+                Ok(kad::Event::MemberFound { namespace, peer })
+                    if namespaces.iter().any(|ours| ours.name() == namespace.name()) =>
+                {
+                    peer
+                }
+                Err(RecvError::Closed) => return,
+                Ok(_) | Err(RecvError::Lagged(_)) => continue,
+            };
+            let first = self.candidates.last().is_none();
+            if peer != self.endpoint.peer_id() && self.candidates.add(peer) {
+                self.reporter.knows([peer]);
+                self.finder.seek(peer, Vec::new()).await;
+                if first {
+                    self.announce(Some(peer), local.clone());
+                }
+            }
+        }
+    }
+
+    fn announce(&self, peer: Option<PeerId>, local: Option<SocketName>) {
+        let Forwarding { service, local: wanted, proof, .. } = &self.forwarding;
+        let local = local.unwrap_or_else(|| wanted.clone());
         self.going().local = Some(local.clone());
+        let Some(peer) = peer else {
+            return tracing::info!(
+                "looking for members of the namespace; then `{service}` is at {local}"
+            );
+        };
         if proof.is_empty() {
             tracing::info!("the other side lets this node in with: --allow {}", self.endpoint.peer_id());
         }
@@ -249,13 +326,12 @@ impl Forward {
         {
             tracing::warn!("everybody who reaches {local} can use `{service}` in this node's name");
         }
-        let (peer, service, local) = (*peer, service.clone(), local.to_string());
+        let (service, local) = (service.clone(), local.to_string());
         self.reporter.report(GatewayEvent::ForwardListening { peer, service, local });
     }
 
     /// One connection, from the stream to its end.
     async fn carry(self: Arc<Self>, mut socket: Socket) {
-        let peer = self.forwarding.peer;
         let opened = tokio::select! {
             opened = self.open() => opened,
             () = self.closing.closed() => return,
@@ -275,50 +351,81 @@ impl Forward {
                 tracing::debug!(%error, "the local program broke its connection");
                 stream.reset(Code::Cancelled);
             }
-            End::Far(error) => tracing::debug!(%peer, %error, "the peer's stream broke"),
+            End::Far(error) => tracing::debug!(%error, "the peer's stream broke"),
             End::Cut => {}
         }
     }
 
     /// A stream, or why there is none. A limit that was reached is tried again: others end meanwhile, and
-    /// the far side may learn later than we do that one did. So is a peer that may still be found.
+    /// the far side may learn later than we do that one did. So is a peer that may still be found. Of several that would do
+    /// the next has its turn when one does not answer.
     async fn open(&self) -> Result<Stream, Failure> {
-        let Forwarding { peer, service, proof, patience, .. } = &self.forwarding;
         let end = Instant::now() + OPEN_DEADLINE;
         let mut pause = BUSY_PAUSE.0;
         loop {
-            let options = OpenOptions { ticket: proof.clone(), patience: *patience };
-            let opening = self.endpoint.open_with(*peer, service.clone(), options);
-            match timeout_at(end, opening).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) if self.may_pass(&error) && Instant::now() + pause < end => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(BUSY_PAUSE.1);
+            let status = match self.forwarding.whom.peer() {
+                Some(_) => None,
+                None => self.endpoint.status().await,
+            };
+            let candidates = self.candidates.in_order(status.as_ref());
+            let mut failure = None;
+            for (place, peer) in candidates.iter().enumerate() {
+                let others = (candidates.len() - place) as u32;
+                let patience = end.saturating_duration_since(Instant::now()) / others;
+                match self.open_to(*peer, Instant::now() + patience).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => failure = Some(error),
                 }
-                Ok(Err(error)) => return Err(error.into()),
-                Err(_) => return Err(self.late().await),
             }
+            let passes = failure.as_ref().is_none_or(|failure| self.may_pass(failure));
+            if !passes || Instant::now() + pause >= end {
+                return Err(
+                    failure.unwrap_or(Failure::Late { deadline: OPEN_DEADLINE, awaits: Vec::new() })
+                );
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BUSY_PAUSE.1);
         }
     }
 
+    async fn open_to(&self, peer: PeerId, end: Instant) -> Result<Stream, Failure> {
+        let Forwarding { service, proof, patience, .. } = &self.forwarding;
+        let options = OpenOptions { ticket: proof.clone(), patience: *patience };
+        let opening = self.endpoint.open_with(peer, service.clone(), options);
+        let failure = match timeout_at(end, opening).await {
+            Ok(Ok(stream)) => {
+                self.candidates.answered(peer);
+                return Ok(stream);
+            }
+            Ok(Err(error)) => error.into(),
+            Err(_) => self.late(peer).await,
+        };
+        self.candidates.failed(peer);
+        Err(failure)
+    }
+
     /// Whether it may be otherwise in a moment.
-    fn may_pass(&self, error: &OpenError) -> bool {
+    fn may_pass(&self, failure: &Failure) -> bool {
+        let Failure::Open(error) = failure else { return false };
         is_busy(error) || matches!(error, OpenError::NoAddress { .. }) && self.finder.finds()
     }
 
     /// Nothing came of it in time. The node knows what it waits for.
-    async fn late(&self) -> Failure {
-        let Forwarding { peer, .. } = &self.forwarding;
+    async fn late(&self, peer: PeerId) -> Failure {
         let waits = self.endpoint.status().await.map(|status| status.waits).unwrap_or_default();
-        let awaits = waits.into_iter().filter(|wait| wait.peer == *peer).flat_map(|wait| wait.awaits);
+        let awaits = waits.into_iter().filter(|wait| wait.peer == peer).flat_map(|wait| wait.awaits);
         let awaits: Vec<_> = awaits.collect();
         Failure::Late { deadline: OPEN_DEADLINE, awaits }
     }
 
     fn failed(&self, reason: Failure) {
-        let Forwarding { peer, service, .. } = &self.forwarding;
-        let (peer, service) = (*peer, service.clone());
+        let service = self.forwarding.service.clone();
         self.going().last_error = Some(reason.to_string());
+        let Some(peer) = self.candidates.last() else {
+            return tracing::warn!(
+                "a connection to `{service}` came to nothing: no member of the namespace is found yet"
+            );
+        };
         self.reporter.report(GatewayEvent::ForwardFailed { peer, service, reason });
     }
 }
@@ -360,7 +467,11 @@ mod tests {
             &cli::all(&forward.node.relay),
             OTHER.parse().unwrap(),
             &NamesFile::default(),
-            false,
+            &Findable {
+                peers: false,
+                #[cfg(feature = "kad")]
+                namespaces: Vec::new(),
+            },
         )
     }
 

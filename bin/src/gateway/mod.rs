@@ -17,6 +17,7 @@ mod shares;
 mod socket;
 mod splice;
 mod target;
+mod whom;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -64,8 +65,8 @@ pub async fn expose(settings: cli::Expose, context: Context) -> anyhow::Result<(
 /// If the settings make no sense, or an address cannot be listened on.
 pub async fn forward(settings: cli::Forward, context: Context) -> anyhow::Result<()> {
     let (relays, myself) = (Places::of(&settings.node)?.relays, context.keypair.public().to_peer_id());
-    let finds = finding::sources(&settings.node.finding, &context).finds();
-    let forwardings = vec![Forwarding::of(&settings.way, &relays, myself, &context.names, finds)?];
+    let found = Findable::of(&settings.node, &context)?;
+    let forwardings = vec![Forwarding::of(&settings.way, &relays, myself, &context.names, &found)?];
     run_plan(Plan { node: settings.node, exposures: Vec::new(), forwardings }, context).await
 }
 
@@ -78,11 +79,30 @@ pub async fn run(settings: cli::Run, context: Context) -> anyhow::Result<()> {
     let names = &context.names;
     let exposures = settings.expose.iter().map(|table| Exposure::of_table(table, names));
     let exposures = exposures.collect::<Result<_, _>>()?;
-    let finds = finding::sources(&settings.node.finding, &context).finds();
-    let of_table = |table| Forwarding::of_table(table, &relays, myself, names, finds);
+    let found = Findable::of(&settings.node, &context)?;
+    let of_table = |table| Forwarding::of_table(table, &relays, myself, names, &found);
     let forwardings = settings.forward.iter().map(of_table);
     let forwardings = forwardings.collect::<Result<_, _>>()?;
     run_plan(Plan { node: settings.node, exposures, forwardings }, context).await
+}
+
+/// Whom a forward may find by itself.
+pub(super) struct Findable {
+    /// Peers may be found to which no way is named.
+    peers: bool,
+    /// Those in which any member will do.
+    #[cfg(feature = "kad")]
+    namespaces: Vec<punchline_discovery::keys::Namespace>,
+}
+
+impl Findable {
+    fn of(node: &cli::Node, context: &Context) -> Result<Self, Unusable> {
+        Ok(Self {
+            peers: finding::sources(node, context)?.finds(),
+            #[cfg(feature = "kad")]
+            namespaces: finding::members::namespaces(node)?,
+        })
+    }
 }
 
 /// What a process is to do.
@@ -96,7 +116,7 @@ impl Plan {
     /// The peers that it is to find, if that is all that it is for.
     fn wanted(&self) -> BTreeSet<PeerId> {
         let wanted = self.forwardings.iter().filter(|_| self.exposures.is_empty());
-        wanted.map(|forwarding| forwarding.peer).collect()
+        wanted.filter_map(|forwarding| forwarding.whom.peer()).collect()
     }
 
     /// What no single part can know.
@@ -133,7 +153,8 @@ impl Plan {
         let limit = self.node.max_streams_per_peer;
         let mut groups: HashMap<PeerId, Vec<&mut Option<usize>>> = HashMap::new();
         for forwarding in &mut self.forwardings {
-            groups.entry(forwarding.peer).or_default().push(&mut forwarding.max_connections);
+            let Some(peer) = forwarding.whom.peer() else { continue };
+            groups.entry(peer).or_default().push(&mut forwarding.max_connections);
         }
         let services = self.exposures.iter_mut().map(|exposure| &mut exposure.max_connections_per_peer);
         for group in groups.into_values().chain([services.collect()]) {
@@ -185,14 +206,15 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     for relay in plan.forwardings.iter().flat_map(Forwarding::relays) {
         context.reporter.names_relay(relay);
     }
-    context.reporter.knows(plan.forwardings.iter().map(|forwarding| forwarding.peer));
+    context.reporter.knows(plan.forwardings.iter().filter_map(|forwarding| forwarding.whom.peer()));
     let mut node = Node::start(&plan.node, &context, plan.wanted()).await?;
     let (close, closing) = watch::channel(false);
     let closing = Closing(closing);
     let mut serving = JoinSet::new();
     announce(&plan.exposures, &mut node);
     let sharing = share(&plan.exposures, &node, &context);
-    let exposed = start_exposing(plan.exposures, gates, &context.reporter, &closing);
+    let exposed =
+        start_exposing(std::mem::take(&mut plan.exposures), gates, &context.reporter, &closing);
     for exposed in &exposed {
         context.reporter.knows(exposed.listed());
         node.endpoint.welcome(exposed.service().clone(), exposed.listed()).await;
@@ -202,6 +224,7 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     }
     if !exposed.is_empty() {
         node.endpoint.reserve_all(node.relays.clone()).await;
+        node.join_namespaces(&plan.node).await?;
     }
     let mut forwards = Vec::new();
     for (forwarding, listener) in plan.forwardings.into_iter().zip(listeners) {

@@ -78,6 +78,8 @@ impl Metrics {
                     _ => {}
                 }
             }
+            #[cfg(feature = "kad")]
+            Event::Dht(_) => {}
             Event::Report(event) => self.programs.record_report(event),
         }
     }

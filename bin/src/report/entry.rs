@@ -8,7 +8,8 @@ use super::{Event, SessionEvent, called::Called, format::EVENT, sentence::Level}
 use crate::gateway::event::GatewayEvent;
 
 /// Where peers are; it stands in the file of events alone.
-const PRIVATE: [(&str, &str); 4] = [
+const PRIVATE: [(&str, &str); 5] = [
+    ("node_discovered", "address"),
     ("connection_opened", "address"),
     ("upgrade_attempted", "addresses"),
     ("upgrade_failed", "tried"),

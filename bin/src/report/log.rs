@@ -25,10 +25,11 @@ impl Log {
     /// # Errors
     /// If the system does not let us use standard error, or start a thread.
     pub fn start(common: &Common) -> io::Result<Self> {
+        // What Kademlia warns of, strangers can cause as often as they like.
         let level = match common.verbose {
             _ if common.quiet => "warn",
-            0 => "warn,punchline=info,punchline_bridge=info,punchline_protocol=info",
-            1 => "info,punchline=debug,punchline_bridge=debug,punchline_protocol=debug",
+            0 => "warn,libp2p_kad=error,punchline=info,punchline_bridge=info,punchline_protocol=info",
+            1 => "info,libp2p_kad=error,punchline=debug,punchline_bridge=debug,punchline_protocol=debug",
             _ => "trace",
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));

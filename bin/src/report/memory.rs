@@ -234,6 +234,8 @@ impl Heard {
             Event::Bridge(event) => Self::of_bridge(event),
             Event::Gateway(event) => Self::of_gateway(event),
             Event::Session(event) => Self::of_session(event),
+            #[cfg(feature = "kad")]
+            Event::Dht(_) => None,
             Event::Report(_) => None,
         }
     }

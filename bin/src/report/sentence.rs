@@ -4,6 +4,8 @@
 //! [`Level::Debug`] is for who looks into something. [`net`] says where the sentences of the bridge's events are; those of
 //! what programs and people did stand here.
 
+#[cfg(feature = "kad")]
+mod dht;
 mod net;
 mod own;
 mod peers;
@@ -46,6 +48,8 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
         Event::Bridge(event) => net::sentence(event, said, now),
         Event::Session(event) => session(event, said, now),
         Event::Gateway(event) => gateway(event, said, now),
+        #[cfg(feature = "kad")]
+        Event::Dht(event) => dht::sentence(event, said),
         Event::Report(event) => report(event, said, now),
     }
 }
@@ -140,6 +144,7 @@ fn gateway(event: &GatewayEvent, said: &mut Said, now: Instant) -> Saying {
         PeerFound { peer, source, addresses: _ } => {
             let where_from = match *source {
                 "mdns" => "on the local network",
+                "kad" => "where it says in the DHT that it is",
                 _ => "where it was reached before",
             };
             Some((Level::Debug, format!("{} may be {where_from}", said.called(peer))))

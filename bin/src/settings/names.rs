@@ -45,7 +45,7 @@ pub(super) fn check(
 /// The peers that flags name.
 fn of_flags(command: &Command) -> Vec<(&'static str, PeerRef)> {
     match command {
-        Command::Client(client) => vec![("peer", client.peer.clone())],
+        Command::Client(client) => client.peer.iter().map(|peer| ("peer", peer.clone())).collect(),
         Command::Forward(forward) => {
             forward.way.peer.iter().map(|peer| ("peer", peer.clone())).collect()
         }

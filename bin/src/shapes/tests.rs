@@ -54,6 +54,21 @@ fn of_value(value: &Value) -> Value {
     }
 }
 
+fn dht() -> proto::Dht {
+    proto::Dht {
+        buckets: vec![proto::Bucket::default()],
+        listening: vec![String::new()],
+        bootstraps: vec![proto::Bootstrap {
+            peer: Some(String::new()),
+            round_trip_ms: Some(1.0),
+            last_answer_seconds: Some(1.0),
+            ..proto::Bootstrap::default()
+        }],
+        published_seconds: Some(1.0),
+        ..proto::Dht::default()
+    }
+}
+
 /// Every kind of object, its version and its shape.
 fn printed() -> Vec<(&'static str, u32, Value)> {
     let status = proto::Status {
@@ -64,6 +79,7 @@ fn printed() -> Vec<(&'static str, u32, Value)> {
             ..Relay::default()
         }],
         hindrance: Some(String::new()),
+        dht: Some(dht()),
         ..proto::Status::default()
     };
     let documented = include_str!("../../../design/doctor.md");

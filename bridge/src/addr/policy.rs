@@ -63,6 +63,8 @@ pub enum HintSource {
     ThisHost,
     /// Somebody on a network of this host; the addresses are of that network, as the system says.
     LocalNetwork,
+    /// The peer itself, in words that it signed and others keep.
+    Contact,
     /// It led to the peer once, as this host remembers.
     Memory,
 }
@@ -71,7 +73,7 @@ impl HintSource {
     /// Whether it says so again while it holds; then an address that led nowhere need not be remembered.
     pub(crate) fn repeats(self) -> bool {
         match self {
-            Self::ThisHost | Self::LocalNetwork => true,
+            Self::ThisHost | Self::LocalNetwork | Self::Contact => true,
             Self::Memory => false,
         }
     }

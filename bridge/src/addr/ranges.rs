@@ -60,6 +60,11 @@ impl Ranges {
         }
     }
 
+    /// Whether an address that anybody names may be spoken with.
+    pub fn lets(&self, ip: IpAddr) -> bool {
+        self.judge(ip, false).is_ok()
+    }
+
     /// Whether an address is kept away, though the operator named the relay or server that has it.
     pub fn denies(&self, ip: IpAddr) -> bool {
         self.judge(ip, true).is_err()

@@ -155,13 +155,23 @@ pub(crate) async fn expose(
     host: &Namespace,
     args: &[String],
 ) -> Result<(Program, String)> {
-    let target = world.identity("echo");
+    expose_as(world, "expose", host, args).await
+}
+
+/// The same with another identity.
+pub(crate) async fn expose_as(
+    world: &World,
+    name: &str,
+    host: &Namespace,
+    args: &[String],
+) -> Result<(Program, String)> {
+    let target = world.identity(&format!("{name}-echo"));
     echo(Path::new(&target))?;
-    let launch = world.launch(host, "expose", "expose")?;
+    let launch = world.launch(host, "expose", name)?;
     let expose =
         launch.args(["--allow-any", "--service", &format!("echo=unix:{target}")]).args(args).spawn()?;
     expose.wait_for("listening", |_| true, SOON).await?;
-    Ok((expose, world.peer_id("expose").await?))
+    Ok((expose, world.peer_id(name).await?))
 }
 
 pub(crate) fn forward(world: &World, host: &Namespace, peer: &str, args: &[String]) -> Result<Program> {

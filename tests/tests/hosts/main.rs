@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod addresses;
+mod dht;
 mod dns;
 mod doctor;
 mod families;
@@ -109,6 +110,18 @@ fn main() -> ExitCode {
         ),
         lab_trial("the_doctor_says_that_no_name_server_answers", doctor::dead_dns),
     ];
+    trials.push(lab_trial(
+        "a_peer_behind_another_nat_is_found_by_its_id_in_the_dht_and_reached_directly",
+        dht::by_its_id,
+    ));
+    trials.push(lab_trial(
+        "a_node_that_restarts_while_its_bootstrap_node_is_down_finds_its_peer",
+        dht::without_its_bootstrap,
+    ));
+    trials.push(lab_trial(
+        "a_forward_to_a_namespace_goes_to_another_member_when_the_one_it_uses_is_gone",
+        dht::any_member,
+    ));
     trials.extend(families());
     trials.extend(faults::trials());
     trials.extend(lan());

@@ -50,10 +50,10 @@ pub(super) fn service(offered: Offered, status: &Status, names: &Names) -> proto
 
 pub(super) fn forward(forward: Forwarded, status: &Status, names: &Names) -> proto::Forward {
     let Forwarded { peer, service, local, connections, connections_max, last_error } = forward;
-    let connected = status.peers.iter().find(|connected| connected.peer == peer);
+    let connected = status.peers.iter().find(|connected| Some(connected.peer) == peer);
     proto::Forward {
-        peer: peer.to_string(),
-        name: name(names, peer),
+        peer: peer.map(|peer| peer.to_string()).unwrap_or_default(),
+        name: peer.and_then(|peer| name(names, peer)),
         service: service.to_string(),
         local,
         state: connected.map_or_else(|| "away".to_owned(), |connected| path(connected.path)),

@@ -1,0 +1,172 @@
+//! What a node knows of the DHT, and how those do whom it begins with: relays and bootstrap nodes.
+
+use serde_json::{Value, json};
+
+use super::{Answer, relays};
+use crate::{
+    asking::status::screen::round_trip,
+    control::proto::{Bootstrap, Bucket, Count, Dht, Status},
+};
+
+const NONE: &str = "this node takes no part in a DHT; --bootstrap <a node of it> does";
+
+fn size(dht: &Dht) -> u32 {
+    dht.buckets.iter().map(|bucket| bucket.nodes).sum()
+}
+
+pub(super) fn status(status: &Status) -> Answer {
+    let Some(dht) = &status.dht else {
+        return (NONE.to_owned(), json!({ "running": false, "routing_table_size": 0 }));
+    };
+    let size = size(dht);
+    let joined = if dht.joined { "joined" } else { "not joined yet" };
+    let published = match dht.published_seconds {
+        Some(seconds) => format!("others keep what it says of itself, since {seconds:.0} s"),
+        None => "nobody keeps anything of it yet".to_owned(),
+    };
+    let mut lines = vec![
+        format!("network `{}`, as a {}: {joined}, {size} nodes in the table", dht.network, dht.mode),
+        published,
+        format!(
+            "keeps {} records, {} contents and {} memberships of others",
+            dht.records, dht.content, dht.providers
+        ),
+        format!(
+            "{} lookups found what was looked for, {} did not",
+            dht.lookups_found, dht.lookups_missed
+        ),
+    ];
+    let counts = |what: &str, counts: &[Count]| {
+        let counts: Vec<String> =
+            counts.iter().map(|count| format!("{} {}", count.count, count.what)).collect();
+        (!counts.is_empty()).then(|| format!("{what}: {}", counts.join(", ")))
+    };
+    lines.extend(counts("refused to keep", &dht.refused));
+    lines.extend(counts("not let into the table", &dht.denied));
+    lines.extend(dht.listening.iter().map(|address| format!("  listens on {address}")));
+    let by_reason = |counts: &[Count]| {
+        let count = |count: &Count| (count.what.clone(), Value::from(count.count));
+        Value::Object(counts.iter().map(count).collect())
+    };
+    let json = json!({
+        "running": true,
+        "network": dht.network,
+        "mode": dht.mode,
+        "joined": dht.joined,
+        "routing_table_size": size,
+        "listening": dht.listening,
+        "connections": dht.connections,
+        "published_seconds": dht.published_seconds,
+        "records": dht.records,
+        "content": dht.content,
+        "providers": dht.providers,
+        "lookups_found": dht.lookups_found,
+        "lookups_missed": dht.lookups_missed,
+        "refused": by_reason(&dht.refused),
+        "denied": by_reason(&dht.denied),
+    });
+    (lines.join("\n"), json)
+}
+
+pub(super) fn table(status: &Status) -> Answer {
+    let size = status.dht.as_ref().map(size);
+    let text = match size {
+        Some(size) => size.to_string(),
+        None => format!("0: {NONE}"),
+    };
+    (text, json!({ "running": size.is_some(), "routing_table_size": size.unwrap_or(0) }))
+}
+
+/// Each bucket has the nodes whose ids begin as ours do, and differ in the bit that it is named after.
+pub(super) fn buckets(status: &Status) -> Answer {
+    let (size, mut json) = table(status);
+    let buckets = status.dht.as_ref().map(|dht| &dht.buckets[..]).unwrap_or_default();
+    let line = |bucket: &Bucket| {
+        let Bucket { index, nodes } = bucket;
+        format!("\n  2^{index} to 2^{}: {nodes}", index + 1)
+    };
+    let text = size + &buckets.iter().map(line).collect::<String>();
+    let of = |bucket: &Bucket| json!({ "bucket": bucket.index, "nodes": bucket.nodes });
+    json["buckets"] = buckets.iter().map(of).collect();
+    (text, json)
+}
+
+/// Where this node meets others: relays, and the nodes of the DHT that it begins with.
+pub(super) fn health(status: &Status) -> Answer {
+    let (mut text, mut json) = relays(status);
+    let Some(dht) = &status.dht else { return (text, json) };
+    let line = |node: &Bootstrap| {
+        let ping = node.round_trip_ms.map(|ms| format!(", {}", round_trip(ms))).unwrap_or_default();
+        let failures = match node.failures {
+            0 => String::new(),
+            failures => format!(", {failures} looks in a row failed"),
+        };
+        format!("\n{}  {}{ping}{failures}", node.address, node.health)
+    };
+    text += &dht.bootstraps.iter().map(line).collect::<String>();
+    let of = |node: &Bootstrap| {
+        json!({
+            "address": node.address,
+            "peer": node.peer,
+            "health": node.health,
+            "reachable": node.health == "healthy",
+            "latency_ms": node.round_trip_ms,
+            "last_answer_seconds": node.last_answer_seconds,
+            "failures": node.failures,
+        })
+    };
+    json["bootstraps"] = dht.bootstraps.iter().map(of).collect();
+    json["peer_count"] = dht.connections.into();
+    json["routing_table_size"] = size(dht).into();
+    (text, json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> Status {
+        let bootstrap = Bootstrap {
+            address: "/ip4/203.0.113.7/tcp/4001".to_owned(),
+            health: "healthy".to_owned(),
+            round_trip_ms: Some(20.0),
+            ..Bootstrap::default()
+        };
+        let dht = Dht {
+            network: "main".to_owned(),
+            mode: "client".to_owned(),
+            joined: true,
+            buckets: vec![Bucket { index: 254, nodes: 2 }, Bucket { index: 255, nodes: 5 }],
+            bootstraps: vec![bootstrap],
+            refused: vec![Count { what: "signature".to_owned(), count: 3 }],
+            published_seconds: Some(12.0),
+            ..Dht::default()
+        };
+        Status { dht: Some(dht), ..Status::default() }
+    }
+
+    #[test]
+    fn what_is_known_of_the_dht_is_told_for_people_and_for_programs() {
+        for (answer, text, pointer, value) in [
+            (status(&node()), "as a client: joined, 7 nodes", "/routing_table_size", json!(7)),
+            (status(&node()), "refused to keep: 3 signature", "/refused/signature", json!(3)),
+            (table(&node()), "7", "/routing_table_size", json!(7)),
+            (buckets(&node()), "2^254 to 2^255: 2", "/buckets/1/nodes", json!(5)),
+            (health(&node()), "healthy, 20 ms", "/bootstraps/0/reachable", json!(true)),
+            (health(&node()), "uses no relay", "/routing_table_size", json!(7)),
+        ] {
+            assert!(answer.0.contains(text), "{}", answer.0);
+            assert_eq!(answer.1.pointer(pointer), Some(&value));
+        }
+    }
+
+    #[test]
+    fn without_a_dht_it_is_said_how_to_have_one() {
+        let none = Status::default();
+        for answer in [status(&none), table(&none), buckets(&none)] {
+            assert!(answer.0.contains("--bootstrap"), "{}", answer.0);
+            assert_eq!(answer.1["running"], json!(false));
+        }
+        assert_eq!(health(&none).1.get("bootstraps"), None);
+    }
+}

@@ -1,0 +1,132 @@
+//! A node's part in the DHT as it is said on the control socket, and `punchline bootstrap`, which has nothing else to say.
+
+use std::time::Instant;
+
+use libp2p::PeerId;
+use punchline_discovery::kad;
+use tonic::{Request, Response, Status};
+
+use super::{
+    proto::{self, node_server},
+    reload::Reloader,
+    service::{Events, events, in_time, reload},
+};
+use crate::report::Reporter;
+
+pub(super) fn status(status: &kad::Status) -> proto::Dht {
+    let counts = |counts: &std::collections::BTreeMap<&'static str, u64>| {
+        let count =
+            |(what, count): (&&str, &u64)| proto::Count { what: (*what).to_owned(), count: *count };
+        counts.iter().map(count).collect()
+    };
+    proto::Dht {
+        network: status.network.clone(),
+        mode: if status.server { "server" } else { "client" }.to_owned(),
+        joined: status.joined,
+        buckets: status.buckets.iter().map(bucket).collect(),
+        listening: status.listening.iter().map(ToString::to_string).collect(),
+        connections: status.connections as u32,
+        bootstraps: status.bootstraps.iter().map(bootstrap).collect(),
+        published_seconds: status.published.map(|since| since.as_secs_f64()),
+        records: status.kept.records as u32,
+        content: status.kept.content as u32,
+        providers: status.kept.providers as u32,
+        refused: counts(&status.refused),
+        denied: counts(&status.denied),
+        lookups_found: status.lookups_found,
+        lookups_missed: status.lookups_missed,
+    }
+}
+
+fn bucket(bucket: &kad::Bucket) -> proto::Bucket {
+    proto::Bucket { index: bucket.index, nodes: bucket.peers as u32 }
+}
+
+fn bootstrap(found: &kad::Bootstrap) -> proto::Bootstrap {
+    proto::Bootstrap {
+        address: found.address.to_string(),
+        peer: found.peer.map(|peer| peer.to_string()),
+        health: found.health.name().to_owned(),
+        round_trip_ms: found.round_trip.map(|took| took.as_secs_f64() * 1000.0),
+        last_answer_seconds: found.last_answer.map(|since| since.as_secs_f64()),
+        failures: found.misses,
+    }
+}
+
+/// A bootstrap node that answers.
+#[derive(Clone)]
+pub(crate) struct AnsweringBootstrap {
+    /// Its part in the DHT.
+    pub(crate) dht: kad::Dht,
+    /// Who it is.
+    pub(crate) peer: PeerId,
+    /// Since when it runs.
+    pub(crate) begun: Instant,
+    /// What happens.
+    pub(crate) reporter: Reporter,
+    /// What reads files again.
+    pub(crate) reloader: Reloader,
+}
+
+/// What it answers to whoever asks for what it does not do.
+fn not_here<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented(
+        "a bootstrap node has no streams and looks for nobody; ask a node that uses it",
+    ))
+}
+
+#[tonic::async_trait]
+impl node_server::Node for AnsweringBootstrap {
+    async fn get_status(
+        &self,
+        _: Request<proto::GetStatusRequest>,
+    ) -> Result<Response<proto::Status>, Status> {
+        let dht = in_time(self.dht.status()).await?;
+        Ok(Response::new(proto::Status {
+            peer: self.peer.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: crate::commit().map(str::to_owned),
+            command: "bootstrap".to_owned(),
+            uptime_seconds: self.begun.elapsed().as_secs_f64(),
+            listening: dht.listening.iter().map(ToString::to_string).collect(),
+            dht: Some(status(&dht)),
+            ..proto::Status::default()
+        }))
+    }
+
+    async fn ping(&self, _: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {
+        not_here()
+    }
+
+    async fn explain(
+        &self,
+        _: Request<proto::ExplainRequest>,
+    ) -> Result<Response<proto::Story>, Status> {
+        not_here()
+    }
+
+    async fn list_found(
+        &self,
+        _: Request<proto::ListFoundRequest>,
+    ) -> Result<Response<proto::Found>, Status> {
+        not_here()
+    }
+
+    async fn retry(&self, _: Request<proto::RetryRequest>) -> Result<Response<proto::Retried>, Status> {
+        not_here()
+    }
+
+    async fn reload(
+        &self,
+        _: Request<proto::ReloadRequest>,
+    ) -> Result<Response<proto::Reloaded>, Status> {
+        reload(&self.reloader).await
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<proto::WatchEventsRequest>,
+    ) -> Result<Response<Events>, Status> {
+        Ok(Response::new(events(&self.reporter, request.into_inner().follow)))
+    }
+}

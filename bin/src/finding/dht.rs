@@ -1,0 +1,268 @@
+//! A node's part in the DHT: what the settings say of it, and where the node is reached, which it says there.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use punchline_bridge::{
+    Event,
+    addr::{self, GlobalScope, Ranges},
+    error::Family,
+    event::LetsIn,
+    nat::Mapping,
+    path::Transport,
+};
+use punchline_discovery::{
+    Network,
+    kad::{Carrier, Config, Mode, Policy},
+    record::{self, Contact, Nat, Reach},
+};
+
+use crate::{
+    Context, Unusable,
+    cli::{self, DhtFlags, DhtListenAddr, DhtMode, PeerCache},
+};
+
+/// What this program is called in the DHT.
+const AGENT: &str = concat!("punchline/", env!("CARGO_PKG_VERSION"));
+
+/// Addresses of ours that are said in the DHT: as many as a record has.
+const SAID_MAX: usize = 16;
+
+/// What the settings say; none if this node takes no part.
+///
+/// # Errors
+/// If they do not go together.
+pub(super) fn config(
+    node: &cli::Node,
+    policy: Policy,
+    context: &Context,
+) -> Result<Option<Config>, Unusable> {
+    let DhtFlags { bootstrap, dht, dht_listen, dht_external, dht_network, .. } = &node.finding.dht;
+    let network = network(dht_network)?;
+    let (bootstrap, external) = (cli::all(bootstrap), cli::all(dht_external));
+    let listen: Vec<Multiaddr> = cli::all(dht_listen).into_iter().map(|DhtListenAddr(at)| at).collect();
+    let mode = match dht {
+        DhtMode::Off => return Ok(None),
+        DhtMode::Auto if bootstrap.is_empty() && listen.is_empty() => return Ok(None),
+        DhtMode::Auto => Mode::Auto,
+        DhtMode::Client if bootstrap.is_empty() => {
+            let remedy = "say where the DHT is: --bootstrap <the address of a node of it>";
+            return Err(Unusable(format!("--dht client has nobody to ask; {remedy}")));
+        }
+        DhtMode::Client => Mode::Client,
+        DhtMode::Server if listen.is_empty() => {
+            let remedy = "say where it is to listen: --dht-listen /ip4/0.0.0.0/tcp/4002";
+            return Err(Unusable(format!("--dht server answers nobody unless it listens; {remedy}")));
+        }
+        DhtMode::Server => Mode::Server,
+    };
+    #[cfg(feature = "peer-cache")]
+    let memory = (node.finding.peer_cache != Some(PeerCache::Off)).then(|| context.dht_cache.clone());
+    #[cfg(not(feature = "peer-cache"))]
+    let memory = None;
+    let listen = if mode == Mode::Client { Vec::new() } else { listen };
+    Ok(Some(Config {
+        keypair: context.keypair.clone(),
+        network,
+        mode,
+        listen,
+        external,
+        bootstrap,
+        policy,
+        memory,
+        number: Some(context.dht_number.clone()),
+        bucket_size: None,
+        carrier: Carrier::Sockets,
+    }))
+}
+
+/// The network that is named.
+pub(super) fn network(name: &str) -> Result<Network, Unusable> {
+    name.parse().map_err(|error| Unusable(format!("--dht-network: {error}")))
+}
+
+/// What `punchline bootstrap` is to do.
+///
+/// # Errors
+/// If the settings do not go together.
+pub(crate) fn of_bootstrap(
+    settings: &cli::Bootstrap,
+    ranges: Ranges,
+    context: &Context,
+) -> Result<Config, Unusable> {
+    let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
+    let mut listen: Vec<Multiaddr> =
+        cli::all(&settings.listen).into_iter().map(|DhtListenAddr(at)| at).collect();
+    if listen.is_empty() {
+        listen = EVERYWHERE.iter().filter_map(|text| text.parse().ok()).collect();
+    }
+    let mut external = cli::all(&settings.external);
+    if external.is_empty() {
+        external = listen.iter().filter(|address| names_a_host(address)).cloned().collect();
+    }
+    Ok(Config {
+        keypair: context.keypair.clone(),
+        network: network(&settings.dht_network)?,
+        mode: Mode::Server,
+        listen,
+        external,
+        bootstrap: cli::all(&settings.bootstrap),
+        policy: policy(global, ranges),
+        memory: Some(context.dht_cache.clone()),
+        number: Some(context.dht_number.clone()),
+        bucket_size: None,
+        carrier: Carrier::Sockets,
+    })
+}
+
+const EVERYWHERE: [&str; 4] = [
+    "/ip4/0.0.0.0/tcp/4001",
+    "/ip4/0.0.0.0/udp/4001/quic-v1",
+    "/ip6/::/tcp/4001",
+    "/ip6/::/udp/4001/quic-v1",
+];
+
+fn names_a_host(address: &Multiaddr) -> bool {
+    ip_of(address).is_some_and(|ip| !ip.is_unspecified())
+        && address
+            .iter()
+            .any(|part| matches!(part, Protocol::Tcp(port) | Protocol::Udp(port) if port != 0))
+}
+
+fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// What matters of the addresses that strangers name. For the DHT this node dials public ones, over TCP or QUIC, that the
+/// operator does not keep away; a name may lead anywhere. Of what a peer says of itself it believes circuits too.
+pub(crate) fn policy(global: GlobalScope, ranges: Ranges) -> Policy {
+    let whole = Public { global, ranges };
+    let (dials, hands_on) = (whole.clone(), whole);
+    // Those that the operator takes for public are of one lab.
+    let internet = GlobalScope::default();
+    Policy {
+        dials: Arc::new(move |address: &Multiaddr, _: PeerId| dials.is_direct(address)),
+        hands_on: Arc::new(move |address: &Multiaddr, _: PeerId| {
+            hands_on.is_direct(address) || hands_on.is_circuit(address)
+        }),
+        exempt: Arc::new(move |ip| !internet.contains(ip)),
+    }
+}
+
+/// What everybody on the internet reaches, as far as the operator lets us.
+#[derive(Clone)]
+struct Public {
+    global: GlobalScope,
+    ranges: Ranges,
+}
+
+impl Public {
+    fn contains(&self, ip: IpAddr) -> bool {
+        self.global.contains(ip) && self.ranges.lets(ip)
+    }
+
+    fn is_direct(&self, address: &Multiaddr) -> bool {
+        let parts: Vec<Protocol<'_>> = address.iter().skip(1).collect();
+        let plain = matches!(parts[..], [Protocol::Tcp(1..)] | [Protocol::Udp(1..), Protocol::QuicV1]);
+        plain && ip_of(address).is_some_and(|ip| self.contains(ip))
+    }
+
+    /// The name of a relay is judged where it is looked up.
+    fn is_circuit(&self, address: &Multiaddr) -> bool {
+        match addr::split_circuit(address) {
+            Ok(Some((relay, _))) => ip_of(relay.address()).is_none_or(|ip| self.contains(ip)),
+            Ok(None) => false,
+            Err(_) => addr::split_named_circuit(address).is_some(),
+        }
+    }
+}
+
+/// Where anybody reaches this node, by what it was told and has seen.
+#[derive(Clone)]
+pub(super) struct Reached {
+    public: Public,
+    found: Arc<Mutex<Found>>,
+}
+
+#[derive(Default)]
+struct Found {
+    listening: Vec<Multiaddr>,
+    confirmed: Vec<Multiaddr>,
+    mapped: BTreeMap<Transport, Multiaddr>,
+    circuits: BTreeMap<PeerId, Multiaddr>,
+    mapping: record::Mapping,
+}
+
+impl Reached {
+    pub(super) fn new(global: GlobalScope, ranges: Ranges) -> Self {
+        Self { public: Public { global, ranges }, found: Arc::default() }
+    }
+
+    /// Takes what an event says, and returns what this node says of itself if that is otherwise.
+    pub(super) fn note(&self, event: &Event) -> Option<Contact> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.addresses(&found);
+        match event {
+            Event::Listening { address } => found.listening.push(address.clone()),
+            Event::AddressConfirmed { address, lets_in: LetsIn::Anybody, .. } => {
+                found.confirmed.push(address.clone());
+            }
+            Event::AddressConfirmed { address, .. } | Event::AddressWithdrawn { address } => {
+                found.confirmed.retain(|known| known != address);
+            }
+            Event::PortMapped { transport, address, .. } => {
+                found.mapped.insert(*transport, address.clone());
+            }
+            Event::PortMappingLost { transport, .. } => drop(found.mapped.remove(transport)),
+            Event::ReservationHeld { relay, address, .. } => {
+                found.circuits.insert(*relay, address.clone());
+            }
+            Event::ReservationLost { relay, .. } => drop(found.circuits.remove(relay)),
+            Event::NatFound { family: Family::V4, mapping: Some(mapping), .. } => {
+                found.mapping = match mapping {
+                    Mapping::None => record::Mapping::Unknown,
+                    Mapping::EndpointIndependent => record::Mapping::EndpointIndependent,
+                    Mapping::DestinationDependent => record::Mapping::EndpointDependent,
+                };
+            }
+            _ => return None,
+        }
+        let addresses = self.addresses(&found);
+        (addresses != before).then(|| self.contact(addresses, &found))
+    }
+
+    fn contact(&self, addresses: Vec<Multiaddr>, found: &Found) -> Contact {
+        let direct = addresses.iter().any(|address| !addr::is_circuit(address));
+        let reach = match (direct, found.circuits.is_empty()) {
+            (true, _) => Reach::Public,
+            (false, false) => Reach::Private,
+            (false, true) => Reach::Unknown,
+        };
+        let nat = Nat { reach, mapping: found.mapping };
+        Contact { addresses, nat, agent: AGENT.to_owned(), ..Contact::default() }
+    }
+
+    /// Direct ones first. What is private means nothing to strangers.
+    fn addresses(&self, found: &Found) -> Vec<Multiaddr> {
+        let Found { listening, confirmed, mapped, circuits, .. } = found;
+        let direct = confirmed.iter().chain(mapped.values()).chain(listening);
+        let direct = direct.filter(|address| self.public.is_direct(address));
+        let circuits = circuits.values().filter(|circuit| self.public.is_circuit(circuit));
+        let mut all: Vec<Multiaddr> = Vec::new();
+        for address in direct.chain(circuits) {
+            if !all.contains(address) {
+                all.push(address.clone());
+            }
+        }
+        all.truncate(SAID_MAX);
+        all
+    }
+}

@@ -1,0 +1,144 @@
+//! What happens in the DHT, for logs, reports and tests.
+
+use libp2p::{Multiaddr, PeerId};
+use punchline_discovery::kad;
+use serde::Serialize;
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use crate::report::Reporter;
+
+/// What happened in the DHT. `design/events.md` shows one example of each.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum DhtEvent {
+    /// It is listened on for other nodes of the DHT.
+    DhtListening {
+        /// Where, with the real port.
+        address: Multiaddr,
+    },
+    /// This node has found its neighbourhood in the DHT, and says there where it is.
+    DhtJoined {
+        /// Peers in its table.
+        table: usize,
+        /// Milliseconds since it began.
+        took_ms: u64,
+    },
+    /// A node of the DHT that this one did not know.
+    NodeDiscovered {
+        /// Who.
+        peer: PeerId,
+        /// Where it was reached.
+        address: Multiaddr,
+    },
+    /// The table of nodes has another size.
+    RoutingTableUpdated {
+        /// How many are in it.
+        table: usize,
+    },
+    /// A lookup is over.
+    LookupCompleted {
+        /// Of what: `peer`, `namespace`, `closest` or `value`.
+        lookup: &'static str,
+        /// Whether it was found.
+        found: bool,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+        /// Requests that it took.
+        requests: u32,
+    },
+    /// Other nodes keep what this one says.
+    DataStored {
+        /// How many.
+        nodes: usize,
+    },
+    /// Somebody says that it is a member of a namespace.
+    MemberFound {
+        /// Of which.
+        namespace: String,
+        /// Who.
+        peer: PeerId,
+    },
+    /// Nobody says so any more.
+    MemberLost {
+        /// Of which.
+        namespace: String,
+        /// Who.
+        peer: PeerId,
+    },
+}
+
+/// Reports all that happens until it ends.
+pub(crate) async fn tell_all(mut events: broadcast::Receiver<kad::Event>, reporter: Reporter) {
+    loop {
+        match events.recv().await {
+            Ok(event) => reporter.report(DhtEvent::from(event)),
+            // Each tells of itself; what is the case is in the status.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+impl From<kad::Event> for DhtEvent {
+    fn from(event: kad::Event) -> Self {
+        let ms = |took: std::time::Duration| took.as_millis() as u64;
+        match event {
+            kad::Event::Listening { address } => Self::DhtListening { address },
+            kad::Event::Joined { table, took } => Self::DhtJoined { table, took_ms: ms(took) },
+            kad::Event::NodeDiscovered { peer, address } => Self::NodeDiscovered { peer, address },
+            kad::Event::RoutingTableUpdated { table } => Self::RoutingTableUpdated { table },
+            kad::Event::LookupCompleted { lookup, found, took, requests } => {
+                Self::LookupCompleted { lookup: lookup.name(), found, took_ms: ms(took), requests }
+            }
+            kad::Event::DataStored { nodes } => Self::DataStored { nodes },
+            kad::Event::MemberFound { namespace, peer } => {
+                Self::MemberFound { namespace: namespace.name().to_owned(), peer }
+            }
+            kad::Event::MemberLost { namespace, peer } => {
+                Self::MemberLost { namespace: namespace.name().to_owned(), peer }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::Value;
+
+    use super::*;
+
+    const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
+    fn examples() -> [DhtEvent; 8] {
+        let (peer, namespace): (PeerId, _) = (PEER.parse().unwrap(), || "kaspa-mainnet".to_owned());
+        let address: Multiaddr = "/ip4/203.0.113.7/tcp/4001".parse().unwrap();
+        [
+            DhtEvent::DhtListening { address: address.clone() },
+            DhtEvent::DhtJoined { table: 12, took_ms: 340 },
+            DhtEvent::NodeDiscovered { peer, address },
+            DhtEvent::RoutingTableUpdated { table: 12 },
+            DhtEvent::LookupCompleted { lookup: "peer", found: true, took_ms: 85, requests: 21 },
+            DhtEvent::DataStored { nodes: 20 },
+            DhtEvent::MemberFound { namespace: namespace(), peer },
+            DhtEvent::MemberLost { namespace: namespace(), peer },
+        ]
+    }
+
+    #[test]
+    fn every_event_of_the_dht_stands_in_the_document_as_it_is_written() {
+        let document = include_str!("../../../design/events.md");
+        let documented = document.lines().filter(|line| line.starts_with('{'));
+        let documented: Vec<Value> = documented
+            .map(|line| {
+                let mut value: Value = serde_json::from_str(line).unwrap();
+                value.as_object_mut().unwrap().remove("ts");
+                value
+            })
+            .collect();
+        for event in examples() {
+            let written = serde_json::to_value(&event).unwrap();
+            assert!(documented.contains(&written), "not in design/events.md: {written}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What others ask of the actor.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use libp2p::kad::{self, Quorum, Record, RecordKey as Key};
+use tokio::sync::oneshot;
+
+use super::{
+    Command, RecordError,
+    actor::{Actor, Item, Wanted},
+    health::Target,
+    queries::Purpose,
+    status::{Bootstrap, Bucket, Status},
+};
+
+/// Queries at once, our own included. What is asked for beyond is refused; what we look for ourselves has limits of its own.
+const QUERIES_MAX: usize = 256;
+
+/// Keys that this node says it has what they name.
+const PROVIDED_MAX: usize = 256;
+
+impl Actor {
+    pub(super) fn command(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Says { contact } => {
+                if contact != self.own {
+                    self.own = contact;
+                    self.loops.changed(Item::Contact, now);
+                }
+            }
+            Command::Join { namespace } => match self.spaces.join(namespace) {
+                Ok(space) => self.loops.changed(Item::Member(space), now),
+                Err(full) => tracing::warn!(%full, "this node is not said to be in a namespace"),
+            },
+            Command::Watch { namespace } => match self.spaces.watch(namespace) {
+                Ok(space) => self.wants.want(Wanted::Members(space), now),
+                Err(full) => tracing::warn!(%full, "a namespace is not watched"),
+            },
+            Command::Provide { key } if self.loops.items() < PROVIDED_MAX => {
+                self.loops.changed(Item::Provides(key), now);
+            }
+            Command::Provide { .. } => tracing::warn!("{PROVIDED_MAX} keys are provided already"),
+            Command::Reached { peer } => self.wants.satisfied(&Wanted::Peer(peer), now),
+            Command::Missed { peer } => self.wants.missed(&Wanted::Peer(peer), now),
+            Command::Status { reply } => drop(reply.send(self.status())),
+            // It ends the loop.
+            Command::Stop { .. } => {}
+            asked if self.queries.len() < QUERIES_MAX => self.asked(asked),
+            // Whoever asks in vain is answered by the end of the reply.
+            _ => tracing::debug!("a lookup is refused: there are too many"),
+        }
+    }
+
+    fn asked(&mut self, command: Command) {
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        match command {
+            Command::Find { key, reply } => {
+                let id = kad.get_record(Key::from(key.to_bytes()));
+                let (best, stale) = (None, BTreeSet::new());
+                self.wait_for(id, Purpose::Find { key, best, keepers: BTreeSet::new(), stale, reply });
+            }
+            Command::Members { namespace, reply } => {
+                if let Some(space) = self.look_into(namespace) {
+                    self.waiting.push((space, reply));
+                }
+            }
+            Command::Closest { to, reply } => {
+                let id = kad.get_closest_peers(to);
+                self.wait_for(id, Purpose::Closest(reply));
+            }
+            Command::Say { body, reply } => match self.signer.sign(body) {
+                Ok(record) => self.put(record.key().to_bytes(), record.bytes().to_vec(), reply),
+                Err(error) => refuse(reply, &error),
+            },
+            Command::Put { key, value, reply } => self.put(key.to_bytes(), value, reply),
+            Command::Providers { key, reply } => {
+                let id = kad.get_providers(Key::from(key));
+                self.wait_for(id, Purpose::Providers { found: BTreeSet::new(), reply });
+            }
+            _ => {}
+        }
+    }
+
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>>) {
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        match kad.put_record(Record::new(key, value), Quorum::All) {
+            Ok(id) => self.wait_for(id, Purpose::Put(reply)),
+            Err(error) => match kad.store_mut().put_refusal() {
+                Some(refusal) => refuse(reply, refusal),
+                None => refuse(reply, &error),
+            },
+        }
+    }
+
+    fn status(&mut self) -> Status {
+        let now = Instant::now();
+        let ago = |at: Instant| now.saturating_duration_since(at);
+        let bootstrap = |target: &Target| Bootstrap {
+            address: target.address.clone(),
+            peer: target.peer,
+            health: target.health,
+            round_trip: target.round_trip,
+            last_answer: target.last_answer.map(ago),
+            misses: target.misses,
+        };
+        let listening = self.swarm.listeners().cloned().collect();
+        let connections = self.swarm.network_info().connection_counters().num_established() as usize;
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        let bucket = |bucket: kad::KBucketRef<'_, _, _>| Bucket {
+            index: bucket.range().0.ilog2().unwrap_or_default(),
+            peers: bucket.num_entries(),
+        };
+        let buckets = kad.kbuckets().map(bucket).collect();
+        let (kept, refused) = (kad.store_mut().usage(), kad.store_mut().refusals().clone());
+        Status {
+            network: self.rules.network.to_string(),
+            server: kad.mode() == kad::Mode::Server,
+            joined: self.loops.joined(),
+            buckets,
+            listening,
+            connections,
+            bootstraps: self.targets.all().iter().map(bootstrap).collect(),
+            published: self.published.map(ago),
+            kept,
+            refused,
+            denied: self.admission.denials().clone(),
+            lookups_found: self.lookups_found,
+            lookups_missed: self.lookups_missed,
+        }
+    }
+}
+
+fn refuse(reply: oneshot::Sender<Result<usize, RecordError>>, reason: &dyn std::fmt::Display) {
+    let _ = reply.send(Err(RecordError::Refused { reason: reason.to_string() }));
+}

@@ -1,0 +1,362 @@
+//! When a node looks after itself in the DHT: joins, refreshes its table, says anew where it is. Pure: `now` and the seed
+//! of the jitter are arguments.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+/// Between two light refreshes: a lookup of our own id and one in a random bucket, about 50 requests.
+pub(crate) const REFRESH_EVERY: Duration = Duration::from_secs(300);
+
+/// Between two full ones, which look into every bucket: hundreds of requests.
+pub(crate) const BOOTSTRAP_EVERY: Duration = Duration::from_secs(1800);
+
+/// What we say about ourselves is said anew after this: half of what it lasts.
+pub(crate) const PUBLISH_EVERY: Duration = Duration::from_secs(3600);
+
+/// A publication that failed is tried again after these, and then after the last of them. The first are short: whoever
+/// looks for this node finds nothing meanwhile.
+const PUBLISH_AGAIN: [Duration; 5] = [
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_secs(45),
+    Duration::from_secs(120),
+    Duration::from_secs(600),
+];
+
+/// What changes is published after this: several things change at once.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// And not sooner than this after the last time, however often it changes.
+const PUBLISH_APART: Duration = Duration::from_secs(5);
+
+/// A bootstrap that led nowhere is tried again after this, doubled up to the second.
+const BOOTSTRAP_AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
+/// With fewer peers in the table, those that are remembered are dialled.
+pub(crate) const FEW: usize = 4;
+
+/// They are dialled again after this, doubled up to the second.
+const DIAL_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+
+/// Between two looks for what has expired.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// What is to be done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Task<I> {
+    /// Dial peers that are remembered from before.
+    DialRemembered,
+    /// Look into every bucket.
+    Bootstrap,
+    /// Look for ourselves, and into one bucket.
+    Refresh,
+    /// Say this anew.
+    Publish(I),
+    /// Forget what has expired.
+    Sweep,
+}
+
+/// Something that is said again and again.
+#[derive(Debug, Default)]
+struct Publication {
+    /// None while it is under way, and before we have joined.
+    due: Option<Instant>,
+    begun: Option<Instant>,
+    under_way: bool,
+    /// It changed while it was under way.
+    changed: bool,
+    failures: usize,
+}
+
+/// The loops of one node. `I`: what it publishes.
+#[derive(Debug)]
+pub(crate) struct Loops<I> {
+    chance: u64,
+    known: usize,
+    joined: bool,
+    bootstrapping: bool,
+    bootstrap: Option<Instant>,
+    bootstrap_pause: Duration,
+    refresh: Option<Instant>,
+    dial: Instant,
+    dial_pause: Duration,
+    sweep: Instant,
+    publications: BTreeMap<I, Publication>,
+}
+
+impl<I: Ord + Clone> Loops<I> {
+    pub(crate) fn new(seed: u64, now: Instant) -> Self {
+        Self {
+            chance: seed,
+            known: 0,
+            joined: false,
+            bootstrapping: false,
+            bootstrap: None,
+            bootstrap_pause: BOOTSTRAP_AGAIN.0,
+            refresh: None,
+            dial: now,
+            dial_pause: DIAL_AGAIN.0,
+            sweep: now + SWEEP_EVERY,
+            publications: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a bootstrap has ended well: we know our neighbourhood, and it knows us.
+    pub(crate) fn joined(&self) -> bool {
+        self.joined
+    }
+
+    /// The table has so many peers.
+    pub(crate) fn knows(&mut self, peers: usize, now: Instant) {
+        let first = self.known == 0 && peers > 0;
+        self.known = peers;
+        if first && !self.bootstrapping {
+            self.bootstrap = Some(now);
+        }
+        if peers >= FEW {
+            self.dial_pause = DIAL_AGAIN.0;
+        }
+    }
+
+    /// A bootstrap has begun, be it ours or that of the library.
+    pub(crate) fn bootstrap_began(&mut self) {
+        (self.bootstrapping, self.bootstrap) = (true, None);
+    }
+
+    /// It has ended; `well`: somebody answered.
+    pub(crate) fn bootstrap_ended(&mut self, well: bool, now: Instant) {
+        self.bootstrapping = false;
+        if !well {
+            self.bootstrap = Some(now + self.bootstrap_pause);
+            self.bootstrap_pause = (self.bootstrap_pause * 2).min(BOOTSTRAP_AGAIN.1);
+            return;
+        }
+        self.bootstrap_pause = BOOTSTRAP_AGAIN.0;
+        self.bootstrap = Some(now + self.jittered(BOOTSTRAP_EVERY));
+        self.refresh = Some(now + self.jittered(REFRESH_EVERY));
+        if !std::mem::replace(&mut self.joined, true) {
+            for publication in self.publications.values_mut() {
+                publication.due = Some(now);
+            }
+        }
+    }
+
+    /// This is to be said, or is another than before.
+    pub(crate) fn changed(&mut self, item: I, now: Instant) {
+        let joined = self.joined;
+        let publication = self.publications.entry(item).or_default();
+        publication.changed |= publication.under_way;
+        publication.failures = 0;
+        if joined && !publication.under_way {
+            let apart = publication.begun.map(|begun| begun + PUBLISH_APART);
+            let soon = apart.unwrap_or(now).max(now + SETTLE);
+            publication.due = Some(publication.due.map_or(soon, |due| due.min(soon)));
+        }
+    }
+
+    /// How much is said.
+    pub(crate) fn items(&self) -> usize {
+        self.publications.len()
+    }
+
+    /// It was said; `well`: somebody keeps it.
+    pub(crate) fn published(&mut self, item: &I, well: bool, now: Instant) {
+        let every = self.jittered(PUBLISH_EVERY);
+        let Some(publication) = self.publications.get_mut(item) else { return };
+        publication.under_way = false;
+        let apart = publication.begun.map_or(now, |begun| begun + PUBLISH_APART).max(now);
+        publication.due = Some(match (std::mem::take(&mut publication.changed), well) {
+            (true, _) => apart,
+            (false, true) => now + every,
+            (false, false) => now + PUBLISH_AGAIN[publication.failures.min(PUBLISH_AGAIN.len() - 1)],
+        });
+        publication.failures = if well { 0 } else { publication.failures + 1 };
+    }
+
+    /// Something that is to be done at `now`, if anything is.
+    pub(crate) fn poll_task(&mut self, now: Instant) -> Option<Task<I>> {
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if self.sweep <= now {
+            self.sweep = now + SWEEP_EVERY;
+            return Some(Task::Sweep);
+        }
+        if self.known < FEW && self.dial <= now {
+            self.dial = now + self.jittered(self.dial_pause);
+            self.dial_pause = (self.dial_pause * 2).min(DIAL_AGAIN.1);
+            return Some(Task::DialRemembered);
+        }
+        if self.known > 0 && !self.bootstrapping && due(self.bootstrap) {
+            self.bootstrap_began();
+            return Some(Task::Bootstrap);
+        }
+        if due(self.refresh) {
+            self.refresh = Some(now + self.jittered(REFRESH_EVERY));
+            return Some(Task::Refresh);
+        }
+        let (item, publication) =
+            self.publications.iter_mut().find(|(_, publication)| due(publication.due))?;
+        (publication.due, publication.begun, publication.under_way) = (None, Some(now), true);
+        Some(Task::Publish(item.clone()))
+    }
+
+    /// When there is something to be done next.
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        let dial = (self.known < FEW).then_some(self.dial);
+        let bootstrap = self.bootstrap.filter(|_| self.known > 0 && !self.bootstrapping);
+        let publications = self.publications.values().filter_map(|publication| publication.due);
+        let all = dial.into_iter().chain(bootstrap).chain(self.refresh).chain(publications);
+        all.chain([self.sweep]).min().unwrap_or(self.sweep)
+    }
+
+    /// A tenth more or less, so that nodes that began together do not go on together.
+    fn jittered(&mut self, period: Duration) -> Duration {
+        self.chance = self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let share = f64::from((self.chance >> 32) as u32) / f64::from(u32::MAX);
+        period.mul_f64(0.9 + share / 5.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn loops() -> (Loops<&'static str>, Instant) {
+        let now = Instant::now();
+        let mut loops = Loops::new(7, now);
+        assert_eq!(loops.poll_task(now), Some(Task::DialRemembered));
+        (loops, now)
+    }
+
+    fn joined() -> (Loops<&'static str>, Instant) {
+        let (mut loops, now) = loops();
+        loops.knows(FEW, now);
+        assert_eq!(loops.poll_task(now), Some(Task::Bootstrap));
+        loops.bootstrap_ended(true, now);
+        assert!(loops.joined());
+        (loops, now)
+    }
+
+    /// All that is done until `end`, with the seconds when.
+    fn run(
+        loops: &mut Loops<&'static str>,
+        from: Instant,
+        end: Instant,
+    ) -> Vec<(u64, Task<&'static str>)> {
+        let mut done = Vec::new();
+        let mut now = from;
+        while now <= end {
+            while let Some(task) = loops.poll_task(now) {
+                if task == Task::Bootstrap {
+                    loops.bootstrap_ended(true, now);
+                }
+                if task != Task::Sweep {
+                    done.push(((now - from).as_secs(), task));
+                }
+            }
+            now = loops.poll_timeout().max(now + Duration::from_millis(1));
+        }
+        done
+    }
+
+    #[test]
+    fn nothing_is_published_before_a_bootstrap_has_ended_well() {
+        let (mut loops, now) = loops();
+        loops.changed("contact", now);
+        assert_eq!(loops.poll_task(now + S / 2), None);
+        loops.knows(1, now);
+        assert_eq!(loops.poll_task(now), Some(Task::Bootstrap));
+        loops.bootstrap_ended(false, now);
+        assert_eq!(loops.poll_task(now + S / 2), None, "it led nowhere");
+        assert_eq!(loops.poll_task(now + 2 * S), Some(Task::DialRemembered), "one peer is few");
+        assert_eq!(loops.poll_task(now + 2 * S), Some(Task::Bootstrap));
+        loops.bootstrap_ended(true, now + 2 * S);
+        assert_eq!(loops.poll_task(now + 2 * S), Some(Task::Publish("contact")));
+    }
+
+    #[test]
+    fn a_publication_that_failed_is_tried_again_in_seconds_and_one_that_did_not_after_an_hour() {
+        let (mut loops, mut now) = joined();
+        loops.changed("contact", now);
+        now += SETTLE;
+        for pause in [5, 15, 45, 120, 600, 600] {
+            assert_eq!(loops.poll_task(now), Some(Task::Publish("contact")));
+            loops.published(&"contact", false, now);
+            loops.refresh = None;
+            loops.sweep = now + 10_000 * S;
+            assert_eq!(loops.poll_timeout(), now + pause * S);
+            now += pause * S;
+        }
+        assert_eq!(loops.poll_task(now), Some(Task::Publish("contact")));
+        loops.published(&"contact", true, now);
+        let next = loops.publications["contact"].due.map(|due| due - now);
+        assert!(next.is_some_and(|next| (3240 * S..=3960 * S).contains(&next)), "{next:?}");
+    }
+
+    #[test]
+    fn what_changes_all_the_time_is_said_every_five_seconds() {
+        let (mut loops, begun) = joined();
+        let mut said = 0;
+        for tenth in 0..600 {
+            let now = begun + tenth * S / 10;
+            loops.changed("contact", now);
+            while let Some(task) = loops.poll_task(now) {
+                if let Task::Publish(item) = task {
+                    said += 1;
+                    loops.published(&item, true, now);
+                }
+            }
+        }
+        assert!((10..=13).contains(&said), "{said}");
+    }
+
+    #[test]
+    fn what_changes_while_it_is_said_is_said_again() {
+        let (mut loops, now) = joined();
+        loops.changed("contact", now);
+        assert_eq!(loops.poll_task(now + S), Some(Task::Publish("contact")));
+        loops.changed("contact", now + S);
+        loops.published(&"contact", true, now + 2 * S);
+        assert_eq!(loops.poll_task(now + 2 * S), None);
+        assert_eq!(loops.poll_task(now + S + PUBLISH_APART), Some(Task::Publish("contact")));
+    }
+
+    #[test]
+    fn the_table_is_refreshed_lightly_every_five_minutes_and_fully_every_thirty() {
+        let (mut loops, now) = joined();
+        let done = run(&mut loops, now, now + 2 * 3600 * S);
+        let count = |wanted: Task<&str>| done.iter().filter(|(_, task)| *task == wanted).count();
+        assert!((3..=4).contains(&count(Task::Bootstrap)), "{done:?}");
+        assert!((20..=26).contains(&count(Task::Refresh)), "{done:?}");
+        assert_eq!(count(Task::DialRemembered), 0);
+    }
+
+    #[test]
+    fn nodes_that_began_together_do_not_go_on_together() {
+        let next = |seed| {
+            let now = Instant::now();
+            let mut loops = Loops::<&str>::new(seed, now);
+            loops.knows(FEW, now);
+            loops.poll_task(now);
+            loops.bootstrap_ended(true, now);
+            loops.refresh.map(|refresh| refresh - now)
+        };
+        let all: BTreeSet<_> = (0..8).map(|seed| next(seed << 40)).collect();
+        assert_eq!(all.len(), 8);
+    }
+
+    #[test]
+    fn who_is_alone_dials_those_that_it_remembers_ever_more_rarely_and_never_gives_up() {
+        let (mut loops, now) = loops();
+        let done = run(&mut loops, now, now + 3600 * S);
+        let dials: Vec<u64> = done.iter().map(|(at, _)| *at).collect();
+        assert!((10..=25).contains(&dials.len()), "{dials:?}");
+        assert!(dials.windows(2).all(|pair| pair[1] - pair[0] <= 330), "{dials:?}");
+        assert!(dials.last().is_some_and(|last| *last > 3200), "{dials:?}");
+    }
+}
