@@ -12,7 +12,7 @@ use std::{
 use super::id::Id;
 
 /// Queries from one address that are answered in a second, and at once after silence. A lookup asks a node once; 32 leave
-/// room for a crowd behind one NAT, and are 19 KiB of answers a second at most.
+/// room for a crowd behind one NAT, and are 46 KiB of answers a second at most.
 pub(super) const ANSWERS_PER_IP: Rate = Rate { per_second: 32, burst: 64 };
 
 /// Queries that are answered in a second in all: a tenth of a core if all of them bring signatures.

@@ -148,6 +148,19 @@ fn of_an_answer_only_so_many_nodes_and_peers_are_read_and_none_where_nobody_can_
 }
 
 #[test]
+fn the_longest_answer_passes_everywhere() {
+    let node = Node { id: Id::new([6; 20]), address: to() };
+    let (key, signature, value) = ([4; 32], [5; 64], [b"996:".to_vec(), vec![0; 996]].concat());
+    let item = Item::Mutable(Mutable { key, salt: Vec::new(), seq: i64::MAX, signature, value });
+    let answer =
+        Answer { nodes: vec![node; 8], token: Some(vec![0; 8]), item: Some(item), ..Answer::new(US) };
+    let body = Body::Answer { answer: Box::new(answer), sees_us_at: None };
+    let packet = Packet { transaction: vec![0; TRANSACTION_BYTES_MAX], body };
+    // What Ethernet carries, less the headers of IP and UDP.
+    assert!(packet.write(to()).len() <= 1472);
+}
+
+#[test]
 fn what_is_too_long_to_pass_is_not_read() {
     let packet = |length: usize| {
         let text = format!("d1:ad2:id20:{}e1:q4:ping1:t1:x1:x{length}:", "a".repeat(20));

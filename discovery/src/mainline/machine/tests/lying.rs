@@ -74,7 +74,7 @@ fn a_flood_from_one_address_costs_sixty_four_answers_and_others_are_answered() {
 }
 
 #[test]
-fn an_answer_is_at_most_a_few_times_as_long_as_what_was_asked() {
+fn nodes_that_are_told_take_at_most_four_times_what_was_asked() {
     let mut world = World::with(50);
     let flood = at(90);
     let body = Body::Query { from: id(5), query: Query::FindNode { target: id(6) }, read_only: true };
