@@ -95,6 +95,7 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
 }
 
 /// Without a peer there must be a namespace. Its members say themselves where they are.
+#[cfg_attr(not(feature = "kad"), allow(unused_variables))]
 fn nobody_named(settings: &cli::Client) -> Result<Vec<Multiaddr>, Unusable> {
     #[cfg(feature = "kad")]
     if !settings.node.finding.dht.namespace.is_empty() && settings.addr.is_empty() {

@@ -483,13 +483,6 @@ impl From<GatewayEvent> for Event {
     }
 }
 
-#[cfg(feature = "kad")]
-impl From<DhtEvent> for Event {
-    fn from(event: DhtEvent) -> Self {
-        Self::Dht(event)
-    }
-}
-
 impl From<SessionEvent> for Event {
     fn from(event: SessionEvent) -> Self {
         Self::Session(event)

@@ -86,7 +86,7 @@ async fn a_peer_is_found_by_its_id_through_what_it_signed() {
         let mut config = Config::silent(key.public().to_peer_id());
         config.mainline = Some((settings(host, &[first.local_address()]), key));
         let peer = config.local;
-        (Discovery::start(config), peer)
+        (Discovery::start(config).unwrap(), peer)
     };
     let ((sought, _hints), peer) = started(61);
     let ((seeker, mut hints), _) = started(62);

@@ -5,7 +5,7 @@ use punchline_discovery::kad;
 use serde::Serialize;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::report::Reporter;
+use crate::report::{self, Reporter};
 
 /// What happened in the DHT. `design/events.md` shows one example of each.
 #[derive(Clone, Debug, Serialize)]
@@ -76,6 +76,12 @@ pub(crate) async fn tell_all(mut events: broadcast::Receiver<kad::Event>, report
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
+    }
+}
+
+impl From<DhtEvent> for report::Event {
+    fn from(event: DhtEvent) -> Self {
+        Self::Dht(event)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod event;
 mod expose;
 mod forward;
 mod local;
+mod next_step;
 mod seats;
 mod share;
 mod shares;
@@ -28,7 +29,7 @@ use std::{
 use libp2p::PeerId;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
-pub(crate) use self::forward::next_step;
+pub(crate) use self::next_step::next_step;
 use self::{
     doing::Doing,
     expose::{Exposed, Exposure},

@@ -12,6 +12,7 @@ use punchline_bridge::Status;
 use punchline_discovery::keys::Namespace;
 
 /// Members that a forward keeps a connection to. Of more, those that were found first.
+#[cfg_attr(not(feature = "kad"), allow(dead_code))]
 pub(super) const MEMBERS_MAX: usize = 8;
 
 /// Whom a forward leads to.
@@ -54,6 +55,7 @@ impl Candidates {
     }
 
     /// One more; false if it is known, or there are enough.
+    #[cfg_attr(not(feature = "kad"), allow(dead_code))]
     pub(super) fn add(&self, peer: PeerId) -> bool {
         let mut known = self.known();
         let new = !known.all.contains(&peer) && known.all.len() < MEMBERS_MAX;

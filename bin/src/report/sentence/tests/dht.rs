@@ -1,0 +1,45 @@
+//! One event of each kind that the DHT has.
+
+use super::*;
+use crate::finding::event::DhtEvent;
+
+pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
+    use Level::{Debug, Info};
+    let namespace = || "kaspa-mainnet".to_owned();
+    let there = "/ip4/203.0.113.9/tcp/4001".parse().unwrap();
+    let all = [
+        (
+            DhtEvent::DhtListening { address: own() },
+            Debug,
+            "nodes of the DHT are answered on /ip4/198.51.100.4",
+        ),
+        (
+            DhtEvent::DhtJoined { table: 12, took_ms: 340 },
+            Info,
+            "in the DHT, with 12 nodes in the table",
+        ),
+        (
+            DhtEvent::NodeDiscovered { peer: peer(), address: there },
+            Debug,
+            "12D3…c6iDEp is a node of the DHT",
+        ),
+        (DhtEvent::RoutingTableUpdated { table: 12 }, Debug, "12 nodes of the DHT are known"),
+        (
+            DhtEvent::LookupCompleted { lookup: "peer", found: false, took_ms: 85, requests: 21 },
+            Debug,
+            "a peer was looked for in the DHT and not found",
+        ),
+        (DhtEvent::DataStored { nodes: 20 }, Debug, "20 nodes of the DHT keep"),
+        (
+            DhtEvent::MemberFound { namespace: namespace(), peer: peer() },
+            Debug,
+            "12D3…c6iDEp says that it is in",
+        ),
+        (
+            DhtEvent::MemberLost { namespace: namespace(), peer: peer() },
+            Debug,
+            "12D3…c6iDEp is in `kaspa-mainnet` no more",
+        ),
+    ];
+    all.into_iter().map(|(event, level, says)| (event.into(), level, says)).collect()
+}
