@@ -40,10 +40,11 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> {
     let named = settings.peer.as_ref().map(|peer| context.names.resolve(peer)).transpose();
     let named = named.map_err(|error| Unusable(format!("--peer: {error}")))?;
-    let finds = finding::sources(&settings.node, &context)?.finds();
+    // What was remembered of the peer may be nothing.
+    let asks = finding::sources(&settings.node, &context)?.asks();
     let myself = context.keypair.public().to_peer_id();
     let addresses = match named {
-        Some(peer) => addresses(&settings, peer, myself, finds)?,
+        Some(peer) => addresses(&settings, peer, myself, asks)?,
         None => nobody_named(&settings)?,
     };
     let rehearsal = Rehearsal::new(settings.rehearse);
@@ -78,6 +79,7 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
         load,
         rehearsal: rehearsal.clone(),
         attempts_max: settings.dial_attempts,
+        asks,
     };
     context.reporter.knows([peer]);
     let outcome = tokio::select! {
@@ -135,7 +137,7 @@ fn addresses(
     settings: &cli::Client,
     wanted: PeerId,
     myself: PeerId,
-    finds: bool,
+    asks: bool,
 ) -> Result<Vec<Multiaddr>, Unusable> {
     if wanted == myself {
         let remedy = "is this node's own id; give the id of another node, or another --identity";
@@ -149,7 +151,7 @@ fn addresses(
     }
     let relays = Places::of(&settings.node)?.relays;
     addresses.extend(relays.iter().map(|relay| relay.circuit_to(wanted)));
-    if addresses.is_empty() && !finds {
+    if addresses.is_empty() && !asks {
         let remedy = "say where the peer is: --relay <the relay it has a reservation with>, or --addr";
         return Err(Unusable(remedy.to_owned()));
     }
@@ -165,6 +167,8 @@ struct Caller {
     load: Option<Load>,
     rehearsal: Rehearsal,
     attempts_max: u32,
+    /// Others are asked where the peer is.
+    asks: bool,
 }
 
 /// Why there is no session.
@@ -180,8 +184,10 @@ enum CallError {
 
 impl CallError {
     /// Whether the same call may succeed later.
-    fn is_retryable(&self) -> bool {
+    /// `asks`: somebody may say yet where the peer is.
+    fn is_retryable(&self, asks: bool) -> bool {
         match self {
+            Self::Open(OpenError::NoAddress { .. }) => asks,
             Self::Open(error) => error.is_retryable(),
             Self::Channel(_) => true,
             Self::Handshake(error) => error.is_retryable(),
@@ -231,7 +237,7 @@ impl Caller {
                     self.attend(live).await;
                 }
                 Err(error) => {
-                    let last = !error.is_retryable()
+                    let last = !error.is_retryable(self.asks)
                         || (!ever && self.attempts_max != 0 && failures + 1 >= self.attempts_max);
                     let wait = BACKOFF.0.saturating_mul(1 << failures.min(16)).min(BACKOFF.1);
                     self.report_failure(&error, (!last).then_some(wait));

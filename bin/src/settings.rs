@@ -19,7 +19,7 @@ use std::{
 
 use clap::{
     Arg, ArgMatches, CommandFactory as _, FromArgMatches,
-    error::{ContextKind, ContextValue},
+    error::{ContextKind, ContextValue, ErrorKind},
 };
 
 use self::file::{File, TABLES_MAX};
@@ -194,6 +194,9 @@ pub fn read(
         let origin = origin(&error, &arguments, &environment, &given);
         SettingsError::Arguments { error, origin }
     })?;
+    if let Some(error) = without_peer(&cli) {
+        return Err(SettingsError::Arguments { error, origin: None });
+    }
     if let (Command::Run(run), Some(file)) = (&mut cli.command, &file) {
         run.expose = file.tables("expose")?;
         run.forward = file.tables("forward")?;
@@ -208,6 +211,25 @@ pub fn read(
         doctor.system_proxy(system_proxy(&environment));
     }
     Ok(Settings { cli, warnings })
+}
+
+/// A client needs a peer or a namespace. clap would not count those that a file or a variable of others says.
+fn without_peer(cli: &Cli) -> Option<clap::Error> {
+    let Command::Client(client) = &cli.command else { return None };
+    #[cfg(feature = "kad")]
+    let is_named = !client.node.finding.dht.namespace.is_empty();
+    #[cfg(not(feature = "kad"))]
+    let is_named = false;
+    if client.peer.is_some() || is_named {
+        return None;
+    }
+    let mut root = Cli::command();
+    root.build();
+    let error = clap::Error::new(ErrorKind::MissingRequiredArgument);
+    let mut error = error.with_cmd(root.find_subcommand("client").unwrap_or(&root));
+    let flags = ContextValue::Strings(vec!["--peer <ID|NAME>".to_owned()]);
+    error.insert(ContextKind::InvalidArg, flags);
+    Some(error)
 }
 
 /// The layers below flags and our variables, as clap's defaults.

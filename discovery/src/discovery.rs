@@ -86,16 +86,21 @@ impl Config {
         }
     }
 
-    /// Whether any source may find a peer that nobody said a word about.
+    /// Whether any source may find a peer that nobody said a word about, be it only that it was reached before.
     pub fn finds(&self) -> bool {
-        #[cfg(feature = "mdns")]
-        let asks = self.mdns;
-        #[cfg(not(feature = "mdns"))]
-        let asks = false;
         #[cfg(feature = "cache")]
         let remembers = self.cache.is_some();
         #[cfg(not(feature = "cache"))]
         let remembers = false;
+        remembers || self.asks()
+    }
+
+    /// Whether any source asks others where a peer is.
+    pub fn asks(&self) -> bool {
+        #[cfg(feature = "mdns")]
+        let asks = self.mdns;
+        #[cfg(not(feature = "mdns"))]
+        let asks = false;
         #[cfg(feature = "kad")]
         let looks_up = self.kad.is_some();
         #[cfg(not(feature = "kad"))]
@@ -104,7 +109,7 @@ impl Config {
         let joins = self.mainline.is_some();
         #[cfg(not(feature = "mainline"))]
         let joins = false;
-        asks || remembers || looks_up || joins
+        asks || looks_up || joins
     }
 }
 

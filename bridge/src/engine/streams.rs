@@ -148,6 +148,13 @@ impl Engine {
     pub(super) fn substream_failed(&mut self, open: OpenId, failure: SubstreamFailure, now: Instant) {
         let Some(pending) = self.opens.get(open) else { return };
         let (peer, service) = (pending.peer, pending.service.clone());
+        let failure = match failure {
+            // A substream that ends while the protocol is agreed on looks like one whose protocol is not spoken.
+            SubstreamFailure::Unsupported if self.connections.has_carried(peer) => {
+                SubstreamFailure::Lost("the peer closed the connection".to_owned())
+            }
+            other => other,
+        };
         let error = match failure {
             SubstreamFailure::Refused(Refusal::DirectOnly) if self.wait_for_direct(open, now) => return,
             SubstreamFailure::Refused(reason) => {

@@ -71,7 +71,7 @@ async fn what_holds_is_shown_with_who_said_so() -> Result<()> {
         });
         assert!(found, "{key} = {value} by {source} is missing in:\n{shown}");
     }
-    assert!(!shown.contains("secret"), "{shown}");
+    assert!(!shown.contains("u:secret"), "{shown}");
     Ok(())
 }
 

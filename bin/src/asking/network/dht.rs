@@ -25,14 +25,14 @@ pub(super) fn status(status: &Status) -> Answer {
         None => "nobody keeps anything of it yet".to_owned(),
     };
     let mut lines = vec![
-        format!("network `{}`, as a {}: {joined}, {size} nodes in the table", dht.network, dht.mode),
+        format!("network `{}`, as a {}: {joined}, nodes in the table: {size}", dht.network, dht.mode),
         published,
         format!(
-            "keeps {} records, {} contents and {} memberships of others",
+            "kept of others: records {}, contents {}, memberships {}",
             dht.records, dht.content, dht.providers
         ),
         format!(
-            "{} lookups found what was looked for, {} did not",
+            "lookups: {} found what was looked for, {} did not",
             dht.lookups_found, dht.lookups_missed
         ),
     ];
@@ -148,7 +148,12 @@ mod tests {
     #[test]
     fn what_is_known_of_the_dht_is_told_for_people_and_for_programs() {
         for (answer, text, pointer, value) in [
-            (status(&node()), "as a client: joined, 7 nodes", "/routing_table_size", json!(7)),
+            (
+                status(&node()),
+                "as a client: joined, nodes in the table: 7",
+                "/routing_table_size",
+                json!(7),
+            ),
             (status(&node()), "refused to keep: 3 signature", "/refused/signature", json!(3)),
             (table(&node()), "7", "/routing_table_size", json!(7)),
             (buckets(&node()), "2^254 to 2^255: 2", "/buckets/1/nodes", json!(5)),

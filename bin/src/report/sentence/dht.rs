@@ -9,7 +9,7 @@ pub(super) fn sentence(event: &DhtEvent, said: &Said) -> Saying {
             (Level::Debug, format!("nodes of the DHT are answered on {address}"))
         }
         DhtEvent::DhtJoined { table, took_ms } => {
-            (Level::Info, format!("in the DHT, with {table} nodes in the table after {took_ms} ms"))
+            (Level::Info, format!("in the DHT after {took_ms} ms; nodes in the table: {table}"))
         }
         DhtEvent::NodeDiscovered { peer, address: _ } => {
             (Level::Debug, format!("{} is a node of the DHT", said.called(peer)))

@@ -70,6 +70,8 @@ pub(crate) struct Connection {
     took: Option<Duration>,
     /// The peer answered a word of ours on it, so that both ends have the substreams for words.
     echoed: bool,
+    /// A stream was on it: the peer speaks the protocol of streams.
+    carried: bool,
     round_trip: RoundTrip,
     /// When somebody must have spoken on it. Not before the peer has answered once.
     hear_by: Option<Instant>,
@@ -188,6 +190,7 @@ impl Connections {
             pinged: now,
             took: None,
             echoed: false,
+            carried: false,
             round_trip: RoundTrip::default(),
             hear_by: None,
             suspect: false,
@@ -289,8 +292,14 @@ impl Connections {
 
     pub(crate) fn add_user(&mut self, id: ConnectionId, user: User) {
         if let Some(connection) = self.all.get_mut(&id) {
+            connection.carried |= matches!(user, User::Leg(_) | User::Request(_));
             connection.users.insert(user);
         }
+    }
+
+    /// Whether a connection of the peer's had a stream.
+    pub(crate) fn has_carried(&self, peer: PeerId) -> bool {
+        self.of(peer).any(|(_, connection)| connection.carried)
     }
 
     pub(crate) fn remove_user(&mut self, id: ConnectionId, user: User, now: Instant) {

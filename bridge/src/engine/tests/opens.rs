@@ -52,6 +52,21 @@ fn a_connection_that_is_closing_is_not_used() {
 }
 
 #[test]
+fn a_peer_that_had_streams_and_ends_a_substream_as_it_leaves_is_not_told_to_speak_another_protocol() {
+    let unsupported = |open| Input::SubstreamFailed { open, failure: SubstreamFailure::Unsupported };
+    let mut world = World::new();
+    let connection = world.connected(peer(1), Path::Direct, Transport::Tcp);
+    let (open, _) = world.open(peer(1));
+    let actions = world.tell(unsupported(open));
+    let failed = failures(&actions);
+    assert!(matches!(failed[..], [(_, OpenError::Unsupported { .. })]), "{failed:?}");
+    world.stream_on(connection, peer(1));
+    let other = world.connected(peer(1), relayed(&relay(9)), Transport::Tcp);
+    let (open, _) = world.open(peer(1));
+    assert_eq!(opens_on(&world.tell(unsupported(open))), [other]);
+}
+
+#[test]
 fn without_an_address_an_open_fails_at_once() {
     let mut world = World::new();
     let (open, actions) = world.open(peer(1));

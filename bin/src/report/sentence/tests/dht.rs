@@ -16,7 +16,7 @@ pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
         (
             DhtEvent::DhtJoined { table: 12, took_ms: 340 },
             Info,
-            "in the DHT, with 12 nodes in the table",
+            "in the DHT after 340 ms; nodes in the table: 12",
         ),
         (
             DhtEvent::NodeDiscovered { peer: peer(), address: there },
