@@ -225,10 +225,12 @@ fn without_peer(cli: &Cli) -> Option<clap::Error> {
     }
     let mut root = Cli::command();
     root.build();
-    let error = clap::Error::new(ErrorKind::MissingRequiredArgument);
-    let mut error = error.with_cmd(root.find_subcommand("client").unwrap_or(&root));
+    let command = root.find_subcommand_mut("client")?;
+    let usage = ContextValue::StyledStr(command.render_usage());
+    let mut error = clap::Error::new(ErrorKind::MissingRequiredArgument).with_cmd(command);
     let flags = ContextValue::Strings(vec!["--peer <ID|NAME>".to_owned()]);
     error.insert(ContextKind::InvalidArg, flags);
+    error.insert(ContextKind::Usage, usage);
     Some(error)
 }
 
