@@ -217,7 +217,10 @@ impl Engine {
         let Some(peer) = self.peer(exchange.connection) else { return };
         let Some(addresses) = self.upgrades.synchronised(peer, exchange) else { return };
         match self.spend(peer, addresses, now) {
-            Ok(addresses) => self.punch(peer, &addresses, Role::Dialer, now),
+            Ok(addresses) => {
+                self.call_where_mapped(peer, exchange.connection, &addresses, now);
+                self.punch(peer, &addresses, Role::Dialer, now);
+            }
             Err(reason) => self.punch_exchange_failed(exchange, reason, now),
         }
     }
@@ -431,6 +434,21 @@ impl Engine {
         let granted = self.spend(peer, callable, now).unwrap_or_default();
         self.dial_as(Role::Caller, peer, &granted);
         self.round_is_over_if_nothing_is_dialled(peer, now);
+    }
+
+    /// At an address that is mapped this end calls as well, if its punch fails or takes long: a router that answered the
+    /// peer's own punch with a reset may have nothing more let through between the two ports of the punch.
+    fn call_where_mapped(
+        &mut self,
+        peer: PeerId,
+        circuit: ConnectionId,
+        addresses: &[Multiaddr],
+        now: Instant,
+    ) {
+        let Some(theirs) = self.upgrades.claims_of(peer) else { return };
+        let mapped = addresses.iter().filter(|address| theirs.is_mapped(address)).cloned().collect();
+        let round_trip = self.connections.get(circuit).and_then(|found| found.took());
+        self.upgrades.call_later(peer, mapped, round_trip.unwrap_or_default(), now);
     }
 
     /// Over QUIC the one who dials always speaks first; and a peer that filters by port lets nobody in.

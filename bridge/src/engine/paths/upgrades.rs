@@ -40,6 +40,8 @@ use crate::{
     path::ConnectionId,
 };
 
+#[cfg(test)]
+pub(crate) use self::upgrade::CALL_WAIT;
 pub(crate) use self::{
     due::Due,
     standing::Resting,
@@ -48,11 +50,6 @@ pub(crate) use self::{
 
 /// The longest wait between saying when and dialling: no path of use takes longer.
 pub(crate) const SYNC_WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// How long a punch has before the beginner calls as well: what a connection takes to come about, and some. Else two
-/// would come about wherever the peer lets in whoever calls.
-const CALL_ROUND_TRIPS: u32 = 4;
-pub(crate) const CALL_WAIT: Duration = Duration::from_millis(250);
 
 /// The end that does not begin takes it that no further offer comes, after so long without one. Longer than
 /// the beginner's longest dial and wait. A beginner of ours says so before.
@@ -214,9 +211,8 @@ impl Upgrades {
                     due.extend(late.map(|_| (*peer, Due::Elsewhere(on.connection))));
                 }
                 Phase::Waiting { at, addresses, round_trip } if *at <= now => {
-                    let (addresses, wait) = (std::mem::take(addresses), *round_trip * CALL_ROUND_TRIPS);
-                    let call = Some((now + CALL_WAIT + wait, addresses.clone()));
-                    upgrade.phase = Phase::Dialling { call };
+                    let (addresses, round_trip) = (std::mem::take(addresses), *round_trip);
+                    upgrade.call_later(addresses.clone(), round_trip, now);
                     due.push((*peer, Due::Dial(addresses)));
                 }
                 Phase::Dialling { call } => {

@@ -9,7 +9,7 @@ use crate::{
         input::{Offer, Role},
         paths::upgrades::schedule::{ROUND_WAIT, ROUNDS_MAX},
     },
-    error::{DialFailures, UpgradeFailure},
+    error::{DialFailures, DialOutcome, UpgradeFailure},
     nat::{Filtering, Mapping, NatKind, NatKinds},
 };
 
@@ -22,6 +22,23 @@ pub(super) fn row_fails(world: &mut World, circuit: ConnectionId) {
             assert_eq!(asked(&world.pass(ROUND_WAIT * round)).len(), 1, "{round}");
         }
     }
+}
+
+#[test]
+fn the_end_that_does_not_begin_calls_at_a_mapped_address_from_another_port_if_its_punch_is_refused() {
+    let mut world = World::seen_with(|config| config.deadlines.relayed_grace = HOUR);
+    let circuit = world.reached(peer(1));
+    world.offer_mapped(circuit, &[public(1)]);
+    let actions = world.sync(circuit);
+    let [(punch, _, Role::Dialer)] = punches(&actions)[..] else { panic!("{actions:?}") };
+    let actions = world.punch_failed(punch, DialOutcome::Refused);
+    assert!(matches!(punches(&actions)[..], [(_, _, Role::Caller)]), "{actions:?}");
+
+    let circuit = world.reached(peer(2));
+    world.offer(circuit, &[public(2)]);
+    let actions = world.sync(circuit);
+    world.punch_failed(punches(&actions)[0].0, DialOutcome::Refused);
+    assert_eq!(punches(&world.pass(S)), [], "nobody is called where nothing is mapped");
 }
 
 #[test]

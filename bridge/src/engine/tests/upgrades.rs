@@ -130,6 +130,15 @@ impl World {
         Exchange { connection, number }
     }
 
+    /// The peer offers these, which are mapped at its router.
+    pub(super) fn offer_mapped(&mut self, connection: ConnectionId, mapped: &[Multiaddr]) {
+        *self.exchanges.entry(connection).or_default() += 1;
+        let exchange = self.exchange(connection);
+        let (candidates, mapped) = (mapped.to_vec(), mapped.to_vec());
+        let offer = Offer { candidates, mapped, open: true, ..Offer::default() };
+        self.tell(Input::PunchOffered { exchange, offer, same_host: false });
+    }
+
     pub(super) fn sync(&mut self, connection: ConnectionId) -> Vec<Action> {
         let exchange = self.exchange(connection);
         self.tell(Input::PunchSync { exchange })

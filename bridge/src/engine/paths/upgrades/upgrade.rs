@@ -2,14 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, PeerId};
 
 use super::{
-    OFFER_WAIT,
+    OFFER_WAIT, SYNC_WAIT_MAX, Upgrades,
     schedule::{Next, Schedule},
     verdict::{Findings, GaveUp},
 };
 use crate::engine::input::{Exchange, Offer};
+
+/// How long a punch has before an end calls as well: what a connection takes to come about, and some. Else two
+/// would come about wherever the peer lets in whoever calls.
+const CALL_ROUND_TRIPS: u32 = 4;
+pub(crate) const CALL_WAIT: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -84,6 +89,12 @@ impl Upgrade {
         }
     }
 
+    /// When nothing else has brought a connection, these are called.
+    pub(super) fn call_later(&mut self, addresses: Vec<Multiaddr>, round_trip: Duration, now: Instant) {
+        let wait = CALL_WAIT + round_trip.min(SYNC_WAIT_MAX) * CALL_ROUND_TRIPS;
+        self.phase = Phase::Dialling { call: Some((now + wait, addresses)) };
+    }
+
     pub(super) fn begin_anew(&mut self, now: Instant) {
         self.forget_exchange();
         self.again = false;
@@ -118,5 +129,20 @@ impl Upgrade {
     /// Why, as far as is known.
     pub(super) fn give_up(&mut self, again: Option<Duration>) -> GaveUp {
         self.findings.verdict(self.attempts, again)
+    }
+}
+
+impl Upgrades {
+    /// As the beginner, the other end calls at these; at none if there are none.
+    pub(crate) fn call_later(
+        &mut self,
+        peer: PeerId,
+        at: Vec<Multiaddr>,
+        round_trip: Duration,
+        now: Instant,
+    ) {
+        if let Some(upgrade) = self.peers.get_mut(&peer).filter(|_| !at.is_empty()) {
+            upgrade.call_later(at, round_trip, now);
+        }
     }
 }
