@@ -96,17 +96,16 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
     outcome
 }
 
-/// Without a peer there must be a namespace. Its members say themselves where they are.
+/// Without a peer there is a namespace, as the settings were read: its members say themselves where they are.
 #[cfg_attr(not(feature = "kad"), allow(unused_variables))]
 fn nobody_named(settings: &cli::Client) -> Result<Vec<Multiaddr>, Unusable> {
-    #[cfg(feature = "kad")]
-    if !settings.node.finding.dht.namespace.is_empty() && settings.addr.is_empty() {
-        return finding::members::namespaces(&settings.node).map(|_| Vec::new());
+    if !settings.addr.is_empty() {
+        let remedy = "members of a namespace say themselves where they are; leave it out, or name the peer with --peer";
+        return Err(Unusable(format!("--addr: {remedy}")));
     }
-    let remedy = "name the id that a `punchline server` prints with --peer";
     #[cfg(feature = "kad")]
-    let remedy = format!("{remedy}, or say --namespace, and no --addr");
-    Err(Unusable(format!("nobody is to be dialled: {remedy}")))
+    finding::members::namespaces(&settings.node)?;
+    Ok(Vec::new())
 }
 
 /// The peer that is named, or the member that is found first.
