@@ -28,7 +28,7 @@ pub(super) enum Phase {
     Answered { on: Exchange, addresses: Vec<Multiaddr> },
     /// Both ends know when.
     Waiting { at: Instant, addresses: Vec<Multiaddr>, round_trip: Duration },
-    /// Both ends dial. If that brings no connection soon, the beginner calls at these addresses as well.
+    /// Both ends dial. If that brings no connection soon, this end calls at these addresses as well.
     Dialling { call: Option<(Instant, Vec<Multiaddr>)> },
 }
 
