@@ -3,6 +3,8 @@
 mod asking;
 #[cfg(feature = "kad")]
 mod bootstrap;
+#[cfg(feature = "kad")]
+pub mod discovery;
 mod doctor;
 mod finding;
 mod gateway;
@@ -184,6 +186,9 @@ pub enum Command {
     /// that stores and finds something there.
     #[cfg(feature = "mainline")]
     Dht(mainline::Dht),
+    /// What is stored in the DHT and found there: values, who has something, where peers are, who answers for an authority.
+    #[cfg(feature = "kad")]
+    Discovery(Box<discovery::Discovery>),
     /// What is asked of a node that runs on this machine.
     #[command(flatten)]
     Ask(Ask),
@@ -210,7 +215,7 @@ impl Command {
             Self::Dht(_) => None,
             Self::Ask(_) | Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
             #[cfg(feature = "kad")]
-            Self::Bootstrap(_) => None,
+            Self::Bootstrap(_) | Self::Discovery(_) => None,
         }
     }
 
@@ -228,7 +233,7 @@ impl Command {
             Self::Dht(_) => None,
             Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
             #[cfg(feature = "kad")]
-            Self::Bootstrap(_) => None,
+            Self::Bootstrap(_) | Self::Discovery(_) => None,
         }
     }
 
@@ -248,6 +253,8 @@ impl Command {
             Self::Peers(_) => "peers",
             #[cfg(feature = "mainline")]
             Self::Dht(_) => "dht",
+            #[cfg(feature = "kad")]
+            Self::Discovery(_) => "discovery",
             Self::Ask(ask) => ask.name(),
             Self::Doctor(_) => "doctor",
             Self::Id(_) => "id",
@@ -262,6 +269,8 @@ impl Command {
             Self::Peers(_) | Self::Ask(_) | Self::Doctor(_) | Self::Install(_) => Role::Expose,
             #[cfg(feature = "mainline")]
             Self::Dht(_) => Role::Expose,
+            #[cfg(feature = "kad")]
+            Self::Discovery(_) => Role::Expose,
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
             #[cfg(feature = "kad")]

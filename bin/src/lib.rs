@@ -23,6 +23,8 @@ mod control;
 pub mod demo;
 #[cfg(feature = "mainline")]
 mod dht;
+#[cfg(feature = "kad")]
+mod discovery;
 mod doctor;
 pub mod finding;
 pub mod gateway;
@@ -162,6 +164,10 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Dht(what) if common.check => dht::check(&what),
         #[cfg(feature = "mainline")]
         Command::Dht(what) => dht::run(what).await,
+        #[cfg(feature = "kad")]
+        Command::Discovery(what) if common.check => discovery::check(&what, &common),
+        #[cfg(feature = "kad")]
+        Command::Discovery(what) => discovery::run(*what, &common).await,
         Command::Ask(mut ask) => {
             ask.asking().identity.clone_from(&common.identity);
             asking::run(ask, common.check, common.quiet).await
@@ -208,6 +214,8 @@ fn reloads(command: &Command, common: &Common) -> bool {
         Command::Demo(_) | Command::Ticket(_) | Command::Peers(_) | Command::Ask(_) => None,
         #[cfg(feature = "mainline")]
         Command::Dht(_) => None,
+        #[cfg(feature = "kad")]
+        Command::Discovery(_) => None,
         Command::Doctor(_) | Command::Id(_) | Command::Install(_) => None,
     };
     let net_file = nets.is_some_and(|nets| nets.net_file.is_some());

@@ -82,7 +82,7 @@ pub(super) fn config(
 }
 
 /// The network that is named.
-pub(super) fn network(name: &str) -> Result<Network, Unusable> {
+pub(crate) fn network(name: &str) -> Result<Network, Unusable> {
     name.parse().map_err(|error| Unusable(format!("--dht-network: {error}")))
 }
 
