@@ -79,7 +79,7 @@ impl Called {
 
 /// Each way and why it failed: who cannot be reached stands beside it, and where that is, in the events alone.
 fn without_addresses(error: &OpenError) -> String {
-    let OpenError::Unreachable { causes, .. } = error else { return error.to_string() };
+    let OpenError::NoRouteToDestination { tried: causes, .. } = error else { return error.to_string() };
     let one = |DialFailure { way, reason }: &DialFailure| match way {
         TriedWay::Direct(addresses) => {
             let all = match addresses.len() {
@@ -89,7 +89,9 @@ fn without_addresses(error: &OpenError) -> String {
             format!("directly{all}: {}", hidden(&reason.to_string()))
         }
         TriedWay::Relay(relay) => format!("through relay {}: {reason}", relay.peer()),
-        TriedWay::Named | TriedWay::Relays | TriedWay::RelayName(_) => format!("{way}: {reason}"),
+        TriedWay::Named | TriedWay::Relays | TriedWay::RelayName(_) | TriedWay::Lookup(_) => {
+            format!("{way}: {reason}")
+        }
     };
     causes.iter().map(one).collect::<Vec<_>>().join("; ")
 }
