@@ -15,6 +15,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+#[cfg(feature = "kad")]
+use crate::control::DhtKeeper;
 use crate::{
     Context, Unusable, access,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
@@ -98,7 +100,15 @@ impl Node {
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
         let reporter = context.reporter.clone();
         let (sources, reach) = (finding::sources(settings, context)?, finding::reach(settings)?);
+        #[cfg(feature = "kad")]
+        let global = reach.0.clone();
         let finder = Finder::start(sources, reach, endpoint.clone(), reporter.clone())?;
+        let keeper = Keeper::Node(endpoint.clone());
+        #[cfg(feature = "kad")]
+        let keeper = match finder.dht().cloned() {
+            Some(dht) => Keeper::NodeInDht(endpoint.clone(), DhtKeeper { dht, global }),
+            None => keeper,
+        };
         // Whoever reads the events learns that the node listens before anything comes of it.
         if let Some(listening) = events.next().await {
             finder.note(&listening).await;
@@ -119,7 +129,7 @@ impl Node {
         let board = Board::default();
         let files = Files {
             nets: settings.nets.clone(),
-            keeper: Keeper::Node(endpoint.clone()),
+            keeper,
             names: context.names.clone(),
             reporter: context.reporter.clone(),
         };

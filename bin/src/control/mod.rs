@@ -20,8 +20,6 @@ use std::{io, path::Path};
 
 use tokio::{net::UnixListener, task::JoinHandle};
 
-#[cfg(feature = "kad")]
-pub(crate) use self::dht::AnsweringBootstrap;
 use self::proto::node_server;
 pub(crate) use self::{
     asking::ask,
@@ -31,6 +29,8 @@ pub(crate) use self::{
     reload::{Files, Keeper, Reloader},
     service::Answering,
 };
+#[cfg(feature = "kad")]
+pub(crate) use self::{dht::AnsweringBootstrap, reload::DhtKeeper};
 use crate::{
     Unusable,
     cli::ControlSocket,
