@@ -216,6 +216,7 @@ impl Reached {
         match event {
             Event::Listening { address } => found.listening.push(address.clone()),
             Event::AddressConfirmed { address, lets_in: LetsIn::Anybody, .. } => {
+                found.confirmed.retain(|known| known != address);
                 found.confirmed.push(address.clone());
             }
             Event::AddressConfirmed { address, .. } | Event::AddressWithdrawn { address } => {
@@ -251,6 +252,11 @@ impl Reached {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         found.services = services;
         self.contact(self.addresses(&found), &found)
+    }
+
+    /// Where strangers reached this host, as relays dialled it back.
+    pub(super) fn confirmed(&self) -> Vec<Multiaddr> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).confirmed.clone()
     }
 
     fn contact(&self, addresses: Vec<Multiaddr>, found: &Found) -> Contact {
