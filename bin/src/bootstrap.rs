@@ -7,7 +7,7 @@ use punchline_bridge::addr::GlobalScope;
 use punchline_discovery::kad::Dht;
 
 use crate::{
-    Context, cli,
+    Context, cautions, cli,
     control::{AnsweringBootstrap, Board, Bound, DhtKeeper, Files, Keeper, Reloader, Wellness},
     finding::{dht, event::tell_all},
     node, stop, supervised,
@@ -25,6 +25,8 @@ pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::R
         Bound::check(settings.control.as_ref())?;
         return crate::usable();
     }
+    cautions::of_root(settings.rights.allow_root);
+    cautions::of_loopback(&config.listen, config.external.iter().cloned());
     let control = Bound::new(settings.control.as_ref(), &context.control).await?;
     let peer = context.keypair.public().to_peer_id();
     let external = config.external.clone();
