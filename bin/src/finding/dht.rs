@@ -243,6 +243,11 @@ impl Reached {
         (addresses != before).then(|| self.contact(addresses, &found))
     }
 
+    /// Where strangers reached this host, as relays dialled it back.
+    pub(super) fn confirmed(&self) -> Vec<Multiaddr> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).confirmed.clone()
+    }
+
     /// What this node answers for, and so what it says of itself. Of more than a contact has room for none is said: nobody
     /// is to conclude that the rest is not served.
     pub(super) fn serves(&self, mut services: Vec<String>) -> Contact {
@@ -252,11 +257,6 @@ impl Reached {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         found.services = services;
         self.contact(self.addresses(&found), &found)
-    }
-
-    /// Where strangers reached this host, as relays dialled it back.
-    pub(super) fn confirmed(&self) -> Vec<Multiaddr> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).confirmed.clone()
     }
 
     fn contact(&self, addresses: Vec<Multiaddr>, found: &Found) -> Contact {

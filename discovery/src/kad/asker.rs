@@ -174,8 +174,8 @@ impl Asker {
         let Some(connection) = self.connections.get(&peer).and_then(|all| all.last()) else {
             return false;
         };
-        if let Entry::Vacant(asks) = self.asked.entry(peer) {
-            asks.insert(*connection);
+        if let Entry::Vacant(asked) = self.asked.entry(peer) {
+            asked.insert(*connection);
             self.to_ask.push_back((peer, *connection));
         }
         true

@@ -78,15 +78,20 @@ impl Meter {
 
     /// Whether a question is answered. `from`: none if the peer's address belongs to no network that is counted.
     pub(super) fn lets(&mut self, peer: PeerId, from: Option<IpAddr>, now: Instant) -> bool {
-        let Some(of_peer) = self.peers.left(peer, now).filter(|left| **left >= 1.0) else {
-            return false;
+        let may = |left: &&mut f64| **left >= 1.0;
+        // First the network: one that asks too much gets none of its identities counted.
+        let of_network = match from.map(|from| self.networks.left(network(from), now)) {
+            Some(left) => match left.filter(may) {
+                Some(left) => Some(left),
+                None => return false,
+            },
+            None => None,
         };
-        if let Some(from) = from {
-            let network = self.networks.left(network(from), now);
-            let Some(of_network) = network.filter(|left| **left >= 1.0) else { return false };
-            *of_network -= 1.0;
-        }
+        let Some(of_peer) = self.peers.left(peer, now).filter(may) else { return false };
         *of_peer -= 1.0;
+        if let Some(left) = of_network {
+            *left -= 1.0;
+        }
         true
     }
 }
@@ -125,6 +130,7 @@ mod tests {
         let asks = |number: u32| meter.lets(PeerId::random(), from(number as u8), now);
         assert_eq!((0..4000).map(asks).filter(|answered| *answered).count(), 3000);
         assert!(meter.lets(PeerId::random(), Some(IpAddr::from([198, 51, 100, 1])), now));
+        let mut meter = Meter::new();
         let of_site =
             |number: u128| Some(IpAddr::from(Ipv6Addr::from((0x2001_0470_0001 << 80) | number)));
         let asks = |number: u128| meter.lets(PeerId::random(), of_site(number << 40), now);

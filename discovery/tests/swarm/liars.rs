@@ -7,12 +7,15 @@ use libp2p::{
     core::{transport::MemoryTransport, upgrade::Version},
     identify,
     identity::Keypair,
-    kad::{self, store::MemoryStore, store::MemoryStoreConfig},
+    kad::{self, QueryResult, store::MemoryStore, store::MemoryStoreConfig},
     noise,
-    swarm::{self, NetworkBehaviour},
+    swarm::{self, NetworkBehaviour, SwarmEvent},
     yamux,
 };
+use punchline_discovery::keys::RecordKey;
 use rand::{RngExt as _, rngs::ChaCha8Rng};
+
+use crate::world::Node;
 
 #[derive(NetworkBehaviour)]
 struct Lies {
@@ -25,7 +28,7 @@ pub(crate) fn start(count: usize, rng: &mut ChaCha8Rng, honest: &[Multiaddr]) {
     let liars: Vec<(Keypair, Multiaddr)> = (0..count)
         .map(|_| {
             let mut secret: [u8; 32] = rng.random();
-            let address = format!("/memory/{}", rng.random_range(1..=u64::MAX));
+            let address = format!("/memory/{}", rand::random_range(1..=u64::MAX));
             let keypair = Keypair::ed25519_from_bytes(&mut secret).expect("32 bytes");
             (keypair, address.parse().expect("an address"))
         })
@@ -46,6 +49,34 @@ pub(crate) fn start(count: usize, rng: &mut ChaCha8Rng, honest: &[Multiaddr]) {
                 swarm.select_next_some().await;
             }
         });
+    }
+}
+
+/// Somebody who is in nobody's table writes all of these records to a node. Returns how many it refused.
+pub(crate) async fn flood(to: &Node, records: Vec<(RecordKey, Vec<u8>)>) -> usize {
+    let mut swarm = liar(&Keypair::generate_ed25519(), &[(to.peer, to.address.clone())]);
+    swarm.behaviour_mut().kad.set_mode(Some(kad::Mode::Client));
+    let (mut left, mut under_way, mut refused) = (records.into_iter(), 0, 0);
+    loop {
+        while under_way < 16
+            && let Some((key, value)) = left.next()
+        {
+            let record = kad::Record::new(key.to_bytes(), value);
+            let kad = &mut swarm.behaviour_mut().kad;
+            kad.put_record_to(record, std::iter::once(to.peer), kad::Quorum::One);
+            under_way += 1;
+        }
+        if under_way == 0 {
+            return refused;
+        }
+        if let SwarmEvent::Behaviour(LiesEvent::Kad(kad::Event::OutboundQueryProgressed {
+            result: QueryResult::PutRecord(outcome),
+            ..
+        })) = swarm.select_next_some().await
+        {
+            under_way -= 1;
+            refused += usize::from(outcome.is_err());
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use futures::{StreamExt as _, stream};
 use libp2p::{PeerId, identity::Keypair};
 use punchline_discovery::{
     UnixTime,
-    kad::RecordError,
     keys::RecordKey,
     record::{Body, Contact, LIFETIME_MAX, Statement, Value, sign},
     store::{RECORDS_BYTES_MAX, RECORDS_MAX},
@@ -32,13 +31,13 @@ async fn sixty_nodes_know_as_many_as_their_buckets_hold_and_find_each_other_thou
     let share = real as f64 / whole as f64;
     eprintln!("tables have {real} peers of {whole} that there is room for");
     assert!(share >= 0.9, "{share}");
-    let rest = world.lookups(120, 8).await;
+    let rest = world.lookups(120, 2).await;
     eprintln!("at rest: {rest}");
     assert_eq!(rest.missed, 0);
     let mut churned = world::Lookups::default();
     for _ in 0..PLAN.nodes / 10 {
         world.replace_one().await;
-        churned.add(world.lookups(40, 8).await);
+        churned.add(world.lookups(40, 2).await);
     }
     eprintln!("a tenth left meanwhile: {churned}");
     assert!(churned.failed() < 0.01, "{churned}");
@@ -59,7 +58,7 @@ async fn where_a_fifth_lies_almost_all_is_found_and_separate_paths_are_compared(
         (0..8).for_each(|_| world.add());
         let publish = |node: usize| world.nodes[node].publish(1000 + node as u32);
         stream::iter(before..before + 8).for_each_concurrent(None, publish).await;
-        let lookups = world.lookups(200, 8).await;
+        let lookups = world.lookups(150, 2).await;
         eprintln!("a fifth lies, separate paths {separate_paths}: {lookups}");
         assert!(lookups.failed() < if separate_paths { 0.05 } else { 0.2 }, "{lookups}");
     }
@@ -78,19 +77,19 @@ async fn sixteen_nodes_all_find_each_other_and_a_newer_record_replaces_the_older
     }
     let (teller, key) = (&world.nodes[3], RecordKey::Contact(world.nodes[3].peer));
     let before = held(&world, &key).await;
-    assert_eq!(before.len(), 16, "all keep it");
+    assert!(before.len() >= 8, "{} keep it", before.len());
     teller.dht.says(contact(77_777)).await;
     let replaced = async {
         loop {
             let now = held(&world, &key).await;
-            if now.iter().all(|value| !before.contains(value)) && now.len() == 16 {
+            if now.iter().all(|value| !before.contains(value)) && now.len() >= before.len() {
                 return now;
             }
             tokio::task::yield_now().await;
         }
     };
     let now: BTreeSet<_> = timeout(SOON, replaced).await.expect("it is replaced").into_iter().collect();
-    assert_eq!(now.len(), 1, "all keep the same");
+    assert_eq!(now.len(), 1, "whoever keeps one keeps the newest");
 }
 
 /// Nobody of one half is in a table of the other, as after a long split; one node knows a bootstrap of the other half.
@@ -136,20 +135,11 @@ async fn a_flood_of_ten_thousand_records_leaves_own_places_free_is_bounded_and_r
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let plan = Plan { k: 20, ..PLAN };
     let server = Node::start(config(&mut rng, plan, Vec::new()));
-    let writers: Vec<Node> =
-        (0..8).map(|_| Node::start(config(&mut rng, plan, vec![server.address.clone()]))).collect();
-    for writer in &writers {
-        writer.until("joined", |status| status.joined).await;
-    }
+    server.until("listening", |status| !status.listening.is_empty()).await;
     let begun = Instant::now();
     let flood: Vec<(RecordKey, Vec<u8>)> = (0..10_000).map(|_| strangers_record(&mut rng)).collect();
-    let put = |(number, (key, value)): (usize, (RecordKey, Vec<u8>))| {
-        let writer = &writers[number % writers.len()];
-        async move { writer.dht.put(key, value).await }
-    };
-    let outcomes: Vec<Result<usize, RecordError>> =
-        stream::iter(flood.into_iter().enumerate()).map(put).buffer_unordered(64).collect().await;
-    let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+    let floods = flood.chunks(1250).map(|part| liars::flood(&server, part.to_vec()));
+    let refused: usize = futures::future::join_all(floods).await.iter().sum();
     let status = server.dht.status().await.unwrap();
     eprintln!(
         "{refused} of 10,000 writers were refused in {:?}; the node keeps {:?}, refused {:?} and {} questions",
@@ -159,7 +149,9 @@ async fn a_flood_of_ten_thousand_records_leaves_own_places_free_is_bounded_and_r
         status.refused_questions
     );
     assert!(status.kept.records <= RECORDS_MAX && status.kept.records_bytes <= RECORDS_BYTES_MAX);
-    assert!(status.refused_questions + status.refused.values().sum::<u64>() > 0);
+    let counted = status.refused_questions + status.refused.values().sum::<u64>();
+    assert!(refused > 0 && counted as usize >= refused, "{refused} {counted}");
+    assert!(10_000 - refused >= status.kept.records);
     // Its own is kept still, and what it says from now on.
     let value = Value { name: b"own".to_vec(), bytes: b"mine".to_vec() };
     let _ = server.dht.say(Body::Value(value)).await;
