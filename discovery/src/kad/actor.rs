@@ -21,6 +21,7 @@ use super::{
     loops::{Loops, Task},
     memory::Memory,
     own::Signer,
+    proofs,
     queries::{Purpose, Query},
     spaces::{Read, SpaceId, Spaces},
     status::Event,
@@ -79,6 +80,8 @@ pub(super) struct Actor {
     pub(super) contacts: BTreeMap<PeerId, Record>,
     /// What this node says of itself.
     pub(super) own: Contact,
+    /// How a stranger would take part, but for where it begins.
+    pub(super) stranger: Config,
     pub(super) published: Option<Instant>,
     pub(super) lookups_found: u64,
     pub(super) lookups_missed: u64,
@@ -99,6 +102,7 @@ impl Actor {
         events: broadcast::Sender<Event>,
     ) -> Result<Self, StartError> {
         let (local, now) = (config.keypair.public().to_peer_id(), Instant::now());
+        let stranger = proofs::template(&config);
         let policy = config.policy.clone();
         let rules = Rules { network: config.network.clone(), addresses: policy.hands_on.clone() };
         let protocol = behaviour::protocol(&config.network);
@@ -140,6 +144,7 @@ impl Actor {
             to_count: BTreeMap::new(),
             contacts: BTreeMap::new(),
             own: Contact::default(),
+            stranger,
             published: None,
             lookups_found: 0,
             lookups_missed: 0,

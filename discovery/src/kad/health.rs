@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
+use crate::Network;
+
 /// Between two looks at a node that does well. What hangs is noticed in 45 s: this, and a ping that is not answered.
 const EVERY: Duration = Duration::from_secs(30);
 
@@ -49,6 +51,8 @@ pub(crate) struct Target {
     pub(crate) round_trip: Option<Duration>,
     pub(crate) last_answer: Option<Instant>,
     pub(crate) misses: u32,
+    /// Of which network it says that it is.
+    pub(crate) network: Option<Network>,
     next: Instant,
 }
 
@@ -69,6 +73,7 @@ impl Targets {
             round_trip: None,
             last_answer: None,
             misses: 0,
+            network: None,
             next: now,
         };
         Self(addresses.iter().map(target).collect())
@@ -104,6 +109,13 @@ impl Targets {
             target.round_trip = round_trip.or(target.round_trip);
             target.next = now + EVERY;
         }
+    }
+
+    /// It says what it speaks, which names its network if it is one of ours.
+    pub(crate) fn speaks(&mut self, peer: PeerId, protocol: &str) {
+        let name = protocol.strip_prefix("/punchline/").and_then(|rest| rest.strip_suffix("/dht/1"));
+        let network: Option<Network> = name.and_then(|name| name.parse().ok());
+        self.of(peer).for_each(|target| target.network.clone_from(&network));
     }
 
     /// It did not answer a look.
