@@ -3,6 +3,8 @@
 mod asking;
 #[cfg(feature = "kad")]
 mod bootstrap;
+#[cfg(feature = "kad")]
+mod discovery;
 mod doctor;
 mod finding;
 mod gateway;
@@ -59,6 +61,7 @@ pub use self::{
 #[cfg(feature = "kad")]
 pub use self::{
     bootstrap::Bootstrap,
+    discovery::{Discovery, DiscoveryWhat, Verify},
     finding::{DhtFlags, DhtMode},
 };
 
@@ -161,6 +164,9 @@ pub enum Command {
     #[cfg(feature = "kad")]
     #[command(after_help = SIGNALS)]
     Bootstrap(Bootstrap),
+    /// Whether this node is found by others, and finds them.
+    #[cfg(feature = "kad")]
+    Discovery(Discovery),
     /// A Kaspa-style node that answers handshakes and keeps sessions.
     #[command(after_help = SIGNALS, visible_alias = "listen")]
     Server(Server),
@@ -205,6 +211,10 @@ impl Command {
             Self::Expose(expose) => Some(&mut expose.node),
             Self::Forward(forward) => Some(&mut forward.node),
             Self::Run(run) => Some(&mut run.node),
+            #[cfg(feature = "kad")]
+            Self::Discovery(Discovery { what: DiscoveryWhat::Verify(verify) }) => {
+                Some(&mut verify.settings)
+            }
             Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Peers(_) => None,
             #[cfg(feature = "mainline")]
             Self::Dht(_) => None,
@@ -224,6 +234,8 @@ impl Command {
             Self::Forward(forward) => Some(&forward.node.metrics),
             Self::Run(run) => Some(&run.node.metrics),
             Self::Demo(_) | Self::Ticket(_) | Self::Peers(_) | Self::Ask(_) => None,
+            #[cfg(feature = "kad")]
+            Self::Discovery(_) => None,
             #[cfg(feature = "mainline")]
             Self::Dht(_) => None,
             Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
@@ -239,6 +251,8 @@ impl Command {
             Self::Relay(_) => "relay",
             #[cfg(feature = "kad")]
             Self::Bootstrap(_) => "bootstrap",
+            #[cfg(feature = "kad")]
+            Self::Discovery(_) => "discovery",
             Self::Server(_) => "server",
             Self::Client(_) => "client",
             Self::Expose(_) => "expose",
@@ -262,6 +276,8 @@ impl Command {
             Self::Peers(_) | Self::Ask(_) | Self::Doctor(_) | Self::Install(_) => Role::Expose,
             #[cfg(feature = "mainline")]
             Self::Dht(_) => Role::Expose,
+            #[cfg(feature = "kad")]
+            Self::Discovery(_) => Role::Expose,
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
             #[cfg(feature = "kad")]

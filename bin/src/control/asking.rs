@@ -58,6 +58,15 @@ pub(crate) type Asked = NodeClient<Channel>;
 /// # Errors
 /// If none answers, or several do.
 pub(crate) async fn ask(asking: &Asking) -> Result<Asked, AskError> {
+    ask_within(asking, ANSWER_DEADLINE).await
+}
+
+/// As [`ask`], for what the node may take so long to answer.
+///
+/// # Errors
+/// As of [`ask`].
+pub(crate) async fn ask_within(asking: &Asking, deadline: Duration) -> Result<Asked, AskError> {
+    let client = |socket| client(socket, deadline);
     match (&asking.node, &asking.control, &asking.identity) {
         (None, Some(ControlSocket::At(path)), _) => return client(connect(path).await?),
         (None, _, Some(identity)) => {
@@ -95,14 +104,14 @@ async fn connect(path: &Path) -> Result<UnixStream, AskError> {
     }
 }
 
-fn client(socket: UnixStream) -> Result<Asked, AskError> {
+fn client(socket: UnixStream, deadline: Duration) -> Result<Asked, AskError> {
     let mut socket = Some(socket);
     let connector = tower::service_fn(move |_: Uri| {
         let socket = socket.take().map(TokioIo::new);
         async move { socket.ok_or_else(|| io::Error::other("the node has gone")) }
     });
     // The name stands for the socket, and is never looked up.
-    let endpoint = Endpoint::from_static("http://node").timeout(ANSWER_DEADLINE);
+    let endpoint = Endpoint::from_static("http://node").timeout(deadline);
     Ok(NodeClient::new(endpoint.connect_with_connector_lazy(connector)))
 }
 

@@ -24,7 +24,7 @@ use tokio::{net::UnixListener, task::JoinHandle};
 pub(crate) use self::dht::AnsweringBootstrap;
 use self::proto::node_server;
 pub(crate) use self::{
-    asking::ask,
+    asking::{AskError, Asked, ask, ask_within},
     health::Wellness,
     offers::{Board, Forwarded, Offered, Offers, Reread},
     relaying::AnsweringRelay,

@@ -81,7 +81,7 @@ pub(super) fn config(
 }
 
 /// The network that is named.
-pub(super) fn network(name: &str) -> Result<Network, Unusable> {
+pub(crate) fn network(name: &str) -> Result<Network, Unusable> {
     name.parse().map_err(|error| Unusable(format!("--dht-network: {error}")))
 }
 
@@ -204,6 +204,11 @@ struct Found {
 impl Reached {
     pub(super) fn new(global: GlobalScope, ranges: Ranges) -> Self {
         Self { public: Public { global, ranges }, found: Arc::default() }
+    }
+
+    /// Where it is reached, as it says.
+    pub(super) fn told(&self) -> Vec<Multiaddr> {
+        self.addresses(&self.found.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes what an event says, and returns what this node says of itself if that is otherwise.
