@@ -3,8 +3,9 @@
 mod asking;
 #[cfg(feature = "kad")]
 mod bootstrap;
+mod demo;
 #[cfg(feature = "kad")]
-mod discovery;
+pub mod discovery;
 mod doctor;
 mod finding;
 mod gateway;
@@ -47,6 +48,7 @@ pub use self::gateway::{
 };
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Reload, Retry, Status, WaitReady, Why},
+    demo::Demo,
     doctor::{Doctor, DoctorWhat, Reach},
     finding::Finding,
     install::{Install, Settings},
@@ -61,7 +63,6 @@ pub use self::{
 #[cfg(feature = "kad")]
 pub use self::{
     bootstrap::Bootstrap,
-    discovery::{Discovery, DiscoveryWhat, Verify},
     finding::{DhtFlags, DhtMode},
 };
 
@@ -164,9 +165,6 @@ pub enum Command {
     #[cfg(feature = "kad")]
     #[command(after_help = SIGNALS)]
     Bootstrap(Bootstrap),
-    /// Whether this node is found by others, and finds them.
-    #[cfg(feature = "kad")]
-    Discovery(Discovery),
     /// A Kaspa-style node that answers handshakes and keeps sessions.
     #[command(after_help = SIGNALS, visible_alias = "listen")]
     Server(Server),
@@ -190,6 +188,9 @@ pub enum Command {
     /// that stores and finds something there.
     #[cfg(feature = "mainline")]
     Dht(mainline::Dht),
+    /// What is stored in the DHT and found there: values, who has something, where peers are, who answers for an authority.
+    #[cfg(feature = "kad")]
+    Discovery(Box<discovery::Discovery>),
     /// What is asked of a node that runs on this machine.
     #[command(flatten)]
     Ask(Ask),
@@ -211,16 +212,14 @@ impl Command {
             Self::Expose(expose) => Some(&mut expose.node),
             Self::Forward(forward) => Some(&mut forward.node),
             Self::Run(run) => Some(&mut run.node),
-            #[cfg(feature = "kad")]
-            Self::Discovery(Discovery { what: DiscoveryWhat::Verify(verify) }) => {
-                Some(&mut verify.settings)
-            }
             Self::Demo(_) | Self::Relay(_) | Self::Ticket(_) | Self::Peers(_) => None,
             #[cfg(feature = "mainline")]
             Self::Dht(_) => None,
             Self::Ask(_) | Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
             #[cfg(feature = "kad")]
             Self::Bootstrap(_) => None,
+            #[cfg(feature = "kad")]
+            Self::Discovery(discovery) => discovery.what.node(),
         }
     }
 
@@ -234,13 +233,11 @@ impl Command {
             Self::Forward(forward) => Some(&forward.node.metrics),
             Self::Run(run) => Some(&run.node.metrics),
             Self::Demo(_) | Self::Ticket(_) | Self::Peers(_) | Self::Ask(_) => None,
-            #[cfg(feature = "kad")]
-            Self::Discovery(_) => None,
             #[cfg(feature = "mainline")]
             Self::Dht(_) => None,
             Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
             #[cfg(feature = "kad")]
-            Self::Bootstrap(_) => None,
+            Self::Bootstrap(_) | Self::Discovery(_) => None,
         }
     }
 
@@ -251,8 +248,6 @@ impl Command {
             Self::Relay(_) => "relay",
             #[cfg(feature = "kad")]
             Self::Bootstrap(_) => "bootstrap",
-            #[cfg(feature = "kad")]
-            Self::Discovery(_) => "discovery",
             Self::Server(_) => "server",
             Self::Client(_) => "client",
             Self::Expose(_) => "expose",
@@ -262,6 +257,8 @@ impl Command {
             Self::Peers(_) => "peers",
             #[cfg(feature = "mainline")]
             Self::Dht(_) => "dht",
+            #[cfg(feature = "kad")]
+            Self::Discovery(_) => "discovery",
             Self::Ask(ask) => ask.name(),
             Self::Doctor(_) => "doctor",
             Self::Id(_) => "id",
@@ -328,17 +325,6 @@ impl Role {
             Self::Client => "identity-client",
         }
     }
-}
-
-/// `punchline demo`.
-#[derive(Args, Debug)]
-pub struct Demo {
-    /// Print the result as one JSON object instead of a timeline and a table.
-    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
-    pub json: bool,
-    /// Show the client to a browser at http://HOST:PORT/, on this machine. Each scene then goes on for some seconds.
-    #[arg(long, env = "PUNCHLINE_PAGE", value_name = "HOST:PORT", value_parser = page::own)]
-    pub page: Option<HttpAddr>,
 }
 
 /// `punchline relay`.

@@ -23,6 +23,8 @@ mod control;
 pub mod demo;
 #[cfg(feature = "mainline")]
 mod dht;
+#[cfg(feature = "kad")]
+mod discovery;
 mod doctor;
 pub mod finding;
 pub mod gateway;
@@ -168,6 +170,10 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Dht(what) if common.check => dht::check(&what),
         #[cfg(feature = "mainline")]
         Command::Dht(what) => dht::run(what).await,
+        #[cfg(feature = "kad")]
+        Command::Discovery(what) if common.check => discovery::check(&what, &common),
+        #[cfg(feature = "kad")]
+        Command::Discovery(what) => discovery::run(*what, &common).await,
         Command::Ask(mut ask) => {
             ask.asking().identity.clone_from(&common.identity);
             asking::run(ask, common.check, common.quiet).await
@@ -182,10 +188,6 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         #[cfg(feature = "kad")]
         Command::Bootstrap(settings) => {
             reported(context()?, |context| bootstrap::run(settings, context)).await
-        }
-        #[cfg(feature = "kad")]
-        Command::Discovery(cli::Discovery { what: cli::DiscoveryWhat::Verify(verify) }) => {
-            verify::command::run(*verify, &common).await
         }
         Command::Server(server) => reported(context()?, |context| server::run(server, context)).await,
         Command::Client(client) => reported(context()?, |context| client::run(client, context)).await,

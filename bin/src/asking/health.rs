@@ -67,7 +67,7 @@ async fn asked_until_ready(settings: cli::WaitReady, shown: &Mutex<String>) -> a
     let until = Instant::now() + timeout;
     loop {
         let waits_for = match timeout_at(until, super::status(&settings.asking)).await {
-            Ok(Ok(status)) => match missing(&status, settings.joined) {
+            Ok(Ok(status)) => match missing(&status, settings.in_dht) {
                 None => return Ok(()),
                 Some(missing) => missing,
             },

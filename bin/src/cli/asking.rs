@@ -171,8 +171,8 @@ pub struct WaitReady {
     #[arg(long, env = "PUNCHLINE_TIMEOUT", value_name = "TIME", default_value = "60s")]
     pub timeout: Timeout,
     /// Wait also until it has joined the DHT: nodes are in its table, and answer. Without this a node is usable before.
-    #[arg(long = "dht", id = "joined", env = "PUNCHLINE_WAIT_DHT", value_parser = BoolishValueParser::new())]
-    pub joined: bool,
+    #[arg(long, env = "PUNCHLINE_IN_DHT", value_parser = BoolishValueParser::new())]
+    pub in_dht: bool,
 }
 
 /// `punchline health`.

@@ -50,6 +50,28 @@ pub(crate) enum AskError {
     Nowhere(#[from] identity::IdentityError),
 }
 
+/// For an answer for which the node asks others in the DHT: it gives a lookup 10 s, and may need two.
+#[cfg(feature = "kad")]
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// As [`ask`], for questions that the node asks others in the DHT.
+///
+/// # Errors
+/// As [`ask`].
+#[cfg(feature = "kad")]
+pub(crate) async fn ask_for_lookups(asking: &Asking) -> Result<Asked, AskError> {
+    client(found(asking).await?, LOOKUP_DEADLINE)
+}
+
+/// As [`ask`], for what the node may take so long to answer.
+///
+/// # Errors
+/// As [`ask`].
+#[cfg(feature = "kad")]
+pub(crate) async fn ask_within(asking: &Asking, deadline: Duration) -> Result<Asked, AskError> {
+    client(found(asking).await?, deadline)
+}
+
 /// A node that was found.
 pub(crate) type Asked = NodeClient<Channel>;
 
@@ -58,21 +80,16 @@ pub(crate) type Asked = NodeClient<Channel>;
 /// # Errors
 /// If none answers, or several do.
 pub(crate) async fn ask(asking: &Asking) -> Result<Asked, AskError> {
-    ask_within(asking, ANSWER_DEADLINE).await
+    client(found(asking).await?, ANSWER_DEADLINE)
 }
 
-/// As [`ask`], for what the node may take so long to answer.
-///
-/// # Errors
-/// As of [`ask`].
-pub(crate) async fn ask_within(asking: &Asking, deadline: Duration) -> Result<Asked, AskError> {
-    let client = |socket| client(socket, deadline);
+async fn found(asking: &Asking) -> Result<UnixStream, AskError> {
     match (&asking.node, &asking.control, &asking.identity) {
-        (None, Some(ControlSocket::At(path)), _) => return client(connect(path).await?),
+        (None, Some(ControlSocket::At(path)), _) => return connect(path).await,
         (None, _, Some(identity)) => {
             let mut path = identity.canonicalize().unwrap_or_else(|_| identity.clone()).into_os_string();
             path.push(SUFFIX);
-            return client(connect(Path::new(&path)).await?);
+            return connect(Path::new(&path)).await;
         }
         _ => {}
     }
@@ -80,7 +97,7 @@ pub(crate) async fn ask_within(asking: &Asking, deadline: Duration) -> Result<As
     if let Some(name) = &asking.node {
         let named = sockets(&place).into_iter().find(|path| name_of(path) == *name);
         let path = named.unwrap_or_else(|| place.join(socket_of(name)));
-        return client(connect(&path).await?);
+        return connect(&path).await;
     }
     let mut found = Vec::new();
     for path in sockets(&place) {
@@ -90,7 +107,7 @@ pub(crate) async fn ask_within(asking: &Asking, deadline: Duration) -> Result<As
     }
     found.sort_by(|(one, _), (other, _)| one.cmp(other));
     match found.len() {
-        1 => client(found.remove(0).1),
+        1 => Ok(found.remove(0).1),
         0 => Err(AskError::NoNode { place }),
         _ => Err(AskError::Several { names: found.into_iter().map(|(name, _)| name).collect() }),
     }

@@ -74,7 +74,8 @@ pub(super) struct Quest {
 
 /// Takes 10 s at most: each part has a deadline below that. None once `stop` is cancelled, when the router has taken back
 /// what it was asked for.
-pub(super) async fn gather(quest: Quest, stop: &CancellationToken) -> Option<Findings> {
+pub(super) async fn gather(mut quest: Quest, stop: &CancellationToken) -> Option<Findings> {
+    let dht = quest.dht.take();
     let Quest { relays, unresolved, stun, means, listen, running, router, identity, .. } = &quest;
     let probes = relays.iter().take(RELAYS_MAX).map(|relay| relay_finding(relay, means));
     let parts = async {
@@ -100,7 +101,7 @@ pub(super) async fn gather(quest: Quest, stop: &CancellationToken) -> Option<Fin
         hairpin,
         mapping,
         proxy,
-        dht: quest.dht,
+        dht,
         listening,
         identities: host::identities(identity.as_deref()),
         state: host::state(identity.as_deref()),

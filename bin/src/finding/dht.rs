@@ -76,6 +76,7 @@ pub(super) fn config(
         memory,
         number: Some(context.dht_number.clone()),
         bucket_size: None,
+        separate_paths: true,
         carrier: Carrier::Sockets,
     }))
 }
@@ -115,6 +116,7 @@ pub(crate) fn of_bootstrap(
         memory: Some(context.dht_cache.clone()),
         number: Some(context.dht_number.clone()),
         bucket_size: None,
+        separate_paths: true,
         carrier: Carrier::Sockets,
     })
 }

@@ -10,7 +10,7 @@ use super::{NO_DHT, Question, screen, shape};
 use crate::{
     Context, Unusable,
     asking::verification_json,
-    cli::{self, Common, ControlSocket, Verify},
+    cli::{self, Common, ControlSocket, discovery::Verify},
     control::{self, AskError, proto},
     finding::members,
     names::PeerRef,

@@ -111,7 +111,7 @@ impl Proving {
 
 impl Actor {
     pub(super) fn prove(&mut self, proof: Proof) {
-        let kad = &mut self.swarm.behaviour_mut().kad;
+        let kad = &mut self.swarm.behaviour_mut().guard.kad;
         match proof {
             Proof::Say { body, lasts, reply } => match self.signer.sign_for(body, lasts) {
                 Ok(record) => self.put(record.key().to_bytes(), record.bytes().to_vec(), reply),
@@ -149,7 +149,7 @@ impl Actor {
             Proving::Copies { found, reply } => drop(reply.send(found)),
             Proving::Announced { key, reply } => {
                 // It was said once, and is not said again.
-                self.swarm.behaviour_mut().kad.stop_providing(&Key::from(key));
+                self.swarm.behaviour_mut().guard.kad.stop_providing(&Key::from(key));
                 let _ = reply.send(told);
             }
             Proving::Witnesses { found, reply, .. } => drop(reply.send(found)),
@@ -166,7 +166,7 @@ impl Actor {
 
     fn nodes(&mut self) -> Vec<(PeerId, Vec<Multiaddr>)> {
         let mut nodes = BTreeMap::new();
-        for bucket in self.swarm.behaviour_mut().kad.kbuckets() {
+        for bucket in self.swarm.behaviour_mut().guard.kad.kbuckets() {
             for entry in bucket.iter() {
                 let addresses = entry.node.value.iter().cloned().collect();
                 nodes.insert(*entry.node.key.preimage(), addresses);
@@ -182,7 +182,7 @@ impl Actor {
         for (peer, addresses) in self.nodes().into_iter().take(STRANGER_NODES) {
             begin.extend(addresses.into_iter().filter_map(|address| address.with_p2p(peer).ok()));
         }
-        if begin.is_empty() && self.swarm.behaviour_mut().kad.mode() == kad::Mode::Server {
+        if begin.is_empty() && self.swarm.behaviour_mut().guard.kad.mode() == kad::Mode::Server {
             let local = self.local;
             let own = self.swarm.listeners().cloned().filter_map(|at| at.with_p2p(local).ok());
             begin.extend(own);
