@@ -49,16 +49,16 @@ pub use self::gateway::{
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Reload, Retry, Status, WaitReady, Why},
     demo::Demo,
-    doctor::{Doctor, DoctorWhat, Reach},
+    doctor::{Doctor, DoctorWhat, Firewall, Reach},
     finding::Finding,
     install::{Install, Settings},
     metrics::{HttpAddr, Metrics},
     nets::Nets,
     network::{HolePunchTest, NetworkParts, Plain, Question, TableSize},
-    node::{ControlSocket, Node, PortMapping, ProxyFlags, RelayMode, SystemProxy},
+    node::{ControlSocket, Node, PortMapping, ProxyFlags, RelayMode, Rights, SystemProxy},
     page::Page,
-    time::Patience,
-    values::{DhtListenAddr, ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},
+    time::{ConnectTimeout, Patience},
+    values::{DhtListenAddr, ExternalAddr, ListenAddr, Many, PortAddr, ProxyUrl, RelayListenAddr, StunAddr, all},
 };
 #[cfg(feature = "kad")]
 pub use self::{
@@ -366,6 +366,9 @@ pub struct Relay {
     /// Where it shows itself to people.
     #[command(flatten)]
     pub page: Page,
+    /// As whom it may run.
+    #[command(flatten)]
+    pub rights: Rights,
     /// Most reservations at once.
     #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS", default_value = "1024")]
     pub max_reservations: NonZeroUsize,
@@ -454,6 +457,10 @@ pub struct Client {
     /// ready, it is dialled again for ever.
     #[arg(long, env = "PUNCHLINE_DIAL_ATTEMPTS", default_value_t = 5)]
     pub dial_attempts: u32,
+    /// How long the way to the peer may take, whichever it is, until an attempt has failed. It then says what was still
+    /// awaited. Between slow networks, or with --relay-mode coordination, it may take longer than the default.
+    #[arg(long, env = "PUNCHLINE_CONNECT_TIMEOUT", value_name = "TIME", default_value = "10s")]
+    pub connect_timeout: ConnectTimeout,
     /// For the demo: take cues from standard input.
     #[arg(long, hide = true, env = "PUNCHLINE_REHEARSE", value_parser = BoolishValueParser::new())]
     pub rehearse: bool,

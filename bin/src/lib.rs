@@ -6,7 +6,7 @@
 //! `control` answers what [`asking`] asks, `story` tells it why a peer is reached as it is, `verify` finds out whether discovery
 //! works, and `doctor` looks at host and network; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what
 //! happened, `metrics` how often, over `http`, and `page` shows both to people; [`identity`] keeps the key, `certificate`
-//! that of TLS; `install` prints what helps to install it; `supervised` speaks with systemd; `progress`
+//! that of TLS, and `cautions` says what is hardly meant; `install` prints what helps to install it; `supervised` speaks with systemd; `progress`
 //! shows that something is under way, and `shapes` are the versions of what is printed as JSON.
 
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ pub mod asking;
 #[cfg(feature = "kad")]
 mod bootstrap;
 mod by_environment;
+mod cautions;
 mod certificate;
 pub mod cli;
 pub mod client;

@@ -15,7 +15,7 @@ use crate::{
     finding::members,
     names::PeerRef,
     names_file,
-    node::{self, Node},
+    node::{self, Node, Wanted},
     plain::plain,
     progress,
     report::Reporter,
@@ -165,7 +165,7 @@ async fn own(settings: Verify, common: &Common) -> anyhow::Result<proto::Verific
         claim: None,
     };
     let namespaces: Vec<Namespace> = members::namespaces(&node)?;
-    let started = Node::start(&node, &context, std::iter::empty().collect()).await?;
+    let started = Node::start(&node, &context, Wanted::default()).await?;
     let verified = timeout(given.duration(), async {
         started.join_namespaces(&node).await?;
         ready(&started).await;

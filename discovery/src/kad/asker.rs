@@ -5,7 +5,7 @@
 //! that was split meet again: everybody's own table names its own half.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     convert::Infallible,
     io,
     task::{Context, Poll},
@@ -174,8 +174,8 @@ impl Asker {
         let Some(connection) = self.connections.get(&peer).and_then(|all| all.last()) else {
             return false;
         };
-        if !self.asked.contains_key(&peer) {
-            self.asked.insert(peer, *connection);
+        if let Entry::Vacant(asked) = self.asked.entry(peer) {
+            asked.insert(*connection);
             self.to_ask.push_back((peer, *connection));
         }
         true

@@ -18,6 +18,9 @@ pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
             Info,
             "in the DHT after 340 ms; nodes in the table: 12",
         ),
+        (bootstrap("healthy", None), Info, "the bootstrap node at /ip4/198.51.100.4 answers"),
+        (bootstrap("degraded", None), Info, "does not answer in time; others of the DHT are asked"),
+        (bootstrap("down", Some(38_200)), Warn, "does not answer since 38 s"),
         (
             DhtEvent::NodeDiscovered { peer: peer(), address: there },
             Debug,
@@ -57,4 +60,8 @@ fn verified(verdict: &'static str) -> DhtEvent {
     };
     let steps = vec![step(1, "table", "pass"), step(5, "directions", verdict)];
     DhtEvent::DiscoveryVerified { verdict, steps }
+}
+
+fn bootstrap(health: &'static str, silent_ms: Option<u64>) -> DhtEvent {
+    DhtEvent::BootstrapChanged { address: own(), peer: Some(peer()), health, silent_ms }
 }
