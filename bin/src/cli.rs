@@ -58,7 +58,10 @@ pub use self::{
     node::{ControlSocket, Node, PortMapping, ProxyFlags, RelayMode, Rights, SystemProxy},
     page::Page,
     time::{ConnectTimeout, Patience},
-    values::{DhtListenAddr, ExternalAddr, ListenAddr, Many, PortAddr, ProxyUrl, RelayListenAddr, StunAddr, all},
+    values::{
+        DhtListenAddr, ExternalAddr, ListenAddr, Many, PortAddr, ProxyUrl, RelayListenAddr, StunAddr,
+        all,
+    },
 };
 #[cfg(feature = "kad")]
 pub use self::{

@@ -79,11 +79,7 @@ impl Node {
     ///
     /// # Errors
     /// If an address or the control socket cannot be listened on, or the proxy is none.
-    pub async fn start(
-        settings: &cli::Node,
-        context: &Context,
-        wanted: Wanted,
-    ) -> anyhow::Result<Self> {
+    pub async fn start(settings: &cli::Node, context: &Context, wanted: Wanted) -> anyhow::Result<Self> {
         let hangups = stop::reloads();
         let Places { listen, reserve, relays } = Places::of(settings)?;
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum, builder::{BoolishValueParser, RangedU64ValueParser}};
+use clap::{
+    Args, ValueEnum,
+    builder::{BoolishValueParser, RangedU64ValueParser},
+};
 use ipnet::IpNet;
 use punchline_bridge::{RelayLocator, addr::StunServer};
 

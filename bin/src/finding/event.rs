@@ -156,7 +156,7 @@ mod tests {
 
     const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
-    fn examples() -> [DhtEvent; 9] {
+    fn examples() -> [DhtEvent; 10] {
         let (peer, namespace): (PeerId, _) = (PEER.parse().unwrap(), || "kaspa-mainnet".to_owned());
         let address: Multiaddr = "/ip4/203.0.113.7/tcp/4001".parse().unwrap();
         [
@@ -194,7 +194,11 @@ mod tests {
             pass(3, "read", "a stranger reads the same bytes from 5 nodes"),
             pass(4, "peers", "6 peers: 1 by connected, 5 by kad"),
             directions,
-            pass(6, "members", "a stranger finds this node in a namespace of its own, for the trial: 5 of 5 nodes tell of it"),
+            pass(
+                6,
+                "members",
+                "a stranger finds this node in a namespace of its own, for the trial: 5 of 5 nodes tell of it",
+            ),
         ]
     }
 

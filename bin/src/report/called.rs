@@ -54,7 +54,11 @@ impl Called {
             Failure::Open(error) => self.open_error(error),
             Failure::Late { deadline, awaits } => {
                 let awaits: Vec<String> = awaits.iter().map(|awaited| self.awaited(awaited)).collect();
-                format!("connection timeout: no stream within {} s: {}", deadline.as_secs(), listed(&awaits))
+                format!(
+                    "connection timeout: no stream within {} s: {}",
+                    deadline.as_secs(),
+                    listed(&awaits)
+                )
             }
             Failure::Other(words) => self.foreign(words),
         }

@@ -63,7 +63,8 @@ const FRESH: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(75);
 
 /// What is said where there is nothing to verify.
-pub(crate) const NO_DHT: &str = "this node takes no part in a DHT; start it with --bootstrap <the address of a node of it>";
+pub(crate) const NO_DHT: &str =
+    "this node takes no part in a DHT; start it with --bootstrap <the address of a node of it>";
 
 /// What is to be looked at.
 #[derive(Clone, Debug, Default)]
@@ -318,7 +319,9 @@ impl Subject {
         let connected = status.into_iter().flat_map(|status| status.peers);
         let connected = connected.filter(|peer| peer.familiar).map(|peer| peer.peer);
         by_source.insert("connected".to_owned(), connected.collect());
-        by_source.values_mut().for_each(|found| drop(found.remove(&local)));
+        for found in by_source.values_mut() {
+            found.remove(&local);
+        }
         let bootstraps = &table.bootstraps;
         let bootstraps = bootstraps.iter().filter_map(|node: &kad::Bootstrap| node.peer).collect();
         Peers { by_source, bootstraps }

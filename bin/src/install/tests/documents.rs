@@ -77,7 +77,8 @@ fn every_flag_that_the_operators_guide_names_is_one_of_this_program() {
     let ours = OPERATE.split('`').skip(1).step_by(2).filter(|code| {
         code.starts_with("--") || code.starts_with("punchline ") || code.starts_with("[--")
     });
-    for flag in ours.flat_map(|code| code.split_whitespace()).filter_map(|word| word.strip_prefix("--")) {
+    for flag in ours.flat_map(|code| code.split_whitespace()).filter_map(|word| word.strip_prefix("--"))
+    {
         let flag = flag.split(['=', ',', '|', ']']).next().unwrap_or_default();
         let known = flags.contains(flag) || flag == "help" || flag.starts_with("libp2p-");
         assert!(known, "--{flag}");

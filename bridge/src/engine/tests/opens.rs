@@ -301,12 +301,14 @@ fn an_open_that_is_over_before_any_way_answered_names_each_that_was_tried_and_wh
     let [(_, error)] = failures(&actions)[..] else { panic!("{actions:?}") };
     let OpenError::Deadline { tried, .. } = error else { panic!("{error}") };
     let late = DialFailureReason::Deadline { deadline: Duration::from_secs(5) };
-    let of = |way: TriedWay| tried.iter().find(|tried| tried.way == way).map(|tried| tried.reason.clone());
+    let of =
+        |way: TriedWay| tried.iter().find(|tried| tried.way == way).map(|tried| tried.reason.clone());
     assert_eq!(of(TriedWay::Direct(vec![direct(1)])), Some(late.clone()));
     assert_eq!(of(TriedWay::Relay(silent)), Some(late));
     assert_eq!(of(TriedWay::Relay(gone)), Some(cause));
     assert_eq!(tried.len(), 3);
-    let begin = format!("connection timeout: no stream to {} within 5 s (no connection to it yet): ", peer(1));
+    let begin =
+        format!("connection timeout: no stream to {} within 5 s (no connection to it yet): ", peer(1));
     assert!(error.to_string().starts_with(&begin), "{error}");
 }
 
