@@ -3,6 +3,7 @@
 mod asking;
 #[cfg(feature = "kad")]
 mod bootstrap;
+mod demo;
 #[cfg(feature = "kad")]
 pub mod discovery;
 mod doctor;
@@ -47,6 +48,7 @@ pub use self::gateway::{
 };
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Reload, Retry, Status, WaitReady, Why},
+    demo::Demo,
     doctor::{Doctor, DoctorWhat, Firewall, Reach},
     finding::Finding,
     install::{Install, Settings},
@@ -218,7 +220,9 @@ impl Command {
             Self::Dht(_) => None,
             Self::Ask(_) | Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
             #[cfg(feature = "kad")]
-            Self::Bootstrap(_) | Self::Discovery(_) => None,
+            Self::Bootstrap(_) => None,
+            #[cfg(feature = "kad")]
+            Self::Discovery(discovery) => discovery.what.node(),
         }
     }
 
@@ -324,17 +328,6 @@ impl Role {
             Self::Client => "identity-client",
         }
     }
-}
-
-/// `punchline demo`.
-#[derive(Args, Debug)]
-pub struct Demo {
-    /// Print the result as one JSON object instead of a timeline and a table.
-    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
-    pub json: bool,
-    /// Show the client to a browser at http://HOST:PORT/, on this machine. Each scene then goes on for some seconds.
-    #[arg(long, env = "PUNCHLINE_PAGE", value_name = "HOST:PORT", value_parser = page::own)]
-    pub page: Option<HttpAddr>,
 }
 
 /// `punchline relay`.

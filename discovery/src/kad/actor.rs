@@ -22,6 +22,7 @@ use super::{
     memory::Memory,
     own::Signer,
     policy::Current,
+    proofs,
     queries::{Purpose, Query},
     serving::Serving,
     spaces::{Read, SpaceId, Spaces},
@@ -85,6 +86,8 @@ pub(super) struct Actor {
     pub(super) contacts: BTreeMap<PeerId, Record>,
     /// What this node says of itself.
     pub(super) own: Contact,
+    /// How a stranger would take part, but for where it begins.
+    pub(super) stranger: Config,
     pub(super) published: Option<Instant>,
     pub(super) lookups_found: u64,
     pub(super) lookups_missed: u64,
@@ -107,6 +110,7 @@ impl Actor {
         let (local, now) = (config.keypair.public().to_peer_id(), Instant::now());
         let (current, policy) = Current::new(config.policy);
         config.policy = policy.clone();
+        let stranger = proofs::template(&config);
         let rules = Rules { network: config.network.clone(), addresses: policy.hands_on.clone() };
         let protocol = behaviour::protocol(&config.network);
         let store = Store::new(local, rules.clone(), rand::random(), clock);
@@ -148,6 +152,7 @@ impl Actor {
             to_count: BTreeMap::new(),
             contacts: BTreeMap::new(),
             own: Contact::default(),
+            stranger,
             published: None,
             lookups_found: 0,
             lookups_missed: 0,

@@ -10,7 +10,7 @@
 //!
 //! Reading order: here is the face; `actor` owns the swarm and does what the loops say, `asks` what others ask for;
 //! `hears` takes what the swarm says, `queries` knows who waits for what; `own` signs what this node says, and `memory`
-//! keeps whom it reached. Pure are `loops` (when to look after ourselves), `wants` (what is looked for), `spaces` (who is
+//! keeps whom it reached; `proofs` is what a [verification](crate::verify) asks. Pure are `loops` (when to look after ourselves), `wants` (what is looked for), `spaces` (who is
 //! in which namespace) and `health` (how bootstrap nodes do), beside [`record`](crate::record), [`keys`](crate::keys),
 //! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score); `serving` (whether to answer),
 //! `candidates` (whom a lookup may ask) and `meter` (how often others are answered) are, too. `behaviour`, `guard` (what
@@ -31,6 +31,7 @@ mod memory;
 mod meter;
 mod own;
 mod policy;
+pub(crate) mod proofs;
 mod queries;
 mod serving;
 mod spaces;
@@ -196,6 +197,7 @@ pub(crate) enum Command {
     Provide { key: Vec<u8> },
     Providers { key: Vec<u8>, reply: oneshot::Sender<Vec<PeerId>> },
     Status { reply: oneshot::Sender<Status> },
+    Proof(proofs::Proof),
     Stop { reply: oneshot::Sender<()> },
 }
 
