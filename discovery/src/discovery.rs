@@ -29,9 +29,10 @@ pub(crate) const HINTS_MAX: usize = 256;
 #[cfg(feature = "mdns")]
 const MDNS_PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// A lookup in a DHT takes 10 s at most, and a second at the start, when few nodes are known.
+/// A lookup in a DHT takes a second or two, also at the start, and 10 s at most. Whoever opens a stream gives it 10 s, of which
+/// something is left for the dial.
 #[cfg(any(feature = "kad", feature = "mainline"))]
-const LOOKUP_PATIENCE: Duration = Duration::from_secs(10);
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Which sources there are.
 #[derive(Clone, Debug)]

@@ -97,7 +97,7 @@ pub struct Through {
 #[derive(Args, Debug)]
 pub struct Put {
     /// What to store.
-    #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
+    #[arg(value_name = "TEXT", conflicts_with = "file")]
     pub text: Option<String>,
     /// Store what is in this file.
     #[arg(long, env = "PUNCHLINE_FILE", value_name = "FILE")]
