@@ -4,6 +4,8 @@ mod asking;
 #[cfg(feature = "kad")]
 mod bootstrap;
 mod doctor;
+#[cfg(any(feature = "dns", feature = "kad", feature = "rendezvous"))]
+pub(crate) mod domains;
 mod finding;
 mod gateway;
 mod install;
@@ -36,10 +38,16 @@ use punchline_protocol::Network;
 
 use crate::names::PeerRef;
 
+#[cfg(feature = "dns")]
+pub use self::domains::Domain;
+#[cfg(feature = "rendezvous")]
+pub use self::domains::MeetingPoint;
 #[cfg(feature = "mdns")]
 pub use self::finding::Mdns;
 #[cfg(feature = "peer-cache")]
 pub use self::finding::PeerCache;
+#[cfg(feature = "pkarr")]
+pub use self::finding::Pkarr;
 pub use self::gateway::{
     Access, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
@@ -59,6 +67,7 @@ pub use self::{
 #[cfg(feature = "kad")]
 pub use self::{
     bootstrap::Bootstrap,
+    domains::BootstrapAddr,
     finding::{DhtFlags, DhtMode},
 };
 

@@ -6,6 +6,8 @@ pub(crate) mod dht;
 pub mod event;
 #[cfg(feature = "kad")]
 pub(crate) mod members;
+#[cfg(any(feature = "kad", feature = "rendezvous"))]
+mod public;
 
 use std::{
     collections::BTreeSet,
@@ -31,7 +33,14 @@ const TOLD_MAX: usize = 64;
 
 /// Which sources the settings want.
 #[cfg_attr(
-    not(any(feature = "kad", feature = "mainline", feature = "mdns", feature = "peer-cache")),
+    not(any(
+        feature = "dns",
+        feature = "kad",
+        feature = "mainline",
+        feature = "mdns",
+        feature = "peer-cache",
+        feature = "rendezvous"
+    )),
     allow(unused_variables, unused_mut, clippy::needless_pass_by_value)
 )]
 pub(crate) fn sources(node: &cli::Node, context: &Context) -> Result<Config, Unusable> {
@@ -49,10 +58,24 @@ pub(crate) fn sources(node: &cli::Node, context: &Context) -> Result<Config, Unu
             None => Some(context.peer_cache.clone()),
         };
     }
+    #[cfg(feature = "dns")]
+    {
+        let domains = cli::all(&settings.dns);
+        config.dns = domains.iter().map(|domain| domain.as_str().to_owned()).collect();
+    }
     #[cfg(feature = "mainline")]
     {
         let joins = settings.mainline.config();
+        #[cfg(feature = "pkarr")]
+        let joins = joins.map(|mut config| {
+            config.pkarr = settings.pkarr == cli::Pkarr::On;
+            config
+        });
         config.mainline = joins.map(|config| (config, context.keypair.clone()));
+    }
+    #[cfg(feature = "rendezvous")]
+    {
+        config.rendezvous = public::meeting_points(node, context)?;
     }
     #[cfg(feature = "kad")]
     {
@@ -256,7 +279,9 @@ impl Onward {
             Source::Kad => HintSource::Contact,
             // What the peer signed elsewhere is no more than what this host remembers: it may be over, and private
             // addresses count only where this host is in their network.
-            Source::Cache | Source::Mainline => HintSource::Memory,
+            Source::Cache | Source::Mainline | Source::Pkarr => HintSource::Memory,
+            // The same is true of what domains and meeting points say.
+            Source::Dns | Source::Rendezvous => HintSource::Memory,
         };
         if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert((peer, source)) {
             let (source, addresses) = (source.name(), addresses.clone());

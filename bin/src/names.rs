@@ -16,6 +16,7 @@ use std::{
 };
 
 use libp2p::PeerId;
+use punchline_discovery::pkarr;
 use toml::de::DeTable;
 
 use crate::access::file::{self, FileFault};
@@ -88,6 +89,9 @@ impl FromStr for PeerRef {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(peer) = pkarr::peer_of(text) {
+            return peer.map(Self::Id).map_err(|error| error.to_string());
+        }
         let error = match text.parse() {
             Ok(peer) => return Ok(Self::Id(peer)),
             Err(error) => error,

@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::kad;
 #[cfg(feature = "mainline")]
 use crate::mainline;
+#[cfg(feature = "rendezvous")]
+use crate::rendezvous;
 use crate::{
     book::{Full, Known},
     driver::{Command, Driver},
@@ -37,9 +39,17 @@ pub struct Config {
     /// Remember in this file where peers were reached. Default: none, nothing is remembered.
     #[cfg(feature = "cache")]
     pub cache: Option<PathBuf>,
+    /// Domains that say where peers are: TXT records of `_dnsaddr.<domain>`. Default: none. Their name servers, and whoever
+    /// carries the questions, learn that this host asks, and not for whom.
+    #[cfg(feature = "dns")]
+    pub dns: Vec<String>,
     /// Take part in a DHT. Default: no.
     #[cfg(feature = "kad")]
     pub kad: Option<kad::Config>,
+    /// Register at meeting points, and ask there for peers. Default: no. Whoever has such a point sees this node's address,
+    /// its id, where it says that it is, and whom it looks for.
+    #[cfg(feature = "rendezvous")]
+    pub rendezvous: Option<rendezvous::Config>,
     /// Look for peers in this 160-bit network, and tell there where this node is, signed with its key. Default: no. It
     /// costs a UDP port, and whoever is in that network and knows this node's id learns where it is.
     #[cfg(feature = "mainline")]
@@ -53,6 +63,10 @@ pub enum StartError {
     #[cfg(feature = "kad")]
     #[error(transparent)]
     Kad(#[from] kad::StartError),
+    /// Meeting points cannot be used.
+    #[cfg(feature = "rendezvous")]
+    #[error("meeting points cannot be used: {0}")]
+    Rendezvous(rendezvous::NoTransport),
 }
 
 impl Config {
@@ -64,10 +78,14 @@ impl Config {
             mdns: true,
             #[cfg(feature = "cache")]
             cache: None,
+            #[cfg(feature = "dns")]
+            dns: Vec::new(),
             #[cfg(feature = "kad")]
             kad: None,
             #[cfg(feature = "mainline")]
             mainline: None,
+            #[cfg(feature = "rendezvous")]
+            rendezvous: None,
         }
     }
 
@@ -79,10 +97,14 @@ impl Config {
             mdns: false,
             #[cfg(feature = "cache")]
             cache: None,
+            #[cfg(feature = "dns")]
+            dns: Vec::new(),
             #[cfg(feature = "kad")]
             kad: None,
             #[cfg(feature = "mainline")]
             mainline: None,
+            #[cfg(feature = "rendezvous")]
+            rendezvous: None,
         }
     }
 
@@ -109,7 +131,15 @@ impl Config {
         let joins = self.mainline.is_some();
         #[cfg(not(feature = "mainline"))]
         let joins = false;
-        asks || looks_up || joins
+        #[cfg(feature = "dns")]
+        let has_domains = !self.dns.is_empty();
+        #[cfg(not(feature = "dns"))]
+        let has_domains = false;
+        #[cfg(feature = "rendezvous")]
+        let meets = self.rendezvous.is_some();
+        #[cfg(not(feature = "rendezvous"))]
+        let meets = false;
+        asks || looks_up || joins || has_domains || meets
     }
 }
 
@@ -141,13 +171,25 @@ impl Discovery {
     ///
     /// # Errors
     /// If the DHT cannot listen where it is to, or its network has no proper name.
-    #[cfg_attr(not(feature = "kad"), allow(clippy::unnecessary_wraps, unused_mut))]
+    #[cfg_attr(
+        not(any(feature = "kad", feature = "rendezvous")),
+        allow(clippy::unnecessary_wraps, unused_mut)
+    )]
     pub fn start(mut config: Config) -> Result<(Self, Hints), StartError> {
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
         let (found, hints) = mpsc::channel(HINTS_MAX);
         #[cfg(feature = "kad")]
         let (dht, finder) = config.kad.take().map(kad::start).transpose()?.unzip();
+        #[cfg(feature = "rendezvous")]
+        let meeting = config.rendezvous.take().map(rendezvous::start).transpose();
+        #[cfg(feature = "rendezvous")]
+        let meeting = meeting.map_err(StartError::Rendezvous)?;
         let mut driver = Driver::new(config, requests, found);
+        #[cfg(feature = "rendezvous")]
+        if let Some((asker, teller)) = meeting {
+            driver.ask(asker);
+            driver.tell(teller);
+        }
         #[cfg(feature = "kad")]
         if let Some(finder) = finder {
             driver.ask(finder);

@@ -11,6 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 #[cfg(feature = "cache")]
 use crate::cache;
+#[cfg(feature = "dns")]
+use crate::dns;
 #[cfg(feature = "mainline")]
 use crate::mainline;
 #[cfg(feature = "mdns")]
@@ -43,7 +45,10 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    #[cfg_attr(not(any(feature = "cache", feature = "mainline", feature = "mdns")), allow(unused_mut))]
+    #[cfg_attr(
+        not(any(feature = "cache", feature = "dns", feature = "mainline", feature = "mdns")),
+        allow(unused_mut)
+    )]
     pub(crate) fn new(
         config: Config,
         commands: mpsc::Receiver<Command>,
@@ -70,6 +75,10 @@ impl Driver {
             driver.lookups.push(Box::new(asker));
             driver.publishers.push(Box::new(teller));
         }
+        #[cfg(feature = "dns")]
+        if !config.dns.is_empty() {
+            driver.lookups.push(Box::new(dns::start(config.dns)));
+        }
         #[cfg(feature = "mainline")]
         if let Some((settings, key)) = config.mainline {
             let (asker, teller) = mainline::start(settings, key);
@@ -80,9 +89,15 @@ impl Driver {
     }
 
     /// Asks this source as well.
-    #[cfg(feature = "kad")]
+    #[cfg(any(feature = "kad", feature = "rendezvous"))]
     pub(crate) fn ask(&mut self, lookup: impl Lookup + 'static) {
         self.lookups.push(Box::new(lookup));
+    }
+
+    /// Tells this source as well.
+    #[cfg(feature = "rendezvous")]
+    pub(crate) fn tell(&mut self, publisher: impl Publish + 'static) {
+        self.publishers.push(Box::new(publisher));
     }
 
     pub(crate) async fn run(mut self) {

@@ -9,7 +9,6 @@ use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     kad::{self, QueryId, Quorum, RecordKey as Key},
-    multiaddr::Protocol,
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -34,6 +33,7 @@ use crate::{
     record::{Body, Contact, Record, Rules},
     score::Scores,
     store::{Now, Store},
+    transport::peer_of,
 };
 
 /// What this node says of itself, again and again.
@@ -70,6 +70,9 @@ pub(super) struct Actor {
     pub(super) admission: Admission,
     pub(super) scores: Scores,
     pub(super) memory: Memory,
+    /// Who registered, if this is a meeting point.
+    #[cfg(feature = "rendezvous")]
+    pub(super) meetings: Option<crate::rendezvous::server::Server>,
     pub(super) queries: HashMap<QueryId, Query>,
     /// Those who wait for the members of a namespace.
     pub(super) waiting: Vec<(SpaceId, oneshot::Sender<Vec<PeerId>>)>,
@@ -135,6 +138,8 @@ impl Actor {
             admission,
             scores: Scores::default(),
             memory: Memory::open(config.memory),
+            #[cfg(feature = "rendezvous")]
+            meetings: config.meeting_point.then(|| crate::rendezvous::server::Server::new(now)),
             queries: HashMap::new(),
             waiting: Vec::new(),
             to_count: BTreeMap::new(),
@@ -353,12 +358,4 @@ impl Actor {
 
 fn clock() -> Now {
     Now { instant: Instant::now(), unix: UnixTime::from(SystemTime::now()) }
-}
-
-/// The id at the end of an address.
-pub(super) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
-    match address.iter().last() {
-        Some(Protocol::P2p(peer)) => Some(peer),
-        _ => None,
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
+#[cfg(feature = "rendezvous")]
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     PeerId, StreamProtocol, Swarm,
     connection_limits::{self, ConnectionLimits},
@@ -11,15 +13,14 @@ use libp2p::{
     swarm::{self, NetworkBehaviour},
 };
 
-use super::{
-    Config,
-    door::Door,
-    transport::{self, NoTransport},
-};
+use super::{Config, door::Door};
+#[cfg(feature = "rendezvous")]
+use crate::rendezvous::server::{self as meetings, Meetings};
 use crate::{
     Network,
     record::LIFETIME_MAX,
     store::{PROVIDER_LIFETIME_MAX, Store},
+    transport::{self, NoTransport},
 };
 
 /// A lookup that is not done by then ends with what it has.
@@ -53,6 +54,8 @@ pub(super) struct Dht {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) kad: kad::Behaviour<Store>,
+    #[cfg(feature = "rendezvous")]
+    pub(super) meetings: Toggle<Meetings>,
 }
 
 /// What nodes of this network speak.
@@ -75,6 +78,8 @@ pub(super) fn swarm(
         identify: identify::Behaviour::new(identify(&config.network, keypair)),
         ping: ping::Behaviour::new(ping::Config::new().with_timeout(Duration::from_secs(10))),
         kad: kademlia(config, local, protocol, store),
+        #[cfg(feature = "rendezvous")]
+        meetings: config.meeting_point.then(meetings::behaviour).into(),
     };
     let swarm = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
     Ok(Swarm::new(transport, behaviour, local, swarm))

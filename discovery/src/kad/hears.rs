@@ -14,11 +14,16 @@ use libp2p::{
     },
 };
 
-use super::{Mode, actor::Actor, behaviour::DhtEvent, status::Event, transport::without_peer};
-use crate::admission::{ADDRESSES_MAX, Action, Input};
+use super::{Mode, actor::Actor, behaviour::DhtEvent, status::Event};
+use crate::{
+    admission::{ADDRESSES_MAX, Action, Input},
+    transport::without_peer,
+};
 
 impl Actor {
     pub(super) fn hear(&mut self, event: SwarmEvent<DhtEvent>) {
+        #[cfg(feature = "rendezvous")]
+        self.note_place(&event);
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
                 self.report(Event::Listening { address });
@@ -40,9 +45,29 @@ impl Actor {
             SwarmEvent::Behaviour(DhtEvent::Identify(event)) => self.identified(event),
             SwarmEvent::Behaviour(DhtEvent::Ping(event)) => self.pinged(&event),
             SwarmEvent::Behaviour(DhtEvent::Kad(event)) => self.kademlia(event),
+            #[cfg(feature = "rendezvous")]
+            SwarmEvent::Behaviour(DhtEvent::Meetings(event)) => {
+                let behaviour = self.swarm.behaviour_mut().meetings.as_mut();
+                if let (Some(server), Some(meetings)) = (&mut self.meetings, behaviour) {
+                    server.hear(event, meetings, Instant::now());
+                }
+            }
             _ => {}
         }
         self.admit();
+    }
+
+    /// From where whoever registers at this meeting point came.
+    #[cfg(feature = "rendezvous")]
+    fn note_place(&mut self, event: &SwarmEvent<DhtEvent>) {
+        let Some(server) = &mut self.meetings else { return };
+        match event {
+            SwarmEvent::ConnectionEstablished { connection_id, endpoint, .. } => {
+                server.connected(*connection_id, endpoint.get_remote_address());
+            }
+            SwarmEvent::ConnectionClosed { connection_id, .. } => server.closed(*connection_id),
+            _ => {}
+        }
     }
 
     /// A node answers others if its operator says so, or if it is where strangers reach it without a relay.

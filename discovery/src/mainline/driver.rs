@@ -17,9 +17,9 @@ use super::{
     lookup::{LookupId, Then, Want},
     machine::{Machine, MainlineEvent, Outcome, RoutingTable},
     message::PACKET_BYTES_MAX,
-    plans::{KEPT_MAX, TELL_AGAIN},
     source::{Finding, Step},
 };
+use crate::plans::{KEPT_MAX, TELL_AGAIN};
 
 /// Names of ways in are looked up again after this, while nobody is known.
 const NAMES_AGAIN: Duration = Duration::from_secs(30);

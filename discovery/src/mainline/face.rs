@@ -18,8 +18,8 @@ use super::{
     lookup::{Then, Want},
     machine::{Busy, Machine, MainlineEvent, Outcome, RoutingTable, Settings},
     message::Node,
-    plans::KEPT_MAX,
 };
+use crate::plans::KEPT_MAX;
 
 /// The port of the network.
 const PORT: u16 = 6881;
@@ -65,6 +65,10 @@ pub struct Config {
     pub answers_per_ip: Rate,
     /// The public address of this host, if it is known. Default: what others see.
     pub public_ip: Option<Ipv4Addr>,
+    /// Whether it also says in DNS records where it is, as pkarr does, and looks for those of whom it finds no contact.
+    /// Default: yes. It doubles the packets that this takes.
+    #[cfg(feature = "pkarr")]
+    pub pkarr: bool,
 }
 
 impl Config {
@@ -73,7 +77,18 @@ impl Config {
         let serves = matches!(network, Network::Private(_));
         let Settings { bucket, parallel, .. } = Settings::default();
         let (ip, answers_per_ip) = (Ipv4Addr::UNSPECIFIED, ANSWERS_PER_IP);
-        Self { network, ip, port: None, serves, bucket, parallel, answers_per_ip, public_ip: None }
+        Self {
+            network,
+            ip,
+            port: None,
+            serves,
+            bucket,
+            parallel,
+            answers_per_ip,
+            public_ip: None,
+            #[cfg(feature = "pkarr")]
+            pkarr: true,
+        }
     }
 
     pub(super) fn is_public(&self) -> bool {
