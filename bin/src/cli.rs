@@ -48,6 +48,8 @@ pub use self::finding::Mdns;
 pub use self::finding::PeerCache;
 #[cfg(feature = "pkarr")]
 pub use self::finding::Pkarr;
+#[cfg(any(feature = "kad", feature = "mainline", feature = "rendezvous"))]
+pub use self::finding::Told;
 pub use self::gateway::{
     Access, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
@@ -289,6 +291,9 @@ pub struct Id {
     /// by the id that `punchline id --of forward` prints.
     #[arg(long, env = "PUNCHLINE_OF", value_name = "COMMAND", default_value = "expose")]
     pub of: Role,
+    /// Print the public key as pkarr writes it, in 52 letters and digits. It names this node as its id does: `--peer pk:KEY`.
+    #[arg(long = "pkarr-key", env = "PUNCHLINE_PKARR_KEY", value_parser = BoolishValueParser::new())]
+    pub pkarr_key: bool,
 }
 
 /// A node by what it does. Each has an identity of its own, so that one of each can run on a machine.

@@ -46,6 +46,10 @@ const TOLD_MAX: usize = 64;
 pub(crate) fn sources(node: &cli::Node, context: &Context) -> Result<Config, Unusable> {
     let settings = &node.finding;
     let mut config = Config::new(context.keypair.public().to_peer_id());
+    #[cfg(any(feature = "kad", feature = "mainline", feature = "rendezvous"))]
+    {
+        config.relays_only = settings.contact == cli::Told::RelaysOnly;
+    }
     #[cfg(feature = "mdns")]
     {
         config.mdns = settings.mdns == Mdns::On;
@@ -131,6 +135,8 @@ impl Finder {
         reporter: Reporter,
     ) -> Result<Self, StartError> {
         let finds = config.finds();
+        #[cfg(feature = "kad")]
+        let relays_only = config.relays_only;
         let (discovery, mut hints) = Discovery::start(config)?;
         let (told, listening, reachable) = Default::default();
         let onward = Onward { endpoint, reporter, told };
@@ -145,7 +151,7 @@ impl Finder {
             }
         });
         #[cfg(feature = "kad")]
-        let reached = dht::Reached::new(reach.0, reach.1);
+        let reached = dht::Reached::new(reach.0, reach.1, relays_only);
         Ok(Self {
             discovery,
             onward,

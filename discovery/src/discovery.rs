@@ -32,6 +32,10 @@ pub(crate) const HINTS_MAX: usize = 256;
 pub struct Config {
     /// Who we are.
     pub local: PeerId,
+    /// Tell strangers of circuits through relays alone, and not of this host's addresses: whoever looks this node up learns
+    /// its address only when it lets him connect, or where it looks something up itself. Default: no. The local network
+    /// is told, and a DHT what `Dht::says` is given.
+    pub relays_only: bool,
     /// Ask the networks of this host by mDNS, and answer there. Default: yes. It costs a UDP socket on port 5353, and
     /// whoever is on these networks learns this node's id and where it listens there.
     #[cfg(feature = "mdns")]
@@ -74,6 +78,7 @@ impl Config {
     pub fn new(local: PeerId) -> Self {
         Self {
             local,
+            relays_only: false,
             #[cfg(feature = "mdns")]
             mdns: true,
             #[cfg(feature = "cache")]
@@ -93,6 +98,7 @@ impl Config {
     pub fn silent(local: PeerId) -> Self {
         Self {
             local,
+            relays_only: false,
             #[cfg(feature = "mdns")]
             mdns: false,
             #[cfg(feature = "cache")]

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-#[cfg(any(feature = "kad", feature = "mdns", feature = "pkarr"))]
+#[cfg(any(feature = "kad", feature = "mainline", feature = "mdns", feature = "rendezvous"))]
 use clap::ValueEnum;
 #[cfg(feature = "kad")]
 use libp2p::Multiaddr;
@@ -37,6 +37,10 @@ pub struct Finding {
     #[cfg(feature = "dns")]
     #[arg(long, env = "PUNCHLINE_DNS", value_name = "NAME")]
     pub dns: Vec<Many<Domain>>,
+    /// What strangers are told of where this node is, in a DHT, in a 160-bit network and at meeting points.
+    #[cfg(any(feature = "kad", feature = "mainline", feature = "rendezvous"))]
+    #[arg(long, env = "PUNCHLINE_CONTACT", value_name = "WHAT", default_value = "full")]
+    pub contact: Told,
     /// Register at this meeting point where this node is, and ask there for peers, as
     /// `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`: a `punchline bootstrap --rendezvous-server`, or any that speaks libp2p's
     /// rendezvous protocol. It sees this node's addresses and id, and whom it looks for. Of more than 4 the first 4.
@@ -114,6 +118,16 @@ pub enum Mdns {
     /// This node is silent there.
     #[value(aliases = ["false", "no"])]
     Off,
+}
+
+/// What strangers are told of where a node is.
+#[cfg(any(feature = "kad", feature = "mainline", feature = "rendezvous"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Told {
+    /// Its addresses, and circuits through its relays.
+    Full,
+    /// Circuits alone: who may not connect to this node does not learn its address there. Where it asks, it is seen.
+    RelaysOnly,
 }
 
 /// Whether a node speaks as pkarr does.

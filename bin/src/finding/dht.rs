@@ -170,6 +170,8 @@ pub(crate) fn policy(global: GlobalScope, ranges: Ranges) -> Policy {
 #[derive(Clone)]
 pub(super) struct Reached {
     public: Public,
+    /// Only circuits are said.
+    relays_only: bool,
     found: Arc<Mutex<Found>>,
 }
 
@@ -183,8 +185,8 @@ struct Found {
 }
 
 impl Reached {
-    pub(super) fn new(global: GlobalScope, ranges: Ranges) -> Self {
-        Self { public: Public::new(global, ranges), found: Arc::default() }
+    pub(super) fn new(global: GlobalScope, ranges: Ranges, relays_only: bool) -> Self {
+        Self { public: Public::new(global, ranges), relays_only, found: Arc::default() }
     }
 
     /// Takes what an event says, and returns what this node says of itself if that is otherwise.
@@ -235,7 +237,7 @@ impl Reached {
     fn addresses(&self, found: &Found) -> Vec<Multiaddr> {
         let Found { listening, confirmed, mapped, circuits, .. } = found;
         let direct = confirmed.iter().chain(mapped.values()).chain(listening);
-        let direct = direct.filter(|address| self.public.is_direct(address));
+        let direct = direct.filter(|address| !self.relays_only && self.public.is_direct(address));
         let circuits = circuits.values().filter(|circuit| self.public.is_circuit(circuit));
         let mut all: Vec<Multiaddr> = Vec::new();
         for address in direct.chain(circuits) {
@@ -245,5 +247,29 @@ impl Reached {
         }
         all.truncate(SAID_MAX);
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_node_that_tells_of_its_relays_alone_says_no_address_of_its_own() {
+        let relay = PeerId::random();
+        let circuit: Multiaddr = format!("/ip4/9.9.9.9/tcp/1/p2p/{relay}/p2p-circuit").parse().unwrap();
+        let own: Multiaddr = "/ip4/8.8.8.8/tcp/1".parse().unwrap();
+        for (relays_only, expected) in
+            [(false, vec![own.clone(), circuit.clone()]), (true, vec![circuit.clone()])]
+        {
+            let reached = Reached::new(GlobalScope::default(), Ranges::default(), relays_only);
+            let mut found = Found { listening: vec![own.clone()], ..Found::default() };
+            found.circuits.insert(relay, circuit.clone());
+            let addresses = reached.addresses(&found);
+            assert_eq!(addresses, expected);
+            let reach = reached.contact(addresses, &found).nat.reach;
+            assert_eq!(reach, if relays_only { Reach::Private } else { Reach::Public });
+        }
     }
 }

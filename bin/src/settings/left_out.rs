@@ -2,6 +2,8 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+// `--contact` is of several of them, and so of none.
+
 /// A feature, whether it is here, and the flags and commands that are its.
 struct Part {
     feature: &'static str,
@@ -30,7 +32,16 @@ const PARTS: [Part; 7] = [
     Part {
         feature: "mainline",
         built_in: cfg!(feature = "mainline"),
-        flags: &["mainline", "mainline-bootstrap", "mainline-public", "mainline-listen"],
+        flags: &[
+            "mainline",
+            "mainline-bootstrap",
+            "mainline-public",
+            "mainline-listen",
+            "mainline-bucket",
+            "mainline-parallel",
+            "mainline-answer-within",
+            "mainline-refresh",
+        ],
         commands: &["dht"],
     },
     Part { feature: "mdns", built_in: cfg!(feature = "mdns"), flags: &["mdns"], commands: &[] },

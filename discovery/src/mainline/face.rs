@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
 };
 
 use tokio::{
@@ -61,6 +62,11 @@ pub struct Config {
     pub bucket: usize,
     /// Nodes that one search asks at once. Default: 3. With more, searches are faster and cost more packets.
     pub parallel: usize,
+    /// Who did not answer a query within this did not answer. Default: 2 s.
+    pub answer_within: Duration,
+    /// A part of the table in which nobody was looked for is refreshed after this, and who was silent for a third of it is
+    /// asked whether it is there. Default: 15 min.
+    pub refresh: Duration,
     /// Queries from one address that are answered. Default: 32 a second, 64 at once.
     pub answers_per_ip: Rate,
     /// The public address of this host, if it is known. Default: what others see.
@@ -75,7 +81,7 @@ impl Config {
     /// The defaults, for this network.
     pub fn new(network: Network) -> Self {
         let serves = matches!(network, Network::Private(_));
-        let Settings { bucket, parallel, .. } = Settings::default();
+        let Settings { bucket, parallel, answer_within, refresh, .. } = Settings::default();
         let (ip, answers_per_ip) = (Ipv4Addr::UNSPECIFIED, ANSWERS_PER_IP);
         Self {
             network,
@@ -84,6 +90,8 @@ impl Config {
             serves,
             bucket,
             parallel,
+            answer_within,
+            refresh,
             answers_per_ip,
             public_ip: None,
             #[cfg(feature = "pkarr")]
@@ -175,6 +183,8 @@ impl Mainline {
             serves: config.serves,
             bucket: config.bucket.max(1),
             parallel: config.parallel.max(1),
+            answer_within: config.answer_within,
+            refresh: config.refresh,
             answers_per_ip: config.answers_per_ip,
             strict: config.is_public(),
             public: config.public_ip,

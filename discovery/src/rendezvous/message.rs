@@ -12,13 +12,13 @@ use libp2p::{
 use prost::Message as _;
 
 /// What both ends speak.
-pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/rendezvous/1.0.0");
+pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/rendezvous/1.0.0");
 
 /// Bytes of a namespace (the specification).
-pub(super) const NAMESPACE_BYTES_MAX: usize = 255;
+pub(crate) const NAMESPACE_BYTES_MAX: usize = 255;
 
 /// Bytes of a signed record: 16 addresses of 100 bytes, and a key.
-pub(super) const RECORD_BYTES_MAX: usize = 2048;
+pub(crate) const RECORD_BYTES_MAX: usize = 2048;
 
 /// Bytes of a request: one record and one namespace.
 const REQUEST_BYTES_MAX: usize = 4096;
@@ -31,16 +31,16 @@ const ADDRESSES_MAX: usize = 16;
 
 /// Where somebody is, as it signed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Signed {
-    pub(super) peer: PeerId,
-    pub(super) addresses: Vec<Multiaddr>,
+pub(crate) struct Signed {
+    pub(crate) peer: PeerId,
+    pub(crate) addresses: Vec<Multiaddr>,
     /// All of it, as it came.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Signed {
     /// None if it is too long, or not signed by whom it names.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         if bytes.len() > RECORD_BYTES_MAX {
             return None;
         }
@@ -56,7 +56,7 @@ impl Signed {
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Request {
+pub(crate) enum Request {
     /// Whoever asks is in this namespace, for so many seconds.
     Register { namespace: String, signed: Vec<u8>, seconds: Option<u64> },
     /// It is not any more. There is no answer.
@@ -67,7 +67,7 @@ pub(super) enum Request {
 
 /// What is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Response {
+pub(crate) enum Response {
     /// For so many seconds; or why not.
     Registered(Result<u64, Refusal>),
     /// These, and what to ask with the next time; or why not.
@@ -76,16 +76,16 @@ pub(super) enum Response {
 
 /// One of those who are in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Registration {
-    pub(super) namespace: String,
-    pub(super) signed: Vec<u8>,
-    pub(super) seconds: u64,
+pub(crate) struct Registration {
+    pub(crate) namespace: String,
+    pub(crate) signed: Vec<u8>,
+    pub(crate) seconds: u64,
 }
 
 /// Why not, by the specification's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// It is none.
     Ok = 0,
     /// No namespace, or too long a one.
@@ -279,7 +279,7 @@ fn response(message: wire::Message) -> Option<Response> {
 
 /// Reads and writes them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Messages;
+pub(crate) struct Messages;
 
 impl Codec for Messages {
     type Protocol = StreamProtocol;
