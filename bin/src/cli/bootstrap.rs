@@ -4,7 +4,7 @@ use clap::Args;
 use ipnet::IpNet;
 use libp2p::Multiaddr;
 
-use super::{BootstrapAddr, ControlSocket, DhtListenAddr, Many, Nets};
+use super::{BootstrapAddr, ControlSocket, DhtListenAddr, Many, Nets, Rights};
 
 /// `punchline bootstrap`.
 #[derive(Args, Debug)]
@@ -37,4 +37,7 @@ pub struct Bootstrap {
     /// Whom it speaks with, by address.
     #[command(flatten)]
     pub nets: Nets,
+    /// As whom it may run.
+    #[command(flatten)]
+    pub rights: Rights,
 }

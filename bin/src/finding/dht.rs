@@ -95,7 +95,7 @@ fn by_name(addresses: Vec<Multiaddr>, names: &[RelayName]) -> (Vec<Multiaddr>, V
 }
 
 /// The network that is named.
-pub(super) fn network(name: &str) -> Result<Network, Unusable> {
+pub(crate) fn network(name: &str) -> Result<Network, Unusable> {
     name.parse().map_err(|error| Unusable(format!("--dht-network: {error}")))
 }
 

@@ -1,9 +1,6 @@
 //! What this node asks others: queries under way, and the searches that they belong to.
 
-use std::{
-    net::SocketAddrV4,
-    time::Instant,
-};
+use std::{net::SocketAddrV4, time::Instant};
 
 use rand::RngExt as _;
 
