@@ -102,7 +102,7 @@ pub(crate) fn reach(node: &cli::Node) -> Result<(GlobalScope, Ranges), Unusable>
 #[cfg_attr(not(feature = "kad"), allow(unused_variables))]
 pub(crate) fn begins_at(node: &cli::Node) -> Vec<Multiaddr> {
     #[cfg(feature = "kad")]
-    return cli::all(&node.finding.dht.bootstrap);
+    return cli::domains::split(cli::all(&node.finding.dht.bootstrap)).0;
     #[cfg(not(feature = "kad"))]
     Vec::new()
 }

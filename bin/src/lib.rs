@@ -66,7 +66,7 @@ use libp2p::identity::Keypair;
 pub use crate::by_environment::run_by_environment;
 
 use crate::{
-    cli::{self, Cli, Command, Common, Role},
+    cli::{Cli, Command, Common, Role},
     identity::{Claim, ClaimError},
     names::NamesFile,
     report::{Reporter, log::Log},

@@ -8,7 +8,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
     Event,
-    addr::{self, GlobalScope, Ranges, RelayName},
+    addr::{self, GlobalScope, Ranges},
     error::Family,
     event::LetsIn,
     nat::Mapping,
@@ -23,7 +23,7 @@ use punchline_discovery::{
 use super::public::{Public, ip_of};
 use crate::{
     Context, Unusable,
-    cli::{self, DhtFlags, DhtListenAddr, DhtMode, domains},
+    cli::{self, BootstrapAddr, DhtFlags, DhtListenAddr, DhtMode, domains},
 };
 
 /// What this program is called in the DHT.
@@ -45,7 +45,7 @@ pub(super) fn config(
     let network = network(dht_network)?;
     let (bootstrap, external) = (cli::all(bootstrap), cli::all(dht_external));
     let is_begun = !bootstrap.is_empty();
-    let (bootstrap, names) = domains::split(bootstrap);
+    let (bootstrap, names) = begun_at(bootstrap);
     let listen: Vec<Multiaddr> = cli::all(dht_listen).into_iter().map(|DhtListenAddr(at)| at).collect();
     let mode = match dht {
         DhtMode::Off => return Ok(None),
@@ -68,7 +68,6 @@ pub(super) fn config(
     #[cfg(not(feature = "peer-cache"))]
     let memory = None;
     let listen = if mode == Mode::Client { Vec::new() } else { listen };
-    let (bootstrap, names) = by_name(bootstrap, &names);
     Ok(Some(Config {
         mode,
         listen,
@@ -83,12 +82,13 @@ pub(super) fn config(
 
 /// Nodes to begin with, and names of others that are followed. Where this program follows none, a name is an address that
 /// leads to one of its nodes.
-fn by_name(addresses: Vec<Multiaddr>, names: &[RelayName]) -> (Vec<Multiaddr>, Vec<String>) {
+pub(crate) fn begun_at(given: Vec<BootstrapAddr>) -> (Vec<Multiaddr>, Vec<String>) {
+    let (addresses, names) = domains::split(given);
     #[cfg(feature = "dns")]
     let named = (addresses, names.iter().map(|name| name.as_str().to_owned()).collect());
     #[cfg(not(feature = "dns"))]
     let named = {
-        let name = |name: &RelayName| Protocol::Dnsaddr(name.as_str().into()).into();
+        let name = |name: &addr::RelayName| Protocol::Dnsaddr(name.as_str().into()).into();
         (addresses.into_iter().chain(names.iter().map(name)).collect(), Vec::new())
     };
     named
@@ -114,8 +114,7 @@ pub(crate) fn of_bootstrap(
     if listen.is_empty() {
         listen = EVERYWHERE.iter().filter_map(|text| text.parse().ok()).collect();
     }
-    let (bootstrap, names) = domains::split(cli::all(&settings.bootstrap));
-    let (bootstrap, names) = by_name(bootstrap, &names);
+    let (bootstrap, names) = begun_at(cli::all(&settings.bootstrap));
     let mut external = cli::all(&settings.external);
     if external.is_empty() {
         external = listen.iter().filter(|address| names_a_host(address)).cloned().collect();

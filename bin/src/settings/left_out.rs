@@ -27,7 +27,7 @@ const PARTS: [Part; 7] = [
             "namespace",
             "namespace-secret",
         ],
-        commands: &["bootstrap"],
+        commands: &["bootstrap", "discovery"],
     },
     Part {
         feature: "mainline",
