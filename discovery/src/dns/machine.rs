@@ -96,6 +96,15 @@ impl Machine {
         hints
     }
 
+    /// A peer is not sought any more. Where nobody is, nothing is looked up.
+    pub(super) fn forget(&mut self, peer: PeerId) {
+        self.sought.remove(&peer);
+        if self.sought.is_empty() {
+            self.awake = None;
+            self.domains.iter_mut().for_each(|domain| domain.next = None);
+        }
+    }
+
     /// What is known of those that are sought.
     pub(super) fn found(&self, now: Instant) -> Vec<Hint> {
         self.hints(|peer| self.sought.contains(&peer), now)
@@ -136,7 +145,7 @@ impl Machine {
                 pause
             }
         };
-        domain.next = Some(now + pause);
+        domain.next = self.awake.map(|_| now + pause);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -249,6 +258,19 @@ mod tests {
         machine.answered("a.org", says(Vec::new(), 3600), now + 40 * S);
         machine.seek(PeerId::random(), now + 41 * S);
         assert_eq!(machine.poll(now + 41 * S), None, "what was looked up a moment ago still holds");
+    }
+
+    #[test]
+    fn when_nobody_is_sought_any_more_nothing_is_looked_up() {
+        let (mut machine, now) = machine();
+        let peer = PeerId::random();
+        machine.seek(peer, now);
+        machine.poll(now);
+        machine.forget(peer);
+        machine.answered("a.org", says(Vec::new(), 60), now);
+        assert_eq!(machine.poll_timeout(), None);
+        machine.seek(peer, now + 99 * S);
+        assert!(machine.poll(now + 99 * S).is_some());
     }
 
     #[test]

@@ -30,9 +30,15 @@ pub const DOMAINS_MAX: usize = 16;
 /// Hints that were not taken yet. One more is dropped: it is looked up again.
 const FOUND_MAX: usize = 256;
 
+/// What the rest of the program wants.
+enum Wish {
+    Seek(PeerId),
+    Forget(PeerId),
+}
+
 /// Looks for peers.
 pub(crate) struct Asker {
-    wishes: mpsc::UnboundedSender<PeerId>,
+    wishes: mpsc::UnboundedSender<Wish>,
     found: mpsc::Receiver<Hint>,
 }
 
@@ -48,7 +54,11 @@ pub(crate) fn start(domains: Vec<String>) -> Asker {
 
 impl Lookup for Asker {
     fn seek(&mut self, _: &BTreeSet<PeerId>, new: PeerId) {
-        let _ = self.wishes.send(new);
+        let _ = self.wishes.send(Wish::Seek(new));
+    }
+
+    fn forget(&mut self, _: &BTreeSet<PeerId>, gone: PeerId) {
+        let _ = self.wishes.send(Wish::Forget(gone));
     }
 
     fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint> {
@@ -63,7 +73,7 @@ type Ended = (String, Result<Answer, NoAnswer>);
 
 async fn run(
     mut machine: Machine,
-    mut wanted: mpsc::UnboundedReceiver<PeerId>,
+    mut wanted: mpsc::UnboundedReceiver<Wish>,
     hints: mpsc::Sender<Hint>,
 ) {
     let mut lookups: JoinSet<Ended> = JoinSet::new();
@@ -71,7 +81,11 @@ async fn run(
         look_up(&mut machine, &mut lookups);
         let found = tokio::select! {
             wish = wanted.recv() => match wish {
-                Some(peer) => machine.seek(peer, Instant::now()),
+                Some(Wish::Seek(peer)) => machine.seek(peer, Instant::now()),
+                Some(Wish::Forget(peer)) => {
+                    machine.forget(peer);
+                    Vec::new()
+                }
                 None => return,
             },
             Some(Ok((domain, answer))) = lookups.join_next() => {

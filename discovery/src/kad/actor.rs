@@ -14,7 +14,7 @@ use libp2p::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
-    Command, Config, Mode, Policy, StartError,
+    Command, Config, Mode, Order, Policy, StartError,
     behaviour::{self, Dht},
     health::Targets,
     loops::{Loops, Task},
@@ -92,7 +92,7 @@ pub(super) struct Actor {
     /// Peers in the table, as was told last.
     pub(super) table: usize,
     commands: mpsc::Receiver<Command>,
-    orders: mpsc::UnboundedReceiver<PeerId>,
+    orders: mpsc::UnboundedReceiver<Order>,
     hints: mpsc::Sender<Hint>,
     events: broadcast::Sender<Event>,
 }
@@ -101,7 +101,7 @@ impl Actor {
     pub(super) fn new(
         config: Config,
         commands: mpsc::Receiver<Command>,
-        orders: mpsc::UnboundedReceiver<PeerId>,
+        orders: mpsc::UnboundedReceiver<Order>,
         hints: mpsc::Sender<Hint>,
         events: broadcast::Sender<Event>,
     ) -> Result<Self, StartError> {
@@ -177,9 +177,10 @@ impl Actor {
                     Some(command) => self.command(command),
                     None => return self.memory.finish().await,
                 },
-                Some(peer) = self.orders.recv() => {
-                    self.wants.want(Wanted::Peer(peer), Instant::now());
-                }
+                Some(order) = self.orders.recv() => match order {
+                    Order::Seek(peer) => self.wants.want(Wanted::Peer(peer), Instant::now()),
+                    Order::Forget(peer) => self.wants.forget(&Wanted::Peer(peer)),
+                },
                 () = tokio::time::sleep_until(timeout.into()) => {}
             }
             self.memory.save(Instant::now());

@@ -88,6 +88,7 @@ impl std::fmt::Debug for Config {
 /// What the rest of the program wants.
 enum Wish {
     Seek(PeerId),
+    Forget(PeerId),
     Listening(Vec<Multiaddr>),
     Reachable(Vec<Multiaddr>),
 }
@@ -119,6 +120,10 @@ pub(crate) fn start(config: Config) -> Result<(Asker, Teller), NoTransport> {
 impl Lookup for Asker {
     fn seek(&mut self, _: &BTreeSet<PeerId>, new: PeerId) {
         let _ = self.wishes.send(Wish::Seek(new));
+    }
+
+    fn forget(&mut self, _: &BTreeSet<PeerId>, gone: PeerId) {
+        let _ = self.wishes.send(Wish::Forget(gone));
     }
 
     fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint> {
@@ -221,6 +226,7 @@ impl Client {
     fn wish(&mut self, wish: Wish, now: Instant) {
         match wish {
             Wish::Seek(peer) => return self.seeking.seek(peer, now),
+            Wish::Forget(peer) => return self.seeking.forget(peer),
             Wish::Listening(addresses) => self.listening = addresses,
             Wish::Reachable(addresses) => self.reachable = addresses,
         }

@@ -16,6 +16,7 @@ mod mapping;
 mod names;
 mod pinholes;
 mod ports;
+mod route;
 mod sandbox;
 mod sources;
 mod stock_neighbour;
@@ -142,6 +143,7 @@ fn main() -> ExitCode {
         "a_forward_to_a_namespace_goes_to_another_member_when_the_one_it_uses_is_gone",
         dht::any_member,
     ));
+    trials.extend(route::trials());
     trials.extend(families());
     trials.extend(faults::trials());
     trials.extend(lan());
