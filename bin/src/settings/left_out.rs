@@ -117,7 +117,6 @@ mod tests {
         };
         for part in &PARTS {
             for name in part.flags {
-                // The bootstrap node has a flag of that name whatever else is left out.
                 assert_eq!(has(name), part.built_in, "--{name} and the feature {}", part.feature);
                 assert_eq!(flag(&format!("--{name}")).is_some(), !part.built_in, "--{name}");
                 let variable = format!("PUNCHLINE_{}", name.replace('-', "_").to_uppercase());

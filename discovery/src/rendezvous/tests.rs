@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 
 use libp2p::{
+    Transport as _,
     core::{transport::MemoryTransport, upgrade::Version},
     noise, rendezvous as stock, yamux,
 };
