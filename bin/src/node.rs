@@ -15,6 +15,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+#[cfg(feature = "kad")]
+use crate::control::DhtKeeper;
 use crate::{
     Context, Unusable, access, cautions,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
@@ -107,7 +109,15 @@ impl Node {
         cautions::of_loopback(endpoint.listening(), told.chain(finding::begins_at(settings)));
         let reporter = context.reporter.clone();
         let (sources, reach) = (finding::sources(settings, context)?, finding::reach(settings)?);
+        #[cfg(feature = "kad")]
+        let global = reach.0.clone();
         let finder = Finder::start(sources, reach, endpoint.clone(), reporter.clone()).await?;
+        let keeper = Keeper::Node(endpoint.clone());
+        #[cfg(feature = "kad")]
+        let keeper = match finder.dht().cloned() {
+            Some(dht) => Keeper::NodeInDht(endpoint.clone(), DhtKeeper { dht, global }),
+            None => keeper,
+        };
         // Whoever reads the events learns that the node listens before anything comes of it.
         if let Some(listening) = events.next().await {
             finder.note(&listening).await;
@@ -128,7 +138,7 @@ impl Node {
         let board = Board::default();
         let files = Files {
             nets: settings.nets.clone(),
-            keeper: Keeper::Node(endpoint.clone()),
+            keeper,
             names: context.names.clone(),
             reporter: context.reporter.clone(),
         };

@@ -32,7 +32,7 @@ pub(crate) use self::{
     service::Answering,
 };
 #[cfg(feature = "kad")]
-pub(crate) use self::{asking::ask_for_lookups, dht::AnsweringBootstrap};
+pub(crate) use self::{asking::ask_for_lookups, dht::AnsweringBootstrap, reload::DhtKeeper};
 use crate::{
     Unusable,
     cli::ControlSocket,

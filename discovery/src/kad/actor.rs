@@ -20,6 +20,7 @@ use super::{
     loops::{Loops, Task},
     memory::Memory,
     own::Signer,
+    policy::Current,
     queries::{Purpose, Query},
     serving::Serving,
     spaces::{Read, SpaceId, Spaces},
@@ -58,6 +59,7 @@ pub(super) struct Actor {
     pub(super) swarm: Swarm<Dht>,
     pub(super) local: PeerId,
     pub(super) policy: Policy,
+    pub(super) current: Current,
     pub(super) rules: Rules,
     pub(super) signer: Signer,
     pub(super) protocol: libp2p::StreamProtocol,
@@ -99,14 +101,15 @@ pub(super) struct Actor {
 
 impl Actor {
     pub(super) fn new(
-        config: Config,
+        mut config: Config,
         commands: mpsc::Receiver<Command>,
         orders: mpsc::UnboundedReceiver<Order>,
         hints: mpsc::Sender<Hint>,
         events: broadcast::Sender<Event>,
     ) -> Result<Self, StartError> {
         let (local, now) = (config.keypair.public().to_peer_id(), Instant::now());
-        let policy = config.policy.clone();
+        let (current, policy) = Current::new(config.policy);
+        config.policy = policy.clone();
         let rules = Rules { network: config.network.clone(), addresses: policy.hands_on.clone() };
         let protocol = behaviour::protocol(&config.network);
         let store = Store::new(local, rules.clone(), rand::random(), clock);
@@ -128,6 +131,7 @@ impl Actor {
             swarm,
             local,
             policy,
+            current,
             rules,
             signer: Signer::new(config.keypair, config.network, config.number),
             protocol,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use libp2p::kad::{self, Quorum, Record, RecordKey as Key};
+use libp2p::kad::{self, Quorum, Record, RecordKey as Key, store::RecordStore as _};
 use tokio::sync::oneshot;
 
 use super::{
@@ -37,7 +37,11 @@ impl Actor {
                 self.serving.confirmed(&addresses, now);
                 self.decide_mode();
             }
-            Command::PolicyChanged => self.leave_the_barred(),
+            Command::KeepTo { policy } => {
+                self.current.set(policy);
+                self.leave_the_barred();
+                self.decide_mode();
+            }
             Command::Join { namespace } => match self.spaces.join(namespace) {
                 Ok(space) => self.loops.changed(Item::Member(space), now),
                 Err(full) => tracing::warn!(%full, "this node is not said to be in a namespace"),
@@ -52,6 +56,11 @@ impl Actor {
             Command::Provide { .. } => tracing::warn!("{PROVIDED_MAX} keys are provided already"),
             Command::Reached { peer } => self.wants.satisfied(&Wanted::Peer(peer), now),
             Command::Missed { peer } => self.wants.missed(&Wanted::Peer(peer), now),
+            Command::Kept { key, reply } => {
+                let store = self.swarm.behaviour_mut().guard.kad.store_mut();
+                let kept = store.get(&Key::from(key.to_bytes()));
+                let _ = reply.send(kept.map(|record| record.value.clone()));
+            }
             Command::Status { reply } => drop(reply.send(self.status())),
             // It ends the loop.
             Command::Stop { .. } => {}

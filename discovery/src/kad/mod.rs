@@ -30,6 +30,7 @@ mod loops;
 mod memory;
 mod meter;
 mod own;
+mod policy;
 mod queries;
 mod serving;
 mod spaces;
@@ -41,7 +42,6 @@ mod tests;
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
     num::NonZeroU8,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -54,6 +54,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use self::actor::Actor;
 pub use self::{
     health::Health,
+    policy::Policy,
     status::{Bootstrap, Bucket, Event, Lookup as LookupKind, Status},
 };
 pub use crate::transport::{Carrier, NoTransport};
@@ -61,7 +62,7 @@ use crate::{
     Network,
     hint::Hint,
     keys::{Namespace, RecordKey},
-    record::{AddressPolicy, Body, Contact, Record},
+    record::{Body, Contact, Record},
     source::Lookup,
 };
 
@@ -73,17 +74,6 @@ const HINTS_MAX: usize = 256;
 
 /// Events that a slow reader may be behind; more are skipped for it.
 const EVENTS_MAX: usize = 1024;
-
-/// Which addresses matter of those that strangers name.
-#[derive(Clone)]
-pub struct Policy {
-    /// Where nodes of the DHT are dialled, and told to others: direct addresses.
-    pub dials: Arc<dyn AddressPolicy>,
-    /// Which addresses of a peer's contact are handed on to whoever looks for it: circuits too.
-    pub hands_on: Arc<dyn AddressPolicy>,
-    /// Addresses that belong to no part of the internet, of which there may be any number in one network: labs.
-    pub exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
-}
 
 /// Whether this node answers others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,7 +214,9 @@ pub(crate) enum Command {
     Confirmed {
         addresses: Vec<Multiaddr>,
     },
-    PolicyChanged,
+    KeepTo {
+        policy: Policy,
+    },
     #[cfg(feature = "dns")]
     BeginsWith {
         addresses: Vec<Multiaddr>,
@@ -261,6 +253,10 @@ pub(crate) enum Command {
         key: RecordKey,
         value: Vec<u8>,
         reply: oneshot::Sender<Result<usize, RecordError>>,
+    },
+    Kept {
+        key: RecordKey,
+        reply: oneshot::Sender<Option<Vec<u8>>>,
     },
     Provide {
         key: Vec<u8>,
@@ -365,9 +361,9 @@ impl Dht {
         let _ = self.commands.send(Command::Confirmed { addresses }).await;
     }
 
-    /// The [`Policy`] says something else from now on: whom it does not let through is left.
-    pub async fn policy_changed(&self) {
-        let _ = self.commands.send(Command::PolicyChanged).await;
+    /// This policy holds from now on. Connections with whom it does not let through end, and they leave the table.
+    pub async fn keep_to(&self, policy: Policy) {
+        let _ = self.commands.send(Command::KeepTo { policy }).await;
     }
 
     /// This node is a member of the namespace from now on, and says so.
@@ -439,6 +435,11 @@ impl Dht {
     pub async fn put(&self, key: RecordKey, value: Vec<u8>) -> Result<usize, RecordError> {
         let stored = self.ask(|reply| Command::Put { key, value, reply }).await;
         stored.unwrap_or(Err(RecordError::Ended))
+    }
+
+    /// What this node itself keeps under a key, for others or of its own; nobody else is asked.
+    pub async fn kept(&self, key: RecordKey) -> Option<Vec<u8>> {
+        self.ask(|reply| Command::Kept { key, reply }).await.flatten()
     }
 
     /// This node has what the key names, and says so from now on: see [`content_key`](crate::keys::content_key).

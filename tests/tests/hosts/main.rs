@@ -143,6 +143,9 @@ fn main() -> ExitCode {
         "a_forward_to_a_namespace_goes_to_another_member_when_the_one_it_uses_is_gone",
         dht::any_member,
     ));
+    trials.push(lab_trial("a_bootstrap_node_that_hangs_is_down_within_45_s", dht::hung_bootstrap));
+    trials
+        .push(lab_trial("a_network_that_is_split_for_a_minute_is_one_again_a_minute_after", dht::split));
     trials.extend(route::trials());
     trials.extend(families());
     trials.extend(faults::trials());
