@@ -7,6 +7,8 @@ mod demo;
 #[cfg(feature = "kad")]
 pub mod discovery;
 mod doctor;
+#[cfg(any(feature = "dns", feature = "kad", feature = "rendezvous"))]
+pub(crate) mod domains;
 mod finding;
 mod gateway;
 mod install;
@@ -39,10 +41,18 @@ use punchline_protocol::Network;
 
 use crate::names::PeerRef;
 
+#[cfg(feature = "dns")]
+pub use self::domains::Domain;
+#[cfg(feature = "rendezvous")]
+pub use self::domains::MeetingPoint;
 #[cfg(feature = "mdns")]
 pub use self::finding::Mdns;
 #[cfg(feature = "peer-cache")]
 pub use self::finding::PeerCache;
+#[cfg(feature = "pkarr")]
+pub use self::finding::Pkarr;
+#[cfg(any(feature = "kad", feature = "mainline", feature = "rendezvous"))]
+pub use self::finding::Told;
 pub use self::gateway::{
     Access, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
@@ -66,6 +76,7 @@ pub use self::{
 #[cfg(feature = "kad")]
 pub use self::{
     bootstrap::Bootstrap,
+    domains::BootstrapAddr,
     finding::{DhtFlags, DhtMode},
 };
 
@@ -296,6 +307,9 @@ pub struct Id {
     /// by the id that `punchline id --of forward` prints.
     #[arg(long, env = "PUNCHLINE_OF", value_name = "COMMAND", default_value = "expose")]
     pub of: Role,
+    /// Print the public key as pkarr writes it, in 52 letters and digits. It names this node as its id does: `--peer pk:KEY`.
+    #[arg(long = "pkarr-key", env = "PUNCHLINE_PKARR_KEY", value_parser = BoolishValueParser::new())]
+    pub pkarr_key: bool,
 }
 
 /// A node by what it does. Each has an identity of its own, so that one of each can run on a machine.

@@ -6,12 +6,12 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand, builder::BoolishValueParser};
 use ipnet::IpNet;
-use libp2p::Multiaddr;
 
 pub use self::verify::Verify;
 use super::{
     Node,
     asking::{Asking, Timeout},
+    domains::BootstrapAddr,
     values::Many,
 };
 use crate::names::PeerRef;
@@ -78,7 +78,7 @@ pub struct Through {
     pub asking: Asking,
     /// Ask no node that runs here, but join the DHT at this node of it, for as long as it takes.
     #[arg(long, env = "PUNCHLINE_BOOTSTRAP", value_name = "ADDR")]
-    pub bootstrap: Vec<Many<Multiaddr>>,
+    pub bootstrap: Vec<Many<BootstrapAddr>>,
     /// Which DHT is joined: nodes of different names never meet.
     #[arg(long, env = "PUNCHLINE_DHT_NETWORK", value_name = "NAME", default_value = "main")]
     pub dht_network: String,

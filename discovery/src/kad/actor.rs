@@ -9,7 +9,6 @@ use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     kad::{self, QueryId, Quorum, RecordKey as Key},
-    multiaddr::Protocol,
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -36,6 +35,7 @@ use crate::{
     keys::{Namespace, RecordKey},
     record::{Body, Contact, Record, Rules},
     store::{Now, Store},
+    transport::peer_of,
 };
 
 /// What this node says of itself, again and again.
@@ -77,6 +77,9 @@ pub(super) struct Actor {
     /// Peers that a bootstrap node named and that were dialled, with when they may be again.
     pub(super) named: BTreeMap<PeerId, Instant>,
     pub(super) memory: Memory,
+    /// Who registered, if this is a meeting point.
+    #[cfg(feature = "rendezvous")]
+    pub(super) meetings: Option<crate::rendezvous::server::Server>,
     pub(super) queries: HashMap<QueryId, Query>,
     /// Those who wait for the members of a namespace.
     pub(super) waiting: Vec<(SpaceId, oneshot::Sender<Vec<PeerId>>)>,
@@ -147,6 +150,8 @@ impl Actor {
             admission,
             named: BTreeMap::new(),
             memory: Memory::open(config.memory),
+            #[cfg(feature = "rendezvous")]
+            meetings: config.meeting_point.then(|| crate::rendezvous::server::Server::new(now)),
             queries: HashMap::new(),
             waiting: Vec::new(),
             to_count: BTreeMap::new(),
@@ -374,12 +379,4 @@ impl Actor {
 
 fn clock() -> Now {
     Now { instant: Instant::now(), unix: UnixTime::from(SystemTime::now()) }
-}
-
-/// The id at the end of an address.
-pub(super) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
-    match address.iter().last() {
-        Some(Protocol::P2p(peer)) => Some(peer),
-        _ => None,
-    }
 }

@@ -12,6 +12,8 @@ use super::{
     queries::Purpose,
     status::{Bootstrap, Bucket, Status},
 };
+#[cfg(feature = "dns")]
+use crate::transport::peer_of;
 
 /// Queries at once, our own included. What is asked for beyond is refused; what we look for ourselves has limits of its own.
 const QUERIES_MAX: usize = 256;
@@ -29,6 +31,8 @@ impl Actor {
                     self.loops.changed(Item::Contact, now);
                 }
             }
+            #[cfg(feature = "dns")]
+            Command::BeginsWith { addresses } => self.targets.named(&addresses, peer_of, now),
             Command::Confirmed { addresses } => {
                 self.serving.confirmed(&addresses, now);
                 self.decide_mode();
