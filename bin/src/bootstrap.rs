@@ -9,6 +9,7 @@ use crate::{
     Context, cli,
     control::{AnsweringBootstrap, Board, Bound, Files, Keeper, Reloader, Wellness},
     finding::{dht, event::tell_all},
+    metrics::serve::{self, Subject},
     node, stop, supervised,
 };
 
@@ -24,6 +25,7 @@ pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::R
         return crate::usable();
     }
     let control = Bound::new(settings.control.as_ref(), &context.control).await?;
+    let metrics = serve::Bound::new(&settings.metrics).await?;
     let peer = context.keypair.public().to_peer_id();
     let external = config.external.clone();
     let dht = Dht::start(config)?;
@@ -45,6 +47,8 @@ pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::R
         reloader: answering,
     };
     let _control = control.map(|bound| bound.serve(answering, Wellness::Dht(dht.clone())));
+    let subject = Subject::Bootstrap(dht.clone());
+    let _metrics = metrics.map(|bound| bound.serve(subject, context.command, &reporter));
     let lines = vec![format!("this bootstrap node is {peer}"), invitation(peer, &external)];
     reporter.say_ready(&lines);
     tokio::select! {

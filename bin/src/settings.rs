@@ -8,6 +8,7 @@ pub mod example;
 mod file;
 mod kaspad;
 mod names;
+mod network;
 pub mod show;
 
 use std::{

@@ -87,6 +87,11 @@ pub(crate) fn status_json(status: &proto::Status) -> anyhow::Result<Value> {
     json("Status", shapes::STATUS, status)
 }
 
+/// Who was found, as `network peers --json` prints it.
+pub(crate) fn found_json(found: &proto::Found) -> Value {
+    network::found_json(found)
+}
+
 /// What a node tries now, likewise.
 pub(crate) fn retried_json(retried: &proto::Retried) -> anyhow::Result<Value> {
     json("Retried", shapes::RETRIED, retried)

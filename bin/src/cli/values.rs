@@ -193,6 +193,7 @@ plain!(
     StunAddr,
     StunServer,
     IpNet,
+    std::net::IpAddr,
     PeerRef,
     NamedTarget
 );

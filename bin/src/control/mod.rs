@@ -1,7 +1,7 @@
 //! What a running node answers on its control socket, and whoever asks it there.
 //!
 //! Reading order: `proto/node.proto` is what is said; `service` answers, from what `shape` makes of a node's status, on
-//! connections that are `seated`, and `relaying` where the node is a relay; `found` is who was found; `dht` tells of the DHT; `health` answers probes; `offers` is what its
+//! connections that are `seated`, and `relaying` where the node is a relay; `found` is who was found; `dht` tells of the DHT, `mainline` of the 160-bit network; `health` answers probes; `offers` is what its
 //! command knows, `reload` reads files again; `asking` finds the socket of a running node and asks.
 
 mod asking;
@@ -9,6 +9,8 @@ mod asking;
 mod dht;
 mod found;
 mod health;
+#[cfg(feature = "mainline")]
+mod mainline;
 mod offers;
 mod relaying;
 mod reload;

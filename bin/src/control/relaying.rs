@@ -1,4 +1,4 @@
-//! A relay's side: answers.
+//! A relay's side: answers; and that of a monitor, which is a relay with a part in the DHT.
 
 use punchline_bridge::relay::Handle;
 use tonic::{Request, Response, Status};
@@ -16,6 +16,11 @@ use crate::report::Reporter;
 pub(crate) struct AnsweringRelay {
     /// The relay.
     pub(crate) relay: Handle,
+    /// The command that runs.
+    pub(crate) command: &'static str,
+    /// Its part in the DHT, if it takes any.
+    #[cfg(feature = "kad")]
+    pub(crate) dht: Option<punchline_discovery::kad::Dht>,
     /// What happens.
     pub(crate) reporter: Reporter,
     /// What reads files again.
@@ -29,7 +34,13 @@ impl node_server::Node for AnsweringRelay {
         _: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::Status>, Status> {
         let status = in_time(self.relay.status()).await?;
-        Ok(Response::new(shape::relay_status(&status, status.hindrance())))
+        let mut told = shape::relay_status(&status, status.hindrance());
+        self.command.clone_into(&mut told.command);
+        #[cfg(feature = "kad")]
+        if let Some(dht) = &self.dht {
+            told.dht = Some(super::dht::status(&in_time(dht.status()).await?));
+        }
+        Ok(Response::new(told))
     }
 
     async fn ping(&self, _: Request<proto::PingRequest>) -> Result<Response<proto::Pong>, Status> {
@@ -47,6 +58,10 @@ impl node_server::Node for AnsweringRelay {
         &self,
         _: Request<proto::ListFoundRequest>,
     ) -> Result<Response<proto::Found>, Status> {
+        #[cfg(feature = "kad")]
+        if let Some(dht) = &self.dht {
+            return super::dht::found(dht).await;
+        }
         Err(Status::unimplemented("a relay looks for nobody; ask a node that uses it"))
     }
 

@@ -156,11 +156,15 @@ impl node_server::Node for Answering {
             services: self.board.services(),
             forwards: self.board.forwards(),
         };
-        #[cfg_attr(not(feature = "kad"), allow(unused_mut))]
+        #[cfg_attr(not(any(feature = "kad", feature = "mainline")), allow(unused_mut))]
         let mut status = shape::status(&status, told);
         #[cfg(feature = "kad")]
         if let Some(dht) = self.finder.dht() {
             status.dht = in_time(dht.status()).await.ok().as_ref().map(super::dht::status);
+        }
+        #[cfg(feature = "mainline")]
+        if let Some(node) = self.finder.mainline() {
+            status.mainline = in_time(super::mainline::told(&node)).await.ok();
         }
         Ok(Response::new(status))
     }

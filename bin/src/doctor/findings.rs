@@ -42,10 +42,22 @@ pub(crate) struct Findings {
     pub(crate) state: Option<StateFinding>,
     /// Files that this process may have open; none if the system sets no limit.
     pub(crate) open_files: Option<u64>,
+    /// The part in the DHT of the node that runs here; none if none runs, or it takes none.
+    pub(crate) dht: Option<DhtFinding>,
     /// The largest packet that leaves towards the internet, by family; none where none leaves.
     pub(crate) mtu_v4: Option<u32>,
     /// Likewise over IPv6.
     pub(crate) mtu_v6: Option<u32>,
+}
+
+/// A node's part in the DHT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DhtFinding {
+    pub(crate) joined: bool,
+    /// Nodes in its table.
+    pub(crate) nodes: u32,
+    /// Addresses of the nodes that it was told to begin with, and how they do, in its words.
+    pub(crate) bootstraps: Vec<(String, String)>,
 }
 
 /// One address of a relay.

@@ -81,7 +81,7 @@ pub(super) fn config(
 }
 
 /// The network that is named.
-pub(super) fn network(name: &str) -> Result<Network, Unusable> {
+pub(crate) fn network(name: &str) -> Result<Network, Unusable> {
     name.parse().map_err(|error| Unusable(format!("--dht-network: {error}")))
 }
 
@@ -104,19 +104,36 @@ pub(crate) fn of_bootstrap(
     if external.is_empty() {
         external = listen.iter().filter(|address| names_a_host(address)).cloned().collect();
     }
-    Ok(Config {
+    let (bootstrap, network) = (cli::all(&settings.bootstrap), network(&settings.dht_network)?);
+    let place = Place { listen, external, bootstrap, network, policy: policy(global, ranges) };
+    Ok(server(place, context))
+}
+
+/// Where a node that answers others is, and in which network.
+pub(crate) struct Place {
+    pub(crate) listen: Vec<Multiaddr>,
+    pub(crate) external: Vec<Multiaddr>,
+    pub(crate) bootstrap: Vec<Multiaddr>,
+    pub(crate) network: Network,
+    pub(crate) policy: Policy,
+}
+
+/// A node that answers others, and looks for nobody.
+pub(crate) fn server(place: Place, context: &Context) -> Config {
+    let Place { listen, external, bootstrap, network, policy } = place;
+    Config {
         keypair: context.keypair.clone(),
-        network: network(&settings.dht_network)?,
+        network,
         mode: Mode::Server,
         listen,
         external,
-        bootstrap: cli::all(&settings.bootstrap),
-        policy: policy(global, ranges),
+        bootstrap,
+        policy,
         memory: Some(context.dht_cache.clone()),
         number: Some(context.dht_number.clone()),
         bucket_size: None,
         carrier: Carrier::Sockets,
-    })
+    }
 }
 
 const EVERYWHERE: [&str; 4] = [

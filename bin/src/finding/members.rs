@@ -2,7 +2,10 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use punchline_discovery::keys::{Namespace, SECRET_BYTES_MAX};
+use punchline_discovery::{
+    Network,
+    keys::{Namespace, SECRET_BYTES_MAX},
+};
 
 use super::dht;
 use crate::{Unusable, cli};
@@ -20,9 +23,21 @@ pub(crate) fn namespaces(node: &cli::Node) -> Result<Vec<Namespace>, Unusable> {
         let remedy = "is found in a DHT: say --bootstrap <the address of a node of it>";
         return Err(Unusable(format!("--namespace {} {remedy}", names[0])));
     }
-    let namespace = |name: &String| match &secret {
-        Some(secret) => Namespace::secret(&network, name, secret),
-        None => Namespace::public(&network, name),
+    named(&network, &names, secret.as_deref())
+}
+
+/// Those of these names.
+///
+/// # Errors
+/// If one cannot be a namespace.
+pub(crate) fn named(
+    network: &Network,
+    names: &[String],
+    secret: Option<&[u8]>,
+) -> Result<Vec<Namespace>, Unusable> {
+    let namespace = |name: &String| match secret {
+        Some(secret) => Namespace::secret(network, name, secret),
+        None => Namespace::public(network, name),
     };
     let namespaces = names.iter().map(namespace).collect::<Result<_, _>>();
     namespaces.map_err(|error| Unusable(format!("--namespace: {error}")))

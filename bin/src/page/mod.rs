@@ -1,10 +1,12 @@
 //! A node or a relay on a page: what it says about itself, for people with a browser.
 //!
 //! The files beside this one are the page, as they are: `page.html`, `page.css`, and the scripts `page.js` (asks, and fills
-//! what all have in common), `node.js` and `relay.js` (fill the rest), `fill.js` (words), `story.js` (what events say) and `draw.js` (pictures).
-//! They ask for `status.json`, which is what `punchline status --json` prints, listen to `events`, and say `retry`.
+//! what all have in common), `node.js`, `relay.js` and `dht.js` (fill the rest), `fill.js` (words), `story.js` (what events say) and `draw.js` (pictures).
+//! They ask for `status.json`, which is what `punchline status --json` prints, listen to `events`, and say `retry`. Programs
+//! that watched other monitors ask for `api/state`, `api/metrics` and `api/nodes`: `api` answers those.
 //! Whatever peers may have written becomes text there, never markup. `guard` decides who may look.
 
+mod api;
 mod events;
 mod guard;
 
@@ -29,6 +31,9 @@ use crate::{
     http::{Answer, Fresh, Listener, Respond, is_own_origin, plain, refuse_method, text},
     report::{ReportEvent, Reporter},
 };
+
+#[cfg(test)]
+pub(crate) use self::api::numbers;
 
 /// A socket on which browsers wait.
 pub(crate) struct Bound(Listener);
@@ -63,9 +68,10 @@ impl Bound {
                  addresses: {url}"
             );
         }
-        let (broadcast, status) = (Broadcast::new(reporter.clone()), Fresh::default());
+        let broadcast = Broadcast::new(reporter.clone());
+        let (status, numbers, nodes) = Default::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(listener.serve(Arc::new(Page { guard, node, broadcast, status })));
+        tasks.spawn(listener.serve(Arc::new(Page { guard, node, broadcast, status, numbers, nodes })));
         Serving { _tasks: tasks }
     }
 }
@@ -74,17 +80,23 @@ struct Page<N> {
     guard: Guard,
     node: N,
     broadcast: Broadcast,
-    status: Fresh<Result<Bytes, (StatusCode, String)>>,
+    status: Fresh<Told>,
+    numbers: Fresh<Told>,
+    nodes: Fresh<Told>,
 }
 
+/// What is answered, and good for a moment: JSON, or why there is none.
+type Told = Result<Bytes, (StatusCode, String)>;
+
 /// The files, by name, with their types.
-const FILES: [(&str, &str, &str); 8] = [
+const FILES: [(&str, &str, &str); 9] = [
     ("", "text/html; charset=utf-8", include_str!("page.html")),
     ("page.css", "text/css; charset=utf-8", include_str!("page.css")),
     ("page.js", "text/javascript; charset=utf-8", include_str!("page.js")),
     ("fill.js", "text/javascript; charset=utf-8", include_str!("fill.js")),
     ("node.js", "text/javascript; charset=utf-8", include_str!("node.js")),
     ("relay.js", "text/javascript; charset=utf-8", include_str!("relay.js")),
+    ("dht.js", "text/javascript; charset=utf-8", include_str!("dht.js")),
     ("story.js", "text/javascript; charset=utf-8", include_str!("story.js")),
     ("draw.js", "text/javascript; charset=utf-8", include_str!("draw.js")),
 ];
@@ -114,7 +126,15 @@ impl<N: Answers> Page<N> {
             return refusal;
         }
         match asked {
-            "status.json" => match self.status.at(Instant::now(), self.status()).await {
+            "status.json" | "api/state" => match self.status.at(Instant::now(), self.status()).await {
+                Ok(json) => text(StatusCode::OK, JSON, json),
+                Err((status, why)) => plain(status, &why),
+            },
+            "api/metrics" => match self.numbers.at(Instant::now(), api::metrics(&self.node)).await {
+                Ok(json) => text(StatusCode::OK, JSON, json),
+                Err((status, why)) => plain(status, &why),
+            },
+            "api/nodes" => match self.nodes.at(Instant::now(), api::nodes(&self.node)).await {
                 Ok(json) => text(StatusCode::OK, JSON, json),
                 Err((status, why)) => plain(status, &why),
             },
@@ -126,7 +146,7 @@ impl<N: Answers> Page<N> {
         }
     }
 
-    async fn status(&self) -> Result<Bytes, (StatusCode, String)> {
+    async fn status(&self) -> Told {
         let told = self.node.get_status(Request::new(GetStatusRequest {})).await;
         let told =
             told.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.message().to_owned()))?;

@@ -1,6 +1,7 @@
 // Asks the node or relay how it is, listens to what happens, and shows both.
 
 import { clock, counted, list, made, place, say, seconds, short } from "./fill.js";
+import { showDht } from "./dht.js";
 import { choosePeer, measureNode, showNode } from "./node.js";
 import { measureRelay, showRelay } from "./relay.js";
 import { Story } from "./story.js";
@@ -76,6 +77,7 @@ function show() {
   for (const part of document.querySelectorAll(".of-relay")) part.hidden = !relay;
   if (relay) showRelay(status, story);
   else showNode(status, story);
+  showDht(status);
   showFailures(relay);
 }
 

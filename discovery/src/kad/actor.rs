@@ -17,6 +17,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::{
     Command, Config, Mode, Policy, StartError,
     behaviour::{self, Dht},
+    counts::Counts,
     health::Targets,
     loops::{Loops, Task},
     memory::Memory,
@@ -82,6 +83,7 @@ pub(super) struct Actor {
     pub(super) published: Option<Instant>,
     pub(super) lookups_found: u64,
     pub(super) lookups_missed: u64,
+    pub(super) counts: Counts,
     /// Peers in the table, as was told last.
     pub(super) table: usize,
     commands: mpsc::Receiver<Command>,
@@ -143,6 +145,7 @@ impl Actor {
             published: None,
             lookups_found: 0,
             lookups_missed: 0,
+            counts: Counts::default(),
             table: 0,
             commands,
             orders,

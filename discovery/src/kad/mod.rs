@@ -11,13 +11,14 @@
 //! Reading order: here is the face; `actor` owns the swarm and does what the loops say, `asks` what others ask for;
 //! `hears` takes what the swarm says, `queries` knows who waits for what; `own` signs what this node says, and `memory`
 //! keeps whom it reached. Pure are `loops` (when to look after ourselves), `wants` (what is looked for), `spaces` (who is
-//! in which namespace) and `health` (how bootstrap nodes do), beside [`record`](crate::record), [`keys`](crate::keys),
+//! in which namespace), `health` (how bootstrap nodes do) and `counts`, beside [`record`](crate::record), [`keys`](crate::keys),
 //! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score). `behaviour`, `door` (how
 //! many may come from where) and `transport` are what the swarm is made of.
 
 mod actor;
 mod asks;
 mod behaviour;
+mod counts;
 mod door;
 mod health;
 mod hears;
@@ -47,8 +48,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::actor::Actor;
 pub use self::{
+    counts::{Percentiles, Traffic},
     health::Health,
-    status::{Bootstrap, Bucket, Event, Lookup as LookupKind, Status},
+    status::{Bootstrap, Bucket, Event, Lookup as LookupKind, Node, Space, Status},
     transport::{Carrier, NoTransport},
 };
 use crate::{
@@ -191,6 +193,7 @@ pub(crate) enum Command {
     Provide { key: Vec<u8> },
     Providers { key: Vec<u8>, reply: oneshot::Sender<Vec<PeerId>> },
     Status { reply: oneshot::Sender<Status> },
+    Nodes { reply: oneshot::Sender<Vec<Node>> },
     Stop { reply: oneshot::Sender<()> },
 }
 
@@ -339,6 +342,11 @@ impl Dht {
     /// How it is; none once it has ended.
     pub async fn status(&self) -> Option<Status> {
         self.ask(|reply| Command::Status { reply }).await
+    }
+
+    /// The nodes in its table, the nearest first; none once it has ended.
+    pub async fn nodes(&self) -> Vec<Node> {
+        self.ask(|reply| Command::Nodes { reply }).await.unwrap_or_default()
     }
 
     /// What happens from now on; whoever asks first is told what happened since the start as well.

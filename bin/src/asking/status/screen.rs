@@ -50,6 +50,9 @@ pub(super) fn of(status: &Status) -> String {
             }
         }
     }
+    if status.dht.is_some() || status.mainline.is_some() {
+        section(&mut text, "finds peers in", super::dht::lines(status).into_iter());
+    }
     let full = status.limits.iter().filter(|limit| is_full(limit));
     let full: Vec<_> = full.map(limit_line).collect();
     if !full.is_empty() {
