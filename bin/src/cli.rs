@@ -31,7 +31,7 @@ use clap::{
 use libp2p::Multiaddr;
 use punchline_protocol::Network;
 
-use crate::names::PeerRef;
+use crate::{names::PeerRef, settings::show::Setting};
 
 #[cfg(feature = "mdns")]
 pub use self::finding::Mdns;
@@ -113,6 +113,9 @@ pub struct Common {
     #[arg(short, long, global = true, env = "PUNCHLINE_QUIET", value_parser = BoolishValueParser::new())]
     #[arg(conflicts_with = "verbose")]
     pub quiet: bool,
+    /// What holds and who said so, for the page.
+    #[arg(skip)]
+    pub shown: Vec<Setting>,
 }
 
 /// As a variable or a key it is a switch or a number.
@@ -215,6 +218,16 @@ impl Command {
             Self::Ask(_) | Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
             #[cfg(feature = "kad")]
             Self::Bootstrap(_) | Self::Monitor(_) => None,
+        }
+    }
+
+    /// Whether it shows a page.
+    pub fn shows_page(&mut self) -> bool {
+        match self {
+            Self::Relay(relay) => relay.page.page.is_some(),
+            #[cfg(feature = "kad")]
+            Self::Monitor(_) => true,
+            other => other.node().is_some_and(|node| node.page.page.is_some()),
         }
     }
 

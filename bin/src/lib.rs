@@ -69,7 +69,7 @@ use crate::{
     identity::{Claim, ClaimError},
     names::NamesFile,
     report::{Reporter, log::Log},
-    settings::{Settings, SettingsError},
+    settings::{Settings, SettingsError, show::Setting},
 };
 
 /// The commit that this program was built from, where whoever built it said so: `PUNCHLINE_BUILD_COMMIT`.
@@ -290,6 +290,8 @@ pub struct Context {
     pub certificate: PathBuf,
     /// Where events go.
     pub reporter: Reporter,
+    /// What holds and who said so, where that is shown.
+    pub shown: Vec<Setting>,
     /// Only check the settings.
     pub check: bool,
     /// Nobody else is who we are meanwhile; none for a check.
@@ -337,6 +339,7 @@ impl Context {
             command,
             certificate,
             reporter,
+            shown: common.shown.clone(),
             check,
             claim,
         })

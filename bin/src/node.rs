@@ -147,7 +147,7 @@ impl Node {
         }));
         let subject = Subject::Node { node: Box::new(answering.clone()), limits: Box::new(limits) };
         let metrics = metrics.map(|bound| bound.serve(subject, command, &context.reporter));
-        let page = page.map(|bound| bound.serve(answering.clone(), &context.reporter));
+        let page = page.map(|bound| bound.serve(answering.clone(), &context.reporter, &context.shown));
         let health = Wellness::Node(Box::new(answering.clone()));
         let control = control.map(|bound| bound.serve(answering.clone(), health));
         let (_control, _metrics, _page) = (control, metrics, page);

@@ -110,7 +110,7 @@ impl Tended {
             reporter: reporter.clone(),
             reloader: reloader.clone(),
         };
-        let _page = faces.page.map(|bound| bound.serve(answering.clone(), &reporter));
+        let _page = faces.page.map(|bound| bound.serve(answering.clone(), &reporter, &context.shown));
         let health = Wellness::Relay(relay.handle());
         let _control = faces.control.map(|bound| bound.serve(answering, health));
         reporter.say_ready(&lines);

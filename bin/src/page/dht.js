@@ -17,9 +17,7 @@ export function showDht(status) {
   if (!dht) return;
   const nodes = sum(dht.buckets, (bucket) => bucket.nodes);
   const lookups = dht.lookups_found + dht.lookups_missed;
-  const how = dht.joined ? "has joined" : "has not joined yet";
-  const does = dht.mode === "server" ? "answers others" : "only asks";
-  say(place("dht-text"), `This node ${how} the DHT “${dht.network}”, knows ${counted(nodes, "other node", "other nodes")} and ${does}.`);
+  say(place("dht-text"), sentence(dht, nodes));
   showTiles(dht, nodes, lookups);
   facts("dht-facts", [
     ["Lookups took", spread(dht.lookup)],
@@ -36,6 +34,15 @@ export function showDht(status) {
   const spaces = dht.namespaces.slice(0, LISTED_MAX).map(namespaceItem);
   const keys = dht.announced.slice(0, LISTED_MAX).map(announcedItem);
   list("namespaces", [...spaces, ...keys], "It is in none, and keeps nothing of any.");
+}
+
+function sentence(dht, nodes) {
+  // Whoever only asks is in nobody's table.
+  if (nodes === 0 && dht.mode === "server" && dht.bootstraps.length === 0)
+    return `This node is the first of the DHT “${dht.network}”: others begin with it.`;
+  const how = dht.joined ? "has joined" : "has not joined yet";
+  const does = dht.mode === "server" ? "answers others" : "only asks";
+  return `This node ${how} the DHT “${dht.network}”, knows ${counted(nodes, "other node", "other nodes")} and ${does}.`;
 }
 
 function showTiles(dht, nodes, lookups) {

@@ -15,6 +15,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use hyper::{Method, StatusCode, http::request::Parts};
 use tokio::task::JoinSet;
+use serde_json::Value;
 use tonic::{Code, Request};
 
 use self::{
@@ -30,6 +31,7 @@ use crate::{
     },
     http::{Answer, Fresh, Listener, Respond, is_own_origin, plain, refuse_method, text},
     report::{ReportEvent, Reporter},
+    settings::show::Setting,
 };
 
 #[cfg(test)]
@@ -57,7 +59,7 @@ impl Bound {
     }
 
     /// Shows the node or the relay.
-    pub(crate) fn serve(self, node: impl Answers, reporter: &Reporter) -> Serving {
+    pub(crate) fn serve(self, node: impl Answers, reporter: &Reporter, shown: &[Setting]) -> Serving {
         let Self(listener) = self;
         let address = listener.address;
         let guard = Guard::new(address, Token::random);
@@ -70,8 +72,9 @@ impl Bound {
         }
         let broadcast = Broadcast::new(reporter.clone());
         let (status, numbers, nodes) = Default::default();
+        let settings = Value::Array(shown.iter().map(Setting::json).collect()).to_string().into();
         let mut tasks = JoinSet::new();
-        tasks.spawn(listener.serve(Arc::new(Page { guard, node, broadcast, status, numbers, nodes })));
+        tasks.spawn(listener.serve(Arc::new(Page { guard, node, settings, broadcast, status, numbers, nodes })));
         Serving { _tasks: tasks }
     }
 }
@@ -79,6 +82,8 @@ impl Bound {
 struct Page<N> {
     guard: Guard,
     node: N,
+    /// What holds, as `punchline settings --show --json` prints it.
+    settings: Bytes,
     broadcast: Broadcast,
     status: Fresh<Told>,
     numbers: Fresh<Told>,
@@ -89,7 +94,7 @@ struct Page<N> {
 type Told = Result<Bytes, (StatusCode, String)>;
 
 /// The files, by name, with their types.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("", "text/html; charset=utf-8", include_str!("page.html")),
     ("page.css", "text/css; charset=utf-8", include_str!("page.css")),
     ("page.js", "text/javascript; charset=utf-8", include_str!("page.js")),
@@ -97,6 +102,7 @@ const FILES: [(&str, &str, &str); 9] = [
     ("node.js", "text/javascript; charset=utf-8", include_str!("node.js")),
     ("relay.js", "text/javascript; charset=utf-8", include_str!("relay.js")),
     ("dht.js", "text/javascript; charset=utf-8", include_str!("dht.js")),
+    ("settings.js", "text/javascript; charset=utf-8", include_str!("settings.js")),
     ("story.js", "text/javascript; charset=utf-8", include_str!("story.js")),
     ("draw.js", "text/javascript; charset=utf-8", include_str!("draw.js")),
 ];
@@ -138,6 +144,7 @@ impl<N: Answers> Page<N> {
                 Ok(json) => text(StatusCode::OK, JSON, json),
                 Err((status, why)) => plain(status, &why),
             },
+            "settings.json" => text(StatusCode::OK, JSON, self.settings.clone()),
             "events" => self.broadcast.listen(),
             _ => match FILES.iter().find(|(name, ..)| *name == asked) {
                 Some((_, kind, content)) => text(StatusCode::OK, kind, *content),

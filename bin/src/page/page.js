@@ -4,6 +4,7 @@ import { clock, counted, list, made, place, say, seconds, short } from "./fill.j
 import { showDht } from "./dht.js";
 import { choosePeer, measureNode, showNode } from "./node.js";
 import { measureRelay, showRelay } from "./relay.js";
+import "./settings.js";
 import { Story } from "./story.js";
 
 const ASK_EVERY = 1000;

@@ -16,6 +16,7 @@ mod names;
 mod nets;
 mod page;
 mod relay_status;
+mod seeds;
 mod services;
 mod sessions;
 mod settings;

@@ -16,6 +16,7 @@ mod names;
 mod pinholes;
 mod ports;
 mod sandbox;
+mod seeds;
 mod stock_neighbour;
 mod web;
 mod world;
@@ -121,6 +122,10 @@ fn main() -> ExitCode {
     trials.push(lab_trial(
         "a_forward_to_a_namespace_goes_to_another_member_when_the_one_it_uses_is_gone",
         dht::any_member,
+    ));
+    trials.push(lab_trial(
+        "one_monitor_two_listeners_and_two_dialers_on_one_host_find_each_other",
+        seeds::one_host,
     ));
     trials.extend(families());
     trials.extend(faults::trials());

@@ -23,7 +23,11 @@ pub(super) fn status(status: &Status) -> Answer {
         return with_mainline(none, status);
     };
     let size = size(dht);
-    let joined = if dht.joined { "joined" } else { "not joined yet" };
+    let joined = match dht.joined {
+        true => "joined",
+        false if size == 0 && dht.mode == "server" && dht.bootstraps.is_empty() => "the first of it",
+        false => "not joined yet",
+    };
     let published = match dht.published_seconds {
         Some(seconds) => format!("others keep what it says of itself, since {seconds:.0} s"),
         None => "nobody keeps anything of it yet".to_owned(),
@@ -107,7 +111,7 @@ fn paces(dht: &Dht) -> Vec<String> {
 fn namespace(namespace: &Namespace) -> String {
     let Namespace { name, hash, joined, members } = namespace;
     let part = if *joined { "a member" } else { "looked at" };
-    format!("namespace `{name}` ({hash}): {part}, other members known: {members}")
+    format!("namespace {name} ({hash}): {part}, other members known: {members}")
 }
 
 fn namespace_json(namespace: &Namespace) -> Value {
@@ -272,6 +276,50 @@ mod tests {
             assert!(answer.0.contains(text), "{}", answer.0);
             assert_eq!(answer.1.pointer(pointer), Some(&value));
         }
+    }
+
+    #[test]
+    fn a_160_bit_network_is_told_beside_the_dht_and_without_one() {
+        let mainline = Mainline {
+            id: "ab".repeat(20),
+            address: "0.0.0.0:6881".to_owned(),
+            buckets: vec![MainlineBucket { shared_bits: 0, nodes: 5 }],
+            ..Mainline::default()
+        };
+        for status in [node(), Status::default()] {
+            let told = Status { mainline: Some(mainline.clone()), ..status };
+            let (text, json) = super::status(&told);
+            assert!(text.contains("over UDP: it only asks, nodes in the table: 5"), "{text}");
+            assert_eq!(json["mainline"]["routing_table_size"], 5);
+            let (text, json) = buckets(&told);
+            assert!(text.ends_with("160-bit network: 5\n  2^159 to 2^160: 5"), "{text}");
+            assert_eq!(json["mainline"][0]["nodes"], 5);
+        }
+    }
+
+    #[test]
+    fn paces_and_namespaces_are_told_with_the_hash_to_compare() {
+        let mut told = node();
+        let Some(dht) = &mut told.dht else { return };
+        dht.lookup = Some(Percentiles { median_ms: 20.0, p95_ms: 85.0, p99_ms: 90.0 });
+        dht.sent_per_second = 1.25;
+        dht.namespaces = vec![Namespace {
+            name: "kaspa".to_owned(),
+            hash: "0123456789abcdef".to_owned(),
+            joined: true,
+            members: 3,
+        }];
+        dht.announced = vec![Announced { hash: "0123456789abcdef".to_owned(), peers: 4 }];
+        let (text, json) = status(&told);
+        for line in [
+            "requests: 1.2 a second sent",
+            "lookups took: half within 20 ms, 95 % within 85 ms",
+            "namespace kaspa (0123456789abcdef): a member, other members known: 3",
+            "kept keys, and who announced themselves: 0123456789abcdef (4)",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        assert_eq!(json["namespaces"][0]["hash"], json["announced"][0]["hash"]);
     }
 
     #[test]

@@ -13,7 +13,11 @@ pub(super) fn lines(status: &Status) -> Vec<String> {
 
 fn dht(dht: &Dht) -> Vec<String> {
     let nodes: u32 = dht.buckets.iter().map(|bucket| bucket.nodes).sum();
-    let joined = if dht.joined { "joined" } else { "not joined yet" };
+    let joined = match dht.joined {
+        true => "joined",
+        false if nodes == 0 && dht.mode == "server" && dht.bootstraps.is_empty() => "the first of it",
+        false => "not joined yet",
+    };
     let mut first =
         format!("DHT `{}` as a {}: {joined}, {}", dht.network, dht.mode, counted(nodes, "node"));
     let down = |node: &&Bootstrap| node.health == "down";
