@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use punchline_discovery::kad::Dht;
 
 use crate::{
-    Context, cli,
+    Context, cautions, cli,
     control::{AnsweringBootstrap, Board, Bound, Files, Keeper, Reloader, Wellness},
     finding::{dht, event::tell_all},
     metrics::serve::{self, Subject},
@@ -24,6 +24,8 @@ pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::R
         Bound::check(settings.control.as_ref())?;
         return crate::usable();
     }
+    cautions::of_root(settings.rights.allow_root);
+    cautions::of_loopback(&config.listen, config.external.iter().cloned());
     let control = Bound::new(settings.control.as_ref(), &context.control).await?;
     let metrics = serve::Bound::new(&settings.metrics).await?;
     let peer = context.keypair.public().to_peer_id();

@@ -24,7 +24,7 @@ use self::load::Load;
 use crate::{
     Context, Unusable, cli, finding,
     load::Report,
-    node::{self, KASPA_SERVICE, Node, Places},
+    node::{self, KASPA_SERVICE, Node, Places, Wanted},
     rehearsal::Rehearsal,
     report::{Failure, Reporter, SessionEvent},
     session, stop,
@@ -52,7 +52,9 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
     if context.check {
         return node::check(&settings.node);
     }
-    let node = Node::start(&settings.node, &context, named.into_iter().collect()).await?;
+    let within = Some(settings.connect_timeout.duration());
+    let wanted = Wanted { peers: named.into_iter().collect(), within };
+    let node = Node::start(&settings.node, &context, wanted).await?;
     rehearsal.prepare(&node.endpoint).await;
     let found = tokio::select! {
         found = whom(named, &settings, &node) => found,

@@ -71,6 +71,15 @@ pub(crate) fn reach(node: &cli::Node) -> Result<(GlobalScope, Ranges), Unusable>
     Ok((global, crate::node::ranges(&node.nets)?))
 }
 
+/// The nodes of the DHT that a node begins with.
+#[cfg_attr(not(feature = "kad"), allow(unused_variables))]
+pub(crate) fn begins_at(node: &cli::Node) -> Vec<Multiaddr> {
+    #[cfg(feature = "kad")]
+    return cli::all(&node.finding.dht.bootstrap);
+    #[cfg(not(feature = "kad"))]
+    Vec::new()
+}
+
 /// What finds peers for a node. Cheap to clone; all clones are the same.
 #[derive(Clone)]
 pub(crate) struct Finder {

@@ -16,7 +16,7 @@ use punchline_discovery::kad::{self, Dht};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    Context, Unusable, cli,
+    Context, Unusable, cautions, cli,
     control::Bound,
     finding::{dht, event, members},
     node,
@@ -39,6 +39,7 @@ pub(crate) async fn run(settings: cli::Monitor, context: Context) -> anyhow::Res
         Bound::check(settings.control.as_ref())?;
         return crate::usable();
     }
+    cautions::of_root(settings.rights.allow_root);
     let Plan { mut kad, relay, namespaces } = plan;
     kad.listen = free(kad.listen)?;
     let (external, global) = (relay.external.clone(), relay.global.clone());

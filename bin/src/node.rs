@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    Context, Unusable, access,
+    Context, Unusable, access, cautions,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
     control::{Answering, Board, Bound, Control, Files, Keeper, Reloader, Wellness},
     finding::{self, Finder},
@@ -46,6 +46,15 @@ pub struct Node {
     _page: Option<page::Serving>,
 }
 
+/// Whom a node is to find.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// The peers; none if it is to be found itself.
+    pub peers: BTreeSet<PeerId>,
+    /// How long a stream to one may take to come about, if not as long as the bridge says.
+    pub within: Option<Duration>,
+}
+
 /// Between two looks whether the node is usable by now: a tenth of the time that it was looked for, within these. Somebody
 /// waits for it at the start; a node that is not usable for hours should not be asked all the time.
 const LOOK_INTERVAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -64,14 +73,14 @@ pub const KASPA_SERVICE: &str = "kaspa-p2p";
 
 impl Node {
     /// Starts an endpoint, reserves at the circuit addresses it is to listen on, and reports its events. `wanted`: the peers
-    /// that it is to find; none if it is to be found itself.
+    /// that it is to find, and within which time.
     ///
     /// # Errors
     /// If an address or the control socket cannot be listened on, or the proxy is none.
     pub async fn start(
         settings: &cli::Node,
         context: &Context,
-        wanted: BTreeSet<PeerId>,
+        wanted: Wanted,
     ) -> anyhow::Result<Self> {
         let hangups = stop::reloads();
         let Places { listen, reserve, relays } = Places::of(settings)?;
@@ -92,13 +101,17 @@ impl Node {
         config.limits.streams_per_peer = settings.max_streams_per_peer;
         config.limits.streams_of_peers = settings.max_streams_of_peers;
         config.streams.patience = settings.patience.duration();
+        config.deadlines.open = wanted.within.unwrap_or(config.deadlines.open);
         config.journal = settings.journal.clone();
+        cautions::of_root(settings.rights.allow_root);
         // What is wrong on this machine is said before any peer is bothered.
         let control = Bound::new(settings.control.as_ref(), &context.control).await?;
         let metrics = serve::Bound::new(&settings.metrics).await?;
         let page = page::Bound::new(&settings.page).await?;
         let limits = config.limits.clone();
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
+        let told = relays.iter().map(RelayLocator::address);
+        cautions::of_loopback(endpoint.listening(), told.chain(finding::begins_at(settings)));
         let reporter = context.reporter.clone();
         let (sources, reach) = (finding::sources(settings, context)?, finding::reach(settings)?);
         let finder = Finder::start(sources, reach, endpoint.clone(), reporter.clone())?;
@@ -130,9 +143,9 @@ impl Node {
         let answering = Answering {
             endpoint: endpoint.clone(),
             command,
-            purpose: match wanted.is_empty() {
+            purpose: match wanted.peers.is_empty() {
                 true => Purpose::BeFound { by_relays: !relays.is_empty() },
-                false => Purpose::Find(wanted),
+                false => Purpose::Find(wanted.peers),
             },
             named: relays.clone().into(),
             reporter: context.reporter.clone(),
@@ -247,7 +260,8 @@ pub(crate) fn check(settings: &cli::Node) -> anyhow::Result<()> {
 /// Addresses of a node that a command elsewhere is told: more make it unwieldy.
 const ADDRESSES_MAX: usize = 4;
 
-fn is_loopback(address: &Multiaddr) -> bool {
+/// Whether it leads to this machine alone.
+pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
     match address.iter().next() {
         Some(Protocol::Ip4(ip)) => ip.is_loopback(),
         Some(Protocol::Ip6(ip)) => ip.is_loopback(),

@@ -15,7 +15,7 @@ use punchline_bridge::{
 use punchline_discovery::kad::Dht;
 
 use crate::{
-    Context, Unusable, certificate,
+    Context, Unusable, cautions, certificate,
     cli::{self, ExternalAddr, RelayListenAddr, StunAddr},
     control::{AnsweringRelay, Board, Bound, Files, Keeper, Reloader, Wellness},
     metrics::serve::{self, Subject},
@@ -36,10 +36,14 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     }
     let (listen, external, global) =
         (config.listen.clone(), config.external.clone(), config.global.clone());
+    cautions::of_root(settings.rights.allow_root);
     let faces =
         Faces::bind(settings.control.as_ref(), &settings.metrics, &settings.page, &context).await?;
     let started = Relay::start(config, context.keypair.clone()).await;
     let (relay, events) = started.map_err(|error| with_remedy(error, &listen, &external))?;
+    if let External::Given(external) = &external {
+        cautions::of_loopback(relay.listening(), external.iter().cloned());
+    }
     let line = announcement(relay.peer_id(), relay.listening(), &external, &global);
     let lines = vec![format!("this relay is {}", relay.peer_id()), line];
     let nets = settings.nets;

@@ -120,7 +120,10 @@ pub enum OpenError {
         cause: String,
     },
     /// Nothing came of it in time.
-    #[error("no stream to {peer} within {} s ({stage})", deadline.as_secs_f32())]
+    #[error(
+        "connection timeout: no stream to {peer} within {} s ({stage}){}{}",
+        deadline.as_secs_f32(), if tried.is_empty() { "" } else { ": " }, list(tried)
+    )]
     Deadline {
         /// Whom we wanted.
         peer: PeerId,
@@ -128,6 +131,8 @@ pub enum OpenError {
         deadline: Duration,
         /// How far it got.
         stage: OpenStage,
+        /// Each way that was tried: those that had failed, and those that had not answered by then.
+        tried: Vec<DialFailure>,
     },
     /// Too many opens wait already.
     #[error("{limit} streams are being opened already; wait for one of them")]

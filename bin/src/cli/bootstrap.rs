@@ -4,7 +4,7 @@ use clap::Args;
 use ipnet::IpNet;
 use libp2p::Multiaddr;
 
-use super::{ControlSocket, DhtListenAddr, Many, Metrics, Nets};
+use super::{ControlSocket, DhtListenAddr, Many, Metrics, Nets, Rights};
 
 /// `punchline bootstrap`.
 #[derive(Args, Debug)]
@@ -35,4 +35,7 @@ pub struct Bootstrap {
     /// Where it tells numbers about itself.
     #[command(flatten)]
     pub metrics: Metrics,
+    /// As whom it may run.
+    #[command(flatten)]
+    pub rights: Rights,
 }

@@ -6,7 +6,7 @@ use clap::{Args, builder::BoolishValueParser};
 use libp2p::Multiaddr;
 use punchline_bridge::{RelayLocator, Service};
 
-use super::{Many, Node, Patience, ticket::Lifetime};
+use super::{ConnectTimeout, Many, Node, Patience, ticket::Lifetime};
 use crate::{access::Ticket, names::PeerRef};
 
 /// `punchline expose`.
@@ -121,6 +121,10 @@ pub struct Way {
     /// until one ends. Several forwards to one peer share those, equally unless some want less.
     #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<NonZeroUsize>,
+    /// How long the way to the peer may take, whichever it is, until a local connection is turned away. The default is
+    /// short of the 10 s after which kaspad gives up on a peer and stays away for half a minute.
+    #[arg(long, env = "PUNCHLINE_CONNECT_TIMEOUT", value_name = "TIME", default_value = "8s")]
+    pub connect_timeout: ConnectTimeout,
 }
 
 /// One `[[forward]]` table of the settings file.

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use super::{
-    ControlSocket, Many, Metrics, Nets, Page, RelayLimits, StunAddr, metrics::HttpAddr, values::Listed,
+    ControlSocket, Many, Metrics, Nets, Page, RelayLimits, Rights, StunAddr, metrics::HttpAddr, values::Listed,
 };
 
 /// `punchline monitor`.
@@ -67,6 +67,9 @@ pub struct Monitor {
     /// Where it shows itself to people.
     #[command(flatten)]
     pub page: Page,
+    /// As whom it may run.
+    #[command(flatten)]
+    pub rights: Rights,
     /// How much its relay does for whom.
     #[command(flatten)]
     pub limits: RelayLimits,

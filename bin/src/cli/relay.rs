@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use ipnet::IpNet;
 
-use super::{ControlSocket, ExternalAddr, Many, Metrics, Nets, Page, RelayListenAddr, StunAddr};
+use super::{ControlSocket, ExternalAddr, Many, Metrics, Nets, Page, RelayListenAddr, Rights, StunAddr};
 
 /// `punchline relay`.
 #[derive(Args, Debug)]
@@ -49,6 +49,9 @@ pub struct Relay {
     /// Where it shows itself to people.
     #[command(flatten)]
     pub page: Page,
+    /// As whom it may run.
+    #[command(flatten)]
+    pub rights: Rights,
     /// How much it does for whom.
     #[command(flatten)]
     pub limits: RelayLimits,

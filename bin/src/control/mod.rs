@@ -1,12 +1,15 @@
 //! What a running node answers on its control socket, and whoever asks it there.
 //!
 //! Reading order: `proto/node.proto` is what is said; `service` answers, from what `shape` makes of a node's status, on
-//! connections that are `seated`, and `relaying` where the node is a relay; `found` is who was found; `dht` tells of the DHT, `mainline` of the 160-bit network; `health` answers probes; `offers` is what its
+//! connections that are `seated`, and `relaying` where the node is a relay; `found` is who was found; `dht` tells of the
+//! DHT, `mainline` of the 160-bit network, and `discovery` is what is stored and found there; `health` answers probes; `offers` is what its
 //! command knows, `reload` reads files again; `asking` finds the socket of a running node and asks.
 
 mod asking;
 #[cfg(feature = "kad")]
 mod dht;
+#[cfg(feature = "kad")]
+pub(crate) mod discovery;
 mod found;
 mod health;
 #[cfg(feature = "mainline")]
@@ -23,7 +26,7 @@ use std::{io, path::Path};
 use tokio::{net::UnixListener, task::JoinHandle};
 
 #[cfg(feature = "kad")]
-pub(crate) use self::dht::AnsweringBootstrap;
+pub(crate) use self::{asking::ask_for_lookups, dht::AnsweringBootstrap};
 use self::proto::node_server;
 pub(crate) use self::{
     asking::ask,

@@ -3,6 +3,8 @@
 use punchline_bridge::relay::Handle;
 use tonic::{Request, Response, Status};
 
+#[cfg(feature = "kad")]
+use super::discovery;
 use super::{
     proto::{self, node_server},
     reload::Reloader,
@@ -83,5 +85,51 @@ impl node_server::Node for AnsweringRelay {
         request: Request<proto::WatchEventsRequest>,
     ) -> Result<Response<Events>, Status> {
         Ok(Response::new(events(&self.reporter, request.into_inner().follow)))
+    }
+
+    #[cfg(feature = "kad")]
+    async fn put(&self, request: Request<proto::PutRequest>) -> Result<Response<proto::Stored>, Status> {
+        discovery::put(self.dht()?, request.into_inner()).await.map(Response::new)
+    }
+
+    #[cfg(feature = "kad")]
+    async fn get(&self, request: Request<proto::GetRequest>) -> Result<Response<proto::Got>, Status> {
+        discovery::get(self.dht()?, request.into_inner()).await.map(Response::new)
+    }
+
+    #[cfg(feature = "kad")]
+    async fn provide(
+        &self,
+        request: Request<proto::ProvideRequest>,
+    ) -> Result<Response<proto::Provided>, Status> {
+        discovery::provide(self.dht()?, request.into_inner()).await.map(Response::new)
+    }
+
+    #[cfg(feature = "kad")]
+    async fn list_providers(
+        &self,
+        request: Request<proto::ListProvidersRequest>,
+    ) -> Result<Response<proto::Providers>, Status> {
+        discovery::providers(self.dht()?, request.into_inner()).await.map(Response::new)
+    }
+
+    #[cfg(feature = "kad")]
+    async fn find_peer(
+        &self,
+        request: Request<proto::FindPeerRequest>,
+    ) -> Result<Response<proto::Contact>, Status> {
+        let text = request.into_inner().peer;
+        let peer = text.parse().map_err(|error| Status::invalid_argument(format!("`{text}` is {error}")))?;
+        discovery::find_peer(self.dht()?, peer).await.map(Response::new)
+    }
+}
+
+#[cfg(feature = "kad")]
+impl AnsweringRelay {
+    /// What only a monitor does.
+    fn dht(&self) -> Result<&punchline_discovery::kad::Dht, Status> {
+        self.dht.as_ref().ok_or_else(|| {
+            Status::unimplemented("a relay takes no part in a DHT; ask a node that does, or a monitor")
+        })
     }
 }

@@ -76,6 +76,7 @@ pub(super) fn config(
         memory,
         number: Some(context.dht_number.clone()),
         bucket_size: None,
+        separate_paths: true,
         carrier: Carrier::Sockets,
     }))
 }
@@ -132,6 +133,7 @@ pub(crate) fn server(place: Place, context: &Context) -> Config {
         memory: Some(context.dht_cache.clone()),
         number: Some(context.dht_number.clone()),
         bucket_size: None,
+        separate_paths: true,
         carrier: Carrier::Sockets,
     }
 }

@@ -41,10 +41,6 @@ use crate::{
     stop,
 };
 
-/// From a local connection to its stream. 8 s: kaspad gives up on a peer after 10 s without an answer
-/// and stays away for 30 s and more, so it is told before.
-const OPEN_DEADLINE: Duration = Duration::from_secs(8);
-
 /// After a failure to accept, such as having no file descriptor left: what ends meanwhile frees some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -67,6 +63,8 @@ pub(super) struct Forwarding {
     pub(super) max_connections: Option<usize>,
     /// None: the node's.
     patience: Option<Duration>,
+    /// From a local connection to its stream.
+    pub(super) within: Duration,
 }
 
 impl Forwarding {
@@ -115,8 +113,8 @@ impl Forwarding {
         }
         let max_connections = way.max_connections.map(NonZeroUsize::get);
         let local = way.local.clone();
-        let (whom, patience) = (Whom::Peer(peer), None);
-        Ok(Self { whom, service, local, addresses, said, proof, max_connections, patience })
+        let (whom, patience, within) = (Whom::Peer(peer), None, way.connect_timeout.duration());
+        Ok(Self { whom, service, local, addresses, said, proof, max_connections, patience, within })
     }
 
     /// Any member that answers for the service will do.
@@ -136,6 +134,7 @@ impl Forwarding {
             proof: Bytes::new(),
             max_connections: way.max_connections.map(NonZeroUsize::get),
             patience: None,
+            within: way.connect_timeout.duration(),
         })
     }
 
@@ -360,7 +359,8 @@ impl Forward {
     /// the far side may learn later than we do that one did. So is a peer that may still be found. Of several that would do
     /// the next has its turn when one does not answer.
     async fn open(&self) -> Result<Stream, Failure> {
-        let end = Instant::now() + OPEN_DEADLINE;
+        let within = self.forwarding.within;
+        let end = Instant::now() + within;
         let mut pause = BUSY_PAUSE.0;
         loop {
             let status = match self.forwarding.whom.peer() {
@@ -379,9 +379,7 @@ impl Forward {
             }
             let passes = failure.as_ref().is_none_or(|failure| self.may_pass(failure));
             if !passes || Instant::now() + pause >= end {
-                return Err(
-                    failure.unwrap_or(Failure::Late { deadline: OPEN_DEADLINE, awaits: Vec::new() })
-                );
+                return Err(failure.unwrap_or(Failure::Late { deadline: within, awaits: Vec::new() }));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(BUSY_PAUSE.1);
@@ -415,7 +413,7 @@ impl Forward {
         let waits = self.endpoint.status().await.map(|status| status.waits).unwrap_or_default();
         let awaits = waits.into_iter().filter(|wait| wait.peer == peer).flat_map(|wait| wait.awaits);
         let awaits: Vec<_> = awaits.collect();
-        Failure::Late { deadline: OPEN_DEADLINE, awaits }
+        Failure::Late { deadline: self.forwarding.within, awaits }
     }
 
     fn failed(&self, reason: Failure) {

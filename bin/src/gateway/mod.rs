@@ -21,7 +21,7 @@ mod target;
 mod whom;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -42,10 +42,13 @@ use crate::{
     Context, Unusable,
     access::{Gate, Ledger, Routes},
     cli, finding,
-    node::{self, Node, Places},
+    node::{self, Node, Places, Wanted},
     report::Reporter,
     stop,
 };
+
+/// Whichever clock ends an open, its error says what was awaited; that of a forward knows about all members.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
 
 /// After the signal to stop, live connections may end by themselves for this long; then they are reset.
 /// 1.5 s: an answer that is under way arrives, and the rest fits into the deadline of the stop.
@@ -114,10 +117,14 @@ struct Plan {
 }
 
 impl Plan {
-    /// The peers that it is to find, if that is all that it is for.
-    fn wanted(&self) -> BTreeSet<PeerId> {
+    /// The peers that it is to find, if that is all that it is for. Each forward has a clock of its own, and the bridge is
+    /// not to give up before.
+    fn wanted(&self) -> Wanted {
         let wanted = self.forwardings.iter().filter(|_| self.exposures.is_empty());
-        wanted.filter_map(|forwarding| forwarding.whom.peer()).collect()
+        Wanted {
+            peers: wanted.filter_map(|forwarding| forwarding.whom.peer()).collect(),
+            within: self.forwardings.iter().map(|forwarding| forwarding.within + CLOCKS_DIFFER).max(),
+        }
     }
 
     /// What no single part can know.

@@ -109,6 +109,9 @@ fn sample(id: &str, named: &str) -> &'static str {
         ("addr", _) => "/ip4/198.51.100.20/tcp/4001",
         ("external", _) => "/ip4/203.0.113.7/tcp/4001",
         ("namespace", _) => "kaspa-mainnet",
+        ("authority", _) => "/etc/punchline/authority",
+        ("file", _) => "/etc/punchline/value",
+        ("name", _) => "motd",
         ("namespace_secret", _) => "/etc/punchline/secret",
         ("bootstrap", _) => RELAY,
         ("dht_listen", _) => "/ip4/0.0.0.0/tcp/4002",
@@ -191,6 +194,12 @@ mod tests {
             // Of those with all its flags, one each.
             "dht" if lines.iter().any(|line| line.starts_with("salt")) => &["find-value", HASH],
             "dht" => &["announce", HASH],
+            "discovery" => match lines.last().and_then(|line| line.split(" = ").next()) {
+                Some("file") => &["put"],
+                Some("name") => &["get", PEER],
+                Some("authority" | "to" | "once") => &["delegate", "--authority", "a", "--to", PEER],
+                _ => &["find-peer", PEER],
+            },
             "ticket" => &["list"],
             "ping" | "why" => &[PEER],
             "network" => &["nat-status"],

@@ -111,7 +111,11 @@ impl Engine {
             OpenError::StreamsOfPeer { peer, limit: self.config.limits.streams_per_peer }
         } else {
             let deadline = self.config.deadlines.open;
-            not_direct().unwrap_or(OpenError::Deadline { peer, deadline, stage })
+            let tried = match stage {
+                OpenStage::Connecting => self.dials.tried(peer, deadline),
+                OpenStage::Negotiating => Vec::new(),
+            };
+            not_direct().unwrap_or(OpenError::Deadline { peer, deadline, stage, tried })
         };
         self.fail(open, error, now);
     }
@@ -170,6 +174,7 @@ impl Engine {
                 peer,
                 deadline: self.config.deadlines.negotiate,
                 stage: OpenStage::Negotiating,
+                tried: Vec::new(),
             },
             SubstreamFailure::Lost(cause) => OpenError::ConnectionLost { peer, cause },
         };

@@ -34,6 +34,11 @@ impl Actor {
                     self.loops.changed(Item::Contact, now);
                 }
             }
+            Command::Confirmed { addresses } => {
+                self.serving.confirmed(&addresses, now);
+                self.decide_mode();
+            }
+            Command::PolicyChanged => self.leave_the_barred(),
             Command::Join { namespace } => match self.spaces.join(namespace) {
                 Ok(space) => self.loops.changed(Item::Member(space), now),
                 Err(full) => tracing::warn!(%full, "this node is not said to be in a namespace"),
@@ -59,7 +64,7 @@ impl Actor {
     }
 
     fn asked(&mut self, command: Command) {
-        let kad = &mut self.swarm.behaviour_mut().kad;
+        let kad = &mut self.swarm.behaviour_mut().guard.kad;
         match command {
             Command::Find { key, reply } => {
                 let id = kad.get_record(Key::from(key.to_bytes()));
@@ -89,7 +94,7 @@ impl Actor {
     }
 
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>>) {
-        let kad = &mut self.swarm.behaviour_mut().kad;
+        let kad = &mut self.swarm.behaviour_mut().guard.kad;
         match kad.put_record(Record::new(key, value), Quorum::All) {
             Ok(id) => self.wait_for(id, Purpose::Put(reply)),
             Err(error) => match kad.store_mut().put_refusal() {
@@ -112,7 +117,9 @@ impl Actor {
         };
         let listening = self.swarm.listeners().cloned().collect();
         let connections = self.swarm.network_info().connection_counters().num_established() as usize;
-        let kad = &mut self.swarm.behaviour_mut().kad;
+        let guard = &mut self.swarm.behaviour_mut().guard;
+        let ((passed_over, refused_questions), banned) = (guard.counts(), guard.bans.count(now));
+        let kad = &mut guard.kad;
         let bucket = |bucket: kad::KBucketRef<'_, _, _>| Bucket {
             index: bucket.range().0.ilog2().unwrap_or_default(),
             peers: bucket.num_entries(),
@@ -132,6 +139,9 @@ impl Actor {
             kept,
             refused,
             denied: self.admission.denials().clone(),
+            passed_over,
+            refused_questions,
+            banned,
             lookups_found: self.lookups_found,
             lookups_missed: self.lookups_missed,
             traffic: self.counts.traffic(self.begun, now),

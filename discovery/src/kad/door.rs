@@ -10,12 +10,13 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
-    multiaddr::Protocol,
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm, behaviour::ConnectionClosed, behaviour::ListenFailure, dummy,
     },
 };
+
+use crate::admission::groups::ip_of;
 
 /// Connections from one IPv4 address, or one IPv6 /64: a few hosts behind one NAT.
 pub(super) const PER_HOST_MAX: usize = 16;
@@ -66,14 +67,6 @@ impl Door {
                 counts.remove(&part);
             }
         }
-    }
-}
-
-fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.to_canonical()),
-        _ => None,
     }
 }
 

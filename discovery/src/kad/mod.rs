@@ -12,20 +12,27 @@
 //! `hears` takes what the swarm says, `queries` knows who waits for what; `own` signs what this node says, and `memory`
 //! keeps whom it reached. Pure are `loops` (when to look after ourselves), `wants` (what is looked for), `spaces` (who is
 //! in which namespace), `health` (how bootstrap nodes do) and `counts`, beside [`record`](crate::record), [`keys`](crate::keys),
-//! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score). `behaviour`, `door` (how
-//! many may come from where) and `transport` are what the swarm is made of.
+//! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score); `serving` (whether to answer),
+//! `candidates` (whom a lookup may ask) and `meter` (how often others are answered) are, too. `behaviour`, `guard` (what
+//! Kademlia of libp2p does not look at), `asker` (asks one node), `door` (how many may come from where) and `transport` are
+//! what the swarm is made of.
 
 mod actor;
+mod asker;
 mod asks;
 mod behaviour;
+mod candidates;
 mod counts;
 mod door;
+mod guard;
 mod health;
 mod hears;
 mod loops;
 mod memory;
+mod meter;
 mod own;
 mod queries;
+mod serving;
 mod spaces;
 mod status;
 mod transport;
@@ -115,13 +122,17 @@ pub struct Config {
     pub number: Option<PathBuf>,
     /// Peers in a bucket of the table; 20 unless said otherwise. 8 save half a MiB.
     pub bucket_size: Option<NonZeroU8>,
+    /// Whether a lookup goes three ways that share no peer, so that one liar spoils one of them. Off only to measure what
+    /// that is worth.
+    pub separate_paths: bool,
     /// What carries it.
     pub carrier: Carrier,
 }
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { network, mode, listen, external, bootstrap, memory, bucket_size, carrier, .. } = self;
+        let Self { network, mode, listen, external, bootstrap, memory, .. } = self;
+        let Self { bucket_size, separate_paths, carrier, .. } = self;
         f.debug_struct("Config")
             .field("network", network)
             .field("mode", mode)
@@ -130,6 +141,7 @@ impl std::fmt::Debug for Config {
             .field("bootstrap", bootstrap)
             .field("memory", memory)
             .field("bucket_size", bucket_size)
+            .field("separate_paths", separate_paths)
             .field("carrier", carrier)
             .finish_non_exhaustive()
     }
@@ -181,6 +193,8 @@ pub enum Found {
 /// What a [`Dht`] asks for.
 pub(crate) enum Command {
     Says { contact: Contact },
+    Confirmed { addresses: Vec<Multiaddr> },
+    PolicyChanged,
     Join { namespace: Namespace },
     Watch { namespace: Namespace },
     Reached { peer: PeerId },
@@ -256,6 +270,17 @@ impl Dht {
     /// What this node says of itself from now on, once it has joined: above all, where it is reached.
     pub async fn says(&self, contact: Contact) {
         let _ = self.commands.send(Command::Says { contact }).await;
+    }
+
+    /// All addresses at which strangers just dialled this host back, directly: a node in [`Mode::Auto`] answers others only
+    /// where they reach it.
+    pub async fn confirmed(&self, addresses: Vec<Multiaddr>) {
+        let _ = self.commands.send(Command::Confirmed { addresses }).await;
+    }
+
+    /// The [`Policy`] says something else from now on: whom it does not let through is left.
+    pub async fn policy_changed(&self) {
+        let _ = self.commands.send(Command::PolicyChanged).await;
     }
 
     /// This node is a member of the namespace from now on, and says so.

@@ -47,6 +47,7 @@ fn config(mode: Mode, bootstrap: &[Multiaddr]) -> Config {
         memory: None,
         number: None,
         bucket_size: None,
+        separate_paths: true,
         carrier: Carrier::Memory,
     }
 }
@@ -198,8 +199,8 @@ async fn nodes_of_another_network_never_meet_ours() {
     let stranger = Node::start(Config { network: "other".parse().unwrap(), ..config(Mode::Auto, &to) });
     let friend = Node::server(&to);
     friend.joined().await;
-    let healthy = |status: &Status| status.bootstraps[0].health == Health::Healthy;
-    let status = stranger.until("connected", healthy).await;
+    let down = |status: &Status| status.bootstraps[0].health == Health::Down;
+    let status = stranger.until("told that nobody answers there", down).await;
     assert_eq!((status.table(), status.joined), (0, false));
     for node in &ours {
         let status = node.until("three", |status| status.table() == 2).await;

@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod arguments;
+mod cautions;
+mod checklist;
 mod crowd;
 mod demo;
+mod dht_flood;
 mod doctor;
 mod events;
 mod hangups;
@@ -17,6 +20,7 @@ mod nets;
 mod page;
 mod relay_status;
 mod seeds;
+mod seen;
 mod services;
 mod sessions;
 mod settings;

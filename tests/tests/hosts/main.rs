@@ -9,6 +9,7 @@ mod dns;
 mod doctor;
 mod families;
 mod faults;
+mod firewalls;
 mod lan;
 mod mainline;
 mod mapping;
@@ -110,6 +111,14 @@ fn main() -> ExitCode {
             doctor::each_nat,
         ),
         lab_trial("the_doctor_says_that_no_name_server_answers", doctor::dead_dns),
+        lab_trial(
+            "connecting_to_a_black_hole_ends_within_ten_seconds_and_says_what_was_tried",
+            firewalls::black_hole,
+        ),
+        lab_trial(
+            "what_the_doctor_prints_for_nftables_lets_others_in_at_a_relay_s_ports_and_nowhere_else",
+            firewalls::opened_by_what_is_printed,
+        ),
     ];
     trials.push(lab_trial(
         "a_peer_behind_another_nat_is_found_by_its_id_in_the_dht_and_reached_directly",

@@ -56,6 +56,9 @@ fn not_reached(step: &Step) -> Vec<Finding> {
     let one = |fault, help: &str| vec![Finding::new(fault, why.clone(), help)];
     match failure {
         Failure::Open(OpenError::Unreachable { causes, .. }) => causes.iter().map(way).collect(),
+        Failure::Open(OpenError::Deadline { tried, .. }) if !tried.is_empty() => {
+            tried.iter().map(way).collect()
+        }
         Failure::Open(OpenError::NoAddress { .. }) => one(
             Fault::NoAddress,
             "name a relay that the peer uses with --relay, or its address with --addr",

@@ -133,6 +133,21 @@ impl Dials {
         dialled.chain(links).chain(again).chain(names).collect()
     }
 
+    /// Each way of the reach for a peer, for whoever waited so long: those that failed, and those that have not answered.
+    pub(crate) fn tried(&self, peer: PeerId, waited: Duration) -> Vec<DialFailure> {
+        let Some(reach) = self.reaches.get(&peer) else { return Vec::new() };
+        let dialled = reach.dialling.values().map(|way| match way {
+            Way::Direct(addresses) => TriedWay::Direct(addresses.clone()),
+            Way::Circuit(relay) => TriedWay::Relay(relay.clone()),
+        });
+        let relays = reach.awaiting.values().chain(reach.retrying.iter().map(|(_, relay)| relay));
+        let names = reach.resolving.iter().cloned().map(TriedWay::RelayName);
+        let silent = dialled.chain(relays.cloned().map(TriedWay::Relay)).chain(names);
+        let reason = DialFailureReason::Deadline { deadline: waited };
+        let silent = silent.map(|way| DialFailure { way, reason: reason.clone() });
+        reach.failures.iter().cloned().chain(silent).collect()
+    }
+
     pub(crate) fn is_reaching(&self, peer: PeerId) -> bool {
         self.reaches.contains_key(&peer)
     }

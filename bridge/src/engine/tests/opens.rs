@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     engine::paths::dials::{CIRCUIT_RETRIES_MAX, CIRCUIT_RETRY},
-    error::{CircuitFault, OpenStage, Refusal},
+    error::{CircuitFault, OpenStage, Refusal, TriedWay},
     event::Asked,
 };
 
@@ -285,6 +285,29 @@ fn an_open_ends_at_its_deadline_in_each_stage() {
         failures(&actions)[..],
         [(_, OpenError::Deadline { stage: OpenStage::Negotiating, .. })]
     ));
+}
+
+#[test]
+fn an_open_that_is_over_before_any_way_answered_names_each_that_was_tried_and_what_became_of_it() {
+    let mut world = World::with(|config| config.deadlines.open = Duration::from_secs(5));
+    let (silent, gone) = (relay(8), relay(9));
+    world.learn(peer(1), &[direct(1), silent.circuit_to(peer(1)), gone.circuit_to(peer(1))]);
+    let (_, actions) = world.open(peer(1));
+    let dialled = dials(&actions);
+    let to_gone = dialled.iter().find(|(_, peer, _)| *peer == gone.peer()).unwrap().0;
+    let cause = DialFailureReason::Network { cause: "no route".to_owned() };
+    world.tell(Input::DialFailed { dial: to_gone, reason: cause.clone() });
+    let actions = world.pass(Duration::from_secs(5));
+    let [(_, error)] = failures(&actions)[..] else { panic!("{actions:?}") };
+    let OpenError::Deadline { tried, .. } = error else { panic!("{error}") };
+    let late = DialFailureReason::Deadline { deadline: Duration::from_secs(5) };
+    let of = |way: TriedWay| tried.iter().find(|tried| tried.way == way).map(|tried| tried.reason.clone());
+    assert_eq!(of(TriedWay::Direct(vec![direct(1)])), Some(late.clone()));
+    assert_eq!(of(TriedWay::Relay(silent)), Some(late));
+    assert_eq!(of(TriedWay::Relay(gone)), Some(cause));
+    assert_eq!(tried.len(), 3);
+    let begin = format!("connection timeout: no stream to {} within 5 s (no connection to it yet): ", peer(1));
+    assert!(error.to_string().starts_with(&begin), "{error}");
 }
 
 #[test]
