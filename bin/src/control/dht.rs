@@ -45,6 +45,9 @@ pub(super) fn status(status: &kad::Status) -> proto::Dht {
         round_trip: status.traffic.round_trip.map(percentiles),
         namespaces: status.namespaces.iter().map(namespace).collect(),
         announced: status.announced.iter().map(announced).collect(),
+        passed_over: status.passed_over,
+        refused_questions: status.refused_questions,
+        banned: status.banned as u32,
     }
 }
 

@@ -24,6 +24,9 @@ pub(super) struct Dht {
     rejected: Counters<1>,
     refused: Counters<1>,
     members: Gauge,
+    questions_refused: Counter,
+    passed_over: Counter,
+    banned: Gauge,
     found: Counters<1>,
 }
 
@@ -93,6 +96,9 @@ impl Default for Dht {
             rejected: counters([REJECTED]),
             refused: counters([REFUSED]),
             members: Gauge::default(),
+            questions_refused: Counter::default(),
+            passed_over: Counter::default(),
+            banned: Gauge::default(),
             found: counters([SOURCE]),
         }
     }
@@ -140,6 +146,7 @@ impl Dht {
             self.dials_failed.clone(),
         );
         self.register_kept(book);
+        self.register_wary(book);
         book.add(
             "dht_members",
             "Members that are known of the namespaces that this node is in or looks at, itself left out",
@@ -160,6 +167,25 @@ impl Dht {
             "Nodes that did not enter the table, by reason: `no_server` only asks, `unreached` is not where it says, \
              `crowd` has too many neighbours there",
             self.refused.clone(),
+        );
+    }
+
+    fn register_wary(&self, book: &mut Book<'_>) {
+        book.add(
+            "dht_questions_refused",
+            "Questions of other nodes that were not answered, because one of them or all together ask too much. Divide by \
+             itself plus punchline_dht_requests_total with direction=\"received\"",
+            self.questions_refused.clone(),
+        );
+        book.add(
+            "dht_passed_over",
+            "Peers that lookups did not ask, because they had asked as many of the same network already",
+            self.passed_over.clone(),
+        );
+        book.add(
+            "dht_banned",
+            "Peers at addresses where another identity answered: they are not dialled there for a while",
+            self.banned.clone(),
         );
     }
 
@@ -213,6 +239,9 @@ impl Dht {
         stands_at(&self.dials_failed, status.traffic.dials_failed);
         by_reason(&self.rejected, REJECTED, &status.refused);
         by_reason(&self.refused, REFUSED, &status.denied);
+        stands_at(&self.questions_refused, status.refused_questions);
+        stands_at(&self.passed_over, status.passed_over);
+        self.banned.set(whole(status.banned));
         self.members.set(whole(status.namespaces.iter().map(|space| space.members).sum()));
     }
 
@@ -280,6 +309,9 @@ pub(super) mod tests {
             kept: Default::default(),
             refused: [("signature", 4), ("what comes next year", 2)].into(),
             denied: [("crowd", 1)].into(),
+            passed_over: 1,
+            refused_questions: 1,
+            banned: 1,
             lookups_found: 0,
             lookups_missed: 0,
             traffic: kad::Traffic { sent: 7, received: 5, dials_failed: 1, ..Default::default() },

@@ -153,7 +153,7 @@ impl Actor {
     /// The nearest first.
     fn nodes(&mut self) -> Vec<Node> {
         let mut nodes = Vec::new();
-        for bucket in self.swarm.behaviour_mut().kad.kbuckets() {
+        for bucket in self.swarm.behaviour_mut().guard.kad.kbuckets() {
             nodes.extend(bucket.iter().map(|entry| Node {
                 peer: *entry.node.key.preimage(),
                 addresses: entry.node.value.iter().map(without_peer).collect(),

@@ -54,6 +54,12 @@ pub(super) fn status(status: &Status) -> Answer {
     lines.extend(announced(&dht.announced));
     lines.extend(counts("refused to keep", &dht.refused));
     lines.extend(counts("not let into the table", &dht.denied));
+    if dht.refused_questions + dht.passed_over + u64::from(dht.banned) > 0 {
+        lines.push(format!(
+            "questions not answered: {}, peers that lookups passed over: {}, peers banned at an address: {}",
+            dht.refused_questions, dht.passed_over, dht.banned
+        ));
+    }
     lines.extend(dht.listening.iter().map(|address| format!("  listens on {address}")));
     let by_reason = |counts: &[Count]| {
         let count = |count: &Count| (count.what.clone(), Value::from(count.count));
@@ -82,6 +88,9 @@ pub(super) fn status(status: &Status) -> Answer {
         "round_trip_ms": dht.round_trip.as_ref().map(percentiles),
         "namespaces": dht.namespaces.iter().map(namespace_json).collect::<Vec<_>>(),
         "announced": dht.announced.iter().map(announced_json).collect::<Vec<_>>(),
+        "passed_over": dht.passed_over,
+        "refused_questions": dht.refused_questions,
+        "banned": dht.banned,
         "refused": by_reason(&dht.refused),
         "denied": by_reason(&dht.denied),
     });
