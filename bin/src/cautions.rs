@@ -27,11 +27,9 @@ fn as_root(root: bool, allowed: bool) -> Option<&'static str> {
 
 /// `told`: relays, nodes of a DHT and addresses outside, through which others learn of this node. A proxy on this machine may
 /// stand before a WebSocket.
-fn on_loopback(
-    listening: &[Multiaddr],
-    told: impl IntoIterator<Item = Multiaddr>,
-) -> Option<String> {
-    let is_web = |at: &Multiaddr| at.iter().any(|part| matches!(part, Protocol::Ws(_) | Protocol::Wss(_)));
+fn on_loopback(listening: &[Multiaddr], told: impl IntoIterator<Item = Multiaddr>) -> Option<String> {
+    let is_web =
+        |at: &Multiaddr| at.iter().any(|part| matches!(part, Protocol::Ws(_) | Protocol::Wss(_)));
     let is_alone = |at: &Multiaddr| is_loopback(at) && !is_web(at);
     let [first, ..] = listening else { return None };
     let elsewhere = told.into_iter().find(|other| !is_loopback(other))?;

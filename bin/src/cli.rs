@@ -54,7 +54,10 @@ pub use self::{
     page::Page,
     relay::{Relay, RelayLimits},
     time::{ConnectTimeout, Patience},
-    values::{DhtListenAddr, ExternalAddr, ListenAddr, Many, PortAddr, ProxyUrl, RelayListenAddr, StunAddr, all},
+    values::{
+        DhtListenAddr, ExternalAddr, ListenAddr, Many, PortAddr, ProxyUrl, RelayListenAddr, StunAddr,
+        all,
+    },
 };
 #[cfg(feature = "kad")]
 pub use self::{

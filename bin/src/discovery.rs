@@ -121,14 +121,19 @@ fn stored(put: &cli::Put) -> anyhow::Result<put_request::What> {
     let bytes = match (&put.text, &put.file) {
         (Some(text), _) => text.clone().into_bytes(),
         (None, Some(file)) => read(file)?,
-        (None, None) => return Err(Unusable("say what to store: TEXT, or --file FILE".to_owned()).into()),
+        (None, None) => {
+            return Err(Unusable("say what to store: TEXT, or --file FILE".to_owned()).into());
+        }
     };
     if bytes.len() as u64 > STORED_BYTES_MAX {
-        let remedy = "larger content stays where it is: `punchline discovery provide FILE` says who has it";
+        let remedy =
+            "larger content stays where it is: `punchline discovery provide FILE` says who has it";
         return Err(Unusable(format!("at most {STORED_BYTES_MAX} bytes are stored; {remedy}")).into());
     }
     Ok(match &put.name {
-        Some(name) => put_request::What::Value(proto::OwnValue { name: name.clone(), bytes: bytes.into() }),
+        Some(name) => {
+            put_request::What::Value(proto::OwnValue { name: name.clone(), bytes: bytes.into() })
+        }
         None => put_request::What::Content(bytes.into()),
     })
 }
@@ -142,16 +147,18 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 
 fn wanted(get: &cli::Get, common: &Common) -> anyhow::Result<get_request::What> {
     let Some(name) = &get.name else {
-        let hash: ContentHash = get.of.parse().map_err(|error| {
-            Unusable(format!("{error}; or name a peer, and its value with --name"))
-        })?;
+        let hash: ContentHash = get
+            .of
+            .parse()
+            .map_err(|error| Unusable(format!("{error}; or name a peer, and its value with --name")))?;
         return Ok(get_request::What::Content(hash.to_string()));
     };
     let peer = get.of.parse().map_err(|error| Unusable(format!("`{}` is {error}", get.of)))?;
     match named(&peer, common)? {
-        PeerRef::Authority(_) => {
-            Err(Unusable(format!("{peer}: say the peer itself, as `discovery find-peer {peer}` prints it")).into())
-        }
+        PeerRef::Authority(_) => Err(Unusable(format!(
+            "{peer}: say the peer itself, as `discovery find-peer {peer}` prints it"
+        ))
+        .into()),
         peer => {
             let (peer, name) = (peer.to_string(), name.clone());
             Ok(get_request::What::Value(proto::ValueOf { peer, name }))
@@ -176,9 +183,13 @@ fn hash_of(of: &Path) -> Result<ContentHash, Unusable> {
         return Ok(hash);
     }
     let mut hash = Sha256::new();
-    let hashed = std::fs::File::open(of).and_then(|mut file| io::copy(&mut file, &mut Hashed(&mut hash)));
+    let hashed =
+        std::fs::File::open(of).and_then(|mut file| io::copy(&mut file, &mut Hashed(&mut hash)));
     hashed.map_err(|error| {
-        Unusable(format!("{}: {error}; say a file, or the 64 hexadecimal digits of a SHA-256", of.display()))
+        Unusable(format!(
+            "{}: {error}; say a file, or the 64 hexadecimal digits of a SHA-256",
+            of.display()
+        ))
     })?;
     Ok(ContentHash(hash.finalize().into()))
 }
@@ -320,7 +331,10 @@ mod tests {
     #[test]
     fn what_is_no_text_is_told_in_digits() {
         let (text, value) = got_answer(proto::Got { value: vec![0xff, 0].into(), ..Default::default() });
-        assert_eq!((text, &value["value"], &value["hex"]), (vec![0xff, 0], &Value::Null, &"ff00".into()));
+        assert_eq!(
+            (text, &value["value"], &value["hex"]),
+            (vec![0xff, 0], &Value::Null, &"ff00".into())
+        );
         let (_, value) = got_answer(proto::Got { value: "text".into(), ..Default::default() });
         assert_eq!((&value["value"], &value["hex"]), (&"text".into(), &Value::Null));
     }

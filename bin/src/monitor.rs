@@ -106,7 +106,7 @@ impl Plan {
         };
         let network = dht::network(&settings.dht_network)?;
         let names = cli::all(&settings.namespace);
-        let namespaces = members::named(&network, &names, None)?;
+        let namespaces = members::Space::public(network.clone()).namespaces(&names)?;
         let kad = dht::server(
             dht::Place {
                 listen: ips.iter().flat_map(|ip| both(*ip, port)).collect(),

@@ -149,7 +149,9 @@ pub enum NamesError {
         path: PathBuf,
     },
     /// It is found elsewhere.
-    #[error("`{peer}` is looked up in the DHT, which only forward, client and `discovery find-peer` do; say an id or a name here")]
+    #[error(
+        "`{peer}` is looked up in the DHT, which only forward, client and `discovery find-peer` do; say an id or a name here"
+    )]
     Elsewhere {
         /// What was said.
         peer: PeerRef,

@@ -77,11 +77,7 @@ impl Node {
     ///
     /// # Errors
     /// If an address or the control socket cannot be listened on, or the proxy is none.
-    pub async fn start(
-        settings: &cli::Node,
-        context: &Context,
-        wanted: Wanted,
-    ) -> anyhow::Result<Self> {
+    pub async fn start(settings: &cli::Node, context: &Context, wanted: Wanted) -> anyhow::Result<Self> {
         let hangups = stop::reloads();
         let Places { listen, reserve, relays } = Places::of(settings)?;
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
@@ -114,7 +110,7 @@ impl Node {
         cautions::of_loopback(endpoint.listening(), told.chain(finding::begins_at(settings)));
         let reporter = context.reporter.clone();
         let (sources, reach) = (finding::sources(settings, context)?, finding::reach(settings)?);
-        let finder = Finder::start(sources, reach, endpoint.clone(), reporter.clone())?;
+        let finder = Finder::start(sources, reach, endpoint.clone(), reporter.clone()).await?;
         // Whoever reads the events learns that the node listens before anything comes of it.
         if let Some(listening) = events.next().await {
             finder.note(&listening).await;
@@ -181,15 +177,27 @@ impl Node {
         })
     }
 
-    /// Says in the DHT that this node is in the namespaces that the settings name.
+    /// Says in the DHT that this node is in the namespaces that the settings name, and in those of `more`; and, unless they
+    /// are secret, what it answers for.
     ///
     /// # Errors
     /// If one cannot be a namespace.
     #[cfg_attr(not(feature = "kad"), allow(clippy::unused_async, unused_variables))]
-    pub(crate) async fn join_namespaces(&self, settings: &cli::Node) -> Result<(), Unusable> {
+    pub(crate) async fn join_namespaces(
+        &self,
+        settings: &cli::Node,
+        more: &[String],
+        services: Vec<String>,
+    ) -> Result<(), Unusable> {
         #[cfg(feature = "kad")]
         if let Some(dht) = self.finder.dht() {
-            for namespace in finding::members::namespaces(settings)? {
+            let space = finding::members::Space::of(settings)?;
+            let mut namespaces = finding::members::namespaces(settings)?;
+            namespaces.extend(space.namespaces(more)?);
+            if !namespaces.is_empty() && space.is_public() {
+                self.finder.serves(services).await;
+            }
+            for namespace in namespaces {
                 dht.join(namespace).await;
             }
         }

@@ -78,7 +78,8 @@ fn parse(
         let words: Vec<&str> = rest.split_whitespace().collect();
         match (word, words.as_slice()) {
             ("name", [name, ranges @ ..]) if is_name(name) && !ranges.is_empty() => {
-                let ranges = ranges.iter().map(|net| net.parse::<IpNet>()).collect::<Result<Vec<_>, _>>();
+                let ranges =
+                    ranges.iter().map(|net| net.parse::<IpNet>()).collect::<Result<Vec<_>, _>>();
                 let ranges = ranges.map_err(|_| wrong())?;
                 count += ranges.len();
                 named.entry(name).or_default().extend(ranges);

@@ -167,7 +167,8 @@ impl FromStr for ContentHash {
         if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(form());
         }
-        let byte = |at: usize| text.get(2 * at..2 * at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
+        let byte =
+            |at: usize| text.get(2 * at..2 * at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
         let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
         bytes.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or_else(form)
     }

@@ -47,8 +47,7 @@ fn signer_of(envelope: &[u8]) -> Result<PeerId, Status> {
         punchline_discovery::record::DOMAIN.to_owned(),
         punchline_discovery::record::PAYLOAD_TYPE,
     );
-    let (_, key) =
-        opened.map_err(|error| Status::invalid_argument(format!("no record: {error}")))?;
+    let (_, key) = opened.map_err(|error| Status::invalid_argument(format!("no record: {error}")))?;
     Ok(key.to_peer_id())
 }
 
@@ -83,7 +82,10 @@ pub(crate) async fn get(dht: &Dht, request: proto::GetRequest) -> Result<proto::
 
 /// # Errors
 /// If it is no hash.
-pub(crate) async fn provide(dht: &Dht, request: proto::ProvideRequest) -> Result<proto::Provided, Status> {
+pub(crate) async fn provide(
+    dht: &Dht,
+    request: proto::ProvideRequest,
+) -> Result<proto::Provided, Status> {
     dht.provide(key_of(dht, &request.hash).await?).await;
     Ok(proto::Provided {})
 }
@@ -106,11 +108,17 @@ pub(crate) async fn find_peer(dht: &Dht, peer: PeerRef) -> Result<proto::Contact
     let (peer, authority) = match peer {
         PeerRef::Id(peer) => (peer, None),
         PeerRef::Authority(authority) => {
-            let nobody = || Status::not_found(format!("nobody answers for authority:{authority}, as far as the DHT knows"));
+            let nobody = || {
+                Status::not_found(format!(
+                    "nobody answers for authority:{authority}, as far as the DHT knows"
+                ))
+            };
             (dht.find_authority(authority).await.ok_or_else(nobody)?, Some(authority.to_string()))
         }
         PeerRef::Name(name) => {
-            return Err(Status::invalid_argument(format!("`{name}` is a name, and this node has none; say the id")));
+            return Err(Status::invalid_argument(format!(
+                "`{name}` is a name, and this node has none; say the id"
+            )));
         }
     };
     let missing = || {

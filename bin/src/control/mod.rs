@@ -25,8 +25,6 @@ use std::{io, path::Path};
 
 use tokio::{net::UnixListener, task::JoinHandle};
 
-#[cfg(feature = "kad")]
-pub(crate) use self::{asking::ask_for_lookups, dht::AnsweringBootstrap};
 use self::proto::node_server;
 pub(crate) use self::{
     asking::ask,
@@ -36,6 +34,8 @@ pub(crate) use self::{
     reload::{Files, Keeper, Reloader},
     service::Answering,
 };
+#[cfg(feature = "kad")]
+pub(crate) use self::{asking::ask_for_lookups, dht::AnsweringBootstrap};
 use crate::{
     Unusable,
     cli::ControlSocket,

@@ -344,7 +344,7 @@ mod tests {
             reporter: reporter.clone(),
         };
         let (purpose, board) = (Purpose::BeFound { by_relays: false }, Board::default());
-        let (named, finder) = (Arc::default(), Finder::silent(&endpoint));
+        let (named, finder) = (Arc::default(), Finder::silent(&endpoint).await);
         let hangups = tokio::sync::watch::Sender::new(0).subscribe();
         let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
         Answering { endpoint, command, purpose, named, reporter, board, finder, files, reloader }

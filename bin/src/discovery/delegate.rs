@@ -32,9 +32,14 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs
 pub(super) async fn run(delegate: cli::Delegate, common: &Common) -> anyhow::Result<()> {
     let to = match super::named(&delegate.to, common)? {
         PeerRef::Id(to) => to,
-        other => return Err(Unusable(format!("--to {other}: an authority names a peer, by its id or name")).into()),
+        other => {
+            return Err(
+                Unusable(format!("--to {other}: an authority names a peer, by its id or name")).into()
+            );
+        }
     };
-    let key = identity::load_or_create(&delegate.authority).map_err(|error| Unusable(error.to_string()))?;
+    let key =
+        identity::load_or_create(&delegate.authority).map_err(|error| Unusable(error.to_string()))?;
     let authority = key.public().to_peer_id();
     let way = Way::to(&delegate.through, None).await?;
     let kept = said(&way, &key, to).await?;
@@ -46,7 +51,9 @@ pub(super) async fn run(delegate: cli::Delegate, common: &Common) -> anyhow::Res
         match said(&way, &key, to).await {
             Ok(_) => (next, pause) = (AGAIN, RETRY.0),
             Err(error) => {
-                tracing::warn!("that {to} answers for authority:{authority} could not be said again: {error:#}");
+                tracing::warn!(
+                    "that {to} answers for authority:{authority} could not be said again: {error:#}"
+                );
                 (next, pause) = (pause, (pause * 2).min(RETRY.1));
             }
         }

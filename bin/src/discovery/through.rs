@@ -71,7 +71,8 @@ impl Way {
             Self::Own(dht) => dht.status().await.map(|status| status.network),
             Self::Node(asking) => {
                 let mut node = control::ask(asking).await?;
-                let status = node.get_status(proto::GetStatusRequest {}).await.map_err(|error| told(&error))?;
+                let status =
+                    node.get_status(proto::GetStatusRequest {}).await.map_err(|error| told(&error))?;
                 status.into_inner().dht.map(|dht| dht.network)
             }
         };
@@ -94,7 +95,10 @@ impl Way {
     }
 
     /// As [`get`](Self::get), but nothing where nobody keeps it.
-    pub(super) async fn get_any(&self, request: proto::GetRequest) -> anyhow::Result<Option<proto::Got>> {
+    pub(super) async fn get_any(
+        &self,
+        request: proto::GetRequest,
+    ) -> anyhow::Result<Option<proto::Got>> {
         let found = match self {
             Self::Own(dht) => discovery::get(dht, request).await,
             Self::Node(asking) => {
@@ -107,7 +111,10 @@ impl Way {
         }
     }
 
-    pub(super) async fn provide(&self, request: proto::ProvideRequest) -> anyhow::Result<proto::Provided> {
+    pub(super) async fn provide(
+        &self,
+        request: proto::ProvideRequest,
+    ) -> anyhow::Result<proto::Provided> {
         match self {
             Self::Own(dht) => answer(discovery::provide(dht, request).await),
             Self::Node(asking) => asked(control::ask_for_lookups(asking).await?.provide(request).await),
@@ -126,13 +133,18 @@ impl Way {
         }
     }
 
-    pub(super) async fn find_peer(&self, request: proto::FindPeerRequest) -> anyhow::Result<proto::Contact> {
+    pub(super) async fn find_peer(
+        &self,
+        request: proto::FindPeerRequest,
+    ) -> anyhow::Result<proto::Contact> {
         match self {
             Self::Own(dht) => {
                 let peer = request.peer.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
                 answer(discovery::find_peer(dht, peer).await)
             }
-            Self::Node(asking) => asked(control::ask_for_lookups(asking).await?.find_peer(request).await),
+            Self::Node(asking) => {
+                asked(control::ask_for_lookups(asking).await?.find_peer(request).await)
+            }
         }
     }
 
@@ -167,7 +179,9 @@ fn answer<T>(answered: Result<T, Status>) -> anyhow::Result<T> {
 
 fn told(error: &Status) -> anyhow::Error {
     match error.code() {
-        Code::Unimplemented => anyhow::anyhow!("a relay takes no part in a DHT; ask another node, or say --bootstrap"),
+        Code::Unimplemented => {
+            anyhow::anyhow!("a relay takes no part in a DHT; ask another node, or say --bootstrap")
+        }
         _ => anyhow::anyhow!("{}", error.message()),
     }
 }

@@ -115,8 +115,10 @@ pub(super) fn text(ports: &Ports) -> Result<String, &'static str> {
 }
 
 fn which(ports: &Ports) -> String {
-    let kinds: Vec<_> =
-        ports.by_kind().map(|(kind, ports)| format!("{} {}", kind.to_uppercase(), list(ports))).collect();
+    let kinds: Vec<_> = ports
+        .by_kind()
+        .map(|(kind, ports)| format!("{} {}", kind.to_uppercase(), list(ports)))
+        .collect();
     let whose = ports.whose.as_ref().map(|whose| format!(" of {whose}")).unwrap_or_default();
     format!("Ports{whose}: {}", kinds.join("; "))
 }
@@ -142,7 +144,9 @@ fn listeners(ports: &Ports) -> Vec<String> {
         format!("lsof -nP {}", some(" ", "-i :")),
     ];
     lines.extend(ports.by_kind().map(|(kind, ports)| match kind {
-        "tcp" => format!("Get-NetTCPConnection -State Listen -LocalPort {}", list(ports).replace(' ', "")),
+        "tcp" => {
+            format!("Get-NetTCPConnection -State Listen -LocalPort {}", list(ports).replace(' ', ""))
+        }
         _ => format!("Get-NetUDPEndpoint -LocalPort {}", list(ports).replace(' ', "")),
     }));
     lines

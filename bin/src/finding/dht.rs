@@ -218,6 +218,7 @@ struct Found {
     mapped: BTreeMap<Transport, Multiaddr>,
     circuits: BTreeMap<PeerId, Multiaddr>,
     mapping: record::Mapping,
+    services: Vec<String>,
 }
 
 impl Reached {
@@ -258,6 +259,17 @@ impl Reached {
         (addresses != before).then(|| self.contact(addresses, &found))
     }
 
+    /// What this node answers for, and so what it says of itself. Of more than a contact has room for none is said: nobody
+    /// is to conclude that the rest is not served.
+    pub(super) fn serves(&self, mut services: Vec<String>) -> Contact {
+        if services.len() > record::SERVICES_MAX {
+            services.clear();
+        }
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.services = services;
+        self.contact(self.addresses(&found), &found)
+    }
+
     fn contact(&self, addresses: Vec<Multiaddr>, found: &Found) -> Contact {
         let direct = addresses.iter().any(|address| !addr::is_circuit(address));
         let reach = match (direct, found.circuits.is_empty()) {
@@ -266,7 +278,8 @@ impl Reached {
             (false, true) => Reach::Unknown,
         };
         let nat = Nat { reach, mapping: found.mapping };
-        Contact { addresses, nat, agent: AGENT.to_owned(), ..Contact::default() }
+        let (agent, services) = (AGENT.to_owned(), found.services.clone());
+        Contact { addresses, nat, agent, services, ..Contact::default() }
     }
 
     /// Direct ones first. What is private means nothing to strangers.

@@ -286,7 +286,9 @@ mod tests {
         };
         let (mut troubles, now) = (Troubles::default(), Instant::now());
         for kind in KINDS {
-            for (whose, number) in Whose::ALL.into_iter().flat_map(|whose| (0..30).map(move |n| (whose, n))) {
+            for (whose, number) in
+                Whose::ALL.into_iter().flat_map(|whose| (0..30).map(move |n| (whose, n)))
+            {
                 troubles.meet(kind, whose, &format!("peer {number}"), now);
             }
         }

@@ -110,6 +110,8 @@ fn sample(id: &str, named: &str) -> &'static str {
         ("external", _) => "/ip4/203.0.113.7/tcp/4001",
         ("namespace", _) => "kaspa-mainnet",
         ("authority", _) => "/etc/punchline/authority",
+        ("max", _) => "8",
+        ("addresses_file", _) => "/run/punchline/addresses",
         ("file", _) => "/etc/punchline/value",
         ("name", _) => "motd",
         ("namespace_secret", _) => "/etc/punchline/secret",

@@ -84,10 +84,7 @@ const SIGNED_BYTES_MAX: usize = 1400;
 /// What it says of where the node is reached, it signs as well (`PeerRecord`): who passes it on can change nothing, and whoever
 /// reads it takes what is signed.
 fn identify_config(keypair: &Keypair, agent: String) -> identify::Config {
-    told_as(
-        identify::Config::new_with_signed_peer_record(PROTOCOL_VERSION.to_owned(), keypair),
-        agent,
-    )
+    told_as(identify::Config::new_with_signed_peer_record(PROTOCOL_VERSION.to_owned(), keypair), agent)
 }
 
 fn told_as(config: identify::Config, agent: String) -> identify::Config {

@@ -15,7 +15,7 @@ use libp2p::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
-    Command, Config, Mode, Policy, StartError,
+    Command, Config, Mode, Order, Policy, StartError,
     behaviour::{self, Dht},
     counts::Counts,
     health::Targets,
@@ -91,7 +91,7 @@ pub(super) struct Actor {
     /// Peers in the table, as was told last.
     pub(super) table: usize,
     commands: mpsc::Receiver<Command>,
-    orders: mpsc::UnboundedReceiver<PeerId>,
+    orders: mpsc::UnboundedReceiver<Order>,
     hints: mpsc::Sender<Hint>,
     events: broadcast::Sender<Event>,
 }
@@ -100,7 +100,7 @@ impl Actor {
     pub(super) fn new(
         config: Config,
         commands: mpsc::Receiver<Command>,
-        orders: mpsc::UnboundedReceiver<PeerId>,
+        orders: mpsc::UnboundedReceiver<Order>,
         hints: mpsc::Sender<Hint>,
         events: broadcast::Sender<Event>,
     ) -> Result<Self, StartError> {
@@ -175,9 +175,10 @@ impl Actor {
                     Some(command) => self.command(command),
                     None => return self.memory.finish().await,
                 },
-                Some(peer) = self.orders.recv() => {
-                    self.wants.want(Wanted::Peer(peer), Instant::now());
-                }
+                Some(order) = self.orders.recv() => match order {
+                    Order::Seek(peer) => self.wants.want(Wanted::Peer(peer), Instant::now()),
+                    Order::Forget(peer) => self.wants.forget(&Wanted::Peer(peer)),
+                },
                 () = tokio::time::sleep_until(timeout.into()) => {}
             }
             self.memory.save(Instant::now());

@@ -103,7 +103,8 @@ mod tests {
         assert!(candidates.admits(1, asked[0], &at("203.0.113.1"), |_| true), "it is one of them");
         let of_large = (0..100).filter_map(|part| asks(&mut candidates, 1, &format!("198.51.{part}.1")));
         assert_eq!(of_large.count(), LARGE_MAX);
-        let of_site = (1..100).filter_map(|site| asks(&mut candidates, 1, &format!("2001:db8:1:{site}::1")));
+        let of_site =
+            (1..100).filter_map(|site| asks(&mut candidates, 1, &format!("2001:db8:1:{site}::1")));
         assert_eq!(of_site.count(), SMALL_MAX);
         assert!(asks(&mut candidates, 2, "203.0.113.9").is_some(), "another lookup");
         candidates.end(&1);

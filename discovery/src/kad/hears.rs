@@ -284,7 +284,8 @@ impl Actor {
     }
 
     fn table_changed(&mut self) {
-        let table = self.swarm.behaviour_mut().guard.kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
+        let table =
+            self.swarm.behaviour_mut().guard.kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
         if table != self.table {
             self.table = table;
             self.swarm.behaviour_mut().guard.table = table;

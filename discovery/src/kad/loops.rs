@@ -151,7 +151,8 @@ impl<I: Ord + Clone> Loops<I> {
             self.lost.insert(peer, now);
         }
         let every = self.publish_every();
-        for publication in self.publications.values_mut().filter(|publication| publication.failures == 0) {
+        for publication in self.publications.values_mut().filter(|publication| publication.failures == 0)
+        {
             let soonest = publication.begun.map(|begun| (begun + every).max(now));
             publication.due = publication.due.map(|due| soonest.map_or(due, |soonest| due.min(soonest)));
         }
@@ -395,7 +396,8 @@ mod tests {
     }
 
     #[test]
-    fn where_many_nodes_leave_it_is_said_sooner_as_the_model_asks_and_never_more_often_than_in_twelve_minutes() {
+    fn where_many_nodes_leave_it_is_said_sooner_as_the_model_asks_and_never_more_often_than_in_twelve_minutes()
+     {
         let after = |lost: usize| {
             let (mut loops, now) = joined();
             loops.knows(100, now);
@@ -406,7 +408,8 @@ mod tests {
             loops.publications["contact"].due.map(|due| (due - now).as_secs() / 60)
         };
         // Of a hundred, in ten minutes.
-        for (lost, minutes) in [(0, 53..=66), (2, 53..=66), (20, 53..=60), (50, 24..=24), (100, 12..=12)] {
+        for (lost, minutes) in [(0, 53..=66), (2, 53..=66), (20, 53..=60), (50, 24..=24), (100, 12..=12)]
+        {
             let due = after(lost).unwrap_or_default();
             assert!(minutes.contains(&due), "{lost}: {due}");
         }

@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn a_peer_that_asks_without_end_is_answered_so_often_and_others_are_not_hindered() {
         let (mut meter, peer, now) = (Meter::new(), PeerId::random(), Instant::now());
-        let answered = |meter: &mut Meter, now| (0..1000).filter(|_| meter.lets(peer, None, now)).count();
+        let answered =
+            |meter: &mut Meter, now| (0..1000).filter(|_| meter.lets(peer, None, now)).count();
         assert_eq!(answered(&mut meter, now), 200);
         assert_eq!(answered(&mut meter, now + S), 20);
         assert!(meter.lets(PeerId::random(), None, now + S));
@@ -124,7 +125,8 @@ mod tests {
         let asks = |number: u32| meter.lets(PeerId::random(), from(number as u8), now);
         assert_eq!((0..3000).map(asks).filter(|answered| *answered).count(), 1000);
         assert!(meter.lets(PeerId::random(), Some(IpAddr::from([198, 51, 100, 1])), now));
-        let of_site = |number: u128| Some(IpAddr::from(Ipv6Addr::from((0x2001_0470_0001 << 80) | number)));
+        let of_site =
+            |number: u128| Some(IpAddr::from(Ipv6Addr::from((0x2001_0470_0001 << 80) | number)));
         let asks = |number: u128| meter.lets(PeerId::random(), of_site(number << 40), now);
         assert_eq!((0..2000).map(asks).filter(|answered| *answered).count(), 1000);
     }

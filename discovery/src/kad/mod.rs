@@ -225,8 +225,14 @@ pub struct Dht {
 
 /// Finds peers by their ids.
 pub(crate) struct Finder {
-    orders: mpsc::UnboundedSender<PeerId>,
+    orders: mpsc::UnboundedSender<Order>,
     found: mpsc::Receiver<Hint>,
+}
+
+/// Whom to look for, or no longer.
+pub(crate) enum Order {
+    Seek(PeerId),
+    Forget(PeerId),
 }
 
 /// Takes part from now on. Must be called within a tokio runtime.
@@ -247,7 +253,11 @@ pub(crate) fn start(config: Config) -> Result<(Dht, Finder), StartError> {
 
 impl Lookup for Finder {
     fn seek(&mut self, _: &BTreeSet<PeerId>, new: PeerId) {
-        let _ = self.orders.send(new);
+        let _ = self.orders.send(Order::Seek(new));
+    }
+
+    fn forget(&mut self, _: &BTreeSet<PeerId>, gone: PeerId) {
+        let _ = self.orders.send(Order::Forget(gone));
     }
 
     fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint> {

@@ -262,7 +262,8 @@ impl Actor {
             ..kad::Record::new(record.key().to_bytes(), record.bytes().to_vec())
         };
         let stale: Vec<PeerId> = stale.into_iter().collect();
-        let id = self.swarm.behaviour_mut().guard.kad.put_record_to(newest, stale.into_iter(), Quorum::One);
+        let id =
+            self.swarm.behaviour_mut().guard.kad.put_record_to(newest, stale.into_iter(), Quorum::One);
         self.wait_for(id, Purpose::Refresh);
     }
 

@@ -88,9 +88,13 @@ impl Serving {
         let candidates = !self.candidates().is_empty();
         self.state = match self.state {
             _ if !candidates => State::Asks { again: None },
-            State::Asks { again } if again.is_none_or(|at| at <= now) => State::Trial { until: now + TRIAL },
+            State::Asks { again } if again.is_none_or(|at| at <= now) => {
+                State::Trial { until: now + TRIAL }
+            }
             State::Trial { until } if until <= now => State::Asks { again: Some(now + TRY_AGAIN) },
-            State::Serves { proved } if proved + PROOF_LASTS <= now => State::Trial { until: now + TRIAL },
+            State::Serves { proved } if proved + PROOF_LASTS <= now => {
+                State::Trial { until: now + TRIAL }
+            }
             state => state,
         };
     }
@@ -126,7 +130,8 @@ impl Serving {
             let family = self.listening.iter().filter(move |at| {
                 ip_of(at).is_some_and(|own| own.is_ipv4() == ip.is_ipv4() && !own.is_loopback())
             });
-            let there = family.map(move |at| Multiaddr::from(ip).into_iter().chain(at.iter().skip(1)).collect());
+            let there =
+                family.map(move |at| Multiaddr::from(ip).into_iter().chain(at.iter().skip(1)).collect());
             there.collect::<Vec<Multiaddr>>()
         };
         let mut all: Vec<Multiaddr> =
@@ -160,7 +165,8 @@ mod tests {
     }
 
     #[test]
-    fn whom_strangers_dialled_back_directly_tries_whether_they_reach_its_port_of_the_dht_and_serves_there() {
+    fn whom_strangers_dialled_back_directly_tries_whether_they_reach_its_port_of_the_dht_and_serves_there()
+     {
         let now = Instant::now();
         let mut serving = behind_a_nat(now);
         assert_eq!(serving.addresses(public), [] as [Multiaddr; 0]);

@@ -6,8 +6,7 @@ use punchline_tests::process::Program;
 use crate::world::{LISTEN, NO_RELAY, SOON, World};
 
 /// A relay elsewhere that nobody runs.
-const FAR_RELAY: &str =
-    "/ip4/192.0.2.1/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+const FAR_RELAY: &str = "/ip4/192.0.2.1/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
 async fn started(world: &World, args: &[&str], allowed: &str) -> Result<Program> {
     let launch = world.launch("server", "server")?.args(["--listen", LISTEN, "--mdns", "off"]);

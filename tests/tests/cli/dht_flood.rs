@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, SwarmBuilder, kad, noise,
-    swarm::SwarmEvent,
-    tcp, yamux,
+    Multiaddr, PeerId, StreamProtocol, SwarmBuilder, kad, noise, swarm::SwarmEvent, tcp, yamux,
 };
 use punchline_tests::process::Program;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -98,8 +96,7 @@ async fn a_flood_of_questions_to_a_node_of_the_dht_leaves_its_streams_nearly_as_
         for _ in 0..ASKERS {
             ask(theirs.parse()?, at.clone(), answered.clone())?;
         }
-        let flooded =
-            round_trip(&mut socket, || answered.load(Ordering::Relaxed) >= ANSWERED).await?;
+        let flooded = round_trip(&mut socket, || answered.load(Ordering::Relaxed) >= ANSWERED).await?;
         let most = (quiet * SLOWER_MAX).max(SLOWER_BY_MAX);
         ensure!(flooded <= most, "{flooded:?} instead of {quiet:?}");
         Ok(())

@@ -161,7 +161,8 @@ async fn whoever_carries_quic_between_two_peers_reads_neither_who_they_are_nor_w
 }
 
 #[tokio::test]
-async fn whoever_carries_what_a_node_asks_the_dht_reads_neither_who_it_is_nor_its_namespace() -> Result<()> {
+async fn whoever_carries_what_a_node_asks_the_dht_reads_neither_who_it_is_nor_its_namespace()
+-> Result<()> {
     let world = World::new()?;
     let (ours, theirs) = (world.peer_id("expose").await?, world.peer_id("bootstrap").await?);
     let public = ["--assume-global", "127.0.0.0/8"];
@@ -173,7 +174,8 @@ async fn whoever_carries_what_a_node_asks_the_dht_reads_neither_who_it_is_nor_it
     let seen = Seen::default();
     let between = tcp_between(SocketAddr::from(([127, 0, 0, 1], port)), seen.clone()).await?;
     let begin = format!("/ip4/127.0.0.1/tcp/{between}/p2p/{theirs}");
-    let launch = world.launch("expose", "expose")?.args(["--listen", LISTEN, "--allow-any"]).args(public);
+    let launch =
+        world.launch("expose", "expose")?.args(["--listen", LISTEN, "--allow-any"]).args(public);
     let launch = launch.args(["--service", "web=127.0.0.1:1", "--bootstrap", &begin]);
     let expose = launch.args(["--namespace", "a-namespace-of-some-name"]).spawn()?;
     let said = async {

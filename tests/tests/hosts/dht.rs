@@ -22,7 +22,7 @@ async fn two_homes() -> Result<(World, Scene)> {
 }
 
 /// `punchline bootstrap`; and how others begin with it.
-async fn bootstrap(
+pub(crate) async fn bootstrap(
     world: &World,
     host: &Namespace,
     name: &str,

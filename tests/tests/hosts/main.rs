@@ -16,6 +16,7 @@ mod mapping;
 mod names;
 mod pinholes;
 mod ports;
+mod route;
 mod sandbox;
 mod seeds;
 mod stock_neighbour;
@@ -136,6 +137,7 @@ fn main() -> ExitCode {
         "one_monitor_two_listeners_and_two_dialers_on_one_host_find_each_other",
         seeds::one_host,
     ));
+    trials.extend(route::trials());
     trials.extend(families());
     trials.extend(faults::trials());
     trials.extend(lan());

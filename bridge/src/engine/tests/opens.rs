@@ -138,7 +138,8 @@ fn when_every_way_failed_the_error_names_each_with_its_cause() {
     let find = |target| asked.iter().find(|(_, peer, _)| *peer == target).unwrap().0;
     assert_eq!(world.dial_failed(find(peer(1))), []);
     let actions = world.dial_failed(find(relay.peer()));
-    let [(failed, OpenError::Unreachable { causes, .. })] = failures(&actions)[..] else {
+    let [(failed, OpenError::NoRouteToDestination { tried: causes, .. })] = failures(&actions)[..]
+    else {
         panic!("{actions:?}");
     };
     assert_eq!(failed, open);
@@ -156,7 +157,7 @@ fn a_relay_that_goes_away_before_it_identified_fails_the_circuits_that_waited_fo
     let actions = world.closed(connection);
     assert!(matches!(
         failures(&actions)[..],
-        [(failed, OpenError::Unreachable { .. })] if failed == open
+        [(failed, OpenError::NoRouteToDestination { .. })] if failed == open
     ));
     let (_, actions) = world.open(peer(1));
     assert_eq!(dials(&actions).len(), 1, "a later open starts anew: {actions:?}");
@@ -301,12 +302,14 @@ fn an_open_that_is_over_before_any_way_answered_names_each_that_was_tried_and_wh
     let [(_, error)] = failures(&actions)[..] else { panic!("{actions:?}") };
     let OpenError::Deadline { tried, .. } = error else { panic!("{error}") };
     let late = DialFailureReason::Deadline { deadline: Duration::from_secs(5) };
-    let of = |way: TriedWay| tried.iter().find(|tried| tried.way == way).map(|tried| tried.reason.clone());
+    let of =
+        |way: TriedWay| tried.iter().find(|tried| tried.way == way).map(|tried| tried.reason.clone());
     assert_eq!(of(TriedWay::Direct(vec![direct(1)])), Some(late.clone()));
     assert_eq!(of(TriedWay::Relay(silent)), Some(late));
     assert_eq!(of(TriedWay::Relay(gone)), Some(cause));
     assert_eq!(tried.len(), 3);
-    let begin = format!("connection timeout: no stream to {} within 5 s (no connection to it yet): ", peer(1));
+    let begin =
+        format!("connection timeout: no stream to {} within 5 s (no connection to it yet): ", peer(1));
     assert!(error.to_string().starts_with(&begin), "{error}");
 }
 
@@ -401,7 +404,7 @@ fn one_relay_more_than_the_limit_is_refused() {
     assert!(matches!(world.events()[..], [Event::Refused { what: Asked::Relay, limit: 1, .. }]));
     world.learn(peer(1), &[relay(8).circuit_to(peer(1))]);
     let (_, actions) = world.open(peer(1));
-    let [(_, OpenError::Unreachable { causes, .. })] = failures(&actions)[..] else {
+    let [(_, OpenError::NoRouteToDestination { tried: causes, .. })] = failures(&actions)[..] else {
         panic!("{actions:?}");
     };
     assert!(matches!(causes[0].reason, DialFailureReason::Limit { .. }));
@@ -430,7 +433,7 @@ fn a_circuit_that_failed_just_now_is_dialled_again_with_growing_waits_but_not_fo
     let actions = failed_just_now(&mut world, dials(&actions)[0].0);
     assert!(matches!(
         failures(&actions)[..],
-        [(failed, OpenError::Unreachable { .. })] if failed == open
+        [(failed, OpenError::NoRouteToDestination { .. })] if failed == open
     ));
 }
 
