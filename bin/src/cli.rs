@@ -3,6 +3,7 @@
 mod asking;
 #[cfg(feature = "kad")]
 mod bootstrap;
+mod demo;
 #[cfg(feature = "kad")]
 pub mod discovery;
 mod doctor;
@@ -44,6 +45,7 @@ pub use self::gateway::{
 };
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Reload, Retry, Status, WaitReady, Why},
+    demo::Demo,
     doctor::{Doctor, DoctorWhat, Firewall, Reach},
     finding::Finding,
     install::{Install, Settings},
@@ -225,7 +227,9 @@ impl Command {
             Self::Dht(_) => None,
             Self::Ask(_) | Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
             #[cfg(feature = "kad")]
-            Self::Bootstrap(_) | Self::Monitor(_) | Self::Discovery(_) => None,
+            Self::Bootstrap(_) | Self::Monitor(_) => None,
+            #[cfg(feature = "kad")]
+            Self::Discovery(discovery) => discovery.what.node(),
         }
     }
 

@@ -189,6 +189,12 @@ impl Finder {
         }
     }
 
+    /// Where it tells everybody that it is.
+    #[cfg(feature = "kad")]
+    pub(crate) fn told(&self) -> Vec<Multiaddr> {
+        self.reached.told()
+    }
+
     /// The node's part in the DHT, if it takes any.
     #[cfg(feature = "kad")]
     pub(crate) fn dht(&self) -> Option<&punchline_discovery::kad::Dht> {

@@ -3,8 +3,8 @@
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts what they have in
 //! common; `by_environment` are the small mains; [`relay`], `bootstrap`, `monitor`, [`server`], [`client`], [`gateway`] (expose, forward, run) and
 //! [`demo`] are the commands; `load` measures what runs over a session, and `rehearsal` lets the demo steer its processes;
-//! `control` answers what [`asking`] asks, `story` tells it why a peer is reached as it is, and `doctor` looks at host and
-//! network; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what
+//! `control` answers what [`asking`] asks, `story` tells it why a peer is reached as it is, `verify` finds out whether discovery
+//! works, and `doctor` looks at host and network; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what
 //! happened, `metrics` how often, over `http`, and `page` shows both to people; [`identity`] keeps the key, `certificate`
 //! that of TLS, and `cautions` says what is hardly meant; `install` prints what helps to install it; `supervised` speaks with systemd; `progress`
 //! shows that something is under way, and `shapes` are the versions of what is printed as JSON.
@@ -55,6 +55,8 @@ mod story;
 mod supervised;
 pub mod ticket;
 mod unix_socket;
+#[cfg(feature = "kad")]
+mod verify;
 
 use std::{
     ffi::OsString,
@@ -125,6 +127,10 @@ fn run_as(arguments: Vec<OsString>, complaint: &dyn Fn(&clap::Error) -> Option<S
     let code = match &outcome {
         Ok(()) => 0,
         Err(error) if error.is::<Unusable>() => 2,
+        #[cfg(feature = "kad")]
+        Err(error) if error.is::<verify::command::Verdict>() => {
+            error.downcast_ref::<verify::command::Verdict>().map_or(1, verify::command::Verdict::number)
+        }
         Err(_) => 1,
     };
     if let Err(error) = outcome {

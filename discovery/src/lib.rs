@@ -15,6 +15,7 @@
 //!   `records`); pure;
 //! - [`store`]: what Kademlia keeps here, for whom; [`admission`]: who enters its routing table (feature `kad`); pure;
 //! - [`score`]: how peers behave, and where they are not; pure;
+//! - [`verify`]: whether all of this works, found out in six steps (feature `kad`);
 //! - `cache`: where peers were reached before, on disk (feature `cache`); `mdns`: who
 //!   says on the local network where it is (feature `mdns`); `kad`: a DHT of nodes like this one (feature `kad`);
 //! - [`mainline`]: the 160-bit network of BitTorrent clients, public or private (feature `mainline`).
@@ -49,6 +50,8 @@ pub mod score;
 mod source;
 #[cfg(feature = "kad")]
 pub mod store;
+#[cfg(feature = "kad")]
+pub mod verify;
 
 pub use self::{
     book::{Full, Known},

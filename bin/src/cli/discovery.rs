@@ -1,12 +1,16 @@
 //! What is stored in the DHT and found there, by hand.
 
+mod verify;
+
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand, builder::BoolishValueParser};
 use ipnet::IpNet;
 use libp2p::Multiaddr;
 
+pub use self::verify::Verify;
 use super::{
+    Node,
     asking::{Asking, Timeout},
     values::Many,
 };
@@ -36,18 +40,32 @@ pub enum DiscoveryWhat {
     /// Say, as an authority whose key is in a file, which peer answers for it: whoever says --peer authority:ID comes to
     /// that peer. It holds for two hours and is said again each hour, until this is told to stop.
     Delegate(Delegate),
+    /// Whether a node is found by others, and finds them, in six steps: nodes of the DHT are known; others keep what this
+    /// node says; a stranger reads it; somebody else is found; both directions are open; a stranger finds this node in its
+    /// namespace. The node that runs here is verified, or else one that is started for that, with these settings. Exit
+    /// code 0: all pass; 1: one or more warn; 2: one or more fail.
+    Verify(Box<Verify>),
 }
 
 impl DiscoveryWhat {
-    /// By what the DHT is reached.
-    pub(crate) fn through(&mut self) -> &mut Through {
-        match self {
+    /// By what the DHT is reached; none where a node is verified.
+    pub(crate) fn through(&mut self) -> Option<&mut Through> {
+        Some(match self {
             Self::Put(put) => &mut put.through,
             Self::Get(get) => &mut get.through,
             Self::Provide(provide) => &mut provide.through,
             Self::Providers(providers) => &mut providers.through,
             Self::FindPeer(find) => &mut find.through,
             Self::Delegate(delegate) => &mut delegate.through,
+            Self::Verify(_) => return None,
+        })
+    }
+
+    /// The settings of a node that is started for it.
+    pub(super) fn node(&mut self) -> Option<&mut Node> {
+        match self {
+            Self::Verify(verify) => Some(&mut verify.settings),
+            _ => None,
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Reading order: `proto/node.proto` is what is said; `service` answers, from what `shape` makes of a node's status, on
 //! connections that are `seated`, and `relaying` where the node is a relay; `found` is who was found; `dht` tells of the
-//! DHT, `mainline` of the 160-bit network, and `discovery` is what is stored and found there; `health` answers probes; `offers` is what its
-//! command knows, `reload` reads files again; `asking` finds the socket of a running node and asks.
+//! DHT, `mainline` of the 160-bit network, and `discovery` is what is stored and found there; `health` answers probes; `offers`
+//! is what its //! command knows, `reload` reads files again; `asking` finds the socket of a running node and asks.
 
 mod asking;
 #[cfg(feature = "kad")]
@@ -25,6 +25,11 @@ use std::{io, path::Path};
 
 use tokio::{net::UnixListener, task::JoinHandle};
 
+#[cfg(feature = "kad")]
+pub(crate) use self::{
+    asking::{AskError, Asked, ask_for_lookups, ask_within},
+    dht::AnsweringBootstrap,
+};
 use self::proto::node_server;
 pub(crate) use self::{
     asking::ask,
@@ -34,8 +39,6 @@ pub(crate) use self::{
     reload::{Files, Keeper, Reloader},
     service::Answering,
 };
-#[cfg(feature = "kad")]
-pub(crate) use self::{asking::ask_for_lookups, dht::AnsweringBootstrap};
 use crate::{
     Unusable,
     cli::ControlSocket,

@@ -61,6 +61,7 @@ pub(super) fn status(status: &Status, told: Told) -> proto::Status {
         waits: status.waits.iter().map(|found| wait(found, &names)).collect(),
         dht: None,
         mainline: None,
+        verification: None,
     }
 }
 

@@ -47,6 +47,7 @@ impl Way {
             memory: None,
             number: context.map(|context| context.dht_number.clone()),
             bucket_size: None,
+            separate_paths: true,
             carrier: Carrier::Sockets,
         })?;
         let patience = through.timeout.duration();

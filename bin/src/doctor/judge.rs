@@ -36,7 +36,7 @@ pub(super) fn judge(found: &Findings, global: &GlobalScope, took: Duration) -> D
         network::clock(found),
         network::mtu(found),
     ]);
-    checks.extend(dht::dht(found));
+    checks.extend(dht::dht(found.dht.as_ref()));
     checks.extend(host::listening(found));
     checks.extend(host::identities(found));
     checks.push(host::state(found));

@@ -12,7 +12,7 @@ mod firewall;
 mod gather;
 mod host;
 mod judge;
-mod probe;
+pub(crate) mod probe;
 mod sanitise;
 mod screen;
 
@@ -110,7 +110,7 @@ async fn examine(
         means,
         listen,
         running: running.filter_map(|address| address.parse().ok()).collect(),
-        dht: status.as_ref().and_then(|status| status.dht.as_ref()).map(part_of),
+        dht: status.as_ref().and_then(DhtFinding::of),
         router: settings.port_mapping == PortMapping::On,
         identity: identity.map(Path::to_owned),
     };
@@ -203,15 +203,6 @@ async fn status(asking: &Asking) -> Option<proto::Status> {
         Some(node.get_status(proto::GetStatusRequest {}).await.ok()?.into_inner())
     };
     tokio::time::timeout(NODE_ANSWER, asked).await.ok()?
-}
-
-fn part_of(dht: &proto::Dht) -> DhtFinding {
-    let told = |node: &proto::Bootstrap| (node.address.clone(), node.health.clone());
-    DhtFinding {
-        joined: dht.joined,
-        nodes: dht.buckets.iter().map(|bucket| bucket.nodes).sum(),
-        bootstraps: dht.bootstraps.iter().map(told).collect(),
-    }
 }
 
 /// The addresses of relays that were given, those that names stand for included; and the names that could not be resolved,

@@ -226,6 +226,11 @@ impl Reached {
         Self { public: Public { global, ranges }, found: Arc::default() }
     }
 
+    /// Where it is reached, as it says.
+    pub(super) fn told(&self) -> Vec<Multiaddr> {
+        self.addresses(&self.found.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Takes what an event says, and returns what this node says of itself if that is otherwise.
     pub(super) fn note(&self, event: &Event) -> Option<Contact> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,8 +2,9 @@
 //!
 //! [`Metrics`] is fed by events, through [`Metrics::record`] alone, and by what a node says about itself when somebody
 //! asks. It is pure; `serve` gives it out over HTTP. Reading order: `families` has counters, gauges and histograms by
-//! labels; `links`, `streams`, `programs` and `forwarded` count events, `carried` bytes; `stands` and `limits` show a
-//! status, `dht` that of the DHT; `words` are the values of labels. `design/metrics.md` is written from all that is registered here.
+//! labels; `links`, `streams`, `programs` and `forwarded` count events, `verified` tells of discovery, `carried` bytes; `stands`
+//! and `limits` show a status, `dht` that of the DHT; `words` are the values of labels. `design/metrics.md` is written from all
+//! that is registered here.
 
 mod carried;
 #[cfg(feature = "kad")]
@@ -16,6 +17,8 @@ mod programs;
 pub(crate) mod serve;
 mod stands;
 mod streams;
+#[cfg(feature = "kad")]
+mod verified;
 mod words;
 
 use prometheus_client::{encoding::text, metrics::info::Info, registry::Registry};
@@ -44,6 +47,8 @@ pub(crate) struct Metrics {
     fullness: Fullness,
     #[cfg(feature = "kad")]
     dht: dht::Dht,
+    #[cfg(feature = "kad")]
+    verifications: verified::Verifications,
 }
 
 /// Whose numbers are told.
@@ -89,7 +94,10 @@ impl Metrics {
                 }
             }
             #[cfg(feature = "kad")]
-            Event::Dht(event) => self.dht.record(event),
+            Event::Dht(event) => {
+                self.dht.record(event);
+                self.verifications.record(event);
+            }
             Event::Report(event) => self.programs.record_report(event),
         }
     }
@@ -172,6 +180,8 @@ impl Exposition {
                 metrics.links.register(book);
                 metrics.streams.register(book);
                 metrics.programs.register(book);
+                #[cfg(feature = "kad")]
+                metrics.verifications.register(book);
             }
             Part::Relay | Part::Monitor => metrics.forwarded.register(book),
             Part::Bootstrap => {}

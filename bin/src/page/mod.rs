@@ -94,12 +94,13 @@ struct Page<N> {
 type Told = Result<Bytes, (StatusCode, String)>;
 
 /// The files, by name, with their types.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 11] = [
     ("", "text/html; charset=utf-8", include_str!("page.html")),
     ("page.css", "text/css; charset=utf-8", include_str!("page.css")),
     ("page.js", "text/javascript; charset=utf-8", include_str!("page.js")),
     ("fill.js", "text/javascript; charset=utf-8", include_str!("fill.js")),
     ("node.js", "text/javascript; charset=utf-8", include_str!("node.js")),
+    ("verified.js", "text/javascript; charset=utf-8", include_str!("verified.js")),
     ("relay.js", "text/javascript; charset=utf-8", include_str!("relay.js")),
     ("dht.js", "text/javascript; charset=utf-8", include_str!("dht.js")),
     ("settings.js", "text/javascript; charset=utf-8", include_str!("settings.js")),

@@ -6,6 +6,7 @@ import { choosePeer, measureNode, showNode } from "./node.js";
 import { measureRelay, showRelay } from "./relay.js";
 import "./settings.js";
 import { Story } from "./story.js";
+import { showVerification } from "./verified.js";
 
 const ASK_EVERY = 1000;
 const ASK_DEADLINE = 6000;
@@ -79,6 +80,7 @@ function show() {
   if (relay) showRelay(status, story);
   else showNode(status, story);
   showDht(status);
+  if (!relay) showVerification(status);
   showFailures(relay);
 }
 

@@ -22,6 +22,7 @@ use super::{
     loops::{Loops, Task},
     memory::Memory,
     own::Signer,
+    proofs,
     queries::{Purpose, Query},
     serving::Serving,
     spaces::{Read, SpaceId, Spaces},
@@ -84,6 +85,8 @@ pub(super) struct Actor {
     pub(super) contacts: BTreeMap<PeerId, Record>,
     /// What this node says of itself.
     pub(super) own: Contact,
+    /// How a stranger would take part, but for where it begins.
+    pub(super) stranger: Config,
     pub(super) published: Option<Instant>,
     pub(super) lookups_found: u64,
     pub(super) lookups_missed: u64,
@@ -105,6 +108,7 @@ impl Actor {
         events: broadcast::Sender<Event>,
     ) -> Result<Self, StartError> {
         let (local, now) = (config.keypair.public().to_peer_id(), Instant::now());
+        let stranger = proofs::template(&config);
         let policy = config.policy.clone();
         let rules = Rules { network: config.network.clone(), addresses: policy.hands_on.clone() };
         let protocol = behaviour::protocol(&config.network);
@@ -146,6 +150,7 @@ impl Actor {
             to_count: BTreeMap::new(),
             contacts: BTreeMap::new(),
             own: Contact::default(),
+            stranger,
             published: None,
             lookups_found: 0,
             lookups_missed: 0,

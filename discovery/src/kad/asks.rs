@@ -89,11 +89,12 @@ impl Actor {
                 let id = kad.get_providers(Key::from(key));
                 self.wait_for(id, Purpose::Providers { found: BTreeSet::new(), reply });
             }
+            Command::Proof(proof) => self.prove(proof),
             _ => {}
         }
     }
 
-    fn put(&mut self, key: Vec<u8>, value: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>>) {
+    pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>>) {
         let kad = &mut self.swarm.behaviour_mut().guard.kad;
         match kad.put_record(Record::new(key, value), Quorum::All) {
             Ok(id) => self.wait_for(id, Purpose::Put(reply)),
@@ -114,6 +115,7 @@ impl Actor {
             round_trip: target.round_trip,
             last_answer: target.last_answer.map(ago),
             misses: target.misses,
+            network: target.network.clone(),
         };
         let listening = self.swarm.listeners().cloned().collect();
         let connections = self.swarm.network_info().connection_counters().num_established() as usize;

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
+use crate::Network;
+
 /// Between two looks at a node that does well. One that hangs is down within 45 s: this, two questions of 5 s that are not
 /// answered, and 2 s between them.
 const EVERY: Duration = Duration::from_secs(30);
@@ -56,6 +58,8 @@ pub(crate) struct Target {
     pub(crate) round_trip: Option<Duration>,
     pub(crate) last_answer: Option<Instant>,
     pub(crate) misses: u32,
+    /// Of which network it says that it is.
+    pub(crate) network: Option<Network>,
     /// What its round trip is on average.
     baseline: Option<Duration>,
     next: Instant,
@@ -80,6 +84,7 @@ impl Targets {
             round_trip: None,
             last_answer: None,
             misses: 0,
+            network: None,
             baseline: None,
             next: now,
             told: Health::Unknown,
@@ -117,6 +122,13 @@ impl Targets {
             target.health = if target.is_slow() { Health::Degraded } else { Health::Healthy };
             target.next = now + EVERY;
         }
+    }
+
+    /// It says what it speaks, which names its network if it is one of ours.
+    pub(crate) fn speaks(&mut self, peer: PeerId, protocol: &str) {
+        let name = protocol.strip_prefix("/punchline/").and_then(|rest| rest.strip_suffix("/dht/1"));
+        let network: Option<Network> = name.and_then(|name| name.parse().ok());
+        self.of(peer).for_each(|target| target.network.clone_from(&network));
     }
 
     /// A ping came back. That tells how far it is, and not whether it answers questions.

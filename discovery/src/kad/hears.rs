@@ -222,6 +222,7 @@ impl Actor {
     fn identified(&mut self, event: identify::Event) {
         let identify::Event::Received { peer_id: peer, info, .. } = event else { return };
         let now = Instant::now();
+        self.targets.speaks(peer, &info.protocol_version);
         if self.swarm.behaviour().guard.scores.is_shunned(&peer, now) {
             return;
         }

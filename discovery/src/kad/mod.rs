@@ -10,8 +10,9 @@
 //!
 //! Reading order: here is the face; `actor` owns the swarm and does what the loops say, `asks` what others ask for;
 //! `hears` takes what the swarm says, `queries` knows who waits for what; `own` signs what this node says, and `memory`
-//! keeps whom it reached. Pure are `loops` (when to look after ourselves), `wants` (what is looked for), `spaces` (who is
-//! in which namespace), `health` (how bootstrap nodes do) and `counts`, beside [`record`](crate::record), [`keys`](crate::keys),
+//! keeps whom it reached; `proofs` is what a [verification](crate::verify) asks. Pure are `loops` (when to look after
+//! ourselves), `wants` (what is looked for), `spaces` (who is in which namespace), `health` (how bootstrap nodes do) and
+//! `counts`, beside [`record`](crate::record), [`keys`](crate::keys),
 //! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score); `serving` (whether to answer),
 //! `candidates` (whom a lookup may ask) and `meter` (how often others are answered) are, too. `behaviour`, `guard` (what
 //! Kademlia of libp2p does not look at), `asker` (asks one node), `door` (how many may come from where) and `transport` are
@@ -31,6 +32,7 @@ mod loops;
 mod memory;
 mod meter;
 mod own;
+pub(crate) mod proofs;
 mod queries;
 mod serving;
 mod spaces;
@@ -208,6 +210,7 @@ pub(crate) enum Command {
     Providers { key: Vec<u8>, reply: oneshot::Sender<Vec<PeerId>> },
     Status { reply: oneshot::Sender<Status> },
     Nodes { reply: oneshot::Sender<Vec<Node>> },
+    Proof(proofs::Proof),
     Stop { reply: oneshot::Sender<()> },
 }
 

@@ -6,6 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::{Health, counts::Traffic};
 use crate::{
+    Network,
     keys::Namespace,
     store::{Announced, Usage},
 };
@@ -106,6 +107,8 @@ pub struct Bootstrap {
     pub last_answer: Option<Duration>,
     /// Looks in a row that failed.
     pub misses: u32,
+    /// Of which network it says that it is; none if it did not say, or is no node of ours.
+    pub network: Option<Network>,
 }
 
 /// What is looked for.

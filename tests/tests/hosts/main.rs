@@ -20,6 +20,7 @@ mod route;
 mod sandbox;
 mod seeds;
 mod stock_neighbour;
+mod verified;
 mod web;
 mod world;
 
@@ -138,6 +139,7 @@ fn main() -> ExitCode {
         seeds::one_host,
     ));
     trials.extend(route::trials());
+    trials.extend(verified());
     trials.extend(families());
     trials.extend(faults::trials());
     trials.extend(lan());
@@ -173,6 +175,27 @@ fn main() -> ExitCode {
         trials.push(miniupnpd_trial(&name, move || mapping::is_named(end, Families::V6)));
     }
     trial::run(trials)
+}
+
+fn verified() -> Vec<Trial> {
+    vec![
+        lab_trial(
+            "where_all_is_well_six_steps_of_the_verification_pass_and_the_node_says_so",
+            verified::where_all_is_well,
+        ),
+        lab_trial(
+            "a_blocked_port_fails_the_verification_at_its_step_and_is_named",
+            verified::a_blocked_port,
+        ),
+        lab_trial(
+            "a_private_address_that_is_told_to_everybody_fails_the_verification_at_step_five",
+            verified::a_private_address,
+        ),
+        lab_trial(
+            "another_network_fails_the_verification_at_step_one_and_another_secret_at_step_six",
+            verified::another_network_and_another_secret,
+        ),
+    ]
 }
 
 fn lan() -> Vec<Trial> {

@@ -1,10 +1,10 @@
 //! One event of each kind that the DHT has.
 
 use super::*;
-use crate::finding::event::DhtEvent;
+use crate::finding::event::{DhtEvent, VerifiedStep};
 
 pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
-    use Level::{Debug, Info};
+    use Level::{Debug, Info, Warn};
     let namespace = || "kaspa-mainnet".to_owned();
     let there = "/ip4/203.0.113.9/tcp/4001".parse().unwrap();
     let all = [
@@ -18,6 +18,9 @@ pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
             Info,
             "in the DHT after 340 ms; nodes in the table: 12",
         ),
+        (bootstrap("healthy", None), Info, "the bootstrap node at /ip4/198.51.100.4 answers"),
+        (bootstrap("degraded", None), Info, "does not answer in time; others of the DHT are asked"),
+        (bootstrap("down", Some(38_200)), Warn, "does not answer since 38 s"),
         (
             DhtEvent::NodeDiscovered { peer: peer(), address: there },
             Debug,
@@ -40,6 +43,25 @@ pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
             Debug,
             "12D3…c6iDEp is in `kaspa-mainnet` no more",
         ),
+        (verified("pass"), Info, "discovery works: all six steps"),
+        (verified("warn"), Info, "less than there could be: step 5 (directions): in relayed; open the port"),
+        (verified("fail"), Warn, "discovery does not work: step 5 (directions): in relayed; open the port"),
     ];
     all.into_iter().map(|(event, level, says)| (event.into(), level, says)).collect()
+}
+
+fn verified(verdict: &'static str) -> DhtEvent {
+    let step = |step, name, verdict| VerifiedStep {
+        step,
+        name,
+        verdict,
+        found: "in relayed".to_owned(),
+        advice: Some("open the port".to_owned()),
+    };
+    let steps = vec![step(1, "table", "pass"), step(5, "directions", verdict)];
+    DhtEvent::DiscoveryVerified { verdict, steps }
+}
+
+fn bootstrap(health: &'static str, silent_ms: Option<u64>) -> DhtEvent {
+    DhtEvent::BootstrapChanged { address: own(), peer: Some(peer()), health, silent_ms }
 }
