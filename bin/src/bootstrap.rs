@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use libp2p::{Multiaddr, PeerId};
+use punchline_bridge::addr::GlobalScope;
 use punchline_discovery::kad::Dht;
 
 use crate::{
     Context, cautions, cli,
-    control::{AnsweringBootstrap, Board, Bound, Files, Keeper, Reloader, Wellness},
+    control::{AnsweringBootstrap, Board, Bound, DhtKeeper, Files, Keeper, Reloader, Wellness},
     finding::{dht, event::tell_all},
     metrics::serve::{self, Subject},
     node, stop, supervised,
@@ -20,6 +21,7 @@ use crate::{
 pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::Result<()> {
     let ranges = node::ranges(&settings.nets)?;
     let config = dht::of_bootstrap(&settings, ranges, &context)?;
+    let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
     if context.check {
         Bound::check(settings.control.as_ref())?;
         return crate::usable();
@@ -35,7 +37,7 @@ pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::R
     let telling = tokio::spawn(tell_all(dht.events(), reporter.clone()));
     let files = Files {
         nets: settings.nets.clone(),
-        keeper: Keeper::Nobody,
+        keeper: Keeper::Dht(DhtKeeper { dht: dht.clone(), global }),
         names: context.names.clone(),
         reporter: reporter.clone(),
     };

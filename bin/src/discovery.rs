@@ -104,7 +104,9 @@ async fn answer(what: DiscoveryWhat, common: &Common) -> anyhow::Result<Answer> 
             Ok(contact_answer(&found?))
         }
         // They go on for as long as they run, or are done by themselves.
-        DiscoveryWhat::Provide(_) | DiscoveryWhat::Delegate(_) | DiscoveryWhat::Verify(_) => Ok((Vec::new(), json!({}))),
+        DiscoveryWhat::Provide(_) | DiscoveryWhat::Delegate(_) | DiscoveryWhat::Verify(_) => {
+            Ok((Vec::new(), json!({})))
+        }
     }
 }
 

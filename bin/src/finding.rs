@@ -225,6 +225,12 @@ impl Finder {
         {
             dht.says(contact).await;
         }
+        #[cfg(feature = "kad")]
+        if let Some(dht) = self.discovery.dht()
+            && let Event::AddressConfirmed { .. } | Event::AddressWithdrawn { .. } = event
+        {
+            dht.confirmed(self.reached.confirmed()).await;
+        }
         match event {
             Event::Listening { address } => {
                 let listening = self.listens(address.clone());

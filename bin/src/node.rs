@@ -15,8 +15,6 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-#[cfg(feature = "kad")]
-use crate::verify::{Subject as VerifiedSubject, Verifier};
 use crate::{
     Context, Unusable, access, cautions,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
@@ -24,6 +22,11 @@ use crate::{
     finding::{self, Finder},
     metrics::serve::{self, Serving, Subject},
     page, stop, supervised,
+};
+#[cfg(feature = "kad")]
+use crate::{
+    control::DhtKeeper,
+    verify::{Subject as VerifiedSubject, Verifier},
 };
 
 /// A started node.
@@ -116,7 +119,15 @@ impl Node {
         #[cfg(feature = "kad")]
         let network = finding::dht::network(&settings.finding.dht.dht_network)?;
         let (sources, reach) = (finding::sources(settings, context)?, finding::reach(settings)?);
+        #[cfg(feature = "kad")]
+        let global = reach.0.clone();
         let finder = Finder::start(sources, reach, endpoint.clone(), reporter.clone()).await?;
+        let keeper = Keeper::Node(endpoint.clone());
+        #[cfg(feature = "kad")]
+        let keeper = match finder.dht().cloned() {
+            Some(dht) => Keeper::NodeInDht(endpoint.clone(), DhtKeeper { dht, global }),
+            None => keeper,
+        };
         // Whoever reads the events learns that the node listens before anything comes of it.
         if let Some(listening) = events.next().await {
             finder.note(&listening).await;
@@ -137,7 +148,7 @@ impl Node {
         let board = Board::default();
         let files = Files {
             nets: settings.nets.clone(),
-            keeper: Keeper::Node(endpoint.clone()),
+            keeper,
             names: context.names.clone(),
             reporter: context.reporter.clone(),
         };

@@ -93,7 +93,9 @@ fn missing(status: &Status, joined: bool) -> Option<String> {
 /// What keeps it from the DHT.
 fn outside(status: &Status) -> Option<String> {
     let Some(dht) = &status.dht else {
-        return Some("the node takes no part in a DHT; start it with --bootstrap <a node of it>".to_owned());
+        return Some(
+            "the node takes no part in a DHT; start it with --bootstrap <a node of it>".to_owned(),
+        );
     };
     if dht.joined && dht.buckets.iter().any(|bucket| bucket.nodes > 0) {
         return None;
@@ -101,7 +103,9 @@ fn outside(status: &Status) -> Option<String> {
     let network = &dht.network;
     let other = |node: &&Bootstrap| node.network.as_ref().is_some_and(|of| of != network);
     if let Some(Bootstrap { address, network: Some(of), .. }) = dht.bootstraps.iter().find(other) {
-        return Some(format!("{address} is a node of the network `{of}`, not of `{network}` (--dht-network)"));
+        return Some(format!(
+            "{address} is a node of the network `{of}`, not of `{network}` (--dht-network)"
+        ));
     }
     let down = |node: &Bootstrap| node.health == "down";
     match dht.bootstraps.first() {

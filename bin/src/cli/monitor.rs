@@ -10,7 +10,8 @@ use ipnet::IpNet;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use super::{
-    ControlSocket, Many, Metrics, Nets, Page, RelayLimits, Rights, StunAddr, metrics::HttpAddr, values::Listed,
+    ControlSocket, Many, Metrics, Nets, Page, RelayLimits, Rights, StunAddr, metrics::HttpAddr,
+    values::Listed,
 };
 
 /// `punchline monitor`.

@@ -25,11 +25,6 @@ use std::{io, path::Path};
 
 use tokio::{net::UnixListener, task::JoinHandle};
 
-#[cfg(feature = "kad")]
-pub(crate) use self::{
-    asking::{AskError, Asked, ask_for_lookups, ask_within},
-    dht::AnsweringBootstrap,
-};
 use self::proto::node_server;
 pub(crate) use self::{
     asking::ask,
@@ -38,6 +33,12 @@ pub(crate) use self::{
     relaying::AnsweringRelay,
     reload::{Files, Keeper, Reloader},
     service::Answering,
+};
+#[cfg(feature = "kad")]
+pub(crate) use self::{
+    asking::{AskError, Asked, ask_for_lookups, ask_within},
+    dht::AnsweringBootstrap,
+    reload::DhtKeeper,
 };
 use crate::{
     Unusable,

@@ -126,7 +126,8 @@ impl node_server::Node for AnsweringRelay {
         request: Request<proto::FindPeerRequest>,
     ) -> Result<Response<proto::Contact>, Status> {
         let text = request.into_inner().peer;
-        let peer = text.parse().map_err(|error| Status::invalid_argument(format!("`{text}` is {error}")))?;
+        let peer =
+            text.parse().map_err(|error| Status::invalid_argument(format!("`{text}` is {error}")))?;
         discovery::find_peer(self.dht()?, peer).await.map(Response::new)
     }
 }

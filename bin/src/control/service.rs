@@ -386,7 +386,19 @@ mod tests {
         let (named, finder) = (Arc::default(), Finder::silent(&endpoint).await);
         let hangups = tokio::sync::watch::Sender::new(0).subscribe();
         let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
-        Answering { endpoint, command, purpose, named, reporter, board, finder, files, reloader, #[cfg(feature = "kad")] verifier: None }
+        Answering {
+            endpoint,
+            command,
+            purpose,
+            named,
+            reporter,
+            board,
+            finder,
+            files,
+            reloader,
+            #[cfg(feature = "kad")]
+            verifier: None,
+        }
     }
 
     #[tokio::test]

@@ -44,9 +44,13 @@ pub(super) async fn run(delegate: cli::Delegate, common: &Common) -> anyhow::Res
     let way = Way::to(&delegate.through, None).await?;
     let kept = said(&way, &key, to).await?;
     say(delegate.through.json, answer(authority.to_string(), &to.to_string(), kept))?;
+    if delegate.once {
+        way.stop().await;
+        return Ok(());
+    }
     let mut pause = RETRY.0;
     let mut next = AGAIN;
-    while !delegate.once {
+    loop {
         sleep(next).await;
         match said(&way, &key, to).await {
             Ok(_) => (next, pause) = (AGAIN, RETRY.0),
@@ -58,8 +62,6 @@ pub(super) async fn run(delegate: cli::Delegate, common: &Common) -> anyhow::Res
             }
         }
     }
-    way.stop().await;
-    Ok(())
 }
 
 /// By how many nodes it is kept.

@@ -21,7 +21,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    findings::{DhtFinding, Findings, ListenFinding, Listens, NodeFinding, ProxyFinding, RelayFinding, Taken},
+    findings::{
+        DhtFinding, Findings, ListenFinding, Listens, NodeFinding, ProxyFinding, RelayFinding, Taken,
+    },
     host,
     probe::{AGAIN, Means, look_up, name_of, port_of, probe, transport_of},
 };

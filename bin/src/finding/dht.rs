@@ -238,6 +238,7 @@ impl Reached {
         match event {
             Event::Listening { address } => found.listening.push(address.clone()),
             Event::AddressConfirmed { address, lets_in: LetsIn::Anybody, .. } => {
+                found.confirmed.retain(|known| known != address);
                 found.confirmed.push(address.clone());
             }
             Event::AddressConfirmed { address, .. } | Event::AddressWithdrawn { address } => {
@@ -262,6 +263,11 @@ impl Reached {
         }
         let addresses = self.addresses(&found);
         (addresses != before).then(|| self.contact(addresses, &found))
+    }
+
+    /// Where strangers reached this host, as relays dialled it back.
+    pub(super) fn confirmed(&self) -> Vec<Multiaddr> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).confirmed.clone()
     }
 
     /// What this node answers for, and so what it says of itself. Of more than a contact has room for none is said: nobody

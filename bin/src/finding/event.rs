@@ -194,7 +194,11 @@ mod tests {
             pass(3, "read", "a stranger reads the same bytes from 5 nodes"),
             pass(4, "peers", "6 peers: 1 by connected, 5 by kad"),
             directions,
-            pass(6, "members", "a stranger finds this node in a namespace of its own, for the trial: 5 of 5 nodes tell of it"),
+            pass(
+                6,
+                "members",
+                "a stranger finds this node in a namespace of its own, for the trial: 5 of 5 nodes tell of it",
+            ),
         ]
     }
 

@@ -14,8 +14,8 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode, http::request::Parts};
-use tokio::task::JoinSet;
 use serde_json::Value;
+use tokio::task::JoinSet;
 use tonic::{Code, Request};
 
 use self::{
@@ -74,7 +74,15 @@ impl Bound {
         let (status, numbers, nodes) = Default::default();
         let settings = Value::Array(shown.iter().map(Setting::json).collect()).to_string().into();
         let mut tasks = JoinSet::new();
-        tasks.spawn(listener.serve(Arc::new(Page { guard, node, settings, broadcast, status, numbers, nodes })));
+        tasks.spawn(listener.serve(Arc::new(Page {
+            guard,
+            node,
+            settings,
+            broadcast,
+            status,
+            numbers,
+            nodes,
+        })));
         Serving { _tasks: tasks }
     }
 }

@@ -125,10 +125,7 @@ fn namespace(settings: &cli::Node) -> Result<(Option<String>, Option<Vec<u8>>), 
     Ok((name, secret.map(members::secret).transpose()?))
 }
 
-async fn ask(
-    mut node: control::Asked,
-    settings: &Verify,
-) -> anyhow::Result<proto::Verification> {
+async fn ask(mut node: control::Asked, settings: &Verify) -> anyhow::Result<proto::Verification> {
     let (namespace, namespace_secret) = namespace(&settings.settings)?;
     let peer = settings.peer.as_ref().map(PeerRef::to_string);
     let namespace_secret = namespace_secret.map(Into::into);
@@ -136,7 +133,9 @@ async fn ask(
     let seconds = settings.timeout.duration().as_secs();
     let answer = timeout(settings.timeout.duration(), asked).await;
     let answer = answer.map_err(|_| anyhow::anyhow!("the node did not answer within {seconds} s"))?;
-    Ok(answer.map_err(|error| anyhow::anyhow!("the node does not verify: {}", error.message()))?.into_inner())
+    Ok(answer
+        .map_err(|error| anyhow::anyhow!("the node does not verify: {}", error.message()))?
+        .into_inner())
 }
 
 /// Verifies a passing node with these settings, of which nothing is left.
@@ -177,8 +176,9 @@ async fn own(settings: Verify, common: &Common) -> anyhow::Result<proto::Verific
     .await;
     started.shutdown().await;
     let seconds = given.duration().as_secs();
-    let verified = verified
-        .map_err(|_| anyhow::anyhow!("nothing came of it within {seconds} s; give it longer with --timeout"))??;
+    let verified = verified.map_err(|_| {
+        anyhow::anyhow!("nothing came of it within {seconds} s; give it longer with --timeout")
+    })??;
     Ok(shape::verification(&verified))
 }
 
@@ -187,7 +187,9 @@ async fn ready(node: &Node) {
     let until = Instant::now() + READY;
     while Instant::now() < until {
         let joined = match node.finder.dht() {
-            Some(dht) => dht.status().await.is_some_and(|status| status.joined && (status.published.is_some() || node.relays.is_empty())),
+            Some(dht) => dht.status().await.is_some_and(|status| {
+                status.joined && (status.published.is_some() || node.relays.is_empty())
+            }),
             None => true,
         };
         if joined {

@@ -63,7 +63,8 @@ const FRESH: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(75);
 
 /// What is said where there is nothing to verify.
-pub(crate) const NO_DHT: &str = "this node takes no part in a DHT; start it with --bootstrap <the address of a node of it>";
+pub(crate) const NO_DHT: &str =
+    "this node takes no part in a DHT; start it with --bootstrap <the address of a node of it>";
 
 /// What is to be looked at.
 #[derive(Clone, Debug, Default)]

@@ -84,7 +84,10 @@ fn each_step_is_told_for_people_and_for_programs() {
     assert_eq!((&json["verdict"], &json["shape"]), (&"fail".into(), &1.into()));
     let text = screen::of(&told);
     assert!(text.starts_with("pass  1 table       what was found  (1.5 s)\n"), "{text}");
-    assert!(text.contains("fail  6 members     what was found  (1.5 s)\n        what to do\n"), "{text}");
+    assert!(
+        text.contains("fail  6 members     what was found  (1.5 s)\n        what to do\n"),
+        "{text}"
+    );
     let line = screen::line(&told);
     assert!(line.starts_with("discovery: step 6 (members) fails: what was found; what to do"), "{line}");
     let well = shape::verification(&verified(report(well)));

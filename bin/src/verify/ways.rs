@@ -92,9 +92,7 @@ async fn reach(subject: &Subject, peer: PeerId) -> Result<Way, String> {
 async fn ask(subject: &Subject, peer: PeerId) -> Way {
     let answered = timeout(ANSWER, subject.endpoint.ping(peer)).await;
     let (address, route, outcome) = match answered {
-        Ok(Ok(pong)) => {
-            (Some(pong.connection.address), route(pong.connection.path), Ok(Answerer::Peer))
-        }
+        Ok(Ok(pong)) => (Some(pong.connection.address), route(pong.connection.path), Ok(Answerer::Peer)),
         Ok(Err(error)) => (None, Route::Relayed, Err(error.to_string())),
         Err(_) => (None, Route::Relayed, Err(format!("no answer within {} s", ANSWER.as_secs()))),
     };

@@ -22,6 +22,7 @@ use super::{
     loops::{Loops, Task},
     memory::Memory,
     own::Signer,
+    policy::Current,
     proofs,
     queries::{Purpose, Query},
     serving::Serving,
@@ -60,6 +61,7 @@ pub(super) struct Actor {
     pub(super) swarm: Swarm<Dht>,
     pub(super) local: PeerId,
     pub(super) policy: Policy,
+    pub(super) current: Current,
     pub(super) rules: Rules,
     pub(super) signer: Signer,
     pub(super) protocol: libp2p::StreamProtocol,
@@ -101,7 +103,7 @@ pub(super) struct Actor {
 
 impl Actor {
     pub(super) fn new(
-        config: Config,
+        mut config: Config,
         commands: mpsc::Receiver<Command>,
         orders: mpsc::UnboundedReceiver<Order>,
         hints: mpsc::Sender<Hint>,
@@ -109,7 +111,8 @@ impl Actor {
     ) -> Result<Self, StartError> {
         let (local, now) = (config.keypair.public().to_peer_id(), Instant::now());
         let stranger = proofs::template(&config);
-        let policy = config.policy.clone();
+        let (current, policy) = Current::new(config.policy);
+        config.policy = policy.clone();
         let rules = Rules { network: config.network.clone(), addresses: policy.hands_on.clone() };
         let protocol = behaviour::protocol(&config.network);
         let store = Store::new(local, rules.clone(), rand::random(), clock);
@@ -131,6 +134,7 @@ impl Actor {
             swarm,
             local,
             policy,
+            current,
             rules,
             signer: Signer::new(config.keypair, config.network, config.number),
             protocol,

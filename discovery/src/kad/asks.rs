@@ -5,7 +5,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use libp2p::kad::{self, Quorum, Record, RecordKey as Key};
+use libp2p::kad::{self, Quorum, Record, RecordKey as Key, store::RecordStore as _};
 use tokio::sync::oneshot;
 
 use super::{
@@ -38,7 +38,11 @@ impl Actor {
                 self.serving.confirmed(&addresses, now);
                 self.decide_mode();
             }
-            Command::PolicyChanged => self.leave_the_barred(),
+            Command::KeepTo { policy } => {
+                self.current.set(policy);
+                self.leave_the_barred();
+                self.decide_mode();
+            }
             Command::Join { namespace } => match self.spaces.join(namespace) {
                 Ok(space) => self.loops.changed(Item::Member(space), now),
                 Err(full) => tracing::warn!(%full, "this node is not said to be in a namespace"),
@@ -53,6 +57,11 @@ impl Actor {
             Command::Provide { .. } => tracing::warn!("{PROVIDED_MAX} keys are provided already"),
             Command::Reached { peer } => self.wants.satisfied(&Wanted::Peer(peer), now),
             Command::Missed { peer } => self.wants.missed(&Wanted::Peer(peer), now),
+            Command::Kept { key, reply } => {
+                let store = self.swarm.behaviour_mut().guard.kad.store_mut();
+                let kept = store.get(&Key::from(key.to_bytes()));
+                let _ = reply.send(kept.map(|record| record.value.clone()));
+            }
             Command::Status { reply } => drop(reply.send(self.status())),
             Command::Nodes { reply } => drop(reply.send(self.nodes())),
             // It ends the loop.
@@ -94,7 +103,12 @@ impl Actor {
         }
     }
 
-    pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>>) {
+    pub(super) fn put(
+        &mut self,
+        key: Vec<u8>,
+        value: Vec<u8>,
+        reply: oneshot::Sender<Result<usize, RecordError>>,
+    ) {
         let kad = &mut self.swarm.behaviour_mut().guard.kad;
         match kad.put_record(Record::new(key, value), Quorum::All) {
             Ok(id) => self.wait_for(id, Purpose::Put(reply)),

@@ -32,6 +32,7 @@ mod loops;
 mod memory;
 mod meter;
 mod own;
+mod policy;
 pub(crate) mod proofs;
 mod queries;
 mod serving;
@@ -45,7 +46,6 @@ mod tests;
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
     num::NonZeroU8,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -59,6 +59,7 @@ use self::actor::Actor;
 pub use self::{
     counts::{Percentiles, Traffic},
     health::Health,
+    policy::Policy,
     status::{Bootstrap, Bucket, Event, Lookup as LookupKind, Node, Space, Status},
     transport::{Carrier, NoTransport},
 };
@@ -66,7 +67,7 @@ use crate::{
     Network,
     hint::Hint,
     keys::{Namespace, RecordKey},
-    record::{AddressPolicy, Body, Contact, Record},
+    record::{Body, Contact, Record},
     source::Lookup,
 };
 
@@ -78,17 +79,6 @@ const HINTS_MAX: usize = 256;
 
 /// Events that a slow reader may be behind; more are skipped for it.
 const EVENTS_MAX: usize = 1024;
-
-/// Which addresses matter of those that strangers name.
-#[derive(Clone)]
-pub struct Policy {
-    /// Where nodes of the DHT are dialled, and told to others: direct addresses.
-    pub dials: Arc<dyn AddressPolicy>,
-    /// Which addresses of a peer's contact are handed on to whoever looks for it: circuits too.
-    pub hands_on: Arc<dyn AddressPolicy>,
-    /// Addresses that belong to no part of the internet, of which there may be any number in one network: labs.
-    pub exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
-}
 
 /// Whether this node answers others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +186,7 @@ pub enum Found {
 pub(crate) enum Command {
     Says { contact: Contact },
     Confirmed { addresses: Vec<Multiaddr> },
-    PolicyChanged,
+    KeepTo { policy: Policy },
     Join { namespace: Namespace },
     Watch { namespace: Namespace },
     Reached { peer: PeerId },
@@ -206,6 +196,7 @@ pub(crate) enum Command {
     Closest { to: PeerId, reply: oneshot::Sender<Vec<PeerId>> },
     Say { body: Body, reply: oneshot::Sender<Result<usize, RecordError>> },
     Put { key: RecordKey, value: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>> },
+    Kept { key: RecordKey, reply: oneshot::Sender<Option<Vec<u8>>> },
     Provide { key: Vec<u8> },
     Providers { key: Vec<u8>, reply: oneshot::Sender<Vec<PeerId>> },
     Status { reply: oneshot::Sender<Status> },
@@ -291,9 +282,9 @@ impl Dht {
         let _ = self.commands.send(Command::Confirmed { addresses }).await;
     }
 
-    /// The [`Policy`] says something else from now on: whom it does not let through is left.
-    pub async fn policy_changed(&self) {
-        let _ = self.commands.send(Command::PolicyChanged).await;
+    /// This policy holds from now on. Connections with whom it does not let through end, and they leave the table.
+    pub async fn keep_to(&self, policy: Policy) {
+        let _ = self.commands.send(Command::KeepTo { policy }).await;
     }
 
     /// This node is a member of the namespace from now on, and says so.
@@ -365,6 +356,11 @@ impl Dht {
     pub async fn put(&self, key: RecordKey, value: Vec<u8>) -> Result<usize, RecordError> {
         let stored = self.ask(|reply| Command::Put { key, value, reply }).await;
         stored.unwrap_or(Err(RecordError::Ended))
+    }
+
+    /// What this node itself keeps under a key, for others or of its own; nobody else is asked.
+    pub async fn kept(&self, key: RecordKey) -> Option<Vec<u8>> {
+        self.ask(|reply| Command::Kept { key, reply }).await.flatten()
     }
 
     /// This node has what the key names, and says so from now on: see [`content_key`](crate::keys::content_key).

@@ -20,8 +20,10 @@ impl World {
 
     /// A monitor on loopback, with ports that are free, and its page.
     async fn monitor(&self, args: &[&str]) -> Result<(Program, String)> {
-        let ports = ["--listen-addr", "127.0.0.1", "--port", "0", "--web-port", "0", "--stun-listen", "off"];
-        let monitor = self.launch("monitor", "monitor")?.args(ports).args(LOOPBACK).args(args).spawn()?;
+        let ports =
+            ["--listen-addr", "127.0.0.1", "--port", "0", "--web-port", "0", "--stun-listen", "off"];
+        let monitor =
+            self.launch("monitor", "monitor")?.args(ports).args(LOOPBACK).args(args).spawn()?;
         let page = monitor.wait_for("page_listening", |_| true, SOON).await?;
         monitor.wait_for_text("nodes use: --bootstrap /ip4/127.0.0.1/tcp/", SOON).await?;
         Ok((monitor, page.text("address").unwrap_or_default().to_owned()))
@@ -104,7 +106,10 @@ async fn a_network_table_of_an_earlier_program_is_read_as_it_was_meant() -> Resu
         assert!(output.status.success(), "{said}");
         let checked = world.line(&format!("server --config {file}"))?.output(SOON).await?;
         assert!(checked.status.success(), "{checked:?}");
-        Ok((serde_json::from_slice(&output.stdout)?, String::from_utf8_lossy(&checked.stderr).into_owned()))
+        Ok((
+            serde_json::from_slice(&output.stdout)?,
+            String::from_utf8_lossy(&checked.stderr).into_owned(),
+        ))
     };
     let value = |shown: &Value, key: &str| {
         let all = shown.as_array().cloned().unwrap_or_default();

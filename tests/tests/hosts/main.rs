@@ -138,6 +138,9 @@ fn main() -> ExitCode {
         "one_monitor_two_listeners_and_two_dialers_on_one_host_find_each_other",
         seeds::one_host,
     ));
+    trials.push(lab_trial("a_bootstrap_node_that_hangs_is_down_within_45_s", dht::hung_bootstrap));
+    trials
+        .push(lab_trial("a_network_that_is_split_for_a_minute_is_one_again_a_minute_after", dht::split));
     trials.extend(route::trials());
     trials.extend(verified());
     trials.extend(families());

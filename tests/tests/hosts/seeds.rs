@@ -29,7 +29,8 @@ async fn asked(world: &World, name: &str, line: &str) -> Result<Value> {
 
 /// Nobody is told anybody's id, nor that there is a relay.
 pub(crate) async fn one_host() -> Result<()> {
-    let (world, scene) = (World::new()?, Scene::prepare(&LabSpec::new([Nat::PortPreserving]), Transport::Tcp).await?);
+    let (world, scene) =
+        (World::new()?, Scene::prepare(&LabSpec::new([Nat::PortPreserving]), Transport::Tcp).await?);
     let host = scene.lab.internet();
     let start = |name: &str, line: &str| typed(&world, host, name, line);
     let monitor = start("monitor", "monitor --listen-addr 0.0.0.0 --port 51820")?;

@@ -79,7 +79,8 @@ async fn verify<'lab>(place: impl Into<Place<'lab>>, args: &[String]) -> Result<
 /// Of the node of this name, which runs.
 async fn of_running(world: &World, name: &str, args: &[&str]) -> Result<Answer> {
     let control = format!("{}.sock", world.identity(name));
-    let args: Vec<String> = ["--control", &control].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
+    let args: Vec<String> =
+        ["--control", &control].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
     verify(Place::Host, &args).await
 }
 
@@ -114,10 +115,14 @@ pub(crate) async fn where_all_is_well() -> Result<()> {
         expose.wait_for("address_confirmed", |_| true, SOON).await?;
         let answer = of_running(&world, "expose", &[]).await?;
         ensure!(answer.verdicts() == PASS && answer.code == Some(0), "{} {}", answer.said, answer.json);
-        ensure!(answer.json["steps"][5]["found"].as_str().is_some_and(|text| text.contains("`kaspa-test`")));
+        ensure!(
+            answer.json["steps"][5]["found"].as_str().is_some_and(|text| text.contains("`kaspa-test`"))
+        );
         let ways = answer.json["steps"][4]["ways"].as_array().context("ways")?;
         for (direction, path) in [("out", "direct"), ("in", "direct"), ("in", "relayed")] {
-            let way = |way: &&Value| way["direction"] == direction && way["path"] == path && way["open"] == true;
+            let way = |way: &&Value| {
+                way["direction"] == direction && way["path"] == path && way["open"] == true
+            };
             ensure!(ways.iter().any(|found| way(&found)), "no way {direction} {path}: {ways:?}");
         }
         // It is told wherever the node tells how it is.
@@ -135,12 +140,16 @@ pub(crate) async fn where_all_is_well() -> Result<()> {
         let passing = [&["--relay".to_owned(), scene.relay_address()], &begin[..]].concat();
         let alone = ["--identity".to_owned(), world.identity("nobody")];
         let answer = verify(scene.lab.host(1), &[&alone, &passing[..]].concat()).await?;
-        ensure!(answer.verdicts()[..3] == PASS[..3] && answer.verdicts()[5] == "pass", "{}", answer.json);
+        ensure!(
+            answer.verdicts()[..3] == PASS[..3] && answer.verdicts()[5] == "pass",
+            "{}",
+            answer.json
+        );
         Ok(())
     };
-    verified.await.with_context(|| {
-        [&relay, &boots[0], &boots[1], &expose, &forward].map(Program::report).concat()
-    })
+    verified
+        .await
+        .with_context(|| [&relay, &boots[0], &boots[1], &expose, &forward].map(Program::report).concat())
 }
 
 /// Both ports are closed to those who come: that of the node, and that of the bootstrap node.

@@ -25,13 +25,18 @@ pub(super) fn dht(found: Option<&DhtFinding>) -> Vec<Check> {
 fn table(dht: &DhtFinding) -> Check {
     let DhtFinding { network, nodes, bootstraps, .. } = dht;
     if *nodes > 0 {
-        return check("dht", Verdict::Ok, format!("nodes in the table: {nodes}, of the network `{network}`"));
+        return check(
+            "dht",
+            Verdict::Ok,
+            format!("nodes in the table: {nodes}, of the network `{network}`"),
+        );
     }
     let empty = "the table is empty: no node of the DHT is known";
     let other = bootstraps.iter().find(|node| node.network.as_ref().is_some_and(|of| of != network));
     if let Some((node, of)) = other.and_then(|node| Some((node, node.network.as_ref()?))) {
         let advice = "say the same --dht-network as its nodes do";
-        let words = format!("{empty}; {} is of the network `{of}`, this node of `{network}`", node.address);
+        let words =
+            format!("{empty}; {} is of the network `{of}`, this node of `{network}`", node.address);
         return check("dht", Verdict::Bad, words).advise(advice);
     }
     match bootstraps.first() {
@@ -56,12 +61,12 @@ fn record(dht: &DhtFinding) -> Check {
     };
     let left = KEPT.saturating_sub(said);
     let minutes = left.as_secs() / 60;
-    let words = format!("others keep where this node is for {minutes} min more; it is said again each hour");
+    let words =
+        format!("others keep where this node is for {minutes} min more; it is said again each hour");
     match left > LITTLE {
         true => check("dht_record", Verdict::Ok, words),
-        false => check("dht_record", Verdict::Warning, words).advise(
-            "saying it again failed: `punchline discovery verify` finds out why",
-        ),
+        false => check("dht_record", Verdict::Warning, words)
+            .advise("saying it again failed: `punchline discovery verify` finds out why"),
     }
 }
 
@@ -95,7 +100,11 @@ mod tests {
     #[test]
     fn an_empty_table_and_a_wrong_network_are_named() {
         for (bootstraps, verdict, words) in [
-            (vec![node(false, Some("other"))], Verdict::Bad, "of the network `other`, this node of `main`"),
+            (
+                vec![node(false, Some("other"))],
+                Verdict::Bad,
+                "of the network `other`, this node of `main`",
+            ),
             (vec![node(true, None)], Verdict::Bad, "no bootstrap node answers"),
             (vec![node(false, Some("main"))], Verdict::Warning, "table is empty"),
             (Vec::new(), Verdict::Warning, "none is given"),

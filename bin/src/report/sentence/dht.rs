@@ -20,7 +20,10 @@ pub(super) fn sentence(event: &DhtEvent, said: &Said) -> Saying {
                 "down" => (Level::Warn, "does not answer"),
                 _ => (Level::Info, "does not answer in time"),
             };
-            (level, format!("the bootstrap node at {address} {does}{since}; others of the DHT are asked"))
+            (
+                level,
+                format!("the bootstrap node at {address} {does}{since}; others of the DHT are asked"),
+            )
         }
         DhtEvent::NodeDiscovered { peer, address: _ } => {
             (Level::Debug, format!("{} is a node of the DHT", said.called(peer)))
@@ -51,7 +54,9 @@ pub(super) fn sentence(event: &DhtEvent, said: &Said) -> Saying {
 /// The first of the steps that are worst is what to mend first.
 fn verified(verdict: &str, steps: &[VerifiedStep]) -> (Level, String) {
     let (level, how) = match verdict {
-        "pass" => return (Level::Info, "discovery works: all six steps of its verification pass".to_owned()),
+        "pass" => {
+            return (Level::Info, "discovery works: all six steps of its verification pass".to_owned());
+        }
         "warn" => (Level::Info, "discovery works, with less than there could be"),
         _ => (Level::Warn, "discovery does not work"),
     };

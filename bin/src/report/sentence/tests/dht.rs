@@ -44,8 +44,16 @@ pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
             "12D3…c6iDEp is in `kaspa-mainnet` no more",
         ),
         (verified("pass"), Info, "discovery works: all six steps"),
-        (verified("warn"), Info, "less than there could be: step 5 (directions): in relayed; open the port"),
-        (verified("fail"), Warn, "discovery does not work: step 5 (directions): in relayed; open the port"),
+        (
+            verified("warn"),
+            Info,
+            "less than there could be: step 5 (directions): in relayed; open the port",
+        ),
+        (
+            verified("fail"),
+            Warn,
+            "discovery does not work: step 5 (directions): in relayed; open the port",
+        ),
     ];
     all.into_iter().map(|(event, level, says)| (event.into(), level, says)).collect()
 }
