@@ -67,6 +67,7 @@ pub(crate) struct Target {
     baseline: Option<Duration>,
     next: Instant,
     /// Whether a name stands for it, which may stand for another one later.
+    #[cfg_attr(not(feature = "dns"), allow(dead_code))]
     by_name: bool,
     /// How it did when that was told last.
     told: Health,
