@@ -20,9 +20,10 @@ use crate::{
     },
     control::proto::{self, get_request, put_request},
     names::PeerRef,
+    node,
     plain::{one_line, plain},
     shapes::{self, versioned},
-    stop,
+    stop, verify,
 };
 
 /// Most bytes that are stored: as many as the DHT keeps under a key.
@@ -33,8 +34,11 @@ const STORED_BYTES_MAX: u64 = 8 * 1024;
 /// # Errors
 /// If no node answers, the DHT is not joined, or nothing is found.
 pub(crate) async fn run(discovery: cli::Discovery, common: &Common) -> anyhow::Result<()> {
-    let mut what = discovery.what;
-    let through = what.through();
+    let mut what = match discovery.what {
+        DiscoveryWhat::Verify(verify) => return verify::command::run(*verify, common).await,
+        what => what,
+    };
+    let Some(through) = what.through() else { return Ok(()) };
     through.asking.identity.clone_from(&common.identity);
     let json = through.json;
     let done = async {
@@ -61,6 +65,7 @@ pub(crate) fn check(discovery: &cli::Discovery, common: &Common) -> anyhow::Resu
         DiscoveryWhat::Provide(provide) => drop(hash_of(&provide.of)?),
         DiscoveryWhat::FindPeer(find) => drop(named(&find.peer, common)?),
         DiscoveryWhat::Delegate(delegate) => drop(named(&delegate.to, common)?),
+        DiscoveryWhat::Verify(verify) => return node::check(&verify.settings),
         DiscoveryWhat::Providers(_) => {}
     }
     crate::usable()
@@ -98,8 +103,10 @@ async fn answer(what: DiscoveryWhat, common: &Common) -> anyhow::Result<Answer> 
             way.stop().await;
             Ok(contact_answer(&found?))
         }
-        // They go on for as long as they run.
-        DiscoveryWhat::Provide(_) | DiscoveryWhat::Delegate(_) => Ok((Vec::new(), json!({}))),
+        // They go on for as long as they run, or are done by themselves.
+        DiscoveryWhat::Provide(_) | DiscoveryWhat::Delegate(_) | DiscoveryWhat::Verify(_) => {
+            Ok((Vec::new(), json!({})))
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts what they have in
 //! common; `by_environment` are the small mains; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and
 //! [`demo`] are the commands; `load` measures what runs over a session, and `rehearsal` lets the demo steer its processes;
-//! `control` answers what [`asking`] asks, `story` tells it why a peer is reached as it is, and `doctor` looks at host and
-//! network; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what
+//! `control` answers what [`asking`] asks, `story` tells it why a peer is reached as it is, `verify` finds out whether discovery
+//! works, and `doctor` looks at host and network; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what
 //! happened, `metrics` how often, over `http`, and `page` shows both to people; [`identity`] keeps the key, `certificate`
 //! that of TLS, and `cautions` says what is hardly meant; `install` prints what helps to install it; `supervised` speaks with systemd; `progress`
 //! shows that something is under way, and `shapes` are the versions of what is printed as JSON.
@@ -53,6 +53,8 @@ mod story;
 mod supervised;
 pub mod ticket;
 mod unix_socket;
+#[cfg(feature = "kad")]
+mod verify;
 
 use std::{
     ffi::OsString,
@@ -123,6 +125,10 @@ fn run_as(arguments: Vec<OsString>, complaint: &dyn Fn(&clap::Error) -> Option<S
     let code = match &outcome {
         Ok(()) => 0,
         Err(error) if error.is::<Unusable>() => 2,
+        #[cfg(feature = "kad")]
+        Err(error) if error.is::<verify::command::Verdict>() => {
+            error.downcast_ref::<verify::command::Verdict>().map_or(1, verify::command::Verdict::number)
+        }
         Err(_) => 1,
     };
     if let Err(error) = outcome {
@@ -158,7 +164,7 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
     let context = || Context::new(&common, role, name);
     match command {
         Command::Id(_) if common.check => context().and_then(|_| usable()),
-        Command::Id(_) => print_line(&identity(&common, role)?.public().to_peer_id().to_string()),
+        Command::Id(id) => print_line(&id_of(&identity(&common, role)?, &id)?),
         Command::Ticket(ticket) => ticket::run(ticket.command, &common),
         Command::Peers(peers) => names::run(peers, &names_file(&common)?, common.check),
         #[cfg(feature = "mainline")]
@@ -193,6 +199,17 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
             reported(context()?, |context| gateway::forward(*forward, context)).await
         }
         Command::Run(run) => reported(context()?, |context| gateway::run(run, context)).await,
+    }
+}
+
+/// What names the node with this key.
+fn id_of(keypair: &Keypair, id: &cli::Id) -> anyhow::Result<String> {
+    let peer = keypair.public().to_peer_id();
+    match id.pkarr_key {
+        false => Ok(peer.to_string()),
+        true => punchline_discovery::pkarr::key_of(peer).ok_or_else(|| {
+            anyhow::anyhow!("this identity has another kind of key than pkarr's, ed25519")
+        }),
     }
 }
 

@@ -15,8 +15,6 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-#[cfg(feature = "kad")]
-use crate::control::DhtKeeper;
 use crate::{
     Context, Unusable, access, cautions,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
@@ -24,6 +22,11 @@ use crate::{
     finding::{self, Finder},
     metrics::serve::{self, Serving, Subject},
     page, stop, supervised,
+};
+#[cfg(feature = "kad")]
+use crate::{
+    control::DhtKeeper,
+    verify::{Subject as VerifiedSubject, Verifier},
 };
 
 /// A started node.
@@ -108,6 +111,10 @@ impl Node {
         let told = relays.iter().map(RelayLocator::address);
         cautions::of_loopback(endpoint.listening(), told.chain(finding::begins_at(settings)));
         let reporter = context.reporter.clone();
+        #[cfg(feature = "kad")]
+        let (of_verifier, proxied) = (finding::reach(settings)?, proxy(&settings.proxy)?);
+        #[cfg(feature = "kad")]
+        let network = finding::dht::network(&settings.finding.dht.dht_network)?;
         let (sources, reach) = (finding::sources(settings, context)?, finding::reach(settings)?);
         #[cfg(feature = "kad")]
         let global = reach.0.clone();
@@ -143,19 +150,37 @@ impl Node {
             reporter: context.reporter.clone(),
         };
         let (reloader, reloads) = Reloader::start(files.clone(), board.clone(), hangups);
+        let purpose = match wanted.peers.is_empty() {
+            true => Purpose::BeFound { by_relays: !relays.is_empty() },
+            false => Purpose::Find(wanted.peers),
+        };
+        #[cfg(feature = "kad")]
+        let verifier = finder.dht().cloned().map(|dht| {
+            let (global, ranges) = of_verifier;
+            Verifier::new(VerifiedSubject {
+                dht,
+                network,
+                endpoint: endpoint.clone(),
+                finder: finder.clone(),
+                purpose: purpose.clone(),
+                proxy: proxied,
+                global,
+                ranges,
+                reporter: context.reporter.clone(),
+            })
+        });
         let answering = Answering {
             endpoint: endpoint.clone(),
             command,
-            purpose: match wanted.peers.is_empty() {
-                true => Purpose::BeFound { by_relays: !relays.is_empty() },
-                false => Purpose::Find(wanted.peers),
-            },
+            purpose,
             named: relays.clone().into(),
             reporter: context.reporter.clone(),
             board: board.clone(),
             finder: finder.clone(),
             files,
             reloader: reloader.clone(),
+            #[cfg(feature = "kad")]
+            verifier,
         };
         let (asked, node) = (answering.clone(), endpoint.clone());
         let supervised = tokio::spawn(supervised::attend(async move || {
@@ -167,12 +192,18 @@ impl Node {
         let health = Wellness::Node(Box::new(answering.clone()));
         let control = control.map(|bound| bound.serve(answering.clone(), health));
         let (_control, _metrics, _page) = (control, metrics, page);
+        #[cfg_attr(not(feature = "kad"), allow(unused_mut))]
+        let mut announcing = JoinSet::new();
+        #[cfg(feature = "kad")]
+        if let Some(verifier) = answering.verifier.clone() {
+            announcing.spawn(verifier.keep_verifying());
+        }
         Ok(Self {
             endpoint,
             relays,
             board,
             answering,
-            announcing: JoinSet::new(),
+            announcing,
             finder,
             events,
             reloader,
@@ -209,6 +240,12 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// What verifies its discovery, if it takes part in a DHT.
+    #[cfg(feature = "kad")]
+    pub(crate) fn verifier(&self) -> Option<&Verifier> {
+        self.answering.verifier.as_ref()
     }
 
     /// Says this, once, when the node is usable.

@@ -25,6 +25,9 @@ pub(crate) const NETWORK: u32 = 1;
 /// `retry --json`.
 pub(crate) const RETRIED: u32 = 1;
 
+/// `discovery verify --json`.
+pub(crate) const VERIFICATION: u32 = 1;
+
 /// Events: of `--events`, of `events`, and of the page.
 pub(crate) const EVENT: u32 = 1;
 

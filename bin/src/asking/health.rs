@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     cli,
-    control::proto::{Relaying, Status},
+    control::proto::{Bootstrap, Relaying, Status},
     progress,
     shapes::{self, versioned},
     stop,
@@ -67,8 +67,10 @@ async fn asked_until_ready(settings: cli::WaitReady, shown: &Mutex<String>) -> a
     let until = Instant::now() + timeout;
     loop {
         let waits_for = match timeout_at(until, super::status(&settings.asking)).await {
-            Ok(Ok(Status { hindrance: None, .. })) => return Ok(()),
-            Ok(Ok(Status { hindrance: Some(hindrance), .. })) => hindrance,
+            Ok(Ok(status)) => match missing(&status, settings.in_dht) {
+                None => return Ok(()),
+                Some(missing) => missing,
+            },
             Ok(Err(error)) => format!("{error:#}"),
             Err(_) => "the node does not answer".to_owned(),
         };
@@ -83,11 +85,77 @@ async fn asked_until_ready(settings: cli::WaitReady, shown: &Mutex<String>) -> a
     }
 }
 
+/// What there is to wait for. `joined`: the DHT, too.
+fn missing(status: &Status, joined: bool) -> Option<String> {
+    status.hindrance.clone().or_else(|| joined.then(|| outside(status)).flatten())
+}
+
+/// What keeps it from the DHT.
+fn outside(status: &Status) -> Option<String> {
+    let Some(dht) = &status.dht else {
+        return Some(
+            "the node takes no part in a DHT; start it with --bootstrap <a node of it>".to_owned(),
+        );
+    };
+    if dht.joined && dht.buckets.iter().any(|bucket| bucket.nodes > 0) {
+        return None;
+    }
+    let network = &dht.network;
+    let other = |node: &&Bootstrap| node.network.as_ref().is_some_and(|of| of != network);
+    if let Some(Bootstrap { address, network: Some(of), .. }) = dht.bootstraps.iter().find(other) {
+        return Some(format!(
+            "{address} is a node of the network `{of}`, not of `{network}` (--dht-network)"
+        ));
+    }
+    let down = |node: &Bootstrap| node.health == "down";
+    match dht.bootstraps.first() {
+        Some(first) if dht.bootstraps.iter().all(down) => {
+            Some(format!("no bootstrap node of the DHT answers, {} neither", first.address))
+        }
+        _ => Some("the node has not joined the DHT yet".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use clap::CommandFactory as _;
     use punchline_bridge::status::USABLE;
+
+    use super::{Bootstrap, Status, missing};
+    use crate::control::proto::{Bucket, Dht};
+
+    #[test]
+    fn who_waits_for_the_dht_is_told_why_the_node_is_not_in_it() {
+        let with = |dht: Option<Dht>| missing(&Status { dht, ..Status::default() }, true);
+        let node = |health: &str, network: Option<&str>| Bootstrap {
+            address: "/ip4/203.0.113.7/tcp/4002".to_owned(),
+            health: health.to_owned(),
+            network: network.map(str::to_owned),
+            ..Bootstrap::default()
+        };
+        let dht = |bootstrap: Bootstrap| Dht {
+            network: "main".to_owned(),
+            bootstraps: vec![bootstrap],
+            ..Dht::default()
+        };
+        assert!(with(None).unwrap().contains("--bootstrap"));
+        for (bootstrap, words) in [
+            (node("down", None), "no bootstrap node of the DHT answers, /ip4/203.0.113.7"),
+            (node("healthy", Some("other")), "of the network `other`, not of `main`"),
+            (node("unknown", None), "not joined the DHT yet"),
+        ] {
+            let said = with(Some(dht(bootstrap))).unwrap();
+            assert!(said.contains(words), "{said}");
+        }
+        let buckets = vec![Bucket { index: 255, nodes: 1 }];
+        let inside = Dht { joined: true, buckets, ..Dht::default() };
+        assert_eq!(with(Some(inside)), None);
+        assert_eq!(missing(&Status::default(), false), None, "nobody asked for the DHT");
+        let hindrance = Some("no relay".to_owned());
+        let status = Status { hindrance, ..Status::default() };
+        assert_eq!(missing(&status, true).as_deref(), Some("no relay"));
+    }
 
     /// Without marks of comments and breaks of lines.
     fn plain(text: &str) -> String {

@@ -87,6 +87,12 @@ pub(crate) fn status_json(status: &proto::Status) -> anyhow::Result<Value> {
     json("Status", shapes::STATUS, status)
 }
 
+/// What came of a verification, likewise.
+#[cfg(feature = "kad")]
+pub(crate) fn verification_json(verification: &proto::Verification) -> anyhow::Result<Value> {
+    json("Verification", shapes::VERIFICATION, verification)
+}
+
 /// What a node tries now, likewise.
 pub(crate) fn retried_json(retried: &proto::Retried) -> anyhow::Result<Value> {
     json("Retried", shapes::RETRIED, retried)

@@ -170,6 +170,9 @@ pub struct WaitReady {
     /// Give up after this: `30s`, `5m`.
     #[arg(long, env = "PUNCHLINE_TIMEOUT", value_name = "TIME", default_value = "60s")]
     pub timeout: Timeout,
+    /// Wait also until it has joined the DHT: nodes are in its table, and answer. Without this a node is usable before.
+    #[arg(long, env = "PUNCHLINE_IN_DHT", value_parser = BoolishValueParser::new())]
+    pub in_dht: bool,
 }
 
 /// `punchline health`.

@@ -1,13 +1,17 @@
 //! What is stored in the DHT and found there, by hand.
 
+mod verify;
+
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand, builder::BoolishValueParser};
 use ipnet::IpNet;
-use libp2p::Multiaddr;
 
+pub use self::verify::Verify;
 use super::{
+    Node,
     asking::{Asking, Timeout},
+    domains::BootstrapAddr,
     values::Many,
 };
 use crate::names::PeerRef;
@@ -36,18 +40,32 @@ pub enum DiscoveryWhat {
     /// Say, as an authority whose key is in a file, which peer answers for it: whoever says --peer authority:ID comes to
     /// that peer. It holds for two hours and is said again each hour, until this is told to stop.
     Delegate(Delegate),
+    /// Whether a node is found by others, and finds them, in six steps: nodes of the DHT are known; others keep what this
+    /// node says; a stranger reads it; somebody else is found; both directions are open; a stranger finds this node in its
+    /// namespace. The node that runs here is verified, or else one that is started for that, with these settings. Exit
+    /// code 0: all pass; 1: one or more warn; 2: one or more fail.
+    Verify(Box<Verify>),
 }
 
 impl DiscoveryWhat {
-    /// By what the DHT is reached.
-    pub(crate) fn through(&mut self) -> &mut Through {
-        match self {
+    /// By what the DHT is reached; none where a node is verified.
+    pub(crate) fn through(&mut self) -> Option<&mut Through> {
+        Some(match self {
             Self::Put(put) => &mut put.through,
             Self::Get(get) => &mut get.through,
             Self::Provide(provide) => &mut provide.through,
             Self::Providers(providers) => &mut providers.through,
             Self::FindPeer(find) => &mut find.through,
             Self::Delegate(delegate) => &mut delegate.through,
+            Self::Verify(_) => return None,
+        })
+    }
+
+    /// The settings of a node that is started for it.
+    pub(super) fn node(&mut self) -> Option<&mut Node> {
+        match self {
+            Self::Verify(verify) => Some(&mut verify.settings),
+            _ => None,
         }
     }
 }
@@ -60,7 +78,7 @@ pub struct Through {
     pub asking: Asking,
     /// Ask no node that runs here, but join the DHT at this node of it, for as long as it takes.
     #[arg(long, env = "PUNCHLINE_BOOTSTRAP", value_name = "ADDR")]
-    pub bootstrap: Vec<Many<Multiaddr>>,
+    pub bootstrap: Vec<Many<BootstrapAddr>>,
     /// Which DHT is joined: nodes of different names never meet.
     #[arg(long, env = "PUNCHLINE_DHT_NETWORK", value_name = "NAME", default_value = "main")]
     pub dht_network: String,
@@ -79,7 +97,7 @@ pub struct Through {
 #[derive(Args, Debug)]
 pub struct Put {
     /// What to store.
-    #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
+    #[arg(value_name = "TEXT", conflicts_with = "file")]
     pub text: Option<String>,
     /// Store what is in this file.
     #[arg(long, env = "PUNCHLINE_FILE", value_name = "FILE")]

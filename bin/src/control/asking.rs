@@ -63,6 +63,15 @@ pub(crate) async fn ask_for_lookups(asking: &Asking) -> Result<Asked, AskError> 
     client(found(asking).await?, LOOKUP_DEADLINE)
 }
 
+/// As [`ask`], for what the node may take so long to answer.
+///
+/// # Errors
+/// As [`ask`].
+#[cfg(feature = "kad")]
+pub(crate) async fn ask_within(asking: &Asking, deadline: Duration) -> Result<Asked, AskError> {
+    client(found(asking).await?, deadline)
+}
+
 /// A node that was found.
 pub(crate) type Asked = NodeClient<Channel>;
 

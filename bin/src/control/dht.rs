@@ -51,6 +51,7 @@ fn bootstrap(found: &kad::Bootstrap) -> proto::Bootstrap {
         round_trip_ms: found.round_trip.map(|took| took.as_secs_f64() * 1000.0),
         last_answer_seconds: found.last_answer.map(|since| since.as_secs_f64()),
         failures: found.misses,
+        network: found.network.as_ref().map(ToString::to_string),
     }
 }
 
@@ -114,6 +115,13 @@ impl node_server::Node for AnsweringBootstrap {
     }
 
     async fn retry(&self, _: Request<proto::RetryRequest>) -> Result<Response<proto::Retried>, Status> {
+        not_here()
+    }
+
+    async fn verify(
+        &self,
+        _: Request<proto::VerifyRequest>,
+    ) -> Result<Response<proto::Verification>, Status> {
         not_here()
     }
 

@@ -32,7 +32,11 @@ pub(crate) use self::{
     service::Answering,
 };
 #[cfg(feature = "kad")]
-pub(crate) use self::{asking::ask_for_lookups, dht::AnsweringBootstrap, reload::DhtKeeper};
+pub(crate) use self::{
+    asking::{AskError, Asked, ask_for_lookups, ask_within},
+    dht::AnsweringBootstrap,
+    reload::DhtKeeper,
+};
 use crate::{
     Unusable,
     cli::ControlSocket,

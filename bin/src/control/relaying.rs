@@ -56,6 +56,13 @@ impl node_server::Node for AnsweringRelay {
         ))
     }
 
+    async fn verify(
+        &self,
+        _: Request<proto::VerifyRequest>,
+    ) -> Result<Response<proto::Verification>, Status> {
+        Err(Status::unimplemented("a relay takes no part in a DHT; ask a node that uses it"))
+    }
+
     async fn reload(
         &self,
         _: Request<proto::ReloadRequest>,

@@ -31,6 +31,8 @@ use super::{
     seated::Seated,
     shape,
 };
+#[cfg(feature = "kad")]
+use crate::verify::{self, NotVerified, Question, Verifier};
 use crate::{
     finding::Finder,
     names::{Names, NamesError, PeerRef},
@@ -69,6 +71,9 @@ pub(crate) struct Answering {
     pub(crate) files: Files,
     /// What reads files again.
     pub(crate) reloader: Reloader,
+    /// What verifies discovery, if the node takes part in a DHT.
+    #[cfg(feature = "kad")]
+    pub(crate) verifier: Option<Verifier>,
 }
 
 impl Answering {
@@ -177,6 +182,10 @@ impl node_server::Node for Answering {
         if let Some(dht) = self.finder.dht() {
             status.dht = in_time(dht.status()).await.ok().as_ref().map(super::dht::status);
         }
+        #[cfg(feature = "kad")]
+        if let Some(verified) = self.verifier.as_ref().and_then(Verifier::last) {
+            status.verification = Some(verify::shape::verification(&verified));
+        }
         Ok(Response::new(status))
     }
 
@@ -241,6 +250,36 @@ impl node_server::Node for Answering {
                 Err(Status::resource_exhausted(format!("tried a moment ago; again in {wait:.0} s")))
             }
         }
+    }
+
+    #[cfg(feature = "kad")]
+    async fn verify(
+        &self,
+        request: Request<proto::VerifyRequest>,
+    ) -> Result<Response<proto::Verification>, Status> {
+        let Some(verifier) = &self.verifier else {
+            return Err(Status::failed_precondition(verify::NO_DHT));
+        };
+        let proto::VerifyRequest { namespace, namespace_secret, peer } = request.into_inner();
+        let peer = match peer {
+            Some(peer) => Some(self.peer(&peer).await?),
+            None => None,
+        };
+        let namespace = verifier.namespace(namespace.as_deref(), namespace_secret.as_deref());
+        let namespace = namespace.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        match verifier.verify(Question { namespace, peer }).await {
+            Ok(verified) => Ok(Response::new(verify::shape::verification(&verified))),
+            Err(error @ NotVerified::Busy) => Err(Status::resource_exhausted(error.to_string())),
+            Err(error @ NotVerified::Late) => Err(Status::deadline_exceeded(error.to_string())),
+        }
+    }
+
+    #[cfg(not(feature = "kad"))]
+    async fn verify(
+        &self,
+        _: Request<proto::VerifyRequest>,
+    ) -> Result<Response<proto::Verification>, Status> {
+        Err(Status::unimplemented("this program was built without the DHT (the feature `kad`)"))
     }
 
     async fn watch_events(
@@ -343,7 +382,19 @@ mod tests {
         let (named, finder) = (Arc::default(), Finder::silent(&endpoint).await);
         let hangups = tokio::sync::watch::Sender::new(0).subscribe();
         let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
-        Answering { endpoint, command, purpose, named, reporter, board, finder, files, reloader }
+        Answering {
+            endpoint,
+            command,
+            purpose,
+            named,
+            reporter,
+            board,
+            finder,
+            files,
+            reloader,
+            #[cfg(feature = "kad")]
+            verifier: None,
+        }
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use libp2p::{Multiaddr, PeerId};
@@ -14,6 +15,8 @@ use punchline_bridge::{
     survey::{Hairpin, RouterAnswer},
 };
 use serde::Serialize;
+
+use crate::control::proto::{Bootstrap, Status, Verification};
 
 /// Everything.
 #[derive(Debug, Default)]
@@ -34,6 +37,8 @@ pub(crate) struct Findings {
     pub(crate) mapping: Option<Vec<(MappingProtocol, RouterAnswer)>>,
     /// The proxy that is set, and where it comes from.
     pub(crate) proxy: Option<ProxyFinding>,
+    /// The part in a DHT of the node that runs here; none if it takes none, or no node runs.
+    pub(crate) dht: Option<DhtFinding>,
     /// The addresses that a node is to listen on.
     pub(crate) listening: Vec<ListenFinding>,
     /// The identities that were looked at.
@@ -70,6 +75,71 @@ pub(crate) struct NodeFinding {
     pub(crate) nat_v6: NatKind,
     /// By how many seconds the clock of each relay that told the time is ahead of ours; zero if it agrees.
     pub(crate) clocks: BTreeMap<PeerId, i64>,
+}
+
+/// A node's part in a DHT.
+#[derive(Debug)]
+pub(crate) struct DhtFinding {
+    pub(crate) network: String,
+    /// Nodes in its table.
+    pub(crate) nodes: u32,
+    pub(crate) bootstraps: Vec<DhtBootstrap>,
+    /// Since others last took to keep where it is.
+    pub(crate) said: Option<Duration>,
+    pub(crate) verified: Option<Verified>,
+}
+
+/// A node that it begins with.
+#[derive(Debug)]
+pub(crate) struct DhtBootstrap {
+    pub(crate) address: String,
+    pub(crate) down: bool,
+    /// Of which network it says that it is.
+    pub(crate) network: Option<String>,
+}
+
+/// What came of the latest verification.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    /// pass, warn, fail.
+    pub(crate) verdict: String,
+    /// What was found, in one sentence.
+    pub(crate) words: String,
+    pub(crate) advice: Option<String>,
+}
+
+impl DhtFinding {
+    /// As a running node tells of it.
+    pub(super) fn of(status: &Status) -> Option<Self> {
+        let dht = status.dht.as_ref()?;
+        let bootstrap = |node: &Bootstrap| DhtBootstrap {
+            address: node.address.clone(),
+            down: node.health == "down",
+            network: node.network.clone(),
+        };
+        Some(Self {
+            network: dht.network.clone(),
+            nodes: dht.buckets.iter().map(|bucket| bucket.nodes).sum(),
+            bootstraps: dht.bootstraps.iter().map(bootstrap).collect(),
+            said: dht.published_seconds.and_then(|since| Duration::try_from_secs_f64(since).ok()),
+            verified: status.verification.as_ref().map(Verified::of),
+        })
+    }
+}
+
+impl Verified {
+    fn of(verification: &Verification) -> Self {
+        let Verification { verdict, steps, .. } = verification;
+        let worst = steps.iter().find(|step| step.verdict == *verdict && verdict != "pass");
+        Self {
+            verdict: verdict.clone(),
+            words: match worst {
+                None => "all six steps of its verification pass".to_owned(),
+                Some(step) => format!("step {} ({}) {verdict}s: {}", step.step, step.name, step.found),
+            },
+            advice: worst.and_then(|step| step.advice.clone()),
+        }
+    }
 }
 
 /// An address that a node is to listen on.

@@ -21,7 +21,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    findings::{Findings, ListenFinding, Listens, NodeFinding, ProxyFinding, RelayFinding, Taken},
+    findings::{
+        DhtFinding, Findings, ListenFinding, Listens, NodeFinding, ProxyFinding, RelayFinding, Taken,
+    },
     host,
     probe::{AGAIN, Means, look_up, name_of, port_of, probe, transport_of},
 };
@@ -65,6 +67,8 @@ pub(super) struct Quest {
     pub(super) listen: Vec<Multiaddr>,
     /// Where the node that runs here does.
     pub(super) running: Vec<Multiaddr>,
+    /// The part in a DHT of the node that runs here.
+    pub(super) dht: Option<DhtFinding>,
     /// Whether the router may be asked.
     pub(super) router: bool,
     pub(super) identity: Option<std::path::PathBuf>,
@@ -72,8 +76,9 @@ pub(super) struct Quest {
 
 /// Takes 10 s at most: each part has a deadline below that. None once `stop` is cancelled, when the router has taken back
 /// what it was asked for.
-pub(super) async fn gather(quest: Quest, stop: &CancellationToken) -> Option<Findings> {
-    let Quest { relays, unresolved, stun, means, listen, running, router, identity } = &quest;
+pub(super) async fn gather(mut quest: Quest, stop: &CancellationToken) -> Option<Findings> {
+    let dht = quest.dht.take();
+    let Quest { relays, unresolved, stun, means, listen, running, router, identity, .. } = &quest;
     let probes = relays.iter().take(RELAYS_MAX).map(|relay| relay_finding(relay, means));
     let parts = async {
         tokio::join!(
@@ -98,6 +103,7 @@ pub(super) async fn gather(quest: Quest, stop: &CancellationToken) -> Option<Fin
         hairpin,
         mapping,
         proxy,
+        dht,
         listening,
         identities: host::identities(identity.as_deref()),
         state: host::state(identity.as_deref()),

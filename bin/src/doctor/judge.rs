@@ -1,5 +1,6 @@
 //! What to think of what was found: each check its verdict, and all together what to expect. Pure.
 
+mod dht;
 mod host;
 mod network;
 mod relay;
@@ -35,6 +36,7 @@ pub(super) fn judge(found: &Findings, global: &GlobalScope, took: Duration) -> D
         network::clock(found),
         network::mtu(found),
     ]);
+    checks.extend(dht::dht(found.dht.as_ref()));
     checks.extend(host::listening(found));
     checks.extend(host::identities(found));
     checks.push(host::state(found));

@@ -12,7 +12,7 @@ mod firewall;
 mod gather;
 mod host;
 mod judge;
-mod probe;
+pub(crate) mod probe;
 mod sanitise;
 mod screen;
 
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     diagnosis::{Diagnosis, VERSION, Verdict},
-    findings::Fault,
+    findings::{DhtFinding, Fault},
     gather::Quest,
     probe::{Means, Probed},
 };
@@ -110,6 +110,7 @@ async fn examine(
         means,
         listen,
         running: running.filter_map(|address| address.parse().ok()).collect(),
+        dht: status.as_ref().and_then(DhtFinding::of),
         router: settings.port_mapping == PortMapping::On,
         identity: identity.map(Path::to_owned),
     };

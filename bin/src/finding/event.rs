@@ -71,6 +71,13 @@ pub enum DhtEvent {
         /// Who.
         peer: PeerId,
     },
+    /// Discovery was verified for the first time, or a step of it has another verdict than before.
+    DiscoveryVerified {
+        /// The worst of the steps: `pass`, `warn`, `fail`.
+        verdict: &'static str,
+        /// All six.
+        steps: Vec<VerifiedStep>,
+    },
     /// Nobody says so any more.
     MemberLost {
         /// Of which.
@@ -78,6 +85,22 @@ pub enum DhtEvent {
         /// Who.
         peer: PeerId,
     },
+}
+
+/// What came of a step of a verification.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifiedStep {
+    /// From 1 to 6.
+    pub step: u8,
+    /// `table`, `publish`, `read`, `peers`, `directions`, `members`.
+    pub name: &'static str,
+    /// `pass`, `warn`, `fail`.
+    pub verdict: &'static str,
+    /// What was found: a sentence.
+    pub found: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 /// Reports all that happens until it ends.
@@ -133,7 +156,7 @@ mod tests {
 
     const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
-    fn examples() -> [DhtEvent; 9] {
+    fn examples() -> [DhtEvent; 10] {
         let (peer, namespace): (PeerId, _) = (PEER.parse().unwrap(), || "kaspa-mainnet".to_owned());
         let address: Multiaddr = "/ip4/203.0.113.7/tcp/4001".parse().unwrap();
         [
@@ -151,6 +174,31 @@ mod tests {
             DhtEvent::DataStored { nodes: 20 },
             DhtEvent::MemberFound { namespace: namespace(), peer },
             DhtEvent::MemberLost { namespace: namespace(), peer },
+            DhtEvent::DiscoveryVerified { verdict: "warn", steps: steps() },
+        ]
+    }
+
+    fn steps() -> Vec<VerifiedStep> {
+        let pass = |step, name, found: &str| {
+            let found = found.to_owned();
+            VerifiedStep { step, name, verdict: "pass", found, advice: None }
+        };
+        let directions = VerifiedStep {
+            verdict: "warn",
+            advice: Some("nobody is told an address that leads here directly".to_owned()),
+            ..pass(5, "directions", "out direct, in relayed")
+        };
+        vec![
+            pass(1, "table", "5 nodes in the table, 5 answered"),
+            pass(2, "publish", "5 nodes keep what this node says, 5 where it is"),
+            pass(3, "read", "a stranger reads the same bytes from 5 nodes"),
+            pass(4, "peers", "6 peers: 1 by connected, 5 by kad"),
+            directions,
+            pass(
+                6,
+                "members",
+                "a stranger finds this node in a namespace of its own, for the trial: 5 of 5 nodes tell of it",
+            ),
         ]
     }
 

@@ -63,7 +63,11 @@ pub(crate) fn namespaces(node: &cli::Node) -> Result<Vec<Namespace>, Unusable> {
     Space::of(node)?.namespaces(&cli::all(&node.finding.dht.namespace))
 }
 
-fn secret(path: &Path) -> Result<Vec<u8>, Unusable> {
+/// What is in the file.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn secret(path: &Path) -> Result<Vec<u8>, Unusable> {
     let mut secret = Vec::new();
     let read = File::open(path)
         .and_then(|file| file.take(SECRET_BYTES_MAX as u64 + 2).read_to_end(&mut secret));

@@ -106,7 +106,9 @@ impl Following {
             match dht.find_authority(authority).await {
                 Some(peer) if known != Some(peer) && peer != self.endpoint.peer_id() => {
                     tracing::info!("authority:{authority} is {peer}");
-                    known.map(|before| self.candidates.lost(before));
+                    if let Some(before) = known {
+                        self.candidates.lost(before);
+                    }
                     self.candidates.found(peer);
                     known = Some(peer);
                     self.tend().await;

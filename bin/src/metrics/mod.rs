@@ -2,7 +2,7 @@
 //!
 //! [`Metrics`] is fed by events, through [`Metrics::record`] alone, and by what a node says about itself when somebody
 //! asks. It is pure; `serve` gives it out over HTTP. Reading order: `families` has counters, gauges and histograms by
-//! labels; `links`, `streams`, `programs` and `forwarded` count events, `carried` bytes; `stands` and `limits` show a
+//! labels; `links`, `streams`, `programs` and `forwarded` count events, `verified` tells of discovery, `carried` bytes; `stands` and `limits` show a
 //! status; `words` are the values of labels. `design/metrics.md` is written from all that is registered here.
 
 mod carried;
@@ -14,6 +14,8 @@ mod programs;
 pub(crate) mod serve;
 mod stands;
 mod streams;
+#[cfg(feature = "kad")]
+mod verified;
 mod words;
 
 use prometheus_client::{encoding::text, metrics::info::Info, registry::Registry};
@@ -40,6 +42,8 @@ pub(crate) struct Metrics {
     stands: Stands,
     forwarded: Forwarded,
     fullness: Fullness,
+    #[cfg(feature = "kad")]
+    verifications: verified::Verifications,
 }
 
 /// Whose numbers are told.
@@ -79,7 +83,7 @@ impl Metrics {
                 }
             }
             #[cfg(feature = "kad")]
-            Event::Dht(_) => {}
+            Event::Dht(event) => self.verifications.record(event),
             Event::Report(event) => self.programs.record_report(event),
         }
     }
@@ -145,6 +149,8 @@ impl Exposition {
                 metrics.links.register(book);
                 metrics.streams.register(book);
                 metrics.programs.register(book);
+                #[cfg(feature = "kad")]
+                metrics.verifications.register(book);
             }
             Part::Relay => metrics.forwarded.register(book),
         }

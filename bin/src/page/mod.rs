@@ -78,12 +78,13 @@ struct Page<N> {
 }
 
 /// The files, by name, with their types.
-const FILES: [(&str, &str, &str); 8] = [
+const FILES: [(&str, &str, &str); 9] = [
     ("", "text/html; charset=utf-8", include_str!("page.html")),
     ("page.css", "text/css; charset=utf-8", include_str!("page.css")),
     ("page.js", "text/javascript; charset=utf-8", include_str!("page.js")),
     ("fill.js", "text/javascript; charset=utf-8", include_str!("fill.js")),
     ("node.js", "text/javascript; charset=utf-8", include_str!("node.js")),
+    ("verified.js", "text/javascript; charset=utf-8", include_str!("verified.js")),
     ("relay.js", "text/javascript; charset=utf-8", include_str!("relay.js")),
     ("story.js", "text/javascript; charset=utf-8", include_str!("story.js")),
     ("draw.js", "text/javascript; charset=utf-8", include_str!("draw.js")),

@@ -4,6 +4,7 @@ import { clock, counted, list, made, place, say, seconds, short } from "./fill.j
 import { choosePeer, measureNode, showNode } from "./node.js";
 import { measureRelay, showRelay } from "./relay.js";
 import { Story } from "./story.js";
+import { showVerification } from "./verified.js";
 
 const ASK_EVERY = 1000;
 const ASK_DEADLINE = 6000;
@@ -76,6 +77,7 @@ function show() {
   for (const part of document.querySelectorAll(".of-relay")) part.hidden = !relay;
   if (relay) showRelay(status, story);
   else showNode(status, story);
+  if (!relay) showVerification(status);
   showFailures(relay);
 }
 

@@ -33,7 +33,19 @@ async fn start() -> (Serving, SocketAddr, Answering) {
     let (named, finder) = (Arc::default(), Finder::silent(&endpoint).await);
     let hangups = tokio::sync::watch::Sender::new(0).subscribe();
     let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
-    let node = Answering { endpoint, command, purpose, named, reporter, board, finder, files, reloader };
+    let node = Answering {
+        endpoint,
+        command,
+        purpose,
+        named,
+        reporter,
+        board,
+        finder,
+        files,
+        reloader,
+        #[cfg(feature = "kad")]
+        verifier: None,
+    };
     let settings = cli::Page { page: "127.0.0.1:0".parse().ok() };
     let bound = Bound::new(&settings).await.unwrap().unwrap();
     let address = bound.0.address;

@@ -94,6 +94,7 @@ fn printed() -> Vec<(&'static str, u32, Value)> {
         ("status", STATUS, of_answer("Status")),
         ("why", STORY, of_answer("Story")),
         ("retry", RETRIED, of_answer("Retried")),
+        ("discovery-verify", VERIFICATION, of_answer("Verification")),
         ("event", EVENT, of_value(&event)),
         ("doctor", doctor, of_value(&documented[0])),
         ("doctor-reach", doctor, of_value(&documented[1])),

@@ -94,7 +94,7 @@ async fn an_impostor_at_a_hinted_address_bans_the_address_and_the_peer_is_reache
         }
     })
     .await;
-    let both = [&[wrong.clone()], server.endpoint.listening()].concat();
+    let both = [std::slice::from_ref(&wrong), server.endpoint.listening()].concat();
     client.endpoint.hint(peer, both, HintSource::ThisHost).await;
     let stream = within("a stream", opening).await.unwrap().unwrap();
     exchange(stream, b"it is you").await;

@@ -12,6 +12,8 @@ use super::{
     queries::Purpose,
     status::{Bootstrap, Bucket, Status},
 };
+#[cfg(feature = "dns")]
+use crate::transport::peer_of;
 
 /// Queries at once, our own included. What is asked for beyond is refused; what we look for ourselves has limits of its own.
 const QUERIES_MAX: usize = 256;
@@ -29,6 +31,8 @@ impl Actor {
                     self.loops.changed(Item::Contact, now);
                 }
             }
+            #[cfg(feature = "dns")]
+            Command::BeginsWith { addresses } => self.targets.named(&addresses, peer_of, now),
             Command::Confirmed { addresses } => {
                 self.serving.confirmed(&addresses, now);
                 self.decide_mode();
@@ -92,11 +96,17 @@ impl Actor {
                 let id = kad.get_providers(Key::from(key));
                 self.wait_for(id, Purpose::Providers { found: BTreeSet::new(), reply });
             }
+            Command::Proof(proof) => self.prove(proof),
             _ => {}
         }
     }
 
-    fn put(&mut self, key: Vec<u8>, value: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>>) {
+    pub(super) fn put(
+        &mut self,
+        key: Vec<u8>,
+        value: Vec<u8>,
+        reply: oneshot::Sender<Result<usize, RecordError>>,
+    ) {
         let kad = &mut self.swarm.behaviour_mut().guard.kad;
         match kad.put_record(Record::new(key, value), Quorum::All) {
             Ok(id) => self.wait_for(id, Purpose::Put(reply)),
@@ -117,6 +127,7 @@ impl Actor {
             round_trip: target.round_trip,
             last_answer: target.last_answer.map(ago),
             misses: target.misses,
+            network: target.network.clone(),
         };
         let listening = self.swarm.listeners().cloned().collect();
         let connections = self.swarm.network_info().connection_counters().num_established() as usize;

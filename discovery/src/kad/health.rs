@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
+use crate::Network;
+
 /// Between two looks at a node that does well. One that hangs is down within 45 s: this, two questions of 5 s that are not
 /// answered, and 2 s between them.
 const EVERY: Duration = Duration::from_secs(30);
@@ -15,6 +17,9 @@ const DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 /// Looks in a row that failed: one may be chance.
 const MISSES_TO_DOWN: u32 = 2;
 
+/// Nodes that names stand for.
+#[cfg(feature = "dns")]
+const NAMED_MAX: usize = 32;
 /// One whose round trip is so many times what it was is degraded.
 const SLOW: u32 = 3;
 
@@ -56,9 +61,13 @@ pub(crate) struct Target {
     pub(crate) round_trip: Option<Duration>,
     pub(crate) last_answer: Option<Instant>,
     pub(crate) misses: u32,
+    /// Of which network it says that it is.
+    pub(crate) network: Option<Network>,
     /// What its round trip is on average.
     baseline: Option<Duration>,
     next: Instant,
+    /// Whether a name stands for it, which may stand for another one later.
+    by_name: bool,
     /// How it did when that was told last.
     told: Health,
 }
@@ -73,18 +82,25 @@ impl Targets {
         peer_of: impl Fn(&Multiaddr) -> Option<PeerId>,
         now: Instant,
     ) -> Self {
-        let target = |address: &Multiaddr| Target {
-            address: address.clone(),
-            peer: peer_of(address),
-            health: Health::Unknown,
-            round_trip: None,
-            last_answer: None,
-            misses: 0,
-            baseline: None,
-            next: now,
-            told: Health::Unknown,
-        };
+        let target = |address: &Multiaddr| Target::new(address, peer_of(address), false, now);
         Self(addresses.iter().map(target).collect())
+    }
+
+    /// The operator's names stand for these now, and for no others.
+    #[cfg(feature = "dns")]
+    pub(crate) fn named(
+        &mut self,
+        addresses: &[Multiaddr],
+        peer_of: impl Fn(&Multiaddr) -> Option<PeerId>,
+        now: Instant,
+    ) {
+        let addresses = &addresses[..addresses.len().min(NAMED_MAX)];
+        self.0.retain(|target| !target.by_name || addresses.contains(&target.address));
+        for address in addresses {
+            if !self.0.iter().any(|target| target.address == *address) {
+                self.0.push(Target::new(address, peer_of(address), true, now));
+            }
+        }
     }
 
     pub(crate) fn all(&self) -> &[Target] {
@@ -117,6 +133,13 @@ impl Targets {
             target.health = if target.is_slow() { Health::Degraded } else { Health::Healthy };
             target.next = now + EVERY;
         }
+    }
+
+    /// It says what it speaks, which names its network if it is one of ours.
+    pub(crate) fn speaks(&mut self, peer: PeerId, protocol: &str) {
+        let name = protocol.strip_prefix("/punchline/").and_then(|rest| rest.strip_suffix("/dht/1"));
+        let network: Option<Network> = name.and_then(|name| name.parse().ok());
+        self.of(peer).for_each(|target| target.network.clone_from(&network));
     }
 
     /// A ping came back. That tells how far it is, and not whether it answers questions.
@@ -179,6 +202,22 @@ impl Targets {
 }
 
 impl Target {
+    fn new(address: &Multiaddr, peer: Option<PeerId>, by_name: bool, now: Instant) -> Self {
+        Self {
+            address: address.clone(),
+            peer,
+            health: Health::Unknown,
+            round_trip: None,
+            last_answer: None,
+            misses: 0,
+            network: None,
+            baseline: None,
+            next: now,
+            by_name,
+            told: Health::Unknown,
+        }
+    }
+
     fn is_slow(&self) -> bool {
         let (Some(baseline), Some(round_trip)) = (self.baseline, self.round_trip) else { return false };
         round_trip > SLOW_MIN && round_trip > baseline * SLOW
@@ -281,6 +320,28 @@ mod tests {
             now = targets.poll_timeout().unwrap();
         }
         assert!((12..30).contains(&looks), "{looks}");
+    }
+
+    #[cfg(feature = "dns")]
+    #[test]
+    fn names_stand_for_other_nodes_later_and_the_operators_own_stay() {
+        let (mut targets, peer, now) = target();
+        let at = |port: usize| -> Multiaddr {
+            format!("/ip4/203.0.113.9/tcp/{port}/p2p/{peer}").parse().unwrap()
+        };
+        let all = |targets: &Targets| -> Vec<Multiaddr> {
+            targets.all().iter().skip(1).map(|target| target.address.clone()).collect()
+        };
+        targets.named(&[at(1), at(2)], |_| Some(peer), now);
+        targets.answered(peer, None, now);
+        assert_eq!(all(&targets), [at(1), at(2)]);
+        targets.named(&[at(2), at(3)], |_| Some(peer), now);
+        assert_eq!(all(&targets), [at(2), at(3)]);
+        let health: Vec<Health> = targets.all().iter().map(|target| target.health).collect();
+        assert_eq!(health, [Health::Healthy, Health::Healthy, Health::Unknown]);
+        let many: Vec<Multiaddr> = (0..99).map(at).collect();
+        targets.named(&many, |_| None, now);
+        assert_eq!(targets.all().len(), 1 + NAMED_MAX);
     }
 
     #[test]

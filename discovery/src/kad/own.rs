@@ -1,6 +1,11 @@
 //! What this node signs of itself: numbers that never fall, written down before they are used.
 
-use std::{fs, io::Write as _, path::PathBuf, time::SystemTime};
+use std::{
+    fs,
+    io::Write as _,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use libp2p::identity::Keypair;
 
@@ -39,10 +44,15 @@ impl Signer {
     }
 
     pub(super) fn sign(&mut self, body: Body) -> Result<Record, OwnError> {
+        self.sign_for(body, LIFETIME_MAX)
+    }
+
+    /// As [`Signer::sign`], for something that does not hold as long as it may.
+    pub(super) fn sign_for(&mut self, body: Body, lasts: Duration) -> Result<Record, OwnError> {
         let issued = UnixTime::from(SystemTime::now());
         let sequence = self.sequence.next(issued).ok_or(OwnError::Number)?;
         self.write_down(sequence);
-        let (network, lasts) = (self.network.clone(), LIFETIME_MAX);
+        let network = self.network.clone();
         Ok(sign(&self.keypair, Statement { network, sequence, issued, lasts, body })?)
     }
 

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::{
     Found, RecordError,
     actor::{Actor, Item, Wanted},
+    proofs::Proving,
     spaces::Read,
     status::{Event, Lookup},
 };
@@ -64,6 +65,8 @@ pub(super) enum Purpose {
         found: BTreeSet<PeerId>,
         reply: oneshot::Sender<Vec<PeerId>>,
     },
+    /// Something that a verification asks.
+    Proof(Proving),
 }
 
 /// A query under way.
@@ -85,6 +88,9 @@ impl Actor {
         stats: &QueryStats,
         last: bool,
     ) {
+        if let Some(Query { purpose: Purpose::Proof(proving), .. }) = self.queries.get_mut(&id) {
+            proving.progressed(&result);
+        }
         match &result {
             QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) => self.found(id, found),
             QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => {
@@ -200,6 +206,7 @@ impl Actor {
         };
         match purpose {
             Purpose::Refresh => {}
+            Purpose::Proof(proving) => self.proved(proving, stored(&result, stats)),
             Purpose::Bootstrap { answered } => self.bootstrap_ended(answered, now),
             Purpose::Publish(item) => {
                 let nodes = stored(&result, stats);

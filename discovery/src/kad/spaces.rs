@@ -179,6 +179,11 @@ impl Spaces {
         self.0.get(&id).map(|space| space.members.keys().copied().collect()).unwrap_or_default()
     }
 
+    /// Those that this node is in.
+    pub(super) fn joined(&self) -> impl Iterator<Item = &Namespace> {
+        self.0.values().filter(|space| space.joined.is_some()).map(|space| &space.namespace)
+    }
+
     /// Under which keys this node is to announce itself, and what it should count afterwards.
     pub(super) fn announcements(
         &self,

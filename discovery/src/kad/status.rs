@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use libp2p::{Multiaddr, PeerId};
 
 use super::Health;
-use crate::{keys::Namespace, store::Usage};
+use crate::{Network, keys::Namespace, store::Usage};
 
 /// How a node's part in the DHT is.
 #[derive(Clone, Debug)]
@@ -75,6 +75,8 @@ pub struct Bootstrap {
     pub last_answer: Option<Duration>,
     /// Looks in a row that failed.
     pub misses: u32,
+    /// Of which network it says that it is; none if it did not say, or is no node of ours.
+    pub network: Option<Network>,
 }
 
 /// What is looked for.

@@ -11,7 +11,7 @@ use punchline_bridge::{
     grpc::{self, Connector},
 };
 use punchline_discovery::{
-    kad::{Carrier, Config, Dht, Mode, Policy, Status},
+    kad::{Config, Dht, Mode, Policy, Status},
     record::Contact,
 };
 use tokio::runtime::Handle;
@@ -30,24 +30,13 @@ fn config(keypair: Keypair, mode: Mode, bootstrap: &[Multiaddr]) -> Config {
         Mode::Client => Vec::new(),
         Mode::Auto | Mode::Server => vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
     };
-    Config {
-        keypair,
-        network: "crowd".parse().unwrap(),
-        mode,
-        listen,
-        external: Vec::new(),
-        bootstrap: bootstrap.to_vec(),
-        policy: Policy {
-            dials: Arc::new(|_: &Multiaddr, _: PeerId| true),
-            hands_on: Arc::new(|_: &Multiaddr, _: PeerId| true),
-            exempt: Arc::new(|_| true),
-        },
-        memory: None,
-        number: None,
-        bucket_size: None,
-        separate_paths: true,
-        carrier: Carrier::Sockets,
-    }
+    let policy = Policy {
+        dials: Arc::new(|_: &Multiaddr, _: PeerId| true),
+        hands_on: Arc::new(|_: &Multiaddr, _: PeerId| true),
+        exempt: Arc::new(|_| true),
+    };
+    let bootstrap = bootstrap.to_vec();
+    Config { mode, listen, bootstrap, ..Config::new(keypair, "crowd".parse().unwrap(), policy) }
 }
 
 async fn until(dht: &Dht, what: &str, is: impl Fn(&Status) -> bool) -> Status {

@@ -122,7 +122,7 @@ pub(crate) async fn hung_bootstrap() -> Result<()> {
         ensure!(took < HANG_NOTICED + Duration::from_secs(15), "noticed after {took:?}");
         let mark = second.mark();
         first.resume()?;
-        second.wait_for_after("bootstrap_changed", mark, healthy, SOON).await?;
+        second.wait_for_after(mark, "bootstrap_changed", healthy, SOON).await?;
         Ok(())
     };
     noticed.await.with_context(|| [&first, &second].map(Program::report).concat())
@@ -165,7 +165,7 @@ pub(crate) async fn split() -> Result<()> {
         let least = marks.iter().map(|(_, table)| *table).min().unwrap_or_default();
         for (node, (mark, table)) in nodes.iter().zip(marks) {
             if table < 2 * SPLIT_EACH as u64 - 1 {
-                node.wait_for_after("routing_table_updated", mark, whole, 4 * SOON).await?;
+                node.wait_for_after(mark, "routing_table_updated", whole, 4 * SOON).await?;
             }
         }
         eprintln!(

@@ -18,7 +18,9 @@ mod pinholes;
 mod ports;
 mod route;
 mod sandbox;
+mod sources;
 mod stock_neighbour;
+mod verified;
 mod web;
 mod world;
 
@@ -74,6 +76,16 @@ fn main() -> ExitCode {
             "a_peer_behind_a_nat_is_found_by_its_id_alone_in_a_private_160_bit_network",
             mainline::by_id_alone,
         ),
+        lab_trial("a_peer_is_found_by_what_the_records_of_a_domain_say", sources::by_a_domain),
+        lab_trial(
+            "a_dht_is_begun_at_a_name_that_stands_for_other_nodes_later",
+            sources::bootstrap_by_name,
+        ),
+        lab_trial(
+            "a_peer_that_registered_at_a_meeting_point_is_found_there_by_its_id",
+            sources::at_a_meeting_point,
+        ),
+        lab_trial("a_peer_is_found_by_its_pkarr_key_alone", sources::by_a_pkarr_key),
         tool_trial(
             "aria2_and_our_node_find_what_the_other_announced",
             mainline::no_aria2,
@@ -136,6 +148,7 @@ fn main() -> ExitCode {
     trials
         .push(lab_trial("a_network_that_is_split_for_a_minute_is_one_again_a_minute_after", dht::split));
     trials.extend(route::trials());
+    trials.extend(verified());
     trials.extend(families());
     trials.extend(faults::trials());
     trials.extend(lan());
@@ -171,6 +184,27 @@ fn main() -> ExitCode {
         trials.push(miniupnpd_trial(&name, move || mapping::is_named(end, Families::V6)));
     }
     trial::run(trials)
+}
+
+fn verified() -> Vec<Trial> {
+    vec![
+        lab_trial(
+            "where_all_is_well_six_steps_of_the_verification_pass_and_the_node_says_so",
+            verified::where_all_is_well,
+        ),
+        lab_trial(
+            "a_blocked_port_fails_the_verification_at_its_step_and_is_named",
+            verified::a_blocked_port,
+        ),
+        lab_trial(
+            "a_private_address_that_is_told_to_everybody_fails_the_verification_at_step_five",
+            verified::a_private_address,
+        ),
+        lab_trial(
+            "another_network_fails_the_verification_at_step_one_and_another_secret_at_step_six",
+            verified::another_network_and_another_secret,
+        ),
+    ]
 }
 
 fn lan() -> Vec<Trial> {

@@ -50,6 +50,10 @@ pub(super) fn of(status: &Status) -> String {
             }
         }
     }
+    #[cfg(feature = "kad")]
+    if let Some(verification) = &status.verification {
+        let _ = writeln!(text, "{}", one_line(&crate::verify::screen::line(verification)));
+    }
     let full = status.limits.iter().filter(|limit| is_full(limit));
     let full: Vec<_> = full.map(limit_line).collect();
     if !full.is_empty() {

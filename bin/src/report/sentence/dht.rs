@@ -1,7 +1,7 @@
 //! What happens in the DHT, for people.
 
 use super::{Level, Said, Saying};
-use crate::finding::event::DhtEvent;
+use crate::finding::event::{DhtEvent, VerifiedStep};
 
 pub(super) fn sentence(event: &DhtEvent, said: &Said) -> Saying {
     Some(match event {
@@ -44,8 +44,26 @@ pub(super) fn sentence(event: &DhtEvent, said: &Said) -> Saying {
         DhtEvent::MemberFound { namespace, peer } => {
             (Level::Debug, format!("{} says that it is in `{namespace}`", said.called(peer)))
         }
+        DhtEvent::DiscoveryVerified { verdict, steps } => verified(verdict, steps),
         DhtEvent::MemberLost { namespace, peer } => {
             (Level::Debug, format!("{} is in `{namespace}` no more", said.called(peer)))
         }
     })
+}
+
+/// The first of the steps that are worst is what to mend first.
+fn verified(verdict: &str, steps: &[VerifiedStep]) -> (Level, String) {
+    let (level, how) = match verdict {
+        "pass" => {
+            return (Level::Info, "discovery works: all six steps of its verification pass".to_owned());
+        }
+        "warn" => (Level::Info, "discovery works, with less than there could be"),
+        _ => (Level::Warn, "discovery does not work"),
+    };
+    let worst = steps.iter().find(|step| step.verdict == verdict);
+    let of = |VerifiedStep { step, name, found, advice, .. }: &VerifiedStep| {
+        let advice = advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
+        format!(": step {step} ({name}): {found}{advice}")
+    };
+    (level, how.to_owned() + &worst.map(of).unwrap_or_default())
 }

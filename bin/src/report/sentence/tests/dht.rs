@@ -1,7 +1,7 @@
 //! One event of each kind that the DHT has.
 
 use super::*;
-use crate::finding::event::DhtEvent;
+use crate::finding::event::{DhtEvent, VerifiedStep};
 
 pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
     use Level::{Debug, Info, Warn};
@@ -43,8 +43,31 @@ pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
             Debug,
             "12D3…c6iDEp is in `kaspa-mainnet` no more",
         ),
+        (verified("pass"), Info, "discovery works: all six steps"),
+        (
+            verified("warn"),
+            Info,
+            "less than there could be: step 5 (directions): in relayed; open the port",
+        ),
+        (
+            verified("fail"),
+            Warn,
+            "discovery does not work: step 5 (directions): in relayed; open the port",
+        ),
     ];
     all.into_iter().map(|(event, level, says)| (event.into(), level, says)).collect()
+}
+
+fn verified(verdict: &'static str) -> DhtEvent {
+    let step = |step, name, verdict| VerifiedStep {
+        step,
+        name,
+        verdict,
+        found: "in relayed".to_owned(),
+        advice: Some("open the port".to_owned()),
+    };
+    let steps = vec![step(1, "table", "pass"), step(5, "directions", verdict)];
+    DhtEvent::DiscoveryVerified { verdict, steps }
 }
 
 fn bootstrap(health: &'static str, silent_ms: Option<u64>) -> DhtEvent {
