@@ -10,6 +10,7 @@ use crate::{
     Context, cautions, cli,
     control::{AnsweringBootstrap, Board, Bound, DhtKeeper, Files, Keeper, Reloader, Wellness},
     finding::{dht, event::tell_all},
+    metrics::serve::{self, Subject},
     node, stop, supervised,
 };
 
@@ -28,6 +29,7 @@ pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::R
     cautions::of_root(settings.rights.allow_root);
     cautions::of_loopback(&config.listen, config.external.iter().cloned());
     let control = Bound::new(settings.control.as_ref(), &context.control).await?;
+    let metrics = serve::Bound::new(&settings.metrics).await?;
     let peer = context.keypair.public().to_peer_id();
     let external = config.external.clone();
     let dht = Dht::start(config)?;
@@ -49,6 +51,8 @@ pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::R
         reloader: answering,
     };
     let _control = control.map(|bound| bound.serve(answering, Wellness::Dht(dht.clone())));
+    let subject = Subject::Bootstrap(dht.clone());
+    let _metrics = metrics.map(|bound| bound.serve(subject, context.command, &reporter));
     let lines = vec![format!("this bootstrap node is {peer}"), invitation(peer, &external)];
     reporter.say_ready(&lines);
     tokio::select! {

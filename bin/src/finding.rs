@@ -230,6 +230,12 @@ impl Finder {
         self.discovery.dht()
     }
 
+    /// Its node of the 160-bit network, while it takes part in one.
+    #[cfg(feature = "mainline")]
+    pub(crate) fn mainline(&self) -> Option<punchline_discovery::mainline::Mainline> {
+        self.discovery.mainline()
+    }
+
     /// Whether peers may be found whose addresses nobody gave.
     pub(crate) fn finds(&self) -> bool {
         self.finds

@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
     Config, Endpoint, RelayLocator,
     addr::{self, GlobalScope, Ranges},
-    config::PortMapping,
+    config::{PortMapping, Upgrades},
     proxy::Proxy,
     status::Purpose,
 };
@@ -88,10 +88,13 @@ impl Node {
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
         let ranges = ranges(&settings.nets)?;
         let mut config = Config { listen, global, ranges, ..Config::default() };
-        config.port_mapping = match settings.port_mapping {
+        config.port_mapping = match settings.port_mapping().map_err(Unusable)? {
             cli::PortMapping::On => PortMapping::On,
             cli::PortMapping::Off => PortMapping::Off,
         };
+        if !settings.enable_hole_punching {
+            config.upgrades = Upgrades::WhenTold;
+        }
         config.stun_servers = cli::all(&settings.stun_server);
         config.relay_mode = settings.relay_mode.into();
         config.proxy = proxy(&settings.proxy)?;
@@ -188,7 +191,7 @@ impl Node {
         }));
         let subject = Subject::Node { node: Box::new(answering.clone()), limits: Box::new(limits) };
         let metrics = metrics.map(|bound| bound.serve(subject, command, &context.reporter));
-        let page = page.map(|bound| bound.serve(answering.clone(), &context.reporter));
+        let page = page.map(|bound| bound.serve(answering.clone(), &context.reporter, &context.shown));
         let health = Wellness::Node(Box::new(answering.clone()));
         let control = control.map(|bound| bound.serve(answering.clone(), health));
         let (_control, _metrics, _page) = (control, metrics, page);
@@ -302,6 +305,7 @@ impl Node {
 pub(crate) fn check(settings: &cli::Node) -> anyhow::Result<()> {
     ranges(&settings.nets)?;
     proxy(&settings.proxy)?;
+    settings.port_mapping().map_err(Unusable)?;
     #[cfg(feature = "kad")]
     finding::members::namespaces(settings)?;
     Bound::check(settings.control.as_ref())?;

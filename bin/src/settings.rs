@@ -9,6 +9,7 @@ mod file;
 mod kaspad;
 mod left_out;
 mod names;
+mod network;
 pub mod show;
 
 use std::{
@@ -205,6 +206,7 @@ pub fn read(
     arguments: Vec<OsString>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Settings, SettingsError> {
+    let typed = arguments.clone();
     let Layers { root, arguments, given, file, warnings } = layers(arguments, &environment)?;
     let matches: Result<ArgMatches, clap::Error> = root.try_get_matches_from(&arguments);
     let cli = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
@@ -215,6 +217,9 @@ pub fn read(
         let origin = origin(&error, &arguments, &environment, &given);
         SettingsError::Arguments { error, origin }
     })?;
+    if cli.command.shows_page() {
+        cli.common.shown = show::settings(typed, &environment)?;
+    }
     if let Some(error) = without_peer(&cli) {
         return Err(SettingsError::Arguments { error, origin: None });
     }

@@ -197,6 +197,8 @@ pub struct Discovery {
     commands: mpsc::Sender<Command>,
     #[cfg(feature = "kad")]
     dht: Option<kad::Dht>,
+    #[cfg(feature = "mainline")]
+    mainline: Option<mainline::Started>,
 }
 
 /// What was found about peers that are sought.
@@ -239,11 +241,15 @@ impl Discovery {
         if let Some(finder) = finder {
             driver.ask(finder);
         }
+        #[cfg(feature = "mainline")]
+        let mainline = driver.mainline();
         tokio::spawn(driver.run());
         let discovery = Self {
             commands,
             #[cfg(feature = "kad")]
             dht,
+            #[cfg(feature = "mainline")]
+            mainline,
         };
         Ok((discovery, Hints(hints)))
     }
@@ -252,6 +258,12 @@ impl Discovery {
     #[cfg(feature = "kad")]
     pub fn dht(&self) -> Option<&kad::Dht> {
         self.dht.as_ref()
+    }
+
+    /// Its node of the 160-bit network, while it takes part in one.
+    #[cfg(feature = "mainline")]
+    pub fn mainline(&self) -> Option<mainline::Mainline> {
+        self.mainline.as_ref().and_then(|started| started.borrow().clone())
     }
 
     /// A peer is sought from now on; `given`: where it is, by our operator. Returns what is known of it already; what is

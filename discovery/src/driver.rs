@@ -45,6 +45,8 @@ pub(crate) struct Driver {
     relays_only: bool,
     #[cfg(feature = "cache")]
     memory: Option<cache::Memory>,
+    #[cfg(feature = "mainline")]
+    mainline: Option<mainline::Started>,
     commands: mpsc::Receiver<Command>,
     hints: mpsc::Sender<Hint>,
 }
@@ -67,6 +69,8 @@ impl Driver {
             relays_only: config.relays_only,
             #[cfg(feature = "cache")]
             memory: None,
+            #[cfg(feature = "mainline")]
+            mainline: None,
             commands,
             hints,
         };
@@ -88,11 +92,18 @@ impl Driver {
         }
         #[cfg(feature = "mainline")]
         if let Some((settings, key)) = config.mainline {
-            let (asker, teller) = mainline::start(settings, key);
+            let (asker, teller, started) = mainline::start(settings, key);
+            driver.mainline = Some(started);
             driver.lookups.push(Box::new(asker));
             driver.far.push(Box::new(teller));
         }
         driver
+    }
+
+    /// The node of the 160-bit network, if there is one, once it has its socket.
+    #[cfg(feature = "mainline")]
+    pub(crate) fn mainline(&self) -> Option<mainline::Started> {
+        self.mainline.clone()
     }
 
     /// Asks this source as well.

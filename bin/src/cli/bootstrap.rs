@@ -4,7 +4,7 @@ use clap::Args;
 use ipnet::IpNet;
 use libp2p::Multiaddr;
 
-use super::{BootstrapAddr, ControlSocket, DhtListenAddr, Many, Nets, Rights};
+use super::{BootstrapAddr, ControlSocket, DhtListenAddr, Many, Metrics, Nets, Rights};
 
 /// `punchline bootstrap`.
 #[derive(Args, Debug)]
@@ -37,6 +37,9 @@ pub struct Bootstrap {
     /// Whom it speaks with, by address.
     #[command(flatten)]
     pub nets: Nets,
+    /// Where it tells numbers about itself.
+    #[command(flatten)]
+    pub metrics: Metrics,
     /// As whom it may run.
     #[command(flatten)]
     pub rights: Rights,

@@ -114,14 +114,34 @@ pub(crate) fn of_bootstrap(
     if listen.is_empty() {
         listen = EVERYWHERE.iter().filter_map(|text| text.parse().ok()).collect();
     }
-    let (bootstrap, names) = begun_at(cli::all(&settings.bootstrap));
     let mut external = cli::all(&settings.external);
     if external.is_empty() {
         external = listen.iter().filter(|address| names_a_host(address)).cloned().collect();
     }
-    let keypair = context.keypair.clone();
-    let policy = policy(global, ranges);
+    let network = network(&settings.dht_network)?;
+    let bootstrap = cli::all(&settings.bootstrap);
+    let place = Place { listen, external, bootstrap, network, policy: policy(global, ranges) };
     Ok(Config {
+        #[cfg(feature = "rendezvous")]
+        meeting_point: settings.rendezvous_server,
+        ..server(place, context)
+    })
+}
+
+/// Where a node that answers others is, and in which network.
+pub(crate) struct Place {
+    pub(crate) listen: Vec<Multiaddr>,
+    pub(crate) external: Vec<Multiaddr>,
+    pub(crate) bootstrap: Vec<BootstrapAddr>,
+    pub(crate) network: Network,
+    pub(crate) policy: Policy,
+}
+
+/// A node that answers others, and looks for nobody.
+pub(crate) fn server(place: Place, context: &Context) -> Config {
+    let Place { listen, external, bootstrap, network, policy } = place;
+    let (bootstrap, names) = begun_at(bootstrap);
+    Config {
         mode: Mode::Server,
         listen,
         external,
@@ -129,10 +149,8 @@ pub(crate) fn of_bootstrap(
         names,
         memory: Some(context.dht_cache.clone()),
         number: Some(context.dht_number.clone()),
-        #[cfg(feature = "rendezvous")]
-        meeting_point: settings.rendezvous_server,
-        ..Config::new(keypair, network(&settings.dht_network)?, policy)
-    })
+        ..Config::new(context.keypair.clone(), network, policy)
+    }
 }
 
 const EVERYWHERE: [&str; 4] = [

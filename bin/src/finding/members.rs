@@ -31,6 +31,11 @@ impl Space {
         Ok(Self { network, secret })
     }
 
+    /// In this network, for whoever knows the names.
+    pub(crate) fn public(network: Network) -> Self {
+        Self { network: Some(network), secret: None }
+    }
+
     /// Those of these names.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ async fn start() -> (Serving, SocketAddr, Answering) {
     let settings = cli::Page { page: "127.0.0.1:0".parse().ok() };
     let bound = Bound::new(&settings).await.unwrap().unwrap();
     let address = bound.0.address;
-    (bound.serve(node.clone(), &node.reporter), address, node)
+    (bound.serve(node.clone(), &node.reporter, &[]), address, node)
 }
 
 fn get(path: &str, host: &str) -> String {

@@ -12,7 +12,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Defaults, Given, SettingsError, Source, autorelay, left_out, with_defaults};
+use super::{Defaults, Given, SettingsError, Source, autorelay, left_out, network, with_defaults};
 use crate::cli::{ExposeTable, ForwardTable};
 
 /// A settings file is a page or two; more is the wrong file.
@@ -36,7 +36,8 @@ impl File {
         let malformed = |cause| SettingsError::Malformed { path: path.clone(), cause };
         let mut table: Table = text.parse().map_err(malformed)?;
         let lines = lines(&text);
-        let warnings = autorelay::translate(&mut table, &path)?;
+        let mut warnings = network::translate(&mut table, &path)?;
+        warnings.extend(autorelay::translate(&mut table, &path)?);
         Ok((Self { path, table, lines }, warnings))
     }
 

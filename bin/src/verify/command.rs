@@ -160,6 +160,7 @@ async fn own(settings: Verify, common: &Common) -> anyhow::Result<proto::Verific
         dht_number: beside(".dht-number"),
         names,
         named_identity: None,
+        shown: Vec::new(),
         command: "discovery",
         certificate: beside(".tls"),
         reporter: Reporter::none(),

@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::{
     Command, Config, Mode, Order, Policy, StartError,
     behaviour::{self, Dht},
+    counts::Counts,
     health::Targets,
     loops::{Loops, Task},
     memory::Memory,
@@ -94,6 +95,7 @@ pub(super) struct Actor {
     pub(super) published: Option<Instant>,
     pub(super) lookups_found: u64,
     pub(super) lookups_missed: u64,
+    pub(super) counts: Counts,
     /// Peers in the table, as was told last.
     pub(super) table: usize,
     commands: mpsc::Receiver<Command>,
@@ -161,6 +163,7 @@ impl Actor {
             published: None,
             lookups_found: 0,
             lookups_missed: 0,
+            counts: Counts::default(),
             table: 0,
             commands,
             orders,

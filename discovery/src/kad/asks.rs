@@ -1,6 +1,9 @@
 //! What others ask of the actor.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Instant, SystemTime},
+};
 
 use libp2p::kad::{self, Quorum, Record, RecordKey as Key, store::RecordStore as _};
 use tokio::sync::oneshot;
@@ -10,10 +13,11 @@ use super::{
     actor::{Actor, Item, Wanted},
     health::Target,
     queries::Purpose,
-    status::{Bootstrap, Bucket, Status},
+    status::{Bootstrap, Bucket, Node, Status},
 };
 #[cfg(feature = "dns")]
 use crate::transport::peer_of;
+use crate::{UnixTime, transport::without_peer};
 
 /// Queries at once, our own included. What is asked for beyond is refused; what we look for ourselves has limits of its own.
 const QUERIES_MAX: usize = 256;
@@ -62,6 +66,7 @@ impl Actor {
                 let _ = reply.send(kept.map(|record| record.value.clone()));
             }
             Command::Status { reply } => drop(reply.send(self.status())),
+            Command::Nodes { reply } => drop(reply.send(self.in_table())),
             // It ends the loop.
             Command::Stop { .. } => {}
             asked if self.queries.len() < QUERIES_MAX => self.asked(asked),
@@ -139,6 +144,7 @@ impl Actor {
             peers: bucket.num_entries(),
         };
         let buckets = kad.kbuckets().map(bucket).collect();
+        let announced = kad.store_mut().announced();
         let (kept, refused) = (kad.store_mut().usage(), kad.store_mut().refusals().clone());
         Status {
             network: self.rules.network.to_string(),
@@ -157,7 +163,22 @@ impl Actor {
             banned,
             lookups_found: self.lookups_found,
             lookups_missed: self.lookups_missed,
+            traffic: self.counts.traffic(self.begun, now),
+            namespaces: self.spaces.all(self.local, UnixTime::from(SystemTime::now())),
+            announced,
         }
+    }
+
+    /// The nearest first.
+    fn in_table(&mut self) -> Vec<Node> {
+        let mut nodes = Vec::new();
+        for bucket in self.swarm.behaviour_mut().guard.kad.kbuckets() {
+            nodes.extend(bucket.iter().map(|entry| Node {
+                peer: *entry.node.key.preimage(),
+                addresses: entry.node.value.iter().map(without_peer).collect(),
+            }));
+        }
+        nodes
     }
 }
 

@@ -205,6 +205,7 @@ impl Actor {
         if let DialError::DialPeerConditionFalse(_) = error {
             return;
         }
+        self.counts.missed();
         let address = match error {
             DialError::Transport(failed) => failed.first().map(|(address, _)| address),
             DialError::WrongPeerId { address, .. } => Some(address),
@@ -228,7 +229,10 @@ impl Actor {
     fn pinged(&mut self, event: &ping::Event) {
         let now = Instant::now();
         match &event.result {
-            Ok(round_trip) => self.targets.pinged(event.peer, *round_trip),
+            Ok(round_trip) => {
+                self.counts.answered(*round_trip);
+                self.targets.pinged(event.peer, *round_trip);
+            }
             Err(_) => {
                 self.targets.missed(Some(event.peer), None, rand::random(), now);
                 self.swarm.close_connection(event.connection);
@@ -297,6 +301,7 @@ impl Actor {
             kad::Event::OutboundQueryProgressed { id, result, stats, step } => {
                 self.progressed(id, result, &stats, step.last);
             }
+            kad::Event::InboundRequest { .. } => self.counts.was_asked(Instant::now()),
             _ => {}
         }
     }

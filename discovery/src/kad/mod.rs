@@ -10,8 +10,9 @@
 //!
 //! Reading order: here is the face; `actor` owns the swarm and does what the loops say, `asks` what others ask for;
 //! `hears` takes what the swarm says, `queries` knows who waits for what; `own` signs what this node says, and `memory`
-//! keeps whom it reached; `proofs` is what a [verification](crate::verify) asks. Pure are `loops` (when to look after ourselves), `wants` (what is looked for), `spaces` (who is
-//! in which namespace) and `health` (how bootstrap nodes do), beside [`record`](crate::record), [`keys`](crate::keys),
+//! keeps whom it reached; `proofs` is what a [verification](crate::verify) asks. Pure are `loops` (when to look after
+//! ourselves), `wants` (what is looked for), `spaces` (who is in which namespace), `health` (how bootstrap nodes do) and
+//! `counts`, beside [`record`](crate::record), [`keys`](crate::keys),
 //! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score); `serving` (whether to answer),
 //! `candidates` (whom a lookup may ask) and `meter` (how often others are answered) are, too. `behaviour`, `guard` (what
 //! Kademlia of libp2p does not look at), `asker` (asks one node), `door` (how many may come from where) and the
@@ -22,6 +23,7 @@ mod asker;
 mod asks;
 mod behaviour;
 mod candidates;
+mod counts;
 mod door;
 mod guard;
 mod health;
@@ -54,9 +56,10 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::actor::Actor;
 pub use self::{
+    counts::{Percentiles, Traffic},
     health::Health,
     policy::Policy,
-    status::{Bootstrap, Bucket, Event, Lookup as LookupKind, Status},
+    status::{Bootstrap, Bucket, Event, Lookup as LookupKind, Node, Space, Status},
 };
 pub use crate::transport::{Carrier, NoTransport};
 use crate::{
@@ -269,6 +272,9 @@ pub(crate) enum Command {
     Status {
         reply: oneshot::Sender<Status>,
     },
+    Nodes {
+        reply: oneshot::Sender<Vec<Node>>,
+    },
     Proof(proofs::Proof),
     Stop {
         reply: oneshot::Sender<()>,
@@ -457,6 +463,11 @@ impl Dht {
     /// How it is; none once it has ended.
     pub async fn status(&self) -> Option<Status> {
         self.ask(|reply| Command::Status { reply }).await
+    }
+
+    /// The nodes in its table, the nearest first; none once it has ended.
+    pub async fn nodes(&self) -> Vec<Node> {
+        self.ask(|reply| Command::Nodes { reply }).await.unwrap_or_default()
     }
 
     /// What happens from now on; whoever asks first is told what happened since the start as well.

@@ -24,7 +24,7 @@ mod source;
 mod store;
 mod table;
 
-pub(crate) use self::source::start;
+pub(crate) use self::source::{Started, start};
 pub use self::{
     door::Rate,
     face::{Config, Failed, Mainline, Network, PUBLIC_ROUTERS, StartError},

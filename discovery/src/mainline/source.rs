@@ -7,7 +7,7 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 #[cfg(feature = "pkarr")]
 use super::records;
@@ -47,18 +47,23 @@ pub(crate) struct Teller {
     wishes: mpsc::UnboundedSender<Wish>,
 }
 
-/// Begins; ends when both are dropped. Must be called within a tokio runtime.
-pub(crate) fn start(config: Config, key: Keypair) -> (Asker, Teller) {
+/// The node, once it has its socket.
+pub(crate) type Started = watch::Receiver<Option<Mainline>>;
+
+/// Begins; ends when the first two are dropped. Must be called within a tokio runtime.
+pub(crate) fn start(config: Config, key: Keypair) -> (Asker, Teller, Started) {
     // One for each peer that is sought and each address that comes, which their own limits bound.
     let (wishes, wanted) = mpsc::unbounded_channel();
     let (hints, found) = mpsc::channel(FOUND_MAX);
     let finding = Finding::new(key, &config, wanted, hints);
+    let (started, node_started) = watch::channel(None);
     tokio::spawn(async move {
         match Mainline::prepare(&config).await {
             Ok((node, driver)) => {
                 tracing::info!(address = %node.local_address(), "in the 160-bit network");
+                started.send_replace(Some(node));
                 driver.finds_for(finding).run().await;
-                drop(node);
+                started.send_replace(None);
             }
             Err(error) => {
                 let cause = &error.cause;
@@ -66,7 +71,7 @@ pub(crate) fn start(config: Config, key: Keypair) -> (Asker, Teller) {
             }
         }
     });
-    (Asker { wishes: wishes.clone(), found }, Teller { wishes })
+    (Asker { wishes: wishes.clone(), found }, Teller { wishes }, node_started)
 }
 
 impl Lookup for Asker {

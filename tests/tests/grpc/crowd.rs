@@ -64,7 +64,8 @@ async fn joins_finds_and_calls(bootstrap: &[Multiaddr], server: PeerId) -> (Dura
     let found = within("the server is found", dht.find_peer(server)).await.unwrap();
     client.add_addresses(server, found.contact().unwrap().addresses.clone()).await;
     let connector = Connector::new(client.clone(), server, service());
-    let channel = grpc::client(&server).connect_with_connector(connector);
+    let endpoint = grpc::client(&server);
+    let channel = endpoint.connect_with_connector(connector);
     let channel = within("the channel", channel).await.unwrap();
     let answer = within("the call", TestClient::new(channel).echo(payload(7, 64))).await.unwrap();
     assert_eq!(answer.into_inner(), payload(7, 64));

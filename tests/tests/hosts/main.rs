@@ -18,6 +18,7 @@ mod pinholes;
 mod ports;
 mod route;
 mod sandbox;
+mod seeds;
 mod sources;
 mod stock_neighbour;
 mod verified;
@@ -143,6 +144,10 @@ fn main() -> ExitCode {
     trials.push(lab_trial(
         "a_forward_to_a_namespace_goes_to_another_member_when_the_one_it_uses_is_gone",
         dht::any_member,
+    ));
+    trials.push(lab_trial(
+        "one_monitor_two_listeners_and_two_dialers_on_one_host_find_each_other",
+        seeds::one_host,
     ));
     trials.push(lab_trial("a_bootstrap_node_that_hangs_is_down_within_45_s", dht::hung_bootstrap));
     trials
