@@ -80,12 +80,12 @@ impl Meter {
     pub(super) fn lets(&mut self, peer: PeerId, from: Option<IpAddr>, now: Instant) -> bool {
         let may = |left: &&mut f64| **left >= 1.0;
         // First the network: one that asks too much gets none of its identities counted.
-        let of_network = match from.map(|from| self.networks.left(network(from), now)) {
-            Some(left) => match left.filter(may) {
+        let of_network = match from {
+            None => None,
+            Some(from) => match self.networks.left(network(from), now).filter(may) {
                 Some(left) => Some(left),
                 None => return false,
             },
-            None => None,
         };
         let Some(of_peer) = self.peers.left(peer, now).filter(may) else { return false };
         *of_peer -= 1.0;
