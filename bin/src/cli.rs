@@ -7,6 +7,8 @@ mod demo;
 #[cfg(feature = "kad")]
 pub mod discovery;
 mod doctor;
+#[cfg(any(feature = "dns", feature = "kad", feature = "rendezvous"))]
+pub(crate) mod domains;
 mod finding;
 mod gateway;
 mod install;
@@ -36,10 +38,18 @@ use punchline_protocol::Network;
 
 use crate::{names::PeerRef, settings::show::Setting};
 
+#[cfg(feature = "dns")]
+pub use self::domains::Domain;
+#[cfg(feature = "rendezvous")]
+pub use self::domains::MeetingPoint;
 #[cfg(feature = "mdns")]
 pub use self::finding::Mdns;
 #[cfg(feature = "peer-cache")]
 pub use self::finding::PeerCache;
+#[cfg(feature = "pkarr")]
+pub use self::finding::Pkarr;
+#[cfg(any(feature = "kad", feature = "mainline", feature = "rendezvous"))]
+pub use self::finding::Told;
 pub use self::gateway::{
     Access, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
@@ -64,6 +74,7 @@ pub use self::{
 #[cfg(feature = "kad")]
 pub use self::{
     bootstrap::Bootstrap,
+    domains::BootstrapAddr,
     finding::{DhtFlags, DhtMode},
     monitor::{Monitor, Outside},
 };
@@ -321,6 +332,9 @@ pub struct Id {
     /// by the id that `punchline id --of forward` prints.
     #[arg(long, env = "PUNCHLINE_OF", value_name = "COMMAND", default_value = "expose")]
     pub of: Role,
+    /// Print the public key as pkarr writes it, in 52 letters and digits. It names this node as its id does: `--peer pk:KEY`.
+    #[arg(long = "pkarr-key", env = "PUNCHLINE_PKARR_KEY", value_parser = BoolishValueParser::new())]
+    pub pkarr_key: bool,
 }
 
 /// A node by what it does. Each has an identity of its own, so that one of each can run on a machine.
@@ -356,17 +370,6 @@ impl Role {
             Self::Client => "identity-client",
         }
     }
-}
-
-/// `punchline demo`.
-#[derive(Args, Debug)]
-pub struct Demo {
-    /// Print the result as one JSON object instead of a timeline and a table.
-    #[arg(long, env = "PUNCHLINE_JSON", value_parser = BoolishValueParser::new())]
-    pub json: bool,
-    /// Show the client to a browser at http://HOST:PORT/, on this machine. Each scene then goes on for some seconds.
-    #[arg(long, env = "PUNCHLINE_PAGE", value_name = "HOST:PORT", value_parser = page::own)]
-    pub page: Option<HttpAddr>,
 }
 
 /// `punchline server`.

@@ -7,6 +7,8 @@ pub mod event;
 #[cfg(feature = "kad")]
 pub(crate) mod members;
 mod passing;
+#[cfg(any(feature = "kad", feature = "rendezvous"))]
+mod public;
 
 use std::{
     collections::BTreeSet,
@@ -34,12 +36,23 @@ const TOLD_MAX: usize = 64;
 
 /// Which sources the settings want.
 #[cfg_attr(
-    not(any(feature = "kad", feature = "mainline", feature = "mdns", feature = "peer-cache")),
+    not(any(
+        feature = "dns",
+        feature = "kad",
+        feature = "mainline",
+        feature = "mdns",
+        feature = "peer-cache",
+        feature = "rendezvous"
+    )),
     allow(unused_variables, unused_mut, clippy::needless_pass_by_value)
 )]
 pub(crate) fn sources(node: &cli::Node, context: &Context) -> Result<Config, Unusable> {
     let settings = &node.finding;
     let mut config = Config::new(context.keypair.public().to_peer_id());
+    #[cfg(any(feature = "kad", feature = "mainline", feature = "rendezvous"))]
+    {
+        config.relays_only = settings.contact == cli::Told::RelaysOnly;
+    }
     #[cfg(feature = "mdns")]
     {
         config.mdns = settings.mdns == Mdns::On;
@@ -52,10 +65,24 @@ pub(crate) fn sources(node: &cli::Node, context: &Context) -> Result<Config, Unu
             None => Some(context.peer_cache.clone()),
         };
     }
+    #[cfg(feature = "dns")]
+    {
+        let domains = cli::all(&settings.dns);
+        config.dns = domains.iter().map(|domain| domain.as_str().to_owned()).collect();
+    }
     #[cfg(feature = "mainline")]
     {
         let joins = settings.mainline.config();
+        #[cfg(feature = "pkarr")]
+        let joins = joins.map(|mut config| {
+            config.pkarr = settings.pkarr == cli::Pkarr::On;
+            config
+        });
         config.mainline = joins.map(|config| (config, context.keypair.clone()));
+    }
+    #[cfg(feature = "rendezvous")]
+    {
+        config.rendezvous = public::meeting_points(node, context)?;
     }
     #[cfg(feature = "kad")]
     {
@@ -78,7 +105,7 @@ pub(crate) fn reach(node: &cli::Node) -> Result<(GlobalScope, Ranges), Unusable>
 #[cfg_attr(not(feature = "kad"), allow(unused_variables))]
 pub(crate) fn begins_at(node: &cli::Node) -> Vec<Multiaddr> {
     #[cfg(feature = "kad")]
-    return cli::all(&node.finding.dht.bootstrap);
+    return cli::domains::split(cli::all(&node.finding.dht.bootstrap)).0;
     #[cfg(not(feature = "kad"))]
     Vec::new()
 }
@@ -122,6 +149,8 @@ impl Finder {
         reporter: Reporter,
     ) -> Result<Self, StartError> {
         let finds = config.finds();
+        #[cfg(feature = "kad")]
+        let relays_only = config.relays_only;
         let (sources, patience) = config.seekers();
         let (discovery, mut hints) = Discovery::start(config)?;
         let (told, listening, reachable, kept) = Default::default();
@@ -140,7 +169,7 @@ impl Finder {
             }
         });
         #[cfg(feature = "kad")]
-        let reached = dht::Reached::new(reach.0, reach.1);
+        let reached = dht::Reached::new(reach.0, reach.1, relays_only);
         Ok(Self {
             discovery,
             onward,
@@ -356,7 +385,9 @@ impl Onward {
             Source::Kad => HintSource::Contact,
             // What the peer signed elsewhere is no more than what this host remembers: it may be over, and private
             // addresses count only where this host is in their network.
-            Source::Cache | Source::Mainline => HintSource::Memory,
+            Source::Cache | Source::Mainline | Source::Pkarr => HintSource::Memory,
+            // The same is true of what domains and meeting points say.
+            Source::Dns | Source::Rendezvous => HintSource::Memory,
         };
         if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert((peer, source)) {
             let (source, addresses) = (source.name(), addresses.clone());

@@ -166,7 +166,7 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
     let context = || Context::new(&common, role, name);
     match command {
         Command::Id(_) if common.check => context().and_then(|_| usable()),
-        Command::Id(_) => print_line(&identity(&common, role)?.public().to_peer_id().to_string()),
+        Command::Id(id) => print_line(&id_of(&identity(&common, role)?, &id)?),
         Command::Ticket(ticket) => ticket::run(ticket.command, &common),
         Command::Peers(peers) => names::run(peers, &names_file(&common)?, common.check),
         #[cfg(feature = "mainline")]
@@ -205,6 +205,17 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
             reported(context()?, |context| gateway::forward(*forward, context)).await
         }
         Command::Run(run) => reported(context()?, |context| gateway::run(run, context)).await,
+    }
+}
+
+/// What names the node with this key.
+fn id_of(keypair: &Keypair, id: &cli::Id) -> anyhow::Result<String> {
+    let peer = keypair.public().to_peer_id();
+    match id.pkarr_key {
+        false => Ok(peer.to_string()),
+        true => punchline_discovery::pkarr::key_of(peer).ok_or_else(|| {
+            anyhow::anyhow!("this identity has another kind of key than pkarr's, ed25519")
+        }),
     }
 }
 

@@ -13,6 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::kad;
 #[cfg(feature = "mainline")]
 use crate::mainline;
+#[cfg(feature = "rendezvous")]
+use crate::rendezvous;
 use crate::{
     book::{Full, Known},
     driver::{Command, Driver},
@@ -29,9 +31,10 @@ pub(crate) const HINTS_MAX: usize = 256;
 #[cfg(feature = "mdns")]
 const MDNS_PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// A lookup in a DHT takes 10 s at most, and a second at the start, when few nodes are known.
+/// A lookup in a DHT takes a second or two, also at the start, and 10 s at most. Whoever opens a stream gives it 10 s, of which
+/// something is left for the dial.
 #[cfg(any(feature = "kad", feature = "mainline"))]
-const LOOKUP_PATIENCE: Duration = Duration::from_secs(10);
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Which sources there are.
 #[derive(Clone, Debug)]
@@ -39,6 +42,10 @@ const LOOKUP_PATIENCE: Duration = Duration::from_secs(10);
 pub struct Config {
     /// Who we are.
     pub local: PeerId,
+    /// Tell strangers of circuits through relays alone, and not of this host's addresses: whoever looks this node up learns
+    /// its address only when it lets him connect, or where it looks something up itself. Default: no. The local network
+    /// is told, and a DHT what `Dht::says` is given.
+    pub relays_only: bool,
     /// Ask the networks of this host by mDNS, and answer there. Default: yes. It costs a UDP socket on port 5353, and
     /// whoever is on these networks learns this node's id and where it listens there.
     #[cfg(feature = "mdns")]
@@ -46,9 +53,17 @@ pub struct Config {
     /// Remember in this file where peers were reached. Default: none, nothing is remembered.
     #[cfg(feature = "cache")]
     pub cache: Option<PathBuf>,
+    /// Domains that say where peers are: TXT records of `_dnsaddr.<domain>`. Default: none. Their name servers, and whoever
+    /// carries the questions, learn that this host asks, and not for whom.
+    #[cfg(feature = "dns")]
+    pub dns: Vec<String>,
     /// Take part in a DHT. Default: no.
     #[cfg(feature = "kad")]
     pub kad: Option<kad::Config>,
+    /// Register at meeting points, and ask there for peers. Default: no. Whoever has such a point sees this node's address,
+    /// its id, where it says that it is, and whom it looks for.
+    #[cfg(feature = "rendezvous")]
+    pub rendezvous: Option<rendezvous::Config>,
     /// Look for peers in this 160-bit network, and tell there where this node is, signed with its key. Default: no. It
     /// costs a UDP port, and whoever is in that network and knows this node's id learns where it is.
     #[cfg(feature = "mainline")]
@@ -62,6 +77,10 @@ pub enum StartError {
     #[cfg(feature = "kad")]
     #[error(transparent)]
     Kad(#[from] kad::StartError),
+    /// Meeting points cannot be used.
+    #[cfg(feature = "rendezvous")]
+    #[error("meeting points cannot be used: {0}")]
+    Rendezvous(rendezvous::NoTransport),
 }
 
 impl Config {
@@ -69,14 +88,19 @@ impl Config {
     pub fn new(local: PeerId) -> Self {
         Self {
             local,
+            relays_only: false,
             #[cfg(feature = "mdns")]
             mdns: true,
             #[cfg(feature = "cache")]
             cache: None,
+            #[cfg(feature = "dns")]
+            dns: Vec::new(),
             #[cfg(feature = "kad")]
             kad: None,
             #[cfg(feature = "mainline")]
             mainline: None,
+            #[cfg(feature = "rendezvous")]
+            rendezvous: None,
         }
     }
 
@@ -84,14 +108,19 @@ impl Config {
     pub fn silent(local: PeerId) -> Self {
         Self {
             local,
+            relays_only: false,
             #[cfg(feature = "mdns")]
             mdns: false,
             #[cfg(feature = "cache")]
             cache: None,
+            #[cfg(feature = "dns")]
+            dns: Vec::new(),
             #[cfg(feature = "kad")]
             kad: None,
             #[cfg(feature = "mainline")]
             mainline: None,
+            #[cfg(feature = "rendezvous")]
+            rendezvous: None,
         }
     }
 
@@ -106,7 +135,7 @@ impl Config {
 
     /// The sources that ask others, as they are called, and within which time those who know a peer have said so.
     pub fn seekers(&self) -> (Vec<&'static str>, Duration) {
-        let sources: [(bool, &'static str, Duration); 3] = [
+        let sources: [(bool, &'static str, Duration); 5] = [
             #[cfg(feature = "mdns")]
             (self.mdns, "mdns", MDNS_PATIENCE),
             #[cfg(not(feature = "mdns"))]
@@ -119,6 +148,14 @@ impl Config {
             (self.mainline.is_some(), "mainline", LOOKUP_PATIENCE),
             #[cfg(not(feature = "mainline"))]
             (false, "mainline", Duration::ZERO),
+            #[cfg(feature = "dns")]
+            (!self.dns.is_empty(), "dns", LOOKUP_PATIENCE),
+            #[cfg(not(feature = "dns"))]
+            (false, "dns", Duration::ZERO),
+            #[cfg(feature = "rendezvous")]
+            (self.rendezvous.is_some(), "rendezvous", LOOKUP_PATIENCE),
+            #[cfg(not(feature = "rendezvous"))]
+            (false, "rendezvous", Duration::ZERO),
         ];
         let patience = sources.iter().filter(|(on, ..)| *on).map(|(.., patience)| *patience).max();
         let names = sources.iter().filter(|(on, ..)| *on).map(|(_, name, _)| *name).collect();
@@ -139,7 +176,15 @@ impl Config {
         let joins = self.mainline.is_some();
         #[cfg(not(feature = "mainline"))]
         let joins = false;
-        asks || looks_up || joins
+        #[cfg(feature = "dns")]
+        let has_domains = !self.dns.is_empty();
+        #[cfg(not(feature = "dns"))]
+        let has_domains = false;
+        #[cfg(feature = "rendezvous")]
+        let meets = self.rendezvous.is_some();
+        #[cfg(not(feature = "rendezvous"))]
+        let meets = false;
+        asks || looks_up || joins || has_domains || meets
     }
 }
 
@@ -173,13 +218,25 @@ impl Discovery {
     ///
     /// # Errors
     /// If the DHT cannot listen where it is to, or its network has no proper name.
-    #[cfg_attr(not(feature = "kad"), allow(clippy::unnecessary_wraps, unused_mut))]
+    #[cfg_attr(
+        not(any(feature = "kad", feature = "rendezvous")),
+        allow(clippy::unnecessary_wraps, unused_mut)
+    )]
     pub fn start(mut config: Config) -> Result<(Self, Hints), StartError> {
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
         let (found, hints) = mpsc::channel(HINTS_MAX);
         #[cfg(feature = "kad")]
         let (dht, finder) = config.kad.take().map(kad::start).transpose()?.unzip();
+        #[cfg(feature = "rendezvous")]
+        let meeting = config.rendezvous.take().map(rendezvous::start).transpose();
+        #[cfg(feature = "rendezvous")]
+        let meeting = meeting.map_err(StartError::Rendezvous)?;
         let mut driver = Driver::new(config, requests, found);
+        #[cfg(feature = "rendezvous")]
+        if let Some((asker, teller)) = meeting {
+            driver.ask(asker);
+            driver.tell(teller);
+        }
         #[cfg(feature = "kad")]
         if let Some(finder) = finder {
             driver.ask(finder);

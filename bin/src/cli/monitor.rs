@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use super::{
-    ControlSocket, Many, Metrics, Nets, Page, RelayLimits, Rights, StunAddr, metrics::HttpAddr,
-    values::Listed,
+    BootstrapAddr, ControlSocket, Many, Metrics, Nets, Page, RelayLimits, Rights, StunAddr,
+    metrics::HttpAddr, values::Listed,
 };
 
 /// `punchline monitor`.
@@ -41,7 +41,7 @@ pub struct Monitor {
     pub external: Vec<Many<Outside>>,
     /// Other bootstrap nodes of the same DHT. Each should know another: then none is missed.
     #[arg(long, env = "PUNCHLINE_BOOTSTRAP", value_name = "ADDR")]
-    pub bootstrap: Vec<Many<Multiaddr>>,
+    pub bootstrap: Vec<Many<BootstrapAddr>>,
     /// Show how many members this namespace has. Others are shown by what they are called in the DHT.
     #[arg(long, env = "PUNCHLINE_NAMESPACE", value_name = "NAME")]
     pub namespace: Vec<Many<String>>,

@@ -82,6 +82,6 @@ async fn said(way: &Way, key: &Keypair, to: PeerId) -> anyhow::Result<u32> {
 }
 
 pub(super) fn answer(authority: String, to: &str, kept: u32) -> Answer {
-    let text = format!("authority:{authority} is {to}, as {} keep", nodes(kept));
+    let text = format!("authority:{authority} is {to}; kept by {}", nodes(kept));
     (text.into_bytes(), json!({ "authority": authority, "to": to, "nodes": kept }))
 }

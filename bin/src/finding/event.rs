@@ -156,7 +156,7 @@ mod tests {
 
     const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
-    fn examples() -> [DhtEvent; 9] {
+    fn examples() -> [DhtEvent; 10] {
         let (peer, namespace): (PeerId, _) = (PEER.parse().unwrap(), || "kaspa-mainnet".to_owned());
         let address: Multiaddr = "/ip4/203.0.113.7/tcp/4001".parse().unwrap();
         [

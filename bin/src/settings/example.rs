@@ -116,6 +116,8 @@ fn sample(id: &str, named: &str) -> &'static str {
         ("name", _) => "motd",
         ("namespace_secret", _) => "/etc/punchline/secret",
         ("bootstrap", _) => RELAY,
+        ("dns", _) => "peers.example.org",
+        ("rendezvous", _) => RELAY,
         ("dht_listen", _) => "/ip4/0.0.0.0/tcp/4002",
         ("dht_external", _) => "/ip4/203.0.113.7/tcp/4002",
         ("stun_listen", _) => "0.0.0.0:3478",

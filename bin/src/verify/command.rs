@@ -99,8 +99,11 @@ async fn verify(settings: Verify, common: &Common) -> anyhow::Result<proto::Veri
     let deadline = settings.timeout.duration();
     match control::ask_within(&asking, deadline + SLACK).await {
         Ok(node) => ask(node, &settings).await,
-        Err(AskError::NoNode { place }) if takes_part(&settings.settings) => {
-            tracing::info!("no node runs in {}: one is started for this", place.display());
+        // Whoever names a socket or a node means that one.
+        Err(error @ (AskError::NoNode { .. } | AskError::Silent { .. }))
+            if takes_part(&settings.settings) && asking.control.is_none() && asking.node.is_none() =>
+        {
+            tracing::info!("{error}: one is started for this");
             own(settings, common).await
         }
         Err(AskError::NoNode { place }) => anyhow::bail!(
@@ -157,6 +160,7 @@ async fn own(settings: Verify, common: &Common) -> anyhow::Result<proto::Verific
         dht_number: beside(".dht-number"),
         names,
         named_identity: None,
+        shown: Vec::new(),
         command: "discovery",
         certificate: beside(".tls"),
         reporter: Reporter::none(),
@@ -166,7 +170,7 @@ async fn own(settings: Verify, common: &Common) -> anyhow::Result<proto::Verific
     let namespaces: Vec<Namespace> = members::namespaces(&node)?;
     let started = Node::start(&node, &context, Wanted::default()).await?;
     let verified = timeout(given.duration(), async {
-        started.join_namespaces(&node).await?;
+        started.join_namespaces(&node, &[], Vec::new()).await?;
         ready(&started).await;
         let verifier = started.verifier().ok_or_else(|| anyhow::anyhow!(NO_DHT))?;
         let namespace = namespaces.into_iter().next();

@@ -319,7 +319,9 @@ impl Subject {
         let connected = status.into_iter().flat_map(|status| status.peers);
         let connected = connected.filter(|peer| peer.familiar).map(|peer| peer.peer);
         by_source.insert("connected".to_owned(), connected.collect());
-        by_source.values_mut().for_each(|found| drop(found.remove(&local)));
+        for found in by_source.values_mut() {
+            found.remove(&local);
+        }
         let bootstraps = &table.bootstraps;
         let bootstraps = bootstraps.iter().filter_map(|node: &kad::Bootstrap| node.peer).collect();
         Peers { by_source, bootstraps }

@@ -106,16 +106,20 @@ impl Engine {
 
     pub(super) fn open_overdue(&mut self, open: OpenId, now: Instant) {
         let Some(pending) = self.opens.get(open) else { return };
-        let (peer, stage) = (pending.peer, pending.stage());
-        let connected = self.connections.best(peer, &pending.tried).is_some();
-        let barred = pending.direct_only || !connected;
+        let (peer, stage, direct_only) = (pending.peer, pending.stage(), pending.direct_only);
+        let (connected, failed) =
+            (self.connections.best(peer, &pending.tried).is_some(), pending.failed.clone());
+        if stage == OpenStage::Connecting && self.only_looked_for(open) {
+            return self.no_way(open, &[], now);
+        }
+        let barred = direct_only || !connected;
         let not_direct = || self.not_direct(peer).filter(|_| stage == OpenStage::Connecting && barred);
-        let error = if stage == OpenStage::Connecting && connected && !pending.direct_only {
+        let error = if stage == OpenStage::Connecting && connected && !direct_only {
             OpenError::StreamsOfPeer { peer, limit: self.config.limits.streams_per_peer }
         } else {
             let deadline = self.config.deadlines.open;
             let tried = match stage {
-                OpenStage::Connecting => self.dials.tried(peer, deadline),
+                OpenStage::Connecting => [failed, self.dials.tried(peer, deadline)].concat(),
                 OpenStage::Negotiating => Vec::new(),
             };
             not_direct().unwrap_or(OpenError::Deadline { peer, deadline, stage, tried })

@@ -9,7 +9,6 @@ use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     kad::{self, QueryId, Quorum, RecordKey as Key},
-    multiaddr::Protocol,
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -37,6 +36,7 @@ use crate::{
     keys::{Namespace, RecordKey},
     record::{Body, Contact, Record, Rules},
     store::{Now, Store},
+    transport::peer_of,
 };
 
 /// What this node says of itself, again and again.
@@ -78,6 +78,9 @@ pub(super) struct Actor {
     /// Peers that a bootstrap node named and that were dialled, with when they may be again.
     pub(super) named: BTreeMap<PeerId, Instant>,
     pub(super) memory: Memory,
+    /// Who registered, if this is a meeting point.
+    #[cfg(feature = "rendezvous")]
+    pub(super) meetings: Option<crate::rendezvous::server::Server>,
     pub(super) queries: HashMap<QueryId, Query>,
     /// Those who wait for the members of a namespace.
     pub(super) waiting: Vec<(SpaceId, oneshot::Sender<Vec<PeerId>>)>,
@@ -110,9 +113,9 @@ impl Actor {
         events: broadcast::Sender<Event>,
     ) -> Result<Self, StartError> {
         let (local, now) = (config.keypair.public().to_peer_id(), Instant::now());
-        let stranger = proofs::template(&config);
         let (current, policy) = Current::new(config.policy);
         config.policy = policy.clone();
+        let stranger = proofs::template(&config);
         let rules = Rules { network: config.network.clone(), addresses: policy.hands_on.clone() };
         let protocol = behaviour::protocol(&config.network);
         let store = Store::new(local, rules.clone(), rand::random(), clock);
@@ -149,6 +152,8 @@ impl Actor {
             admission,
             named: BTreeMap::new(),
             memory: Memory::open(config.memory),
+            #[cfg(feature = "rendezvous")]
+            meetings: config.meeting_point.then(|| crate::rendezvous::server::Server::new(now)),
             queries: HashMap::new(),
             waiting: Vec::new(),
             to_count: BTreeMap::new(),
@@ -377,12 +382,4 @@ impl Actor {
 
 fn clock() -> Now {
     Now { instant: Instant::now(), unix: UnixTime::from(SystemTime::now()) }
-}
-
-/// The id at the end of an address.
-pub(super) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
-    match address.iter().last() {
-        Some(Protocol::P2p(peer)) => Some(peer),
-        _ => None,
-    }
 }

@@ -14,9 +14,10 @@ use super::{
     health::Target,
     queries::Purpose,
     status::{Bootstrap, Bucket, Node, Status},
-    transport::without_peer,
 };
-use crate::UnixTime;
+#[cfg(feature = "dns")]
+use crate::transport::peer_of;
+use crate::{UnixTime, transport::without_peer};
 
 /// Queries at once, our own included. What is asked for beyond is refused; what we look for ourselves has limits of its own.
 const QUERIES_MAX: usize = 256;
@@ -34,6 +35,8 @@ impl Actor {
                     self.loops.changed(Item::Contact, now);
                 }
             }
+            #[cfg(feature = "dns")]
+            Command::BeginsWith { addresses } => self.targets.named(&addresses, peer_of, now),
             Command::Confirmed { addresses } => {
                 self.serving.confirmed(&addresses, now);
                 self.decide_mode();
@@ -63,7 +66,7 @@ impl Actor {
                 let _ = reply.send(kept.map(|record| record.value.clone()));
             }
             Command::Status { reply } => drop(reply.send(self.status())),
-            Command::Nodes { reply } => drop(reply.send(self.nodes())),
+            Command::Nodes { reply } => drop(reply.send(self.in_table())),
             // It ends the loop.
             Command::Stop { .. } => {}
             asked if self.queries.len() < QUERIES_MAX => self.asked(asked),
@@ -167,7 +170,7 @@ impl Actor {
     }
 
     /// The nearest first.
-    fn nodes(&mut self) -> Vec<Node> {
+    fn in_table(&mut self) -> Vec<Node> {
         let mut nodes = Vec::new();
         for bucket in self.swarm.behaviour_mut().guard.kad.kbuckets() {
             nodes.extend(bucket.iter().map(|entry| Node {

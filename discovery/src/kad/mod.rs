@@ -15,8 +15,8 @@
 //! `counts`, beside [`record`](crate::record), [`keys`](crate::keys),
 //! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score); `serving` (whether to answer),
 //! `candidates` (whom a lookup may ask) and `meter` (how often others are answered) are, too. `behaviour`, `guard` (what
-//! Kademlia of libp2p does not look at), `asker` (asks one node), `door` (how many may come from where) and `transport` are
-//! what the swarm is made of.
+//! Kademlia of libp2p does not look at), `asker` (asks one node), `door` (how many may come from where) and the
+//! crate's `transport` are what the swarm is made of.
 
 mod actor;
 mod asker;
@@ -38,7 +38,6 @@ mod queries;
 mod serving;
 mod spaces;
 mod status;
-mod transport;
 mod wants;
 
 #[cfg(test)]
@@ -61,8 +60,8 @@ pub use self::{
     health::Health,
     policy::Policy,
     status::{Bootstrap, Bucket, Event, Lookup as LookupKind, Node, Space, Status},
-    transport::{Carrier, NoTransport},
 };
+pub use crate::transport::{Carrier, NoTransport};
 use crate::{
     Network,
     hint::Hint,
@@ -106,6 +105,9 @@ pub struct Config {
     pub external: Vec<Multiaddr>,
     /// Nodes to begin with, which are dialled as they are; with their ids at the end, if these are known.
     pub bootstrap: Vec<Multiaddr>,
+    /// Names of others: TXT records of `_dnsaddr.<name>` say where they are. What these say is dialled as the policy allows.
+    /// Followed with the feature `dns` alone.
+    pub names: Vec<String>,
     /// What else is dialled, and handed on.
     pub policy: Policy,
     /// Where nodes are remembered, so that the next start does not need the ones above.
@@ -119,6 +121,32 @@ pub struct Config {
     pub separate_paths: bool,
     /// What carries it.
     pub carrier: Carrier,
+    /// Whether it is a meeting point as well: see [`rendezvous`](crate::rendezvous).
+    #[cfg(feature = "rendezvous")]
+    pub meeting_point: bool,
+}
+
+impl Config {
+    /// A node that only asks, and knows nobody yet.
+    pub fn new(keypair: Keypair, network: Network, policy: Policy) -> Self {
+        Self {
+            keypair,
+            network,
+            mode: Mode::Auto,
+            listen: Vec::new(),
+            external: Vec::new(),
+            bootstrap: Vec::new(),
+            names: Vec::new(),
+            policy,
+            memory: None,
+            number: None,
+            bucket_size: None,
+            separate_paths: true,
+            carrier: Carrier::Sockets,
+            #[cfg(feature = "rendezvous")]
+            meeting_point: false,
+        }
+    }
 }
 
 impl std::fmt::Debug for Config {
@@ -184,25 +212,73 @@ pub enum Found {
 
 /// What a [`Dht`] asks for.
 pub(crate) enum Command {
-    Says { contact: Contact },
-    Confirmed { addresses: Vec<Multiaddr> },
-    KeepTo { policy: Policy },
-    Join { namespace: Namespace },
-    Watch { namespace: Namespace },
-    Reached { peer: PeerId },
-    Missed { peer: PeerId },
-    Find { key: RecordKey, reply: oneshot::Sender<Option<Found>> },
-    Members { namespace: Namespace, reply: oneshot::Sender<Vec<PeerId>> },
-    Closest { to: PeerId, reply: oneshot::Sender<Vec<PeerId>> },
-    Say { body: Body, reply: oneshot::Sender<Result<usize, RecordError>> },
-    Put { key: RecordKey, value: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>> },
-    Kept { key: RecordKey, reply: oneshot::Sender<Option<Vec<u8>>> },
-    Provide { key: Vec<u8> },
-    Providers { key: Vec<u8>, reply: oneshot::Sender<Vec<PeerId>> },
-    Status { reply: oneshot::Sender<Status> },
-    Nodes { reply: oneshot::Sender<Vec<Node>> },
+    Says {
+        contact: Contact,
+    },
+    Confirmed {
+        addresses: Vec<Multiaddr>,
+    },
+    KeepTo {
+        policy: Policy,
+    },
+    #[cfg(feature = "dns")]
+    BeginsWith {
+        addresses: Vec<Multiaddr>,
+    },
+    Join {
+        namespace: Namespace,
+    },
+    Watch {
+        namespace: Namespace,
+    },
+    Reached {
+        peer: PeerId,
+    },
+    Missed {
+        peer: PeerId,
+    },
+    Find {
+        key: RecordKey,
+        reply: oneshot::Sender<Option<Found>>,
+    },
+    Members {
+        namespace: Namespace,
+        reply: oneshot::Sender<Vec<PeerId>>,
+    },
+    Closest {
+        to: PeerId,
+        reply: oneshot::Sender<Vec<PeerId>>,
+    },
+    Say {
+        body: Body,
+        reply: oneshot::Sender<Result<usize, RecordError>>,
+    },
+    Put {
+        key: RecordKey,
+        value: Vec<u8>,
+        reply: oneshot::Sender<Result<usize, RecordError>>,
+    },
+    Kept {
+        key: RecordKey,
+        reply: oneshot::Sender<Option<Vec<u8>>>,
+    },
+    Provide {
+        key: Vec<u8>,
+    },
+    Providers {
+        key: Vec<u8>,
+        reply: oneshot::Sender<Vec<PeerId>>,
+    },
+    Status {
+        reply: oneshot::Sender<Status>,
+    },
+    Nodes {
+        reply: oneshot::Sender<Vec<Node>>,
+    },
     Proof(proofs::Proof),
-    Stop { reply: oneshot::Sender<()> },
+    Stop {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// A node's part in the DHT. Cheap to clone; all clones are the same.
@@ -240,8 +316,19 @@ pub(crate) fn start(config: Config) -> Result<(Dht, Finder), StartError> {
     let (hints, found) = mpsc::channel(HINTS_MAX);
     let (events, first) = broadcast::channel(EVENTS_MAX);
     let first = Arc::new(Mutex::new(Some(first)));
+    #[cfg(feature = "dns")]
+    let names = config.names.clone();
     let actor = Actor::new(config, requests, wanted, hints, events.clone())?;
     tokio::spawn(actor.run());
+    #[cfg(feature = "dns")]
+    if !names.is_empty() {
+        // It ends with the last handle of the DHT.
+        let commands = commands.downgrade();
+        tokio::spawn(crate::dns::follow_bootstraps(names, async move |addresses| {
+            let Some(commands) = commands.upgrade() else { return false };
+            commands.send(Command::BeginsWith { addresses }).await.is_ok()
+        }));
+    }
     Ok((Dht { commands, events, first }, Finder { orders, found }))
 }
 

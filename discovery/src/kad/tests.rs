@@ -32,23 +32,17 @@ fn config(mode: Mode, bootstrap: &[Multiaddr]) -> Config {
     let port: u64 = rand::random_range(1..=u64::MAX);
     let listen =
         if mode == Mode::Client { Vec::new() } else { vec![format!("/memory/{port}").parse().unwrap()] };
+    let policy = Policy {
+        dials: Arc::new(|_: &Multiaddr, _: PeerId| true),
+        hands_on: Arc::new(|_: &Multiaddr, _: PeerId| true),
+        exempt: Arc::new(|_| true),
+    };
     Config {
-        keypair,
-        network: "test".parse().unwrap(),
         mode,
         listen,
-        external: Vec::new(),
         bootstrap: bootstrap.to_vec(),
-        policy: Policy {
-            dials: Arc::new(|_: &Multiaddr, _: PeerId| true),
-            hands_on: Arc::new(|_: &Multiaddr, _: PeerId| true),
-            exempt: Arc::new(|_| true),
-        },
-        memory: None,
-        number: None,
-        bucket_size: None,
-        separate_paths: true,
         carrier: Carrier::Memory,
+        ..Config::new(keypair, "test".parse().unwrap(), policy)
     }
 }
 

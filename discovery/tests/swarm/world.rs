@@ -10,7 +10,7 @@ use std::{
 use futures::{StreamExt as _, stream};
 use libp2p::{Multiaddr, PeerId, identity::Keypair, kad::KBucketKey};
 use punchline_discovery::{
-    kad::{Carrier, Config, Dht, Event, LookupKind, Mode, Policy, Status},
+    kad::{Carrier, Config, Dht, Event, LookupKind, Policy, Status},
     record::Contact,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::IndexedRandom as _};
@@ -189,18 +189,12 @@ pub(crate) fn config(rng: &mut ChaCha8Rng, plan: Plan, bootstrap: Vec<Multiaddr>
     // Another each time: a node that ended just now may hold its own still.
     let port: u64 = rand::random_range(1..=u64::MAX);
     Config {
-        keypair,
-        network: "swarm".parse().expect("a name"),
-        mode: Mode::Auto,
         listen: vec![format!("/memory/{port}").parse().expect("an address")],
-        external: Vec::new(),
         bootstrap,
-        policy: everywhere(),
-        memory: None,
-        number: None,
         bucket_size: NonZeroU8::new(plan.k),
         separate_paths: plan.separate_paths,
         carrier: Carrier::Memory,
+        ..Config::new(keypair, "swarm".parse().expect("a name"), everywhere())
     }
 }
 

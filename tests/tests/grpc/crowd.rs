@@ -11,7 +11,7 @@ use punchline_bridge::{
     grpc::{self, Connector},
 };
 use punchline_discovery::{
-    kad::{Carrier, Config, Dht, Mode, Policy, Status},
+    kad::{Config, Dht, Mode, Policy, Status},
     record::Contact,
 };
 use tokio::runtime::Handle;
@@ -30,24 +30,13 @@ fn config(keypair: Keypair, mode: Mode, bootstrap: &[Multiaddr]) -> Config {
         Mode::Client => Vec::new(),
         Mode::Auto | Mode::Server => vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
     };
-    Config {
-        keypair,
-        network: "crowd".parse().unwrap(),
-        mode,
-        listen,
-        external: Vec::new(),
-        bootstrap: bootstrap.to_vec(),
-        policy: Policy {
-            dials: Arc::new(|_: &Multiaddr, _: PeerId| true),
-            hands_on: Arc::new(|_: &Multiaddr, _: PeerId| true),
-            exempt: Arc::new(|_| true),
-        },
-        memory: None,
-        number: None,
-        bucket_size: None,
-        separate_paths: true,
-        carrier: Carrier::Sockets,
-    }
+    let policy = Policy {
+        dials: Arc::new(|_: &Multiaddr, _: PeerId| true),
+        hands_on: Arc::new(|_: &Multiaddr, _: PeerId| true),
+        exempt: Arc::new(|_| true),
+    };
+    let bootstrap = bootstrap.to_vec();
+    Config { mode, listen, bootstrap, ..Config::new(keypair, "crowd".parse().unwrap(), policy) }
 }
 
 async fn until(dht: &Dht, what: &str, is: impl Fn(&Status) -> bool) -> Status {
@@ -75,7 +64,8 @@ async fn joins_finds_and_calls(bootstrap: &[Multiaddr], server: PeerId) -> (Dura
     let found = within("the server is found", dht.find_peer(server)).await.unwrap();
     client.add_addresses(server, found.contact().unwrap().addresses.clone()).await;
     let connector = Connector::new(client.clone(), server, service());
-    let channel = grpc::client(&server).connect_with_connector(connector);
+    let endpoint = grpc::client(&server);
+    let channel = endpoint.connect_with_connector(connector);
     let channel = within("the channel", channel).await.unwrap();
     let answer = within("the call", TestClient::new(channel).echo(payload(7, 64))).await.unwrap();
     assert_eq!(answer.into_inner(), payload(7, 64));

@@ -19,6 +19,7 @@ mod ports;
 mod route;
 mod sandbox;
 mod seeds;
+mod sources;
 mod stock_neighbour;
 mod verified;
 mod web;
@@ -76,6 +77,16 @@ fn main() -> ExitCode {
             "a_peer_behind_a_nat_is_found_by_its_id_alone_in_a_private_160_bit_network",
             mainline::by_id_alone,
         ),
+        lab_trial("a_peer_is_found_by_what_the_records_of_a_domain_say", sources::by_a_domain),
+        lab_trial(
+            "a_dht_is_begun_at_a_name_that_stands_for_other_nodes_later",
+            sources::bootstrap_by_name,
+        ),
+        lab_trial(
+            "a_peer_that_registered_at_a_meeting_point_is_found_there_by_its_id",
+            sources::at_a_meeting_point,
+        ),
+        lab_trial("a_peer_is_found_by_its_pkarr_key_alone", sources::by_a_pkarr_key),
         tool_trial(
             "aria2_and_our_node_find_what_the_other_announced",
             mainline::no_aria2,

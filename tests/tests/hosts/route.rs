@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use punchline_tests::{
+    kaspad::eventually,
     lab::{LabSpec, Namespace, Nat},
     process::{Event, Launch, Place, Program, binary},
     scene::{Scene, Transport},
@@ -85,7 +86,10 @@ async fn by_hand() -> Result<()> {
         let file = world.identity("file");
         fs::write(&file, vec![7; 100_000])?;
         let provided = asked_of(&world, "expose", &["provide", &file]).await?;
-        let found = asked(far, &begin, &["providers", text(&provided, "hash")?]).await?;
+        let hash = text(&provided, "hash")?.to_owned();
+        // It is said a moment after it was asked for.
+        let look = async || Ok(asked(far, &begin, &["providers", &hash]).await.ok());
+        let found = eventually("who has the file", SOON, look).await?;
         ensure!(found["peers"] == serde_json::json!([peer]), "{found}");
 
         let contact = asked(far, &begin, &["find-peer", &peer]).await?;

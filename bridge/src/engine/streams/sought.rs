@@ -115,6 +115,19 @@ impl Engine {
             .any(|open| self.opens.get(*open).is_some_and(|pending| pending.lookup.until().is_some()))
     }
 
+    /// Whether a lookup is all that an open waits for whose own time is over: then that is over, too.
+    pub(in crate::engine) fn only_looked_for(&mut self, open: OpenId) -> bool {
+        let Some(pending) = self.opens.get_mut(open) else { return false };
+        let away = self.connections.of(pending.peer).next().is_none();
+        match pending.lookup {
+            Lookup::Until { found, .. } if away && !self.dials.is_reaching(pending.peer) => {
+                pending.lookup = Lookup::Over { found };
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Nothing that is known leads to the peer. While it is looked for that is not the end.
     pub(in crate::engine) fn no_way(&mut self, open: OpenId, failed: &[DialFailure], now: Instant) {
         let Some(pending) = self.opens.get_mut(open) else { return };
@@ -127,7 +140,8 @@ impl Engine {
             (pending.peer, pending.lookup, std::mem::take(&mut pending.failed));
         if lookup.is_in_vain() {
             let way = TriedWay::Lookup(self.sought.by.clone());
-            let reason = DialFailureReason::NotFound { within: self.sought.patience };
+            let within = self.sought.patience.min(self.config.deadlines.open);
+            let reason = DialFailureReason::NotFound { within };
             tried.push(DialFailure { way, reason });
         }
         let error = match tried.is_empty() {

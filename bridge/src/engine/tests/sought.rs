@@ -107,6 +107,19 @@ fn what_is_dialled_when_the_lookup_is_over_is_waited_for() {
 }
 
 #[test]
+fn whoever_waits_for_a_lookup_alone_when_its_own_time_is_over_is_told_what_was_tried() {
+    let mut world = World::with(|config| config.deadlines.open = PATIENCE / 2);
+    world.tell(Input::SoughtBy { sources: vec!["kad".to_owned()], patience: PATIENCE });
+    world.learn(peer(1), &[public(1)]);
+    let (_, actions) = world.open(peer(1));
+    world.dial_failed(dials(&actions)[0].0);
+    assert_eq!(failures(&world.pass(PATIENCE / 2 - Duration::from_millis(1))), []);
+    let ways: Vec<TriedWay> =
+        tried(&world.pass(Duration::from_millis(1))).into_iter().map(|way| way.way).collect();
+    assert_eq!(ways, [TriedWay::Direct(vec![public(1)]), in_vain().way]);
+}
+
+#[test]
 fn an_open_remembers_so_many_ways_and_no_more() {
     let mut world = World::with(|config| config.limits.dials.of_familiar = 1000);
     world.tell(Input::SoughtBy { sources: vec!["kad".to_owned()], patience: PATIENCE });
