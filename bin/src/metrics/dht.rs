@@ -296,6 +296,7 @@ pub(super) mod tests {
             round_trip: Some(Duration::from_millis(20)),
             last_answer: None,
             misses: 0,
+            network: None,
         };
         kad::Status {
             network: "main".to_owned(),

@@ -32,7 +32,9 @@ export function showDht(status) {
   list("buckets", dht.buckets.filter((bucket) => bucket.nodes > 0).map((bucket) => bucketItem(bucket, dht)), "It knows no node.");
   list("bootstraps", dht.bootstraps.slice(0, LISTED_MAX).map(bootstrapItem), "It was told of none: others begin with it.");
   const spaces = dht.namespaces.slice(0, LISTED_MAX).map(namespaceItem);
-  const keys = dht.announced.slice(0, LISTED_MAX).map(announcedItem);
+  // Those of a namespace that is shown by its name are shown with that.
+  const named = new Map(dht.namespaces.map(({ hash, name }) => [hash, name]));
+  const keys = dht.announced.slice(0, LISTED_MAX).map((key) => announcedItem(key, named.get(key.hash)));
   list("namespaces", [...spaces, ...keys], "It is in none, and keeps nothing of any.");
 }
 
@@ -93,8 +95,9 @@ function namespaceItem({ name, hash, joined, members }) {
 }
 
 // Which namespace it is, nobody can tell from its key.
-function announcedItem({ hash, peers }) {
+function announcedItem({ hash, peers }, name) {
   const item = made("li");
-  item.append(made("code", hash), made("span", `${counted(peers, "peer", "peers")} announced under this key`, "more"));
+  const whose = name ? `, which is ${name}` : "";
+  item.append(made("code", hash), made("span", `${counted(peers, "peer", "peers")} announced under this key${whose}`, "more"));
   return item;
 }

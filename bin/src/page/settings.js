@@ -29,3 +29,5 @@ function item(setting) {
 }
 
 place("settings").addEventListener("toggle", show);
+// A browser may remember that it was open.
+show();
