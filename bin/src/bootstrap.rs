@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use libp2p::{Multiaddr, PeerId};
+use punchline_bridge::addr::GlobalScope;
 use punchline_discovery::kad::Dht;
 
 use crate::{
-    Context, cli,
-    control::{AnsweringBootstrap, Board, Bound, Files, Keeper, Reloader, Wellness},
+    Context, cautions, cli,
+    control::{AnsweringBootstrap, Board, Bound, DhtKeeper, Files, Keeper, Reloader, Wellness},
     finding::{dht, event::tell_all},
     node, stop, supervised,
 };
@@ -19,10 +20,13 @@ use crate::{
 pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::Result<()> {
     let ranges = node::ranges(&settings.nets)?;
     let config = dht::of_bootstrap(&settings, ranges, &context)?;
+    let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
     if context.check {
         Bound::check(settings.control.as_ref())?;
         return crate::usable();
     }
+    cautions::of_root(settings.rights.allow_root);
+    cautions::of_loopback(&config.listen, config.external.iter().cloned());
     let control = Bound::new(settings.control.as_ref(), &context.control).await?;
     let peer = context.keypair.public().to_peer_id();
     let external = config.external.clone();
@@ -31,7 +35,7 @@ pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::R
     let telling = tokio::spawn(tell_all(dht.events(), reporter.clone()));
     let files = Files {
         nets: settings.nets.clone(),
-        keeper: Keeper::Nobody,
+        keeper: Keeper::Dht(DhtKeeper { dht: dht.clone(), global }),
         names: context.names.clone(),
         reporter: reporter.clone(),
     };

@@ -3,6 +3,8 @@
 mod asking;
 #[cfg(feature = "kad")]
 mod bootstrap;
+#[cfg(feature = "kad")]
+pub mod discovery;
 mod doctor;
 mod finding;
 mod gateway;
@@ -45,16 +47,19 @@ pub use self::gateway::{
 };
 pub use self::{
     asking::{Ask, Asking, Events, Health, Ping, Reload, Retry, Status, WaitReady, Why},
-    doctor::{Doctor, DoctorWhat, Reach},
+    doctor::{Doctor, DoctorWhat, Firewall, Reach},
     finding::Finding,
     install::{Install, Settings},
     metrics::{HttpAddr, Metrics},
     nets::Nets,
     network::{HolePunchTest, NetworkParts, Plain, Question, TableSize},
-    node::{ControlSocket, Node, PortMapping, ProxyFlags, RelayMode, SystemProxy},
+    node::{ControlSocket, Node, PortMapping, ProxyFlags, RelayMode, Rights, SystemProxy},
     page::Page,
-    time::Patience,
-    values::{DhtListenAddr, ExternalAddr, ListenAddr, Many, ProxyUrl, RelayListenAddr, StunAddr, all},
+    time::{ConnectTimeout, Patience},
+    values::{
+        DhtListenAddr, ExternalAddr, ListenAddr, Many, PortAddr, ProxyUrl, RelayListenAddr, StunAddr,
+        all,
+    },
 };
 #[cfg(feature = "kad")]
 pub use self::{
@@ -184,6 +189,9 @@ pub enum Command {
     /// that stores and finds something there.
     #[cfg(feature = "mainline")]
     Dht(mainline::Dht),
+    /// What is stored in the DHT and found there: values, who has something, where peers are, who answers for an authority.
+    #[cfg(feature = "kad")]
+    Discovery(Box<discovery::Discovery>),
     /// What is asked of a node that runs on this machine.
     #[command(flatten)]
     Ask(Ask),
@@ -210,7 +218,7 @@ impl Command {
             Self::Dht(_) => None,
             Self::Ask(_) | Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
             #[cfg(feature = "kad")]
-            Self::Bootstrap(_) => None,
+            Self::Bootstrap(_) | Self::Discovery(_) => None,
         }
     }
 
@@ -228,7 +236,7 @@ impl Command {
             Self::Dht(_) => None,
             Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
             #[cfg(feature = "kad")]
-            Self::Bootstrap(_) => None,
+            Self::Bootstrap(_) | Self::Discovery(_) => None,
         }
     }
 
@@ -248,6 +256,8 @@ impl Command {
             Self::Peers(_) => "peers",
             #[cfg(feature = "mainline")]
             Self::Dht(_) => "dht",
+            #[cfg(feature = "kad")]
+            Self::Discovery(_) => "discovery",
             Self::Ask(ask) => ask.name(),
             Self::Doctor(_) => "doctor",
             Self::Id(_) => "id",
@@ -262,6 +272,8 @@ impl Command {
             Self::Peers(_) | Self::Ask(_) | Self::Doctor(_) | Self::Install(_) => Role::Expose,
             #[cfg(feature = "mainline")]
             Self::Dht(_) => Role::Expose,
+            #[cfg(feature = "kad")]
+            Self::Discovery(_) => Role::Expose,
             Self::Forward(_) => Role::Forward,
             Self::Relay(_) => Role::Relay,
             #[cfg(feature = "kad")]
@@ -364,6 +376,9 @@ pub struct Relay {
     /// Where it shows itself to people.
     #[command(flatten)]
     pub page: Page,
+    /// As whom it may run.
+    #[command(flatten)]
+    pub rights: Rights,
     /// Most reservations at once.
     #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS", default_value = "1024")]
     pub max_reservations: NonZeroUsize,
@@ -452,6 +467,10 @@ pub struct Client {
     /// ready, it is dialled again for ever.
     #[arg(long, env = "PUNCHLINE_DIAL_ATTEMPTS", default_value_t = 5)]
     pub dial_attempts: u32,
+    /// How long the way to the peer may take, whichever it is, until an attempt has failed. It then says what was still
+    /// awaited. Between slow networks, or with --relay-mode coordination, it may take longer than the default.
+    #[arg(long, env = "PUNCHLINE_CONNECT_TIMEOUT", value_name = "TIME", default_value = "10s")]
+    pub connect_timeout: ConnectTimeout,
     /// For the demo: take cues from standard input.
     #[arg(long, hide = true, env = "PUNCHLINE_REHEARSE", value_parser = BoolishValueParser::new())]
     pub rehearse: bool,

@@ -6,20 +6,23 @@ pub(crate) mod dht;
 pub mod event;
 #[cfg(feature = "kad")]
 pub(crate) mod members;
+mod passing;
 
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
-    Endpoint, Event,
+    Endpoint, Event, Sought,
     addr::{GlobalScope, HintSource, Ranges},
     path::Direction,
 };
 use punchline_discovery::{Config, Discovery, Hint, Known, Source, StartError};
 
+use self::passing::Passing;
 #[cfg(feature = "mdns")]
 use crate::cli::Mdns;
 #[cfg(feature = "peer-cache")]
@@ -71,12 +74,23 @@ pub(crate) fn reach(node: &cli::Node) -> Result<(GlobalScope, Ranges), Unusable>
     Ok((global, crate::node::ranges(&node.nets)?))
 }
 
+/// The nodes of the DHT that a node begins with.
+#[cfg_attr(not(feature = "kad"), allow(unused_variables))]
+pub(crate) fn begins_at(node: &cli::Node) -> Vec<Multiaddr> {
+    #[cfg(feature = "kad")]
+    return cli::all(&node.finding.dht.bootstrap);
+    #[cfg(not(feature = "kad"))]
+    Vec::new()
+}
+
 /// What finds peers for a node. Cheap to clone; all clones are the same.
 #[derive(Clone)]
 pub(crate) struct Finder {
     discovery: Discovery,
     onward: Onward,
     finds: bool,
+    /// Whom this command itself looks for, for as long as it runs.
+    kept: Arc<Mutex<BTreeSet<PeerId>>>,
     /// Where this node listens.
     listening: Arc<Mutex<Vec<Multiaddr>>>,
     /// Where others reach it: confirmed addresses, and circuits.
@@ -101,16 +115,20 @@ impl Finder {
     /// # Errors
     /// If the DHT cannot listen where it is to.
     #[cfg_attr(not(feature = "kad"), allow(unused_variables))]
-    pub(crate) fn start(
+    pub(crate) async fn start(
         config: Config,
         reach: (GlobalScope, Ranges),
         endpoint: Endpoint,
         reporter: Reporter,
     ) -> Result<Self, StartError> {
         let finds = config.finds();
+        let (sources, patience) = config.seekers();
         let (discovery, mut hints) = Discovery::start(config)?;
-        let (told, listening, reachable) = Default::default();
+        let (told, listening, reachable, kept) = Default::default();
+        let sources = sources.into_iter().map(str::to_owned).collect();
+        let sought = endpoint.found_by(sources, patience).await;
         let onward = Onward { endpoint, reporter, told };
+        tokio::spawn(seek_all(sought, discovery.clone(), onward.clone(), Arc::clone(&kept)));
         #[cfg(feature = "kad")]
         if let Some(dht) = discovery.dht() {
             tokio::spawn(event::tell_all(dht.events(), onward.reporter.clone()));
@@ -127,6 +145,7 @@ impl Finder {
             discovery,
             onward,
             finds,
+            kept,
             listening,
             reachable,
             #[cfg(feature = "kad")]
@@ -136,9 +155,10 @@ impl Finder {
 
     /// Finds nobody.
     #[cfg(test)]
-    pub(crate) fn silent(endpoint: &Endpoint) -> Self {
+    pub(crate) async fn silent(endpoint: &Endpoint) -> Self {
         let sources = Config::silent(endpoint.peer_id());
         Self::start(sources, Default::default(), endpoint.clone(), Reporter::none())
+            .await
             .expect("what does not listen starts")
     }
 
@@ -149,13 +169,23 @@ impl Finder {
         }
         // Hints count only for who is wanted.
         self.onward.endpoint.hold(peer).await;
-        match self.discovery.seek(peer, given).await {
-            Ok(hints) => {
-                for hint in hints {
-                    self.onward.tell(hint).await;
-                }
-            }
-            Err(full) => tracing::warn!(%full, %peer, "a peer is not looked for"),
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(peer);
+        seek(&self.discovery, &self.onward, peer, given).await;
+    }
+
+    /// Keeps no connection to a peer any more, and looks for it no longer.
+    #[cfg(feature = "kad")]
+    pub(crate) async fn leave(&self, peer: PeerId) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+        self.onward.endpoint.let_go(peer).await;
+        self.discovery.forget(peer).await;
+    }
+
+    /// Says in the DHT what this node answers for.
+    #[cfg(feature = "kad")]
+    pub(crate) async fn serves(&self, services: Vec<String>) {
+        if let Some(dht) = self.discovery.dht() {
+            dht.says(self.reached.serves(services)).await;
         }
     }
 
@@ -182,6 +212,12 @@ impl Finder {
             && let Some(contact) = self.reached.note(event)
         {
             dht.says(contact).await;
+        }
+        #[cfg(feature = "kad")]
+        if let Some(dht) = self.discovery.dht()
+            && let Event::AddressConfirmed { .. } | Event::AddressWithdrawn { .. } = event
+        {
+            dht.confirmed(self.reached.confirmed()).await;
         }
         match event {
             Event::Listening { address } => {
@@ -236,6 +272,58 @@ impl Finder {
             listening.drain(..surplus);
         }
         listening.clone()
+    }
+}
+
+/// Looks for a peer, and hands on what is known of it already.
+async fn seek(discovery: &Discovery, onward: &Onward, peer: PeerId, given: Vec<Multiaddr>) {
+    match discovery.seek(peer, given).await {
+        Ok(hints) => {
+            for hint in hints {
+                onward.tell(hint).await;
+            }
+        }
+        Err(full) => tracing::warn!(%full, %peer, "a peer is not looked for"),
+    }
+}
+
+/// Looks for whomever this program opens streams to while no connection leads there, until the node ends.
+async fn seek_all(
+    mut sought: Sought,
+    discovery: Discovery,
+    onward: Onward,
+    kept: Arc<Mutex<BTreeSet<PeerId>>>,
+) {
+    let mut passing = Passing::default();
+    loop {
+        let peers = tokio::select! {
+            peers = sought.changed() => match peers {
+                Some(peers) => Some(peers),
+                None => return,
+            },
+            () = sleep_until(passing.poll_timeout()) => None,
+        };
+        let now = Instant::now();
+        if let Some(peers) = peers {
+            for (peer, again) in passing.wanted(&peers, now) {
+                seek(&discovery, &onward, peer, Vec::new()).await;
+                if again {
+                    discovery.missed(peer);
+                }
+            }
+        }
+        for peer in passing.take_over(now) {
+            if !kept.lock().unwrap_or_else(PoisonError::into_inner).contains(&peer) {
+                discovery.forget(peer).await;
+            }
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,7 +6,7 @@
 //! `control` answers what [`asking`] asks, `story` tells it why a peer is reached as it is, and `doctor` looks at host and
 //! network; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what
 //! happened, `metrics` how often, over `http`, and `page` shows both to people; [`identity`] keeps the key, `certificate`
-//! that of TLS; `install` prints what helps to install it; `supervised` speaks with systemd; `progress`
+//! that of TLS, and `cautions` says what is hardly meant; `install` prints what helps to install it; `supervised` speaks with systemd; `progress`
 //! shows that something is under way, and `shapes` are the versions of what is printed as JSON.
 
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ pub mod asking;
 #[cfg(feature = "kad")]
 mod bootstrap;
 mod by_environment;
+mod cautions;
 mod certificate;
 pub mod cli;
 pub mod client;
@@ -23,6 +24,8 @@ mod control;
 pub mod demo;
 #[cfg(feature = "mainline")]
 mod dht;
+#[cfg(feature = "kad")]
+mod discovery;
 mod doctor;
 pub mod finding;
 pub mod gateway;
@@ -162,6 +165,10 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Dht(what) if common.check => dht::check(&what),
         #[cfg(feature = "mainline")]
         Command::Dht(what) => dht::run(what).await,
+        #[cfg(feature = "kad")]
+        Command::Discovery(what) if common.check => discovery::check(&what, &common),
+        #[cfg(feature = "kad")]
+        Command::Discovery(what) => discovery::run(*what, &common).await,
         Command::Ask(mut ask) => {
             ask.asking().identity.clone_from(&common.identity);
             asking::run(ask, common.check, common.quiet).await
@@ -208,6 +215,8 @@ fn reloads(command: &Command, common: &Common) -> bool {
         Command::Demo(_) | Command::Ticket(_) | Command::Peers(_) | Command::Ask(_) => None,
         #[cfg(feature = "mainline")]
         Command::Dht(_) => None,
+        #[cfg(feature = "kad")]
+        Command::Discovery(_) => None,
         Command::Doctor(_) | Command::Id(_) | Command::Install(_) => None,
     };
     let net_file = nets.is_some_and(|nets| nets.net_file.is_some());

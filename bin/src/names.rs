@@ -82,12 +82,22 @@ pub enum PeerRef {
     Id(PeerId),
     /// By the name that it has here.
     Name(PeerName),
+    /// Whoever answers for the authority with this id, as that says in the DHT.
+    Authority(PeerId),
 }
+
+/// What stands before the id of an authority.
+const AUTHORITY: &str = "authority:";
 
 impl FromStr for PeerRef {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(id) = text.strip_prefix(AUTHORITY) {
+            return id.parse().map(Self::Authority).map_err(|error| {
+                format!("no authority ({error}); say authority:12D3KooW…, as `punchline discovery delegate` prints it")
+            });
+        }
         let error = match text.parse() {
             Ok(peer) => return Ok(Self::Id(peer)),
             Err(error) => error,
@@ -106,6 +116,7 @@ impl fmt::Display for PeerRef {
         match self {
             Self::Id(peer) => peer.fmt(f),
             Self::Name(name) => name.fmt(f),
+            Self::Authority(authority) => write!(f, "{AUTHORITY}{authority}"),
         }
     }
 }
@@ -136,6 +147,14 @@ pub enum NamesError {
     TooMany {
         /// The file.
         path: PathBuf,
+    },
+    /// It is found elsewhere.
+    #[error(
+        "`{peer}` is looked up in the DHT, which only forward, client and `discovery find-peer` do; say an id or a name here"
+    )]
+    Elsewhere {
+        /// What was said.
+        peer: PeerRef,
     },
     /// Nobody is called that.
     #[error("`{name}` is not a peer id, nor a name in {}{}; `punchline peers` lists the names, `punchline peers name <ID> {name}` adds one with the id that `punchline id` prints there", path.display(), proposed(near))]
@@ -268,6 +287,7 @@ impl Names {
     pub fn resolve(&self, peer: &PeerRef) -> Result<PeerId, NamesError> {
         match peer {
             PeerRef::Id(peer) => Ok(*peer),
+            PeerRef::Authority(_) => Err(NamesError::Elsewhere { peer: peer.clone() }),
             PeerRef::Name(name) => match self.by_name.get(name) {
                 Some(peer) => Ok(*peer),
                 None => Err(NamesError::Unknown {
@@ -361,7 +381,7 @@ impl NamesFile {
     pub fn resolve(&self, peer: &PeerRef) -> Result<PeerId, NamesError> {
         match peer {
             PeerRef::Id(peer) => Ok(*peer),
-            PeerRef::Name(_) => self.read()?.resolve(peer),
+            PeerRef::Name(_) | PeerRef::Authority(_) => self.read()?.resolve(peer),
         }
     }
 

@@ -15,8 +15,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+#[cfg(feature = "kad")]
+use crate::control::DhtKeeper;
 use crate::{
-    Context, Unusable, access,
+    Context, Unusable, access, cautions,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
     control::{Answering, Board, Bound, Control, Files, Keeper, Reloader, Wellness},
     finding::{self, Finder},
@@ -46,6 +48,15 @@ pub struct Node {
     _page: Option<page::Serving>,
 }
 
+/// Whom a node is to find.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// The peers; none if it is to be found itself.
+    pub peers: BTreeSet<PeerId>,
+    /// How long a stream to one may take to come about, if not as long as the bridge says.
+    pub within: Option<Duration>,
+}
+
 /// Between two looks whether the node is usable by now: a tenth of the time that it was looked for, within these. Somebody
 /// waits for it at the start; a node that is not usable for hours should not be asked all the time.
 const LOOK_INTERVAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -64,15 +75,11 @@ pub const KASPA_SERVICE: &str = "kaspa-p2p";
 
 impl Node {
     /// Starts an endpoint, reserves at the circuit addresses it is to listen on, and reports its events. `wanted`: the peers
-    /// that it is to find; none if it is to be found itself.
+    /// that it is to find, and within which time.
     ///
     /// # Errors
     /// If an address or the control socket cannot be listened on, or the proxy is none.
-    pub async fn start(
-        settings: &cli::Node,
-        context: &Context,
-        wanted: BTreeSet<PeerId>,
-    ) -> anyhow::Result<Self> {
+    pub async fn start(settings: &cli::Node, context: &Context, wanted: Wanted) -> anyhow::Result<Self> {
         let hangups = stop::reloads();
         let Places { listen, reserve, relays } = Places::of(settings)?;
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
@@ -89,16 +96,28 @@ impl Node {
         config.limits.streams_per_peer = settings.max_streams_per_peer;
         config.limits.streams_of_peers = settings.max_streams_of_peers;
         config.streams.patience = settings.patience.duration();
+        config.deadlines.open = wanted.within.unwrap_or(config.deadlines.open);
         config.journal = settings.journal.clone();
+        cautions::of_root(settings.rights.allow_root);
         // What is wrong on this machine is said before any peer is bothered.
         let control = Bound::new(settings.control.as_ref(), &context.control).await?;
         let metrics = serve::Bound::new(&settings.metrics).await?;
         let page = page::Bound::new(&settings.page).await?;
         let limits = config.limits.clone();
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
+        let told = relays.iter().map(RelayLocator::address);
+        cautions::of_loopback(endpoint.listening(), told.chain(finding::begins_at(settings)));
         let reporter = context.reporter.clone();
         let (sources, reach) = (finding::sources(settings, context)?, finding::reach(settings)?);
-        let finder = Finder::start(sources, reach, endpoint.clone(), reporter.clone())?;
+        #[cfg(feature = "kad")]
+        let global = reach.0.clone();
+        let finder = Finder::start(sources, reach, endpoint.clone(), reporter.clone()).await?;
+        let keeper = Keeper::Node(endpoint.clone());
+        #[cfg(feature = "kad")]
+        let keeper = match finder.dht().cloned() {
+            Some(dht) => Keeper::NodeInDht(endpoint.clone(), DhtKeeper { dht, global }),
+            None => keeper,
+        };
         // Whoever reads the events learns that the node listens before anything comes of it.
         if let Some(listening) = events.next().await {
             finder.note(&listening).await;
@@ -119,7 +138,7 @@ impl Node {
         let board = Board::default();
         let files = Files {
             nets: settings.nets.clone(),
-            keeper: Keeper::Node(endpoint.clone()),
+            keeper,
             names: context.names.clone(),
             reporter: context.reporter.clone(),
         };
@@ -127,9 +146,9 @@ impl Node {
         let answering = Answering {
             endpoint: endpoint.clone(),
             command,
-            purpose: match wanted.is_empty() {
+            purpose: match wanted.peers.is_empty() {
                 true => Purpose::BeFound { by_relays: !relays.is_empty() },
-                false => Purpose::Find(wanted),
+                false => Purpose::Find(wanted.peers),
             },
             named: relays.clone().into(),
             reporter: context.reporter.clone(),
@@ -165,15 +184,27 @@ impl Node {
         })
     }
 
-    /// Says in the DHT that this node is in the namespaces that the settings name.
+    /// Says in the DHT that this node is in the namespaces that the settings name, and in those of `more`; and, unless they
+    /// are secret, what it answers for.
     ///
     /// # Errors
     /// If one cannot be a namespace.
     #[cfg_attr(not(feature = "kad"), allow(clippy::unused_async, unused_variables))]
-    pub(crate) async fn join_namespaces(&self, settings: &cli::Node) -> Result<(), Unusable> {
+    pub(crate) async fn join_namespaces(
+        &self,
+        settings: &cli::Node,
+        more: &[String],
+        services: Vec<String>,
+    ) -> Result<(), Unusable> {
         #[cfg(feature = "kad")]
         if let Some(dht) = self.finder.dht() {
-            for namespace in finding::members::namespaces(settings)? {
+            let space = finding::members::Space::of(settings)?;
+            let mut namespaces = finding::members::namespaces(settings)?;
+            namespaces.extend(space.namespaces(more)?);
+            if !namespaces.is_empty() && space.is_public() {
+                self.finder.serves(services).await;
+            }
+            for namespace in namespaces {
                 dht.join(namespace).await;
             }
         }
@@ -243,7 +274,8 @@ pub(crate) fn check(settings: &cli::Node) -> anyhow::Result<()> {
 /// Addresses of a node that a command elsewhere is told: more make it unwieldy.
 const ADDRESSES_MAX: usize = 4;
 
-fn is_loopback(address: &Multiaddr) -> bool {
+/// Whether it leads to this machine alone.
+pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
     match address.iter().next() {
         Some(Protocol::Ip4(ip)) => ip.is_loopback(),
         Some(Protocol::Ip6(ip)) => ip.is_loopback(),

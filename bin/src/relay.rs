@@ -13,7 +13,7 @@ use punchline_bridge::{
 };
 
 use crate::{
-    Context, Unusable, certificate,
+    Context, Unusable, cautions, certificate,
     cli::{self, ExternalAddr, RelayListenAddr, StunAddr},
     control::{AnsweringRelay, Board, Bound, Files, Keeper, Reloader, Wellness},
     metrics::serve::{self, Subject},
@@ -34,11 +34,15 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     }
     let (listen, external, global) =
         (config.listen.clone(), config.external.clone(), config.global.clone());
+    cautions::of_root(settings.rights.allow_root);
     let control = Bound::new(settings.control.as_ref(), &context.control).await?;
     let metrics = serve::Bound::new(&settings.metrics).await?;
     let page = page::Bound::new(&settings.page).await?;
     let started = Relay::start(config, context.keypair).await;
     let (relay, mut events) = started.map_err(|error| with_remedy(error, &listen, &external))?;
+    if let External::Given(external) = &external {
+        cautions::of_loopback(relay.listening(), external.iter().cloned());
+    }
     let (handle, reporter) = (relay.handle(), context.reporter.clone());
     let files = Files {
         nets: settings.nets.clone(),

@@ -1,7 +1,7 @@
 //! `punchline server`: answers Kaspa handshakes and keeps the sessions.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -18,7 +18,7 @@ use crate::{
     Context, cli,
     control::{Forwarded, Offered, Offers, Reread},
     load,
-    node::{self, KASPA_SERVICE, Node, Places},
+    node::{self, KASPA_SERVICE, Node, Places, Wanted},
     rehearsal::Rehearsal,
     report::{Reporter, SessionEvent},
     session, stop,
@@ -34,10 +34,10 @@ pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> 
         return node::check(&settings.node);
     }
     let rehearsal = Rehearsal::new(settings.rehearse);
-    let mut node = Node::start(&settings.node, &context, BTreeSet::new()).await?;
+    let mut node = Node::start(&settings.node, &context, Wanted::default()).await?;
     rehearsal.prepare(&node.endpoint).await;
     node.endpoint.reserve_all(node.relays.clone()).await;
-    node.join_namespaces(&settings.node).await?;
+    node.join_namespaces(&settings.node, &[], vec![KASPA_SERVICE.to_owned()]).await?;
     let peer = node.endpoint.peer_id();
     let ways = node.ways();
     let invitation =

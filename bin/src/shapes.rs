@@ -32,6 +32,10 @@ pub(crate) const EVENT: u32 = 1;
 #[cfg(feature = "mainline")]
 pub(crate) const DHT: u32 = 1;
 
+/// `discovery … --json`, each command.
+#[cfg(feature = "kad")]
+pub(crate) const DISCOVERY: u32 = 1;
+
 /// The object, with its version.
 pub(crate) fn versioned(version: u32, mut object: Value) -> Value {
     if let Value::Object(fields) = &mut object {

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cache")]
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[cfg(feature = "mainline")]
 use libp2p::identity::Keypair;
@@ -23,6 +24,14 @@ const COMMANDS_MAX: usize = 256;
 
 /// Hints that nobody has taken yet. One more is dropped: its source says it again.
 pub(crate) const HINTS_MAX: usize = 256;
+
+/// Whoever is on a network of this host has answered within this: it is asked three times meanwhile.
+#[cfg(feature = "mdns")]
+const MDNS_PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// A lookup in a DHT takes 10 s at most, and a second at the start, when few nodes are known.
+#[cfg(any(feature = "kad", feature = "mainline"))]
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Which sources there are.
 #[derive(Clone, Debug)]
@@ -93,6 +102,27 @@ impl Config {
         #[cfg(not(feature = "cache"))]
         let remembers = false;
         remembers || self.asks()
+    }
+
+    /// The sources that ask others, as they are called, and within which time those who know a peer have said so.
+    pub fn seekers(&self) -> (Vec<&'static str>, Duration) {
+        let sources: [(bool, &'static str, Duration); 3] = [
+            #[cfg(feature = "mdns")]
+            (self.mdns, "mdns", MDNS_PATIENCE),
+            #[cfg(not(feature = "mdns"))]
+            (false, "mdns", Duration::ZERO),
+            #[cfg(feature = "kad")]
+            (self.kad.is_some(), "kad", LOOKUP_PATIENCE),
+            #[cfg(not(feature = "kad"))]
+            (false, "kad", Duration::ZERO),
+            #[cfg(feature = "mainline")]
+            (self.mainline.is_some(), "mainline", LOOKUP_PATIENCE),
+            #[cfg(not(feature = "mainline"))]
+            (false, "mainline", Duration::ZERO),
+        ];
+        let patience = sources.iter().filter(|(on, ..)| *on).map(|(.., patience)| *patience).max();
+        let names = sources.iter().filter(|(on, ..)| *on).map(|(_, name, _)| *name).collect();
+        (names, patience.unwrap_or_default())
     }
 
     /// Whether any source asks others where a peer is.
@@ -176,6 +206,11 @@ impl Discovery {
         let (reply, answer) = oneshot::channel();
         let _ = self.commands.send(Command::Seek { peer, given, reply }).await;
         answer.await.unwrap_or_else(|_| Ok(Vec::new()))
+    }
+
+    /// A peer is not sought any more.
+    pub async fn forget(&self, peer: PeerId) {
+        let _ = self.commands.send(Command::Forget { peer }).await;
     }
 
     /// This node listens here from now on, and nowhere else.

@@ -25,6 +25,7 @@ use crate::{
 /// What a [`Discovery`](crate::Discovery) asks for.
 pub(crate) enum Command {
     Seek { peer: PeerId, given: Vec<Multiaddr>, reply: oneshot::Sender<Result<Vec<Hint>, Full>> },
+    Forget { peer: PeerId },
     Publish { addresses: Vec<Multiaddr> },
     Reachable { addresses: Vec<Multiaddr> },
     Reached { peer: PeerId, address: Multiaddr },
@@ -117,6 +118,13 @@ impl Driver {
         match command {
             Command::Seek { peer, given, reply } => {
                 let _ = reply.send(self.seek(peer, given));
+            }
+            Command::Forget { peer } => {
+                if self.book.forget(peer) {
+                    for lookup in &mut self.lookups {
+                        lookup.forget(self.book.sought(), peer);
+                    }
+                }
             }
             Command::Publish { addresses } => {
                 for publisher in &mut self.publishers {

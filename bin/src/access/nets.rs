@@ -1,6 +1,10 @@
-//! Files of ranges: `allow` or `deny` and a range a line, `#` begins a comment.
+//! Files of ranges: `allow` or `deny` and a range a line, or the name of several; `#` begins a comment. `name` gives ranges
+//! a name.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use ipnet::IpNet;
 use punchline_bridge::addr::{Ranges, UnclearRange};
@@ -26,7 +30,7 @@ pub enum NetsError {
         fault: FileFault,
     },
     /// A line is not what it should be.
-    #[error("{}, line {line}: `{text}` is no range; write `allow 10.0.0.0/8` or `deny 2001:db8::/32`, one a line", path.display())]
+    #[error("{}, line {line}: `{text}` is no range and no name of ranges; write `allow 10.0.0.0/8` or `deny 2001:db8::/32`, one a line, or before it `name example 2001:db8::/32` and then `deny example`", path.display())]
     Line {
         /// The file.
         path: PathBuf,
@@ -66,20 +70,41 @@ fn parse(
     allow: &mut Vec<IpNet>,
     deny: &mut Vec<IpNet>,
 ) -> Result<(), NetsError> {
-    for (count, (line, entry)) in file::entries(text).enumerate() {
-        if count == NETS_MAX {
-            return Err(NetsError::TooMany { path: path.to_owned() });
-        }
+    let mut named: BTreeMap<&str, Vec<IpNet>> = BTreeMap::new();
+    let mut count = 0_usize;
+    for (line, entry) in file::entries(text) {
         let wrong = || NetsError::Line { path: path.to_owned(), line, text: file::shown(entry) };
-        let (word, net) = entry.split_once(char::is_whitespace).ok_or_else(wrong)?;
-        let net = net.trim().parse().map_err(|_| wrong())?;
-        match word {
-            "allow" => allow.push(net),
-            "deny" => deny.push(net),
+        let (word, rest) = entry.split_once(char::is_whitespace).ok_or_else(wrong)?;
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        match (word, words.as_slice()) {
+            ("name", [name, ranges @ ..]) if is_name(name) && !ranges.is_empty() => {
+                let ranges =
+                    ranges.iter().map(|net| net.parse::<IpNet>()).collect::<Result<Vec<_>, _>>();
+                let ranges = ranges.map_err(|_| wrong())?;
+                count += ranges.len();
+                named.entry(name).or_default().extend(ranges);
+            }
+            ("allow" | "deny", [what]) => {
+                let nets = match named.get(what) {
+                    Some(nets) => nets.clone(),
+                    None => vec![what.parse().map_err(|_| wrong())?],
+                };
+                count += nets.len();
+                if word == "allow" { &mut *allow } else { &mut *deny }.extend(nets);
+            }
             _ => return Err(wrong()),
+        }
+        if count > NETS_MAX {
+            return Err(NetsError::TooMany { path: path.to_owned() });
         }
     }
     Ok(())
+}
+
+/// Whether ranges may be called so: never what could be a range.
+fn is_name(text: &str) -> bool {
+    let begins = text.starts_with(|letter: char| letter.is_ascii_alphabetic());
+    begins && !text.contains([':', '/', '.'])
 }
 
 #[cfg(test)]
@@ -107,8 +132,31 @@ mod tests {
     }
 
     #[test]
+    fn ranges_that_have_a_name_are_denied_and_allowed_by_it() {
+        let text = "name example 192.0.2.0/24 2001:db8::/32\nname example 198.51.100.0/24 # grew\n\
+                    name office 10.0.0.0/8\ndeny example\nallow office\ndeny 10.9.0.0/16\n";
+        let (mut allow, mut deny) = (Vec::new(), Vec::new());
+        parse(text, Path::new("nets"), &mut allow, &mut deny).unwrap();
+        assert_eq!(allow, nets(&["10.0.0.0/8"]));
+        assert_eq!(deny, nets(&["192.0.2.0/24", "2001:db8::/32", "198.51.100.0/24", "10.9.0.0/16"]));
+    }
+
+    #[test]
+    fn names_do_not_get_around_the_most_of_ranges() {
+        let some = ["10.0.0.0/8"; 1000].join(" ");
+        let text = format!("name many {some}\n{}", "deny many\n".repeat(NETS_MAX / 1000 + 1));
+        let error = parse(&text, Path::new("nets"), &mut Vec::new(), &mut Vec::new()).unwrap_err();
+        assert!(matches!(error, NetsError::TooMany { .. }), "{error}");
+    }
+
+    #[test]
     fn a_wrong_line_is_named_by_its_number() {
         for (text, line) in [
+            ("deny example", 1),
+            ("name example", 1),
+            ("name 10.0.0.0/8 10.0.0.0/8", 1),
+            ("name example 10.0.0.0/8\nname other example", 2),
+            ("deny 10.0.0.0/8 10.1.0.0/16", 1),
             ("allow 10.0.0.0/8\n10.9.0.0/16", 2),
             ("permit 10.0.0.0/8", 1),
             ("\n\ndeny 10.0.0.0/33", 3),

@@ -4,7 +4,7 @@ use clap::Args;
 use ipnet::IpNet;
 use libp2p::Multiaddr;
 
-use super::{ControlSocket, DhtListenAddr, Many, Nets};
+use super::{ControlSocket, DhtListenAddr, Many, Nets, Rights};
 
 /// `punchline bootstrap`.
 #[derive(Args, Debug)]
@@ -32,4 +32,7 @@ pub struct Bootstrap {
     /// Whom it speaks with, by address.
     #[command(flatten)]
     pub nets: Nets,
+    /// As whom it may run.
+    #[command(flatten)]
+    pub rights: Rights,
 }

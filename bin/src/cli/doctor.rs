@@ -10,7 +10,7 @@ use punchline_bridge::{
     addr::{self, StunServer},
 };
 
-use super::{Asking, ListenAddr, Many, Nets, PortMapping, ProxyFlags, SystemProxy};
+use super::{Asking, ListenAddr, Many, Nets, PortAddr, PortMapping, ProxyFlags, SystemProxy};
 
 /// `punchline doctor`.
 #[derive(Args, Debug)]
@@ -57,6 +57,21 @@ pub struct Doctor {
 pub enum DoctorWhat {
     /// Try to reach one address, and say which layer fails: name, TCP or QUIC, handshake, identity, protocol.
     Reach(Reach),
+    /// Print what opens the ports of a node in a firewall (nftables, ufw, firewalld, Windows, macOS), and what shows who
+    /// listens there and what passes. Nothing is changed; the lines are to be copied.
+    Firewall(Firewall),
+}
+
+/// `punchline doctor firewall`.
+#[derive(Args, Debug)]
+pub struct Firewall {
+    /// For one that listens here, as `/ip4/0.0.0.0/tcp/4001`. Default: what the settings say, or else the ports of the node
+    /// or relay that runs here.
+    #[arg(long, env = "PUNCHLINE_LISTEN", value_name = "ADDR")]
+    pub listen: Vec<Many<PortAddr>>,
+    /// Which running node is asked.
+    #[command(flatten)]
+    pub asking: Asking,
 }
 
 /// `punchline doctor reach`.
@@ -82,6 +97,7 @@ impl Doctor {
     pub fn system_proxy(&mut self, system: SystemProxy) {
         match &mut self.what {
             Some(DoctorWhat::Reach(reach)) => reach.proxy.system_proxy = system,
+            Some(DoctorWhat::Firewall(_)) => {}
             None => self.proxy.system_proxy = system,
         }
     }

@@ -16,8 +16,9 @@ pub struct Nets {
     /// Neither dial nor answer these ranges, whoever names an address in them.
     #[arg(long, env = "PUNCHLINE_DENY_NET", value_name = "CIDR")]
     pub deny_net: Vec<Many<IpNet>>,
-    /// More ranges, one a line: `allow 10.0.0.0/8` or `deny 10.9.0.0/16`, `#` for comments. Read again on SIGHUP;
-    /// connections that are no longer allowed are closed.
+    /// More ranges, one a line: `allow 10.0.0.0/8` or `deny 10.9.0.0/16`, `#` for comments. `name example 192.0.2.0/24
+    /// 2001:db8::/32` gives some a name, and `deny example` below denies them. Read again on SIGHUP; connections that are
+    /// no longer allowed are closed.
     #[arg(long, env = "PUNCHLINE_NET_FILE", value_name = "FILE")]
     pub net_file: Option<PathBuf>,
 }

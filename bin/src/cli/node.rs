@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
+use clap::{
+    Args, ValueEnum,
+    builder::{BoolishValueParser, RangedU64ValueParser},
+};
 use ipnet::IpNet;
 use punchline_bridge::{RelayLocator, addr::StunServer};
 
@@ -92,10 +95,21 @@ pub struct Node {
     /// Where it shows itself to people.
     #[command(flatten)]
     pub page: Page,
+    /// As whom it may run.
+    #[command(flatten)]
+    pub rights: Rights,
     /// Write what this node's decisions rest on to this file, which is replaced, for those who look into a bug:
     /// ids and addresses of peers are in it, nothing of what streams carry. It ends after 16 MiB.
     #[arg(long, env = "PUNCHLINE_JOURNAL", value_name = "FILE")]
     pub journal: Option<PathBuf>,
+}
+
+/// As whom a node or a relay may run.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct Rights {
+    /// It is meant that this runs as root: do not warn of it. Nothing here needs root.
+    #[arg(long, env = "PUNCHLINE_ALLOW_ROOT", value_parser = BoolishValueParser::new())]
+    pub allow_root: bool,
 }
 
 /// Through which proxy WebSockets are reached.

@@ -40,6 +40,30 @@ impl FromStr for Patience {
     }
 }
 
+/// How long a stream to a peer may take to come about: from 1 second to 10 minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectTimeout(Duration);
+
+/// Whoever wants to wait for longer tries again, and hears meanwhile what was in the way.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
+const CONNECT_TIMEOUT_FORM: &str = "say 10s or 1m; from 1 second to 10 minutes";
+
+impl ConnectTimeout {
+    /// As a duration.
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for ConnectTimeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        length(text, CONNECT_TIMEOUT_MAX, CONNECT_TIMEOUT_FORM).map(Self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -53,6 +77,17 @@ mod tests {
         for bad in ["", "0s", "25h", "60", "forever"] {
             let error = bad.parse::<Patience>().unwrap_err();
             assert!(error.contains("90s, 15m or 2h"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_connection_may_take_from_a_second_to_ten_minutes() {
+        for (text, seconds) in [("1s", 1), ("10s", 10), ("1m", 60), ("10m", 600)] {
+            assert_eq!(text.parse::<ConnectTimeout>().unwrap().duration().as_secs(), seconds, "{text}");
+        }
+        for bad in ["", "0s", "11m", "10", "never"] {
+            let error = bad.parse::<ConnectTimeout>().unwrap_err();
+            assert!(error.contains("say 10s or 1m"), "{bad}: {error}");
         }
     }
 }

@@ -60,6 +60,22 @@ impl FromStr for RelayListenAddr {
     }
 }
 
+/// An address that a node or a relay may listen on, for whoever asks about its port. Of a circuit there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortAddr(pub Option<Multiaddr>);
+
+impl FromStr for PortAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(ListenAddr::Reserve(_)) => Ok(Self(None)),
+            Ok(ListenAddr::At(address)) => Ok(Self(Some(address))),
+            Err(_) => text.parse().map(|RelayListenAddr(address)| Self(Some(address))),
+        }
+    }
+}
+
 const WEB_FORM: &str = "/ip4/<address>/tcp/<port>/tls/ws";
 
 /// A proxy's address, which may hold a password: it is shown nowhere, and so is read by whoever uses it.
@@ -188,6 +204,7 @@ macro_rules! plain {
 plain!(
     ListenAddr,
     RelayListenAddr,
+    PortAddr,
     DhtListenAddr,
     ExternalAddr,
     StunAddr,

@@ -50,6 +50,19 @@ pub(crate) enum AskError {
     Nowhere(#[from] identity::IdentityError),
 }
 
+/// For an answer for which the node asks others in the DHT: it gives a lookup 10 s, and may need two.
+#[cfg(feature = "kad")]
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// As [`ask`], for questions that the node asks others in the DHT.
+///
+/// # Errors
+/// As [`ask`].
+#[cfg(feature = "kad")]
+pub(crate) async fn ask_for_lookups(asking: &Asking) -> Result<Asked, AskError> {
+    client(found(asking).await?, LOOKUP_DEADLINE)
+}
+
 /// A node that was found.
 pub(crate) type Asked = NodeClient<Channel>;
 
@@ -58,12 +71,16 @@ pub(crate) type Asked = NodeClient<Channel>;
 /// # Errors
 /// If none answers, or several do.
 pub(crate) async fn ask(asking: &Asking) -> Result<Asked, AskError> {
+    client(found(asking).await?, ANSWER_DEADLINE)
+}
+
+async fn found(asking: &Asking) -> Result<UnixStream, AskError> {
     match (&asking.node, &asking.control, &asking.identity) {
-        (None, Some(ControlSocket::At(path)), _) => return client(connect(path).await?),
+        (None, Some(ControlSocket::At(path)), _) => return connect(path).await,
         (None, _, Some(identity)) => {
             let mut path = identity.canonicalize().unwrap_or_else(|_| identity.clone()).into_os_string();
             path.push(SUFFIX);
-            return client(connect(Path::new(&path)).await?);
+            return connect(Path::new(&path)).await;
         }
         _ => {}
     }
@@ -71,7 +88,7 @@ pub(crate) async fn ask(asking: &Asking) -> Result<Asked, AskError> {
     if let Some(name) = &asking.node {
         let named = sockets(&place).into_iter().find(|path| name_of(path) == *name);
         let path = named.unwrap_or_else(|| place.join(socket_of(name)));
-        return client(connect(&path).await?);
+        return connect(&path).await;
     }
     let mut found = Vec::new();
     for path in sockets(&place) {
@@ -81,7 +98,7 @@ pub(crate) async fn ask(asking: &Asking) -> Result<Asked, AskError> {
     }
     found.sort_by(|(one, _), (other, _)| one.cmp(other));
     match found.len() {
-        1 => client(found.remove(0).1),
+        1 => Ok(found.remove(0).1),
         0 => Err(AskError::NoNode { place }),
         _ => Err(AskError::Several { names: found.into_iter().map(|(name, _)| name).collect() }),
     }
@@ -95,14 +112,14 @@ async fn connect(path: &Path) -> Result<UnixStream, AskError> {
     }
 }
 
-fn client(socket: UnixStream) -> Result<Asked, AskError> {
+fn client(socket: UnixStream, deadline: Duration) -> Result<Asked, AskError> {
     let mut socket = Some(socket);
     let connector = tower::service_fn(move |_: Uri| {
         let socket = socket.take().map(TokioIo::new);
         async move { socket.ok_or_else(|| io::Error::other("the node has gone")) }
     });
     // The name stands for the socket, and is never looked up.
-    let endpoint = Endpoint::from_static("http://node").timeout(ANSWER_DEADLINE);
+    let endpoint = Endpoint::from_static("http://node").timeout(deadline);
     Ok(NodeClient::new(endpoint.connect_with_connector_lazy(connector)))
 }
 

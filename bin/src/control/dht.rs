@@ -7,6 +7,7 @@ use punchline_discovery::kad;
 use tonic::{Request, Response, Status};
 
 use super::{
+    discovery,
     proto::{self, node_server},
     reload::Reloader,
     service::{Events, events, in_time, reload},
@@ -128,5 +129,37 @@ impl node_server::Node for AnsweringBootstrap {
         request: Request<proto::WatchEventsRequest>,
     ) -> Result<Response<Events>, Status> {
         Ok(Response::new(events(&self.reporter, request.into_inner().follow)))
+    }
+
+    async fn put(&self, request: Request<proto::PutRequest>) -> Result<Response<proto::Stored>, Status> {
+        discovery::put(&self.dht, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get(&self, request: Request<proto::GetRequest>) -> Result<Response<proto::Got>, Status> {
+        discovery::get(&self.dht, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn provide(
+        &self,
+        request: Request<proto::ProvideRequest>,
+    ) -> Result<Response<proto::Provided>, Status> {
+        discovery::provide(&self.dht, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_providers(
+        &self,
+        request: Request<proto::ListProvidersRequest>,
+    ) -> Result<Response<proto::Providers>, Status> {
+        discovery::providers(&self.dht, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn find_peer(
+        &self,
+        request: Request<proto::FindPeerRequest>,
+    ) -> Result<Response<proto::Contact>, Status> {
+        let text = request.into_inner().peer;
+        let peer =
+            text.parse().map_err(|error| Status::invalid_argument(format!("`{text}` is {error}")))?;
+        discovery::find_peer(&self.dht, peer).await.map(Response::new)
     }
 }

@@ -1,12 +1,14 @@
 //! What a running node answers on its control socket, and whoever asks it there.
 //!
 //! Reading order: `proto/node.proto` is what is said; `service` answers, from what `shape` makes of a node's status, on
-//! connections that are `seated`, and `relaying` where the node is a relay; `found` is who was found; `dht` tells of the DHT; `health` answers probes; `offers` is what its
+//! connections that are `seated`, and `relaying` where the node is a relay; `found` is who was found; `dht` tells of the DHT, and `discovery` is what is stored and found there; `health` answers probes; `offers` is what its
 //! command knows, `reload` reads files again; `asking` finds the socket of a running node and asks.
 
 mod asking;
 #[cfg(feature = "kad")]
 mod dht;
+#[cfg(feature = "kad")]
+pub(crate) mod discovery;
 mod found;
 mod health;
 mod offers;
@@ -20,8 +22,6 @@ use std::{io, path::Path};
 
 use tokio::{net::UnixListener, task::JoinHandle};
 
-#[cfg(feature = "kad")]
-pub(crate) use self::dht::AnsweringBootstrap;
 use self::proto::node_server;
 pub(crate) use self::{
     asking::ask,
@@ -31,6 +31,8 @@ pub(crate) use self::{
     reload::{Files, Keeper, Reloader},
     service::Answering,
 };
+#[cfg(feature = "kad")]
+pub(crate) use self::{asking::ask_for_lookups, dht::AnsweringBootstrap, reload::DhtKeeper};
 use crate::{
     Unusable,
     cli::ControlSocket,

@@ -20,6 +20,8 @@ use tokio::{
 use tonic::{Request, Response, Status, transport::Server};
 use tonic_health::pb::health_server::HealthServer;
 
+#[cfg(feature = "kad")]
+use super::discovery;
 use super::{
     found,
     health::Wellness,
@@ -75,10 +77,23 @@ impl Answering {
         status.hindrance(&self.purpose)
     }
 
+    /// The node's part in the DHT.
+    #[cfg(feature = "kad")]
+    fn dht(&self) -> Result<&punchline_discovery::kad::Dht, Status> {
+        let none = "this node takes no part in a DHT; start it with --bootstrap <a node of it>, or say --bootstrap here";
+        self.finder.dht().ok_or_else(|| Status::failed_precondition(none))
+    }
+
     /// Who is meant, by the id or by what this node calls it.
     async fn peer(&self, text: &str) -> Result<PeerId, Status> {
         let wrong = |error: String| Status::invalid_argument(error);
         let peer: PeerRef = text.parse().map_err(|error| wrong(format!("`{text}` is {error}")))?;
+        self.meant(peer).await
+    }
+
+    /// Who is called that here.
+    async fn meant(&self, peer: PeerRef) -> Result<PeerId, Status> {
+        let wrong = |error: String| Status::invalid_argument(error);
         match peer {
             PeerRef::Id(peer) => Ok(peer),
             peer => {
@@ -234,6 +249,51 @@ impl node_server::Node for Answering {
     ) -> Result<Response<Events>, Status> {
         Ok(Response::new(events(&self.reporter, request.into_inner().follow)))
     }
+
+    #[cfg(feature = "kad")]
+    async fn put(&self, request: Request<proto::PutRequest>) -> Result<Response<proto::Stored>, Status> {
+        discovery::put(self.dht()?, request.into_inner()).await.map(Response::new)
+    }
+
+    #[cfg(feature = "kad")]
+    async fn get(&self, request: Request<proto::GetRequest>) -> Result<Response<proto::Got>, Status> {
+        let mut request = request.into_inner();
+        if let Some(proto::get_request::What::Value(value)) = &mut request.what {
+            value.peer = self.peer(&value.peer).await?.to_string();
+        }
+        discovery::get(self.dht()?, request).await.map(Response::new)
+    }
+
+    #[cfg(feature = "kad")]
+    async fn provide(
+        &self,
+        request: Request<proto::ProvideRequest>,
+    ) -> Result<Response<proto::Provided>, Status> {
+        discovery::provide(self.dht()?, request.into_inner()).await.map(Response::new)
+    }
+
+    #[cfg(feature = "kad")]
+    async fn list_providers(
+        &self,
+        request: Request<proto::ListProvidersRequest>,
+    ) -> Result<Response<proto::Providers>, Status> {
+        discovery::providers(self.dht()?, request.into_inner()).await.map(Response::new)
+    }
+
+    #[cfg(feature = "kad")]
+    async fn find_peer(
+        &self,
+        request: Request<proto::FindPeerRequest>,
+    ) -> Result<Response<proto::Contact>, Status> {
+        let text = request.into_inner().peer;
+        let named: PeerRef =
+            text.parse().map_err(|error| Status::invalid_argument(format!("`{text}` is {error}")))?;
+        let peer = match named {
+            PeerRef::Authority(_) => named,
+            named => PeerRef::Id(self.meant(named).await?),
+        };
+        discovery::find_peer(self.dht()?, peer).await.map(Response::new)
+    }
 }
 
 /// What happened lately, and with `follow` what happens from now on. Whoever lags behind is told how many are missing.
@@ -280,7 +340,7 @@ mod tests {
             reporter: reporter.clone(),
         };
         let (purpose, board) = (Purpose::BeFound { by_relays: false }, Board::default());
-        let (named, finder) = (Arc::default(), Finder::silent(&endpoint));
+        let (named, finder) = (Arc::default(), Finder::silent(&endpoint).await);
         let hangups = tokio::sync::watch::Sender::new(0).subscribe();
         let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
         Answering { endpoint, command, purpose, named, reporter, board, finder, files, reloader }

@@ -2,11 +2,13 @@
 //!
 //! Reading order: [`findings`] is what there is to find out; [`gather`] finds it out, with [`host`] what needs nobody,
 //! and [`probe`] how an address is tried layer by layer; [`judge`] decides, and is pure; [`diagnosis`] is what it comes to,
-//! [`screen`] shows it. [`bundle`] writes it into a file for a bug report, less what [`sanitise`] takes out.
+//! [`screen`] shows it. [`bundle`] writes it into a file for a bug report, less what [`sanitise`] takes out. [`firewall`]
+//! prints lines to copy.
 
 mod bundle;
 mod diagnosis;
 mod findings;
+mod firewall;
 mod gather;
 mod host;
 mod judge;
@@ -59,6 +61,10 @@ pub(crate) async fn run(
     let work = async {
         match settings.what {
             Some(DoctorWhat::Reach(reach)) => self::reach(reach, quiet).await,
+            Some(DoctorWhat::Firewall(mut firewall)) => {
+                firewall.asking.identity = identity.map(Path::to_owned);
+                self::firewall(firewall).await
+            }
             None => examine(settings, identity, quiet, &stop).await,
         }
     };
@@ -152,6 +158,20 @@ async fn reach(settings: Reach, quiet: bool) -> anyhow::Result<()> {
             anyhow::bail!("{}: {} fails: {sentence}", settings.address, fault.layer().name())
         }
     }
+}
+
+async fn firewall(settings: cli::Firewall) -> anyhow::Result<()> {
+    let named: Vec<_> = cli::all(&settings.listen).into_iter().filter_map(|at| at.0).collect();
+    let ports = match named.is_empty() {
+        false => firewall::Ports::named(&named),
+        true => {
+            let nobody = "no node or relay answers here, so its ports are not known: start it, or name one with --node or \
+                          --control; or say --listen /ip4/0.0.0.0/tcp/4001";
+            let status = status(&settings.asking).await.ok_or_else(|| anyhow::anyhow!(nobody))?;
+            firewall::Ports::of(&status)
+        }
+    };
+    print(&firewall::text(&ports).map_err(|fault| anyhow::anyhow!(fault))?)
 }
 
 /// As `design/doctor.md` shows it.

@@ -76,12 +76,13 @@ pub(super) fn config(
         memory,
         number: Some(context.dht_number.clone()),
         bucket_size: None,
+        separate_paths: true,
         carrier: Carrier::Sockets,
     }))
 }
 
 /// The network that is named.
-pub(super) fn network(name: &str) -> Result<Network, Unusable> {
+pub(crate) fn network(name: &str) -> Result<Network, Unusable> {
     name.parse().map_err(|error| Unusable(format!("--dht-network: {error}")))
 }
 
@@ -115,6 +116,7 @@ pub(crate) fn of_bootstrap(
         memory: Some(context.dht_cache.clone()),
         number: Some(context.dht_number.clone()),
         bucket_size: None,
+        separate_paths: true,
         carrier: Carrier::Sockets,
     })
 }
@@ -199,6 +201,7 @@ struct Found {
     mapped: BTreeMap<Transport, Multiaddr>,
     circuits: BTreeMap<PeerId, Multiaddr>,
     mapping: record::Mapping,
+    services: Vec<String>,
 }
 
 impl Reached {
@@ -213,6 +216,7 @@ impl Reached {
         match event {
             Event::Listening { address } => found.listening.push(address.clone()),
             Event::AddressConfirmed { address, lets_in: LetsIn::Anybody, .. } => {
+                found.confirmed.retain(|known| known != address);
                 found.confirmed.push(address.clone());
             }
             Event::AddressConfirmed { address, .. } | Event::AddressWithdrawn { address } => {
@@ -239,6 +243,22 @@ impl Reached {
         (addresses != before).then(|| self.contact(addresses, &found))
     }
 
+    /// Where strangers reached this host, as relays dialled it back.
+    pub(super) fn confirmed(&self) -> Vec<Multiaddr> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).confirmed.clone()
+    }
+
+    /// What this node answers for, and so what it says of itself. Of more than a contact has room for none is said: nobody
+    /// is to conclude that the rest is not served.
+    pub(super) fn serves(&self, mut services: Vec<String>) -> Contact {
+        if services.len() > record::SERVICES_MAX {
+            services.clear();
+        }
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.services = services;
+        self.contact(self.addresses(&found), &found)
+    }
+
     fn contact(&self, addresses: Vec<Multiaddr>, found: &Found) -> Contact {
         let direct = addresses.iter().any(|address| !addr::is_circuit(address));
         let reach = match (direct, found.circuits.is_empty()) {
@@ -247,7 +267,8 @@ impl Reached {
             (false, true) => Reach::Unknown,
         };
         let nat = Nat { reach, mapping: found.mapping };
-        Contact { addresses, nat, agent: AGENT.to_owned(), ..Contact::default() }
+        let (agent, services) = (AGENT.to_owned(), found.services.clone());
+        Contact { addresses, nat, agent, services, ..Contact::default() }
     }
 
     /// Direct ones first. What is private means nothing to strangers.

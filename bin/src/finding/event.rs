@@ -23,6 +23,19 @@ pub enum DhtEvent {
         /// Milliseconds since it began.
         took_ms: u64,
     },
+    /// A node that the DHT was joined at does otherwise than before.
+    BootstrapChanged {
+        /// Where it is.
+        address: Multiaddr,
+        /// Who it is, once that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer: Option<PeerId>,
+        /// How it does now: `healthy`, `degraded` or `down`.
+        health: &'static str,
+        /// Milliseconds since it last answered a question.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        silent_ms: Option<u64>,
+    },
     /// A node of the DHT that this one did not know.
     NodeDiscovered {
         /// Who.
@@ -91,6 +104,10 @@ impl From<kad::Event> for DhtEvent {
         match event {
             kad::Event::Listening { address } => Self::DhtListening { address },
             kad::Event::Joined { table, took } => Self::DhtJoined { table, took_ms: ms(took) },
+            kad::Event::BootstrapChanged { address, peer, health, silent } => {
+                let (health, silent_ms) = (health.name(), silent.map(ms));
+                Self::BootstrapChanged { address, peer, health, silent_ms }
+            }
             kad::Event::NodeDiscovered { peer, address } => Self::NodeDiscovered { peer, address },
             kad::Event::RoutingTableUpdated { table } => Self::RoutingTableUpdated { table },
             kad::Event::LookupCompleted { lookup, found, took, requests } => {
@@ -116,12 +133,18 @@ mod tests {
 
     const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
-    fn examples() -> [DhtEvent; 8] {
+    fn examples() -> [DhtEvent; 9] {
         let (peer, namespace): (PeerId, _) = (PEER.parse().unwrap(), || "kaspa-mainnet".to_owned());
         let address: Multiaddr = "/ip4/203.0.113.7/tcp/4001".parse().unwrap();
         [
             DhtEvent::DhtListening { address: address.clone() },
             DhtEvent::DhtJoined { table: 12, took_ms: 340 },
+            DhtEvent::BootstrapChanged {
+                address: address.clone(),
+                peer: Some(peer),
+                health: "down",
+                silent_ms: Some(38_200),
+            },
             DhtEvent::NodeDiscovered { peer, address },
             DhtEvent::RoutingTableUpdated { table: 12 },
             DhtEvent::LookupCompleted { lookup: "peer", found: true, took_ms: 85, requests: 21 },

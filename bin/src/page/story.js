@@ -17,6 +17,8 @@ const FAILURES = {
   port_mapping_unusable: "the router's port is of no use",
   upgrade_failed: "no direct path",
   peer_unreachable: "a peer is not reached",
+  waiting: "still waiting",
+  relay_name_failed: "the name of relays cannot be looked up",
   way_failed: "one way to a peer failed",
   dial_failed: "a peer is not reached",
   handshake_failed: "a handshake failed",
@@ -29,6 +31,21 @@ const FAILURES = {
   circuit_closed: "a circuit was cut",
   events_lost: "events are missing",
   suppressed: "more of the same",
+};
+
+// What is waited for, in words.
+const STAGES = {
+  relay_link: "the answer of a relay",
+  name: "DNS to answer for the name of relays",
+  reservation: "a place at a relay",
+  relay_again: "the next attempt at a relay",
+  dial: "an answer at its addresses",
+  circuit: "a relay to connect it",
+  circuit_again: "the next attempt through a relay",
+  next_attempt: "the next attempt",
+  answer: "its answer for a service",
+  room: "the end of another stream",
+  direct_path: "a direct path",
 };
 
 export class Story {
@@ -105,10 +122,18 @@ export class Story {
       at: event.at,
       kind: event.event,
       what: isIll(event) ? `a relay is ${event.health}` : FAILURES[event.event],
-      why: String(event.cause ?? event.reason ?? event.what ?? event.limit ?? ""),
-      about: event.peer ?? event.relay ?? event.source ?? event.address ?? "",
+      why: event.event === "waiting" ? awaited(event) : String(event.cause ?? event.reason ?? event.what ?? event.limit ?? ""),
+      about: event.peer ?? event.relay ?? event.name ?? event.source ?? event.address ?? "",
     }));
   }
+}
+
+// For how long, and for what.
+function awaited({ waited_ms, awaits }) {
+  const word = ({ stage }) => (Object.hasOwn(STAGES, stage) ? STAGES[stage] : String(stage));
+  const stages = (Array.isArray(awaits) ? awaits : []).map(word);
+  const seconds = Math.round(Number(waited_ms) / 1000) || 0;
+  return `for ${seconds} s: ${[...new Set(stages)].join(", ") || "the peer"}`;
 }
 
 function isIll(event) {

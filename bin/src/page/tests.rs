@@ -30,7 +30,7 @@ async fn start() -> (Serving, SocketAddr, Answering) {
     };
     let (command, board) = ("server", Board::default());
     let purpose = Purpose::BeFound { by_relays: false };
-    let (named, finder) = (Arc::default(), Finder::silent(&endpoint));
+    let (named, finder) = (Arc::default(), Finder::silent(&endpoint).await);
     let hangups = tokio::sync::watch::Sender::new(0).subscribe();
     let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
     let node = Answering { endpoint, command, purpose, named, reporter, board, finder, files, reloader };

@@ -54,7 +54,11 @@ impl Called {
             Failure::Open(error) => self.open_error(error),
             Failure::Late { deadline, awaits } => {
                 let awaits: Vec<String> = awaits.iter().map(|awaited| self.awaited(awaited)).collect();
-                format!("no stream within {} s: {}", deadline.as_secs(), listed(&awaits))
+                format!(
+                    "connection timeout: no stream within {} s: {}",
+                    deadline.as_secs(),
+                    listed(&awaits)
+                )
             }
             Failure::Other(words) => self.foreign(words),
         }
@@ -79,7 +83,14 @@ impl Called {
 
 /// Each way and why it failed: who cannot be reached stands beside it, and where that is, in the events alone.
 fn without_addresses(error: &OpenError) -> String {
-    let OpenError::Unreachable { causes, .. } = error else { return error.to_string() };
+    let (begins, causes) = match error {
+        OpenError::NoRouteToDestination { tried, .. } => (String::new(), tried),
+        OpenError::Deadline { deadline, stage, tried, .. } if !tried.is_empty() => {
+            let (seconds, tried) = (deadline.as_secs_f32(), tried);
+            (format!("connection timeout: no stream within {seconds} s ({stage}): "), tried)
+        }
+        error => return error.to_string(),
+    };
     let one = |DialFailure { way, reason }: &DialFailure| match way {
         TriedWay::Direct(addresses) => {
             let all = match addresses.len() {
@@ -89,9 +100,11 @@ fn without_addresses(error: &OpenError) -> String {
             format!("directly{all}: {}", hidden(&reason.to_string()))
         }
         TriedWay::Relay(relay) => format!("through relay {}: {reason}", relay.peer()),
-        TriedWay::Named | TriedWay::Relays | TriedWay::RelayName(_) => format!("{way}: {reason}"),
+        TriedWay::Named | TriedWay::Relays | TriedWay::RelayName(_) | TriedWay::Lookup(_) => {
+            format!("{way}: {reason}")
+        }
     };
-    causes.iter().map(one).collect::<Vec<_>>().join("; ")
+    begins + &causes.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// A text in which addresses are left out.

@@ -15,7 +15,7 @@ pub enum Failure {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// There was none in time.
-    #[error("no stream within {} s: {}", deadline.as_secs(), listed(awaits))]
+    #[error("connection timeout: no stream within {} s: {}", deadline.as_secs(), listed(awaits))]
     Late {
         /// How long it was waited for.
         deadline: Duration,

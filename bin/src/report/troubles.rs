@@ -273,6 +273,34 @@ mod tests {
     }
 
     #[test]
+    fn all_kinds_together_are_no_more_than_the_limit_and_a_crowd_for_each() {
+        const KINDS: [&str; 40] = {
+            let mut kinds = [""; 40];
+            let letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+            let mut at = 0;
+            while at < kinds.len() {
+                kinds[at] = letters.split_at(at).1;
+                at += 1;
+            }
+            kinds
+        };
+        let (mut troubles, now) = (Troubles::default(), Instant::now());
+        for kind in KINDS {
+            for (whose, number) in
+                Whose::ALL.into_iter().flat_map(|whose| (0..30).map(move |n| (whose, n)))
+            {
+                troubles.meet(kind, whose, &format!("peer {number}"), now);
+            }
+        }
+        let crowds = KINDS.len() * Whose::ALL.len();
+        let all = troubles.known.len();
+        assert!((TROUBLES_MAX..=TROUBLES_MAX + crowds).contains(&all), "{all}");
+        // Who is told of no more by itself is told of as one of a crowd.
+        let last = *KINDS.last().unwrap_or(&"");
+        assert_eq!(troubles.meet(last, Whose::Ours, "peer 1", now), Telling::Not);
+    }
+
+    #[test]
     fn strangers_in_crowds_do_not_silence_the_line_about_a_friend_or_a_guest() {
         let (mut troubles, now) = (Troubles::default(), Instant::now());
         for stranger in 0..1000 {

@@ -18,7 +18,7 @@ pub(super) fn check(
     origin: impl Fn(&str, &str) -> Option<String>,
 ) -> Result<(), SettingsError> {
     let unknown = |peer: &PeerRef| match peer {
-        PeerRef::Id(_) => None,
+        PeerRef::Id(_) | PeerRef::Authority(_) => None,
         // That there is no place for names is told by whoever looks for the identity.
         PeerRef::Name(_) => crate::names_file(&cli.common).ok()?.resolve(peer).err(),
     };

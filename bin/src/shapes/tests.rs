@@ -101,6 +101,8 @@ fn printed() -> Vec<(&'static str, u32, Value)> {
     let answers = examples(&status);
     #[cfg(feature = "mainline")]
     let answers = answers.into_iter().chain(crate::dht::examples());
+    #[cfg(feature = "kad")]
+    let answers = answers.into_iter().chain(crate::discovery::examples());
     all.extend(answers.into_iter().map(|(name, version, value)| (name, version, of_value(&value))));
     all
 }

@@ -1,6 +1,7 @@
 //! From "a stream to this peer" to a substream on its best connection; and the streams of others.
 //!
 //! - [`opens`]: who waits for a stream; [`requests`]: which streams of peers nobody has decided on;
+//! - [`sought`]: peers whom somebody else is to find, since no way to them is known;
 //! - [`moves`]: our streams, and which of them should run elsewhere; [`placing`] moves them;
 //! - [`guests`]: the streams of peers, and which of them nobody will move any more.
 
@@ -9,6 +10,7 @@ pub(in crate::engine) mod moves;
 pub(in crate::engine) mod opens;
 pub(in crate::engine) mod placing;
 pub(in crate::engine) mod requests;
+pub(in crate::engine) mod sought;
 
 use std::time::Instant;
 
@@ -49,7 +51,8 @@ impl Engine {
         }
         self.meet(peer, now);
         let deadline = now + self.config.deadlines.open;
-        self.opens.insert(open, PendingOpen::new(peer, service, deadline));
+        let pending = PendingOpen::new(peer, service, deadline);
+        self.opens.insert(open, PendingOpen { lookup: self.sought.lookup(now), ..pending });
         self.advance(open, now);
         self.wait_begins(peer, true, now);
     }
@@ -71,7 +74,7 @@ impl Engine {
             self.connections.add_user(connection, User::Open(open));
             self.actions.push_back(Action::OpenSubstream { open, peer, connection, service });
         } else if !self.is_introduced(peer) && !self.reach(peer, now) {
-            self.fail(open, OpenError::NoAddress { peer }, now);
+            self.no_way(open, &[], now);
         }
     }
 
@@ -111,7 +114,11 @@ impl Engine {
             OpenError::StreamsOfPeer { peer, limit: self.config.limits.streams_per_peer }
         } else {
             let deadline = self.config.deadlines.open;
-            not_direct().unwrap_or(OpenError::Deadline { peer, deadline, stage })
+            let tried = match stage {
+                OpenStage::Connecting => self.dials.tried(peer, deadline),
+                OpenStage::Negotiating => Vec::new(),
+            };
+            not_direct().unwrap_or(OpenError::Deadline { peer, deadline, stage, tried })
         };
         self.fail(open, error, now);
     }
@@ -170,6 +177,7 @@ impl Engine {
                 peer,
                 deadline: self.config.deadlines.negotiate,
                 stage: OpenStage::Negotiating,
+                tried: Vec::new(),
             },
             SubstreamFailure::Lost(cause) => OpenError::ConnectionLost { peer, cause },
         };

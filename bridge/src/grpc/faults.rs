@@ -131,7 +131,12 @@ mod tests {
         let peer = libp2p::PeerId::random();
         assert_eq!(fault(OpenError::NoAddress { peer }.into()).code(), Code::FailedPrecondition);
         let deadline = std::time::Duration::from_secs(30);
-        let late = OpenError::Deadline { peer, deadline, stage: crate::error::OpenStage::Connecting };
+        let late = OpenError::Deadline {
+            peer,
+            deadline,
+            stage: crate::error::OpenStage::Connecting,
+            tried: Vec::new(),
+        };
         assert_eq!(fault(late.into()).code(), Code::Unavailable);
     }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use libp2p::{identify, identity::Keypair, ping, swarm::NetworkBehaviour};
+use libp2p::{Multiaddr, identify, identity::Keypair, ping, swarm::NetworkBehaviour};
 
 use super::{autonat, circuit, control, dcutr, door, guard, hurry, substream, turns, unread};
 use crate::{config::Config, engine::PING_INTERVAL};
@@ -62,13 +62,33 @@ impl Node {
     }
 }
 
-/// For relays, which name their external addresses and not those of their own networks.
-pub(crate) fn identify_behaviour(keypair: &Keypair, agent: String) -> identify::Behaviour {
-    identify::Behaviour::new(identify_config(keypair, agent).with_hide_listen_addrs(true))
+/// For relays, which name their external addresses and not those of their own networks. They are `told` as well by a record
+/// that the relay signs, if both fit into a message.
+pub(crate) fn identify_behaviour(
+    keypair: &Keypair,
+    agent: String,
+    told: &[Multiaddr],
+) -> identify::Behaviour {
+    let bytes: usize = told.iter().map(Multiaddr::len).sum();
+    let config = match bytes <= SIGNED_BYTES_MAX {
+        true => identify_config(keypair, agent),
+        false => told_as(identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public()), agent),
+    };
+    identify::Behaviour::new(config.with_hide_listen_addrs(true))
 }
 
+/// A message of identify has 4,096 bytes at most, and whoever reads a longer one learns nothing. What a record signs stands
+/// in it twice; the protocols and all else take 1 KiB.
+const SIGNED_BYTES_MAX: usize = 1400;
+
+/// What it says of where the node is reached, it signs as well (`PeerRecord`): who passes it on can change nothing, and whoever
+/// reads it takes what is signed.
 fn identify_config(keypair: &Keypair, agent: String) -> identify::Config {
-    identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
+    told_as(identify::Config::new_with_signed_peer_record(PROTOCOL_VERSION.to_owned(), keypair), agent)
+}
+
+fn told_as(config: identify::Config, agent: String) -> identify::Config {
+    config
         .with_agent_version(agent)
         // Each new listen address would be pushed to every peer; nobody here reads them.
         .with_push_listen_addr_updates(false)

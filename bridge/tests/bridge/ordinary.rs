@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder, identify,
+    Multiaddr, Swarm, SwarmBuilder,
+    core::PeerRecord,
+    identify,
     identity::Keypair,
     noise, ping, relay,
     swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
@@ -14,6 +16,7 @@ use punchline_bridge::{
     Event, Path, RelayAddr,
     error::{DialFailureReason, OpenError, RelayLimit},
     path::Direction,
+    relay::{External, RelayConfig},
 };
 
 use crate::{
@@ -155,7 +158,13 @@ async fn an_ordinary_client_dials_us_through_a_relay() {
                     peer_id,
                     info,
                     ..
-                })) if peer_id == server.id() => told |= info.listen_addrs.contains(&address),
+                })) if peer_id == server.id() => {
+                    let record = info.signed_peer_record.map(PeerRecord::from_signed_envelope);
+                    let signed = record.and_then(Result::ok).is_some_and(|record| {
+                        record.peer_id() == peer_id && record.addresses().contains(&address)
+                    });
+                    told |= signed && info.listen_addrs.contains(&address);
+                }
                 _ => {}
             }
         }
@@ -163,6 +172,37 @@ async fn an_ordinary_client_dials_us_through_a_relay() {
     .await;
     let expected = (Direction::Inbound, Some(1 << 30), Some(7200));
     assert_eq!(circuit_opened(&mut server.events).await, expected);
+}
+
+/// What somebody else's node reads of a relay that is reached at so many addresses: how many, and whether they are signed.
+async fn told_of(addresses: u16, domain: &str) -> (usize, bool) {
+    let at = |number| format!("/dns4/relay-{number}.{domain}/tcp/443/tls/ws").parse().unwrap();
+    let told: Vec<Multiaddr> = (1..=addresses).map(at).collect();
+    let config = RelayConfig { external: External::Given(told.clone()), ..relay_config(TCP) };
+    let relay = RelayNode::start(config).await;
+    let mut client = stock_client();
+    client.dial(relay.address.address().clone()).unwrap();
+    let info = within("an identify", async {
+        loop {
+            if let SwarmEvent::Behaviour(StockClientEvent::Identify(identify::Event::Received {
+                info,
+                ..
+            })) = client.select_next_some().await
+            {
+                return info;
+            }
+        }
+    })
+    .await;
+    assert!(info.listen_addrs.iter().all(|address| told.contains(address)), "{info:?}");
+    (info.listen_addrs.len(), info.signed_peer_record.is_some())
+}
+
+#[tokio::test]
+async fn a_relay_signs_where_it_is_reached_unless_others_could_not_read_so_long_a_message() {
+    assert_eq!(told_of(3, "example.org").await, (3, true));
+    let long = format!("{}.example.org", "a".repeat(60));
+    assert_eq!(told_of(20, &long).await, (20, false));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 use crate::keys::sha256;
 
@@ -108,15 +108,24 @@ fn key(peer: &PeerId) -> [u8; 32] {
 }
 
 /// The small and the large network of an address.
-fn networks(ip: IpAddr) -> [IpNet; 2] {
+pub(crate) fn networks(ip: IpAddr) -> [IpNet; 2] {
     match ip {
         IpAddr::V4(ip) => [24, 16].map(|bits| Ipv4Net::new_assert(ip, bits).trunc().into()),
         IpAddr::V6(ip) => [48, 32].map(|bits| Ipv6Net::new_assert(ip, bits).trunc().into()),
     }
 }
 
-fn is_small(network: &IpNet) -> bool {
+pub(crate) fn is_small(network: &IpNet) -> bool {
     matches!(network.prefix_len(), 24 | 48)
+}
+
+/// The IP address that a multiaddr begins with.
+pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.to_canonical()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

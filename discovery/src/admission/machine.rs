@@ -12,7 +12,7 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use super::{
     ADDRESSES_MAX, ADMITTED_MAX, Action, DIAL_DEADLINE, DIALS_MAX, Denial, FAILURES_MAX,
     FAILURES_WITHIN, Input, REST, RESTING_MAX, Settings, WAITING_MAX,
-    groups::{self, Crowd, Groups},
+    groups::{self, Crowd, Groups, ip_of},
 };
 
 /// Decides who enters the table.
@@ -22,6 +22,8 @@ pub struct Admission {
     pub(super) waiting: VecDeque<(PeerId, Vec<Multiaddr>)>,
     /// Until when a dial may take.
     pub(super) dialling: BTreeMap<PeerId, Instant>,
+    /// Where those that are dialled said that they are.
+    named: BTreeMap<PeerId, Vec<Multiaddr>>,
     /// Reached before they identified themselves.
     pub(super) proved: BTreeMap<PeerId, (Instant, Multiaddr)>,
     /// Not to be dialled before.
@@ -54,6 +56,7 @@ impl Admission {
             settings,
             waiting: VecDeque::new(),
             dialling: BTreeMap::new(),
+            named: BTreeMap::new(),
             proved: BTreeMap::new(),
             resting: BTreeMap::new(),
             admitted: BTreeMap::new(),
@@ -87,6 +90,8 @@ impl Admission {
             *self.denials.entry(denial.name()).or_default() += 1;
         }
         self.dial(now);
+        let dialling = &self.dialling;
+        self.named.retain(|peer, _| dialling.contains_key(peer));
     }
 
     /// Dials that take too long have failed.
@@ -114,6 +119,13 @@ impl Admission {
     /// Whether a peer is in the table.
     pub fn is_admitted(&self, peer: &PeerId) -> bool {
         self.admitted.contains_key(peer)
+    }
+
+    /// Whether a peer that is dialled back said itself that it is at this address.
+    pub fn was_named(&self, peer: &PeerId, address: &Multiaddr) -> bool {
+        let plain = self.usable(address.clone(), *peer);
+        let named = self.named.get(peer).filter(|_| self.dialling.contains_key(peer));
+        named.is_some_and(|named| plain.is_some_and(|plain| named.contains(&plain)))
     }
 
     /// Peers in the table.
@@ -272,6 +284,7 @@ impl Admission {
         while self.dialling.len() < DIALS_MAX {
             let Some((peer, addresses)) = self.waiting.pop_front() else { return };
             self.dialling.insert(peer, now + DIAL_DEADLINE);
+            self.named.insert(peer, addresses.clone());
             self.actions.push_back(Action::Dial { peer, addresses });
         }
     }
@@ -300,12 +313,4 @@ impl Admission {
 
 fn is_name(part: &Protocol<'_>) -> bool {
     matches!(part, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
-}
-
-fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.to_canonical()),
-        _ => None,
-    }
 }

@@ -15,13 +15,15 @@ use libp2p::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
-    Command, Config, Mode, Policy, StartError,
+    Command, Config, Mode, Order, Policy, StartError,
     behaviour::{self, Dht},
     health::Targets,
     loops::{Loops, Task},
     memory::Memory,
     own::Signer,
+    policy::Current,
     queries::{Purpose, Query},
+    serving::Serving,
     spaces::{Read, SpaceId, Spaces},
     status::Event,
     wants::Wants,
@@ -32,7 +34,6 @@ use crate::{
     hint::{Hint, Source},
     keys::{Namespace, RecordKey},
     record::{Body, Contact, Record, Rules},
-    score::Scores,
     store::{Now, Store},
 };
 
@@ -58,17 +59,22 @@ pub(super) struct Actor {
     pub(super) swarm: Swarm<Dht>,
     pub(super) local: PeerId,
     pub(super) policy: Policy,
+    pub(super) current: Current,
     pub(super) rules: Rules,
     pub(super) signer: Signer,
     pub(super) protocol: libp2p::StreamProtocol,
     pub(super) mode: Mode,
+    pub(super) serving: Serving,
+    /// Where others reach it, by its operator's word.
+    pub(super) external: Vec<Multiaddr>,
     pub(super) begun: Instant,
     pub(super) loops: Loops<Item>,
     pub(super) wants: Wants<Wanted>,
     pub(super) targets: Targets,
     pub(super) spaces: Spaces,
     pub(super) admission: Admission,
-    pub(super) scores: Scores,
+    /// Peers that a bootstrap node named and that were dialled, with when they may be again.
+    pub(super) named: BTreeMap<PeerId, Instant>,
     pub(super) memory: Memory,
     pub(super) queries: HashMap<QueryId, Query>,
     /// Those who wait for the members of a namespace.
@@ -85,37 +91,36 @@ pub(super) struct Actor {
     /// Peers in the table, as was told last.
     pub(super) table: usize,
     commands: mpsc::Receiver<Command>,
-    orders: mpsc::UnboundedReceiver<PeerId>,
+    orders: mpsc::UnboundedReceiver<Order>,
     hints: mpsc::Sender<Hint>,
     events: broadcast::Sender<Event>,
 }
 
 impl Actor {
     pub(super) fn new(
-        config: Config,
+        mut config: Config,
         commands: mpsc::Receiver<Command>,
-        orders: mpsc::UnboundedReceiver<PeerId>,
+        orders: mpsc::UnboundedReceiver<Order>,
         hints: mpsc::Sender<Hint>,
         events: broadcast::Sender<Event>,
     ) -> Result<Self, StartError> {
         let (local, now) = (config.keypair.public().to_peer_id(), Instant::now());
-        let policy = config.policy.clone();
+        let (current, policy) = Current::new(config.policy);
+        config.policy = policy.clone();
         let rules = Rules { network: config.network.clone(), addresses: policy.hands_on.clone() };
         let protocol = behaviour::protocol(&config.network);
         let store = Store::new(local, rules.clone(), rand::random(), clock);
-        let mut swarm = behaviour::swarm(&config, protocol.clone(), store)?;
+        let trusted: BTreeSet<PeerId> = config.bootstrap.iter().filter_map(peer_of).collect();
+        let mut swarm = behaviour::swarm(&config, protocol.clone(), trusted.clone(), store)?;
         for address in &config.listen {
             swarm.listen_on(address.clone()).map_err(|error| StartError::Listen {
                 address: address.clone(),
                 cause: error.to_string(),
             })?;
         }
-        for address in &config.external {
-            swarm.add_external_address(address.clone());
-        }
         let admission = Admission::new(Settings {
             local,
-            trusted: config.bootstrap.iter().filter_map(peer_of).collect(),
+            trusted,
             addresses: policy.dials.clone(),
             exempt: policy.exempt.clone(),
         });
@@ -123,17 +128,20 @@ impl Actor {
             swarm,
             local,
             policy,
+            current,
             rules,
             signer: Signer::new(config.keypair, config.network, config.number),
             protocol,
             mode: config.mode,
+            serving: Serving::new(),
+            external: config.external,
             begun: now,
             loops: Loops::new(rand::random(), now),
             wants: Wants::new(),
             targets: Targets::new(&config.bootstrap, peer_of, now),
             spaces: Spaces::default(),
             admission,
-            scores: Scores::default(),
+            named: BTreeMap::new(),
             memory: Memory::open(config.memory),
             queries: HashMap::new(),
             waiting: Vec::new(),
@@ -168,9 +176,10 @@ impl Actor {
                     Some(command) => self.command(command),
                     None => return self.memory.finish().await,
                 },
-                Some(peer) = self.orders.recv() => {
-                    self.wants.want(Wanted::Peer(peer), Instant::now());
-                }
+                Some(order) = self.orders.recv() => match order {
+                    Order::Seek(peer) => self.wants.want(Wanted::Peer(peer), Instant::now()),
+                    Order::Forget(peer) => self.wants.forget(&Wanted::Peer(peer)),
+                },
                 () = tokio::time::sleep_until(timeout.into()) => {}
             }
             self.memory.save(Instant::now());
@@ -182,6 +191,11 @@ impl Actor {
         while let Some(target) = self.targets.poll(rand::random(), now) {
             let (peer, address) = (target.peer, target.address.clone());
             self.look_at(peer, address);
+        }
+        self.healths();
+        if self.serving.poll_timeout().is_some_and(|at| at <= now) {
+            self.serving.look(now);
+            self.decide_mode();
         }
         self.admission.handle_timeout(now);
         self.admit();
@@ -195,13 +209,15 @@ impl Actor {
         }
         let wanted = self.wants.poll_timeout().filter(|_| self.loops.joined());
         let (loops, targets) = (Some(self.loops.poll_timeout()), self.targets.poll_timeout());
-        let all = [loops, wanted, targets, self.admission.poll_timeout(), self.memory.due()];
+        let (admission, serving) = (self.admission.poll_timeout(), self.serving.poll_timeout());
+        let all = [loops, wanted, targets, admission, serving, self.memory.due()];
         all.into_iter().flatten().min().unwrap_or(now + Duration::from_secs(60))
     }
 
-    /// A node to begin with is dialled, unless it is connected: then its pings tell how it does.
+    /// A node to begin with is asked who is near to us; it is dialled first unless it is connected.
     fn look_at(&mut self, peer: Option<PeerId>, address: Multiaddr) {
-        if peer.is_some_and(|peer| peer == self.local || self.swarm.is_connected(&peer)) {
+        let is_ours = peer == Some(self.local);
+        if is_ours || peer.is_some_and(|peer| self.swarm.behaviour_mut().asker.ask(peer)) {
             return;
         }
         let options = match peer {
@@ -222,19 +238,19 @@ impl Actor {
                     let _ = self.swarm.dial(dial.build());
                 }
             }
-            Task::Bootstrap => match self.swarm.behaviour_mut().kad.bootstrap() {
+            Task::Bootstrap => match self.swarm.behaviour_mut().guard.kad.bootstrap() {
                 Ok(id) => self.wait_for(id, Purpose::Bootstrap { answered: false }),
                 Err(kad::NoKnownPeers()) => self.loops.bootstrap_ended(false, now),
             },
             Task::Refresh => {
                 for target in [self.local, self.in_some_bucket()] {
-                    let id = self.swarm.behaviour_mut().kad.get_closest_peers(target);
+                    let id = self.swarm.behaviour_mut().guard.kad.get_closest_peers(target);
                     self.wait_for(id, Purpose::Refresh);
                 }
             }
             Task::Publish(item) => self.publish(item, now),
             Task::Sweep => {
-                self.swarm.behaviour_mut().kad.store_mut().sweep();
+                self.swarm.behaviour_mut().guard.kad.store_mut().sweep();
                 let unix = UnixTime::from(SystemTime::now());
                 self.contacts.retain(|_, contact| contact.expires() > unix);
                 for read in std::mem::take(&mut self.to_count).into_values() {
@@ -251,7 +267,7 @@ impl Actor {
     fn in_some_bucket(&mut self) -> PeerId {
         let local = kad::KBucketKey::from(self.local);
         let index = |peer: PeerId| local.distance(&kad::KBucketKey::from(peer)).ilog2();
-        let kad = &mut self.swarm.behaviour_mut().kad;
+        let kad = &mut self.swarm.behaviour_mut().guard.kad;
         let buckets: Vec<_> = kad.kbuckets().map(|bucket| bucket.range().0.ilog2()).collect();
         let chosen = buckets.get(rand::random_range(0..buckets.len().max(1))).copied().flatten();
         let mut tries = std::iter::repeat_with(PeerId::random).take(64);
@@ -266,11 +282,11 @@ impl Actor {
                 let (keys, own) = self.spaces.announcements(*space, self.local, unix);
                 // Others announce themselves at the same time: it is counted when they have.
                 self.to_count.extend(own.map(|read| (*space, read)));
-                let kad = &mut self.swarm.behaviour_mut().kad;
+                let kad = &mut self.swarm.behaviour_mut().guard.kad;
                 keys.into_iter().filter_map(|key| kad.start_providing(Key::from(key)).ok()).collect()
             }
             Item::Provides(key) => {
-                let kad = &mut self.swarm.behaviour_mut().kad;
+                let kad = &mut self.swarm.behaviour_mut().guard.kad;
                 kad.start_providing(Key::from(key.clone())).into_iter().collect()
             }
         };
@@ -291,14 +307,14 @@ impl Actor {
         let Ok(record) = signed else { return Vec::new() };
         let value = record.bytes().to_vec();
         let record = kad::Record::new(record.key().to_bytes(), value);
-        self.swarm.behaviour_mut().kad.put_record(record, Quorum::All).into_iter().collect()
+        self.swarm.behaviour_mut().guard.kad.put_record(record, Quorum::All).into_iter().collect()
     }
 
     fn look_for(&mut self, wanted: Wanted) {
         match wanted {
             Wanted::Peer(peer) => {
                 let key = Key::from(RecordKey::Contact(peer).to_bytes());
-                let id = self.swarm.behaviour_mut().kad.get_record(key);
+                let id = self.swarm.behaviour_mut().guard.kad.get_record(key);
                 self.wait_for(id, Purpose::Sought { peer, news: false, stale: BTreeSet::new() });
             }
             Wanted::Members(space) => {
@@ -324,7 +340,7 @@ impl Actor {
 
     /// `count`: it is our own shard, to see how deep we should announce ourselves.
     fn read(&mut self, read: Read, count: bool) {
-        let id = self.swarm.behaviour_mut().kad.get_providers(Key::from(read.key()));
+        let id = self.swarm.behaviour_mut().guard.kad.get_providers(Key::from(read.key()));
         self.wait_for(id, Purpose::Members { read, count, found: BTreeSet::new() });
     }
 

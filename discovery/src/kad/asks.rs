@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use libp2p::kad::{self, Quorum, Record, RecordKey as Key};
+use libp2p::kad::{self, Quorum, Record, RecordKey as Key, store::RecordStore as _};
 use tokio::sync::oneshot;
 
 use super::{
@@ -29,6 +29,15 @@ impl Actor {
                     self.loops.changed(Item::Contact, now);
                 }
             }
+            Command::Confirmed { addresses } => {
+                self.serving.confirmed(&addresses, now);
+                self.decide_mode();
+            }
+            Command::KeepTo { policy } => {
+                self.current.set(policy);
+                self.leave_the_barred();
+                self.decide_mode();
+            }
             Command::Join { namespace } => match self.spaces.join(namespace) {
                 Ok(space) => self.loops.changed(Item::Member(space), now),
                 Err(full) => tracing::warn!(%full, "this node is not said to be in a namespace"),
@@ -43,6 +52,11 @@ impl Actor {
             Command::Provide { .. } => tracing::warn!("{PROVIDED_MAX} keys are provided already"),
             Command::Reached { peer } => self.wants.satisfied(&Wanted::Peer(peer), now),
             Command::Missed { peer } => self.wants.missed(&Wanted::Peer(peer), now),
+            Command::Kept { key, reply } => {
+                let store = self.swarm.behaviour_mut().guard.kad.store_mut();
+                let kept = store.get(&Key::from(key.to_bytes()));
+                let _ = reply.send(kept.map(|record| record.value.clone()));
+            }
             Command::Status { reply } => drop(reply.send(self.status())),
             // It ends the loop.
             Command::Stop { .. } => {}
@@ -53,7 +67,7 @@ impl Actor {
     }
 
     fn asked(&mut self, command: Command) {
-        let kad = &mut self.swarm.behaviour_mut().kad;
+        let kad = &mut self.swarm.behaviour_mut().guard.kad;
         match command {
             Command::Find { key, reply } => {
                 let id = kad.get_record(Key::from(key.to_bytes()));
@@ -83,7 +97,7 @@ impl Actor {
     }
 
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>>) {
-        let kad = &mut self.swarm.behaviour_mut().kad;
+        let kad = &mut self.swarm.behaviour_mut().guard.kad;
         match kad.put_record(Record::new(key, value), Quorum::All) {
             Ok(id) => self.wait_for(id, Purpose::Put(reply)),
             Err(error) => match kad.store_mut().put_refusal() {
@@ -106,7 +120,9 @@ impl Actor {
         };
         let listening = self.swarm.listeners().cloned().collect();
         let connections = self.swarm.network_info().connection_counters().num_established() as usize;
-        let kad = &mut self.swarm.behaviour_mut().kad;
+        let guard = &mut self.swarm.behaviour_mut().guard;
+        let ((passed_over, refused_questions), banned) = (guard.counts(), guard.bans.count(now));
+        let kad = &mut guard.kad;
         let bucket = |bucket: kad::KBucketRef<'_, _, _>| Bucket {
             index: bucket.range().0.ilog2().unwrap_or_default(),
             peers: bucket.num_entries(),
@@ -125,6 +141,9 @@ impl Actor {
             kept,
             refused,
             denied: self.admission.denials().clone(),
+            passed_over,
+            refused_questions,
+            banned,
             lookups_found: self.lookups_found,
             lookups_missed: self.lookups_missed,
         }

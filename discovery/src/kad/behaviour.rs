@@ -1,6 +1,6 @@
 //! What the DHT's swarm is made of, with its limits.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
 
 use libp2p::{
     PeerId, StreamProtocol, Swarm,
@@ -13,7 +13,9 @@ use libp2p::{
 
 use super::{
     Config,
+    asker::Asker,
     door::Door,
+    guard::Guarded,
     transport::{self, NoTransport},
 };
 use crate::{
@@ -52,7 +54,8 @@ pub(super) struct Dht {
     door: Door,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
-    pub(super) kad: kad::Behaviour<Store>,
+    pub(super) asker: Asker,
+    pub(super) guard: Guarded,
 }
 
 /// What nodes of this network speak.
@@ -64,6 +67,7 @@ pub(super) fn protocol(network: &Network) -> StreamProtocol {
 pub(super) fn swarm(
     config: &Config,
     protocol: StreamProtocol,
+    trusted: BTreeSet<PeerId>,
     store: Store,
 ) -> Result<Swarm<Dht>, NoTransport> {
     let (keypair, local) = (&config.keypair, config.keypair.public().to_peer_id());
@@ -74,7 +78,12 @@ pub(super) fn swarm(
         door: Door::default(),
         identify: identify::Behaviour::new(identify(&config.network, keypair)),
         ping: ping::Behaviour::new(ping::Config::new().with_timeout(Duration::from_secs(10))),
-        kad: kademlia(config, local, protocol, store),
+        asker: Asker::new(protocol.clone(), local),
+        guard: Guarded::new(
+            kademlia(config, local, protocol, store),
+            trusted,
+            config.policy.exempt.clone(),
+        ),
     };
     let swarm = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
     Ok(Swarm::new(transport, behaviour, local, swarm))
@@ -115,7 +124,7 @@ fn kademlia(
         .set_provider_publication_interval(None)
         .set_record_ttl(Some(LIFETIME_MAX))
         .set_provider_record_ttl(Some(PROVIDER_LIFETIME_MAX))
-        .disjoint_query_paths(true)
+        .disjoint_query_paths(config.separate_paths)
         .set_query_timeout(QUERY_DEADLINE)
         .set_max_packet_size(PACKET_BYTES_MAX);
     if let Some(size) = config.bucket_size {

@@ -10,12 +10,13 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
-    multiaddr::Protocol,
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm, behaviour::ConnectionClosed, behaviour::ListenFailure, dummy,
     },
 };
+
+use crate::admission::groups::ip_of;
 
 /// Connections from one IPv4 address, or one IPv6 /64: a few hosts behind one NAT.
 pub(super) const PER_HOST_MAX: usize = 16;
@@ -41,8 +42,8 @@ pub(super) struct Door {
 impl Door {
     /// Somebody comes from there.
     fn come(&mut self, connection: ConnectionId, address: &Multiaddr) -> Result<(), Crowded> {
-        // What has no address is of this process.
-        let Some(ip) = ip_of(address) else { return Ok(()) };
+        // What has no address is of this process, what has that of no network is of this host.
+        let Some(ip) = ip_of(address).filter(|ip| !ip.is_loopback()) else { return Ok(()) };
         let parts = parts(ip);
         for ((counts, part), limit) in self.counts.iter().zip(parts).zip([PER_HOST_MAX, PER_NETWORK_MAX])
         {
@@ -66,14 +67,6 @@ impl Door {
                 counts.remove(&part);
             }
         }
-    }
-}
-
-fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.to_canonical()),
-        _ => None,
     }
 }
 
@@ -173,6 +166,13 @@ mod tests {
         assert_eq!(got, PER_HOST_MAX);
         let of_mapped = |number: usize| come(&mut door, number, "/ip6/::ffff:203.0.113.7/tcp/1");
         assert_eq!((2000..3000).map(of_mapped).filter(|came| *came).count(), PER_HOST_MAX);
+    }
+
+    #[test]
+    fn programs_of_this_host_are_not_counted() {
+        let mut door = Door::default();
+        let all = (0..1000).filter(|number| come(&mut door, *number, "/ip4/127.0.0.1/tcp/1")).count();
+        assert_eq!((all, door.from.len()), (1000, 0));
     }
 
     #[test]

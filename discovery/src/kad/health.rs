@@ -1,11 +1,12 @@
-//! How the bootstrap nodes do: each is looked at every half minute, and none is ever given up. Pure: `now` and chance are
-//! arguments.
+//! How the bootstrap nodes do: each is asked something every half minute, and none is ever given up. Pure: `now` and chance
+//! are arguments.
 
 use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
-/// Between two looks at a node that does well. What hangs is noticed in 45 s: this, and a ping that is not answered.
+/// Between two looks at a node that does well. One that hangs is down within 45 s: this, two questions of 5 s that are not
+/// answered, and 2 s between them.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// One that is down is looked at after a random part of this, doubled each time up to the second.
@@ -14,6 +15,12 @@ const DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 /// Looks in a row that failed: one may be chance.
 const MISSES_TO_DOWN: u32 = 2;
 
+/// One whose round trip is so many times what it was is degraded.
+const SLOW: u32 = 3;
+
+/// Unless it is below this: on a short way a busy moment is as much.
+const SLOW_MIN: Duration = Duration::from_millis(300);
+
 /// How one does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -21,9 +28,9 @@ pub enum Health {
     Unknown,
     /// It answers.
     Healthy,
-    /// It did not answer once.
+    /// It did not answer once, or is much slower than it was.
     Degraded,
-    /// It does not answer.
+    /// It does not answer, whether or not it takes connections.
     Down,
 }
 
@@ -49,7 +56,11 @@ pub(crate) struct Target {
     pub(crate) round_trip: Option<Duration>,
     pub(crate) last_answer: Option<Instant>,
     pub(crate) misses: u32,
+    /// What its round trip is on average.
+    baseline: Option<Duration>,
     next: Instant,
+    /// How it did when that was told last.
+    told: Health,
 }
 
 /// All bootstrap nodes that the operator named.
@@ -69,7 +80,9 @@ impl Targets {
             round_trip: None,
             last_answer: None,
             misses: 0,
+            baseline: None,
             next: now,
+            told: Health::Unknown,
         };
         Self(addresses.iter().map(target).collect())
     }
@@ -97,13 +110,41 @@ impl Targets {
         }
     }
 
-    /// It answered.
-    pub(crate) fn answered(&mut self, peer: PeerId, round_trip: Option<Duration>, now: Instant) {
+    /// It answered a question.
+    pub(crate) fn answered(&mut self, peer: PeerId, now: Instant) {
         for target in self.of(peer) {
-            (target.health, target.misses, target.last_answer) = (Health::Healthy, 0, Some(now));
-            target.round_trip = round_trip.or(target.round_trip);
+            (target.misses, target.last_answer) = (0, Some(now));
+            target.health = if target.is_slow() { Health::Degraded } else { Health::Healthy };
             target.next = now + EVERY;
         }
+    }
+
+    /// A ping came back. That tells how far it is, and not whether it answers questions.
+    pub(crate) fn pinged(&mut self, peer: PeerId, round_trip: Duration) {
+        for target in self.of(peer) {
+            target.round_trip = Some(round_trip);
+            let slow = target.is_slow();
+            target.health = match target.health {
+                Health::Healthy if slow => Health::Degraded,
+                Health::Degraded if !slow && target.misses == 0 => Health::Healthy,
+                health => health,
+            };
+            // What lasts becomes what is usual.
+            let baseline = target.baseline.unwrap_or(round_trip);
+            target.baseline = Some((baseline * 7 + round_trip) / 8);
+        }
+    }
+
+    /// Whether a peer is one of them.
+    pub(crate) fn has(&self, peer: PeerId) -> bool {
+        self.0.iter().any(|target| target.peer == Some(peer))
+    }
+
+    /// One that does otherwise than was told last.
+    pub(crate) fn poll_changed(&mut self) -> Option<&Target> {
+        let target = self.0.iter_mut().find(|target| target.health != target.told)?;
+        target.told = target.health;
+        Some(target)
     }
 
     /// It did not answer a look.
@@ -138,6 +179,11 @@ impl Targets {
 }
 
 impl Target {
+    fn is_slow(&self) -> bool {
+        let (Some(baseline), Some(round_trip)) = (self.baseline, self.round_trip) else { return false };
+        round_trip > SLOW_MIN && round_trip > baseline * SLOW
+    }
+
     fn pause(&self, chance: f64) -> Duration {
         match self.misses {
             0 => EVERY,
@@ -176,14 +222,49 @@ mod tests {
     fn one_miss_is_chance_and_two_are_not() {
         let (mut targets, peer, now) = target();
         assert!(targets.poll(0.5, now).is_some());
-        targets.answered(peer, Some(S / 10), now);
+        targets.answered(peer, now);
+        assert_eq!(targets.poll_changed().map(|target| target.health), Some(Health::Healthy));
+        assert!(targets.poll_changed().is_none(), "it is told once");
         for health in [Health::Degraded, Health::Down] {
             targets.missed(Some(peer), None, 0.5, now);
             assert_eq!(targets.all()[0].health, health);
         }
-        targets.answered(peer, None, now);
-        let all = targets.all();
-        assert_eq!((all[0].health, all[0].round_trip), (Health::Healthy, Some(S / 10)));
+        targets.answered(peer, now);
+        assert_eq!(targets.all()[0].health, Health::Healthy);
+    }
+
+    #[test]
+    fn one_that_hangs_is_down_within_45_s_though_it_takes_connections_and_returns_pings() {
+        let (mut targets, peer, begun) = target();
+        targets.poll(0.5, begun);
+        targets.answered(peer, begun);
+        // It hangs from now on; each question ends after its deadline.
+        let mut now = begun;
+        while targets.all()[0].health != Health::Down {
+            now = targets.poll_timeout().unwrap();
+            targets.pinged(peer, S / 100);
+            assert!(targets.poll(0.999, now).is_some());
+            now += crate::kad::asker::ANSWER_DEADLINE;
+            targets.missed(Some(peer), None, 0.999, now);
+        }
+        assert!(now - begun <= 45 * S, "{:?}", now - begun);
+    }
+
+    #[test]
+    fn one_that_became_three_times_slower_is_degraded_until_it_is_usual() {
+        let (mut targets, peer, now) = target();
+        targets.answered(peer, now);
+        let health = |targets: &mut Targets, ms| {
+            targets.pinged(peer, ms * S / 1000);
+            targets.all()[0].health
+        };
+        assert_eq!(health(&mut targets, 100), Health::Healthy);
+        assert_eq!(health(&mut targets, 250), Health::Healthy);
+        assert_eq!(health(&mut targets, 500), Health::Degraded);
+        targets.answered(peer, now);
+        assert_eq!(targets.all()[0].health, Health::Degraded, "it answers, slowly");
+        let usual = (1..20).position(|_| health(&mut targets, 500) == Health::Healthy);
+        assert!(usual.is_some_and(|usual| usual < 10), "{usual:?}");
     }
 
     #[test]
@@ -206,7 +287,7 @@ mod tests {
     fn one_whose_connection_ends_is_looked_at_in_a_second() {
         let (mut targets, peer, now) = target();
         targets.poll(0.5, now);
-        targets.answered(peer, None, now);
+        targets.answered(peer, now);
         assert_eq!(targets.poll_timeout(), Some(now + EVERY));
         targets.closed(peer, now);
         assert_eq!(targets.poll_timeout(), Some(now + S));

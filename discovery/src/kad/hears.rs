@@ -1,6 +1,6 @@
 //! What the swarm says, and what follows from it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libp2p::{
     Multiaddr, PeerId,
@@ -14,8 +14,24 @@ use libp2p::{
     },
 };
 
-use super::{Mode, actor::Actor, behaviour::DhtEvent, status::Event, transport::without_peer};
-use crate::admission::{ADDRESSES_MAX, Action, Input};
+use super::{
+    Mode,
+    actor::Actor,
+    asker::{Answered, Named},
+    behaviour::DhtEvent,
+    status::Event,
+    transport::without_peer,
+};
+use crate::{
+    admission::{ADDRESSES_MAX, Action, Input},
+    score::Deed,
+};
+
+/// Who was named by a bootstrap node and dialled is not dialled again before.
+const NAMED_APART: Duration = Duration::from_secs(600);
+
+/// Peers that were, which are remembered.
+const NAMED_MAX: usize = 1024;
 
 impl Actor {
     pub(super) fn hear(&mut self, event: SwarmEvent<DhtEvent>) {
@@ -24,10 +40,7 @@ impl Actor {
                 self.report(Event::Listening { address });
                 self.decide_mode();
             }
-            SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.swarm.remove_external_address(&address);
-                self.decide_mode();
-            }
+            SwarmEvent::ExpiredListenAddr { .. } => self.decide_mode(),
             SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
                 self.connected(peer_id, &endpoint);
             }
@@ -39,31 +52,36 @@ impl Actor {
             }
             SwarmEvent::Behaviour(DhtEvent::Identify(event)) => self.identified(event),
             SwarmEvent::Behaviour(DhtEvent::Ping(event)) => self.pinged(&event),
-            SwarmEvent::Behaviour(DhtEvent::Kad(event)) => self.kademlia(event),
+            SwarmEvent::Behaviour(DhtEvent::Asker(answered)) => self.answered(answered),
+            SwarmEvent::Behaviour(DhtEvent::Guard(event)) => self.kademlia(event),
             _ => {}
+        }
+        while let Some(peer) = self.swarm.behaviour_mut().guard.next_shunned() {
+            self.admission.handle(Input::Shunned { peer }, Instant::now());
         }
         self.admit();
     }
 
     /// A node answers others if its operator says so, or if it is where strangers reach it without a relay.
     pub(super) fn decide_mode(&mut self) {
-        let public: Vec<Multiaddr> = self
-            .swarm
-            .listeners()
-            .filter(|address| self.policy.dials.admits(address, self.local))
-            .cloned()
-            .collect();
-        for address in public {
-            self.swarm.add_external_address(address);
-        }
-        let reached = self.swarm.external_addresses().next().is_some();
+        let now = Instant::now();
+        self.serving.listens(self.swarm.listeners().cloned().collect(), now);
+        let admits = |address: &Multiaddr| self.policy.dials.admits(address, self.local);
+        let mut reached = self.serving.addresses(admits);
+        reached.extend(self.external.iter().cloned());
+        let old: Vec<Multiaddr> =
+            self.swarm.external_addresses().filter(|old| !reached.contains(old)).cloned().collect();
+        old.iter().for_each(|old| self.swarm.remove_external_address(old));
         let serves = match self.mode {
             Mode::Client => false,
             Mode::Server => true,
-            Mode::Auto => reached,
+            Mode::Auto => !reached.is_empty(),
         };
+        for address in reached {
+            self.swarm.add_external_address(address);
+        }
         let mode = if serves { kad::Mode::Server } else { kad::Mode::Client };
-        let kad = &mut self.swarm.behaviour_mut().kad;
+        let kad = &mut self.swarm.behaviour_mut().guard.kad;
         if kad.mode() != mode {
             kad.set_mode(Some(mode));
             tracing::debug!(%mode, "this node's part in the DHT");
@@ -74,11 +92,91 @@ impl Actor {
         let now = Instant::now();
         if let ConnectedPoint::Dialer { address, .. } = endpoint {
             self.targets.proved(address, peer);
-            if !self.scores.is_shunned(&peer, now) {
+            if !self.swarm.behaviour().guard.scores.is_shunned(&peer, now) {
                 self.admission.handle(Input::Reached { peer, address: address.clone() }, now);
             }
         }
-        self.targets.answered(peer, None, now);
+        if let ConnectedPoint::Listener { send_back_addr, .. } = endpoint
+            && self.policy.dials.admits(send_back_addr, peer)
+        {
+            self.serving.came(now);
+        }
+        if self.targets.has(peer) {
+            self.swarm.behaviour_mut().asker.ask(peer);
+        }
+    }
+
+    /// A bootstrap node answered, or not in time. Whom it names near to us is dialled, and may enter the table then.
+    fn answered(&mut self, Answered { peer, named }: Answered) {
+        let now = Instant::now();
+        match named {
+            Some(named) => {
+                self.targets.answered(peer, now);
+                self.dial_named(named, now);
+            }
+            None => self.targets.missed(Some(peer), None, rand::random(), now),
+        }
+    }
+
+    fn dial_named(&mut self, named: Named, now: Instant) {
+        self.named.retain(|_, again| *again > now);
+        for (peer, mut addresses) in named {
+            let known = peer == self.local || self.admission.is_admitted(&peer);
+            if known || self.named.contains_key(&peer) || self.named.len() >= NAMED_MAX {
+                continue;
+            }
+            let guard = &self.swarm.behaviour().guard;
+            addresses.retain(|address| !guard.bans.is_banned(peer, address, now));
+            if addresses.is_empty() || guard.scores.is_shunned(&peer, now) {
+                continue;
+            }
+            self.named.insert(peer, now + NAMED_APART);
+            let condition = PeerCondition::DisconnectedAndNotDialing;
+            let dial = DialOpts::peer_id(peer).addresses(addresses).condition(condition);
+            if self.swarm.dial(dial.build()).is_ok() {
+                self.loops.met_strangers(now);
+            }
+        }
+    }
+
+    /// Tells how bootstrap nodes do, if that is otherwise than before.
+    pub(super) fn healths(&mut self) {
+        let now = Instant::now();
+        while let Some(target) = self.targets.poll_changed() {
+            let event = Event::BootstrapChanged {
+                address: target.address.clone(),
+                peer: target.peer,
+                health: target.health,
+                silent: target.last_answer.map(|at| now.saturating_duration_since(at)),
+            };
+            self.report(event);
+        }
+    }
+
+    /// Closes connections with, and forgets, whom the policy does not let through any more.
+    pub(super) fn leave_the_barred(&mut self) {
+        let (dials, local) = (self.policy.dials.clone(), self.local);
+        let given: Vec<Multiaddr> =
+            self.targets.all().iter().map(|target| without_peer(&target.address)).collect();
+        let lets = |address: &Multiaddr| {
+            let plain = without_peer(address);
+            given.contains(&plain) || dials.admits(&plain, local)
+        };
+        let guard = &mut self.swarm.behaviour_mut().guard;
+        let barred: Vec<_> =
+            guard.connections().filter(|(_, address)| !lets(address)).map(|(id, _)| id).collect();
+        let mut gone: Vec<PeerId> = Vec::new();
+        for bucket in guard.kad.kbuckets() {
+            let of = bucket.iter().filter(|entry| !entry.node.value.iter().any(&lets));
+            gone.extend(of.map(|entry| *entry.node.key.preimage()));
+        }
+        for connection in barred {
+            self.swarm.close_connection(connection);
+        }
+        for peer in gone {
+            self.admission.handle(Input::Shunned { peer }, Instant::now());
+        }
+        self.admit();
     }
 
     fn dial_failed(&mut self, peer: Option<PeerId>, error: &DialError) {
@@ -92,15 +190,23 @@ impl Actor {
         };
         let now = Instant::now();
         self.targets.missed(peer, address, rand::random(), now);
-        if let Some(peer) = peer {
-            self.admission.handle(Input::Unreached { peer }, now);
+        let Some(peer) = peer else { return };
+        if let DialError::WrongPeerId { address, .. } = error
+            && self.admission.was_named(&peer, address)
+        {
+            // It said so itself; what others say of it is not its fault.
+            self.swarm.behaviour_mut().guard.did(peer, Deed::Lied);
         }
+        if self.admission.is_admitted(&peer) {
+            self.loops.lost(peer, now);
+        }
+        self.admission.handle(Input::Unreached { peer }, now);
     }
 
     fn pinged(&mut self, event: &ping::Event) {
         let now = Instant::now();
         match &event.result {
-            Ok(round_trip) => self.targets.answered(event.peer, Some(*round_trip), now),
+            Ok(round_trip) => self.targets.pinged(event.peer, *round_trip),
             Err(_) => {
                 self.targets.missed(Some(event.peer), None, rand::random(), now);
                 self.swarm.close_connection(event.connection);
@@ -112,7 +218,7 @@ impl Actor {
     fn identified(&mut self, event: identify::Event) {
         let identify::Event::Received { peer_id: peer, info, .. } = event else { return };
         let now = Instant::now();
-        if self.scores.is_shunned(&peer, now) {
+        if self.swarm.behaviour().guard.scores.is_shunned(&peer, now) {
             return;
         }
         let serves = info.protocols.contains(&self.protocol);
@@ -124,7 +230,9 @@ impl Actor {
     pub(super) fn admit(&mut self) {
         while let Some(action) = self.admission.poll_action() {
             match action {
-                Action::Dial { peer, addresses } => {
+                Action::Dial { peer, mut addresses } => {
+                    let (bans, now) = (&self.swarm.behaviour().guard.bans, Instant::now());
+                    addresses.retain(|address| !bans.is_banned(peer, address, now));
                     let dial = DialOpts::peer_id(peer).addresses(addresses);
                     if self.swarm.dial(dial.condition(PeerCondition::Always).build()).is_err() {
                         self.admission.handle(Input::Unreached { peer }, Instant::now());
@@ -132,7 +240,7 @@ impl Actor {
                 }
                 Action::Admit { peer, address } => self.enter(peer, &address),
                 Action::Remove { peer } => {
-                    self.swarm.behaviour_mut().kad.remove_peer(&peer);
+                    self.swarm.behaviour_mut().guard.kad.remove_peer(&peer);
                     self.table_changed();
                 }
             }
@@ -140,7 +248,7 @@ impl Actor {
     }
 
     fn enter(&mut self, peer: PeerId, address: &Multiaddr) {
-        let entered = self.swarm.behaviour_mut().kad.add_address(&peer, address.clone());
+        let entered = self.swarm.behaviour_mut().guard.kad.add_address(&peer, address.clone());
         match entered {
             RoutingUpdate::Failed => self.admission.handle(Input::Left { peer }, Instant::now()),
             RoutingUpdate::Success | RoutingUpdate::Pending => self.memory.reached(peer, address),
@@ -155,7 +263,7 @@ impl Actor {
                 }
                 let surplus: Vec<Multiaddr> = addresses.iter().skip(ADDRESSES_MAX).cloned().collect();
                 for address in surplus {
-                    self.swarm.behaviour_mut().kad.remove_address(&peer, &address);
+                    self.swarm.behaviour_mut().guard.kad.remove_address(&peer, &address);
                 }
                 if is_new_peer {
                     let address = without_peer(addresses.first());
@@ -171,9 +279,11 @@ impl Actor {
     }
 
     fn table_changed(&mut self) {
-        let table = self.swarm.behaviour_mut().kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
+        let table =
+            self.swarm.behaviour_mut().guard.kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
         if table != self.table {
             self.table = table;
+            self.swarm.behaviour_mut().guard.table = table;
             self.loops.knows(table, Instant::now());
             self.report(Event::RoutingTableUpdated { table });
         }

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use libp2p::PeerId;
+
 /// Between two light refreshes: a lookup of our own id and one in a random bucket, about 50 requests.
 pub(crate) const REFRESH_EVERY: Duration = Duration::from_secs(300);
 
@@ -14,6 +16,23 @@ pub(crate) const BOOTSTRAP_EVERY: Duration = Duration::from_secs(1800);
 
 /// What we say about ourselves is said anew after this: half of what it lasts.
 pub(crate) const PUBLISH_EVERY: Duration = Duration::from_secs(3600);
+
+/// But sooner where many nodes leave. By the model of `tests/sim` twenty keepers last an hour while up to this share of all
+/// nodes leaves in a minute; half as long where twice as many do. More than all of the table cannot have left in the ten
+/// minutes that are looked at, so it is 12 min at the soonest.
+const CHURN_FOR_AN_HOUR: f64 = 0.02;
+
+/// Nodes of the table that were not reached within this time tell how many leave.
+const CHURN_WITHIN: Duration = Duration::from_secs(600);
+
+/// So many at least: fewer may be chance.
+const CHURN_MIN: usize = 3;
+
+/// Of which so many are remembered: as many as a table has.
+const LOST_MAX: usize = 1024;
+
+/// After nodes were met that the table did not know, it is refreshed: they know others. Not more often than the second.
+const AFTER_STRANGERS: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(20));
 
 /// A publication that failed is tried again after these, and then after the last of them. The first are short: whoever
 /// looks for this node finds nothing meanwhile.
@@ -83,6 +102,9 @@ pub(crate) struct Loops<I> {
     dial: Instant,
     dial_pause: Duration,
     sweep: Instant,
+    refreshed: Option<Instant>,
+    /// Nodes of the table that were not reached, with when.
+    lost: BTreeMap<PeerId, Instant>,
     publications: BTreeMap<I, Publication>,
 }
 
@@ -99,6 +121,8 @@ impl<I: Ord + Clone> Loops<I> {
             dial: now,
             dial_pause: DIAL_AGAIN.0,
             sweep: now + SWEEP_EVERY,
+            refreshed: None,
+            lost: BTreeMap::new(),
             publications: BTreeMap::new(),
         }
     }
@@ -118,6 +142,39 @@ impl<I: Ord + Clone> Loops<I> {
         if peers >= FEW {
             self.dial_pause = DIAL_AGAIN.0;
         }
+    }
+
+    /// A node of the table was not reached.
+    pub(crate) fn lost(&mut self, peer: PeerId, now: Instant) {
+        self.lost.retain(|_, at| now.saturating_duration_since(*at) < CHURN_WITHIN);
+        if self.lost.len() < LOST_MAX {
+            self.lost.insert(peer, now);
+        }
+        let every = self.publish_every();
+        for publication in self.publications.values_mut().filter(|publication| publication.failures == 0)
+        {
+            let soonest = publication.begun.map(|begun| (begun + every).max(now));
+            publication.due = publication.due.map(|due| soonest.map_or(due, |soonest| due.min(soonest)));
+        }
+    }
+
+    /// How often it is to be said what does not change, by the share of nodes that leave.
+    fn publish_every(&self) -> Duration {
+        let lost = self.lost.len();
+        if lost < CHURN_MIN {
+            return PUBLISH_EVERY;
+        }
+        // Those that left the table were in it.
+        let share = lost as f64 / self.known.max(lost) as f64;
+        let a_minute = share / (CHURN_WITHIN.as_secs_f64() / 60.0);
+        PUBLISH_EVERY.mul_f64((CHURN_FOR_AN_HOUR / a_minute).min(1.0))
+    }
+
+    /// A node that the table does not know is dialled, since a bootstrap node named it.
+    pub(crate) fn met_strangers(&mut self, now: Instant) {
+        let apart = self.refreshed.map_or(now, |refreshed| refreshed + AFTER_STRANGERS.1);
+        let soon = apart.max(now + AFTER_STRANGERS.0);
+        self.refresh = self.refresh.map(|refresh| refresh.min(soon));
     }
 
     /// A bootstrap has begun, be it ours or that of the library.
@@ -163,7 +220,8 @@ impl<I: Ord + Clone> Loops<I> {
 
     /// It was said; `well`: somebody keeps it.
     pub(crate) fn published(&mut self, item: &I, well: bool, now: Instant) {
-        let every = self.jittered(PUBLISH_EVERY);
+        let churn = self.publish_every();
+        let every = self.jittered(churn);
         let Some(publication) = self.publications.get_mut(item) else { return };
         publication.under_way = false;
         let apart = publication.begun.map_or(now, |begun| begun + PUBLISH_APART).max(now);
@@ -193,6 +251,7 @@ impl<I: Ord + Clone> Loops<I> {
         }
         if due(self.refresh) {
             self.refresh = Some(now + self.jittered(REFRESH_EVERY));
+            self.refreshed = Some(now);
             return Some(Task::Refresh);
         }
         let (item, publication) =
@@ -334,6 +393,46 @@ mod tests {
         assert!((3..=4).contains(&count(Task::Bootstrap)), "{done:?}");
         assert!((20..=26).contains(&count(Task::Refresh)), "{done:?}");
         assert_eq!(count(Task::DialRemembered), 0);
+    }
+
+    #[test]
+    fn where_many_nodes_leave_it_is_said_sooner_as_the_model_asks_and_never_more_often_than_in_twelve_minutes()
+     {
+        let after = |lost: usize| {
+            let (mut loops, now) = joined();
+            loops.knows(100, now);
+            loops.changed("contact", now);
+            assert_eq!(loops.poll_task(now + S), Some(Task::Publish("contact")));
+            loops.published(&"contact", true, now + S);
+            (0..lost).for_each(|_| loops.lost(PeerId::random(), now + 2 * S));
+            loops.publications["contact"].due.map(|due| (due - now).as_secs() / 60)
+        };
+        // Of a hundred, in ten minutes.
+        for (lost, minutes) in [(0, 53..=66), (2, 53..=66), (20, 53..=60), (50, 24..=24), (100, 12..=12)]
+        {
+            let due = after(lost).unwrap_or_default();
+            assert!(minutes.contains(&due), "{lost}: {due}");
+        }
+        let (mut loops, now) = joined();
+        loops.knows(2, now);
+        (0..1000).for_each(|_| loops.lost(PeerId::random(), now));
+        assert_eq!(loops.publish_every(), PUBLISH_EVERY / 5);
+        loops.lost(PeerId::random(), now + CHURN_WITHIN);
+        assert_eq!(loops.publish_every(), PUBLISH_EVERY, "they left long ago");
+    }
+
+    #[test]
+    fn when_strangers_were_met_the_table_is_refreshed_at_once_and_not_without_end() {
+        let (mut loops, now) = joined();
+        let mut refreshes = 0;
+        for second in 0..120 {
+            loops.met_strangers(now + second * S);
+            while let Some(task) = loops.poll_task(now + second * S) {
+                refreshes += u32::from(task == Task::Refresh);
+                assert!(refreshes != 1 || second == 3, "the first comes soon: {second}");
+            }
+        }
+        assert!((5..=7).contains(&refreshes), "{refreshes}");
     }
 
     #[test]

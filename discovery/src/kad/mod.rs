@@ -12,19 +12,27 @@
 //! `hears` takes what the swarm says, `queries` knows who waits for what; `own` signs what this node says, and `memory`
 //! keeps whom it reached. Pure are `loops` (when to look after ourselves), `wants` (what is looked for), `spaces` (who is
 //! in which namespace) and `health` (how bootstrap nodes do), beside [`record`](crate::record), [`keys`](crate::keys),
-//! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score). `behaviour`, `door` (how
-//! many may come from where) and `transport` are what the swarm is made of.
+//! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score); `serving` (whether to answer),
+//! `candidates` (whom a lookup may ask) and `meter` (how often others are answered) are, too. `behaviour`, `guard` (what
+//! Kademlia of libp2p does not look at), `asker` (asks one node), `door` (how many may come from where) and `transport` are
+//! what the swarm is made of.
 
 mod actor;
+mod asker;
 mod asks;
 mod behaviour;
+mod candidates;
 mod door;
+mod guard;
 mod health;
 mod hears;
 mod loops;
 mod memory;
+mod meter;
 mod own;
+mod policy;
 mod queries;
+mod serving;
 mod spaces;
 mod status;
 mod transport;
@@ -35,7 +43,6 @@ mod tests;
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
     num::NonZeroU8,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -48,6 +55,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use self::actor::Actor;
 pub use self::{
     health::Health,
+    policy::Policy,
     status::{Bootstrap, Bucket, Event, Lookup as LookupKind, Status},
     transport::{Carrier, NoTransport},
 };
@@ -55,7 +63,7 @@ use crate::{
     Network,
     hint::Hint,
     keys::{Namespace, RecordKey},
-    record::{AddressPolicy, Body, Contact, Record},
+    record::{Body, Contact, Record},
     source::Lookup,
 };
 
@@ -67,17 +75,6 @@ const HINTS_MAX: usize = 256;
 
 /// Events that a slow reader may be behind; more are skipped for it.
 const EVENTS_MAX: usize = 1024;
-
-/// Which addresses matter of those that strangers name.
-#[derive(Clone)]
-pub struct Policy {
-    /// Where nodes of the DHT are dialled, and told to others: direct addresses.
-    pub dials: Arc<dyn AddressPolicy>,
-    /// Which addresses of a peer's contact are handed on to whoever looks for it: circuits too.
-    pub hands_on: Arc<dyn AddressPolicy>,
-    /// Addresses that belong to no part of the internet, of which there may be any number in one network: labs.
-    pub exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
-}
 
 /// Whether this node answers others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,13 +110,17 @@ pub struct Config {
     pub number: Option<PathBuf>,
     /// Peers in a bucket of the table; 20 unless said otherwise. 8 save half a MiB.
     pub bucket_size: Option<NonZeroU8>,
+    /// Whether a lookup goes three ways that share no peer, so that one liar spoils one of them. Off only to measure what
+    /// that is worth.
+    pub separate_paths: bool,
     /// What carries it.
     pub carrier: Carrier,
 }
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { network, mode, listen, external, bootstrap, memory, bucket_size, carrier, .. } = self;
+        let Self { network, mode, listen, external, bootstrap, memory, .. } = self;
+        let Self { bucket_size, separate_paths, carrier, .. } = self;
         f.debug_struct("Config")
             .field("network", network)
             .field("mode", mode)
@@ -128,6 +129,7 @@ impl std::fmt::Debug for Config {
             .field("bootstrap", bootstrap)
             .field("memory", memory)
             .field("bucket_size", bucket_size)
+            .field("separate_paths", separate_paths)
             .field("carrier", carrier)
             .finish_non_exhaustive()
     }
@@ -179,6 +181,8 @@ pub enum Found {
 /// What a [`Dht`] asks for.
 pub(crate) enum Command {
     Says { contact: Contact },
+    Confirmed { addresses: Vec<Multiaddr> },
+    KeepTo { policy: Policy },
     Join { namespace: Namespace },
     Watch { namespace: Namespace },
     Reached { peer: PeerId },
@@ -188,6 +192,7 @@ pub(crate) enum Command {
     Closest { to: PeerId, reply: oneshot::Sender<Vec<PeerId>> },
     Say { body: Body, reply: oneshot::Sender<Result<usize, RecordError>> },
     Put { key: RecordKey, value: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>> },
+    Kept { key: RecordKey, reply: oneshot::Sender<Option<Vec<u8>>> },
     Provide { key: Vec<u8> },
     Providers { key: Vec<u8>, reply: oneshot::Sender<Vec<PeerId>> },
     Status { reply: oneshot::Sender<Status> },
@@ -208,8 +213,14 @@ pub struct Dht {
 
 /// Finds peers by their ids.
 pub(crate) struct Finder {
-    orders: mpsc::UnboundedSender<PeerId>,
+    orders: mpsc::UnboundedSender<Order>,
     found: mpsc::Receiver<Hint>,
+}
+
+/// Whom to look for, or no longer.
+pub(crate) enum Order {
+    Seek(PeerId),
+    Forget(PeerId),
 }
 
 /// Takes part from now on. Must be called within a tokio runtime.
@@ -230,7 +241,11 @@ pub(crate) fn start(config: Config) -> Result<(Dht, Finder), StartError> {
 
 impl Lookup for Finder {
     fn seek(&mut self, _: &BTreeSet<PeerId>, new: PeerId) {
-        let _ = self.orders.send(new);
+        let _ = self.orders.send(Order::Seek(new));
+    }
+
+    fn forget(&mut self, _: &BTreeSet<PeerId>, gone: PeerId) {
+        let _ = self.orders.send(Order::Forget(gone));
     }
 
     fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint> {
@@ -253,6 +268,17 @@ impl Dht {
     /// What this node says of itself from now on, once it has joined: above all, where it is reached.
     pub async fn says(&self, contact: Contact) {
         let _ = self.commands.send(Command::Says { contact }).await;
+    }
+
+    /// All addresses at which strangers just dialled this host back, directly: a node in [`Mode::Auto`] answers others only
+    /// where they reach it.
+    pub async fn confirmed(&self, addresses: Vec<Multiaddr>) {
+        let _ = self.commands.send(Command::Confirmed { addresses }).await;
+    }
+
+    /// This policy holds from now on. Connections with whom it does not let through end, and they leave the table.
+    pub async fn keep_to(&self, policy: Policy) {
+        let _ = self.commands.send(Command::KeepTo { policy }).await;
     }
 
     /// This node is a member of the namespace from now on, and says so.
@@ -324,6 +350,11 @@ impl Dht {
     pub async fn put(&self, key: RecordKey, value: Vec<u8>) -> Result<usize, RecordError> {
         let stored = self.ask(|reply| Command::Put { key, value, reply }).await;
         stored.unwrap_or(Err(RecordError::Ended))
+    }
+
+    /// What this node itself keeps under a key, for others or of its own; nobody else is asked.
+    pub async fn kept(&self, key: RecordKey) -> Option<Vec<u8>> {
+        self.ask(|reply| Command::Kept { key, reply }).await.flatten()
     }
 
     /// This node has what the key names, and says so from now on: see [`content_key`](crate::keys::content_key).

@@ -22,7 +22,6 @@ use super::{
 };
 use crate::{
     UnixTime,
-    admission::Input,
     keys::{MEMBERS_MAX, RecordKey},
     record::{Accepted, Record, Refusal, accept},
     score::Deed,
@@ -114,6 +113,12 @@ impl Actor {
     fn found(&mut self, id: QueryId, PeerRecord { peer: keeper, record }: &PeerRecord) {
         let Some(query) = self.queries.get_mut(&id) else { return };
         let now = UnixTime::from(SystemTime::now());
+        let signer = match &query.purpose {
+            Purpose::Sought { peer, .. } | Purpose::Find { key: RecordKey::Contact(peer), .. } => {
+                Some(*peer)
+            }
+            _ => None,
+        };
         let judged = match &mut query.purpose {
             Purpose::Sought { peer, news, stale } => {
                 let held = self.contacts.get(peer).map(Record::version);
@@ -150,19 +155,15 @@ impl Actor {
             }
             _ => return,
         };
-        if let (Err(refusal), Some(keeper)) = (judged, keeper)
-            && !refusal.is_innocent()
-        {
-            tracing::debug!(%keeper, %refusal, "a node of the DHT keeps what it should not");
-            self.did(*keeper, Deed::BadRecord);
-        }
-    }
-
-    /// Who did too much wrong is put out of the table.
-    pub(super) fn did(&mut self, peer: PeerId, deed: Deed) {
-        let now = Instant::now();
-        if self.scores.count(peer, deed, now) {
-            self.admission.handle(Input::Shunned { peer }, now);
+        let guard = &mut self.swarm.behaviour_mut().guard;
+        match (judged, keeper, signer) {
+            // Both are signed. Whoever keeps one cannot know of the other.
+            (Err(Refusal::Equivocation { .. }), _, Some(signer)) => guard.did(signer, Deed::Lied),
+            (Err(refusal), Some(keeper), _) if !refusal.is_innocent() => {
+                tracing::debug!(%keeper, %refusal, "a node of the DHT keeps what it should not");
+                guard.did(*keeper, Deed::BadRecord);
+            }
+            _ => {}
         }
     }
 
@@ -260,7 +261,8 @@ impl Actor {
             ..kad::Record::new(record.key().to_bytes(), record.bytes().to_vec())
         };
         let stale: Vec<PeerId> = stale.into_iter().collect();
-        let id = self.swarm.behaviour_mut().kad.put_record_to(newest, stale.into_iter(), Quorum::One);
+        let id =
+            self.swarm.behaviour_mut().guard.kad.put_record_to(newest, stale.into_iter(), Quorum::One);
         self.wait_for(id, Purpose::Refresh);
     }
 

@@ -32,6 +32,12 @@ pub struct Status {
     pub refused: BTreeMap<&'static str, u64>,
     /// Whom it did not let into its table, by reason.
     pub denied: BTreeMap<&'static str, u64>,
+    /// Peers that lookups passed over, since they asked others of the same network.
+    pub passed_over: u64,
+    /// Questions of others that were refused, since there were too many.
+    pub refused_questions: u64,
+    /// Addresses at which a peer was not, but another was: it is not dialled there for a while.
+    pub banned: usize,
     /// Lookups that found what was looked for, since the start.
     pub lookups_found: u64,
     /// And those that did not.
@@ -110,6 +116,17 @@ pub enum Event {
         table: usize,
         /// Since it began.
         took: Duration,
+    },
+    /// A node to begin with does otherwise than before.
+    BootstrapChanged {
+        /// Where it is.
+        address: Multiaddr,
+        /// Who it is, once that is known.
+        peer: Option<PeerId>,
+        /// How it does now.
+        health: Health,
+        /// Since it last answered a question; none if it never did.
+        silent: Option<Duration>,
     },
     /// A node of the DHT that this one did not know.
     NodeDiscovered {

@@ -40,6 +40,10 @@ impl Seeking {
         self.sought.entry(peer).or_insert((now, SEEK_AGAIN.0));
     }
 
+    pub(super) fn forget(&mut self, peer: PeerId) {
+        self.sought.remove(&peer);
+    }
+
     /// Somebody to be looked for.
     pub(super) fn next(&mut self, now: Instant) -> Option<PeerId> {
         let (peer, (at, after)) = self.sought.iter_mut().find(|(_, (at, _))| *at <= now)?;

@@ -29,6 +29,7 @@ const FOUND_MAX: usize = 256;
 /// What the rest of the program wants.
 enum Wish {
     Seek(PeerId),
+    Forget(PeerId),
     Listening(Vec<Multiaddr>),
     Reachable(Vec<Multiaddr>),
 }
@@ -69,6 +70,10 @@ pub(crate) fn start(config: Config, key: Keypair) -> (Asker, Teller) {
 impl Lookup for Asker {
     fn seek(&mut self, _: &BTreeSet<PeerId>, new: PeerId) {
         let _ = self.wishes.send(Wish::Seek(new));
+    }
+
+    fn forget(&mut self, _: &BTreeSet<PeerId>, gone: PeerId) {
+        let _ = self.wishes.send(Wish::Forget(gone));
     }
 
     fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint> {
@@ -137,6 +142,7 @@ impl Finding {
                 tracing::debug!(%peer, "not looked for in the 160-bit network: only ed25519 keys are found there");
             }
             Wish::Seek(peer) => self.seeking.seek(peer, now),
+            Wish::Forget(peer) => self.seeking.forget(peer),
             Wish::Listening(addresses) => self.listening = addresses,
             Wish::Reachable(addresses) => self.reachable = addresses,
         }

@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod arguments;
+mod cautions;
+mod checklist;
 mod crowd;
 mod demo;
+mod dht_flood;
 mod doctor;
 mod events;
 mod hangups;
@@ -16,6 +19,7 @@ mod names;
 mod nets;
 mod page;
 mod relay_status;
+mod seen;
 mod services;
 mod sessions;
 mod settings;

@@ -146,12 +146,20 @@ fn events_of_lies() -> String {
     });
     let refused = json!({ "ts": ts, "event": "refused", "what": HOSTILE, "whose": HOSTILE, "count": 1 });
     let cut = json!({ "ts": ts, "event": "circuit_closed", "source": HOSTILE, "cause": HOSTILE });
-    let events = [moved, failed, refused, cut];
+    let awaits = json!([{ "stage": "dial", "addresses": 2 }, { "stage": HOSTILE }]);
+    let waiting = json!({
+        "ts": ts, "event": "waiting", "peer": NO_PEER, "waited_ms": 10_000, "awaits": awaits,
+    });
+    let unnamed = json!({ "ts": ts, "event": "relay_name_failed", "name": HOSTILE, "cause": HOSTILE });
+    let events = [moved, failed, refused, cut, waiting, unnamed];
     events.iter().map(|event| format!("data: {event}\n\n")).collect()
 }
 
 pub(crate) async fn what_peers_say_is_text() -> Result<()> {
-    shows_lies(status_of_lies(), &["no direct path", "Bytes go through a relay"]).await
+    let waits = ["still waiting", "for 10 s: an answer at its addresses, &lt;img"];
+    let named = ["the name of relays cannot be looked up"];
+    let wanted = [&["no direct path", "Bytes go through a relay"][..], &waits, &named].concat();
+    shows_lies(status_of_lies(), &wanted).await
 }
 
 pub(crate) async fn what_clients_of_a_relay_say_is_text() -> Result<()> {

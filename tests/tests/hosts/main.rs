@@ -9,12 +9,14 @@ mod dns;
 mod doctor;
 mod families;
 mod faults;
+mod firewalls;
 mod lan;
 mod mainline;
 mod mapping;
 mod names;
 mod pinholes;
 mod ports;
+mod route;
 mod sandbox;
 mod stock_neighbour;
 mod web;
@@ -109,6 +111,14 @@ fn main() -> ExitCode {
             doctor::each_nat,
         ),
         lab_trial("the_doctor_says_that_no_name_server_answers", doctor::dead_dns),
+        lab_trial(
+            "connecting_to_a_black_hole_ends_within_ten_seconds_and_says_what_was_tried",
+            firewalls::black_hole,
+        ),
+        lab_trial(
+            "what_the_doctor_prints_for_nftables_lets_others_in_at_a_relay_s_ports_and_nowhere_else",
+            firewalls::opened_by_what_is_printed,
+        ),
     ];
     trials.push(lab_trial(
         "a_peer_behind_another_nat_is_found_by_its_id_in_the_dht_and_reached_directly",
@@ -122,6 +132,10 @@ fn main() -> ExitCode {
         "a_forward_to_a_namespace_goes_to_another_member_when_the_one_it_uses_is_gone",
         dht::any_member,
     ));
+    trials.push(lab_trial("a_bootstrap_node_that_hangs_is_down_within_45_s", dht::hung_bootstrap));
+    trials
+        .push(lab_trial("a_network_that_is_split_for_a_minute_is_one_again_a_minute_after", dht::split));
+    trials.extend(route::trials());
     trials.extend(families());
     trials.extend(faults::trials());
     trials.extend(lan());

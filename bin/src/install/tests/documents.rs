@@ -59,6 +59,34 @@ fn every_alert_has_a_section_of_the_operators_guide_and_leads_to_it() {
     }
 }
 
+/// Every flag of every command.
+fn flags() -> BTreeSet<String> {
+    let mut commands = vec![<crate::cli::Cli as clap::CommandFactory>::command()];
+    let mut flags = BTreeSet::new();
+    while let Some(command) = commands.pop() {
+        flags.extend(command.get_arguments().filter_map(|flag| flag.get_long()).map(str::to_owned));
+        commands.extend(command.get_subcommands().cloned());
+    }
+    flags
+}
+
+#[test]
+fn every_flag_that_the_operators_guide_names_is_one_of_this_program() {
+    let (flags, mut named) = (flags(), 0);
+    // What is typed for others stands in blocks, or begins with the name of its program.
+    let ours = OPERATE.split('`').skip(1).step_by(2).filter(|code| {
+        code.starts_with("--") || code.starts_with("punchline ") || code.starts_with("[--")
+    });
+    for flag in ours.flat_map(|code| code.split_whitespace()).filter_map(|word| word.strip_prefix("--"))
+    {
+        let flag = flag.split(['=', ',', '|', ']']).next().unwrap_or_default();
+        let known = flags.contains(flag) || flag == "help" || flag.starts_with("libp2p-");
+        assert!(known, "--{flag}");
+        named += 1;
+    }
+    assert!(named > 60, "only {named}");
+}
+
 /// Where the Debian package puts the guide.
 const RUNBOOKS: &str = "file:///usr/share/doc/punchline/design/operate.md";
 
@@ -153,7 +181,7 @@ fn the_debian_package_has_what_its_readme_and_its_guides_lead_to() {
     };
     // Those who read the sources have the rest.
     let of_sources = ["examples", "plan.md", "CONTRIBUTING.md", "LICENSE-MIT", "LICENSE-APACHE"];
-    let guides = ["README.md", "design/operate.md", "design/kaspad.md"];
+    let guides = ["README.md", "design/operate.md", "design/kaspad.md", "design/kaspad-network.md"];
     for page in guides.map(PathBuf::from) {
         assert!(is_there(&page), "{}", page.display());
         let led_to = links(&page).into_iter().map(|(target, _)| target);

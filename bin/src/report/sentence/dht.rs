@@ -11,6 +11,20 @@ pub(super) fn sentence(event: &DhtEvent, said: &Said) -> Saying {
         DhtEvent::DhtJoined { table, took_ms } => {
             (Level::Info, format!("in the DHT after {took_ms} ms; nodes in the table: {table}"))
         }
+        DhtEvent::BootstrapChanged { address, peer: _, health: "healthy", silent_ms: _ } => {
+            (Level::Info, format!("the bootstrap node at {address} answers"))
+        }
+        DhtEvent::BootstrapChanged { address, peer: _, health, silent_ms } => {
+            let since = silent_ms.map(|ms| format!(" since {} s", ms / 1000)).unwrap_or_default();
+            let (level, does) = match *health {
+                "down" => (Level::Warn, "does not answer"),
+                _ => (Level::Info, "does not answer in time"),
+            };
+            (
+                level,
+                format!("the bootstrap node at {address} {does}{since}; others of the DHT are asked"),
+            )
+        }
         DhtEvent::NodeDiscovered { peer, address: _ } => {
             (Level::Debug, format!("{} is a node of the DHT", said.called(peer)))
         }

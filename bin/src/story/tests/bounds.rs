@@ -27,3 +27,18 @@ fn a_peer_with_many_faults_is_told_the_first_few() {
     }
     assert_eq!(world.tell(PEER).unwrap().findings.len(), findings::FINDINGS_MAX);
 }
+
+#[test]
+fn of_the_many_addresses_that_were_tried_the_latest_few_are_told() {
+    let mut world = World::direct();
+    let at = |port: usize| format!("/ip4/198.51.100.9/tcp/{port}").parse::<Multiaddr>().unwrap();
+    for attempt in 0..4 {
+        let addresses = (0..ADDRESSES_MAX).map(|number| at(1000 + attempt * 100 + number)).collect();
+        let (peer, rung, attempt) = (id(PEER), Rung::Punch, attempt as u32 + 1);
+        world = world.hears(BridgeEvent::UpgradeAttempted { peer, rung, attempt, addresses });
+    }
+    let told = world.tell(PEER).unwrap().there.unwrap().addresses;
+    assert_eq!(told.len(), ADDRESSES_MAX);
+    assert_eq!(told[0], "/ip4/198.51.100.9/tcp/35000", "where it is connected comes first");
+    assert_eq!(told[1], at(1300).to_string());
+}

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     engine::paths::dials::{CIRCUIT_RETRIES_MAX, CIRCUIT_RETRY},
-    error::{CircuitFault, OpenStage, Refusal},
+    error::{CircuitFault, OpenStage, Refusal, TriedWay},
     event::Asked,
 };
 
@@ -138,7 +138,8 @@ fn when_every_way_failed_the_error_names_each_with_its_cause() {
     let find = |target| asked.iter().find(|(_, peer, _)| *peer == target).unwrap().0;
     assert_eq!(world.dial_failed(find(peer(1))), []);
     let actions = world.dial_failed(find(relay.peer()));
-    let [(failed, OpenError::Unreachable { causes, .. })] = failures(&actions)[..] else {
+    let [(failed, OpenError::NoRouteToDestination { tried: causes, .. })] = failures(&actions)[..]
+    else {
         panic!("{actions:?}");
     };
     assert_eq!(failed, open);
@@ -156,7 +157,7 @@ fn a_relay_that_goes_away_before_it_identified_fails_the_circuits_that_waited_fo
     let actions = world.closed(connection);
     assert!(matches!(
         failures(&actions)[..],
-        [(failed, OpenError::Unreachable { .. })] if failed == open
+        [(failed, OpenError::NoRouteToDestination { .. })] if failed == open
     ));
     let (_, actions) = world.open(peer(1));
     assert_eq!(dials(&actions).len(), 1, "a later open starts anew: {actions:?}");
@@ -288,6 +289,31 @@ fn an_open_ends_at_its_deadline_in_each_stage() {
 }
 
 #[test]
+fn an_open_that_is_over_before_any_way_answered_names_each_that_was_tried_and_what_became_of_it() {
+    let mut world = World::with(|config| config.deadlines.open = Duration::from_secs(5));
+    let (silent, gone) = (relay(8), relay(9));
+    world.learn(peer(1), &[direct(1), silent.circuit_to(peer(1)), gone.circuit_to(peer(1))]);
+    let (_, actions) = world.open(peer(1));
+    let dialled = dials(&actions);
+    let to_gone = dialled.iter().find(|(_, peer, _)| *peer == gone.peer()).unwrap().0;
+    let cause = DialFailureReason::Network { cause: "no route".to_owned() };
+    world.tell(Input::DialFailed { dial: to_gone, reason: cause.clone() });
+    let actions = world.pass(Duration::from_secs(5));
+    let [(_, error)] = failures(&actions)[..] else { panic!("{actions:?}") };
+    let OpenError::Deadline { tried, .. } = error else { panic!("{error}") };
+    let late = DialFailureReason::Deadline { deadline: Duration::from_secs(5) };
+    let of =
+        |way: TriedWay| tried.iter().find(|tried| tried.way == way).map(|tried| tried.reason.clone());
+    assert_eq!(of(TriedWay::Direct(vec![direct(1)])), Some(late.clone()));
+    assert_eq!(of(TriedWay::Relay(silent)), Some(late));
+    assert_eq!(of(TriedWay::Relay(gone)), Some(cause));
+    assert_eq!(tried.len(), 3);
+    let begin =
+        format!("connection timeout: no stream to {} within 5 s (no connection to it yet): ", peer(1));
+    assert!(error.to_string().starts_with(&begin), "{error}");
+}
+
+#[test]
 fn a_substream_that_opens_after_the_deadline_leaves_nothing_behind() {
     let mut world = World::new();
     let connection = world.connected(peer(1), Path::Direct, Transport::Tcp);
@@ -378,7 +404,7 @@ fn one_relay_more_than_the_limit_is_refused() {
     assert!(matches!(world.events()[..], [Event::Refused { what: Asked::Relay, limit: 1, .. }]));
     world.learn(peer(1), &[relay(8).circuit_to(peer(1))]);
     let (_, actions) = world.open(peer(1));
-    let [(_, OpenError::Unreachable { causes, .. })] = failures(&actions)[..] else {
+    let [(_, OpenError::NoRouteToDestination { tried: causes, .. })] = failures(&actions)[..] else {
         panic!("{actions:?}");
     };
     assert!(matches!(causes[0].reason, DialFailureReason::Limit { .. }));
@@ -407,7 +433,7 @@ fn a_circuit_that_failed_just_now_is_dialled_again_with_growing_waits_but_not_fo
     let actions = failed_just_now(&mut world, dials(&actions)[0].0);
     assert!(matches!(
         failures(&actions)[..],
-        [(failed, OpenError::Unreachable { .. })] if failed == open
+        [(failed, OpenError::NoRouteToDestination { .. })] if failed == open
     ));
 }
 

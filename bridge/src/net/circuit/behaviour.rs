@@ -29,6 +29,10 @@ use crate::{
     path::ConnectionId,
 };
 
+/// Bytes of all addresses through relays that identify tells of: of nine relays and more. A message has 4,096 bytes at most,
+/// in which they stand twice, once signed, and the protocols, direct addresses and all else take 2 KiB.
+const PUBLISHED_BYTES_MAX: usize = 1024;
+
 /// What became of a request for a reservation.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -165,11 +169,16 @@ impl Behaviour {
         }
     }
 
-    /// Tells the other behaviours where we are reached: peers learn it by identify.
+    /// Tells the other behaviours where we are reached: peers learn it by identify, as far as it fits into what they read.
     fn publish(&mut self, link: swarm::ConnectionId, address: Multiaddr) {
+        let others = self.links.iter().filter(|(other, _)| **other != link);
+        let told = others.filter_map(|(_, at)| at.published.as_ref()).map(Multiaddr::len).sum::<usize>();
         let Some(at) = self.links.get_mut(&link) else { return };
         if at.published.as_ref() == Some(&address) {
             return;
+        }
+        if told + address.len() > PUBLISHED_BYTES_MAX {
+            return tracing::debug!(%address, "peers are not told of this circuit: of others they are");
         }
         let before = at.published.replace(address.clone());
         if let Some(before) = before {
@@ -304,5 +313,48 @@ impl NetworkBehaviour for Behaviour {
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use futures::task::noop_waker_ref;
+
+    use super::*;
+
+    /// Those that were told and not taken back since.
+    fn told(client: &mut Behaviour, mut told: Vec<Multiaddr>) -> Vec<Multiaddr> {
+        let mut cx = Context::from_waker(noop_waker_ref());
+        while let Poll::Ready(item) = client.outbox.poll(&mut cx) {
+            match item {
+                ToSwarm::ExternalAddrConfirmed(address) => told.push(address),
+                ToSwarm::ExternalAddrExpired(address) => told.retain(|other| *other != address),
+                _ => {}
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn of_circuits_through_many_relays_as_many_are_told_as_fit_into_a_message_with_their_signature() {
+        let (local, link) = (PeerId::random(), swarm::ConnectionId::new_unchecked);
+        let (_, mut client) = new(local);
+        let at = |number: usize| -> Multiaddr {
+            let relay = format!("/ip6/2001:db8::{number}/udp/4001/quic-v1/p2p/{}", PeerId::random());
+            format!("{relay}/p2p-circuit/p2p/{local}").parse().unwrap()
+        };
+        for number in 0..16 {
+            let (peer, address) = (PeerId::random(), at(number));
+            client.links.insert(link(number), Link { peer, address: address.clone(), published: None });
+            client.publish(link(number), address);
+        }
+        let first = told(&mut client, Vec::new());
+        let bytes = first.iter().map(Multiaddr::len).sum::<usize>();
+        assert!((PUBLISHED_BYTES_MAX - 120..=PUBLISHED_BYTES_MAX).contains(&bytes), "{bytes}");
+        client.link_closed(link(0));
+        client.publish(link(15), at(15));
+        let then = told(&mut client, first.clone());
+        assert_eq!(then.len(), first.len(), "a place that is free again is used");
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::finding::event::DhtEvent;
 
 pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
-    use Level::{Debug, Info};
+    use Level::{Debug, Info, Warn};
     let namespace = || "kaspa-mainnet".to_owned();
     let there = "/ip4/203.0.113.9/tcp/4001".parse().unwrap();
     let all = [
@@ -18,6 +18,9 @@ pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
             Info,
             "in the DHT after 340 ms; nodes in the table: 12",
         ),
+        (bootstrap("healthy", None), Info, "the bootstrap node at /ip4/198.51.100.4 answers"),
+        (bootstrap("degraded", None), Info, "does not answer in time; others of the DHT are asked"),
+        (bootstrap("down", Some(38_200)), Warn, "does not answer since 38 s"),
         (
             DhtEvent::NodeDiscovered { peer: peer(), address: there },
             Debug,
@@ -42,4 +45,8 @@ pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
         ),
     ];
     all.into_iter().map(|(event, level, says)| (event.into(), level, says)).collect()
+}
+
+fn bootstrap(health: &'static str, silent_ms: Option<u64>) -> DhtEvent {
+    DhtEvent::BootstrapChanged { address: own(), peer: Some(peer()), health, silent_ms }
 }
