@@ -38,7 +38,7 @@ enum Places {
     /// At one address, which is to be said.
     One { said: bool },
     /// At each address that this host has of a family.
-    Every(IfWatcher),
+    Every(Box<IfWatcher>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ enum State {
 impl Listener {
     pub(super) fn new(id: ListenerId, local: SocketAddr, config: &Arc<Config>) -> Result<Self, Error> {
         let places = match local.ip().is_unspecified() {
-            true => Places::Every(IfWatcher::new().map_err(Error::Socket)?),
+            true => Places::Every(Box::new(IfWatcher::new().map_err(Error::Socket)?)),
             false => Places::One { said: false },
         };
         let endpoint = bound(config, local, Some(config.listening()))?;

@@ -29,6 +29,9 @@ const LOOPBACK: [&str; 2] = ["/ip4/127.0.0.1/udp/0/quic-v1", "/ip6/::1/udp/0/qui
 
 const OPTS: DialOpts = DialOpts { role: Role::Dialer, port_use: PortUse::Reuse };
 
+/// Who dials and who is dialled.
+type Pair = fn() -> [(Any, PeerId); 2];
+
 type Made = (PeerId, StreamMuxerBox);
 
 /// Of ours or of libp2p.
@@ -128,7 +131,7 @@ async fn echo(near: &mut StreamMuxerBox, far: &mut StreamMuxerBox) {
 
 #[tokio::test]
 async fn ours_and_stock_libp2p_reach_each_other_in_both_roles_over_both_families_and_part_in_order() {
-    let pairs: [fn() -> [(Any, PeerId); 2]; 3] =
+    let pairs: [Pair; 3] =
         [|| [our_own(), our_own()], || [our_own(), of_libp2p()], || [of_libp2p(), our_own()]];
     for (which, place) in (0..pairs.len()).flat_map(|which| LOOPBACK.map(|place| (which, place))) {
         let [(mut near, near_id), (mut far, far_id)] = pairs[which]();
