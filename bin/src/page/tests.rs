@@ -99,7 +99,7 @@ async fn only_the_page_itself_has_the_node_try_again_and_not_all_the_time() {
     let tried = retry(address, &own).await;
     assert!(tried.starts_with("HTTP/1.1 200"), "{tried}");
     let (_, body) = tried.split_once("\r\n\r\n").unwrap();
-    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    let body: Value = serde_json::from_str(body).unwrap();
     assert_eq!((&body["upgrades"], &body["relays"], &body["peers"]), (&0.into(), &0.into(), &0.into()));
     let again = retry(address, &own).await;
     assert!(again.starts_with("HTTP/1.1 429") && again.contains("tried a moment ago"), "{again}");

@@ -3,15 +3,13 @@
 use std::{
     io,
     sync::{Arc, Once},
-    time::Duration,
 };
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
     PeerId, Transport,
     core::{muxing::StreamMuxerBox, transport::Boxed},
-    identity::Keypair,
-    quic, tcp,
+    tcp,
 };
 
 use super::{
@@ -20,6 +18,7 @@ use super::{
     fresh::Fresh,
     guard::{Guarded, Permits},
     local,
+    quic::{self, Quic},
     reset::{Heard, Sockets},
     resolve::Resolve,
     secure::Secure,
@@ -29,19 +28,6 @@ use super::{
 };
 use crate::error::StartError;
 
-/// A silent QUIC peer is given up after this, in milliseconds, counted from our last keep-alive that it
-/// answered or the first it did not: after 2.4 s at most. A NAT that maps anew breaks the direct path and
-/// the link to the relay at once, and so streams are back within 3 s. Four keep-alives, and what is sent
-/// again for them, must be lost for us to be wrong.
-const QUIC_IDLE_MS: u32 = 2_000;
-const QUIC_KEEP_ALIVE: Duration = Duration::from_millis(400);
-
-/// What a peer may send over one connection of QUIC before it is read, and on one substream, so that one which
-/// is not read leaves room for others. 8 and 6 MiB: fill 480 Mbit/s × 100 ms; more times the number of
-/// connections is what an attacker can make us hold.
-const QUIC_CONNECTION_BYTES: u32 = 8 << 20;
-const QUIC_SUBSTREAM_BYTES: u32 = 6 << 20;
-
 /// Makes secured, multiplexed connections to peers.
 pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
@@ -50,24 +36,19 @@ pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 ///
 /// `certificate` is to listen on WebSockets over TLS with. What is open over TCP stands in `sockets`.
 pub(crate) fn connections(
-    keypair: &Keypair,
     secure: &Secure,
     pool: &Arc<Pool>,
     permits: &Permits,
     certificate: Option<Certificate>,
     sockets: &Sockets,
 ) -> Result<Resolve, StartError> {
-    let mut config = quic::Config::new(keypair);
-    config.max_idle_timeout = QUIC_IDLE_MS;
-    config.keep_alive_interval = QUIC_KEEP_ALIVE;
-    config.max_connection_data = QUIC_CONNECTION_BYTES;
-    config.max_stream_data = QUIC_SUBSTREAM_BYTES;
+    let config = quic::Config::new(secure)?;
     let sockets = sockets.clone();
     let tcp = move || {
         let sockets = sockets.clone();
         tcp::tokio::Transport::new(tcp::Config::default()).map(move |tcp, _| Heard::new(tcp, &sockets))
     };
-    let quic = move || quic::tokio::Transport::new(config.clone());
+    let quic = move || Quic::new(Arc::clone(&config));
     // libp2p watches the interfaces in the same way, and would fail for the same cause.
     let inner = match if_watch::tokio::IfWatcher::new() {
         Ok(_) => {

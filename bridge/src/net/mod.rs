@@ -34,6 +34,7 @@ mod muxer;
 mod names;
 mod nat64;
 mod outbox;
+mod quic;
 pub(crate) mod relay_names;
 mod reset;
 mod resolve;

@@ -5,10 +5,10 @@ mod doubted;
 mod tls;
 mod verifier;
 
-use std::io;
+use std::{io, sync::Arc};
 
 use futures::{AsyncRead, AsyncWrite, FutureExt, future::BoxFuture, future::Either};
-use futures_rustls::rustls;
+use futures_rustls::rustls::{self, ClientConfig, ServerConfig};
 use libp2p::{
     Multiaddr, PeerId,
     core::{
@@ -20,6 +20,7 @@ use libp2p::{
 };
 use multistream_select::NegotiationError;
 
+pub(super) use self::verifier::Verifier;
 use self::{doubted::Doubted, tls::Tls};
 use super::{cause::find_cause, lent::ReadAhead};
 use crate::{addr::peer_of, error::StartError};
@@ -76,6 +77,16 @@ impl Secure {
         };
         self.doubted.insert(peer);
         matches!(find_cause(error), Some(NegotiationError::Failed))
+    }
+
+    /// TLS for one connection of QUIC that comes in, and who is at its other end once the handshake is over.
+    pub(super) fn quic_server(&self) -> Result<(Arc<ServerConfig>, Arc<Verifier>), rustls::Error> {
+        self.tls.server()
+    }
+
+    /// Likewise, for one that is dialled.
+    pub(super) fn quic_client(&self) -> Result<(Arc<ClientConfig>, Arc<Verifier>), rustls::Error> {
+        self.tls.client()
     }
 
     pub(crate) fn connection(&self, proposal: Proposal) -> Upgrade {

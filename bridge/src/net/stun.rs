@@ -1,7 +1,7 @@
 //! Asks STUN servers for the engine: sends what it wants sent, and tells it what came back.
 //!
 //! [`message`] is the wire. Each run of questions leaves from a port of its own for each family, never from the port that
-//! QUIC listens on, since libp2p keeps that socket to itself. What arrives is told only if it carries the transaction id
+//! QUIC listens on: quinn takes all that comes there for QUIC. What arrives is told only if it carries the transaction id
 //! of a question of the run; what is to be believed of it, the engine decides.
 
 pub(crate) mod message;

@@ -11,7 +11,7 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId, TransportError,
     core::{ConnectedPoint, transport::timeout::TransportTimeoutError, upgrade::ProtocolError},
-    identify, ping, quic,
+    identify, ping,
     swarm::{self, ConnectionError, DialError, ListenError, SwarmEvent},
 };
 
@@ -21,7 +21,7 @@ use super::{
     cause::{chain, find_cause, root_cause},
     circuit, control, dcutr, door, guard,
     muxer::Parted,
-    substream,
+    quic, substream,
 };
 use crate::{
     addr::{ip_of, is_circuit, path_of, policy::without_peer, transport_of},
@@ -198,7 +198,7 @@ fn is_reset(error: &(dyn Error + 'static)) -> bool {
 
 /// Whether the peer said that it closes the connection.
 fn is_in_order(error: &io::Error) -> bool {
-    find_cause::<Parted>(error).is_some() || root_cause(error) == QUIC_CLOSED
+    find_cause::<Parted>(error).is_some() || find_cause(error).is_some_and(quic::is_in_order)
 }
 
 /// Whether nothing more came, and nobody said why.
@@ -206,13 +206,6 @@ fn is_end(error: &io::Error) -> bool {
     is_kind(error, &[io::ErrorKind::UnexpectedEof])
         || matches!(find_cause(error), Some(yamux::ConnectionError::Closed))
 }
-
-/// What libp2p-quic 0.14 says when the peer closed the connection in order, with code 0; it keeps the type of
-/// its error to itself.
-const QUIC_CLOSED: &str = "closed by peer: 0";
-
-/// Likewise when nobody answered for as long as a connection may be idle.
-const QUIC_TIMED_OUT: &str = "timed out";
 
 fn is_kind(error: &(dyn Error + 'static), wanted: &[io::ErrorKind]) -> bool {
     let mut kinds = chain(error).filter_map(|error| Some(error.downcast_ref::<io::Error>()?.kind()));
@@ -318,8 +311,8 @@ fn outcome(error: &(dyn Error + 'static)) -> DialOutcome {
 fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     is_kind(error, &[io::ErrorKind::TimedOut])
         || matches!(find_cause(error), Some(TransportTimeoutError::<io::Error>::Timeout))
-        || matches!(find_cause(error), Some(quic::Error::HandshakeTimedOut))
-        || root_cause(error) == QUIC_TIMED_OUT
+        || matches!(find_cause(error), Some(quic::Error::Late))
+        || matches!(find_cause(error), Some(quinn::ConnectionError::TimedOut))
 }
 
 #[cfg(test)]
@@ -368,8 +361,6 @@ mod tests {
         assert!(said.contains("does not speak libp2p, as a web server does not"), "{said}");
     }
 
-    /// Two of them by the texts of libp2p-quic 0.14 and by its layers of errors: should this fail after an
-    /// upgrade, see above.
     #[tokio::test]
     async fn dials_that_were_refused_and_that_nobody_answered_are_told_apart() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -46,7 +46,7 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     let permits = Permits::new(config.global.clone(), config.ranges.clone());
     let hurry = Hurry::default();
     let sockets = Sockets::default();
-    let direct = direct::connections(&keypair, &secure, &pool, &permits, None, &sockets)?;
+    let direct = direct::connections(&secure, &pool, &permits, None, &sockets)?;
     let direct = match &config.proxy {
         None => direct.boxed(),
         // Before names are looked up: the proxy does that.
@@ -79,7 +79,6 @@ pub(crate) fn dialer<B: NetworkBehaviour>(
 ) -> Result<Swarm<B>, StartError> {
     let keypair = Keypair::generate_ed25519();
     let direct = direct::connections(
-        &keypair,
         &Secure::new(&keypair)?,
         &Pool::new(DIALER_POOL_BYTES),
         permits,
@@ -106,7 +105,7 @@ pub(crate) fn relay<B: NetworkBehaviour>(
             let pool = Pool::new(POOL_BYTES);
             let secure = Secure::new(keypair)?;
             let sockets = Sockets::default();
-            Ok(direct::connections(keypair, &secure, &pool, permits, certificate, &sockets)?)
+            Ok(direct::connections(&secure, &pool, permits, certificate, &sockets)?)
         })
         .map_err(|cause| StartError::Transport { transport: "TCP and QUIC", cause: cause.into() })?
         .with_bandwidth_metrics(registry)

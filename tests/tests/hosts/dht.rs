@@ -172,7 +172,7 @@ pub(crate) async fn split() -> Result<()> {
             "{least} in the smallest table when it healed; one network after {:?}",
             healed.elapsed()
         );
-        Ok(())
+        anyhow::Ok(())
     };
     healed.await.with_context(|| nodes.iter().map(Program::report).collect::<String>())
 }

@@ -40,10 +40,8 @@ fn permits() -> Permits {
 }
 
 fn dials(ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Resolve {
-    let keypair = Keypair::generate_ed25519();
     let mut resolve = direct::connections(
-        &keypair,
-        &Secure::new(&keypair).unwrap(),
+        &Secure::new(&Keypair::generate_ed25519()).unwrap(),
         &pool(),
         &permits(),
         None,
@@ -60,7 +58,7 @@ async fn peer() -> (PeerId, u16) {
     let id = keypair.public().to_peer_id();
     let secure = Secure::new(&keypair).unwrap();
     let mut transport =
-        direct::connections(&keypair, &secure, &pool(), &permits(), None, &Sockets::default()).unwrap();
+        direct::connections(&secure, &pool(), &permits(), None, &Sockets::default()).unwrap();
     transport.listen_on(ListenerId::next(), address("/ip4/127.0.0.2/tcp/0")).unwrap();
     let event = poll_fn(|cx| Pin::new(&mut transport).poll(cx)).await;
     let port = crate::addr::socket_of(&event.into_new_address().unwrap()).unwrap().port();

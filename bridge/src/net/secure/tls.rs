@@ -67,16 +67,17 @@ impl Tls {
         warm_up(&provider);
         let tls = Self { provider, shown: Arc::new(SingleCertAndKey::from(shown)) };
         // What is wrong with a configuration is said at the start, not with each connection.
-        tls.server(Verifier::new(&tls.provider))?;
-        tls.client(Verifier::new(&tls.provider))?;
+        tls.server()?;
+        tls.client()?;
         Ok(tls)
     }
 
-    /// For one connection, as the certificate that is shown there is remembered in `verifier`.
-    fn server(&self, verifier: Arc<Verifier>) -> Result<TlsAcceptor, rustls::Error> {
+    /// For one connection, as the certificate that is shown there is remembered in the verifier.
+    pub(super) fn server(&self) -> Result<(Arc<ServerConfig>, Arc<Verifier>), rustls::Error> {
+        let verifier = Verifier::new(&self.provider);
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(verifier.clone())
             .with_cert_resolver(self.shown.clone());
         config.alpn_protocols = vec![ALPN.to_vec()];
         // A client that has AES proposes it first; without it here, ChaCha20 is the better choice for both.
@@ -84,27 +85,28 @@ impl Tls {
         // Nobody comes back with a ticket: each connection proves anew who is there.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Arc::new(config).into())
+        Ok((Arc::new(config), verifier))
     }
 
-    fn client(&self, verifier: Arc<Verifier>) -> Result<TlsConnector, rustls::Error> {
+    /// Likewise.
+    pub(super) fn client(&self) -> Result<(Arc<ClientConfig>, Arc<Verifier>), rustls::Error> {
+        let verifier = Verifier::new(&self.provider);
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
+            .with_custom_certificate_verifier(verifier.clone())
             .with_client_cert_resolver(self.shown.clone());
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
-        Ok(Arc::new(config).into())
+        Ok((Arc::new(config), verifier))
     }
 
     pub(super) async fn accept<C>(&self, socket: C) -> io::Result<(PeerId, Stream<C>)>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        let verifier = Verifier::new(&self.provider);
-        let server = self.server(Arc::clone(&verifier)).map_err(io::Error::other)?;
-        let stream = server.accept(socket).await?;
+        let (server, verifier) = self.server().map_err(io::Error::other)?;
+        let stream = TlsAcceptor::from(server).accept(socket).await?;
         Ok((verifier.peer()?, stream.into()))
     }
 
@@ -112,11 +114,10 @@ impl Tls {
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        let verifier = Verifier::new(&self.provider);
-        let client = self.client(Arc::clone(&verifier)).map_err(io::Error::other)?;
+        let (client, verifier) = self.client().map_err(io::Error::other)?;
         // The specification has no name of a server be sent; for an address, none is.
         let nobody = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into());
-        let stream = client.connect(nobody, socket).await?;
+        let stream = TlsConnector::from(client).connect(nobody, socket).await?;
         Ok((verifier.peer()?, stream.into()))
     }
 }

@@ -18,7 +18,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 /// Takes exactly one certificate that a libp2p key signed. It serves one connection, so that the certificate, whose two
 /// signatures cost most of a handshake, is looked at once.
 #[derive(Debug)]
-pub(super) struct Verifier {
+pub(in crate::net) struct Verifier {
     algorithms: WebPkiSupportedAlgorithms,
     shown: OnceLock<Shown>,
 }
@@ -41,7 +41,7 @@ impl Verifier {
     ///
     /// # Errors
     /// If no certificate was shown.
-    pub(super) fn peer(&self) -> io::Result<PeerId> {
+    pub(in crate::net) fn peer(&self) -> io::Result<PeerId> {
         let shown = self.shown.get().map(|shown| shown.peer);
         shown.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no certificate was shown"))
     }

@@ -1,0 +1,138 @@
+//! How QUIC is spoken.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_rustls::rustls;
+use quinn::{
+    EndpointConfig, NoneTokenStore, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
+    crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
+};
+use tokio::sync::Semaphore;
+
+use super::Error;
+use crate::{
+    error::StartError,
+    net::secure::{Secure, Verifier},
+};
+
+/// A silent peer is given up after this, in milliseconds, counted from our last keep-alive that it
+/// answered or the first it did not: after 2.4 s at most. A NAT that maps anew breaks the direct path and
+/// the link to the relay at once, and so streams are back within 3 s. Four keep-alives, and what is sent
+/// again for them, must be lost for us to be wrong.
+const IDLE_MS: u32 = 2_000;
+const KEEP_ALIVE: Duration = Duration::from_millis(400);
+
+/// What a peer may send over one connection before it is read, and on one substream, so that one which
+/// is not read leaves room for others. 8 and 6 MiB: fill 480 Mbit/s × 100 ms; more times the number of
+/// connections is what an attacker can make us hold.
+const CONNECTION_BYTES: u32 = 8 << 20;
+const SUBSTREAM_BYTES: u32 = 6 << 20;
+
+/// Substreams that a peer may have open at once on one connection, as with libp2p's transport.
+const SUBSTREAMS_MAX: u32 = 256;
+
+/// Connections that have begun and that the swarm has not taken yet, of one socket. It takes all there are whenever it runs.
+const INCOMING_MAX: usize = 1024;
+
+/// Bytes beyond the first packet of each of them, and of all: a handshake's first message is two packets.
+const INCOMING_BYTES_EACH: u64 = 16 << 10;
+const INCOMING_BYTES: u64 = 4 << 20;
+
+/// Handshakes under way with who has not shown that it receives what is sent to its address. Whoever comes when there are
+/// as many is told to come again with a token, which takes a round trip; so nobody fills this node with handshakes in the
+/// names of others.
+pub(super) const UNPROVED_MAX: usize = 32;
+
+/// What all sockets of a node share.
+pub(crate) struct Config {
+    secure: Secure,
+    transport: Arc<TransportConfig>,
+    /// With keys for first packets; each connection has a configuration of TLS for itself.
+    server: ServerConfig,
+    endpoint: EndpointConfig,
+    /// Permits of handshakes with who has not proved its address.
+    pub(super) unproved: Arc<Semaphore>,
+}
+
+impl Config {
+    pub(crate) fn new(secure: &Secure) -> Result<Arc<Self>, StartError> {
+        Self::with(secure)
+            .map(Arc::new)
+            .map_err(|error| StartError::Transport { transport: "QUIC", cause: error.into() })
+    }
+
+    fn with(secure: &Secure) -> Result<Self, Error> {
+        let transport = Arc::new(transport());
+        let (tls, _) = secure.quic_server().map_err(Error::Tls)?;
+        let mut server = ServerConfig::with_crypto(Arc::new(of_server(tls)?));
+        server
+            .transport_config(Arc::clone(&transport))
+            // libp2p knows a connection by its addresses.
+            .migration(false)
+            .max_incoming(INCOMING_MAX)
+            .incoming_buffer_size(INCOMING_BYTES_EACH)
+            .incoming_buffer_size_total(INCOMING_BYTES)
+            .validation_token_config(no_tokens());
+        let mut endpoint = EndpointConfig::default();
+        endpoint.supported_versions(vec![1]);
+        let unproved = Arc::new(Semaphore::new(UNPROVED_MAX));
+        Ok(Self { secure: secure.clone(), transport, server, endpoint, unproved })
+    }
+
+    pub(super) fn endpoint(&self) -> EndpointConfig {
+        self.endpoint.clone()
+    }
+
+    /// To listen with.
+    pub(super) fn listening(&self) -> ServerConfig {
+        self.server.clone()
+    }
+
+    /// For one connection, and who is at its other end.
+    pub(super) fn server(&self) -> Result<(Arc<ServerConfig>, Arc<Verifier>), Error> {
+        let (tls, verifier) = self.secure.quic_server().map_err(Error::Tls)?;
+        let mut server = self.server.clone();
+        server.crypto = Arc::new(of_server(tls)?);
+        Ok((Arc::new(server), verifier))
+    }
+
+    /// Likewise, for one that is dialled.
+    pub(super) fn client(&self) -> Result<(quinn::ClientConfig, Arc<Verifier>), Error> {
+        let (tls, verifier) = self.secure.quic_client().map_err(Error::Tls)?;
+        let tls = QuicClientConfig::try_from(tls).map_err(no_suite)?;
+        let mut client = quinn::ClientConfig::new(Arc::new(tls));
+        client.transport_config(Arc::clone(&self.transport));
+        client.token_store(Arc::new(NoneTokenStore));
+        Ok((client, verifier))
+    }
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_bidi_streams(SUBSTREAMS_MAX.into())
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(VarInt::from_u32(IDLE_MS).into()))
+        .allow_spin(false)
+        .stream_receive_window(SUBSTREAM_BYTES.into())
+        .receive_window(CONNECTION_BYTES.into());
+    transport
+}
+
+/// Each connection proves anew where it comes from, if at all.
+fn no_tokens() -> ValidationTokenConfig {
+    let mut tokens = ValidationTokenConfig::default();
+    tokens.sent(0);
+    tokens
+}
+
+fn of_server(tls: Arc<rustls::ServerConfig>) -> Result<QuicServerConfig, Error> {
+    QuicServerConfig::try_from(tls).map_err(no_suite)
+}
+
+/// First packets are protected by AES-128-GCM, whichever cipher comes then.
+fn no_suite(_: NoInitialCipherSuite) -> Error {
+    Error::Tls(rustls::Error::General("no AES-128-GCM for first packets".into()))
+}

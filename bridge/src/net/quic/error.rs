@@ -1,0 +1,41 @@
+//! What goes wrong with QUIC.
+
+use std::io;
+
+use futures_rustls::rustls;
+use quinn::{ApplicationClose, ConnectionError};
+
+/// Why nobody is listened to, a dial or a handshake failed, or a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A socket cannot be opened, or the interfaces not be watched.
+    #[error("{0}")]
+    Socket(#[source] io::Error),
+    /// TLS does not take its configuration.
+    #[error("{0}")]
+    Tls(#[source] rustls::Error),
+    /// It was not dialled.
+    #[error("{0}")]
+    Connect(#[source] quinn::ConnectError),
+    /// The handshake took too long.
+    #[error("the handshake was not over in time")]
+    Late,
+    /// The handshake is over, and the other end has not shown who it is.
+    #[error("{0}")]
+    Unknown(#[source] io::Error),
+    /// The connection is over, or did not come about.
+    #[error("{0}")]
+    Connection(#[source] ConnectionError),
+    /// The system broke the socket of a listener.
+    #[error("its socket broke")]
+    Broken,
+}
+
+/// Said by who closes a connection on purpose, as libp2p does.
+pub(super) const IN_ORDER: u32 = 0;
+
+/// Whether the peer said that it closes the connection.
+pub(crate) fn is_in_order(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::ApplicationClosed(ApplicationClose { error_code, .. })
+        if *error_code == IN_ORDER.into())
+}
