@@ -2,6 +2,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use punchline_bridge::{Config, Endpoint, Keypair, status::Purpose};
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,

@@ -211,7 +211,7 @@ mod tests {
             age,
             lasts: Some(lasts),
         };
-        assert_eq!(machine.found(now), [hint(S * 0, 360 * S)]);
+        assert_eq!(machine.found(now), [hint(Duration::ZERO, 360 * S)]);
         assert_eq!(machine.found(now + 10 * S), [hint(10 * S, 350 * S)]);
         assert_eq!(machine.found(now + 360 * S), []);
     }

@@ -334,7 +334,7 @@ mod tests {
             targets.all().iter().skip(1).map(|target| target.address.clone()).collect()
         };
         targets.named(&[at(1), at(2)], |_| Some(peer), now);
-        targets.answered(peer, None, now);
+        targets.answered(peer, now);
         assert_eq!(all(&targets), [at(1), at(2)]);
         targets.named(&[at(2), at(3)], |_| Some(peer), now);
         assert_eq!(all(&targets), [at(2), at(3)]);
