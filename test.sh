@@ -18,6 +18,7 @@ main() {
     step cargo fmt "$kaspa" --check
     step cargo clippy --workspace --all-targets -- -D warnings
     has_protoc && step cargo clippy "$kaspa" "$kaspa_target" --all-targets -- -D warnings
+    lean_builds
     step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
     run_tests
 }
@@ -25,6 +26,16 @@ main() {
 step() {
     echo "==> $*"
     "$@"
+}
+
+# What finds peers is optional: the program builds without any of it, and with each part alone. Only checked, and in a
+# directory of its own, since each set of features has cargo check some crates anew: nothing is thrown away for it.
+lean_builds() {
+    lean="--target-dir=${CARGO_TARGET_DIR:-target}/lean"
+    step cargo check "$lean" -p punchline --no-default-features
+    for feature in dns kad mainline mdns peer-cache pkarr rendezvous; do
+        step cargo check "$lean" -p punchline --no-default-features --features "$feature"
+    done
 }
 
 # The NAT lab wants ip, nft and conntrack, miniupnpd for routers that forward ports, coturn for a STUN server of others,

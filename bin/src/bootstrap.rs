@@ -3,12 +3,14 @@
 use std::time::Instant;
 
 use libp2p::{Multiaddr, PeerId};
+use punchline_bridge::addr::GlobalScope;
 use punchline_discovery::kad::Dht;
 
 use crate::{
     Context, cautions, cli,
-    control::{AnsweringBootstrap, Board, Bound, Files, Keeper, Reloader, Wellness},
+    control::{AnsweringBootstrap, Board, Bound, DhtKeeper, Files, Keeper, Reloader, Wellness},
     finding::{dht, event::tell_all},
+    metrics::serve::{self, Subject},
     node, stop, supervised,
 };
 
@@ -19,6 +21,7 @@ use crate::{
 pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::Result<()> {
     let ranges = node::ranges(&settings.nets)?;
     let config = dht::of_bootstrap(&settings, ranges, &context)?;
+    let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
     if context.check {
         Bound::check(settings.control.as_ref())?;
         return crate::usable();
@@ -26,6 +29,7 @@ pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::R
     cautions::of_root(settings.rights.allow_root);
     cautions::of_loopback(&config.listen, config.external.iter().cloned());
     let control = Bound::new(settings.control.as_ref(), &context.control).await?;
+    let metrics = serve::Bound::new(&settings.metrics).await?;
     let peer = context.keypair.public().to_peer_id();
     let external = config.external.clone();
     let dht = Dht::start(config)?;
@@ -33,7 +37,7 @@ pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::R
     let telling = tokio::spawn(tell_all(dht.events(), reporter.clone()));
     let files = Files {
         nets: settings.nets.clone(),
-        keeper: Keeper::Nobody,
+        keeper: Keeper::Dht(DhtKeeper { dht: dht.clone(), global }),
         names: context.names.clone(),
         reporter: reporter.clone(),
     };
@@ -47,6 +51,8 @@ pub(crate) async fn run(settings: cli::Bootstrap, context: Context) -> anyhow::R
         reloader: answering,
     };
     let _control = control.map(|bound| bound.serve(answering, Wellness::Dht(dht.clone())));
+    let subject = Subject::Bootstrap(dht.clone());
+    let _metrics = metrics.map(|bound| bound.serve(subject, context.command, &reporter));
     let lines = vec![format!("this bootstrap node is {peer}"), invitation(peer, &external)];
     reporter.say_ready(&lines);
     tokio::select! {

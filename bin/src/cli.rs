@@ -7,42 +7,49 @@ mod demo;
 #[cfg(feature = "kad")]
 pub mod discovery;
 mod doctor;
+#[cfg(any(feature = "dns", feature = "kad", feature = "rendezvous"))]
+pub(crate) mod domains;
 mod finding;
 mod gateway;
 mod install;
 #[cfg(feature = "mainline")]
 pub mod mainline;
 mod metrics;
+#[cfg(feature = "kad")]
+mod monitor;
 mod nets;
 mod network;
 mod node;
 mod page;
 pub mod peers;
+mod relay;
 pub mod ticket;
 mod time;
 mod values;
 
-use std::{
-    net::SocketAddr,
-    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
-    path::PathBuf,
-    sync::LazyLock,
-};
+use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, sync::LazyLock};
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
     builder::{BoolishValueParser, RangedU64ValueParser},
 };
-use ipnet::IpNet;
 use libp2p::Multiaddr;
 use punchline_protocol::Network;
 
-use crate::names::PeerRef;
+use crate::{names::PeerRef, settings::show::Setting};
 
+#[cfg(feature = "dns")]
+pub use self::domains::Domain;
+#[cfg(feature = "rendezvous")]
+pub use self::domains::MeetingPoint;
 #[cfg(feature = "mdns")]
 pub use self::finding::Mdns;
 #[cfg(feature = "peer-cache")]
 pub use self::finding::PeerCache;
+#[cfg(feature = "pkarr")]
+pub use self::finding::Pkarr;
+#[cfg(any(feature = "kad", feature = "mainline", feature = "rendezvous"))]
+pub use self::finding::Told;
 pub use self::gateway::{
     Access, Expose, ExposeTable, Forward, ForwardTable, NamedTarget, Run, SocketName, Way,
 };
@@ -57,6 +64,7 @@ pub use self::{
     network::{HolePunchTest, NetworkParts, Plain, Question, TableSize},
     node::{ControlSocket, Node, PortMapping, ProxyFlags, RelayMode, Rights, SystemProxy},
     page::Page,
+    relay::{Relay, RelayLimits},
     time::{ConnectTimeout, Patience},
     values::{
         DhtListenAddr, ExternalAddr, ListenAddr, Many, PortAddr, ProxyUrl, RelayListenAddr, StunAddr,
@@ -66,7 +74,9 @@ pub use self::{
 #[cfg(feature = "kad")]
 pub use self::{
     bootstrap::Bootstrap,
+    domains::BootstrapAddr,
     finding::{DhtFlags, DhtMode},
+    monitor::{Monitor, Outside},
 };
 
 /// With the commit, where whoever built the program said it.
@@ -121,6 +131,9 @@ pub struct Common {
     #[arg(short, long, global = true, env = "PUNCHLINE_QUIET", value_parser = BoolishValueParser::new())]
     #[arg(conflicts_with = "verbose")]
     pub quiet: bool,
+    /// What holds and who said so, for the page.
+    #[arg(skip)]
+    pub shown: Vec<Setting>,
 }
 
 /// As a variable or a key it is a switch or a number.
@@ -168,6 +181,11 @@ pub enum Command {
     #[cfg(feature = "kad")]
     #[command(after_help = SIGNALS)]
     Bootstrap(Bootstrap),
+    /// A bootstrap node, a relay, a STUN server and a page that shows them, in one process: all that others need to find
+    /// and reach each other.
+    #[cfg(feature = "kad")]
+    #[command(after_help = SIGNALS)]
+    Monitor(Box<Monitor>),
     /// A Kaspa-style node that answers handshakes and keeps sessions.
     #[command(after_help = SIGNALS, visible_alias = "listen")]
     Server(Server),
@@ -220,9 +238,19 @@ impl Command {
             Self::Dht(_) => None,
             Self::Ask(_) | Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
             #[cfg(feature = "kad")]
-            Self::Bootstrap(_) => None,
+            Self::Bootstrap(_) | Self::Monitor(_) => None,
             #[cfg(feature = "kad")]
             Self::Discovery(discovery) => discovery.what.node(),
+        }
+    }
+
+    /// Whether it shows a page.
+    pub fn shows_page(&mut self) -> bool {
+        match self {
+            Self::Relay(relay) => relay.page.page.is_some(),
+            #[cfg(feature = "kad")]
+            Self::Monitor(_) => true,
+            other => other.node().is_some_and(|node| node.page.page.is_some()),
         }
     }
 
@@ -240,7 +268,11 @@ impl Command {
             Self::Dht(_) => None,
             Self::Doctor(_) | Self::Id(_) | Self::Install(_) => None,
             #[cfg(feature = "kad")]
-            Self::Bootstrap(_) | Self::Discovery(_) => None,
+            Self::Bootstrap(bootstrap) => Some(&bootstrap.metrics),
+            #[cfg(feature = "kad")]
+            Self::Monitor(monitor) => Some(&monitor.metrics),
+            #[cfg(feature = "kad")]
+            Self::Discovery(_) => None,
         }
     }
 
@@ -251,6 +283,8 @@ impl Command {
             Self::Relay(_) => "relay",
             #[cfg(feature = "kad")]
             Self::Bootstrap(_) => "bootstrap",
+            #[cfg(feature = "kad")]
+            Self::Monitor(_) => "monitor",
             Self::Server(_) => "server",
             Self::Client(_) => "client",
             Self::Expose(_) => "expose",
@@ -282,6 +316,8 @@ impl Command {
             Self::Relay(_) => Role::Relay,
             #[cfg(feature = "kad")]
             Self::Bootstrap(_) => Role::Bootstrap,
+            #[cfg(feature = "kad")]
+            Self::Monitor(_) => Role::Monitor,
             Self::Server(_) => Role::Server,
             Self::Client(_) => Role::Client,
             Self::Id(id) => id.of,
@@ -296,6 +332,9 @@ pub struct Id {
     /// by the id that `punchline id --of forward` prints.
     #[arg(long, env = "PUNCHLINE_OF", value_name = "COMMAND", default_value = "expose")]
     pub of: Role,
+    /// Print the public key as pkarr writes it, in 52 letters and digits. It names this node as its id does: `--peer pk:KEY`.
+    #[arg(long = "pkarr-key", env = "PUNCHLINE_PKARR_KEY", value_parser = BoolishValueParser::new())]
+    pub pkarr_key: bool,
 }
 
 /// A node by what it does. Each has an identity of its own, so that one of each can run on a machine.
@@ -310,6 +349,8 @@ pub enum Role {
     Relay,
     /// `bootstrap`.
     Bootstrap,
+    /// `monitor`.
+    Monitor,
     /// `server`.
     Server,
     /// `client`.
@@ -324,93 +365,11 @@ impl Role {
             Self::Forward => "identity-forward",
             Self::Relay => "identity-relay",
             Self::Bootstrap => "identity-bootstrap",
+            Self::Monitor => "identity-monitor",
             Self::Server => "identity-server",
             Self::Client => "identity-client",
         }
     }
-}
-
-/// `punchline relay`.
-#[derive(Args, Debug)]
-pub struct Relay {
-    /// Listen here. Default: every interface, IPv4 and IPv6, TCP and QUIC, one free port each. With
-    /// `/ip4/0.0.0.0/tcp/443/tls/ws` it is found where nothing but HTTPS gets out; behind a proxy that does TLS,
-    /// `/tcp/<port>/ws` is enough.
-    #[arg(long, env = "PUNCHLINE_LISTEN", value_name = "ADDR")]
-    pub listen: Vec<Many<RelayListenAddr>>,
-    /// The certificate to show on /tls/ws, and its chain, in PEM. Default: one that is made, and kept beside the
-    /// identity; nodes take any.
-    #[arg(long, env = "PUNCHLINE_TLS_CERT", value_name = "FILE")]
-    pub tls_cert: Option<PathBuf>,
-    /// The private key of --tls-cert, in PEM.
-    #[arg(long, env = "PUNCHLINE_TLS_KEY", value_name = "FILE")]
-    pub tls_key: Option<PathBuf>,
-    /// Where peers reach this relay from outside; `auto`: wherever the first ones say they see it.
-    /// Default: the addresses given with --listen that name an IP address.
-    #[arg(long, env = "PUNCHLINE_EXTERNAL", value_name = "ADDR|auto")]
-    pub external: Vec<Many<ExternalAddr>>,
-    /// Answer STUN over UDP here and at the next port, so that nodes learn what kind of NAT they are behind; `off`:
-    /// nowhere. Default: on every interface, at 3478 and 3479.
-    #[arg(long, env = "PUNCHLINE_STUN_LISTEN", value_name = "IP:PORT|off")]
-    pub stun_listen: Vec<Many<StunAddr>>,
-    /// Answer `punchline status` on this Unix socket, which is its owner's alone; `off`: nowhere. Default: beside the
-    /// identity, with `.sock` after its name.
-    #[arg(long, env = "PUNCHLINE_CONTROL", value_name = "PATH|off")]
-    pub control: Option<ControlSocket>,
-    /// Treat these ranges as public when --external is auto.
-    #[arg(long, env = "PUNCHLINE_ASSUME_GLOBAL", value_name = "CIDR")]
-    pub assume_global: Vec<Many<IpNet>>,
-    /// Whom it speaks with, by address.
-    #[command(flatten)]
-    pub nets: Nets,
-    /// Where it tells numbers about itself.
-    #[command(flatten)]
-    pub metrics: Metrics,
-    /// Where it shows itself to people.
-    #[command(flatten)]
-    pub page: Page,
-    /// As whom it may run.
-    #[command(flatten)]
-    pub rights: Rights,
-    /// Most reservations at once.
-    #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS", default_value = "1024")]
-    pub max_reservations: NonZeroUsize,
-    /// Most reservations of one peer.
-    #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS_PER_PEER", default_value = "4")]
-    pub max_reservations_per_peer: NonZeroUsize,
-    /// Most reservations from one IPv4 address or IPv6 /64. Default: a quarter of all, but at least 16.
-    #[arg(long, env = "PUNCHLINE_MAX_RESERVATIONS_PER_IP", value_name = "N")]
-    pub max_reservations_per_ip: Option<NonZeroUsize>,
-    /// How long a reservation lasts unless renewed, in seconds.
-    #[arg(long, env = "PUNCHLINE_RESERVATION_SECONDS", default_value_t = 3600)]
-    pub reservation_seconds: u64,
-    /// Most circuits at once.
-    #[arg(long, env = "PUNCHLINE_MAX_CIRCUITS", default_value = "1024")]
-    pub max_circuits: NonZeroUsize,
-    /// Most circuits of one peer.
-    #[arg(long, env = "PUNCHLINE_MAX_CIRCUITS_PER_PEER", default_value = "16")]
-    pub max_circuits_per_peer: NonZeroUsize,
-    /// Most circuits asked for from one IPv4 address or IPv6 /64. Default: a quarter of all, but at least 64.
-    #[arg(long, env = "PUNCHLINE_MAX_CIRCUITS_PER_IP", value_name = "N")]
-    pub max_circuits_per_ip: Option<NonZeroUsize>,
-    /// Bytes that one circuit may forward, both directions added; 0 is no limit.
-    #[arg(long, env = "PUNCHLINE_CIRCUIT_BYTES", default_value_t = 1 << 30)]
-    pub circuit_bytes: u64,
-    /// How long one circuit may live, in seconds.
-    #[arg(long, env = "PUNCHLINE_CIRCUIT_SECONDS", default_value_t = 7200)]
-    pub circuit_seconds: u64,
-    /// Requests of one peer in an hour, for reservations and circuits each; refused ones do not count.
-    #[arg(long, env = "PUNCHLINE_REQUESTS_PER_PEER", default_value = "120")]
-    pub requests_per_peer: NonZeroU32,
-    /// Requests from one IP address in an hour, for reservations and circuits each.
-    #[arg(long, env = "PUNCHLINE_REQUESTS_PER_IP", default_value = "3600")]
-    pub requests_per_ip: NonZeroU32,
-    /// Most connections at once.
-    #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS", default_value = "4096")]
-    pub max_connections: NonZeroU32,
-    /// Most connections from one IPv4 address or IPv6 /64. Default: a quarter of all, but at least 64.
-    #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS_PER_IP", value_name = "N")]
-    pub max_connections_per_ip: Option<NonZeroUsize>,
 }
 
 /// `punchline server`.

@@ -24,6 +24,7 @@ use self::load::Load;
 use crate::{
     Context, Unusable, cli, finding,
     load::Report,
+    names::PeerRef,
     node::{self, KASPA_SERVICE, Node, Places, Wanted},
     rehearsal::Rehearsal,
     report::{Failure, Reporter, SessionEvent},
@@ -38,14 +39,19 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 /// # Errors
 /// If the settings make no sense, the peer refuses, or it cannot be reached.
 pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> {
-    let named = settings.peer.as_ref().map(|peer| context.names.resolve(peer)).transpose();
+    let authority = match &settings.peer {
+        Some(PeerRef::Authority(authority)) => Some(*authority),
+        _ => None,
+    };
+    let named = settings.peer.as_ref().filter(|_| authority.is_none());
+    let named = named.map(|peer| context.names.resolve(peer)).transpose();
     let named = named.map_err(|error| Unusable(format!("--peer: {error}")))?;
     // What was remembered of the peer may be nothing.
     let asks = finding::sources(&settings.node, &context)?.asks();
     let myself = context.keypair.public().to_peer_id();
     let addresses = match named {
         Some(peer) => addresses(&settings, peer, myself, asks)?,
-        None => nobody_named(&settings)?,
+        None => nobody_named(&settings, authority.is_some())?,
     };
     let rehearsal = Rehearsal::new(settings.rehearse);
     let load = Load::of(&settings, rehearsal.end_load())?;
@@ -57,7 +63,7 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
     let node = Node::start(&settings.node, &context, wanted).await?;
     rehearsal.prepare(&node.endpoint).await;
     let found = tokio::select! {
-        found = whom(named, &settings, &node) => found,
+        found = whom(named, authority, &settings, &node) => found,
         () = stop::told() => None,
     };
     let Some(peer) = found else {
@@ -82,6 +88,8 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
         rehearsal: rehearsal.clone(),
         attempts_max: settings.dial_attempts,
         asks,
+        #[cfg(feature = "kad")]
+        authority: authority.map(|authority| (authority, node.finder.clone())),
     };
     context.reporter.knows([peer]);
     let outcome = tokio::select! {
@@ -98,21 +106,49 @@ pub async fn run(settings: cli::Client, context: Context) -> anyhow::Result<()> 
     outcome
 }
 
-/// Without a peer there is a namespace, as the settings were read: its members say themselves where they are.
+/// Without a peer there is a namespace, as the settings were read: its members say themselves where they are. So does
+/// whoever answers for an authority.
 #[cfg_attr(not(feature = "kad"), allow(unused_variables))]
-fn nobody_named(settings: &cli::Client) -> Result<Vec<Multiaddr>, Unusable> {
+fn nobody_named(settings: &cli::Client, authority: bool) -> Result<Vec<Multiaddr>, Unusable> {
     if !settings.addr.is_empty() {
-        let remedy = "members of a namespace say themselves where they are; leave it out, or name the peer with --peer";
+        let remedy = "whoever is found in a namespace or by its authority says itself where it is; leave it out, or name the peer's id with --peer";
         return Err(Unusable(format!("--addr: {remedy}")));
     }
     #[cfg(feature = "kad")]
-    finding::members::namespaces(&settings.node)?;
+    if authority {
+        let flags = &settings.node.finding.dht;
+        if flags.bootstrap.is_empty() && flags.dht_listen.is_empty() {
+            let remedy =
+                "an authority is looked up in a DHT: say --bootstrap <the address of a node of it>";
+            return Err(Unusable(format!("--peer: {remedy}")));
+        }
+    } else {
+        finding::members::namespaces(&settings.node)?;
+    }
     Ok(Vec::new())
 }
 
-/// The peer that is named, or the member that is found first.
+/// The peer that is named, whoever answers for the authority, or the member that is found first.
 #[cfg_attr(not(feature = "kad"), allow(clippy::unused_async, unused_variables))]
-async fn whom(named: Option<PeerId>, settings: &cli::Client, node: &Node) -> Option<PeerId> {
+async fn whom(
+    named: Option<PeerId>,
+    authority: Option<PeerId>,
+    settings: &cli::Client,
+    node: &Node,
+) -> Option<PeerId> {
+    #[cfg(feature = "kad")]
+    if let Some(authority) = authority {
+        let dht = node.finder.dht()?;
+        let mut wait = BACKOFF.0;
+        loop {
+            if let Some(peer) = dht.find_authority(authority).await {
+                tracing::info!("authority:{authority} is {peer}");
+                return Some(peer);
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(BACKOFF.1);
+        }
+    }
     #[cfg(feature = "kad")]
     if named.is_none() {
         let dht = node.finder.dht()?;
@@ -170,6 +206,9 @@ struct Caller {
     attempts_max: u32,
     /// Others are asked where the peer is.
     asks: bool,
+    /// For whom the peer answers, if it was found by that.
+    #[cfg(feature = "kad")]
+    authority: Option<(PeerId, finding::Finder)>,
 }
 
 /// Why there is no session.
@@ -206,7 +245,7 @@ impl CallError {
     fn remedy(&self) -> &'static str {
         match self {
             Self::Open(
-                OpenError::Unreachable { .. }
+                OpenError::NoRouteToDestination { .. }
                 | OpenError::ConnectionLost { .. }
                 | OpenError::Deadline { .. },
             ) => {
@@ -249,6 +288,22 @@ impl Caller {
                     tokio::time::sleep(wait).await;
                 }
             }
+            #[cfg(feature = "kad")]
+            self.ask_authority().await;
+        }
+    }
+
+    /// Another peer may answer for it by now.
+    #[cfg(feature = "kad")]
+    async fn ask_authority(&mut self) {
+        let Some((authority, finder)) = &self.authority else { return };
+        let Some(dht) = finder.dht() else { return };
+        if let Some(peer) = dht.find_authority(*authority).await.filter(|peer| *peer != self.peer) {
+            tracing::info!("authority:{authority} is {peer} now");
+            finder.leave(self.peer).await;
+            self.reporter.knows([peer]);
+            finder.seek(peer, Vec::new()).await;
+            self.peer = peer;
         }
     }
 

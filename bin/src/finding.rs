@@ -6,20 +6,25 @@ pub(crate) mod dht;
 pub mod event;
 #[cfg(feature = "kad")]
 pub(crate) mod members;
+mod passing;
+#[cfg(any(feature = "kad", feature = "rendezvous"))]
+mod public;
 
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
-    Endpoint, Event,
+    Endpoint, Event, Sought,
     addr::{GlobalScope, HintSource, Ranges},
     path::Direction,
 };
 use punchline_discovery::{Config, Discovery, Hint, Known, Source, StartError};
 
+use self::passing::Passing;
 #[cfg(feature = "mdns")]
 use crate::cli::Mdns;
 #[cfg(feature = "peer-cache")]
@@ -31,12 +36,23 @@ const TOLD_MAX: usize = 64;
 
 /// Which sources the settings want.
 #[cfg_attr(
-    not(any(feature = "kad", feature = "mainline", feature = "mdns", feature = "peer-cache")),
+    not(any(
+        feature = "dns",
+        feature = "kad",
+        feature = "mainline",
+        feature = "mdns",
+        feature = "peer-cache",
+        feature = "rendezvous"
+    )),
     allow(unused_variables, unused_mut, clippy::needless_pass_by_value)
 )]
 pub(crate) fn sources(node: &cli::Node, context: &Context) -> Result<Config, Unusable> {
     let settings = &node.finding;
     let mut config = Config::new(context.keypair.public().to_peer_id());
+    #[cfg(any(feature = "kad", feature = "mainline", feature = "rendezvous"))]
+    {
+        config.relays_only = settings.contact == cli::Told::RelaysOnly;
+    }
     #[cfg(feature = "mdns")]
     {
         config.mdns = settings.mdns == Mdns::On;
@@ -49,10 +65,24 @@ pub(crate) fn sources(node: &cli::Node, context: &Context) -> Result<Config, Unu
             None => Some(context.peer_cache.clone()),
         };
     }
+    #[cfg(feature = "dns")]
+    {
+        let domains = cli::all(&settings.dns);
+        config.dns = domains.iter().map(|domain| domain.as_str().to_owned()).collect();
+    }
     #[cfg(feature = "mainline")]
     {
         let joins = settings.mainline.config();
+        #[cfg(feature = "pkarr")]
+        let joins = joins.map(|mut config| {
+            config.pkarr = settings.pkarr == cli::Pkarr::On;
+            config
+        });
         config.mainline = joins.map(|config| (config, context.keypair.clone()));
+    }
+    #[cfg(feature = "rendezvous")]
+    {
+        config.rendezvous = public::meeting_points(node, context)?;
     }
     #[cfg(feature = "kad")]
     {
@@ -75,7 +105,7 @@ pub(crate) fn reach(node: &cli::Node) -> Result<(GlobalScope, Ranges), Unusable>
 #[cfg_attr(not(feature = "kad"), allow(unused_variables))]
 pub(crate) fn begins_at(node: &cli::Node) -> Vec<Multiaddr> {
     #[cfg(feature = "kad")]
-    return cli::all(&node.finding.dht.bootstrap);
+    return cli::domains::split(cli::all(&node.finding.dht.bootstrap)).0;
     #[cfg(not(feature = "kad"))]
     Vec::new()
 }
@@ -86,6 +116,8 @@ pub(crate) struct Finder {
     discovery: Discovery,
     onward: Onward,
     finds: bool,
+    /// Whom this command itself looks for, for as long as it runs.
+    kept: Arc<Mutex<BTreeSet<PeerId>>>,
     /// Where this node listens.
     listening: Arc<Mutex<Vec<Multiaddr>>>,
     /// Where others reach it: confirmed addresses, and circuits.
@@ -110,16 +142,22 @@ impl Finder {
     /// # Errors
     /// If the DHT cannot listen where it is to.
     #[cfg_attr(not(feature = "kad"), allow(unused_variables))]
-    pub(crate) fn start(
+    pub(crate) async fn start(
         config: Config,
         reach: (GlobalScope, Ranges),
         endpoint: Endpoint,
         reporter: Reporter,
     ) -> Result<Self, StartError> {
         let finds = config.finds();
+        #[cfg(feature = "kad")]
+        let relays_only = config.relays_only;
+        let (sources, patience) = config.seekers();
         let (discovery, mut hints) = Discovery::start(config)?;
-        let (told, listening, reachable) = Default::default();
+        let (told, listening, reachable, kept) = Default::default();
+        let sources = sources.into_iter().map(str::to_owned).collect();
+        let sought = endpoint.found_by(sources, patience).await;
         let onward = Onward { endpoint, reporter, told };
+        tokio::spawn(seek_all(sought, discovery.clone(), onward.clone(), Arc::clone(&kept)));
         #[cfg(feature = "kad")]
         if let Some(dht) = discovery.dht() {
             tokio::spawn(event::tell_all(dht.events(), onward.reporter.clone()));
@@ -131,11 +169,12 @@ impl Finder {
             }
         });
         #[cfg(feature = "kad")]
-        let reached = dht::Reached::new(reach.0, reach.1);
+        let reached = dht::Reached::new(reach.0, reach.1, relays_only);
         Ok(Self {
             discovery,
             onward,
             finds,
+            kept,
             listening,
             reachable,
             #[cfg(feature = "kad")]
@@ -145,9 +184,10 @@ impl Finder {
 
     /// Finds nobody.
     #[cfg(test)]
-    pub(crate) fn silent(endpoint: &Endpoint) -> Self {
+    pub(crate) async fn silent(endpoint: &Endpoint) -> Self {
         let sources = Config::silent(endpoint.peer_id());
         Self::start(sources, Default::default(), endpoint.clone(), Reporter::none())
+            .await
             .expect("what does not listen starts")
     }
 
@@ -158,13 +198,23 @@ impl Finder {
         }
         // Hints count only for who is wanted.
         self.onward.endpoint.hold(peer).await;
-        match self.discovery.seek(peer, given).await {
-            Ok(hints) => {
-                for hint in hints {
-                    self.onward.tell(hint).await;
-                }
-            }
-            Err(full) => tracing::warn!(%full, %peer, "a peer is not looked for"),
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(peer);
+        seek(&self.discovery, &self.onward, peer, given).await;
+    }
+
+    /// Keeps no connection to a peer any more, and looks for it no longer.
+    #[cfg(feature = "kad")]
+    pub(crate) async fn leave(&self, peer: PeerId) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+        self.onward.endpoint.let_go(peer).await;
+        self.discovery.forget(peer).await;
+    }
+
+    /// Says in the DHT what this node answers for.
+    #[cfg(feature = "kad")]
+    pub(crate) async fn serves(&self, services: Vec<String>) {
+        if let Some(dht) = self.discovery.dht() {
+            dht.says(self.reached.serves(services)).await;
         }
     }
 
@@ -178,6 +228,12 @@ impl Finder {
     #[cfg(feature = "kad")]
     pub(crate) fn dht(&self) -> Option<&punchline_discovery::kad::Dht> {
         self.discovery.dht()
+    }
+
+    /// Its node of the 160-bit network, while it takes part in one.
+    #[cfg(feature = "mainline")]
+    pub(crate) fn mainline(&self) -> Option<punchline_discovery::mainline::Mainline> {
+        self.discovery.mainline()
     }
 
     /// Whether peers may be found whose addresses nobody gave.
@@ -197,6 +253,12 @@ impl Finder {
             && let Some(contact) = self.reached.note(event)
         {
             dht.says(contact).await;
+        }
+        #[cfg(feature = "kad")]
+        if let Some(dht) = self.discovery.dht()
+            && let Event::AddressConfirmed { .. } | Event::AddressWithdrawn { .. } = event
+        {
+            dht.confirmed(self.reached.confirmed()).await;
         }
         match event {
             Event::Listening { address } => {
@@ -254,6 +316,58 @@ impl Finder {
     }
 }
 
+/// Looks for a peer, and hands on what is known of it already.
+async fn seek(discovery: &Discovery, onward: &Onward, peer: PeerId, given: Vec<Multiaddr>) {
+    match discovery.seek(peer, given).await {
+        Ok(hints) => {
+            for hint in hints {
+                onward.tell(hint).await;
+            }
+        }
+        Err(full) => tracing::warn!(%full, %peer, "a peer is not looked for"),
+    }
+}
+
+/// Looks for whomever this program opens streams to while no connection leads there, until the node ends.
+async fn seek_all(
+    mut sought: Sought,
+    discovery: Discovery,
+    onward: Onward,
+    kept: Arc<Mutex<BTreeSet<PeerId>>>,
+) {
+    let mut passing = Passing::default();
+    loop {
+        let peers = tokio::select! {
+            peers = sought.changed() => match peers {
+                Some(peers) => Some(peers),
+                None => return,
+            },
+            () = sleep_until(passing.poll_timeout()) => None,
+        };
+        let now = Instant::now();
+        if let Some(peers) = peers {
+            for (peer, again) in passing.wanted(&peers, now) {
+                seek(&discovery, &onward, peer, Vec::new()).await;
+                if again {
+                    discovery.missed(peer);
+                }
+            }
+        }
+        for peer in passing.take_over(now) {
+            if !kept.lock().unwrap_or_else(PoisonError::into_inner).contains(&peer) {
+                discovery.forget(peer).await;
+            }
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn leads_through(address: &Multiaddr, relay: PeerId) -> bool {
     let circuit = address.iter().any(|part| part == Protocol::P2pCircuit);
     circuit && address.iter().any(|part| part == Protocol::P2p(relay))
@@ -271,7 +385,9 @@ impl Onward {
             Source::Kad => HintSource::Contact,
             // What the peer signed elsewhere is no more than what this host remembers: it may be over, and private
             // addresses count only where this host is in their network.
-            Source::Cache | Source::Mainline => HintSource::Memory,
+            Source::Cache | Source::Mainline | Source::Pkarr => HintSource::Memory,
+            // The same is true of what domains and meeting points say.
+            Source::Dns | Source::Rendezvous => HintSource::Memory,
         };
         if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert((peer, source)) {
             let (source, addresses) = (source.name(), addresses.clone());

@@ -1,7 +1,7 @@
 //! The `punchline` command: relay, server, client, demo.
 //!
 //! Reading order: [`cli`] and [`settings`] say what may be asked for; [`run`] does it; [`node`] starts what they have in
-//! common; `by_environment` are the small mains; [`relay`], [`server`], [`client`], [`gateway`] (expose, forward, run) and
+//! common; `by_environment` are the small mains; [`relay`], `bootstrap`, `monitor`, [`server`], [`client`], [`gateway`] (expose, forward, run) and
 //! [`demo`] are the commands; `load` measures what runs over a session, and `rehearsal` lets the demo steer its processes;
 //! `control` answers what [`asking`] asks, `story` tells it why a peer is reached as it is, `verify` finds out whether discovery
 //! works, and `doctor` looks at host and network; [`access`] says who may use what is exposed, and [`names`] what peers are called; [`report`] says what
@@ -34,6 +34,8 @@ pub mod identity;
 mod install;
 mod load;
 mod metrics;
+#[cfg(feature = "kad")]
+mod monitor;
 pub mod names;
 pub mod node;
 mod page;
@@ -72,7 +74,7 @@ use crate::{
     identity::{Claim, ClaimError},
     names::NamesFile,
     report::{Reporter, log::Log},
-    settings::{Settings, SettingsError},
+    settings::{Settings, SettingsError, show::Setting},
 };
 
 /// The commit that this program was built from, where whoever built it said so: `PUNCHLINE_BUILD_COMMIT`.
@@ -164,7 +166,7 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
     let context = || Context::new(&common, role, name);
     match command {
         Command::Id(_) if common.check => context().and_then(|_| usable()),
-        Command::Id(_) => print_line(&identity(&common, role)?.public().to_peer_id().to_string()),
+        Command::Id(id) => print_line(&id_of(&identity(&common, role)?, &id)?),
         Command::Ticket(ticket) => ticket::run(ticket.command, &common),
         Command::Peers(peers) => names::run(peers, &names_file(&common)?, common.check),
         #[cfg(feature = "mainline")]
@@ -190,6 +192,10 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Bootstrap(settings) => {
             reported(context()?, |context| bootstrap::run(settings, context)).await
         }
+        #[cfg(feature = "kad")]
+        Command::Monitor(settings) => {
+            reported(context()?, |context| monitor::run(*settings, context)).await
+        }
         Command::Server(server) => reported(context()?, |context| server::run(server, context)).await,
         Command::Client(client) => reported(context()?, |context| client::run(client, context)).await,
         Command::Expose(expose) => {
@@ -199,6 +205,17 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
             reported(context()?, |context| gateway::forward(*forward, context)).await
         }
         Command::Run(run) => reported(context()?, |context| gateway::run(run, context)).await,
+    }
+}
+
+/// What names the node with this key.
+fn id_of(keypair: &Keypair, id: &cli::Id) -> anyhow::Result<String> {
+    let peer = keypair.public().to_peer_id();
+    match id.pkarr_key {
+        false => Ok(peer.to_string()),
+        true => punchline_discovery::pkarr::key_of(peer).ok_or_else(|| {
+            anyhow::anyhow!("this identity has another kind of key than pkarr's, ed25519")
+        }),
     }
 }
 
@@ -213,6 +230,8 @@ fn reloads(command: &Command, common: &Common) -> bool {
         Command::Relay(relay) => Some(&relay.nets),
         #[cfg(feature = "kad")]
         Command::Bootstrap(bootstrap) => Some(&bootstrap.nets),
+        #[cfg(feature = "kad")]
+        Command::Monitor(monitor) => Some(&monitor.nets),
         Command::Server(server) => Some(&server.node.nets),
         Command::Client(client) => Some(&client.node.nets),
         Command::Expose(expose) => Some(&expose.node.nets),
@@ -297,6 +316,8 @@ pub struct Context {
     pub certificate: PathBuf,
     /// Where events go.
     pub reporter: Reporter,
+    /// What holds and who said so, where that is shown.
+    pub shown: Vec<Setting>,
     /// Only check the settings.
     pub check: bool,
     /// Nobody else is who we are meanwhile; none for a check.
@@ -344,6 +365,7 @@ impl Context {
             command,
             certificate,
             reporter,
+            shown: common.shown.clone(),
             check,
             claim,
         })

@@ -16,6 +16,7 @@ use std::{
 };
 
 use libp2p::PeerId;
+use punchline_discovery::pkarr;
 use toml::de::DeTable;
 
 use crate::access::file::{self, FileFault};
@@ -93,6 +94,9 @@ impl FromStr for PeerRef {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(peer) = pkarr::peer_of(text) {
+            return peer.map(Self::Id).map_err(|error| error.to_string());
+        }
         if let Some(id) = text.strip_prefix(AUTHORITY) {
             return id.parse().map(Self::Authority).map_err(|error| {
                 format!("no authority ({error}); say authority:12D3KooW…, as `punchline discovery delegate` prints it")

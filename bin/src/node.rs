@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
     Config, Endpoint, RelayLocator,
     addr::{self, GlobalScope, Ranges},
-    config::PortMapping,
+    config::{PortMapping, Upgrades},
     proxy::Proxy,
     status::Purpose,
 };
@@ -15,8 +15,6 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-#[cfg(feature = "kad")]
-use crate::verify::{Subject as VerifiedSubject, Verifier};
 use crate::{
     Context, Unusable, access, cautions,
     cli::{self, ListenAddr, ProxyUrl, RelayMode},
@@ -24,6 +22,11 @@ use crate::{
     finding::{self, Finder},
     metrics::serve::{self, Serving, Subject},
     page, stop, supervised,
+};
+#[cfg(feature = "kad")]
+use crate::{
+    control::DhtKeeper,
+    verify::{Subject as VerifiedSubject, Verifier},
 };
 
 /// A started node.
@@ -85,10 +88,13 @@ impl Node {
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
         let ranges = ranges(&settings.nets)?;
         let mut config = Config { listen, global, ranges, ..Config::default() };
-        config.port_mapping = match settings.port_mapping {
+        config.port_mapping = match settings.port_mapping().map_err(Unusable)? {
             cli::PortMapping::On => PortMapping::On,
             cli::PortMapping::Off => PortMapping::Off,
         };
+        if !settings.enable_hole_punching {
+            config.upgrades = Upgrades::WhenTold;
+        }
         config.stun_servers = cli::all(&settings.stun_server);
         config.relay_mode = settings.relay_mode.into();
         config.proxy = proxy(&settings.proxy)?;
@@ -113,7 +119,15 @@ impl Node {
         #[cfg(feature = "kad")]
         let network = finding::dht::network(&settings.finding.dht.dht_network)?;
         let (sources, reach) = (finding::sources(settings, context)?, finding::reach(settings)?);
-        let finder = Finder::start(sources, reach, endpoint.clone(), reporter.clone())?;
+        #[cfg(feature = "kad")]
+        let global = reach.0.clone();
+        let finder = Finder::start(sources, reach, endpoint.clone(), reporter.clone()).await?;
+        let keeper = Keeper::Node(endpoint.clone());
+        #[cfg(feature = "kad")]
+        let keeper = match finder.dht().cloned() {
+            Some(dht) => Keeper::NodeInDht(endpoint.clone(), DhtKeeper { dht, global }),
+            None => keeper,
+        };
         // Whoever reads the events learns that the node listens before anything comes of it.
         if let Some(listening) = events.next().await {
             finder.note(&listening).await;
@@ -134,7 +148,7 @@ impl Node {
         let board = Board::default();
         let files = Files {
             nets: settings.nets.clone(),
-            keeper: Keeper::Node(endpoint.clone()),
+            keeper,
             names: context.names.clone(),
             reporter: context.reporter.clone(),
         };
@@ -177,7 +191,7 @@ impl Node {
         }));
         let subject = Subject::Node { node: Box::new(answering.clone()), limits: Box::new(limits) };
         let metrics = metrics.map(|bound| bound.serve(subject, command, &context.reporter));
-        let page = page.map(|bound| bound.serve(answering.clone(), &context.reporter));
+        let page = page.map(|bound| bound.serve(answering.clone(), &context.reporter, &context.shown));
         let health = Wellness::Node(Box::new(answering.clone()));
         let control = control.map(|bound| bound.serve(answering.clone(), health));
         let (_control, _metrics, _page) = (control, metrics, page);
@@ -204,15 +218,27 @@ impl Node {
         })
     }
 
-    /// Says in the DHT that this node is in the namespaces that the settings name.
+    /// Says in the DHT that this node is in the namespaces that the settings name, and in those of `more`; and, unless they
+    /// are secret, what it answers for.
     ///
     /// # Errors
     /// If one cannot be a namespace.
     #[cfg_attr(not(feature = "kad"), allow(clippy::unused_async, unused_variables))]
-    pub(crate) async fn join_namespaces(&self, settings: &cli::Node) -> Result<(), Unusable> {
+    pub(crate) async fn join_namespaces(
+        &self,
+        settings: &cli::Node,
+        more: &[String],
+        services: Vec<String>,
+    ) -> Result<(), Unusable> {
         #[cfg(feature = "kad")]
         if let Some(dht) = self.finder.dht() {
-            for namespace in finding::members::namespaces(settings)? {
+            let space = finding::members::Space::of(settings)?;
+            let mut namespaces = finding::members::namespaces(settings)?;
+            namespaces.extend(space.namespaces(more)?);
+            if !namespaces.is_empty() && space.is_public() {
+                self.finder.serves(services).await;
+            }
+            for namespace in namespaces {
                 dht.join(namespace).await;
             }
         }
@@ -279,6 +305,7 @@ impl Node {
 pub(crate) fn check(settings: &cli::Node) -> anyhow::Result<()> {
     ranges(&settings.nets)?;
     proxy(&settings.proxy)?;
+    settings.port_mapping().map_err(Unusable)?;
     #[cfg(feature = "kad")]
     finding::members::namespaces(settings)?;
     Bound::check(settings.control.as_ref())?;

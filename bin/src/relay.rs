@@ -11,6 +11,8 @@ use punchline_bridge::{
     error::{ListenFailure, StartError},
     relay::{Certificate, External, Rate, Relay, RelayConfig, StunListen},
 };
+#[cfg(feature = "kad")]
+use punchline_discovery::kad::Dht;
 
 use crate::{
     Context, Unusable, cautions, certificate,
@@ -35,49 +37,122 @@ pub async fn run(settings: cli::Relay, context: Context) -> anyhow::Result<()> {
     let (listen, external, global) =
         (config.listen.clone(), config.external.clone(), config.global.clone());
     cautions::of_root(settings.rights.allow_root);
-    let control = Bound::new(settings.control.as_ref(), &context.control).await?;
-    let metrics = serve::Bound::new(&settings.metrics).await?;
-    let page = page::Bound::new(&settings.page).await?;
-    let started = Relay::start(config, context.keypair).await;
-    let (relay, mut events) = started.map_err(|error| with_remedy(error, &listen, &external))?;
+    let faces =
+        Faces::bind(settings.control.as_ref(), &settings.metrics, &settings.page, &context).await?;
+    let started = Relay::start(config, context.keypair.clone()).await;
+    let (relay, events) = started.map_err(|error| with_remedy(error, &listen, &external))?;
     if let External::Given(external) = &external {
         cautions::of_loopback(relay.listening(), external.iter().cloned());
     }
-    let (handle, reporter) = (relay.handle(), context.reporter.clone());
-    let files = Files {
-        nets: settings.nets.clone(),
-        keeper: Keeper::Relay(handle.clone()),
-        names: context.names.clone(),
-        reporter: reporter.clone(),
-    };
-    let (reloader, reloading) = Reloader::start(files, Board::default(), stop::reloads());
-    let answering = AnsweringRelay { relay: handle, reporter, reloader: reloader.clone() };
-    let health = Wellness::Relay(relay.handle());
-    let _page = page.map(|bound| bound.serve(answering.clone(), &context.reporter));
-    let _control = control.map(|bound| bound.serve(answering, health));
-    let reporter = context.reporter.clone();
     let line = announcement(relay.peer_id(), relay.listening(), &external, &global);
     let lines = vec![format!("this relay is {}", relay.peer_id()), line];
-    reporter.say_ready(&lines);
-    let events = tokio::spawn(async move {
-        while let Some(event) = events.next().await {
-            reporter.report(event);
-        }
-    });
-    let subject = Subject::Relay(relay.handle());
-    let _metrics = metrics.map(|bound| bound.serve(subject, context.command, &context.reporter));
-    tokio::select! {
-        () = supervised::attend(async || relay.turn().await.then_some(None)) => {}
-        () = stop::told() => {}
+    let nets = settings.nets;
+    Tended {
+        relay,
+        events,
+        nets,
+        lines,
+        #[cfg(feature = "kad")]
+        dht: None,
     }
-    reloading.abort();
-    drop(reloader);
-    stop::drain(async {
-        relay.shutdown().await;
-        let _ = events.await;
-    })
+    .until_told(faces, context)
     .await;
     Ok(())
+}
+
+/// The sockets on which a relay answers those who look after it.
+pub(crate) struct Faces {
+    control: Option<Bound>,
+    metrics: Option<serve::Bound>,
+    page: Option<page::Bound>,
+}
+
+impl Faces {
+    /// # Errors
+    /// If one cannot be listened on.
+    pub(crate) async fn bind(
+        control: Option<&cli::ControlSocket>,
+        metrics: &cli::Metrics,
+        page: &cli::Page,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            control: Bound::new(control, &context.control).await?,
+            metrics: serve::Bound::new(metrics).await?,
+            page: page::Bound::new(page).await?,
+        })
+    }
+}
+
+/// A relay that runs.
+pub(crate) struct Tended {
+    pub(crate) relay: Relay,
+    pub(crate) events: punchline_bridge::Events,
+    pub(crate) nets: cli::Nets,
+    /// What is said once it listens.
+    pub(crate) lines: Vec<String>,
+    /// What runs beside it.
+    #[cfg(feature = "kad")]
+    pub(crate) dht: Option<Dht>,
+}
+
+impl Tended {
+    /// Answers whoever asks, reports what happens, and ends when the process is told to stop.
+    pub(crate) async fn until_told(self, faces: Faces, context: Context) {
+        let Self { relay, mut events, nets, lines, .. } = self;
+        #[cfg(feature = "kad")]
+        let dht = self.dht;
+        let (handle, reporter) = (relay.handle(), context.reporter.clone());
+        let keeper = Keeper::Relay(handle.clone());
+        let files = Files { nets, keeper, names: context.names.clone(), reporter: reporter.clone() };
+        let (reloader, reloading) = Reloader::start(files, Board::default(), stop::reloads());
+        let answering = AnsweringRelay {
+            relay: handle,
+            command: context.command,
+            #[cfg(feature = "kad")]
+            dht: dht.clone(),
+            reporter: reporter.clone(),
+            reloader: reloader.clone(),
+        };
+        let _page = faces.page.map(|bound| bound.serve(answering.clone(), &reporter, &context.shown));
+        let health = Wellness::Relay(relay.handle());
+        let _control = faces.control.map(|bound| bound.serve(answering, health));
+        reporter.say_ready(&lines);
+        let telling = reporter.clone();
+        let events = tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                telling.report(event);
+            }
+        });
+        let subject = Subject::Relay {
+            relay: relay.handle(),
+            #[cfg(feature = "kad")]
+            dht: dht.clone(),
+        };
+        let _metrics = faces.metrics.map(|bound| bound.serve(subject, context.command, &reporter));
+        let turns = async || {
+            #[cfg(feature = "kad")]
+            if let Some(dht) = &dht {
+                dht.status().await?;
+            }
+            relay.turn().await.then_some(None)
+        };
+        tokio::select! {
+            () = supervised::attend(turns) => {}
+            () = stop::told() => {}
+        }
+        reloading.abort();
+        drop(reloader);
+        stop::drain(async {
+            #[cfg(feature = "kad")]
+            if let Some(dht) = &dht {
+                dht.stop().await;
+            }
+            relay.shutdown().await;
+            let _ = events.await;
+        })
+        .await;
+    }
 }
 
 fn config(settings: &cli::Relay) -> Result<RelayConfig, Unusable> {
@@ -90,6 +165,13 @@ fn config(settings: &cli::Relay) -> Result<RelayConfig, Unusable> {
         stun: stun(&cli::all(&settings.stun_listen))?,
         global: GlobalScope::with_assumed(cli::all(&settings.assume_global)),
         ranges: node::ranges(&settings.nets)?,
+        ..limited(&settings.limits)
+    })
+}
+
+/// How much a relay does for whom, by its settings.
+pub(crate) fn limited(settings: &cli::RelayLimits) -> RelayConfig {
+    RelayConfig {
         reservations: settings.max_reservations.get(),
         reservations_per_peer: settings.max_reservations_per_peer.get(),
         reservations_per_ip: settings.max_reservations_per_ip,
@@ -104,7 +186,7 @@ fn config(settings: &cli::Relay) -> Result<RelayConfig, Unusable> {
         connections: settings.max_connections.get(),
         connections_per_ip: settings.max_connections_per_ip,
         ..RelayConfig::default()
-    })
+    }
 }
 
 /// What to show on `/tls/ws`, if it listens there.
@@ -160,7 +242,7 @@ fn external(listen: &[Multiaddr], given: &[ExternalAddr]) -> Result<External, Un
     Ok(External::Given(named))
 }
 
-fn stun(given: &[StunAddr]) -> Result<StunListen, Unusable> {
+pub(crate) fn stun(given: &[StunAddr]) -> Result<StunListen, Unusable> {
     if given.is_empty() {
         return Ok(StunListen::Everywhere);
     }
@@ -182,7 +264,7 @@ fn names_a_host(address: &Multiaddr) -> bool {
     host && address.iter().any(port)
 }
 
-fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
         Protocol::Ip6(ip) => Some(ip.into()),

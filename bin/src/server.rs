@@ -37,7 +37,7 @@ pub async fn run(settings: cli::Server, context: Context) -> anyhow::Result<()> 
     let mut node = Node::start(&settings.node, &context, Wanted::default()).await?;
     rehearsal.prepare(&node.endpoint).await;
     node.endpoint.reserve_all(node.relays.clone()).await;
-    node.join_namespaces(&settings.node).await?;
+    node.join_namespaces(&settings.node, &[], vec![KASPA_SERVICE.to_owned()]).await?;
     let peer = node.endpoint.peer_id();
     let ways = node.ways();
     let invitation =

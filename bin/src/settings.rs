@@ -7,7 +7,9 @@ mod autorelay;
 pub mod example;
 mod file;
 mod kaspad;
+mod left_out;
 mod names;
+mod network;
 pub mod show;
 
 use std::{
@@ -23,6 +25,7 @@ use clap::{
 };
 
 use self::file::{File, TABLES_MAX};
+pub use self::left_out::LeftOut;
 use crate::{
     cli::{Cli, Command, SystemProxy},
     names::NamesError,
@@ -74,6 +77,22 @@ pub enum SettingsError {
         table: Option<String>,
         /// The key.
         key: String,
+    },
+    /// A flag or command that another build has.
+    #[error("{left_out}")]
+    LeftOut {
+        /// Which.
+        left_out: LeftOut,
+    },
+    /// A key that another build has.
+    #[error("{}{}: {left_out}", path.display(), in_line(*line))]
+    KeyLeftOut {
+        /// Which file.
+        path: PathBuf,
+        /// Where in it, if that is known.
+        line: Option<usize>,
+        /// Which key.
+        left_out: LeftOut,
     },
     /// A setting of another program, which means nothing here.
     #[error("{name}: {cause}")]
@@ -187,13 +206,20 @@ pub fn read(
     arguments: Vec<OsString>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Settings, SettingsError> {
+    let typed = arguments.clone();
     let Layers { root, arguments, given, file, warnings } = layers(arguments, &environment)?;
     let matches: Result<ArgMatches, clap::Error> = root.try_get_matches_from(&arguments);
     let cli = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     let mut cli = cli.map_err(|error| {
+        if let Some(left_out) = left_out::of(&error) {
+            return SettingsError::LeftOut { left_out };
+        }
         let origin = origin(&error, &arguments, &environment, &given);
         SettingsError::Arguments { error, origin }
     })?;
+    if cli.command.shows_page() {
+        cli.common.shown = show::settings(typed, &environment)?;
+    }
     if let Some(error) = without_peer(&cli) {
         return Err(SettingsError::Arguments { error, origin: None });
     }
@@ -329,6 +355,9 @@ pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<String>
     }
     let unknown = names.into_iter().filter(|name| name.starts_with(PREFIX) && !known.contains(name));
     let warnings = unknown.map(|name| {
+        if let Some(left_out) = left_out::flag(&name) {
+            return left_out.to_string();
+        }
         let likeness = |other: &&String| (strsim::jaro_winkler(&name, other) * 1000.0) as u32;
         let nearest = known.iter().max_by_key(likeness).map_or("", String::as_str);
         format!("the variable {name} is no setting and changes nothing; did you mean {nearest}?")

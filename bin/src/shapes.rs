@@ -22,6 +22,9 @@ pub(crate) const HEALTH: u32 = 1;
 /// `network … --json`, each question.
 pub(crate) const NETWORK: u32 = 1;
 
+/// `/api/metrics` of the page.
+pub(crate) const MONITOR: u32 = 1;
+
 /// `retry --json`.
 pub(crate) const RETRIED: u32 = 1;
 

@@ -1,11 +1,11 @@
 //! The public face of a node: open streams to peers, take streams from them, hold reservations.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use tokio::{
-    sync::{broadcast, mpsc, oneshot},
+    sync::{broadcast, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
@@ -57,6 +57,7 @@ pub struct Endpoint {
     commands: mpsc::Sender<Command>,
     // Weak, so that events end with the node and not with its last handle.
     events: broadcast::WeakSender<Event>,
+    sought: watch::Receiver<BTreeSet<PeerId>>,
     unaccepted_max: usize,
     task: std::sync::Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
 }
@@ -91,13 +92,15 @@ impl Endpoint {
         let streams = (std::sync::Arc::new(config.streams.clone()), config.relay_mode.carries_streams());
         let engine = engine(peer, config)?;
         let told = events.downgrade();
-        let driver = Driver::new(swarm, engine, requests, events, streams, when_dropped);
+        let (seeking, sought) = watch::channel(BTreeSet::new());
+        let driver = Driver::new(swarm, engine, requests, (events, seeking), streams, when_dropped);
         let task = tokio::spawn(driver.run(listening));
         let endpoint = Self {
             peer,
             listening: addresses.into(),
             commands,
             events: told,
+            sought,
             unaccepted_max,
             task: std::sync::Arc::new(std::sync::Mutex::new(Some(task))),
         };
@@ -136,6 +139,14 @@ impl Endpoint {
         let _ = self.commands.send(Command::Hint { peer, addresses, source }).await;
     }
 
+    /// Somebody finds peers from now on, by these `sources` (`mdns`, `kad` and so on): whoever is in the [`Sought`] that
+    /// this returns. Then [`open`](Self::open) does not fail for want of a way before a `patience` is over that begins
+    /// with it: what [`hint`](Self::hint) says meanwhile is dialled at once. Without sources nobody finds peers any more.
+    pub async fn found_by(&self, sources: Vec<String>, patience: Duration) -> Sought {
+        let _ = self.commands.send(Command::SoughtBy { sources, patience }).await;
+        Sought(self.sought.clone())
+    }
+
     /// Says which peers a service would let in, in place of those said before. Private addresses of this
     /// host are named to such a peer for hole punching, and its own are dialled if it is in the same
     /// network. Peers whose streams were accepted need not be named. Bounded by
@@ -158,7 +169,8 @@ impl Endpoint {
     }
 
     /// Opens a stream to a peer's service on the best connection there is; if there is none, reaches
-    /// the peer by every address that is known of it.
+    /// the peer by every address that is known of it, and by those that whoever finds peers finds meanwhile
+    /// ([`found_by`](Self::found_by)).
     ///
     /// # Errors
     /// Always ends: with a stream, a typed error, or at
@@ -200,6 +212,11 @@ impl Endpoint {
     /// [`Limits::holds`](crate::config::Limits::holds); one more is refused, and told as an event.
     pub async fn hold(&self, peer: PeerId) {
         let _ = self.commands.send(Command::Hold { peer }).await;
+    }
+
+    /// Undoes [`hold`](Self::hold). Streams to the peer go on; without any, its connections are closed after their grace.
+    pub async fn let_go(&self, peer: PeerId) {
+        let _ = self.commands.send(Command::LetGo { peer }).await;
     }
 
     /// Answers for a service: its streams arrive at what is returned, until that is dropped.
@@ -333,6 +350,19 @@ impl Endpoint {
 /// What happens to a node, in order.
 #[derive(Debug)]
 pub struct Events(broadcast::Receiver<Event>);
+
+/// Whom a node's program opens streams to while no connection leads there: those are to be found, and nobody else.
+#[derive(Clone, Debug)]
+pub struct Sought(watch::Receiver<BTreeSet<PeerId>>);
+
+impl Sought {
+    /// Who it is, as soon as that is otherwise than when it was asked last; none after the node has ended. At most
+    /// [`Limits::opens`](crate::config::Limits::opens) peers.
+    pub async fn changed(&mut self) -> Option<BTreeSet<PeerId>> {
+        self.0.changed().await.ok()?;
+        Some(self.0.borrow_and_update().clone())
+    }
+}
 
 impl Events {
     pub(crate) fn new(events: broadcast::Receiver<Event>) -> Self {

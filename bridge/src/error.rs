@@ -73,7 +73,7 @@ pub enum StartError {
 /// Why no stream to a peer could be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// Nobody told us where the peer is.
+    /// Nobody told us where the peer is, and nobody looks for it.
     #[error("no address is known for {peer}: give its address or a relay it has a reservation with")]
     NoAddress {
         /// Whom we looked for.
@@ -85,13 +85,13 @@ pub enum OpenError {
         /// Our own id.
         peer: PeerId,
     },
-    /// Every way to the peer failed.
-    #[error("{peer} cannot be reached: {}", list(causes))]
-    Unreachable {
+    /// Every way to the peer failed: addresses and relays that were known, and what was looked up meanwhile.
+    #[error("{peer} cannot be reached: {}", list(tried))]
+    NoRouteToDestination {
         /// Whom we looked for.
         peer: PeerId,
         /// Each way that was tried, with its failure.
-        causes: Vec<DialFailure>,
+        tried: Vec<DialFailure>,
     },
     /// The peer answers, but nothing of ours does.
     #[error("{peer} does not speak {protocol}; does it run punchline?")]
@@ -184,7 +184,9 @@ impl OpenError {
             | Self::Busy { .. }
             | Self::NotDirect { .. }
             | Self::StreamsOfPeer { .. } => true,
-            Self::Unreachable { causes, .. } => causes.iter().any(|cause| cause.reason.is_retryable()),
+            Self::NoRouteToDestination { tried, .. } => {
+                tried.iter().any(|way| way.reason.is_retryable())
+            }
             Self::Refused { reason, .. } => reason.is_retryable(),
             Self::NoAddress { .. }
             | Self::Myself { .. }
@@ -280,6 +282,18 @@ pub enum DialFailureReason {
         /// Who answered.
         obtained: PeerId,
     },
+    /// Somebody else answered there a while ago. Nothing was dialled.
+    #[error("somebody else answered there a while ago; it is dialled again in {} min, or after `punchline retry`", again.as_secs().div_ceil(60))]
+    Banned {
+        /// After this.
+        again: Duration,
+    },
+    /// Nobody who was asked knows where the peer is.
+    #[error("nobody there knew where it is within {} s; is it running, and found there too?", within.as_secs_f32())]
+    NotFound {
+        /// How long it was looked for.
+        within: Duration,
+    },
     /// The relay knows no such peer at present.
     #[error("the relay holds no reservation of it; is it running, and does it use this relay?")]
     NoReservation,
@@ -332,7 +346,10 @@ pub enum DialFailureReason {
 impl DialFailureReason {
     /// Whether the same dial may succeed later: not if somebody else lives there, or it may not be made.
     pub fn is_retryable(&self) -> bool {
-        !matches!(self, Self::WrongPeer { .. } | Self::NotAllowed { .. } | Self::RelaysOff)
+        !matches!(
+            self,
+            Self::WrongPeer { .. } | Self::Banned { .. } | Self::NotAllowed { .. } | Self::RelaysOff
+        )
     }
 
     /// Whether the same dial may well succeed in a moment.

@@ -37,7 +37,7 @@ pub use self::net::survey;
 pub use self::{
     addr::{RelayAddr, RelayLocator},
     config::Config,
-    endpoint::{Endpoint, Events, OpenOptions},
+    endpoint::{Endpoint, Events, OpenOptions, Sought},
     event::Event,
     incoming::{Incoming, Request, Requests},
     path::Path,

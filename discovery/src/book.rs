@@ -127,6 +127,16 @@ impl Book {
         Ok(self.sought.insert(peer))
     }
 
+    /// A peer is not sought any more; what is known of it stays as of any other. False if it was not.
+    pub(crate) fn forget(&mut self, peer: PeerId) -> bool {
+        let was = self.sought.remove(&peer);
+        if was && let Some(found) = self.found.remove(&peer) {
+            self.make_room();
+            self.found.insert(peer, found);
+        }
+        was
+    }
+
     pub(crate) fn sought(&self) -> &BTreeSet<PeerId> {
         &self.sought
     }
@@ -311,6 +321,22 @@ mod tests {
         assert!(peers.iter().all(|peer| book.seek(*peer) == Ok(true)));
         assert_eq!(book.seek(peers[0]), Ok(false), "it is already");
         assert_eq!(book.seek(PeerId::random()), Err(Full { limit: SOUGHT_MAX }));
+    }
+
+    #[test]
+    fn who_is_forgotten_makes_room_for_another_who_is_sought_and_counts_among_the_others() {
+        let (mut book, now) = book();
+        let peers: Vec<PeerId> = (0..SOUGHT_MAX).map(|_| PeerId::random()).collect();
+        peers.iter().for_each(|peer| assert_eq!(book.seek(*peer), Ok(true)));
+        book.take(hint(peers[0], [1]), now);
+        assert!(book.forget(peers[0]) && !book.forget(peers[0]));
+        assert_eq!(book.seek(PeerId::random()), Ok(true));
+        assert_eq!(book.take(hint(peers[0], [2]), now), None, "it is not sought");
+        for number in 1..=OTHERS_MAX {
+            book.take(hint(PeerId::random(), [1]), now + S * number as u32);
+        }
+        assert!(book.known().iter().all(|known| known.peer != peers[0]));
+        assert_eq!(book.known().len(), OTHERS_MAX);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cache")]
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[cfg(feature = "mainline")]
 use libp2p::identity::Keypair;
@@ -12,6 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::kad;
 #[cfg(feature = "mainline")]
 use crate::mainline;
+#[cfg(feature = "rendezvous")]
+use crate::rendezvous;
 use crate::{
     book::{Full, Known},
     driver::{Command, Driver},
@@ -24,12 +27,25 @@ const COMMANDS_MAX: usize = 256;
 /// Hints that nobody has taken yet. One more is dropped: its source says it again.
 pub(crate) const HINTS_MAX: usize = 256;
 
+/// Whoever is on a network of this host has answered within this: it is asked three times meanwhile.
+#[cfg(feature = "mdns")]
+const MDNS_PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// A lookup in a DHT takes a second or two, also at the start, and 10 s at most. Whoever opens a stream gives it 10 s, of which
+/// something is left for the dial.
+#[cfg(any(feature = "kad", feature = "mainline"))]
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(8);
+
 /// Which sources there are.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
     /// Who we are.
     pub local: PeerId,
+    /// Tell strangers of circuits through relays alone, and not of this host's addresses: whoever looks this node up learns
+    /// its address only when it lets him connect, or where it looks something up itself. Default: no. The local network
+    /// is told, and a DHT what `Dht::says` is given.
+    pub relays_only: bool,
     /// Ask the networks of this host by mDNS, and answer there. Default: yes. It costs a UDP socket on port 5353, and
     /// whoever is on these networks learns this node's id and where it listens there.
     #[cfg(feature = "mdns")]
@@ -37,9 +53,17 @@ pub struct Config {
     /// Remember in this file where peers were reached. Default: none, nothing is remembered.
     #[cfg(feature = "cache")]
     pub cache: Option<PathBuf>,
+    /// Domains that say where peers are: TXT records of `_dnsaddr.<domain>`. Default: none. Their name servers, and whoever
+    /// carries the questions, learn that this host asks, and not for whom.
+    #[cfg(feature = "dns")]
+    pub dns: Vec<String>,
     /// Take part in a DHT. Default: no.
     #[cfg(feature = "kad")]
     pub kad: Option<kad::Config>,
+    /// Register at meeting points, and ask there for peers. Default: no. Whoever has such a point sees this node's address,
+    /// its id, where it says that it is, and whom it looks for.
+    #[cfg(feature = "rendezvous")]
+    pub rendezvous: Option<rendezvous::Config>,
     /// Look for peers in this 160-bit network, and tell there where this node is, signed with its key. Default: no. It
     /// costs a UDP port, and whoever is in that network and knows this node's id learns where it is.
     #[cfg(feature = "mainline")]
@@ -53,6 +77,10 @@ pub enum StartError {
     #[cfg(feature = "kad")]
     #[error(transparent)]
     Kad(#[from] kad::StartError),
+    /// Meeting points cannot be used.
+    #[cfg(feature = "rendezvous")]
+    #[error("meeting points cannot be used: {0}")]
+    Rendezvous(rendezvous::NoTransport),
 }
 
 impl Config {
@@ -60,14 +88,19 @@ impl Config {
     pub fn new(local: PeerId) -> Self {
         Self {
             local,
+            relays_only: false,
             #[cfg(feature = "mdns")]
             mdns: true,
             #[cfg(feature = "cache")]
             cache: None,
+            #[cfg(feature = "dns")]
+            dns: Vec::new(),
             #[cfg(feature = "kad")]
             kad: None,
             #[cfg(feature = "mainline")]
             mainline: None,
+            #[cfg(feature = "rendezvous")]
+            rendezvous: None,
         }
     }
 
@@ -75,14 +108,19 @@ impl Config {
     pub fn silent(local: PeerId) -> Self {
         Self {
             local,
+            relays_only: false,
             #[cfg(feature = "mdns")]
             mdns: false,
             #[cfg(feature = "cache")]
             cache: None,
+            #[cfg(feature = "dns")]
+            dns: Vec::new(),
             #[cfg(feature = "kad")]
             kad: None,
             #[cfg(feature = "mainline")]
             mainline: None,
+            #[cfg(feature = "rendezvous")]
+            rendezvous: None,
         }
     }
 
@@ -93,6 +131,35 @@ impl Config {
         #[cfg(not(feature = "cache"))]
         let remembers = false;
         remembers || self.asks()
+    }
+
+    /// The sources that ask others, as they are called, and within which time those who know a peer have said so.
+    pub fn seekers(&self) -> (Vec<&'static str>, Duration) {
+        let sources: [(bool, &'static str, Duration); 5] = [
+            #[cfg(feature = "mdns")]
+            (self.mdns, "mdns", MDNS_PATIENCE),
+            #[cfg(not(feature = "mdns"))]
+            (false, "mdns", Duration::ZERO),
+            #[cfg(feature = "kad")]
+            (self.kad.is_some(), "kad", LOOKUP_PATIENCE),
+            #[cfg(not(feature = "kad"))]
+            (false, "kad", Duration::ZERO),
+            #[cfg(feature = "mainline")]
+            (self.mainline.is_some(), "mainline", LOOKUP_PATIENCE),
+            #[cfg(not(feature = "mainline"))]
+            (false, "mainline", Duration::ZERO),
+            #[cfg(feature = "dns")]
+            (!self.dns.is_empty(), "dns", LOOKUP_PATIENCE),
+            #[cfg(not(feature = "dns"))]
+            (false, "dns", Duration::ZERO),
+            #[cfg(feature = "rendezvous")]
+            (self.rendezvous.is_some(), "rendezvous", LOOKUP_PATIENCE),
+            #[cfg(not(feature = "rendezvous"))]
+            (false, "rendezvous", Duration::ZERO),
+        ];
+        let patience = sources.iter().filter(|(on, ..)| *on).map(|(.., patience)| *patience).max();
+        let names = sources.iter().filter(|(on, ..)| *on).map(|(_, name, _)| *name).collect();
+        (names, patience.unwrap_or_default())
     }
 
     /// Whether any source asks others where a peer is.
@@ -109,7 +176,15 @@ impl Config {
         let joins = self.mainline.is_some();
         #[cfg(not(feature = "mainline"))]
         let joins = false;
-        asks || looks_up || joins
+        #[cfg(feature = "dns")]
+        let has_domains = !self.dns.is_empty();
+        #[cfg(not(feature = "dns"))]
+        let has_domains = false;
+        #[cfg(feature = "rendezvous")]
+        let meets = self.rendezvous.is_some();
+        #[cfg(not(feature = "rendezvous"))]
+        let meets = false;
+        asks || looks_up || joins || has_domains || meets
     }
 }
 
@@ -122,6 +197,8 @@ pub struct Discovery {
     commands: mpsc::Sender<Command>,
     #[cfg(feature = "kad")]
     dht: Option<kad::Dht>,
+    #[cfg(feature = "mainline")]
+    mainline: Option<mainline::Started>,
 }
 
 /// What was found about peers that are sought.
@@ -141,22 +218,38 @@ impl Discovery {
     ///
     /// # Errors
     /// If the DHT cannot listen where it is to, or its network has no proper name.
-    #[cfg_attr(not(feature = "kad"), allow(clippy::unnecessary_wraps, unused_mut))]
+    #[cfg_attr(
+        not(any(feature = "kad", feature = "rendezvous")),
+        allow(clippy::unnecessary_wraps, unused_mut)
+    )]
     pub fn start(mut config: Config) -> Result<(Self, Hints), StartError> {
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
         let (found, hints) = mpsc::channel(HINTS_MAX);
         #[cfg(feature = "kad")]
         let (dht, finder) = config.kad.take().map(kad::start).transpose()?.unzip();
+        #[cfg(feature = "rendezvous")]
+        let meeting = config.rendezvous.take().map(rendezvous::start).transpose();
+        #[cfg(feature = "rendezvous")]
+        let meeting = meeting.map_err(StartError::Rendezvous)?;
         let mut driver = Driver::new(config, requests, found);
+        #[cfg(feature = "rendezvous")]
+        if let Some((asker, teller)) = meeting {
+            driver.ask(asker);
+            driver.tell(teller);
+        }
         #[cfg(feature = "kad")]
         if let Some(finder) = finder {
             driver.ask(finder);
         }
+        #[cfg(feature = "mainline")]
+        let mainline = driver.mainline();
         tokio::spawn(driver.run());
         let discovery = Self {
             commands,
             #[cfg(feature = "kad")]
             dht,
+            #[cfg(feature = "mainline")]
+            mainline,
         };
         Ok((discovery, Hints(hints)))
     }
@@ -165,6 +258,12 @@ impl Discovery {
     #[cfg(feature = "kad")]
     pub fn dht(&self) -> Option<&kad::Dht> {
         self.dht.as_ref()
+    }
+
+    /// Its node of the 160-bit network, while it takes part in one.
+    #[cfg(feature = "mainline")]
+    pub fn mainline(&self) -> Option<mainline::Mainline> {
+        self.mainline.as_ref().and_then(|started| started.borrow().clone())
     }
 
     /// A peer is sought from now on; `given`: where it is, by our operator. Returns what is known of it already; what is
@@ -176,6 +275,11 @@ impl Discovery {
         let (reply, answer) = oneshot::channel();
         let _ = self.commands.send(Command::Seek { peer, given, reply }).await;
         answer.await.unwrap_or_else(|_| Ok(Vec::new()))
+    }
+
+    /// A peer is not sought any more.
+    pub async fn forget(&self, peer: PeerId) {
+        let _ = self.commands.send(Command::Forget { peer }).await;
     }
 
     /// This node listens here from now on, and nowhere else.

@@ -6,11 +6,13 @@ use std::{
     time::Instant,
 };
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use tokio::sync::{mpsc, oneshot};
 
 #[cfg(feature = "cache")]
 use crate::cache;
+#[cfg(feature = "dns")]
+use crate::dns;
 #[cfg(feature = "mainline")]
 use crate::mainline;
 #[cfg(feature = "mdns")]
@@ -25,6 +27,7 @@ use crate::{
 /// What a [`Discovery`](crate::Discovery) asks for.
 pub(crate) enum Command {
     Seek { peer: PeerId, given: Vec<Multiaddr>, reply: oneshot::Sender<Result<Vec<Hint>, Full>> },
+    Forget { peer: PeerId },
     Publish { addresses: Vec<Multiaddr> },
     Reachable { addresses: Vec<Multiaddr> },
     Reached { peer: PeerId, address: Multiaddr },
@@ -35,15 +38,24 @@ pub(crate) enum Command {
 pub(crate) struct Driver {
     book: Book,
     lookups: Vec<Box<dyn Lookup>>,
-    publishers: Vec<Box<dyn Publish>>,
+    /// Those that tell this host's own networks.
+    near: Vec<Box<dyn Publish>>,
+    /// Those that tell strangers.
+    far: Vec<Box<dyn Publish>>,
+    relays_only: bool,
     #[cfg(feature = "cache")]
     memory: Option<cache::Memory>,
+    #[cfg(feature = "mainline")]
+    mainline: Option<mainline::Started>,
     commands: mpsc::Receiver<Command>,
     hints: mpsc::Sender<Hint>,
 }
 
 impl Driver {
-    #[cfg_attr(not(any(feature = "cache", feature = "mainline", feature = "mdns")), allow(unused_mut))]
+    #[cfg_attr(
+        not(any(feature = "cache", feature = "dns", feature = "mainline", feature = "mdns")),
+        allow(unused_mut)
+    )]
     pub(crate) fn new(
         config: Config,
         commands: mpsc::Receiver<Command>,
@@ -52,9 +64,13 @@ impl Driver {
         let mut driver = Self {
             book: Book::new(config.local),
             lookups: Vec::new(),
-            publishers: Vec::new(),
+            near: Vec::new(),
+            far: Vec::new(),
+            relays_only: config.relays_only,
             #[cfg(feature = "cache")]
             memory: None,
+            #[cfg(feature = "mainline")]
+            mainline: None,
             commands,
             hints,
         };
@@ -68,21 +84,38 @@ impl Driver {
         if config.mdns {
             let (asker, teller) = mdns::start(config.local);
             driver.lookups.push(Box::new(asker));
-            driver.publishers.push(Box::new(teller));
+            driver.near.push(Box::new(teller));
+        }
+        #[cfg(feature = "dns")]
+        if !config.dns.is_empty() {
+            driver.lookups.push(Box::new(dns::start(config.dns)));
         }
         #[cfg(feature = "mainline")]
         if let Some((settings, key)) = config.mainline {
-            let (asker, teller) = mainline::start(settings, key);
+            let (asker, teller, started) = mainline::start(settings, key);
+            driver.mainline = Some(started);
             driver.lookups.push(Box::new(asker));
-            driver.publishers.push(Box::new(teller));
+            driver.far.push(Box::new(teller));
         }
         driver
     }
 
+    /// The node of the 160-bit network, if there is one, once it has its socket.
+    #[cfg(feature = "mainline")]
+    pub(crate) fn mainline(&self) -> Option<mainline::Started> {
+        self.mainline.clone()
+    }
+
     /// Asks this source as well.
-    #[cfg(feature = "kad")]
+    #[cfg(any(feature = "kad", feature = "rendezvous"))]
     pub(crate) fn ask(&mut self, lookup: impl Lookup + 'static) {
         self.lookups.push(Box::new(lookup));
+    }
+
+    /// Tells this source as well.
+    #[cfg(feature = "rendezvous")]
+    pub(crate) fn tell(&mut self, publisher: impl Publish + 'static) {
+        self.far.push(Box::new(publisher));
     }
 
     pub(crate) async fn run(mut self) {
@@ -118,15 +151,24 @@ impl Driver {
             Command::Seek { peer, given, reply } => {
                 let _ = reply.send(self.seek(peer, given));
             }
-            Command::Publish { addresses } => {
-                for publisher in &mut self.publishers {
-                    publisher.publish(&addresses);
+            Command::Forget { peer } => {
+                if self.book.forget(peer) {
+                    for lookup in &mut self.lookups {
+                        lookup.forget(self.book.sought(), peer);
+                    }
                 }
             }
-            Command::Reachable { addresses } => {
-                for publisher in &mut self.publishers {
-                    publisher.reachable(&addresses);
+            Command::Publish { addresses } => {
+                self.near.iter_mut().for_each(|near| near.publish(&addresses));
+                let told = if self.relays_only { &[][..] } else { &addresses };
+                self.far.iter_mut().for_each(|far| far.publish(told));
+            }
+            Command::Reachable { mut addresses } => {
+                self.near.iter_mut().for_each(|near| near.reachable(&addresses));
+                if self.relays_only {
+                    addresses.retain(|address| address.iter().any(|part| part == Protocol::P2pCircuit));
                 }
+                self.far.iter_mut().for_each(|far| far.reachable(&addresses));
             }
             Command::Reached { peer, address } => self.reached(peer, address),
             Command::Known { reply } => {
@@ -208,5 +250,49 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What it was told last: where this node listens, and where it is reached.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<(Vec<Multiaddr>, Vec<Multiaddr>)>>);
+
+    impl Publish for Told {
+        fn publish(&mut self, addresses: &[Multiaddr]) {
+            self.0.lock().unwrap().0 = addresses.to_vec();
+        }
+
+        fn reachable(&mut self, addresses: &[Multiaddr]) {
+            self.0.lock().unwrap().1 = addresses.to_vec();
+        }
+    }
+
+    #[test]
+    fn strangers_are_told_of_relays_alone_if_the_operator_says_so_and_the_local_network_of_all() {
+        let own: Multiaddr = "/ip4/203.0.113.7/tcp/1".parse().unwrap();
+        let relay = PeerId::random();
+        let circuit: Multiaddr =
+            format!("/ip4/203.0.113.9/tcp/1/p2p/{relay}/p2p-circuit").parse().unwrap();
+        let confirmed = vec![own.clone(), circuit.clone()];
+        for relays_only in [false, true] {
+            let config = Config { relays_only, ..Config::silent(PeerId::random()) };
+            let mut driver = Driver::new(config, mpsc::channel(1).1, mpsc::channel(1).0);
+            let (near, far) = (Told::default(), Told::default());
+            driver.near.push(Box::new(near.clone()));
+            driver.far.push(Box::new(far.clone()));
+            driver.command(Command::Publish { addresses: vec![own.clone()] });
+            driver.command(Command::Reachable { addresses: confirmed.clone() });
+            let all = (vec![own.clone()], confirmed.clone());
+            assert_eq!(*near.0.lock().unwrap(), all);
+            let told = if relays_only { (Vec::new(), vec![circuit.clone()]) } else { all };
+            assert_eq!(*far.0.lock().unwrap(), told, "{relays_only}");
+        }
     }
 }

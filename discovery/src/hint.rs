@@ -19,10 +19,16 @@ pub enum Source {
     Cache,
     /// The peer itself, in what it signed and the 160-bit network keeps.
     Mainline,
+    /// The peer itself, in the DNS records that it signed and the 160-bit network keeps.
+    Pkarr,
+    /// A domain that our operator named.
+    Dns,
+    /// The peer itself, in what it signed and a meeting point that our operator named keeps.
+    Rendezvous,
 }
 
 impl Source {
-    /// Its name, for people and programs: `static`, `mdns`, `kad`, `mainline`, `cache`.
+    /// Its name, for people and programs: `static`, `mdns`, `kad`, `mainline`, `cache`, `pkarr`, `dns`, `rendezvous`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Static => "static",
@@ -30,6 +36,9 @@ impl Source {
             Self::Kad => "kad",
             Self::Cache => "cache",
             Self::Mainline => "mainline",
+            Self::Pkarr => "pkarr",
+            Self::Dns => "dns",
+            Self::Rendezvous => "rendezvous",
         }
     }
 }

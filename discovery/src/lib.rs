@@ -18,7 +18,10 @@
 //! - [`verify`]: whether all of this works, found out in six steps (feature `kad`);
 //! - `cache`: where peers were reached before, on disk (feature `cache`); `mdns`: who
 //!   says on the local network where it is (feature `mdns`); `kad`: a DHT of nodes like this one (feature `kad`);
-//! - [`mainline`]: the 160-bit network of BitTorrent clients, public or private (feature `mainline`).
+//! - [`mainline`]: the 160-bit network of BitTorrent clients, public or private (feature `mainline`); [`pkarr`]: DNS records
+//!   that peers sign, which it keeps (feature `pkarr`);
+//! - `dns`: domains that say where peers are (feature `dns`); `rendezvous`: a meeting point, and being one (feature
+//!   `rendezvous`).
 //!
 //! `design/discovery.md` says what each source is worth and what an attacker can do with it.
 
@@ -30,6 +33,8 @@ mod book;
 #[cfg(feature = "cache")]
 mod cache;
 mod discovery;
+#[cfg(feature = "dns")]
+pub mod dns;
 mod driver;
 mod hint;
 #[cfg(feature = "kad")]
@@ -44,12 +49,19 @@ mod mdns;
 mod moment;
 #[cfg(feature = "records")]
 mod network;
+pub mod pkarr;
+#[cfg(any(feature = "mainline", feature = "rendezvous"))]
+mod plans;
 #[cfg(feature = "records")]
 pub mod record;
+#[cfg(feature = "rendezvous")]
+pub mod rendezvous;
 pub mod score;
 mod source;
 #[cfg(feature = "kad")]
 pub mod store;
+#[cfg(any(feature = "kad", feature = "rendezvous"))]
+mod transport;
 #[cfg(feature = "kad")]
 pub mod verify;
 

@@ -14,6 +14,11 @@ pub trait Lookup: Send {
     /// These peers are sought from now on, and no others. `new` is the one that was not before.
     fn seek(&mut self, sought: &BTreeSet<PeerId>, new: PeerId);
 
+    /// These peers are sought from now on, and no others. `gone` is the one that is not any more.
+    fn forget(&mut self, sought: &BTreeSet<PeerId>, gone: PeerId) {
+        let _ = (sought, gone);
+    }
+
     /// The next hint, about whomever. What is known without waiting is ready as soon as its peer is sought.
     fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint>;
 }

@@ -105,6 +105,69 @@ async fn a_peer_is_found_by_its_id_through_what_it_signed() {
     assert!(lasts.is_some_and(|lasts| lasts > Duration::from_secs(7000)));
 }
 
+/// A program of others, with the crate `pkarr`, in the same network: it says by its key where it is, and finds us by ours.
+#[cfg(feature = "pkarr")]
+#[tokio::test(flavor = "multi_thread")]
+async fn who_knows_pkarr_alone_is_found_and_finds_us() {
+    use pkarr::{Keypair as TheirKey, PublicKey, SignedPacket, dns::rdata::RData};
+    use punchline_discovery::mainline::Mutable;
+
+    let nodes = network(8).await;
+    let way_in = nodes[0].local_address();
+    let theirs = TheirKey::from_secret_key(&[9; 32]);
+    let peer = punchline_discovery::pkarr::peer_of(&theirs.to_z32()).unwrap().unwrap();
+    let text = format!("dnsaddr=/ip4/127.0.0.1/tcp/4001/p2p/{peer}");
+    let packet = SignedPacket::builder()
+        .txt("_dnsaddr".try_into().unwrap(), text.as_str().try_into().unwrap(), 600)
+        .sign(&theirs)
+        .unwrap();
+    let bytes = packet.encoded_packet();
+    let item = Item::Mutable(Mutable {
+        key: theirs.public_key().to_bytes(),
+        salt: Vec::new(),
+        seq: packet.timestamp().as_u64() as i64,
+        signature: packet.signature().to_bytes(),
+        value: [format!("{}:", bytes.len()).as_bytes(), &bytes].concat(),
+    });
+    assert!(nodes[1].store(item).await.unwrap() > 0);
+
+    let key = Keypair::generate_ed25519();
+    let ours = key.public().to_peer_id();
+    let mut config = Config::silent(ours);
+    config.mainline = Some((settings(60, &[way_in]), key));
+    let (discovery, mut hints) = Discovery::start(config).unwrap();
+    let at: Multiaddr = "/ip4/127.0.0.1/tcp/4002".parse().unwrap();
+    discovery.publish(vec![at.clone()]).await;
+    discovery.seek(peer, Vec::new()).await.unwrap();
+    let hint = tokio::time::timeout(PATIENCE, hints.next()).await.expect("it is found").unwrap();
+    assert_eq!((hint.peer, hint.source), (peer, Source::Pkarr));
+    assert_eq!(hint.addresses, ["/ip4/127.0.0.1/tcp/4001".parse::<Multiaddr>().unwrap()]);
+
+    let key = PublicKey::try_from(punchline_discovery::pkarr::key_of(ours).unwrap()).unwrap();
+    let (bytes, signature) = (key.to_bytes(), [0; 64]);
+    let (salt, value) = (Vec::new(), Vec::new());
+    let target = Item::Mutable(Mutable { key: bytes, salt, seq: 0, signature, value }).target();
+    let mut events = nodes[2].events();
+    let found = async {
+        loop {
+            if let Some(Item::Mutable(item)) = nodes[2].find_value(target, &[]).await.unwrap() {
+                return item;
+            }
+            let _ = events.recv().await;
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, found).await.expect("it says where it is");
+    let value = Item::Mutable(found.clone());
+    let time = (found.seq as u64).to_be_bytes();
+    let payload = [&found.signature[..], &time, value.bytes().unwrap()].concat();
+    let packet = SignedPacket::from_relay_payload(&key, &payload.into()).unwrap();
+    let mut texts = packet.resource_records("_dnsaddr").filter_map(|record| match &record.rdata {
+        RData::TXT(text) => String::try_from(text.clone()).ok(),
+        _ => None,
+    });
+    assert_eq!(texts.next(), Some(format!("dnsaddr={at}/p2p/{ours}")));
+}
+
 /// A query for the nodes near to something.
 fn query() -> Vec<u8> {
     format!("d1:ad2:id20:{0}6:target20:{0}e1:q9:find_node2:roi1e1:t2:aa1:y1:qe", "x".repeat(20))

@@ -87,6 +87,11 @@ pub(crate) fn status_json(status: &proto::Status) -> anyhow::Result<Value> {
     json("Status", shapes::STATUS, status)
 }
 
+/// Who was found, as `network peers --json` prints it.
+pub(crate) fn found_json(found: &proto::Found) -> Value {
+    network::found_json(found)
+}
+
 /// What came of a verification, likewise.
 #[cfg(feature = "kad")]
 pub(crate) fn verification_json(verification: &proto::Verification) -> anyhow::Result<Value> {

@@ -66,6 +66,11 @@ async fn found(asked: Plain) -> anyhow::Result<()> {
     crate::print_line(if asked.json { json.to_string() } else { plain(&text) }.trim_end())
 }
 
+/// For programs.
+pub(super) fn found_json(found: &Found) -> Value {
+    versioned(shapes::NETWORK, peers(found).1)
+}
+
 fn peers(found: &Found) -> Answer {
     let line = |peer: &FoundPeer| {
         let name = peer.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! `punchline status`: how a running node is, on one screen or as JSON.
 
+mod dht;
 pub(super) mod screen;
 
 use std::{io::Write as _, time::Duration};

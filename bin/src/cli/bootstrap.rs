@@ -4,7 +4,7 @@ use clap::Args;
 use ipnet::IpNet;
 use libp2p::Multiaddr;
 
-use super::{ControlSocket, DhtListenAddr, Many, Nets, Rights};
+use super::{BootstrapAddr, ControlSocket, DhtListenAddr, Many, Metrics, Nets, Rights};
 
 /// `punchline bootstrap`.
 #[derive(Args, Debug)]
@@ -16,9 +16,14 @@ pub struct Bootstrap {
     /// with --listen that name an IP address.
     #[arg(long, env = "PUNCHLINE_EXTERNAL", value_name = "ADDR")]
     pub external: Vec<Many<Multiaddr>>,
-    /// Other bootstrap nodes of the same DHT. Each should know another: then none is missed.
+    /// Other bootstrap nodes of the same DHT, or a name for them. Each should know another: then none is missed.
     #[arg(long, env = "PUNCHLINE_BOOTSTRAP", value_name = "ADDR")]
-    pub bootstrap: Vec<Many<Multiaddr>>,
+    pub bootstrap: Vec<Many<BootstrapAddr>>,
+    /// Be a meeting point as well: nodes register here where they are (`--rendezvous` and this node's address), and ask here
+    /// for others by their ids. It keeps 10,000 registrations, 32 of one node and 256 of one address, for 2 to 72 hours.
+    #[cfg(feature = "rendezvous")]
+    #[arg(long, env = "PUNCHLINE_RENDEZVOUS_SERVER", value_parser = clap::builder::BoolishValueParser::new())]
+    pub rendezvous_server: bool,
     /// Which DHT: nodes of different names never meet.
     #[arg(long, env = "PUNCHLINE_DHT_NETWORK", value_name = "NAME", default_value = "main")]
     pub dht_network: String,
@@ -32,6 +37,9 @@ pub struct Bootstrap {
     /// Whom it speaks with, by address.
     #[command(flatten)]
     pub nets: Nets,
+    /// Where it tells numbers about itself.
+    #[command(flatten)]
+    pub metrics: Metrics,
     /// As whom it may run.
     #[command(flatten)]
     pub rights: Rights,

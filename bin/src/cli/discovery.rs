@@ -6,12 +6,12 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand, builder::BoolishValueParser};
 use ipnet::IpNet;
-use libp2p::Multiaddr;
 
 pub use self::verify::Verify;
 use super::{
     Node,
     asking::{Asking, Timeout},
+    domains::BootstrapAddr,
     values::Many,
 };
 use crate::names::PeerRef;
@@ -78,7 +78,7 @@ pub struct Through {
     pub asking: Asking,
     /// Ask no node that runs here, but join the DHT at this node of it, for as long as it takes.
     #[arg(long, env = "PUNCHLINE_BOOTSTRAP", value_name = "ADDR")]
-    pub bootstrap: Vec<Many<Multiaddr>>,
+    pub bootstrap: Vec<Many<BootstrapAddr>>,
     /// Which DHT is joined: nodes of different names never meet.
     #[arg(long, env = "PUNCHLINE_DHT_NETWORK", value_name = "NAME", default_value = "main")]
     pub dht_network: String,
@@ -97,7 +97,7 @@ pub struct Through {
 #[derive(Args, Debug)]
 pub struct Put {
     /// What to store.
-    #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
+    #[arg(value_name = "TEXT", conflicts_with = "file")]
     pub text: Option<String>,
     /// Store what is in this file.
     #[arg(long, env = "PUNCHLINE_FILE", value_name = "FILE")]

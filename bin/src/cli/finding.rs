@@ -4,13 +4,19 @@
 use std::path::PathBuf;
 
 use clap::Args;
-#[cfg(any(feature = "kad", feature = "mdns"))]
+#[cfg(any(feature = "kad", feature = "mainline", feature = "mdns", feature = "rendezvous"))]
 use clap::ValueEnum;
 #[cfg(feature = "kad")]
 use libp2p::Multiaddr;
 
+#[cfg(feature = "dns")]
+use super::domains::Domain;
+#[cfg(feature = "rendezvous")]
+use super::domains::MeetingPoint;
+#[cfg(any(feature = "dns", feature = "kad", feature = "rendezvous"))]
+use super::values::Many;
 #[cfg(feature = "kad")]
-use super::values::{DhtListenAddr, Many};
+use super::{domains::BootstrapAddr, values::DhtListenAddr};
 
 /// How peers are found whose addresses nobody gave.
 #[derive(Args, Clone, Debug)]
@@ -25,6 +31,27 @@ pub struct Finding {
     #[cfg(feature = "peer-cache")]
     #[arg(long, env = "PUNCHLINE_PEER_CACHE", value_name = "PATH|off")]
     pub peer_cache: Option<PeerCache>,
+    /// Look for peers at this domain: TXT records of `_dnsaddr.NAME` that say `dnsaddr=` and an address that ends in
+    /// `/p2p/` and a peer's id say where that peer is, and `dnsaddr=/dnsaddr/OTHER` leads to another name. Whoever writes
+    /// them says where to look, and never who answers there.
+    #[cfg(feature = "dns")]
+    #[arg(long, env = "PUNCHLINE_DNS", value_name = "NAME")]
+    pub dns: Vec<Many<Domain>>,
+    /// What strangers are told of where this node is, in a DHT, in a 160-bit network and at meeting points.
+    #[cfg(any(feature = "kad", feature = "mainline", feature = "rendezvous"))]
+    #[arg(long, env = "PUNCHLINE_CONTACT", value_name = "WHAT", default_value = "full")]
+    pub contact: Told,
+    /// Register at this meeting point where this node is, and ask there for peers, as
+    /// `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`: a `punchline bootstrap --rendezvous-server`, or any that speaks libp2p's
+    /// rendezvous protocol. It sees this node's addresses and id, and whom it looks for. Of more than 4 the first 4.
+    #[cfg(feature = "rendezvous")]
+    #[arg(long, env = "PUNCHLINE_RENDEZVOUS", value_name = "ADDR")]
+    pub rendezvous: Vec<Many<MeetingPoint>>,
+    /// Whether a node of a 160-bit network also says there in signed DNS records where it is, as pkarr does, and looks for
+    /// those of others: who knows its public key finds it (`--peer pk:KEY`). It doubles the packets that this takes.
+    #[cfg(feature = "pkarr")]
+    #[arg(long, env = "PUNCHLINE_PKARR", value_name = "WHEN", default_value = "on")]
+    pub pkarr: Pkarr,
     /// Whether and where peers are found in a 160-bit network.
     #[cfg(feature = "mainline")]
     #[command(flatten)]
@@ -40,10 +67,11 @@ pub struct Finding {
 #[derive(Args, Clone, Debug)]
 pub struct DhtFlags {
     /// Take part in a DHT, beginning with this node of it, as `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`: peers find this
-    /// node there by its id, and it finds them. Whoever is in the DHT sees this node's address, its id, and whom it looks
-    /// for. Default: no DHT.
+    /// node there by its id, and it finds them. Or a name, as `bootstrap.example.org`, for all that TXT records of
+    /// `_dnsaddr.bootstrap.example.org` say; they are looked up again. Whoever is in the DHT sees this node's address, its
+    /// id, and whom it looks for. Default: no DHT.
     #[arg(long, env = "PUNCHLINE_BOOTSTRAP", value_name = "ADDR")]
-    pub bootstrap: Vec<Many<Multiaddr>>,
+    pub bootstrap: Vec<Many<BootstrapAddr>>,
     /// Whether this node answers others in the DHT.
     #[arg(long, env = "PUNCHLINE_DHT", value_name = "WHEN", default_value = "auto")]
     pub dht: DhtMode,
@@ -88,6 +116,28 @@ pub enum Mdns {
     #[value(aliases = ["true", "yes"])]
     On,
     /// This node is silent there.
+    #[value(aliases = ["false", "no"])]
+    Off,
+}
+
+/// What strangers are told of where a node is.
+#[cfg(any(feature = "kad", feature = "mainline", feature = "rendezvous"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Told {
+    /// Its addresses, and circuits through its relays.
+    Full,
+    /// Circuits alone: who may not connect to this node does not learn its address there. Where it asks, it is seen.
+    RelaysOnly,
+}
+
+/// Whether a node speaks as pkarr does.
+#[cfg(feature = "pkarr")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pkarr {
+    /// It does, where it is in a 160-bit network.
+    #[value(aliases = ["true", "yes"])]
+    On,
+    /// It does not.
     #[value(aliases = ["false", "no"])]
     Off,
 }

@@ -83,6 +83,10 @@ pub struct ExposeTable {
     /// How long its streams wait for a path, if not as long as the top of the file says.
     #[arg(long, value_name = "TIME")]
     pub patience: Option<Patience>,
+    /// Namespaces in which it is found, besides those at the top of the file: all services of this node are found in each.
+    #[cfg(feature = "kad")]
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Vec<Many<String>>,
     /// For whom.
     #[command(flatten)]
     pub access: Access,
@@ -102,7 +106,8 @@ pub struct Forward {
 /// Where a forward listens and leads.
 #[derive(Args, Clone, Debug)]
 pub struct Way {
-    /// The peer that exposes the service; not needed with --ticket.
+    /// The peer that exposes the service: its id, its name here, or authority:ID, which is looked up in the DHT. Not needed
+    /// with --ticket or a namespace.
     #[arg(long, env = "PUNCHLINE_PEER", value_name = "ID|NAME")]
     pub peer: Option<PeerRef>,
     /// The name of the service there; not needed with --ticket.
@@ -117,6 +122,13 @@ pub struct Way {
     /// What the peer's `punchline ticket new` printed: it says peer, service, relays and addresses.
     #[arg(long, env = "PUNCHLINE_TICKET", value_name = "TICKET", hide_env_values = true)]
     pub ticket: Option<Ticket>,
+    /// For a namespace: give each of up to so many members that serve it a loopback address of its own, counted up from that
+    /// of --local, where it stays while it is there; who goes is replaced. For programs that know their peers by address.
+    #[arg(long, env = "PUNCHLINE_MAX", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub max: Option<u8>,
+    /// Write the addresses of --max at which somebody is to this file, one a line, whenever they change.
+    #[arg(long, env = "PUNCHLINE_ADDRESSES_FILE", value_name = "FILE")]
+    pub addresses_file: Option<PathBuf>,
     /// Most local connections at once, up to --max-streams-per-peer, which is the default; further ones wait
     /// until one ends. Several forwards to one peer share those, equally unless some want less.
     #[arg(long, env = "PUNCHLINE_MAX_CONNECTIONS", value_name = "N")]
@@ -136,6 +148,10 @@ pub struct ForwardTable {
     /// How long its streams wait for a path, if not as long as the top of the file says.
     #[arg(long, value_name = "TIME")]
     pub patience: Option<Patience>,
+    /// Without a peer: any member of these serves, in place of the namespaces at the top of the file.
+    #[cfg(feature = "kad")]
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Vec<Many<String>>,
     /// Whereto.
     #[command(flatten)]
     pub way: Way,

@@ -1,15 +1,16 @@
 //! The 160-bit network of BitTorrent clients.
 
-use std::{net::SocketAddrV4, str::FromStr};
+use std::{net::SocketAddrV4, str::FromStr, time::Duration};
 
 use clap::{
     Args, Subcommand,
-    builder::{BoolishValueParser, NonEmptyStringValueParser},
+    builder::{BoolishValueParser, NonEmptyStringValueParser, RangedU64ValueParser},
 };
 use punchline_discovery::mainline::{Config, Id, Network};
 
 use super::{
     asking::Timeout,
+    time::length,
     values::{Listed, Many, all},
 };
 
@@ -64,6 +65,34 @@ pub struct Which {
     /// The UDP port for the 160-bit network. Default: 6881, or any that is free if that is taken.
     #[arg(long, env = "PUNCHLINE_MAINLINE_LISTEN", value_name = "IP:PORT")]
     pub mainline_listen: Option<SocketAddrV4>,
+    /// How many nodes keep what is stored, and have to answer a search; also how many there are in one part of the table.
+    /// Of fewer, values are lost sooner when nodes leave.
+    #[arg(long, env = "PUNCHLINE_MAINLINE_BUCKET", value_name = "N", default_value = "20")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(4..=20))]
+    pub mainline_bucket: usize,
+    /// How many nodes a search asks at once. With more, it is faster, and costs more packets.
+    #[arg(long, env = "PUNCHLINE_MAINLINE_PARALLEL", value_name = "N", default_value = "3")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=10))]
+    pub mainline_parallel: usize,
+    /// Who does not answer a query within this is taken to be gone: longer where lines are slow.
+    #[arg(long, env = "PUNCHLINE_MAINLINE_ANSWER_WITHIN", value_name = "TIME", default_value = "2s")]
+    pub mainline_answer_within: AnswerWithin,
+    /// How often a part of the table in which nobody was looked for is refreshed; nodes that were silent for a third of it
+    /// are asked whether they are there. A NAT that forgets soon wants it shorter.
+    #[arg(long, env = "PUNCHLINE_MAINLINE_REFRESH", value_name = "TIME", default_value = "15m")]
+    pub mainline_refresh: Timeout,
+}
+
+/// How long an answer is waited for: from 1 to 10 s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerWithin(Duration);
+
+impl FromStr for AnswerWithin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        length(text, Duration::from_secs(10), "say 2s or 5s; from 1 to 10 seconds").map(Self)
+    }
 }
 
 impl Joining {
@@ -87,6 +116,9 @@ impl Which {
             true => Network::Public(ways_in),
             false => Network::Private(ways_in),
         });
+        (config.bucket, config.parallel) = (self.mainline_bucket, self.mainline_parallel);
+        config.answer_within = self.mainline_answer_within.0;
+        config.refresh = self.mainline_refresh.duration();
         if let Some(listen) = self.mainline_listen {
             (config.ip, config.port) = (*listen.ip(), Some(listen.port()));
         }
@@ -235,6 +267,8 @@ pub struct FindPeers {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use clap::FromArgMatches as _;
+
     use super::*;
 
     #[test]
@@ -250,9 +284,39 @@ mod tests {
     }
 
     fn joining(public: bool, ways_in: &[&str]) -> Joining {
-        let mainline_bootstrap = ways_in.iter().map(|text| text.parse().unwrap()).collect();
-        let network = Which { mainline_bootstrap, mainline_public: public, mainline_listen: None };
-        Joining { mainline: false, network }
+        let mut arguments = Vec::new();
+        arguments.extend(public.then(|| "--mainline-public".to_owned()));
+        arguments.extend(ways_in.iter().map(|way_in| format!("--mainline-bootstrap={way_in}")));
+        parsed(arguments).unwrap()
+    }
+
+    fn parsed(arguments: Vec<String>) -> Result<Joining, clap::Error> {
+        let arguments = std::iter::once(String::new()).chain(arguments);
+        let command = Joining::augment_args(clap::Command::new("test"));
+        Joining::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
+
+    #[test]
+    fn the_sizes_and_times_of_a_160_bit_network_are_settings() {
+        let of = |flags: &[&str]| {
+            let all = ["--mainline"].iter().chain(flags).map(|flag| (*flag).to_owned());
+            parsed(all.collect()).map(|joining| joining.config().unwrap())
+        };
+        let usual = of(&[]).unwrap();
+        assert_eq!((usual.bucket, usual.parallel), (20, 3));
+        assert_eq!((usual.answer_within.as_secs(), usual.refresh.as_secs()), (2, 900));
+        let flags = [
+            "--mainline-bucket=8",
+            "--mainline-parallel=5",
+            "--mainline-answer-within=4s",
+            "--mainline-refresh=2m",
+        ];
+        let other = of(&flags).unwrap();
+        assert_eq!((other.bucket, other.parallel), (8, 5));
+        assert_eq!((other.answer_within.as_secs(), other.refresh.as_secs()), (4, 120));
+        for wrong in ["bucket=3", "bucket=21", "parallel=0", "answer-within=11s", "refresh=2h"] {
+            assert!(of(&[&format!("--mainline-{wrong}")]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

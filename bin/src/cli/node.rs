@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{
-    Args, ValueEnum,
+    ArgAction, Args, ValueEnum,
     builder::{BoolishValueParser, RangedU64ValueParser},
 };
 use ipnet::IpNet;
@@ -66,6 +66,16 @@ pub struct Node {
     /// hole punch would fail.
     #[arg(long, env = "PUNCHLINE_PORT_MAPPING", value_name = "WHEN", default_value = "on")]
     pub port_mapping: PortMapping,
+    /// As other programs call it: `true` is --port-mapping on, `false` is off.
+    #[arg(long, env = "PUNCHLINE_ENABLE_UPNP", value_name = "true|false", value_parser = BoolishValueParser::new())]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub enable_upnp: Option<bool>,
+    /// Whether relayed connections are made direct by hole punches. Without them, a direct path takes an address at which
+    /// one of the two is reached.
+    #[arg(long, env = "PUNCHLINE_ENABLE_HOLE_PUNCHING", value_name = "true|false")]
+    #[arg(value_parser = BoolishValueParser::new(), action = ArgAction::Set, default_value = "true")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub enable_hole_punching: bool,
     /// Ask this STUN server, too, what kind of NAT this node is behind; `stun:` may stand before it. Relays of
     /// ours are asked anyway; of more than 8 the first 8.
     #[arg(long, env = "PUNCHLINE_STUN_SERVER", value_name = "HOST:PORT")]
@@ -102,6 +112,23 @@ pub struct Node {
     /// ids and addresses of peers are in it, nothing of what streams carry. It ends after 16 MiB.
     #[arg(long, env = "PUNCHLINE_JOURNAL", value_name = "FILE")]
     pub journal: Option<PathBuf>,
+}
+
+impl Node {
+    /// Whether the router is asked to forward ports.
+    ///
+    /// # Errors
+    /// If the two flags that say so contradict each other.
+    pub fn port_mapping(&self) -> Result<PortMapping, String> {
+        match (self.enable_upnp, self.port_mapping) {
+            (Some(true), PortMapping::Off) => {
+                Err("--enable-upnp and --port-mapping off contradict each other; leave one of them out"
+                    .to_owned())
+            }
+            (Some(false), _) | (None, PortMapping::Off) => Ok(PortMapping::Off),
+            (Some(true) | None, PortMapping::On) => Ok(PortMapping::On),
+        }
+    }
 }
 
 /// As whom a node or a relay may run.

@@ -210,6 +210,7 @@ plain!(
     StunAddr,
     StunServer,
     IpNet,
+    std::net::IpAddr,
     PeerRef,
     NamedTarget
 );

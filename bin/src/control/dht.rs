@@ -1,9 +1,9 @@
 //! A node's part in the DHT as it is said on the control socket, and `punchline bootstrap`, which has nothing else to say.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
-use punchline_discovery::kad;
+use punchline_discovery::{Source, kad, store::Announced};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -36,7 +36,53 @@ pub(super) fn status(status: &kad::Status) -> proto::Dht {
         denied: counts(&status.denied),
         lookups_found: status.lookups_found,
         lookups_missed: status.lookups_missed,
+        requests_sent: status.traffic.sent,
+        requests_received: status.traffic.received,
+        sent_per_second: status.traffic.sent_per_second,
+        received_per_second: status.traffic.received_per_second,
+        dials_failed: status.traffic.dials_failed,
+        lookup: status.traffic.lookup.map(percentiles),
+        round_trip: status.traffic.round_trip.map(percentiles),
+        namespaces: status.namespaces.iter().map(namespace).collect(),
+        announced: status.announced.iter().map(announced).collect(),
+        passed_over: status.passed_over,
+        refused_questions: status.refused_questions,
+        banned: status.banned as u32,
     }
+}
+
+fn percentiles(found: kad::Percentiles) -> proto::Percentiles {
+    let kad::Percentiles { median, p95, p99 } = found;
+    proto::Percentiles { median_ms: ms(median), p95_ms: ms(p95), p99_ms: ms(p99) }
+}
+
+fn namespace(space: &kad::Space) -> proto::Namespace {
+    proto::Namespace {
+        name: space.namespace.name().to_owned(),
+        hash: space.hash.clone(),
+        joined: space.joined,
+        members: space.members as u32,
+    }
+}
+
+fn announced(announced: &Announced) -> proto::Announced {
+    proto::Announced { hash: announced.hash.clone(), peers: announced.peers as u32 }
+}
+
+/// The nodes in its table, as `network peers` shows them.
+pub(super) async fn found(dht: &kad::Dht) -> Result<Response<proto::Found>, Status> {
+    let nodes = in_time(async { Some(dht.nodes().await) }).await?;
+    let peer = |node: kad::Node| proto::FoundPeer {
+        peer: node.peer.to_string(),
+        sources: vec![Source::Kad.name().to_owned()],
+        addresses: node.addresses.iter().map(ToString::to_string).collect(),
+        ..proto::FoundPeer::default()
+    };
+    Ok(Response::new(proto::Found { peers: nodes.into_iter().map(peer).collect() }))
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 fn bucket(bucket: &kad::Bucket) -> proto::Bucket {
@@ -48,7 +94,7 @@ fn bootstrap(found: &kad::Bootstrap) -> proto::Bootstrap {
         address: found.address.to_string(),
         peer: found.peer.map(|peer| peer.to_string()),
         health: found.health.name().to_owned(),
-        round_trip_ms: found.round_trip.map(|took| took.as_secs_f64() * 1000.0),
+        round_trip_ms: found.round_trip.map(ms),
         last_answer_seconds: found.last_answer.map(|since| since.as_secs_f64()),
         failures: found.misses,
         network: found.network.as_ref().map(ToString::to_string),
@@ -111,7 +157,7 @@ impl node_server::Node for AnsweringBootstrap {
         &self,
         _: Request<proto::ListFoundRequest>,
     ) -> Result<Response<proto::Found>, Status> {
-        not_here()
+        found(&self.dht).await
     }
 
     async fn retry(&self, _: Request<proto::RetryRequest>) -> Result<Response<proto::Retried>, Status> {

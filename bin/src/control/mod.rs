@@ -1,8 +1,9 @@
 //! What a running node answers on its control socket, and whoever asks it there.
 //!
 //! Reading order: `proto/node.proto` is what is said; `service` answers, from what `shape` makes of a node's status, on
-//! connections that are `seated`, and `relaying` where the node is a relay; `found` is who was found; `dht` tells of the DHT, and `discovery` is what is stored and found there; `health` answers probes; `offers` is what its
-//! command knows, `reload` reads files again; `asking` finds the socket of a running node and asks.
+//! connections that are `seated`, and `relaying` where the node is a relay; `found` is who was found; `dht` tells of the
+//! DHT, `mainline` of the 160-bit network, and `discovery` is what is stored and found there; `health` answers probes; `offers`
+//! is what its //! command knows, `reload` reads files again; `asking` finds the socket of a running node and asks.
 
 mod asking;
 #[cfg(feature = "kad")]
@@ -11,6 +12,8 @@ mod dht;
 pub(crate) mod discovery;
 mod found;
 mod health;
+#[cfg(feature = "mainline")]
+mod mainline;
 mod offers;
 mod relaying;
 mod reload;
@@ -35,6 +38,7 @@ pub(crate) use self::{
 pub(crate) use self::{
     asking::{AskError, Asked, ask_for_lookups, ask_within},
     dht::AnsweringBootstrap,
+    reload::DhtKeeper,
 };
 use crate::{
     Unusable,

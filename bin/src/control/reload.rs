@@ -25,9 +25,27 @@ pub(crate) enum Keeper {
     Node(Endpoint),
     /// A relay.
     Relay(relay::Handle),
-    /// Nobody: they hold as they were when the process began.
+    /// A node that takes part in a DHT.
     #[cfg(feature = "kad")]
-    Nobody,
+    NodeInDht(Endpoint, DhtKeeper),
+    /// A node of a DHT, and nothing else.
+    #[cfg(feature = "kad")]
+    Dht(DhtKeeper),
+}
+
+/// The part in a DHT, and what its addresses are beside the ranges.
+#[cfg(feature = "kad")]
+#[derive(Clone)]
+pub(crate) struct DhtKeeper {
+    pub(crate) dht: punchline_discovery::kad::Dht,
+    pub(crate) global: punchline_bridge::addr::GlobalScope,
+}
+
+#[cfg(feature = "kad")]
+impl DhtKeeper {
+    async fn keep_to(&self, ranges: Ranges) {
+        self.dht.keep_to(crate::finding::dht::policy(self.global.clone(), ranges)).await;
+    }
 }
 
 impl Keeper {
@@ -36,7 +54,12 @@ impl Keeper {
             Self::Node(endpoint) => endpoint.keep_to(ranges).await,
             Self::Relay(relay) => relay.keep_to(ranges).await,
             #[cfg(feature = "kad")]
-            Self::Nobody => {}
+            Self::NodeInDht(endpoint, dht) => {
+                endpoint.keep_to(ranges.clone()).await;
+                dht.keep_to(ranges).await;
+            }
+            #[cfg(feature = "kad")]
+            Self::Dht(dht) => dht.keep_to(ranges).await,
         }
     }
 }

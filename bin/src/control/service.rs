@@ -176,11 +176,15 @@ impl node_server::Node for Answering {
             services: self.board.services(),
             forwards: self.board.forwards(),
         };
-        #[cfg_attr(not(feature = "kad"), allow(unused_mut))]
+        #[cfg_attr(not(any(feature = "kad", feature = "mainline")), allow(unused_mut))]
         let mut status = shape::status(&status, told);
         #[cfg(feature = "kad")]
         if let Some(dht) = self.finder.dht() {
             status.dht = in_time(dht.status()).await.ok().as_ref().map(super::dht::status);
+        }
+        #[cfg(feature = "mainline")]
+        if let Some(node) = self.finder.mainline() {
+            status.mainline = in_time(super::mainline::told(&node)).await.ok();
         }
         #[cfg(feature = "kad")]
         if let Some(verified) = self.verifier.as_ref().and_then(Verifier::last) {
@@ -379,7 +383,7 @@ mod tests {
             reporter: reporter.clone(),
         };
         let (purpose, board) = (Purpose::BeFound { by_relays: false }, Board::default());
-        let (named, finder) = (Arc::default(), Finder::silent(&endpoint));
+        let (named, finder) = (Arc::default(), Finder::silent(&endpoint).await);
         let hangups = tokio::sync::watch::Sender::new(0).subscribe();
         let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
         Answering {

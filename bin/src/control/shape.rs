@@ -60,6 +60,7 @@ pub(super) fn status(status: &Status, told: Told) -> proto::Status {
         named_relays: named.iter().map(ToString::to_string).collect(),
         waits: status.waits.iter().map(|found| wait(found, &names)).collect(),
         dht: None,
+        mainline: None,
         verification: None,
     }
 }

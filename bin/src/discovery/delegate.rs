@@ -44,9 +44,13 @@ pub(super) async fn run(delegate: cli::Delegate, common: &Common) -> anyhow::Res
     let way = Way::to(&delegate.through, None).await?;
     let kept = said(&way, &key, to).await?;
     say(delegate.through.json, answer(authority.to_string(), &to.to_string(), kept))?;
+    if delegate.once {
+        way.stop().await;
+        return Ok(());
+    }
     let mut pause = RETRY.0;
     let mut next = AGAIN;
-    while !delegate.once {
+    loop {
         sleep(next).await;
         match said(&way, &key, to).await {
             Ok(_) => (next, pause) = (AGAIN, RETRY.0),
@@ -58,8 +62,6 @@ pub(super) async fn run(delegate: cli::Delegate, common: &Common) -> anyhow::Res
             }
         }
     }
-    way.stop().await;
-    Ok(())
 }
 
 /// By how many nodes it is kept.
@@ -80,6 +82,6 @@ async fn said(way: &Way, key: &Keypair, to: PeerId) -> anyhow::Result<u32> {
 }
 
 pub(super) fn answer(authority: String, to: &str, kept: u32) -> Answer {
-    let text = format!("authority:{authority} is {to}, as {} keep", nodes(kept));
+    let text = format!("authority:{authority} is {to}; kept by {}", nodes(kept));
     (text.into_bytes(), json!({ "authority": authority, "to": to, "nodes": kept }))
 }

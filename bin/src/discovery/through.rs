@@ -4,7 +4,7 @@ use libp2p::identity::Keypair;
 use punchline_bridge::addr::{GlobalScope, Ranges};
 use punchline_discovery::{
     Network,
-    kad::{Carrier, Config, Dht, Event, Mode},
+    kad::{Config, Dht, Event, Mode},
 };
 use tokio::{sync::broadcast::error::RecvError, time::timeout};
 use tonic::{Code, Response, Status};
@@ -36,19 +36,14 @@ impl Way {
         }
         let keypair = context.map_or_else(Keypair::generate_ed25519, |context| context.keypair.clone());
         let global = GlobalScope::with_assumed(cli::all(&through.assume_global));
+        let (bootstrap, names) = dht::begun_at(bootstrap);
+        let policy = dht::policy(global, Ranges::default());
         let dht = Dht::start(Config {
-            keypair,
-            network: dht::network(&through.dht_network)?,
             mode: Mode::Client,
-            listen: Vec::new(),
-            external: Vec::new(),
             bootstrap,
-            policy: dht::policy(global, Ranges::default()),
-            memory: None,
+            names,
             number: context.map(|context| context.dht_number.clone()),
-            bucket_size: None,
-            separate_paths: true,
-            carrier: Carrier::Sockets,
+            ..Config::new(keypair, dht::network(&through.dht_network)?, policy)
         })?;
         let patience = through.timeout.duration();
         match timeout(patience, joined(&dht)).await {

@@ -25,8 +25,8 @@ impl Ports {
 
     /// Of one that runs.
     pub(super) fn of(status: &proto::Status) -> Self {
-        let mut ports = Self::default();
-        ports.whose = Some(format!("the {} that runs here, {}", status.command, status.peer));
+        let whose = Some(format!("the {} that runs here, {}", status.command, status.peer));
+        let mut ports = Self { whose, ..Self::default() };
         let dht = status.dht.iter().flat_map(|dht| &dht.listening);
         let addresses = status.listening.iter().chain(dht).filter_map(|address| address.parse().ok());
         addresses.for_each(|address| ports.add(&address));

@@ -267,7 +267,7 @@ impl Probe {
         let failed = |cause: String| Fault::Handshake { cause };
         let service = SERVICE.parse::<Service>().map_err(|error| failed(error.to_string()))?;
         match endpoint.open(peer, service).await {
-            Err(OpenError::Unreachable { causes, .. }) => {
+            Err(OpenError::NoRouteToDestination { tried: causes, .. }) => {
                 let reason = causes.into_iter().next().map(|cause| cause.reason);
                 Err(fault_of(reason, peer, &place))
             }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -17,13 +16,14 @@ use punchline_bridge::{
 };
 use punchline_discovery::{
     Network,
-    kad::{Carrier, Config, Mode, Policy},
+    kad::{Config, Mode, Policy},
     record::{self, Contact, Nat, Reach},
 };
 
+use super::public::{Public, ip_of};
 use crate::{
     Context, Unusable,
-    cli::{self, DhtFlags, DhtListenAddr, DhtMode, PeerCache},
+    cli::{self, BootstrapAddr, DhtFlags, DhtListenAddr, DhtMode, domains},
 };
 
 /// What this program is called in the DHT.
@@ -44,12 +44,14 @@ pub(super) fn config(
     let DhtFlags { bootstrap, dht, dht_listen, dht_external, dht_network, .. } = &node.finding.dht;
     let network = network(dht_network)?;
     let (bootstrap, external) = (cli::all(bootstrap), cli::all(dht_external));
+    let is_begun = !bootstrap.is_empty();
+    let (bootstrap, names) = begun_at(bootstrap);
     let listen: Vec<Multiaddr> = cli::all(dht_listen).into_iter().map(|DhtListenAddr(at)| at).collect();
     let mode = match dht {
         DhtMode::Off => return Ok(None),
-        DhtMode::Auto if bootstrap.is_empty() && listen.is_empty() => return Ok(None),
+        DhtMode::Auto if !is_begun && listen.is_empty() => return Ok(None),
         DhtMode::Auto => Mode::Auto,
-        DhtMode::Client if bootstrap.is_empty() => {
+        DhtMode::Client if !is_begun => {
             let remedy = "say where the DHT is: --bootstrap <the address of a node of it>";
             return Err(Unusable(format!("--dht client has nobody to ask; {remedy}")));
         }
@@ -61,24 +63,35 @@ pub(super) fn config(
         DhtMode::Server => Mode::Server,
     };
     #[cfg(feature = "peer-cache")]
-    let memory = (node.finding.peer_cache != Some(PeerCache::Off)).then(|| context.dht_cache.clone());
+    let memory =
+        (node.finding.peer_cache != Some(cli::PeerCache::Off)).then(|| context.dht_cache.clone());
     #[cfg(not(feature = "peer-cache"))]
     let memory = None;
     let listen = if mode == Mode::Client { Vec::new() } else { listen };
     Ok(Some(Config {
-        keypair: context.keypair.clone(),
-        network,
         mode,
         listen,
         external,
         bootstrap,
-        policy,
+        names,
         memory,
         number: Some(context.dht_number.clone()),
-        bucket_size: None,
-        separate_paths: true,
-        carrier: Carrier::Sockets,
+        ..Config::new(context.keypair.clone(), network, policy)
     }))
+}
+
+/// Nodes to begin with, and names of others that are followed. Where this program follows none, a name is an address that
+/// leads to one of its nodes.
+pub(crate) fn begun_at(given: Vec<BootstrapAddr>) -> (Vec<Multiaddr>, Vec<String>) {
+    let (addresses, names) = domains::split(given);
+    #[cfg(feature = "dns")]
+    let named = (addresses, names.iter().map(|name| name.as_str().to_owned()).collect());
+    #[cfg(not(feature = "dns"))]
+    let named = {
+        let name = |name: &addr::RelayName| Protocol::Dnsaddr(name.as_str().into()).into();
+        (addresses.into_iter().chain(names.iter().map(name)).collect(), Vec::new())
+    };
+    named
 }
 
 /// The network that is named.
@@ -105,20 +118,39 @@ pub(crate) fn of_bootstrap(
     if external.is_empty() {
         external = listen.iter().filter(|address| names_a_host(address)).cloned().collect();
     }
+    let network = network(&settings.dht_network)?;
+    let bootstrap = cli::all(&settings.bootstrap);
+    let place = Place { listen, external, bootstrap, network, policy: policy(global, ranges) };
     Ok(Config {
-        keypair: context.keypair.clone(),
-        network: network(&settings.dht_network)?,
+        #[cfg(feature = "rendezvous")]
+        meeting_point: settings.rendezvous_server,
+        ..server(place, context)
+    })
+}
+
+/// Where a node that answers others is, and in which network.
+pub(crate) struct Place {
+    pub(crate) listen: Vec<Multiaddr>,
+    pub(crate) external: Vec<Multiaddr>,
+    pub(crate) bootstrap: Vec<BootstrapAddr>,
+    pub(crate) network: Network,
+    pub(crate) policy: Policy,
+}
+
+/// A node that answers others, and looks for nobody.
+pub(crate) fn server(place: Place, context: &Context) -> Config {
+    let Place { listen, external, bootstrap, network, policy } = place;
+    let (bootstrap, names) = begun_at(bootstrap);
+    Config {
         mode: Mode::Server,
         listen,
         external,
-        bootstrap: cli::all(&settings.bootstrap),
-        policy: policy(global, ranges),
+        bootstrap,
+        names,
         memory: Some(context.dht_cache.clone()),
         number: Some(context.dht_number.clone()),
-        bucket_size: None,
-        separate_paths: true,
-        carrier: Carrier::Sockets,
-    })
+        ..Config::new(context.keypair.clone(), network, policy)
+    }
 }
 
 const EVERYWHERE: [&str; 4] = [
@@ -135,18 +167,10 @@ fn names_a_host(address: &Multiaddr) -> bool {
             .any(|part| matches!(part, Protocol::Tcp(port) | Protocol::Udp(port) if port != 0))
 }
 
-fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
-    }
-}
-
 /// What matters of the addresses that strangers name. For the DHT this node dials public ones, over TCP or QUIC, that the
 /// operator does not keep away; a name may lead anywhere. Of what a peer says of itself it believes circuits too.
 pub(crate) fn policy(global: GlobalScope, ranges: Ranges) -> Policy {
-    let whole = Public { global, ranges };
+    let whole = Public::new(global, ranges);
     let (dials, hands_on) = (whole.clone(), whole);
     // Those that the operator takes for public are of one lab.
     let internet = GlobalScope::default();
@@ -159,38 +183,12 @@ pub(crate) fn policy(global: GlobalScope, ranges: Ranges) -> Policy {
     }
 }
 
-/// What everybody on the internet reaches, as far as the operator lets us.
-#[derive(Clone)]
-struct Public {
-    global: GlobalScope,
-    ranges: Ranges,
-}
-
-impl Public {
-    fn contains(&self, ip: IpAddr) -> bool {
-        self.global.contains(ip) && self.ranges.lets(ip)
-    }
-
-    fn is_direct(&self, address: &Multiaddr) -> bool {
-        let parts: Vec<Protocol<'_>> = address.iter().skip(1).collect();
-        let plain = matches!(parts[..], [Protocol::Tcp(1..)] | [Protocol::Udp(1..), Protocol::QuicV1]);
-        plain && ip_of(address).is_some_and(|ip| self.contains(ip))
-    }
-
-    /// The name of a relay is judged where it is looked up.
-    fn is_circuit(&self, address: &Multiaddr) -> bool {
-        match addr::split_circuit(address) {
-            Ok(Some((relay, _))) => ip_of(relay.address()).is_none_or(|ip| self.contains(ip)),
-            Ok(None) => false,
-            Err(_) => addr::split_named_circuit(address).is_some(),
-        }
-    }
-}
-
 /// Where anybody reaches this node, by what it was told and has seen.
 #[derive(Clone)]
 pub(super) struct Reached {
     public: Public,
+    /// Only circuits are said.
+    relays_only: bool,
     found: Arc<Mutex<Found>>,
 }
 
@@ -201,11 +199,12 @@ struct Found {
     mapped: BTreeMap<Transport, Multiaddr>,
     circuits: BTreeMap<PeerId, Multiaddr>,
     mapping: record::Mapping,
+    services: Vec<String>,
 }
 
 impl Reached {
-    pub(super) fn new(global: GlobalScope, ranges: Ranges) -> Self {
-        Self { public: Public { global, ranges }, found: Arc::default() }
+    pub(super) fn new(global: GlobalScope, ranges: Ranges, relays_only: bool) -> Self {
+        Self { public: Public::new(global, ranges), relays_only, found: Arc::default() }
     }
 
     /// Where it is reached, as it says.
@@ -220,6 +219,7 @@ impl Reached {
         match event {
             Event::Listening { address } => found.listening.push(address.clone()),
             Event::AddressConfirmed { address, lets_in: LetsIn::Anybody, .. } => {
+                found.confirmed.retain(|known| known != address);
                 found.confirmed.push(address.clone());
             }
             Event::AddressConfirmed { address, .. } | Event::AddressWithdrawn { address } => {
@@ -246,6 +246,22 @@ impl Reached {
         (addresses != before).then(|| self.contact(addresses, &found))
     }
 
+    /// Where strangers reached this host, as relays dialled it back.
+    pub(super) fn confirmed(&self) -> Vec<Multiaddr> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).confirmed.clone()
+    }
+
+    /// What this node answers for, and so what it says of itself. Of more than a contact has room for none is said: nobody
+    /// is to conclude that the rest is not served.
+    pub(super) fn serves(&self, mut services: Vec<String>) -> Contact {
+        if services.len() > record::SERVICES_MAX {
+            services.clear();
+        }
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.services = services;
+        self.contact(self.addresses(&found), &found)
+    }
+
     fn contact(&self, addresses: Vec<Multiaddr>, found: &Found) -> Contact {
         let direct = addresses.iter().any(|address| !addr::is_circuit(address));
         let reach = match (direct, found.circuits.is_empty()) {
@@ -254,14 +270,15 @@ impl Reached {
             (false, true) => Reach::Unknown,
         };
         let nat = Nat { reach, mapping: found.mapping };
-        Contact { addresses, nat, agent: AGENT.to_owned(), ..Contact::default() }
+        let (agent, services) = (AGENT.to_owned(), found.services.clone());
+        Contact { addresses, nat, agent, services, ..Contact::default() }
     }
 
     /// Direct ones first. What is private means nothing to strangers.
     fn addresses(&self, found: &Found) -> Vec<Multiaddr> {
         let Found { listening, confirmed, mapped, circuits, .. } = found;
         let direct = confirmed.iter().chain(mapped.values()).chain(listening);
-        let direct = direct.filter(|address| self.public.is_direct(address));
+        let direct = direct.filter(|address| !self.relays_only && self.public.is_direct(address));
         let circuits = circuits.values().filter(|circuit| self.public.is_circuit(circuit));
         let mut all: Vec<Multiaddr> = Vec::new();
         for address in direct.chain(circuits) {
@@ -271,5 +288,29 @@ impl Reached {
         }
         all.truncate(SAID_MAX);
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_node_that_tells_of_its_relays_alone_says_no_address_of_its_own() {
+        let relay = PeerId::random();
+        let circuit: Multiaddr = format!("/ip4/9.9.9.9/tcp/1/p2p/{relay}/p2p-circuit").parse().unwrap();
+        let own: Multiaddr = "/ip4/8.8.8.8/tcp/1".parse().unwrap();
+        for (relays_only, expected) in
+            [(false, vec![own.clone(), circuit.clone()]), (true, vec![circuit.clone()])]
+        {
+            let reached = Reached::new(GlobalScope::default(), Ranges::default(), relays_only);
+            let mut found = Found { listening: vec![own.clone()], ..Found::default() };
+            found.circuits.insert(relay, circuit.clone());
+            let addresses = reached.addresses(&found);
+            assert_eq!(addresses, expected);
+            let reach = reached.contact(addresses, &found).nat.reach;
+            assert_eq!(reach, if relays_only { Reach::Private } else { Reach::Public });
+        }
     }
 }

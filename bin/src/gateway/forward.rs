@@ -1,41 +1,34 @@
 //! Standing in for a peer's service: every local connection is one stream to it.
 
 use std::{
-    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use bytes::Bytes;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::PeerId;
 use punchline_bridge::{
-    Endpoint, OpenOptions, RelayLocator, Service, Stream, addr,
+    Endpoint, OpenOptions, Stream,
     error::{OpenError, Refusal},
     stream::frame::Code,
 };
-#[cfg(feature = "kad")]
-use punchline_discovery::{kad, keys::Namespace};
-#[cfg(feature = "kad")]
-use tokio::sync::broadcast::error::RecvError;
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    Closing, Findable,
+    Closing,
     event::GatewayEvent,
+    forwarding::Forwarding,
     local::Listener,
     socket::Socket,
     splice::{End, splice},
-    whom::{Candidates, Whom},
+    whom::Candidates,
 };
 use crate::{
-    Unusable,
-    cli::{self, Patience, SocketName},
+    cli::SocketName,
     control::Forwarded,
     finding::Finder,
-    names::NamesFile,
     node::Node,
     report::{Failure, Reporter},
     stop,
@@ -46,134 +39,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Between attempts for a stream while a limit is in the way: doubles from the first to the longest.
 const BUSY_PAUSE: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(800));
-
-/// A service that is to be forwarded.
-#[derive(Clone, Debug)]
-pub(super) struct Forwarding {
-    pub(super) whom: Whom,
-    pub(super) service: Service,
-    pub(super) local: SocketName,
-    /// Where the peer may be found, by our own operator.
-    pub(super) addresses: Vec<Multiaddr>,
-    /// Where it may be found by its own word, in a ticket.
-    said: Vec<Multiaddr>,
-    /// What to present; empty for nothing.
-    proof: Bytes,
-    /// None: as many as one peer may have streams.
-    pub(super) max_connections: Option<usize>,
-    /// None: the node's.
-    patience: Option<Duration>,
-    /// From a local connection to its stream.
-    pub(super) within: Duration,
-}
-
-impl Forwarding {
-    /// What the flags or a table of `forward` ask for. A ticket says what they leave out, and adds to
-    /// the ways that they name.
-    pub(super) fn of(
-        way: &cli::Way,
-        relays: &[RelayLocator],
-        myself: PeerId,
-        names: &NamesFile,
-        found: &Findable,
-    ) -> Result<Self, Unusable> {
-        #[cfg(feature = "kad")]
-        if way.peer.is_none() && way.ticket.is_none() && !found.namespaces.is_empty() {
-            return Self::of_members(way, found.namespaces.clone());
-        }
-        let ticket = way.ticket.as_ref();
-        let named = way.peer.as_ref().map(|peer| names.resolve(peer)).transpose();
-        let named = named.map_err(|error| Unusable(format!("--peer: {error}")))?;
-        let peer = one("peer", named, ticket.map(|ticket| ticket.peer()))?;
-        let service = ticket.map(|ticket| ticket.service().clone());
-        let service = one("service", way.service.clone(), service)?;
-        if peer == myself {
-            let remedy = "is this node's own id; give the id of another node, or another --identity";
-            return Err(Unusable(format!("--peer {peer} {remedy}")));
-        }
-        let mut addresses = cli::all(&way.addr);
-        for address in &addresses {
-            if let Some(other) = addr::peer_of(address).filter(|other| *other != peer) {
-                return Err(Unusable(format!(
-                    "--addr {address} leads to {other}, not to --peer {peer}"
-                )));
-            }
-        }
-        let (mut said, mut proof) = (Vec::new(), Bytes::new());
-        if let Some(ticket) = ticket {
-            said.extend(ticket.addrs().iter().cloned());
-            said.extend(ticket.relays().iter().map(|relay| relay.circuit_to(peer)));
-            proof = Bytes::copy_from_slice(ticket.proof());
-        }
-        addresses.extend(relays.iter().map(|relay| relay.circuit_to(peer)));
-        if addresses.is_empty() && said.is_empty() && !found.peers {
-            let remedy = "say where the peer is: --relay <the relay it has a reservation with>, --addr, or --ticket; \
-                          nothing looks for it, neither --mdns nor --peer-cache nor --bootstrap";
-            return Err(Unusable(remedy.to_owned()));
-        }
-        let max_connections = way.max_connections.map(NonZeroUsize::get);
-        let local = way.local.clone();
-        let (whom, patience, within) = (Whom::Peer(peer), None, way.connect_timeout.duration());
-        Ok(Self { whom, service, local, addresses, said, proof, max_connections, patience, within })
-    }
-
-    /// Any member that answers for the service will do.
-    #[cfg(feature = "kad")]
-    fn of_members(way: &cli::Way, namespaces: Vec<Namespace>) -> Result<Self, Unusable> {
-        if !way.addr.is_empty() {
-            let remedy =
-                "is of no use without --peer: members of a namespace say themselves where they are";
-            return Err(Unusable(format!("--addr {remedy}")));
-        }
-        Ok(Self {
-            whom: Whom::Members(namespaces),
-            service: one("service", way.service.clone(), None)?,
-            local: way.local.clone(),
-            addresses: Vec::new(),
-            said: Vec::new(),
-            proof: Bytes::new(),
-            max_connections: way.max_connections.map(NonZeroUsize::get),
-            patience: None,
-            within: way.connect_timeout.duration(),
-        })
-    }
-
-    /// The relays that lead to the peer.
-    pub(super) fn relays(&self) -> Vec<PeerId> {
-        let ways = self.addresses.iter().chain(&self.said);
-        ways.filter_map(|way| Some(addr::split_circuit(way).ok()??.0.peer())).collect()
-    }
-
-    /// What a table asks for; `relays` are those at the top of the file.
-    pub(super) fn of_table(
-        table: &cli::ForwardTable,
-        relays: &[RelayLocator],
-        myself: PeerId,
-        names: &NamesFile,
-        found: &Findable,
-    ) -> Result<Self, Unusable> {
-        let relays = [cli::all(&table.relay), relays.to_vec()].concat();
-        let patience = table.patience.map(Patience::duration);
-        Ok(Self { patience, ..Self::of(&table.way, &relays, myself, names, found)? })
-    }
-}
-
-/// What a flag or a ticket says; both must agree.
-fn one<T: PartialEq + std::fmt::Display>(
-    flag: &str,
-    said: Option<T>,
-    written: Option<T>,
-) -> Result<T, Unusable> {
-    match (said, written) {
-        (Some(said), Some(written)) if said != written => Err(Unusable(format!(
-            "--{flag} says {said} and the ticket {written}; leave --{flag} out, or use the right ticket"
-        ))),
-        (Some(one), _) | (None, Some(one)) => Ok(one),
-        (None, None) => Err(Unusable(format!(
-            "--{flag} is missing: say it, or use --ticket with what `punchline ticket new` printed there"
-        ))),
-    }
-}
 
 /// How a forward goes.
 #[derive(Default)]
@@ -188,7 +53,9 @@ struct Going {
 /// A forwarded service.
 pub(super) struct Forward {
     forwarding: Forwarding,
-    candidates: Candidates,
+    candidates: Arc<Candidates>,
+    /// Whose of several it is; none: whoever answers.
+    place: Option<usize>,
     going: Mutex<Going>,
     endpoint: Endpoint,
     finder: Finder,
@@ -199,13 +66,22 @@ pub(super) struct Forward {
 impl Forward {
     pub(super) fn new(
         forwarding: Forwarding,
+        (candidates, place): (Arc<Candidates>, Option<usize>),
         node: &Node,
         reporter: Reporter,
         closing: Closing,
     ) -> Self {
         let (endpoint, finder) = (node.endpoint.clone(), node.finder.clone());
-        let candidates = Candidates::new(forwarding.whom.peer());
-        Self { forwarding, candidates, going: Mutex::default(), endpoint, finder, reporter, closing }
+        Self {
+            forwarding,
+            candidates,
+            place,
+            going: Mutex::default(),
+            endpoint,
+            finder,
+            reporter,
+            closing,
+        }
     }
 
     /// How it goes, for those who ask.
@@ -213,7 +89,7 @@ impl Forward {
         let Forwarding { service, local, max_connections, .. } = &self.forwarding;
         let Going { local: real, connections, last_error } = &*self.going();
         Forwarded {
-            peer: self.candidates.last(),
+            peer: self.candidates.last(self.place),
             service: service.clone(),
             local: real.as_ref().unwrap_or(local).to_string(),
             connections: *connections,
@@ -237,17 +113,8 @@ impl Forward {
             self.endpoint.add_addresses_of_peer(peer, said.clone()).await;
             self.finder.seek(peer, addresses.clone()).await;
         }
-        #[cfg(feature = "kad")]
-        if let Whom::Members(namespaces) = whom {
-            let following = self.clone().follow(namespaces.clone(), listener.name().ok());
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = following => {}
-                    () = stop::told() => {}
-                }
-            });
-        }
-        self.announce(whom.peer(), listener.name().ok());
+        self.going().local = listener.name().ok();
+        self.announce(whom.peer());
         loop {
             self.going().connections = connections.len();
             tokio::select! {
@@ -274,48 +141,32 @@ impl Forward {
     }
 
     fn full(&self, limit: usize) {
-        let Some(peer) = self.candidates.last() else { return };
+        let Some(peer) = self.candidates.last(self.place) else { return };
         let service = self.forwarding.service.clone();
         self.reporter.report(GatewayEvent::ForwardFull { peer, service, limit });
     }
 
-    /// Looks for members from now on. The first one that is found makes the forward one to somebody.
-    #[cfg(feature = "kad")]
-    async fn follow(self: Arc<Self>, namespaces: Vec<Namespace>, local: Option<SocketName>) {
-        let Some(dht) = self.finder.dht().cloned() else { return };
-        let mut events = dht.events();
-        for namespace in &namespaces {
-            dht.watch(namespace.clone()).await;
-        }
-        loop {
-            let peer = match events.recv().await {
-                Ok(kad::Event::MemberFound { namespace, peer })
-                    if namespaces.iter().any(|ours| ours.name() == namespace.name()) =>
-                {
-                    peer
-                }
-                Err(RecvError::Closed) => return,
-                Ok(_) | Err(RecvError::Lagged(_)) => continue,
-            };
-            let first = self.candidates.last().is_none();
-            if peer != self.endpoint.peer_id() && self.candidates.add(peer) {
-                self.reporter.knows([peer]);
-                self.finder.seek(peer, Vec::new()).await;
-                if first {
-                    self.announce(Some(peer), local.clone());
-                }
-            }
-        }
+    /// Where it listens, with the real port once it does.
+    pub(super) fn local(&self) -> SocketName {
+        self.going().local.clone().unwrap_or_else(|| self.forwarding.local.clone())
     }
 
-    fn announce(&self, peer: Option<PeerId>, local: Option<SocketName>) {
-        let Forwarding { service, local: wanted, proof, .. } = &self.forwarding;
-        let local = local.unwrap_or_else(|| wanted.clone());
-        self.going().local = Some(local.clone());
+    /// Whether it leads to whoever answers, and not to whoever is in one place.
+    pub(super) fn is_shared(&self) -> bool {
+        self.place.is_none()
+    }
+
+    /// Says to whom it leads; to nobody yet.
+    pub(super) fn announce(&self, peer: Option<PeerId>) {
+        let Forwarding { service, proof, .. } = &self.forwarding;
+        let local = self.local();
         let Some(peer) = peer else {
-            return tracing::info!(
-                "looking for members of the namespace; then `{service}` is at {local}"
-            );
+            return match self.place {
+                Some(1..) => {}
+                _ => {
+                    tracing::info!("looking for whoever answers for `{service}`; then it is at {local}")
+                }
+            };
         };
         if proof.is_empty() {
             tracing::info!("the other side lets this node in with: --allow {}", self.endpoint.peer_id());
@@ -367,7 +218,8 @@ impl Forward {
                 Some(_) => None,
                 None => self.endpoint.status().await,
             };
-            let candidates = self.candidates.in_order(status.as_ref());
+            let candidates =
+                self.candidates.in_order(self.place, status.as_ref(), std::time::Instant::now());
             let mut failure = None;
             for (place, peer) in candidates.iter().enumerate() {
                 let others = (candidates.len() - place) as u32;
@@ -398,7 +250,13 @@ impl Forward {
             Ok(Err(error)) => error.into(),
             Err(_) => self.late(peer).await,
         };
-        self.candidates.failed(peer);
+        let now = std::time::Instant::now();
+        match &failure {
+            Failure::Open(OpenError::Refused { reason: Refusal::NotServed, .. }) => {
+                self.candidates.refused(peer, now);
+            }
+            _ => self.candidates.failed(peer, now),
+        }
         Err(failure)
     }
 
@@ -419,9 +277,9 @@ impl Forward {
     fn failed(&self, reason: Failure) {
         let service = self.forwarding.service.clone();
         self.going().last_error = Some(reason.to_string());
-        let Some(peer) = self.candidates.last() else {
+        let Some(peer) = self.candidates.last(self.place) else {
             return tracing::warn!(
-                "a connection to `{service}` came to nothing: no member of the namespace is found yet"
+                "a connection to `{service}` came to nothing: nobody is found yet who answers for it"
             );
         };
         self.reporter.report(GatewayEvent::ForwardFailed { peer, service, reason });
@@ -432,54 +290,4 @@ impl Forward {
 fn is_busy(error: &OpenError) -> bool {
     let refused = matches!(error, OpenError::Refused { reason: Refusal::Busy, .. });
     refused || matches!(error, OpenError::Busy { .. } | OpenError::StreamsOfPeer { .. })
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use clap::{Args as _, FromArgMatches as _};
-
-    use super::*;
-
-    const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
-    const OTHER: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
-
-    fn forwarding(args: &[&str]) -> Result<Forwarding, Unusable> {
-        let command = cli::Forward::augment_args(clap::Command::new("forward"));
-        let command = command.mut_args(|flag| flag.env(None::<&'static str>));
-        let args = ["forward", "--local", "127.0.0.1:0"].iter().chain(args);
-        let matches = command.try_get_matches_from(args).unwrap();
-        let forward = cli::Forward::from_arg_matches(&matches).unwrap();
-        Forwarding::of(
-            &forward.way,
-            &cli::all(&forward.node.relay),
-            OTHER.parse().unwrap(),
-            &NamesFile::default(),
-            &Findable {
-                peers: false,
-                #[cfg(feature = "kad")]
-                namespaces: Vec::new(),
-            },
-        )
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let relay = format!("/ip4/203.0.113.7/tcp/4001/p2p/{OTHER}");
-        let astray = format!("/ip4/203.0.113.7/tcp/1/p2p/{OTHER}");
-        for (args, hint) in [
-            (&["--service", "kaspad", "--relay", &relay][..], "--peer is missing"),
-            (&["--peer", PEER, "--relay", &relay], "--service is missing"),
-            (&["--peer", PEER, "--service", "kaspad"], "say where the peer is"),
-            (&["--peer", OTHER, "--service", "kaspad", "--relay", &relay], "this node's own id"),
-            (&["--peer", PEER, "--service", "kaspad", "--addr", &astray], "leads to"),
-        ] {
-            let error = forwarding(args).unwrap_err().to_string();
-            assert!(error.contains(hint), "{args:?}: {error}");
-        }
-        let whole = forwarding(&["--peer", PEER, "--service", "kaspad", "--relay", &relay]).unwrap();
-        let circuit = relay.parse::<RelayLocator>().unwrap().circuit_to(PEER.parse().unwrap());
-        assert_eq!((whole.addresses, whole.said), (vec![circuit], Vec::new()));
-        assert!(whole.proof.is_empty());
-    }
 }

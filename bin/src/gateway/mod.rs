@@ -1,7 +1,8 @@
 //! Unmodified programs, reached from afar: `punchline expose`, `punchline forward` and `punchline run`.
 //!
 //! Reading order: here a process with any number of both is put together; `expose` lets peers in to a
-//! `target`, `forward` stands in for a peer's service at a `local` address, and `splice` joins
+//! `target`, `forward` stands in for a peer's service at a `local` address (`forwarding` is what it is told, `whom` who
+//! may answer, and `follow` finds them), and `splice` joins
 //! what comes from one side to the other. `socket` is a local connection, `seats` counts those of a
 //! service, `shares` divides a peer's streams among services, `event` says what happened, `doing` what goes on, and
 //! `share` prints what the other side is to run.
@@ -9,7 +10,10 @@
 mod doing;
 pub mod event;
 mod expose;
+#[cfg(feature = "kad")]
+mod follow;
 mod forward;
+mod forwarding;
 mod local;
 mod next_step;
 mod seats;
@@ -33,10 +37,12 @@ pub(crate) use self::next_step::next_step;
 use self::{
     doing::Doing,
     expose::{Exposed, Exposure},
-    forward::{Forward, Forwarding},
+    forward::Forward,
+    forwarding::Forwarding,
     local::Listener,
     share::Sharing,
     shares::shares,
+    whom::Candidates,
 };
 use crate::{
     Context, Unusable,
@@ -60,7 +66,8 @@ const GRACE: Duration = Duration::from_millis(1_500);
 /// If the settings make no sense, or an address cannot be listened on.
 pub async fn expose(settings: cli::Expose, context: Context) -> anyhow::Result<()> {
     let exposures = Exposure::of_flags(&settings, &context.names, context.named_identity.as_deref())?;
-    run_plan(Plan { node: settings.node, exposures, forwardings: Vec::new() }, context).await
+    let (forwardings, namespaces) = (Vec::new(), Vec::new());
+    run_plan(Plan { node: settings.node, namespaces, exposures, forwardings }, context).await
 }
 
 /// `punchline forward`: a peer's service on a local port, until the process is told to stop.
@@ -71,7 +78,8 @@ pub async fn forward(settings: cli::Forward, context: Context) -> anyhow::Result
     let (relays, myself) = (Places::of(&settings.node)?.relays, context.keypair.public().to_peer_id());
     let found = Findable::of(&settings.node, &context)?;
     let forwardings = vec![Forwarding::of(&settings.way, &relays, myself, &context.names, &found)?];
-    run_plan(Plan { node: settings.node, exposures: Vec::new(), forwardings }, context).await
+    let (exposures, namespaces) = (Vec::new(), Vec::new());
+    run_plan(Plan { node: settings.node, namespaces, exposures, forwardings }, context).await
 }
 
 /// `punchline run`: all that the tables of the settings file ask for, in one process.
@@ -87,31 +95,60 @@ pub async fn run(settings: cli::Run, context: Context) -> anyhow::Result<()> {
     let of_table = |table| Forwarding::of_table(table, &relays, myself, names, &found);
     let forwardings = settings.forward.iter().map(of_table);
     let forwardings = forwardings.collect::<Result<_, _>>()?;
-    run_plan(Plan { node: settings.node, exposures, forwardings }, context).await
+    #[cfg(feature = "kad")]
+    let namespaces: Vec<String> =
+        settings.expose.iter().flat_map(|table| cli::all(&table.namespace)).collect();
+    #[cfg(feature = "kad")]
+    found.space.namespaces(&namespaces)?;
+    #[cfg(not(feature = "kad"))]
+    let namespaces = Vec::new();
+    run_plan(Plan { node: settings.node, namespaces, exposures, forwardings }, context).await
 }
 
 /// Whom a forward may find by itself.
+#[derive(Clone)]
 pub(super) struct Findable {
     /// Peers may be found to which no way is named.
     peers: bool,
+    /// There is a DHT to look things up in.
+    #[cfg(feature = "kad")]
+    dht: bool,
     /// Those in which any member will do.
     #[cfg(feature = "kad")]
     namespaces: Vec<punchline_discovery::keys::Namespace>,
+    /// How namespaces are named here.
+    #[cfg(feature = "kad")]
+    space: finding::members::Space,
 }
 
 impl Findable {
     fn of(node: &cli::Node, context: &Context) -> Result<Self, Unusable> {
+        let sources = finding::sources(node, context)?;
         Ok(Self {
-            peers: finding::sources(node, context)?.finds(),
+            peers: sources.finds(),
+            #[cfg(feature = "kad")]
+            dht: sources.kad.is_some(),
             #[cfg(feature = "kad")]
             namespaces: finding::members::namespaces(node)?,
+            #[cfg(feature = "kad")]
+            space: finding::members::Space::of(node)?,
         })
+    }
+
+    /// For a table that has namespaces of its own.
+    #[cfg(feature = "kad")]
+    fn of_table(&self, names: &[cli::Many<String>]) -> Result<Self, Unusable> {
+        let own = self.space.namespaces(&cli::all(names))?;
+        let namespaces = if own.is_empty() { self.namespaces.clone() } else { own };
+        Ok(Self { namespaces, ..self.clone() })
     }
 }
 
 /// What a process is to do.
 struct Plan {
     node: cli::Node,
+    /// Namespaces in which its services are, beside those of the node.
+    namespaces: Vec<String>,
     exposures: Vec<Exposure>,
     forwardings: Vec<Forwarding>,
 }
@@ -209,7 +246,11 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     // What is wrong on this machine is said before any peer is bothered.
     let mut listeners = Vec::new();
     for forwarding in &plan.forwardings {
-        listeners.push(Listener::bind(&forwarding.local).await?);
+        let mut of_each = Vec::new();
+        for local in forwarding.locals()? {
+            of_each.push(Listener::bind(&local).await?);
+        }
+        listeners.push(of_each);
     }
     for relay in plan.forwardings.iter().flat_map(Forwarding::relays) {
         context.reporter.names_relay(relay);
@@ -232,14 +273,30 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     }
     if !exposed.is_empty() {
         node.endpoint.reserve_all(node.relays.clone()).await;
-        node.join_namespaces(&plan.node).await?;
+        let services = exposed.iter().map(|exposed| exposed.service().to_string()).collect();
+        node.join_namespaces(&plan.node, &plan.namespaces, services).await?;
     }
     let mut forwards = Vec::new();
-    for (forwarding, listener) in plan.forwardings.into_iter().zip(listeners) {
-        let forward = Forward::new(forwarding, &node, context.reporter.clone(), closing.clone());
-        let forward = Arc::new(forward);
-        serving.spawn(forward.clone().serve(listener));
-        forwards.push(forward);
+    for (forwarding, listeners) in plan.forwardings.into_iter().zip(listeners) {
+        let candidates = Candidates::new(forwarding.whom.peer(), forwarding.each.unwrap_or(usize::MAX));
+        let candidates = Arc::new(candidates);
+        let mut of_each = Vec::new();
+        for (place, listener) in listeners.into_iter().enumerate() {
+            let whose = (Arc::clone(&candidates), forwarding.each.map(|_| place));
+            let forward = Forward::new(
+                forwarding.clone(),
+                whose,
+                &node,
+                context.reporter.clone(),
+                closing.clone(),
+            );
+            let forward = Arc::new(forward);
+            serving.spawn(forward.clone().serve(listener));
+            of_each.push(forward);
+        }
+        forwards.extend(of_each.iter().cloned());
+        #[cfg(feature = "kad")]
+        start_following(forwarding, candidates, of_each, &node, &context.reporter);
     }
     let endpoint = node.endpoint.clone();
     node.board.set(Doing { exposed: exposed.clone(), forwards, endpoint });
@@ -260,6 +317,31 @@ async fn run_plan(mut plan: Plan, context: Context) -> anyhow::Result<()> {
     })
     .await;
     Ok(())
+}
+
+/// Finds whom a forward leads to, if that is not settled, until the process is told to stop.
+#[cfg(feature = "kad")]
+fn start_following(
+    forwarding: Forwarding,
+    candidates: Arc<Candidates>,
+    forwards: Vec<Arc<Forward>>,
+    node: &Node,
+    reporter: &Reporter,
+) {
+    let Forwarding { whom, service, addresses_file: file, .. } = forwarding;
+    if whom.peer().is_some() {
+        return;
+    }
+    let (endpoint, finder) = (node.endpoint.clone(), node.finder.clone());
+    let reporter = reporter.clone();
+    let following =
+        follow::Following { forwards, candidates, service, endpoint, finder, reporter, file };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = following.run(whom) => {}
+            () = stop::told() => {}
+        }
+    });
 }
 
 fn start_exposing(

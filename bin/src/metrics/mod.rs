@@ -2,10 +2,13 @@
 //!
 //! [`Metrics`] is fed by events, through [`Metrics::record`] alone, and by what a node says about itself when somebody
 //! asks. It is pure; `serve` gives it out over HTTP. Reading order: `families` has counters, gauges and histograms by
-//! labels; `links`, `streams`, `programs` and `forwarded` count events, `verified` tells of discovery, `carried` bytes; `stands` and `limits` show a
-//! status; `words` are the values of labels. `design/metrics.md` is written from all that is registered here.
+//! labels; `links`, `streams`, `programs` and `forwarded` count events, `verified` tells of discovery, `carried` bytes; `stands`
+//! and `limits` show a status, `dht` that of the DHT; `words` are the values of labels. `design/metrics.md` is written from all
+//! that is registered here.
 
 mod carried;
+#[cfg(feature = "kad")]
+mod dht;
 mod families;
 mod forwarded;
 mod limits;
@@ -43,6 +46,8 @@ pub(crate) struct Metrics {
     forwarded: Forwarded,
     fullness: Fullness,
     #[cfg(feature = "kad")]
+    dht: dht::Dht,
+    #[cfg(feature = "kad")]
     verifications: verified::Verifications,
 }
 
@@ -53,6 +58,10 @@ pub(crate) enum Part {
     Node,
     /// Those of a relay.
     Relay,
+    /// Those of a relay that is a node of the DHT as well.
+    Monitor,
+    /// Those of a node of the DHT alone.
+    Bootstrap,
 }
 
 impl Metrics {
@@ -70,6 +79,8 @@ impl Metrics {
             }
             Event::Gateway(event) => {
                 self.programs.record_gateway(event);
+                #[cfg(feature = "kad")]
+                self.dht.record_gateway(event);
                 match event {
                     // A forward gives an open up at a deadline of its own.
                     GatewayEvent::ForwardFailed { reason, .. } => {
@@ -83,7 +94,10 @@ impl Metrics {
                 }
             }
             #[cfg(feature = "kad")]
-            Event::Dht(event) => self.verifications.record(event),
+            Event::Dht(event) => {
+                self.dht.record(event);
+                self.verifications.record(event);
+            }
             Event::Report(event) => self.programs.record_report(event),
         }
     }
@@ -111,7 +125,7 @@ impl Metrics {
         self.stands.observe(status, usable);
         self.streams.observe(status);
         self.fullness.observe(&limits::of_node(status, limits));
-        self.fullness.observe(limits::open_files().as_slice());
+        self.observe_process();
     }
 
     /// How long answers take; to be called at equal intervals.
@@ -119,10 +133,27 @@ impl Metrics {
         self.stands.measure(status);
     }
 
+    /// How the DHT is now; none where there is none.
+    #[cfg(feature = "kad")]
+    fn observe_dht(&self, status: Option<&punchline_discovery::kad::Status>) {
+        self.dht.observe(status);
+    }
+
+    /// How long its nodes take to answer; to be called at equal intervals.
+    #[cfg(feature = "kad")]
+    fn measure_dht(&self, status: &punchline_discovery::kad::Status) {
+        self.dht.measure(status);
+    }
+
+    /// How many files are open.
+    fn observe_process(&self) {
+        self.fullness.observe(limits::open_files().as_slice());
+    }
+
     /// How full a relay is now.
     fn observe_relay(&self, status: &relay::Status) {
         self.fullness.observe(&limits::told(&status.limits));
-        self.fullness.observe(limits::open_files().as_slice());
+        self.observe_process();
     }
 }
 
@@ -152,7 +183,16 @@ impl Exposition {
                 #[cfg(feature = "kad")]
                 metrics.verifications.register(book);
             }
-            Part::Relay => metrics.forwarded.register(book),
+            Part::Relay | Part::Monitor => metrics.forwarded.register(book),
+            Part::Bootstrap => {}
+        }
+        #[cfg(feature = "kad")]
+        if part != Part::Relay {
+            metrics.dht.register(book);
+        }
+        #[cfg(feature = "kad")]
+        if part == Part::Node {
+            metrics.dht.register_found(book);
         }
         Self(registry)
     }

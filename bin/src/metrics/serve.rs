@@ -9,6 +9,8 @@ use std::{
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode, header::HOST, http::request::Parts};
 use punchline_bridge::{Status, config::Limits, relay::Handle};
+#[cfg(feature = "kad")]
+use punchline_discovery::kad::{self, Dht};
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, timeout},
@@ -49,7 +51,39 @@ pub(crate) enum Subject {
         limits: Box<Limits>,
     },
     /// A relay's, which listens.
-    Relay(Handle),
+    Relay {
+        /// Who says how it is.
+        relay: Handle,
+        /// Its part in the DHT, if it takes any.
+        #[cfg(feature = "kad")]
+        dht: Option<Dht>,
+    },
+    /// A node's of the DHT, which does nothing else.
+    #[cfg(feature = "kad")]
+    Bootstrap(Dht),
+}
+
+impl Subject {
+    fn part(&self) -> Part {
+        match self {
+            Self::Node { .. } => Part::Node,
+            #[cfg(feature = "kad")]
+            Self::Relay { dht: Some(_), .. } => Part::Monitor,
+            Self::Relay { .. } => Part::Relay,
+            #[cfg(feature = "kad")]
+            Self::Bootstrap(_) => Part::Bootstrap,
+        }
+    }
+
+    /// Its part in the DHT, if it takes any.
+    #[cfg(feature = "kad")]
+    fn dht(&self) -> Option<&Dht> {
+        match self {
+            Self::Node { node, .. } => node.finder.dht(),
+            Self::Relay { dht, .. } => dht.as_ref(),
+            Self::Bootstrap(dht) => Some(dht),
+        }
+    }
 }
 
 impl Bound {
@@ -81,11 +115,7 @@ fn teller(
     command: &'static str,
     metrics: &Arc<Metrics>,
 ) -> Teller {
-    let part = match subject {
-        Subject::Node { .. } => Part::Node,
-        Subject::Relay(_) => Part::Relay,
-    };
-    let exposition = Exposition::new(metrics, part, command);
+    let exposition = Exposition::new(metrics, subject.part(), command);
     let (text, hindrance) = (Fresh::default(), Fresh::default());
     Teller { subject, address, metrics: metrics.clone(), exposition, text, hindrance }
 }
@@ -148,10 +178,17 @@ impl Teller {
                 let status = status(node).await?;
                 self.metrics.observe(&status, limits, node.hindrance(&status).is_none());
             }
-            Subject::Relay(relay) => {
+            Subject::Relay { relay, .. } => {
                 let status = timeout(STATUS_DEADLINE, relay.status()).await;
                 self.metrics.observe_relay(&status.map_err(|_| BUSY)?.ok_or(ENDED)?);
             }
+            #[cfg(feature = "kad")]
+            Subject::Bootstrap(_) => self.metrics.observe_process(),
+        }
+        #[cfg(feature = "kad")]
+        match self.subject.dht() {
+            Some(dht) => self.metrics.observe_dht(Some(&of_dht(dht).await?)),
+            None => self.metrics.observe_dht(None),
         }
         Ok(())
     }
@@ -163,7 +200,9 @@ impl Teller {
                 Ok(status) => node.hindrance(&status),
                 Err(hindrance) => Some(hindrance.to_owned()),
             },
-            Subject::Relay(relay) => match timeout(STATUS_DEADLINE, relay.status()).await {
+            #[cfg(feature = "kad")]
+            Subject::Bootstrap(dht) => of_dht(dht).await.err().map(str::to_owned),
+            Subject::Relay { relay, .. } => match timeout(STATUS_DEADLINE, relay.status()).await {
                 Ok(Some(status)) => status.hindrance(),
                 Ok(None) => Some(ENDED.to_owned()),
                 Err(_) => Some(BUSY.to_owned()),
@@ -172,13 +211,20 @@ impl Teller {
     }
 
     async fn measure(&self) {
-        let Subject::Node { node, .. } = &self.subject else { return };
         let mut pause = tokio::time::interval(MEASURE_INTERVAL);
         pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             pause.tick().await;
-            if let Ok(status) = status(node).await {
+            if let Subject::Node { node, .. } = &self.subject
+                && let Ok(status) = status(node).await
+            {
                 self.metrics.measure(&status);
+            }
+            #[cfg(feature = "kad")]
+            if let Some(dht) = self.subject.dht()
+                && let Ok(status) = of_dht(dht).await
+            {
+                self.metrics.measure_dht(&status);
             }
         }
     }
@@ -189,6 +235,11 @@ const ENDED: &str = "it has ended, or is about to";
 
 async fn status(node: &Answering) -> Result<Status, &'static str> {
     timeout(STATUS_DEADLINE, node.endpoint.status()).await.map_err(|_| BUSY)?.ok_or(ENDED)
+}
+
+#[cfg(feature = "kad")]
+async fn of_dht(dht: &Dht) -> Result<kad::Status, &'static str> {
+    timeout(STATUS_DEADLINE, dht.status()).await.map_err(|_| BUSY)?.ok_or(ENDED)
 }
 
 #[cfg(test)]
@@ -209,14 +260,21 @@ mod tests {
         Relay::start(config, Keypair::generate_ed25519()).await.unwrap().0
     }
 
+    fn subject(relay: &Relay) -> Subject {
+        Subject::Relay {
+            relay: relay.handle(),
+            #[cfg(feature = "kad")]
+            dht: None,
+        }
+    }
+
     /// Tells of a relay, which may end.
     async fn start() -> (Serving, SocketAddr, Relay) {
         let relay = relay().await;
         let settings = cli::Metrics { metrics: "127.0.0.1:0".parse().ok(), metrics_public: false };
         let bound = Bound::new(&settings).await.unwrap().unwrap();
         let address = bound.0.address;
-        let subject = Subject::Relay(relay.handle());
-        (bound.serve(subject, "relay", &Reporter::none()), address, relay)
+        (bound.serve(subject(&relay), "relay", &Reporter::none()), address, relay)
     }
 
     #[tokio::test]
@@ -249,7 +307,7 @@ mod tests {
     #[tokio::test]
     async fn where_other_hosts_come_they_may_by_any_name() {
         let listen: SocketAddr = "0.0.0.0:9464".parse().unwrap();
-        let teller = teller(Subject::Relay(relay().await.handle()), listen, "relay", &Arc::default());
+        let teller = teller(subject(&relay().await), listen, "relay", &Arc::default());
         let mut headers = HeaderMap::new();
         headers.insert(HOST, "relay.example.org:9464".parse().unwrap());
         assert!(teller.is_meant(&headers));

@@ -207,6 +207,8 @@ pub(super) const WAY_FAILURE: Label = (
         "limit",
         "network",
         "deadline",
+        "banned",
+        "not_found",
     ],
 );
 
@@ -222,6 +224,8 @@ pub(super) fn way_failure(reason: &DialFailureReason) -> &'static str {
         DialFailureReason::Limit { .. } => "limit",
         DialFailureReason::Network { .. } => "network",
         DialFailureReason::Deadline { .. } => "deadline",
+        DialFailureReason::Banned { .. } => "banned",
+        DialFailureReason::NotFound { .. } => "not_found",
     }
 }
 

@@ -1,10 +1,12 @@
 //! A node or a relay on a page: what it says about itself, for people with a browser.
 //!
 //! The files beside this one are the page, as they are: `page.html`, `page.css`, and the scripts `page.js` (asks, and fills
-//! what all have in common), `node.js` and `relay.js` (fill the rest), `fill.js` (words), `story.js` (what events say) and `draw.js` (pictures).
-//! They ask for `status.json`, which is what `punchline status --json` prints, listen to `events`, and say `retry`.
+//! what all have in common), `node.js`, `relay.js` and `dht.js` (fill the rest), `fill.js` (words), `story.js` (what events say) and `draw.js` (pictures).
+//! They ask for `status.json`, which is what `punchline status --json` prints, listen to `events`, and say `retry`. Programs
+//! that watched other monitors ask for `api/state`, `api/metrics` and `api/nodes`: `api` answers those.
 //! Whatever peers may have written becomes text there, never markup. `guard` decides who may look.
 
+mod api;
 mod events;
 mod guard;
 
@@ -12,6 +14,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode, http::request::Parts};
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tonic::{Code, Request};
 
@@ -28,7 +31,11 @@ use crate::{
     },
     http::{Answer, Fresh, Listener, Respond, is_own_origin, plain, refuse_method, text},
     report::{ReportEvent, Reporter},
+    settings::show::Setting,
 };
+
+#[cfg(test)]
+pub(crate) use self::api::numbers;
 
 /// A socket on which browsers wait.
 pub(crate) struct Bound(Listener);
@@ -52,7 +59,7 @@ impl Bound {
     }
 
     /// Shows the node or the relay.
-    pub(crate) fn serve(self, node: impl Answers, reporter: &Reporter) -> Serving {
+    pub(crate) fn serve(self, node: impl Answers, reporter: &Reporter, shown: &[Setting]) -> Serving {
         let Self(listener) = self;
         let address = listener.address;
         let guard = Guard::new(address, Token::random);
@@ -63,9 +70,19 @@ impl Bound {
                  addresses: {url}"
             );
         }
-        let (broadcast, status) = (Broadcast::new(reporter.clone()), Fresh::default());
+        let broadcast = Broadcast::new(reporter.clone());
+        let (status, numbers, nodes) = Default::default();
+        let settings = Value::Array(shown.iter().map(Setting::json).collect()).to_string().into();
         let mut tasks = JoinSet::new();
-        tasks.spawn(listener.serve(Arc::new(Page { guard, node, broadcast, status })));
+        tasks.spawn(listener.serve(Arc::new(Page {
+            guard,
+            node,
+            settings,
+            broadcast,
+            status,
+            numbers,
+            nodes,
+        })));
         Serving { _tasks: tasks }
     }
 }
@@ -73,12 +90,19 @@ impl Bound {
 struct Page<N> {
     guard: Guard,
     node: N,
+    /// What holds, as `punchline settings --show --json` prints it.
+    settings: Bytes,
     broadcast: Broadcast,
-    status: Fresh<Result<Bytes, (StatusCode, String)>>,
+    status: Fresh<Told>,
+    numbers: Fresh<Told>,
+    nodes: Fresh<Told>,
 }
 
+/// What is answered, and good for a moment: JSON, or why there is none.
+type Told = Result<Bytes, (StatusCode, String)>;
+
 /// The files, by name, with their types.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 11] = [
     ("", "text/html; charset=utf-8", include_str!("page.html")),
     ("page.css", "text/css; charset=utf-8", include_str!("page.css")),
     ("page.js", "text/javascript; charset=utf-8", include_str!("page.js")),
@@ -86,6 +110,8 @@ const FILES: [(&str, &str, &str); 9] = [
     ("node.js", "text/javascript; charset=utf-8", include_str!("node.js")),
     ("verified.js", "text/javascript; charset=utf-8", include_str!("verified.js")),
     ("relay.js", "text/javascript; charset=utf-8", include_str!("relay.js")),
+    ("dht.js", "text/javascript; charset=utf-8", include_str!("dht.js")),
+    ("settings.js", "text/javascript; charset=utf-8", include_str!("settings.js")),
     ("story.js", "text/javascript; charset=utf-8", include_str!("story.js")),
     ("draw.js", "text/javascript; charset=utf-8", include_str!("draw.js")),
 ];
@@ -115,10 +141,19 @@ impl<N: Answers> Page<N> {
             return refusal;
         }
         match asked {
-            "status.json" => match self.status.at(Instant::now(), self.status()).await {
+            "status.json" | "api/state" => match self.status.at(Instant::now(), self.status()).await {
                 Ok(json) => text(StatusCode::OK, JSON, json),
                 Err((status, why)) => plain(status, &why),
             },
+            "api/metrics" => match self.numbers.at(Instant::now(), api::metrics(&self.node)).await {
+                Ok(json) => text(StatusCode::OK, JSON, json),
+                Err((status, why)) => plain(status, &why),
+            },
+            "api/nodes" => match self.nodes.at(Instant::now(), api::nodes(&self.node)).await {
+                Ok(json) => text(StatusCode::OK, JSON, json),
+                Err((status, why)) => plain(status, &why),
+            },
+            "settings.json" => text(StatusCode::OK, JSON, self.settings.clone()),
             "events" => self.broadcast.listen(),
             _ => match FILES.iter().find(|(name, ..)| *name == asked) {
                 Some((_, kind, content)) => text(StatusCode::OK, kind, *content),
@@ -127,7 +162,7 @@ impl<N: Answers> Page<N> {
         }
     }
 
-    async fn status(&self) -> Result<Bytes, (StatusCode, String)> {
+    async fn status(&self) -> Told {
         let told = self.node.get_status(Request::new(GetStatusRequest {})).await;
         let told =
             told.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.message().to_owned()))?;

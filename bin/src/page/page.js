@@ -1,8 +1,10 @@
 // Asks the node or relay how it is, listens to what happens, and shows both.
 
 import { clock, counted, list, made, place, say, seconds, short } from "./fill.js";
+import { showDht } from "./dht.js";
 import { choosePeer, measureNode, showNode } from "./node.js";
 import { measureRelay, showRelay } from "./relay.js";
+import "./settings.js";
 import { Story } from "./story.js";
 import { showVerification } from "./verified.js";
 
@@ -77,6 +79,7 @@ function show() {
   for (const part of document.querySelectorAll(".of-relay")) part.hidden = !relay;
   if (relay) showRelay(status, story);
   else showNode(status, story);
+  showDht(status);
   if (!relay) showVerification(status);
   showFailures(relay);
 }

@@ -30,7 +30,7 @@ async fn start() -> (Serving, SocketAddr, Answering) {
     };
     let (command, board) = ("server", Board::default());
     let purpose = Purpose::BeFound { by_relays: false };
-    let (named, finder) = (Arc::default(), Finder::silent(&endpoint));
+    let (named, finder) = (Arc::default(), Finder::silent(&endpoint).await);
     let hangups = tokio::sync::watch::Sender::new(0).subscribe();
     let (reloader, _) = Reloader::start(files.clone(), board.clone(), hangups);
     let node = Answering {
@@ -49,7 +49,7 @@ async fn start() -> (Serving, SocketAddr, Answering) {
     let settings = cli::Page { page: "127.0.0.1:0".parse().ok() };
     let bound = Bound::new(&settings).await.unwrap().unwrap();
     let address = bound.0.address;
-    (bound.serve(node.clone(), &node.reporter), address, node)
+    (bound.serve(node.clone(), &node.reporter, &[]), address, node)
 }
 
 fn get(path: &str, host: &str) -> String {

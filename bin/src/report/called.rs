@@ -84,7 +84,7 @@ impl Called {
 /// Each way and why it failed: who cannot be reached stands beside it, and where that is, in the events alone.
 fn without_addresses(error: &OpenError) -> String {
     let (begins, causes) = match error {
-        OpenError::Unreachable { causes, .. } => (String::new(), causes),
+        OpenError::NoRouteToDestination { tried, .. } => (String::new(), tried),
         OpenError::Deadline { deadline, stage, tried, .. } if !tried.is_empty() => {
             let (seconds, tried) = (deadline.as_secs_f32(), tried);
             (format!("connection timeout: no stream within {seconds} s ({stage}): "), tried)
@@ -100,7 +100,9 @@ fn without_addresses(error: &OpenError) -> String {
             format!("directly{all}: {}", hidden(&reason.to_string()))
         }
         TriedWay::Relay(relay) => format!("through relay {}: {reason}", relay.peer()),
-        TriedWay::Named | TriedWay::Relays | TriedWay::RelayName(_) => format!("{way}: {reason}"),
+        TriedWay::Named | TriedWay::Relays | TriedWay::RelayName(_) | TriedWay::Lookup(_) => {
+            format!("{way}: {reason}")
+        }
     };
     begins + &causes.iter().map(one).collect::<Vec<_>>().join("; ")
 }

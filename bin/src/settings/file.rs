@@ -12,7 +12,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Defaults, Given, SettingsError, Source, autorelay, with_defaults};
+use super::{Defaults, Given, SettingsError, Source, autorelay, left_out, network, with_defaults};
 use crate::cli::{ExposeTable, ForwardTable};
 
 /// A settings file is a page or two; more is the wrong file.
@@ -36,7 +36,8 @@ impl File {
         let malformed = |cause| SettingsError::Malformed { path: path.clone(), cause };
         let mut table: Table = text.parse().map_err(malformed)?;
         let lines = lines(&text);
-        let warnings = autorelay::translate(&mut table, &path)?;
+        let mut warnings = network::translate(&mut table, &path)?;
+        warnings.extend(autorelay::translate(&mut table, &path)?);
         Ok((Self { path, table, lines }, warnings))
     }
 
@@ -129,11 +130,15 @@ fn check_keys(file: &File, root: &clap::Command, commands: &[String]) -> Result<
     let takes = |command: &clap::Command, key: &str| {
         has(command, key) || command.get_subcommands().any(|own| has(own, key))
     };
-    let unknown = |table: Option<&str>, key: &str| SettingsError::UnknownKey {
-        path: path.to_owned(),
-        line: file.line(table, key),
-        table: table.map(str::to_owned),
-        key: key.to_owned(),
+    let unknown = |table: Option<&str>, key: &str| {
+        let (path, line) = (path.to_owned(), file.line(table, key));
+        match left_out::flag(key) {
+            Some(left_out) => SettingsError::KeyLeftOut { path, line, left_out },
+            None => {
+                let table = table.map(str::to_owned);
+                SettingsError::UnknownKey { path, line, table, key: key.to_owned() }
+            }
+        }
     };
     let known_anywhere =
         |key: &str| has(root, key) || root.get_subcommands().any(|command| takes(command, key));

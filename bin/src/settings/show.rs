@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Defaults, Layers, SettingsError, Source, layers};
 
 /// A setting of a command, with what holds.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// Its name in a settings file.
     pub key: String,

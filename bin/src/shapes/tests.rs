@@ -65,7 +65,19 @@ fn dht() -> proto::Dht {
             ..proto::Bootstrap::default()
         }],
         published_seconds: Some(1.0),
+        lookup: Some(proto::Percentiles::default()),
+        round_trip: Some(proto::Percentiles::default()),
+        namespaces: vec![proto::Namespace::default()],
+        announced: vec![proto::Announced::default()],
         ..proto::Dht::default()
+    }
+}
+
+fn mainline() -> proto::Mainline {
+    proto::Mainline {
+        seen_at: Some(String::new()),
+        buckets: vec![proto::MainlineBucket::default()],
+        ..proto::Mainline::default()
     }
 }
 
@@ -80,6 +92,7 @@ fn printed() -> Vec<(&'static str, u32, Value)> {
         }],
         hindrance: Some(String::new()),
         dht: Some(dht()),
+        mainline: Some(mainline()),
         ..proto::Status::default()
     };
     let documented = include_str!("../../../design/doctor.md");
@@ -99,7 +112,8 @@ fn printed() -> Vec<(&'static str, u32, Value)> {
         ("doctor", doctor, of_value(&documented[0])),
         ("doctor-reach", doctor, of_value(&documented[1])),
     ];
-    let answers = examples(&status);
+    let mut answers = examples(&status);
+    answers.push(("monitor-metrics", MONITOR, crate::page::numbers(&status)));
     #[cfg(feature = "mainline")]
     let answers = answers.into_iter().chain(crate::dht::examples());
     #[cfg(feature = "kad")]

@@ -136,7 +136,7 @@ impl World {
 
     fn unreachable(self, way: TriedWay, reason: DialFailureReason) -> Self {
         let causes = vec![DialFailure { way, reason }];
-        let reason = OpenError::Unreachable { peer: id(PEER), causes };
+        let reason = OpenError::NoRouteToDestination { peer: id(PEER), tried: causes };
         self.hears(BridgeEvent::PeerUnreachable {
             peer: id(PEER),
             reason,
@@ -261,7 +261,7 @@ fn why_nobody_is_reached_is_told_by_the_way_that_tells_most() {
         DialFailure { way: direct(), reason: late() },
         DialFailure { way: relay(), reason: DialFailureReason::NoReservation },
     ];
-    let reason = OpenError::Unreachable { peer: id(PEER), causes };
+    let reason = OpenError::NoRouteToDestination { peer: id(PEER), tried: causes };
     let failed = SessionEvent::DialFailed { peer: id(PEER), reason: reason.into(), retry_in_ms: None };
     let story = World::new().hears(failed).tell(PEER).unwrap();
     let faults: Vec<_> = story.findings.iter().map(|finding| finding.fault.as_str()).collect();

@@ -112,7 +112,10 @@ pub(super) fn step(step: &Step) -> String {
             format!("of the addresses that it named this node dials {allowed}: {refused}")
         }
         Step::WayFailed { way, reason } => format!("one way failed: {way}: {reason}"),
-        Step::NotReached { failure: Failure::Open(OpenError::Unreachable { causes, .. }), .. } => {
+        Step::NotReached {
+            failure: Failure::Open(OpenError::NoRouteToDestination { tried: causes, .. }),
+            ..
+        } => {
             let causes: Vec<String> = causes.iter().map(ToString::to_string).collect();
             format!("not reached: {}", causes.join("; "))
         }

@@ -160,6 +160,7 @@ async fn own(settings: Verify, common: &Common) -> anyhow::Result<proto::Verific
         dht_number: beside(".dht-number"),
         names,
         named_identity: None,
+        shown: Vec::new(),
         command: "discovery",
         certificate: beside(".tls"),
         reporter: Reporter::none(),
@@ -169,7 +170,7 @@ async fn own(settings: Verify, common: &Common) -> anyhow::Result<proto::Verific
     let namespaces: Vec<Namespace> = members::namespaces(&node)?;
     let started = Node::start(&node, &context, Wanted::default()).await?;
     let verified = timeout(given.duration(), async {
-        started.join_namespaces(&node).await?;
+        started.join_namespaces(&node, &[], Vec::new()).await?;
         ready(&started).await;
         let verifier = started.verifier().ok_or_else(|| anyhow::anyhow!(NO_DHT))?;
         let namespace = namespaces.into_iter().next();

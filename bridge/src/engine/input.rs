@@ -85,6 +85,10 @@ pub(crate) enum Input {
     Hold {
         peer: PeerId,
     },
+    /// No connection need be kept to it any more.
+    LetGo {
+        peer: PeerId,
+    },
     Learn {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
@@ -142,6 +146,18 @@ pub(crate) enum Input {
     DialFailed {
         dial: DialId,
         reason: DialFailureReason,
+    },
+    /// Somebody else answered at one of the addresses of a dial, which ended with that.
+    SomebodyElse {
+        dial: DialId,
+        obtained: PeerId,
+        address: Multiaddr,
+    },
+    /// These sources look for whomever a stream is opened to and no way is known, and answer within `patience` if they
+    /// know it; none: nobody does.
+    SoughtBy {
+        sources: Vec<String>,
+        patience: Duration,
     },
     /// The dial of a punch failed, at every address.
     PunchFailed {

@@ -41,6 +41,7 @@ use self::{
     liveness::{beats::Beats, departures::Departures, pings::Pings},
     paths::{
         allowance::Allowance,
+        bans::Bans,
         candidates::Candidates,
         confirmed::{Confirmed, Contacts},
         connections::{Connections, Grace, Need, User},
@@ -57,7 +58,7 @@ use self::{
         Relays, blocked::Obstacles, names::RelayNames, refusals::Refusals, sights::Sights,
         spares::Spares,
     },
-    streams::{guests::Guests, moves::Moves, opens::Opens, requests::Requests},
+    streams::{guests::Guests, moves::Moves, opens::Opens, requests::Requests, sought::Sought},
     waits::Waits,
 };
 use crate::{
@@ -73,7 +74,9 @@ pub(crate) struct Engine {
     config: Config,
     connections: Connections,
     opens: Opens,
+    sought: Sought,
     dials: Dials,
+    bans: Bans,
     relays: Relays,
     relay_names: RelayNames,
     refusals: Refusals,
@@ -125,6 +128,8 @@ impl Engine {
                 Places::new(limits.held_by_peers, limits.sharing),
             ),
             opens: Opens::default(),
+            sought: Sought::default(),
+            bans: Bans::default(),
             dials: Dials::new(limits.known_peers, limits.addresses_per_peer, seed),
             relays: Relays::new(
                 config.deadlines.clone(),
@@ -177,6 +182,7 @@ impl Engine {
             Input::Open { open, peer, service } => self.open(open, peer, service, now),
             Input::Ping { ping, peer } => self.ping(ping, peer, now),
             Input::Hold { peer } => self.hold(peer, now),
+            Input::LetGo { peer } => self.let_go(peer),
             Input::Learn { peer, addresses } => self.learn(peer, addresses, Source::Operator, now),
             Input::Hear { peer, addresses } => self.hear(peer, addresses, now),
             Input::Hint { peer, addresses, source } => self.hinted(peer, addresses, source, now),
@@ -200,6 +206,10 @@ impl Engine {
                 self.refused_by(peer, Asked::Connection, full);
             }
             Input::DialFailed { dial, reason } => self.dial_failed(dial, reason, now),
+            Input::SomebodyElse { dial, obtained, address } => {
+                self.somebody_else(dial, obtained, &address, now);
+            }
+            Input::SoughtBy { sources, patience } => self.sought_by(sources, patience),
             Input::PunchFailed { dial, tried } => self.punch_failed(dial, tried, now),
             Input::PunchAnswered { exchange, offer, same_host, round_trip } => {
                 self.punch_answered(exchange, &offer, same_host, round_trip, now);
@@ -275,6 +285,7 @@ impl Engine {
         for (peer, relay) in self.dials.due(now) {
             self.retry(peer, relay, now);
         }
+        self.give_up_lookups(now);
         self.relays_due(now);
         for inbound in self.requests.overdue(now) {
             self.request_overdue(inbound, now);
@@ -307,6 +318,7 @@ impl Engine {
             self.close(id, CloseCause::Unused);
         }
         self.stop(now);
+        self.note_sought();
     }
 
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
@@ -328,6 +340,7 @@ impl Engine {
             self.connections.next_spent(),
             self.connections.next_promotion(),
             self.opens.next_deadline(),
+            self.opens.next_lookup_end(),
             self.requests.next_deadline(),
             self.dials.next_deadline(),
             self.relays.next_deadline(),

@@ -8,11 +8,13 @@
 //!   our addresses others reach; [`nat`]: what kind of NAT we are behind;
 //! - [`upgrades`]: who is reached only through a relay, and when to punch;
 //! - [`introductions`]: who is reached through a relay that is not to carry streams;
-//! - [`familiar`]: whom we know; [`allowance`]: how many addresses that others named may be dialled.
+//! - [`familiar`]: whom we know; [`allowance`]: how many addresses that others named may be dialled; [`bans`]: and at which
+//!   of them somebody else answered.
 //!
 //! What needs several of them at once is told in [`reaching`], [`observing`], [`punching`] and [`networks`].
 
 pub(in crate::engine) mod allowance;
+pub(in crate::engine) mod bans;
 pub(crate) mod candidates;
 pub(in crate::engine) mod confirmed;
 pub(in crate::engine) mod connections;

@@ -41,6 +41,7 @@ impl Engine {
             return;
         }
         self.retried = Some(now);
+        self.bans.lift(peer);
         let is_meant = |other: &PeerId| peer.is_none_or(|peer| peer == *other);
         for relay in self.relays.resting(now).into_iter().filter(is_meant) {
             self.relays.retry(relay, now);

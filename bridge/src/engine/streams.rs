@@ -1,6 +1,7 @@
 //! From "a stream to this peer" to a substream on its best connection; and the streams of others.
 //!
 //! - [`opens`]: who waits for a stream; [`requests`]: which streams of peers nobody has decided on;
+//! - [`sought`]: peers whom somebody else is to find, since no way to them is known;
 //! - [`moves`]: our streams, and which of them should run elsewhere; [`placing`] moves them;
 //! - [`guests`]: the streams of peers, and which of them nobody will move any more.
 
@@ -9,6 +10,7 @@ pub(in crate::engine) mod moves;
 pub(in crate::engine) mod opens;
 pub(in crate::engine) mod placing;
 pub(in crate::engine) mod requests;
+pub(in crate::engine) mod sought;
 
 use std::time::Instant;
 
@@ -49,7 +51,8 @@ impl Engine {
         }
         self.meet(peer, now);
         let deadline = now + self.config.deadlines.open;
-        self.opens.insert(open, PendingOpen::new(peer, service, deadline));
+        let pending = PendingOpen::new(peer, service, deadline);
+        self.opens.insert(open, PendingOpen { lookup: self.sought.lookup(now), ..pending });
         self.advance(open, now);
         self.wait_begins(peer, true, now);
     }
@@ -71,7 +74,7 @@ impl Engine {
             self.connections.add_user(connection, User::Open(open));
             self.actions.push_back(Action::OpenSubstream { open, peer, connection, service });
         } else if !self.is_introduced(peer) && !self.reach(peer, now) {
-            self.fail(open, OpenError::NoAddress { peer }, now);
+            self.no_way(open, &[], now);
         }
     }
 
@@ -103,16 +106,20 @@ impl Engine {
 
     pub(super) fn open_overdue(&mut self, open: OpenId, now: Instant) {
         let Some(pending) = self.opens.get(open) else { return };
-        let (peer, stage) = (pending.peer, pending.stage());
-        let connected = self.connections.best(peer, &pending.tried).is_some();
-        let barred = pending.direct_only || !connected;
+        let (peer, stage, direct_only) = (pending.peer, pending.stage(), pending.direct_only);
+        let (connected, failed) =
+            (self.connections.best(peer, &pending.tried).is_some(), pending.failed.clone());
+        if stage == OpenStage::Connecting && self.only_looked_for(open) {
+            return self.no_way(open, &[], now);
+        }
+        let barred = direct_only || !connected;
         let not_direct = || self.not_direct(peer).filter(|_| stage == OpenStage::Connecting && barred);
-        let error = if stage == OpenStage::Connecting && connected && !pending.direct_only {
+        let error = if stage == OpenStage::Connecting && connected && !direct_only {
             OpenError::StreamsOfPeer { peer, limit: self.config.limits.streams_per_peer }
         } else {
             let deadline = self.config.deadlines.open;
             let tried = match stage {
-                OpenStage::Connecting => self.dials.tried(peer, deadline),
+                OpenStage::Connecting => [failed, self.dials.tried(peer, deadline)].concat(),
                 OpenStage::Negotiating => Vec::new(),
             };
             not_direct().unwrap_or(OpenError::Deadline { peer, deadline, stage, tried })

@@ -23,6 +23,7 @@ mod relays;
 mod replay;
 mod retry;
 mod rounds;
+mod sought;
 mod spares;
 mod status;
 mod upgrades;

@@ -139,6 +139,9 @@ impl Engine {
         } else if connecting && self.connections.best(peer, &[]).is_some() {
             all.push(Awaited::Room { limit: self.config.limits.streams_per_peer });
         }
+        if connecting && self.is_looked_for(peer) {
+            all.push(Awaited::Lookup { by: self.sought.by().to_vec() });
+        }
         if connecting || self.is_missed(peer) {
             self.ways_under_way(peer, &mut all, now);
         }

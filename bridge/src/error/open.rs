@@ -35,7 +35,7 @@ impl OpenError {
         match self {
             Self::NoAddress { .. } => OpenFailure::NoAddress,
             Self::Myself { .. } => OpenFailure::Myself,
-            Self::Unreachable { .. } => OpenFailure::Unreachable,
+            Self::NoRouteToDestination { .. } => OpenFailure::Unreachable,
             Self::Unsupported { .. } => OpenFailure::Unsupported,
             Self::Refused { .. } => OpenFailure::Refused,
             Self::ConnectionLost { .. } => OpenFailure::ConnectionLost,

@@ -19,6 +19,8 @@ pub enum TriedWay {
     Named,
     /// Through whatever relays.
     Relays,
+    /// Where these would have said that it is: the sources of whoever finds peers.
+    Lookup(Vec<String>),
 }
 
 impl fmt::Display for TriedWay {
@@ -32,6 +34,7 @@ impl fmt::Display for TriedWay {
             Self::RelayName(name) => write!(f, "through the relays named {name}"),
             Self::Named => f.write_str("addresses that the peer named"),
             Self::Relays => f.write_str("through relays"),
+            Self::Lookup(by) => write!(f, "looked for by {}", by.join(", ")),
         }
     }
 }

@@ -137,9 +137,9 @@ fn examples() -> Vec<Event> {
         },
         Event::PeerUnreachable {
             peer: peer(),
-            reason: OpenError::Unreachable {
+            reason: OpenError::NoRouteToDestination {
                 peer: peer(),
-                causes: vec![DialFailure {
+                tried: vec![DialFailure {
                     way: TriedWay::Relay(
                         format!("/ip4/203.0.113.7/tcp/4001/p2p/{}", relay()).parse().unwrap(),
                     ),

@@ -75,6 +75,11 @@ pub enum Awaited {
         /// Milliseconds until then.
         in_ms: u64,
     },
+    /// The word of somebody who knows where the peer is: it is looked for.
+    Lookup {
+        /// By what: `mdns`, `kad`, `mainline` and so on.
+        by: Vec<String>,
+    },
     /// The time to look for the peer again.
     NextAttempt {
         /// Milliseconds until then.
@@ -142,6 +147,7 @@ impl fmt::Display for Awaited {
                     soon(*in_ms)
                 )
             }
+            Self::Lookup { by } => write!(f, "it is looked for by {}", by.join(", ")),
             Self::NextAttempt { in_ms, cause } => {
                 write!(f, "it is looked for again {}{}", soon(*in_ms), last(cause.as_ref()))
             }

@@ -19,7 +19,7 @@ pub(super) fn rfc3339<S: Serializer>(
 /// Who cannot be reached stands beside it.
 pub(super) fn ways<S: Serializer>(error: &OpenError, serializer: S) -> Result<S::Ok, S::Error> {
     match error {
-        OpenError::Unreachable { causes, .. } => serializer.collect_str(&list(causes)),
+        OpenError::NoRouteToDestination { tried, .. } => serializer.collect_str(&list(tried)),
         error => serializer.collect_str(error),
     }
 }

@@ -94,7 +94,7 @@ pub(crate) fn translate(
             };
             match punch {
                 true => Input::PunchFailed { dial, tried: tried(&error) },
-                false => Input::DialFailed { dial, reason: dial_failure(&error, began.elapsed()) },
+                false => dial_failed(dial, &error, began.elapsed()),
             }
         }
         SwarmEvent::IncomingConnectionError {
@@ -223,8 +223,18 @@ fn exceeded(cause: &swarm::ConnectionDenied) -> Option<Full> {
     Some(cause.downcast_ref::<door::TurnedAway>()?.0)
 }
 
+/// As [`dial_failure`], but who answered in a peer's place is told with where.
+pub(crate) fn dial_failed(dial: DialId, error: &DialError, took: Duration) -> Input {
+    match error {
+        DialError::WrongPeerId { obtained, address } => {
+            Input::SomebodyElse { dial, obtained: *obtained, address: address.clone() }
+        }
+        error => Input::DialFailed { dial, reason: dial_failure(error, took) },
+    }
+}
+
 /// `took`: from the start of the dial until it failed.
-pub(crate) fn dial_failure(error: &DialError, took: Duration) -> DialFailureReason {
+fn dial_failure(error: &DialError, took: Duration) -> DialFailureReason {
     match error {
         DialError::WrongPeerId { obtained, .. } => DialFailureReason::WrongPeer { obtained: *obtained },
         DialError::Denied { cause } => DialFailureReason::Limit { limit: root_cause(cause) },

@@ -27,6 +27,9 @@ pub(crate) enum Command {
     Hold {
         peer: PeerId,
     },
+    LetGo {
+        peer: PeerId,
+    },
     Learn {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
@@ -41,6 +44,11 @@ pub(crate) enum Command {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
         source: HintSource,
+    },
+    /// These sources find peers, within this time.
+    SoughtBy {
+        sources: Vec<String>,
+        patience: Duration,
     },
     Welcome {
         service: Service,

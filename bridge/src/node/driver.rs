@@ -7,13 +7,13 @@ mod dials;
 mod status;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant, SystemTime},
 };
 
 use futures::StreamExt;
 use libp2p::{PeerId, Swarm, swarm};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
     command::Command,
@@ -53,6 +53,8 @@ pub(crate) struct Driver {
     lingers: bool,
     when_dropped: WhenDropped,
     events: broadcast::Sender<Event>,
+    /// Whom others are to find.
+    sought: watch::Sender<BTreeSet<PeerId>>,
     legs: Legs,
     dialled: Dialled,
     mapper: Mapper,
@@ -69,7 +71,7 @@ impl Driver {
         swarm: Swarm<Node>,
         (engine, journal): (Engine, Option<Journal>),
         commands: mpsc::Receiver<Command>,
-        events: broadcast::Sender<Event>,
+        (events, sought): (broadcast::Sender<Event>, watch::Sender<BTreeSet<PeerId>>),
         (stream_config, relayed_streams): (std::sync::Arc<machine::Config>, bool),
         when_dropped: WhenDropped,
     ) -> Self {
@@ -82,6 +84,7 @@ impl Driver {
             lingers: false,
             when_dropped,
             events,
+            sought,
             legs: Legs::new(stream_config, relayed_streams),
             dialled: HashMap::new(),
             mapper: Mapper::default(),
@@ -184,6 +187,9 @@ impl Driver {
                 event => events.push_back(event),
             }
         }
+        if let Some(sought) = self.engine.poll_sought() {
+            self.sought.send_replace(sought);
+        }
         events.append(&mut self.legs.events);
         for event in events.into_iter().chain(stopped) {
             tracing::debug!(?event);
@@ -228,12 +234,14 @@ impl Driver {
                 Input::Open { open, peer, service }
             }
             Some(Command::Hold { peer }) => Input::Hold { peer },
+            Some(Command::LetGo { peer }) => Input::LetGo { peer },
             Some(Command::Learn { peer, addresses }) => {
                 self.swarm.behaviour().guard.given(&addresses);
                 Input::Learn { peer, addresses }
             }
             Some(Command::Hear { peer, addresses }) => Input::Hear { peer, addresses },
             Some(Command::Hint { peer, addresses, source }) => Input::Hint { peer, addresses, source },
+            Some(Command::SoughtBy { sources, patience }) => Input::SoughtBy { sources, patience },
             Some(Command::Welcome { service, peers }) => Input::Welcome { service, peers },
             Some(Command::AllowUpgrades { allowed }) => Input::AllowUpgrades { allowed },
             Some(Command::KeepTo { ranges }) => {

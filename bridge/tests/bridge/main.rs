@@ -30,6 +30,7 @@ mod requests;
 mod scanner;
 mod secured;
 mod silence;
+mod sought;
 mod stock;
 mod stream;
 mod stun;

@@ -31,7 +31,9 @@ async fn error_at(client: &Node, peer: PeerId, address: Multiaddr) -> OpenError 
 /// The reason of the only way that was tried.
 pub(crate) fn only_reason(error: OpenError) -> DialFailureReason {
     match error {
-        OpenError::Unreachable { mut causes, .. } if causes.len() == 1 => causes.remove(0).reason,
+        OpenError::NoRouteToDestination { tried: mut causes, .. } if causes.len() == 1 => {
+            causes.remove(0).reason
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -64,7 +64,7 @@ async fn a_host_of_a_denied_range_is_not_answered_over_tcp_or_quic() {
     for listen in [TCP, QUIC] {
         let (mut server, client) = pair_with(at(listen, deny("127.0.0.0/8")), config(listen)).await;
         let opened = within("an answer", client.endpoint.open(server.id(), service())).await;
-        assert!(matches!(opened, Err(OpenError::Unreachable { .. })), "{opened:?}");
+        assert!(matches!(opened, Err(OpenError::NoRouteToDestination { .. })), "{opened:?}");
         assert!(not_answered(&mut server.events).await >= 1);
     }
 }

@@ -127,7 +127,9 @@ async fn one_reservation_more_than_the_limit_is_refused_and_counted() {
 /// The reason why no circuit to `peer` was had.
 async fn circuit_error(client: &Node, peer: PeerId) -> DialFailureReason {
     match within("an error", client.endpoint.open(peer, service())).await.unwrap_err() {
-        OpenError::Unreachable { mut causes, .. } if causes.len() == 1 => causes.remove(0).reason,
+        OpenError::NoRouteToDestination { tried: mut causes, .. } if causes.len() == 1 => {
+            causes.remove(0).reason
+        }
         other => panic!("{other:?}"),
     }
 }

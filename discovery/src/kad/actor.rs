@@ -9,18 +9,19 @@ use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     kad::{self, QueryId, Quorum, RecordKey as Key},
-    multiaddr::Protocol,
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
-    Command, Config, Mode, Policy, StartError,
+    Command, Config, Mode, Order, Policy, StartError,
     behaviour::{self, Dht},
+    counts::Counts,
     health::Targets,
     loops::{Loops, Task},
     memory::Memory,
     own::Signer,
+    policy::Current,
     proofs,
     queries::{Purpose, Query},
     serving::Serving,
@@ -35,6 +36,7 @@ use crate::{
     keys::{Namespace, RecordKey},
     record::{Body, Contact, Record, Rules},
     store::{Now, Store},
+    transport::peer_of,
 };
 
 /// What this node says of itself, again and again.
@@ -59,6 +61,7 @@ pub(super) struct Actor {
     pub(super) swarm: Swarm<Dht>,
     pub(super) local: PeerId,
     pub(super) policy: Policy,
+    pub(super) current: Current,
     pub(super) rules: Rules,
     pub(super) signer: Signer,
     pub(super) protocol: libp2p::StreamProtocol,
@@ -75,6 +78,9 @@ pub(super) struct Actor {
     /// Peers that a bootstrap node named and that were dialled, with when they may be again.
     pub(super) named: BTreeMap<PeerId, Instant>,
     pub(super) memory: Memory,
+    /// Who registered, if this is a meeting point.
+    #[cfg(feature = "rendezvous")]
+    pub(super) meetings: Option<crate::rendezvous::server::Server>,
     pub(super) queries: HashMap<QueryId, Query>,
     /// Those who wait for the members of a namespace.
     pub(super) waiting: Vec<(SpaceId, oneshot::Sender<Vec<PeerId>>)>,
@@ -89,25 +95,27 @@ pub(super) struct Actor {
     pub(super) published: Option<Instant>,
     pub(super) lookups_found: u64,
     pub(super) lookups_missed: u64,
+    pub(super) counts: Counts,
     /// Peers in the table, as was told last.
     pub(super) table: usize,
     commands: mpsc::Receiver<Command>,
-    orders: mpsc::UnboundedReceiver<PeerId>,
+    orders: mpsc::UnboundedReceiver<Order>,
     hints: mpsc::Sender<Hint>,
     events: broadcast::Sender<Event>,
 }
 
 impl Actor {
     pub(super) fn new(
-        config: Config,
+        mut config: Config,
         commands: mpsc::Receiver<Command>,
-        orders: mpsc::UnboundedReceiver<PeerId>,
+        orders: mpsc::UnboundedReceiver<Order>,
         hints: mpsc::Sender<Hint>,
         events: broadcast::Sender<Event>,
     ) -> Result<Self, StartError> {
         let (local, now) = (config.keypair.public().to_peer_id(), Instant::now());
+        let (current, policy) = Current::new(config.policy);
+        config.policy = policy.clone();
         let stranger = proofs::template(&config);
-        let policy = config.policy.clone();
         let rules = Rules { network: config.network.clone(), addresses: policy.hands_on.clone() };
         let protocol = behaviour::protocol(&config.network);
         let store = Store::new(local, rules.clone(), rand::random(), clock);
@@ -129,6 +137,7 @@ impl Actor {
             swarm,
             local,
             policy,
+            current,
             rules,
             signer: Signer::new(config.keypair, config.network, config.number),
             protocol,
@@ -143,6 +152,8 @@ impl Actor {
             admission,
             named: BTreeMap::new(),
             memory: Memory::open(config.memory),
+            #[cfg(feature = "rendezvous")]
+            meetings: config.meeting_point.then(|| crate::rendezvous::server::Server::new(now)),
             queries: HashMap::new(),
             waiting: Vec::new(),
             to_count: BTreeMap::new(),
@@ -152,6 +163,7 @@ impl Actor {
             published: None,
             lookups_found: 0,
             lookups_missed: 0,
+            counts: Counts::default(),
             table: 0,
             commands,
             orders,
@@ -177,9 +189,10 @@ impl Actor {
                     Some(command) => self.command(command),
                     None => return self.memory.finish().await,
                 },
-                Some(peer) = self.orders.recv() => {
-                    self.wants.want(Wanted::Peer(peer), Instant::now());
-                }
+                Some(order) = self.orders.recv() => match order {
+                    Order::Seek(peer) => self.wants.want(Wanted::Peer(peer), Instant::now()),
+                    Order::Forget(peer) => self.wants.forget(&Wanted::Peer(peer)),
+                },
                 () = tokio::time::sleep_until(timeout.into()) => {}
             }
             self.memory.save(Instant::now());
@@ -369,12 +382,4 @@ impl Actor {
 
 fn clock() -> Now {
     Now { instant: Instant::now(), unix: UnixTime::from(SystemTime::now()) }
-}
-
-/// The id at the end of an address.
-pub(super) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
-    match address.iter().last() {
-        Some(Protocol::P2p(peer)) => Some(peer),
-        _ => None,
-    }
 }

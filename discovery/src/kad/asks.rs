@@ -1,8 +1,11 @@
 //! What others ask of the actor.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Instant, SystemTime},
+};
 
-use libp2p::kad::{self, Quorum, Record, RecordKey as Key};
+use libp2p::kad::{self, Quorum, Record, RecordKey as Key, store::RecordStore as _};
 use tokio::sync::oneshot;
 
 use super::{
@@ -10,8 +13,11 @@ use super::{
     actor::{Actor, Item, Wanted},
     health::Target,
     queries::Purpose,
-    status::{Bootstrap, Bucket, Status},
+    status::{Bootstrap, Bucket, Node, Status},
 };
+#[cfg(feature = "dns")]
+use crate::transport::peer_of;
+use crate::{UnixTime, transport::without_peer};
 
 /// Queries at once, our own included. What is asked for beyond is refused; what we look for ourselves has limits of its own.
 const QUERIES_MAX: usize = 256;
@@ -29,11 +35,17 @@ impl Actor {
                     self.loops.changed(Item::Contact, now);
                 }
             }
+            #[cfg(feature = "dns")]
+            Command::BeginsWith { addresses } => self.targets.named(&addresses, peer_of, now),
             Command::Confirmed { addresses } => {
                 self.serving.confirmed(&addresses, now);
                 self.decide_mode();
             }
-            Command::PolicyChanged => self.leave_the_barred(),
+            Command::KeepTo { policy } => {
+                self.current.set(policy);
+                self.leave_the_barred();
+                self.decide_mode();
+            }
             Command::Join { namespace } => match self.spaces.join(namespace) {
                 Ok(space) => self.loops.changed(Item::Member(space), now),
                 Err(full) => tracing::warn!(%full, "this node is not said to be in a namespace"),
@@ -48,7 +60,13 @@ impl Actor {
             Command::Provide { .. } => tracing::warn!("{PROVIDED_MAX} keys are provided already"),
             Command::Reached { peer } => self.wants.satisfied(&Wanted::Peer(peer), now),
             Command::Missed { peer } => self.wants.missed(&Wanted::Peer(peer), now),
+            Command::Kept { key, reply } => {
+                let store = self.swarm.behaviour_mut().guard.kad.store_mut();
+                let kept = store.get(&Key::from(key.to_bytes()));
+                let _ = reply.send(kept.map(|record| record.value.clone()));
+            }
             Command::Status { reply } => drop(reply.send(self.status())),
+            Command::Nodes { reply } => drop(reply.send(self.in_table())),
             // It ends the loop.
             Command::Stop { .. } => {}
             asked if self.queries.len() < QUERIES_MAX => self.asked(asked),
@@ -126,6 +144,7 @@ impl Actor {
             peers: bucket.num_entries(),
         };
         let buckets = kad.kbuckets().map(bucket).collect();
+        let announced = kad.store_mut().announced();
         let (kept, refused) = (kad.store_mut().usage(), kad.store_mut().refusals().clone());
         Status {
             network: self.rules.network.to_string(),
@@ -144,7 +163,22 @@ impl Actor {
             banned,
             lookups_found: self.lookups_found,
             lookups_missed: self.lookups_missed,
+            traffic: self.counts.traffic(self.begun, now),
+            namespaces: self.spaces.all(self.local, UnixTime::from(SystemTime::now())),
+            announced,
         }
+    }
+
+    /// The nearest first.
+    fn in_table(&mut self) -> Vec<Node> {
+        let mut nodes = Vec::new();
+        for bucket in self.swarm.behaviour_mut().guard.kad.kbuckets() {
+            nodes.extend(bucket.iter().map(|entry| Node {
+                peer: *entry.node.key.preimage(),
+                addresses: entry.node.value.iter().map(without_peer).collect(),
+            }));
+        }
+        nodes
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
 
+#[cfg(feature = "rendezvous")]
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     PeerId, StreamProtocol, Swarm,
     connection_limits::{self, ConnectionLimits},
@@ -11,17 +13,14 @@ use libp2p::{
     swarm::{self, NetworkBehaviour},
 };
 
-use super::{
-    Config,
-    asker::Asker,
-    door::Door,
-    guard::Guarded,
-    transport::{self, NoTransport},
-};
+use super::{Config, asker::Asker, door::Door, guard::Guarded};
+#[cfg(feature = "rendezvous")]
+use crate::rendezvous::server::{self as meetings, Meetings};
 use crate::{
     Network,
     record::LIFETIME_MAX,
     store::{PROVIDER_LIFETIME_MAX, Store},
+    transport::{self, NoTransport},
 };
 
 /// A lookup that is not done by then ends with what it has.
@@ -56,6 +55,8 @@ pub(super) struct Dht {
     ping: ping::Behaviour,
     pub(super) asker: Asker,
     pub(super) guard: Guarded,
+    #[cfg(feature = "rendezvous")]
+    pub(super) meetings: Toggle<Meetings>,
 }
 
 /// What nodes of this network speak.
@@ -84,6 +85,8 @@ pub(super) fn swarm(
             trusted,
             config.policy.exempt.clone(),
         ),
+        #[cfg(feature = "rendezvous")]
+        meetings: config.meeting_point.then(meetings::behaviour).into(),
     };
     let swarm = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
     Ok(Swarm::new(transport, behaviour, local, swarm))

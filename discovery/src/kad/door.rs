@@ -42,8 +42,8 @@ pub(super) struct Door {
 impl Door {
     /// Somebody comes from there.
     fn come(&mut self, connection: ConnectionId, address: &Multiaddr) -> Result<(), Crowded> {
-        // What has no address is of this process.
-        let Some(ip) = ip_of(address) else { return Ok(()) };
+        // What has no address is of this process, what has that of no network is of this host.
+        let Some(ip) = ip_of(address).filter(|ip| !ip.is_loopback()) else { return Ok(()) };
         let parts = parts(ip);
         for ((counts, part), limit) in self.counts.iter().zip(parts).zip([PER_HOST_MAX, PER_NETWORK_MAX])
         {
@@ -166,6 +166,13 @@ mod tests {
         assert_eq!(got, PER_HOST_MAX);
         let of_mapped = |number: usize| come(&mut door, number, "/ip6/::ffff:203.0.113.7/tcp/1");
         assert_eq!((2000..3000).map(of_mapped).filter(|came| *came).count(), PER_HOST_MAX);
+    }
+
+    #[test]
+    fn programs_of_this_host_are_not_counted() {
+        let mut door = Door::default();
+        let all = (0..1000).filter(|number| come(&mut door, *number, "/ip4/127.0.0.1/tcp/1")).count();
+        assert_eq!((all, door.from.len()), (1000, 0));
     }
 
     #[test]

@@ -17,6 +17,9 @@ const DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 /// Looks in a row that failed: one may be chance.
 const MISSES_TO_DOWN: u32 = 2;
 
+/// Nodes that names stand for.
+#[cfg(feature = "dns")]
+const NAMED_MAX: usize = 32;
 /// One whose round trip is so many times what it was is degraded.
 const SLOW: u32 = 3;
 
@@ -63,6 +66,9 @@ pub(crate) struct Target {
     /// What its round trip is on average.
     baseline: Option<Duration>,
     next: Instant,
+    /// Whether a name stands for it, which may stand for another one later.
+    #[cfg_attr(not(feature = "dns"), allow(dead_code))]
+    by_name: bool,
     /// How it did when that was told last.
     told: Health,
 }
@@ -77,19 +83,25 @@ impl Targets {
         peer_of: impl Fn(&Multiaddr) -> Option<PeerId>,
         now: Instant,
     ) -> Self {
-        let target = |address: &Multiaddr| Target {
-            address: address.clone(),
-            peer: peer_of(address),
-            health: Health::Unknown,
-            round_trip: None,
-            last_answer: None,
-            misses: 0,
-            network: None,
-            baseline: None,
-            next: now,
-            told: Health::Unknown,
-        };
+        let target = |address: &Multiaddr| Target::new(address, peer_of(address), false, now);
         Self(addresses.iter().map(target).collect())
+    }
+
+    /// The operator's names stand for these now, and for no others.
+    #[cfg(feature = "dns")]
+    pub(crate) fn named(
+        &mut self,
+        addresses: &[Multiaddr],
+        peer_of: impl Fn(&Multiaddr) -> Option<PeerId>,
+        now: Instant,
+    ) {
+        let addresses = &addresses[..addresses.len().min(NAMED_MAX)];
+        self.0.retain(|target| !target.by_name || addresses.contains(&target.address));
+        for address in addresses {
+            if !self.0.iter().any(|target| target.address == *address) {
+                self.0.push(Target::new(address, peer_of(address), true, now));
+            }
+        }
     }
 
     pub(crate) fn all(&self) -> &[Target] {
@@ -191,6 +203,22 @@ impl Targets {
 }
 
 impl Target {
+    fn new(address: &Multiaddr, peer: Option<PeerId>, by_name: bool, now: Instant) -> Self {
+        Self {
+            address: address.clone(),
+            peer,
+            health: Health::Unknown,
+            round_trip: None,
+            last_answer: None,
+            misses: 0,
+            network: None,
+            baseline: None,
+            next: now,
+            by_name,
+            told: Health::Unknown,
+        }
+    }
+
     fn is_slow(&self) -> bool {
         let (Some(baseline), Some(round_trip)) = (self.baseline, self.round_trip) else { return false };
         round_trip > SLOW_MIN && round_trip > baseline * SLOW
@@ -293,6 +321,28 @@ mod tests {
             now = targets.poll_timeout().unwrap();
         }
         assert!((12..30).contains(&looks), "{looks}");
+    }
+
+    #[cfg(feature = "dns")]
+    #[test]
+    fn names_stand_for_other_nodes_later_and_the_operators_own_stay() {
+        let (mut targets, peer, now) = target();
+        let at = |port: usize| -> Multiaddr {
+            format!("/ip4/203.0.113.9/tcp/{port}/p2p/{peer}").parse().unwrap()
+        };
+        let all = |targets: &Targets| -> Vec<Multiaddr> {
+            targets.all().iter().skip(1).map(|target| target.address.clone()).collect()
+        };
+        targets.named(&[at(1), at(2)], |_| Some(peer), now);
+        targets.answered(peer, None, now);
+        assert_eq!(all(&targets), [at(1), at(2)]);
+        targets.named(&[at(2), at(3)], |_| Some(peer), now);
+        assert_eq!(all(&targets), [at(2), at(3)]);
+        let health: Vec<Health> = targets.all().iter().map(|target| target.health).collect();
+        assert_eq!(health, [Health::Healthy, Health::Healthy, Health::Unknown]);
+        let many: Vec<Multiaddr> = (0..99).map(at).collect();
+        targets.named(&many, |_| None, now);
+        assert_eq!(targets.all().len(), 1 + NAMED_MAX);
     }
 
     #[test]

@@ -20,11 +20,11 @@ use super::{
     asker::{Answered, Named},
     behaviour::DhtEvent,
     status::Event,
-    transport::without_peer,
 };
 use crate::{
     admission::{ADDRESSES_MAX, Action, Input},
     score::Deed,
+    transport::without_peer,
 };
 
 /// Who was named by a bootstrap node and dialled is not dialled again before.
@@ -35,6 +35,8 @@ const NAMED_MAX: usize = 1024;
 
 impl Actor {
     pub(super) fn hear(&mut self, event: SwarmEvent<DhtEvent>) {
+        #[cfg(feature = "rendezvous")]
+        self.note_place(&event);
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
                 self.report(Event::Listening { address });
@@ -54,12 +56,32 @@ impl Actor {
             SwarmEvent::Behaviour(DhtEvent::Ping(event)) => self.pinged(&event),
             SwarmEvent::Behaviour(DhtEvent::Asker(answered)) => self.answered(answered),
             SwarmEvent::Behaviour(DhtEvent::Guard(event)) => self.kademlia(event),
+            #[cfg(feature = "rendezvous")]
+            SwarmEvent::Behaviour(DhtEvent::Meetings(event)) => {
+                let behaviour = self.swarm.behaviour_mut().meetings.as_mut();
+                if let (Some(server), Some(meetings)) = (&mut self.meetings, behaviour) {
+                    server.hear(event, meetings, Instant::now());
+                }
+            }
             _ => {}
         }
         while let Some(peer) = self.swarm.behaviour_mut().guard.next_shunned() {
             self.admission.handle(Input::Shunned { peer }, Instant::now());
         }
         self.admit();
+    }
+
+    /// From where whoever registers at this meeting point came.
+    #[cfg(feature = "rendezvous")]
+    fn note_place(&mut self, event: &SwarmEvent<DhtEvent>) {
+        let Some(server) = &mut self.meetings else { return };
+        match event {
+            SwarmEvent::ConnectionEstablished { connection_id, endpoint, .. } => {
+                server.connected(*connection_id, endpoint.get_remote_address());
+            }
+            SwarmEvent::ConnectionClosed { connection_id, .. } => server.closed(*connection_id),
+            _ => {}
+        }
     }
 
     /// A node answers others if its operator says so, or if it is where strangers reach it without a relay.
@@ -183,6 +205,7 @@ impl Actor {
         if let DialError::DialPeerConditionFalse(_) = error {
             return;
         }
+        self.counts.missed();
         let address = match error {
             DialError::Transport(failed) => failed.first().map(|(address, _)| address),
             DialError::WrongPeerId { address, .. } => Some(address),
@@ -206,7 +229,10 @@ impl Actor {
     fn pinged(&mut self, event: &ping::Event) {
         let now = Instant::now();
         match &event.result {
-            Ok(round_trip) => self.targets.pinged(event.peer, *round_trip),
+            Ok(round_trip) => {
+                self.counts.answered(*round_trip);
+                self.targets.pinged(event.peer, *round_trip);
+            }
             Err(_) => {
                 self.targets.missed(Some(event.peer), None, rand::random(), now);
                 self.swarm.close_connection(event.connection);
@@ -275,6 +301,7 @@ impl Actor {
             kad::Event::OutboundQueryProgressed { id, result, stats, step } => {
                 self.progressed(id, result, &stats, step.last);
             }
+            kad::Event::InboundRequest { .. } => self.counts.was_asked(Instant::now()),
             _ => {}
         }
     }

@@ -10,18 +10,20 @@
 //!
 //! Reading order: here is the face; `actor` owns the swarm and does what the loops say, `asks` what others ask for;
 //! `hears` takes what the swarm says, `queries` knows who waits for what; `own` signs what this node says, and `memory`
-//! keeps whom it reached; `proofs` is what a [verification](crate::verify) asks. Pure are `loops` (when to look after ourselves), `wants` (what is looked for), `spaces` (who is
-//! in which namespace) and `health` (how bootstrap nodes do), beside [`record`](crate::record), [`keys`](crate::keys),
+//! keeps whom it reached; `proofs` is what a [verification](crate::verify) asks. Pure are `loops` (when to look after
+//! ourselves), `wants` (what is looked for), `spaces` (who is in which namespace), `health` (how bootstrap nodes do) and
+//! `counts`, beside [`record`](crate::record), [`keys`](crate::keys),
 //! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score); `serving` (whether to answer),
 //! `candidates` (whom a lookup may ask) and `meter` (how often others are answered) are, too. `behaviour`, `guard` (what
-//! Kademlia of libp2p does not look at), `asker` (asks one node), `door` (how many may come from where) and `transport` are
-//! what the swarm is made of.
+//! Kademlia of libp2p does not look at), `asker` (asks one node), `door` (how many may come from where) and the
+//! crate's `transport` are what the swarm is made of.
 
 mod actor;
 mod asker;
 mod asks;
 mod behaviour;
 mod candidates;
+mod counts;
 mod door;
 mod guard;
 mod health;
@@ -30,12 +32,12 @@ mod loops;
 mod memory;
 mod meter;
 mod own;
+mod policy;
 pub(crate) mod proofs;
 mod queries;
 mod serving;
 mod spaces;
 mod status;
-mod transport;
 mod wants;
 
 #[cfg(test)]
@@ -43,7 +45,6 @@ mod tests;
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
     num::NonZeroU8,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -55,15 +56,17 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::actor::Actor;
 pub use self::{
+    counts::{Percentiles, Traffic},
     health::Health,
-    status::{Bootstrap, Bucket, Event, Lookup as LookupKind, Status},
-    transport::{Carrier, NoTransport},
+    policy::Policy,
+    status::{Bootstrap, Bucket, Event, Lookup as LookupKind, Node, Space, Status},
 };
+pub use crate::transport::{Carrier, NoTransport};
 use crate::{
     Network,
     hint::Hint,
     keys::{Namespace, RecordKey},
-    record::{AddressPolicy, Body, Contact, Record},
+    record::{Body, Contact, Record},
     source::Lookup,
 };
 
@@ -75,17 +78,6 @@ const HINTS_MAX: usize = 256;
 
 /// Events that a slow reader may be behind; more are skipped for it.
 const EVENTS_MAX: usize = 1024;
-
-/// Which addresses matter of those that strangers name.
-#[derive(Clone)]
-pub struct Policy {
-    /// Where nodes of the DHT are dialled, and told to others: direct addresses.
-    pub dials: Arc<dyn AddressPolicy>,
-    /// Which addresses of a peer's contact are handed on to whoever looks for it: circuits too.
-    pub hands_on: Arc<dyn AddressPolicy>,
-    /// Addresses that belong to no part of the internet, of which there may be any number in one network: labs.
-    pub exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
-}
 
 /// Whether this node answers others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +105,9 @@ pub struct Config {
     pub external: Vec<Multiaddr>,
     /// Nodes to begin with, which are dialled as they are; with their ids at the end, if these are known.
     pub bootstrap: Vec<Multiaddr>,
+    /// Names of others: TXT records of `_dnsaddr.<name>` say where they are. What these say is dialled as the policy allows.
+    /// Followed with the feature `dns` alone.
+    pub names: Vec<String>,
     /// What else is dialled, and handed on.
     pub policy: Policy,
     /// Where nodes are remembered, so that the next start does not need the ones above.
@@ -126,6 +121,32 @@ pub struct Config {
     pub separate_paths: bool,
     /// What carries it.
     pub carrier: Carrier,
+    /// Whether it is a meeting point as well: see [`rendezvous`](crate::rendezvous).
+    #[cfg(feature = "rendezvous")]
+    pub meeting_point: bool,
+}
+
+impl Config {
+    /// A node that only asks, and knows nobody yet.
+    pub fn new(keypair: Keypair, network: Network, policy: Policy) -> Self {
+        Self {
+            keypair,
+            network,
+            mode: Mode::Auto,
+            listen: Vec::new(),
+            external: Vec::new(),
+            bootstrap: Vec::new(),
+            names: Vec::new(),
+            policy,
+            memory: None,
+            number: None,
+            bucket_size: None,
+            separate_paths: true,
+            carrier: Carrier::Sockets,
+            #[cfg(feature = "rendezvous")]
+            meeting_point: false,
+        }
+    }
 }
 
 impl std::fmt::Debug for Config {
@@ -191,23 +212,73 @@ pub enum Found {
 
 /// What a [`Dht`] asks for.
 pub(crate) enum Command {
-    Says { contact: Contact },
-    Confirmed { addresses: Vec<Multiaddr> },
-    PolicyChanged,
-    Join { namespace: Namespace },
-    Watch { namespace: Namespace },
-    Reached { peer: PeerId },
-    Missed { peer: PeerId },
-    Find { key: RecordKey, reply: oneshot::Sender<Option<Found>> },
-    Members { namespace: Namespace, reply: oneshot::Sender<Vec<PeerId>> },
-    Closest { to: PeerId, reply: oneshot::Sender<Vec<PeerId>> },
-    Say { body: Body, reply: oneshot::Sender<Result<usize, RecordError>> },
-    Put { key: RecordKey, value: Vec<u8>, reply: oneshot::Sender<Result<usize, RecordError>> },
-    Provide { key: Vec<u8> },
-    Providers { key: Vec<u8>, reply: oneshot::Sender<Vec<PeerId>> },
-    Status { reply: oneshot::Sender<Status> },
+    Says {
+        contact: Contact,
+    },
+    Confirmed {
+        addresses: Vec<Multiaddr>,
+    },
+    KeepTo {
+        policy: Policy,
+    },
+    #[cfg(feature = "dns")]
+    BeginsWith {
+        addresses: Vec<Multiaddr>,
+    },
+    Join {
+        namespace: Namespace,
+    },
+    Watch {
+        namespace: Namespace,
+    },
+    Reached {
+        peer: PeerId,
+    },
+    Missed {
+        peer: PeerId,
+    },
+    Find {
+        key: RecordKey,
+        reply: oneshot::Sender<Option<Found>>,
+    },
+    Members {
+        namespace: Namespace,
+        reply: oneshot::Sender<Vec<PeerId>>,
+    },
+    Closest {
+        to: PeerId,
+        reply: oneshot::Sender<Vec<PeerId>>,
+    },
+    Say {
+        body: Body,
+        reply: oneshot::Sender<Result<usize, RecordError>>,
+    },
+    Put {
+        key: RecordKey,
+        value: Vec<u8>,
+        reply: oneshot::Sender<Result<usize, RecordError>>,
+    },
+    Kept {
+        key: RecordKey,
+        reply: oneshot::Sender<Option<Vec<u8>>>,
+    },
+    Provide {
+        key: Vec<u8>,
+    },
+    Providers {
+        key: Vec<u8>,
+        reply: oneshot::Sender<Vec<PeerId>>,
+    },
+    Status {
+        reply: oneshot::Sender<Status>,
+    },
+    Nodes {
+        reply: oneshot::Sender<Vec<Node>>,
+    },
     Proof(proofs::Proof),
-    Stop { reply: oneshot::Sender<()> },
+    Stop {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// A node's part in the DHT. Cheap to clone; all clones are the same.
@@ -224,8 +295,14 @@ pub struct Dht {
 
 /// Finds peers by their ids.
 pub(crate) struct Finder {
-    orders: mpsc::UnboundedSender<PeerId>,
+    orders: mpsc::UnboundedSender<Order>,
     found: mpsc::Receiver<Hint>,
+}
+
+/// Whom to look for, or no longer.
+pub(crate) enum Order {
+    Seek(PeerId),
+    Forget(PeerId),
 }
 
 /// Takes part from now on. Must be called within a tokio runtime.
@@ -239,14 +316,29 @@ pub(crate) fn start(config: Config) -> Result<(Dht, Finder), StartError> {
     let (hints, found) = mpsc::channel(HINTS_MAX);
     let (events, first) = broadcast::channel(EVENTS_MAX);
     let first = Arc::new(Mutex::new(Some(first)));
+    #[cfg(feature = "dns")]
+    let names = config.names.clone();
     let actor = Actor::new(config, requests, wanted, hints, events.clone())?;
     tokio::spawn(actor.run());
+    #[cfg(feature = "dns")]
+    if !names.is_empty() {
+        // It ends with the last handle of the DHT.
+        let commands = commands.downgrade();
+        tokio::spawn(crate::dns::follow_bootstraps(names, async move |addresses| {
+            let Some(commands) = commands.upgrade() else { return false };
+            commands.send(Command::BeginsWith { addresses }).await.is_ok()
+        }));
+    }
     Ok((Dht { commands, events, first }, Finder { orders, found }))
 }
 
 impl Lookup for Finder {
     fn seek(&mut self, _: &BTreeSet<PeerId>, new: PeerId) {
-        let _ = self.orders.send(new);
+        let _ = self.orders.send(Order::Seek(new));
+    }
+
+    fn forget(&mut self, _: &BTreeSet<PeerId>, gone: PeerId) {
+        let _ = self.orders.send(Order::Forget(gone));
     }
 
     fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint> {
@@ -277,9 +369,9 @@ impl Dht {
         let _ = self.commands.send(Command::Confirmed { addresses }).await;
     }
 
-    /// The [`Policy`] says something else from now on: whom it does not let through is left.
-    pub async fn policy_changed(&self) {
-        let _ = self.commands.send(Command::PolicyChanged).await;
+    /// This policy holds from now on. Connections with whom it does not let through end, and they leave the table.
+    pub async fn keep_to(&self, policy: Policy) {
+        let _ = self.commands.send(Command::KeepTo { policy }).await;
     }
 
     /// This node is a member of the namespace from now on, and says so.
@@ -353,6 +445,11 @@ impl Dht {
         stored.unwrap_or(Err(RecordError::Ended))
     }
 
+    /// What this node itself keeps under a key, for others or of its own; nobody else is asked.
+    pub async fn kept(&self, key: RecordKey) -> Option<Vec<u8>> {
+        self.ask(|reply| Command::Kept { key, reply }).await.flatten()
+    }
+
     /// This node has what the key names, and says so from now on: see [`content_key`](crate::keys::content_key).
     pub async fn provide(&self, key: Vec<u8>) {
         let _ = self.commands.send(Command::Provide { key }).await;
@@ -366,6 +463,11 @@ impl Dht {
     /// How it is; none once it has ended.
     pub async fn status(&self) -> Option<Status> {
         self.ask(|reply| Command::Status { reply }).await
+    }
+
+    /// The nodes in its table, the nearest first; none once it has ended.
+    pub async fn nodes(&self) -> Vec<Node> {
+        self.ask(|reply| Command::Nodes { reply }).await.unwrap_or_default()
     }
 
     /// What happens from now on; whoever asks first is told what happened since the start as well.

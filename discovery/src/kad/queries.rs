@@ -198,6 +198,7 @@ impl Actor {
     fn ended(&mut self, id: QueryId, result: QueryResult, stats: &QueryStats) {
         let Some(Query { purpose, begun }) = self.queries.remove(&id) else { return };
         let now = Instant::now();
+        self.counts.asked(stats.num_requests(), now);
         let lookup = |lookup, found| Event::LookupCompleted {
             lookup,
             found,
@@ -274,7 +275,8 @@ impl Actor {
     }
 
     fn looked(&mut self, event: Event) {
-        if let Event::LookupCompleted { found, .. } = &event {
+        if let Event::LookupCompleted { found, took, .. } = &event {
+            self.counts.looked(*took);
             let count = if *found { &mut self.lookups_found } else { &mut self.lookups_missed };
             *count += 1;
         }

@@ -10,6 +10,7 @@ use std::{
 
 use libp2p::PeerId;
 
+use super::status::Space as Told;
 use crate::{
     UnixTime,
     keys::{Depth, MEMBERS_MAX, Namespace, NamespaceId, Shard, Walk},
@@ -172,6 +173,17 @@ impl Spaces {
         if let Some(space) = self.0.get_mut(&id) {
             space.look = None;
         }
+    }
+
+    /// Each, with what two nodes that know it call it today.
+    pub(super) fn all(&self, local: PeerId, now: UnixTime) -> Vec<Told> {
+        let told = |space: &Space| Told {
+            hash: space.namespace.hash(now),
+            namespace: space.namespace.clone(),
+            joined: space.joined.is_some(),
+            members: space.members.keys().filter(|peer| **peer != local).count(),
+        };
+        self.0.values().map(told).collect()
     }
 
     /// Who is in it, as far as is known.

@@ -4,8 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::Health;
-use crate::{Network, keys::Namespace, store::Usage};
+use super::{Health, counts::Traffic};
+use crate::{
+    Network,
+    keys::Namespace,
+    store::{Announced, Usage},
+};
 
 /// How a node's part in the DHT is.
 #[derive(Clone, Debug)]
@@ -42,6 +46,34 @@ pub struct Status {
     pub lookups_found: u64,
     /// And those that did not.
     pub lookups_missed: u64,
+    /// What passes between this node and others, and how long it takes.
+    pub traffic: Traffic,
+    /// The namespaces that matter to this node.
+    pub namespaces: Vec<Space>,
+    /// Under what others announce themselves here, by how many do: the fullest first, 32 at most.
+    pub announced: Vec<Announced>,
+}
+
+/// A namespace that this node is in, or looks at.
+#[derive(Clone, Debug)]
+pub struct Space {
+    /// Which.
+    pub namespace: Namespace,
+    /// What it is called today, by whoever knows it; shortened. Two who see the same mean the same one.
+    pub hash: String,
+    /// This node says that it is in it.
+    pub joined: bool,
+    /// Members that it knows of, itself left out.
+    pub members: usize,
+}
+
+/// A node in the table.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Who.
+    pub peer: PeerId,
+    /// Where it was reached.
+    pub addresses: Vec<Multiaddr>,
 }
 
 impl Status {

@@ -32,23 +32,17 @@ fn config(mode: Mode, bootstrap: &[Multiaddr]) -> Config {
     let port: u64 = rand::random_range(1..=u64::MAX);
     let listen =
         if mode == Mode::Client { Vec::new() } else { vec![format!("/memory/{port}").parse().unwrap()] };
+    let policy = Policy {
+        dials: Arc::new(|_: &Multiaddr, _: PeerId| true),
+        hands_on: Arc::new(|_: &Multiaddr, _: PeerId| true),
+        exempt: Arc::new(|_| true),
+    };
     Config {
-        keypair,
-        network: "test".parse().unwrap(),
         mode,
         listen,
-        external: Vec::new(),
         bootstrap: bootstrap.to_vec(),
-        policy: Policy {
-            dials: Arc::new(|_: &Multiaddr, _: PeerId| true),
-            hands_on: Arc::new(|_: &Multiaddr, _: PeerId| true),
-            exempt: Arc::new(|_| true),
-        },
-        memory: None,
-        number: None,
-        bucket_size: None,
-        separate_paths: true,
         carrier: Carrier::Memory,
+        ..Config::new(keypair, "test".parse().unwrap(), policy)
     }
 }
 
@@ -238,6 +232,31 @@ async fn a_node_answers_where_strangers_reach_it_and_nowhere_else() {
         let listens = |status: &Status| node.config.mode == Mode::Client || !status.listening.is_empty();
         assert_eq!(node.until("listening", listens).await.server, serves, "{:?}", node.config);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_a_new_policy_does_not_let_through_is_left_and_does_not_come_back() {
+    let nodes = servers(3).await;
+    let first = &nodes[0];
+    first.until("in one network", |status| status.table() == 2).await;
+    let nobody =
+        Policy { dials: Arc::new(|_: &Multiaddr, _: PeerId| false), ..first.config.policy.clone() };
+    first.dht.keep_to(nobody).await;
+    let status = first.until("alone", |status| status.table() == 0).await;
+    assert!(!status.server, "nobody is to reach it, either");
+    // The others come again.
+    nodes[1].dht.closest_peers(first.peer).await;
+    assert_eq!(first.status().await.table(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_another_identity_answers_the_address_is_banned_and_the_peer_is_reached_elsewhere() {
+    let nodes = servers(2).await;
+    let [other, there] = [0, 1].map(|node| nodes[node].config.listen[0].clone());
+    let at = [other, there].map(|at| at.with_p2p(nodes[1].peer).unwrap());
+    let asks = Node::client(&at);
+    asks.until("told the wrong address", |status| status.banned == 1).await;
+    asks.joined().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

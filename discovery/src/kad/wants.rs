@@ -42,6 +42,11 @@ impl<W: Ord + Clone> Wants<W> {
         self.wants.entry(what).or_insert(Want { next: Some(now), begun: None, pause: AGAIN.0 });
     }
 
+    /// This is not wanted any more. A lookup that is under way ends for nobody.
+    pub(crate) fn forget(&mut self, what: &W) {
+        self.wants.remove(what);
+    }
+
     /// A lookup is over. `news`: it found what was not known; there may be more of it soon.
     pub(crate) fn ended(&mut self, what: &W, news: bool, now: Instant) {
         let Some(want) = self.wants.get_mut(what) else { return };

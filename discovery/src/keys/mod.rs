@@ -10,6 +10,7 @@ mod tests;
 
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::namespace::short;
 pub use self::{
     namespace::{
         EPOCH, NAMESPACE_BYTES_MAX, Namespace, NamespaceError, NamespaceId, SECRET_BYTES_MAX,

@@ -98,6 +98,12 @@ impl Namespace {
         days.map(|day| self.on_day(&hkdf, day)).collect()
     }
 
+    /// What whoever knows it sees of it: the first 8 bytes of the key under which all its members are found today, in
+    /// hexadecimal. Two who see the same mean the same namespace, in the same network, with the same secret.
+    pub fn hash(&self, now: UnixTime) -> String {
+        self.ids(now).first().map(|id| short(&id.key(Shard::ALL))).unwrap_or_default()
+    }
+
     fn on_day(&self, hkdf: &Hkdf<Sha256>, day: u64) -> NamespaceId {
         let mut id = [0; 32];
         hkdf.expand_multi_info(&[LABEL, self.name.as_bytes(), &day.to_be_bytes()], &mut id)
@@ -133,10 +139,14 @@ impl NamespaceId {
 }
 
 impl fmt::Display for NamespaceId {
-    /// The first 8 bytes: enough for two operators to compare.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&short(&self.0))
     }
+}
+
+/// The first 8 bytes: enough for two operators to compare.
+pub(crate) fn short(key: &[u8]) -> String {
+    key.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Debug for NamespaceId {

@@ -28,7 +28,7 @@ const VERSION: u8 = 1;
 pub(super) const LASTS: Duration = Duration::from_secs(2 * 3600);
 
 /// Clocks of others may be ahead of ours by this.
-const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
+pub(super) const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Addresses in a contact.
 pub(super) const ADDRESSES_MAX: usize = 8;

@@ -13,13 +13,13 @@ use tokio::{
 
 use super::{
     face::Failed,
-    id::Id,
+    id::{Id, is_public},
     lookup::{LookupId, Then, Want},
     machine::{Machine, MainlineEvent, Outcome, RoutingTable},
     message::PACKET_BYTES_MAX,
-    plans::{KEPT_MAX, TELL_AGAIN},
     source::{Finding, Step},
 };
+use crate::plans::{KEPT_MAX, TELL_AGAIN};
 
 /// Names of ways in are looked up again after this, while nobody is known.
 const NAMES_AGAIN: Duration = Duration::from_secs(30);
@@ -254,8 +254,8 @@ impl Driver {
         let (names, found) = (self.ways_in.clone(), self.found.0.clone());
         tokio::spawn(async move {
             let mut addresses = Vec::new();
-            for name in names {
-                match tokio::time::timeout(NAME_WITHIN, tokio::net::lookup_host(&name)).await {
+            for name in &names {
+                match tokio::time::timeout(NAME_WITHIN, tokio::net::lookup_host(name)).await {
                     Ok(Ok(found)) => addresses.extend(found.filter_map(|address| match address {
                         SocketAddr::V4(address) => Some(address),
                         SocketAddr::V6(_) => None,
@@ -268,9 +268,25 @@ impl Driver {
                     }
                 }
             }
+            if names.len() > 1
+                && let Some(network) = one_network(&addresses)
+            {
+                tracing::warn!(
+                    "all ways into the 160-bit network are in {network}: who has that decides whom this node meets; name one elsewhere"
+                );
+            }
             let _ = found.send(addresses).await;
         });
     }
+}
+
+/// The network of the internet, a /16, that all of these are in, if they are in one.
+fn one_network(addresses: &[SocketAddrV4]) -> Option<String> {
+    let network = |address: &SocketAddrV4| <[u8; 2]>::try_from(&address.ip().octets()[..2]).ok();
+    let (first, rest) = addresses.split_first()?;
+    let [a, b] = network(first)?;
+    let all_in = rest.iter().all(|address| network(address) == Some([a, b]));
+    (all_in && is_public(*first.ip())).then(|| format!("{a}.{b}.0.0/16"))
 }
 
 fn again(search: &Search) -> Duration {
@@ -285,5 +301,23 @@ async fn wishes(finding: &mut Option<Finding>) -> bool {
     match finding {
         Some(finding) => !finding.wishes().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn ways_in_of_one_network_are_told_apart_from_those_of_several_and_of_a_lab() {
+        let all = |texts: &[&str]| -> Vec<SocketAddrV4> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let one = ["8.8.8.8:1", "8.8.4.4:2"];
+        assert_eq!(one_network(&all(&one)).as_deref(), Some("8.8.0.0/16"));
+        assert_eq!(one_network(&all(&["8.8.8.8:1", "9.9.9.9:1"])), None);
+        assert_eq!(one_network(&all(&["192.168.0.1:1", "192.168.0.2:1"])), None);
+        assert_eq!(one_network(&[]), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
 };
 
 use tokio::{
@@ -18,8 +19,8 @@ use super::{
     lookup::{Then, Want},
     machine::{Busy, Machine, MainlineEvent, Outcome, RoutingTable, Settings},
     message::Node,
-    plans::KEPT_MAX,
 };
+use crate::plans::KEPT_MAX;
 
 /// The port of the network.
 const PORT: u16 = 6881;
@@ -61,19 +62,41 @@ pub struct Config {
     pub bucket: usize,
     /// Nodes that one search asks at once. Default: 3. With more, searches are faster and cost more packets.
     pub parallel: usize,
+    /// Who did not answer a query within this did not answer. Default: 2 s.
+    pub answer_within: Duration,
+    /// A part of the table in which nobody was looked for is refreshed after this, and who was silent for a third of it is
+    /// asked whether it is there. Default: 15 min.
+    pub refresh: Duration,
     /// Queries from one address that are answered. Default: 32 a second, 64 at once.
     pub answers_per_ip: Rate,
     /// The public address of this host, if it is known. Default: what others see.
     pub public_ip: Option<Ipv4Addr>,
+    /// Whether it also says in DNS records where it is, as pkarr does, and looks for those of whom it finds no contact.
+    /// Default: yes. It doubles the packets that this takes.
+    #[cfg(feature = "pkarr")]
+    pub pkarr: bool,
 }
 
 impl Config {
     /// The defaults, for this network.
     pub fn new(network: Network) -> Self {
         let serves = matches!(network, Network::Private(_));
-        let Settings { bucket, parallel, .. } = Settings::default();
+        let Settings { bucket, parallel, answer_within, refresh, .. } = Settings::default();
         let (ip, answers_per_ip) = (Ipv4Addr::UNSPECIFIED, ANSWERS_PER_IP);
-        Self { network, ip, port: None, serves, bucket, parallel, answers_per_ip, public_ip: None }
+        Self {
+            network,
+            ip,
+            port: None,
+            serves,
+            bucket,
+            parallel,
+            answer_within,
+            refresh,
+            answers_per_ip,
+            public_ip: None,
+            #[cfg(feature = "pkarr")]
+            pkarr: true,
+        }
     }
 
     pub(super) fn is_public(&self) -> bool {
@@ -160,6 +183,8 @@ impl Mainline {
             serves: config.serves,
             bucket: config.bucket.max(1),
             parallel: config.parallel.max(1),
+            answer_within: config.answer_within,
+            refresh: config.refresh,
             answers_per_ip: config.answers_per_ip,
             strict: config.is_public(),
             public: config.public_ip,

@@ -23,7 +23,7 @@ use super::{
     lookup::{Lookup, LookupId},
     message::{Body, Node, Packet},
     store::Store,
-    table::Table,
+    table::{REFRESH, Table},
 };
 
 /// Searches at once; one more is refused.
@@ -41,6 +41,10 @@ pub(super) struct Settings {
     pub(super) bucket: usize,
     /// Nodes that one search asks at once.
     pub(super) parallel: usize,
+    /// Who did not answer within this did not answer.
+    pub(super) answer_within: Duration,
+    /// A bucket in which nobody was looked for is refreshed after this.
+    pub(super) refresh: Duration,
     /// Queries from one address that are answered.
     pub(super) answers_per_ip: Rate,
     /// Ids have to fit their addresses (BEP 42). In a private network of a few nodes nobody could know his yet.
@@ -55,6 +59,8 @@ impl Default for Settings {
             serves: true,
             bucket: 20,
             parallel: 3,
+            answer_within: Duration::from_secs(2),
+            refresh: REFRESH,
             answers_per_ip: ANSWERS_PER_IP,
             strict: true,
             public: None,
@@ -163,7 +169,8 @@ impl Machine {
         let door = Door::new(settings.answers_per_ip, ANSWERS, random.random(), now);
         let (lookups, pending, storing, sends, events, outcomes) = Default::default();
         Self {
-            table: Table::new(own, settings.bucket, settings.strict, now),
+            table: Table::new(own, settings.bucket, settings.strict, now)
+                .refreshed_after(settings.refresh),
             store: Store::new(),
             door,
             random,

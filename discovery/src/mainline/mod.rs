@@ -4,8 +4,8 @@
 //! [`Mainline`] is a node of it. `start` makes one that also finds peers: each tells where it is in a signed value of
 //! its key, so that whoever knows its id finds it.
 //!
-//! `machine` decides, and is pure; `driver` has the socket and the clock; `contact` is what a peer signs, `plans` when
-//! to look for whom. `message`, `bencode`, `id`, `item` are the protocol; `table`, `lookup`, `store`, `door` parts of
+//! `machine` decides, and is pure; `driver` has the socket and the clock; `contact` is what a peer signs (and `records` as
+//! pkarr does), and the crate's `plans` say when to look for whom. `message`, `bencode`, `id`, `item` are the protocol; `table`, `lookup`, `store`, `door` parts of
 //! the machine.
 
 mod bencode;
@@ -18,12 +18,13 @@ mod item;
 mod lookup;
 mod machine;
 mod message;
-mod plans;
+#[cfg(feature = "pkarr")]
+mod records;
 mod source;
 mod store;
 mod table;
 
-pub(crate) use self::source::start;
+pub(crate) use self::source::{Started, start};
 pub use self::{
     door::Rate,
     face::{Config, Failed, Mainline, Network, PUBLIC_ROUTERS, StartError},

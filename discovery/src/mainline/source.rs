@@ -7,19 +7,21 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+#[cfg(feature = "pkarr")]
+use super::records;
 use super::{
-    contact,
+    contact::{self, Contact, Unacceptable},
     driver::Search,
     face::{Config, Mainline},
     item::Item,
     lookup::{Then, Want},
     machine::Outcome,
-    plans::{Seeking, Telling},
 };
 use crate::{
     hint::{Hint, Source},
+    plans::{Seeking, Telling},
     source::{Lookup, Publish},
 };
 
@@ -29,6 +31,7 @@ const FOUND_MAX: usize = 256;
 /// What the rest of the program wants.
 enum Wish {
     Seek(PeerId),
+    Forget(PeerId),
     Listening(Vec<Multiaddr>),
     Reachable(Vec<Multiaddr>),
 }
@@ -44,18 +47,23 @@ pub(crate) struct Teller {
     wishes: mpsc::UnboundedSender<Wish>,
 }
 
-/// Begins; ends when both are dropped. Must be called within a tokio runtime.
-pub(crate) fn start(config: Config, key: Keypair) -> (Asker, Teller) {
+/// The node, once it has its socket.
+pub(crate) type Started = watch::Receiver<Option<Mainline>>;
+
+/// Begins; ends when the first two are dropped. Must be called within a tokio runtime.
+pub(crate) fn start(config: Config, key: Keypair) -> (Asker, Teller, Started) {
     // One for each peer that is sought and each address that comes, which their own limits bound.
     let (wishes, wanted) = mpsc::unbounded_channel();
     let (hints, found) = mpsc::channel(FOUND_MAX);
-    let finding = Finding::new(key, config.is_public(), wanted, hints);
+    let finding = Finding::new(key, &config, wanted, hints);
+    let (started, node_started) = watch::channel(None);
     tokio::spawn(async move {
         match Mainline::prepare(&config).await {
             Ok((node, driver)) => {
                 tracing::info!(address = %node.local_address(), "in the 160-bit network");
+                started.send_replace(Some(node));
                 driver.finds_for(finding).run().await;
-                drop(node);
+                started.send_replace(None);
             }
             Err(error) => {
                 let cause = &error.cause;
@@ -63,12 +71,16 @@ pub(crate) fn start(config: Config, key: Keypair) -> (Asker, Teller) {
             }
         }
     });
-    (Asker { wishes: wishes.clone(), found }, Teller { wishes })
+    (Asker { wishes: wishes.clone(), found }, Teller { wishes }, node_started)
 }
 
 impl Lookup for Asker {
     fn seek(&mut self, _: &BTreeSet<PeerId>, new: PeerId) {
         let _ = self.wishes.send(Wish::Seek(new));
+    }
+
+    fn forget(&mut self, _: &BTreeSet<PeerId>, gone: PeerId) {
+        let _ = self.wishes.send(Wish::Forget(gone));
     }
 
     fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint> {
@@ -98,11 +110,22 @@ pub(super) enum Step {
     Number,
     /// It is written.
     Told,
+    /// The DNS records that this peer signed.
+    #[cfg(feature = "pkarr")]
+    Records(PeerId),
+    /// This node's own.
+    #[cfg(feature = "pkarr")]
+    OwnRecords,
+    /// They are written.
+    #[cfg(feature = "pkarr")]
+    RecordsTold,
 }
 
 pub(super) struct Finding {
     key: Keypair,
     public: bool,
+    #[cfg(feature = "pkarr")]
+    pkarr: bool,
     seeking: Seeking,
     telling: Telling,
     listening: Vec<Multiaddr>,
@@ -116,12 +139,24 @@ pub(super) struct Finding {
 impl Finding {
     fn new(
         key: Keypair,
-        public: bool,
+        config: &Config,
         wanted: mpsc::UnboundedReceiver<Wish>,
         hints: mpsc::Sender<Hint>,
     ) -> Self {
         let (seeking, telling, listening, reachable, addresses) = Default::default();
-        Self { key, public, seeking, telling, listening, reachable, addresses, wanted, hints }
+        Self {
+            key,
+            public: config.is_public(),
+            #[cfg(feature = "pkarr")]
+            pkarr: config.pkarr,
+            seeking,
+            telling,
+            listening,
+            reachable,
+            addresses,
+            wanted,
+            hints,
+        }
     }
 
     fn local(&self) -> PeerId {
@@ -137,6 +172,7 @@ impl Finding {
                 tracing::debug!(%peer, "not looked for in the 160-bit network: only ed25519 keys are found there");
             }
             Wish::Seek(peer) => self.seeking.seek(peer, now),
+            Wish::Forget(peer) => self.seeking.forget(peer),
             Wish::Listening(addresses) => self.listening = addresses,
             Wish::Reachable(addresses) => self.reachable = addresses,
         }
@@ -170,18 +206,51 @@ impl Finding {
         clock: Duration,
     ) -> Option<(Search, Step)> {
         match (step, outcome) {
-            (Step::Contact(peer), Outcome::Value(Some(item))) => self.found(peer, &item, clock),
+            (Step::Contact(peer), Outcome::Value(Some(item))) => {
+                self.found(peer, contact::accept(&item, peer, clock), Source::Mainline);
+            }
+            #[cfg(feature = "pkarr")]
+            (Step::Contact(peer), _) if self.pkarr => {
+                return records::search(peer).map(|search| (search, Step::Records(peer)));
+            }
+            #[cfg(feature = "pkarr")]
+            (Step::Records(peer), Outcome::Value(Some(item))) => {
+                self.found(peer, records::accept(&item, peer, clock), Source::Pkarr);
+            }
             (Step::Number, Outcome::Value(before)) => {
-                let seq = number(before.as_ref(), clock);
+                let seq = number(before.as_ref(), clock.as_millis());
                 if let Ok(item) = contact::sign(&self.key, &self.addresses, seq, clock) {
                     let then = Then::Put { item, replaces: None };
                     return search(self.local()).map(|search| (Search { then, ..search }, Step::Told));
                 }
             }
+            #[cfg(feature = "pkarr")]
+            (Step::Told, Outcome::Stored(1..)) if self.pkarr => {
+                return records::search(self.local()).map(|search| (search, Step::OwnRecords));
+            }
             (Step::Told, Outcome::Stored(nodes)) => {
                 tracing::debug!(nodes, "told the 160-bit network where this node is");
                 self.telling.told(nodes > 0, now);
             }
+            #[cfg(feature = "pkarr")]
+            (Step::OwnRecords, Outcome::Value(before)) => {
+                let seq = number(before.as_ref(), clock.as_micros());
+                if let Some(item) = records::sign(&self.key, &self.addresses, before.as_ref(), seq) {
+                    let then = Then::Put { item, replaces: None };
+                    let search = records::search(self.local());
+                    return search.map(|search| (Search { then, ..search }, Step::RecordsTold));
+                }
+                self.telling.told(false, now);
+            }
+            #[cfg(feature = "pkarr")]
+            (Step::RecordsTold, Outcome::Stored(nodes)) => {
+                tracing::debug!(nodes, "told the 160-bit network where this node is, also for pkarr");
+                self.telling.told(nodes > 0, now);
+            }
+            #[cfg(feature = "pkarr")]
+            (Step::OwnRecords | Step::RecordsTold, _) => self.telling.told(false, now),
+            #[cfg(feature = "pkarr")]
+            (Step::Records(_), _) => {}
             (Step::Number | Step::Told, _) => self.telling.told(false, now),
             (Step::Contact(_), _) => {}
         }
@@ -190,15 +259,22 @@ impl Finding {
 
     /// A search could not begin.
     pub(super) fn failed(&mut self, step: &Step, now: Instant) {
-        if *step == Step::Told {
+        let tells = match step {
+            Step::Contact(_) | Step::Number => false,
+            Step::Told => true,
+            #[cfg(feature = "pkarr")]
+            Step::Records(_) => false,
+            #[cfg(feature = "pkarr")]
+            Step::OwnRecords | Step::RecordsTold => true,
+        };
+        if tells {
             self.telling.told(false, now);
         }
     }
 
-    fn found(&self, peer: PeerId, item: &Item, clock: Duration) {
-        match contact::accept(item, peer, clock) {
-            Ok(contact::Contact { addresses, age, lasts }) => {
-                let source = Source::Mainline;
+    fn found(&self, peer: PeerId, said: Result<Contact, Unacceptable>, source: Source) {
+        match said {
+            Ok(Contact { addresses, age, lasts }) => {
                 let hint = Hint { peer, addresses, source, age, lasts: Some(lasts) };
                 if self.hints.try_send(hint).is_err() {
                     tracing::debug!("a peer was found in the 160-bit network, and nobody takes it");
@@ -211,10 +287,10 @@ impl Finding {
     }
 }
 
-/// The next number: greater than all before, also where this host's clock stepped back.
-fn number(before: Option<&Item>, clock: Duration) -> i64 {
+/// The next number: greater than all before, also where this host's clock stepped back. `clock`: since 1970.
+fn number(before: Option<&Item>, clock: u128) -> i64 {
     let after = before.map_or(0, |item| item.seq().saturating_add(1));
-    i64::try_from(clock.as_millis()).unwrap_or(i64::MAX).max(after)
+    i64::try_from(clock).unwrap_or(i64::MAX).max(after)
 }
 
 fn search(peer: PeerId) -> Option<Search> {
@@ -231,8 +307,8 @@ mod tests {
     fn numbers_rise_also_when_the_clock_steps_back() {
         let key = Keypair::generate_ed25519();
         let (clock, earlier) = (Duration::from_secs(1_800_000_000), Duration::from_secs(1_700_000_000));
-        assert_eq!(number(None, clock), 1_800_000_000_000);
-        let before = contact::sign(&key, &[], number(None, clock), clock).unwrap();
-        assert_eq!(number(Some(&before), earlier), 1_800_000_000_001);
+        assert_eq!(number(None, clock.as_millis()), 1_800_000_000_000);
+        let before = contact::sign(&key, &[], number(None, clock.as_millis()), clock).unwrap();
+        assert_eq!(number(Some(&before), earlier.as_millis()), 1_800_000_000_001);
     }
 }

@@ -23,13 +23,13 @@ pub(super) const NODES_PER_IP: usize = 4;
 /// Nodes in one public /24, whose addresses are mostly one owner's.
 pub(super) const NODES_PER_SUBNET: usize = 8;
 
-/// Who was not heard for so long is asked whether it is there.
-pub(super) const SILENT: Duration = Duration::from_secs(5 * 60);
+/// Who was not heard for this part of the time after which a bucket is refreshed is asked whether it is there.
+const SILENT_PART: u32 = 3;
 
 /// Queries without an answer, one after another, after which a node is gone.
 const FAILURES_MAX: u8 = 2;
 
-/// A bucket in which nobody was looked for is refreshed after this (BEP 5).
+/// A bucket in which nobody was looked for is refreshed after this (BEP 5), unless the operator says otherwise.
 pub(super) const REFRESH: Duration = Duration::from_secs(15 * 60);
 
 #[derive(Clone, Debug)]
@@ -60,6 +60,7 @@ pub(super) struct Table {
     size: usize,
     /// Whether ids have to fit their addresses.
     strict: bool,
+    refresh: Duration,
     buckets: Vec<Bucket>,
 }
 
@@ -67,7 +68,12 @@ impl Table {
     /// `size`: of one bucket; `strict`: ids have to fit their addresses (BEP 42).
     pub(super) fn new(own: Id, size: usize, strict: bool, now: Instant) -> Self {
         let bucket = Bucket { contacts: Vec::new(), looked: now };
-        Self { own, size, strict, buckets: vec![bucket; BUCKETS] }
+        Self { own, size, strict, refresh: REFRESH, buckets: vec![bucket; BUCKETS] }
+    }
+
+    /// A bucket is refreshed after this.
+    pub(super) fn refreshed_after(self, refresh: Duration) -> Self {
+        Self { refresh, ..self }
     }
 
     pub(super) fn own(&self) -> Id {
@@ -147,7 +153,9 @@ impl Table {
 
     /// Who was not heard for long.
     pub(super) fn silent(&self, now: Instant) -> Vec<Node> {
-        let silent = |contact: &&Contact| now.saturating_duration_since(contact.heard) >= SILENT;
+        let silent = |contact: &&Contact| {
+            now.saturating_duration_since(contact.heard) >= self.refresh / SILENT_PART
+        };
         self.contacts().filter(silent).map(|contact| contact.node).collect()
     }
 
@@ -161,7 +169,7 @@ impl Table {
     /// A bucket with nodes where nobody was looked for in long.
     pub(super) fn neglected(&self, now: Instant) -> Option<usize> {
         let neglected = |bucket: &Bucket| {
-            !bucket.contacts.is_empty() && now.saturating_duration_since(bucket.looked) >= REFRESH
+            !bucket.contacts.is_empty() && now.saturating_duration_since(bucket.looked) >= self.refresh
         };
         self.buckets.iter().position(neglected)
     }
@@ -299,7 +307,7 @@ mod tests {
         let (mut table, now) = table();
         table.answered(at(1), now);
         assert_eq!((table.silent(now), table.neglected(now)), (vec![], None));
-        assert_eq!(table.silent(now + SILENT), [at(1)]);
+        assert_eq!(table.silent(now + REFRESH / SILENT_PART), [at(1)]);
         assert_eq!(table.neglected(now + REFRESH), Some(0));
         table.looked(at(2).id, now + REFRESH);
         assert_eq!(table.neglected(now + REFRESH), None);

@@ -113,6 +113,11 @@ impl Machine {
         self.asking = Some((now, ASK_AGAIN.0));
     }
 
+    /// Nobody is sought any more.
+    pub(super) fn rest(&mut self) {
+        self.asking = None;
+    }
+
     /// Our addresses on the LANs that are used.
     pub(super) fn lans(&self) -> impl Iterator<Item = Ipv4Addr> {
         self.lans.keys().copied()

@@ -31,6 +31,7 @@ const FOUND_MAX: usize = 256;
 /// What is to be done.
 enum Order {
     Seek,
+    Rest,
     Publish(Vec<Multiaddr>),
 }
 
@@ -58,6 +59,12 @@ pub(crate) fn start(local: PeerId) -> (Asker, Teller) {
 impl Lookup for Asker {
     fn seek(&mut self, _: &BTreeSet<PeerId>, _: PeerId) {
         let _ = self.orders.send(Order::Seek);
+    }
+
+    fn forget(&mut self, sought: &BTreeSet<PeerId>, _: PeerId) {
+        if sought.is_empty() {
+            let _ = self.orders.send(Order::Rest);
+        }
     }
 
     fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint> {
@@ -98,6 +105,7 @@ async fn run(
         tokio::select! {
             order = orders.recv() => match order {
                 Some(Order::Seek) => machine.seek(Instant::now()),
+                Some(Order::Rest) => machine.rest(),
                 Some(Order::Publish(addresses)) => machine.listening(addresses, Instant::now()),
                 None => return,
             },

@@ -32,7 +32,7 @@ use libp2p::{
 use self::{pool::Lots, providers::Providers, records::Records};
 pub use self::{
     providers::{
-        OWN_KEYS_MAX, PROVIDER_LIFETIME_MAX, PROVIDERS_MAX, PROVIDERS_PER_KEY_MAX,
+        Announced, OWN_KEYS_MAX, PROVIDER_LIFETIME_MAX, PROVIDERS_MAX, PROVIDERS_PER_KEY_MAX,
         PROVIDERS_PER_PEER_MAX, ProvideRefusal,
     },
     records::{
@@ -117,6 +117,11 @@ impl Store {
         let mut usage = self.records.usage();
         (usage.providers, usage.own_keys) = (self.providers.count(), self.providers.own_count());
         usage
+    }
+
+    /// The keys that most others announce themselves under.
+    pub(crate) fn announced(&self) -> Vec<Announced> {
+        self.providers.fullest()
     }
 
     /// How often what was refused, by the names of [`PutRefusal::name`] and [`ProvideRefusal::name`].

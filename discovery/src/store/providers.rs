@@ -20,7 +20,7 @@ use super::{
     clamp,
     pool::{Lot, Lots, earlier},
 };
-use crate::keys::{MEMBER_KEY_BYTES, PROVIDERS_ANSWERED_MAX};
+use crate::keys::{MEMBER_KEY_BYTES, PROVIDERS_ANSWERED_MAX, short};
 
 /// Providers of one key that are kept. An answer has room for 20 of them, and the next one for others.
 pub const PROVIDERS_PER_KEY_MAX: usize = 128;
@@ -36,6 +36,9 @@ pub const OWN_KEYS_MAX: usize = 1024;
 
 /// Longest time that a provider is kept: one that announces itself every hour may be late twice.
 pub const PROVIDER_LIFETIME_MAX: Duration = Duration::from_secs(150 * 60);
+
+/// Keys of which it is told how many providers they have.
+const TOLD_MAX: usize = 32;
 
 /// Why a provider is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +71,15 @@ impl ProvideRefusal {
             Self::Full => "provider_full",
         }
     }
+}
+
+/// A key under which others announce themselves: a part of a namespace, or content. Nobody can tell which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// The key, shortened as [`Namespace::hash`](crate::keys::Namespace::hash).
+    pub hash: String,
+    /// How many do.
+    pub peers: usize,
 }
 
 #[derive(Debug)]
@@ -104,6 +116,14 @@ impl Providers {
 
     pub(super) fn own_count(&self) -> usize {
         self.own.len()
+    }
+
+    /// The keys with the most providers, the fullest first.
+    pub(super) fn fullest(&self) -> Vec<Announced> {
+        let mut keys: Vec<_> = self.keys.iter().map(|(key, places)| (places.kept.len(), key)).collect();
+        keys.sort_unstable_by(|one, other| other.cmp(one));
+        let told = |(peers, key): (usize, &Vec<u8>)| Announced { hash: short(key), peers };
+        keys.into_iter().take(TOLD_MAX).map(told).collect()
     }
 
     pub(super) fn own(&self) -> impl Iterator<Item = &ProviderRecord> {

@@ -19,6 +19,7 @@ mod names;
 mod nets;
 mod page;
 mod relay_status;
+mod seeds;
 mod seen;
 mod services;
 mod sessions;

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             page::the_path_of_a_byte,
         ),
         tool_trial("a_browser_shows_what_a_relay_does", browser::missing, page::a_relay),
+        tool_trial("a_browser_shows_the_dht_of_a_monitor", browser::missing, page::the_dht_of_a_monitor),
         tool_trial(
             "a_button_on_the_page_is_pressed_by_keyboard_and_has_the_node_try_again",
             browser::missing,

@@ -63,6 +63,34 @@ pub(crate) async fn a_relay() -> Result<()> {
     Ok(())
 }
 
+pub(crate) async fn the_dht_of_a_monitor() -> Result<()> {
+    let mut browser = Browser::start()?;
+    let directory = tempfile::tempdir()?;
+    let start = |command: &str, args: &[&str]| {
+        let identity = directory.path().join(command);
+        let launch = Launch::punchline(Place::Host, command)?.args(args);
+        let launch = launch.args(["--assume-global", "127.0.0.0/8"]);
+        launch.args(["--identity", &identity.to_string_lossy()]).spawn()
+    };
+    let ports = ["--port", "0", "--web-port", "0", "--stun-listen", "off", "--namespace", "greenhouse"];
+    let monitor = start("monitor", &[&["--listen-addr", "127.0.0.1"], &ports[..]].concat())?;
+    let listening = monitor.wait_for("dht_listening", |_| true, SOON).await?;
+    let address = listening.text("address").context("an address")?;
+    let begin = format!("{address}/p2p/{}", id(&directory, "monitor").await?);
+    let at = ["--listen", "/ip4/127.0.0.1/tcp/0", "--bootstrap", &begin];
+    let server = start("server", &[&at[..], &["--namespace", "greenhouse"]].concat())?;
+    server.wait_for("dht_joined", |_| true, SOON).await?;
+    let shown = [
+        "This node is the first of the DHT “main”",
+        "Nodes in the table",
+        "greenhouse",
+        "1 peer announced under this key",
+        "Nobody is behind this relay",
+    ];
+    browser.page(&url(&monitor).await?, &shown).await?;
+    Ok(())
+}
+
 pub(crate) async fn a_button_by_keyboard() -> Result<()> {
     let mut browser = Browser::start()?;
     let shown = Shown::start().await?;
@@ -92,9 +120,8 @@ async fn lie(socket: TcpStream, status: Value) -> Result<()> {
         "events" => ("text/event-stream", events_of_lies()),
         "" => ("text/html", std::fs::read_to_string(files.join("page.html"))?),
         "page.css" => ("text/css", std::fs::read_to_string(files.join(name))?),
-        "page.js" | "fill.js" | "node.js" | "relay.js" | "story.js" | "draw.js" => {
-            ("text/javascript", std::fs::read_to_string(files.join(name))?)
-        }
+        "page.js" | "fill.js" | "node.js" | "relay.js" | "dht.js" | "settings.js" | "story.js"
+        | "draw.js" => ("text/javascript", std::fs::read_to_string(files.join(name))?),
         _ => ("text/plain", String::new()),
     };
     let head = format!(
@@ -116,10 +143,18 @@ fn status_of_lies() -> Value {
         "received_direct_bytes": 0, "received_relayed_bytes": 0,
     });
     let other = json!({ "peer": HOSTILE, "path": HOSTILE, "transport": HOSTILE, "address": HOSTILE });
+    let dht = json!({
+        "network": HOSTILE, "mode": HOSTILE, "joined": true, "buckets": [{ "index": 255, "nodes": 1 }], "listening": [HOSTILE],
+        "bootstraps": [{ "address": HOSTILE, "health": HOSTILE, "failures": 1 }], "records": 1, "content": 0, "providers": 1,
+        "refused": [{ "what": HOSTILE, "count": 1 }], "denied": [], "lookups_found": 1, "lookups_missed": 1,
+        "requests_sent": 1, "requests_received": 1, "sent_per_second": 1.0, "received_per_second": 1.0, "dials_failed": 0,
+        "namespaces": [{ "name": HOSTILE, "hash": HOSTILE, "joined": true, "members": 1 }],
+        "announced": [{ "hash": HOSTILE, "peers": 1 }],
+    });
     json!({
         "peer": HOSTILE, "version": HOSTILE, "command": HOSTILE, "uptime_seconds": 1.0, "listening": [HOSTILE],
         "candidates": [], "nat": HOSTILE, "nat_v6": HOSTILE, "relays": [relay], "peers": [peer, other], "streams": [],
-        "hindrance": HOSTILE,
+        "hindrance": HOSTILE, "dht": dht,
     })
 }
 
@@ -157,7 +192,7 @@ fn events_of_lies() -> String {
 
 pub(crate) async fn what_peers_say_is_text() -> Result<()> {
     let waits = ["still waiting", "for 10 s: an answer at its addresses, &lt;img"];
-    let named = ["the name of relays cannot be looked up"];
+    let named = ["the name of relays cannot be looked up", "announced under this key"];
     let wanted = [&["no direct path", "Bytes go through a relay"][..], &waits, &named].concat();
     shows_lies(status_of_lies(), &wanted).await
 }

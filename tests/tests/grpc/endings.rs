@@ -68,7 +68,7 @@ async fn while_the_peer_is_away_a_call_is_unavailable_and_says_why() {
     assert_eq!(first.code(), Code::Unavailable, "{first:?}");
     let status = within("a second call", client.echo(payload(2, 0))).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-    assert!(matches!(open_error(&status), Some(OpenError::Unreachable { .. })), "{status:?}");
+    assert!(matches!(open_error(&status), Some(OpenError::NoRouteToDestination { .. })), "{status:?}");
 }
 
 #[tokio::test]

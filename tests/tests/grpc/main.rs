@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod connect_info;
+mod crowd;
 mod deadlines;
 mod endings;
 mod messages;

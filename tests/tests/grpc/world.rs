@@ -31,7 +31,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Seeds of the identities, so that a peer has the same one in every test.
-const SERVER: u8 = 1;
+pub(crate) const SERVER: u8 = 1;
 const CLIENT: u8 = 2;
 
 /// Waits for something within [`DEADLINE`].
@@ -61,7 +61,7 @@ pub(crate) fn service() -> Service {
     "grpc".parse().unwrap()
 }
 
-fn keypair(seed: u8) -> Keypair {
+pub(crate) fn keypair(seed: u8) -> Keypair {
     Keypair::ed25519_from_bytes([seed; 32]).unwrap()
 }
 

@@ -1,5 +1,7 @@
 //! Peers that find each other in the DHT, with nobody told where the other is, nor which relay it uses.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use punchline_tests::{
     lab::{LabSpec, Namespace, Nat},
@@ -11,6 +13,15 @@ use crate::{
     lan::{echoes, expose, expose_as, forward},
     world::{SOON, World},
 };
+
+/// From the moment that a bootstrap node hangs until it is told to be down.
+const HANG_NOTICED: Duration = Duration::from_secs(45);
+
+/// Nodes in each half of a network that is split.
+const SPLIT_EACH: usize = 10;
+
+/// For so long.
+const SPLIT_LASTS: Duration = Duration::from_secs(60);
 
 /// From the start of a node until it has its peer's word in the DHT.
 const FOUND_SECONDS: f64 = 10.0;
@@ -91,6 +102,85 @@ pub(crate) async fn any_member() -> Result<()> {
         anyhow::Ok(())
     };
     found.await.with_context(|| [&relay, &boot, &forward].map(Program::report).concat())
+}
+
+/// A bootstrap node that is stopped keeps its sockets and takes connections, and is told to be down all the same.
+pub(crate) async fn hung_bootstrap() -> Result<()> {
+    let (world, scene) = two_homes().await?;
+    let (first, begin) = bootstrap(&world, scene.lab.internet(), "first", &[]).await?;
+    let (second, _) = bootstrap(&world, scene.lab.relay(), "second", &begin).await?;
+    let healthy = |event: &Event| event.has("health", "healthy");
+    second.wait_for("bootstrap_changed", healthy, SOON).await?;
+    let noticed = async {
+        first.halt()?;
+        let halted = std::time::Instant::now();
+        let down = |event: &Event| event.has("health", "down");
+        second.wait_for("bootstrap_changed", down, HANG_NOTICED + SOON).await?;
+        let took = halted.elapsed();
+        eprintln!("a hung bootstrap node is down after {took:?}");
+        // What the deadlines add up to, and the time that a busy machine takes for a message.
+        ensure!(took < HANG_NOTICED + Duration::from_secs(15), "noticed after {took:?}");
+        let mark = second.mark();
+        first.resume()?;
+        second.wait_for_after(mark, "bootstrap_changed", healthy, SOON).await?;
+        Ok(())
+    };
+    noticed.await.with_context(|| [&first, &second].map(Program::report).concat())
+}
+
+/// Two networks of ten nodes each, cut apart for a minute: one again a minute after.
+pub(crate) async fn split() -> Result<()> {
+    let world = World::new()?;
+    let spec = LabSpec::new([Nat::Open, Nat::Open]);
+    let scene = Scene::prepare(&spec, Transport::Tcp).await?;
+    let hosts = [scene.lab.host(0), scene.lab.host(1)];
+    let at = |half: usize, node: usize| format!("/ip4/{}/tcp/{}", hosts[half].address(), 4002 + node);
+    let mut begin = Vec::new();
+    for half in [0, 1] {
+        let id = world.peer_id(&format!("half{half}-0")).await?;
+        begin.extend(["--bootstrap".to_owned(), format!("{}/p2p/{id}", at(half, 0))]);
+    }
+    let mut nodes = Vec::new();
+    for (half, node) in (0..SPLIT_EACH).flat_map(|node| [(0, node), (1, node)]) {
+        let launch = world.launch(hosts[half], "bootstrap", &format!("half{half}-{node}"))?;
+        nodes.push(launch.args(["--listen", &at(half, node)]).args(&begin).spawn()?);
+    }
+    let whole = |event: &Event| event.number("table") == Some(2 * SPLIT_EACH as u64 - 1);
+    let healed = async {
+        for node in &nodes {
+            node.wait_for("routing_table_updated", whole, 4 * SOON).await?;
+        }
+        cut(
+            &scene,
+            "add table inet cut; add chain inet cut all { type filter hook forward priority 0; policy drop; }",
+        )?;
+        tokio::time::sleep(SPLIT_LASTS).await;
+        let mut marks = Vec::new();
+        for node in &nodes {
+            let table = node.events().iter().rev().find_map(|event| event.number("table"));
+            marks.push((node.mark(), table.unwrap_or_default()));
+        }
+        cut(&scene, "delete table inet cut")?;
+        let healed = std::time::Instant::now();
+        let least = marks.iter().map(|(_, table)| *table).min().unwrap_or_default();
+        for (node, (mark, table)) in nodes.iter().zip(marks) {
+            if table < 2 * SPLIT_EACH as u64 - 1 {
+                node.wait_for_after(mark, "routing_table_updated", whole, 4 * SOON).await?;
+            }
+        }
+        eprintln!(
+            "{least} in the smallest table when it healed; one network after {:?}",
+            healed.elapsed()
+        );
+        Ok(())
+    };
+    healed.await.with_context(|| nodes.iter().map(Program::report).collect::<String>())
+}
+
+fn cut(scene: &Scene, rules: &str) -> Result<()> {
+    let status = scene.lab.router(1).command("nft").arg(rules).status()?;
+    ensure!(status.success(), "nft: {status}");
+    Ok(())
 }
 
 /// It remembers another node of the DHT than the one that it is told.

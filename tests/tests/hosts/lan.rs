@@ -212,8 +212,13 @@ fn echo(path: &Path) -> Result<()> {
 }
 
 pub(crate) async fn echoes(world: &World) -> Result<()> {
+    echoes_at(world, "local").await
+}
+
+/// Likewise at another local socket.
+pub(crate) async fn echoes_at(world: &World, local: &str) -> Result<()> {
     let talk = async {
-        let mut socket = UnixStream::connect(world.identity("local")).await?;
+        let mut socket = UnixStream::connect(world.identity(local)).await?;
         socket.write_all(b"found").await?;
         let mut answer = [0; 5];
         socket.read_exact(&mut answer).await?;

@@ -16,7 +16,10 @@ mod mapping;
 mod names;
 mod pinholes;
 mod ports;
+mod route;
 mod sandbox;
+mod seeds;
+mod sources;
 mod stock_neighbour;
 mod verified;
 mod web;
@@ -74,6 +77,16 @@ fn main() -> ExitCode {
             "a_peer_behind_a_nat_is_found_by_its_id_alone_in_a_private_160_bit_network",
             mainline::by_id_alone,
         ),
+        lab_trial("a_peer_is_found_by_what_the_records_of_a_domain_say", sources::by_a_domain),
+        lab_trial(
+            "a_dht_is_begun_at_a_name_that_stands_for_other_nodes_later",
+            sources::bootstrap_by_name,
+        ),
+        lab_trial(
+            "a_peer_that_registered_at_a_meeting_point_is_found_there_by_its_id",
+            sources::at_a_meeting_point,
+        ),
+        lab_trial("a_peer_is_found_by_its_pkarr_key_alone", sources::by_a_pkarr_key),
         tool_trial(
             "aria2_and_our_node_find_what_the_other_announced",
             mainline::no_aria2,
@@ -132,6 +145,14 @@ fn main() -> ExitCode {
         "a_forward_to_a_namespace_goes_to_another_member_when_the_one_it_uses_is_gone",
         dht::any_member,
     ));
+    trials.push(lab_trial(
+        "one_monitor_two_listeners_and_two_dialers_on_one_host_find_each_other",
+        seeds::one_host,
+    ));
+    trials.push(lab_trial("a_bootstrap_node_that_hangs_is_down_within_45_s", dht::hung_bootstrap));
+    trials
+        .push(lab_trial("a_network_that_is_split_for_a_minute_is_one_again_a_minute_after", dht::split));
+    trials.extend(route::trials());
     trials.extend(verified());
     trials.extend(families());
     trials.extend(faults::trials());

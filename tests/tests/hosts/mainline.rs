@@ -27,12 +27,20 @@ use crate::{
 const HASH: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// Clients of others look around in their own time.
-const CLIENT: Duration = Duration::from_secs(120);
+pub(crate) const CLIENT: Duration = Duration::from_secs(120);
 
 /// Where the network begins: a node at this address.
 fn begin<'lab>(place: impl Into<Place<'lab>>, listen: &str) -> Result<Program> {
     let launch = Launch::program(place, binary("punchline")?);
     Ok(launch.args(["dht", "start", "--json", "--mainline-listen", listen]).spawn()?)
+}
+
+/// At the relay's machine; and how others join there.
+pub(crate) async fn begin_at(scene: &Scene) -> Result<(Program, [String; 2])> {
+    let first = begin(scene.lab.relay(), "0.0.0.0:6881")?;
+    first.wait_for("started", |_| true, SOON).await?;
+    let way_in = format!("{}:6881", scene.lab.relay().address());
+    Ok((first, ["--mainline-bootstrap".to_owned(), way_in]))
 }
 
 /// Behind two NATs; all that the one who seeks knows is an id, and where the network is joined.
@@ -41,10 +49,7 @@ pub(crate) async fn by_id_alone() -> Result<()> {
     let spec = LabSpec::new([Nat::PortPreserving, Nat::PortPreserving]);
     let scene = Scene::prepare(&spec, Transport::Tcp).await?;
     let relay = scene.start_relay().await?;
-    let first = begin(scene.lab.relay(), "0.0.0.0:6881")?;
-    first.wait_for("started", |_| true, SOON).await?;
-    let way_in = format!("{}:6881", scene.lab.relay().address());
-    let joins = ["--mainline-bootstrap".to_owned(), way_in];
+    let (first, joins) = begin_at(&scene).await?;
     let reserves = [joins.clone(), ["--relay".to_owned(), scene.relay_address()]].concat();
     let (expose, peer) = lan::expose(&world, scene.lab.host(0), &reserves).await?;
     let forward = lan::forward(&world, scene.lab.host(1), &peer, &joins)?;

@@ -1,4 +1,4 @@
-//! `design/kaspad.md`, followed word by word in a lab with two NATs.
+//! `design/kaspad.md` and `design/kaspad-network.md`, followed word by word in a lab with two NATs.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,25 @@ use punchline_tests::kaspad;
 use crate::world::two_nats;
 
 const GUIDE: &str = include_str!("../../../design/kaspad.md");
+const OF_A_NETWORK: &str = include_str!("../../../design/kaspad-network.md");
 
 pub(crate) async fn is_followed_word_by_word() -> Result<()> {
-    let guide: Guide = GUIDE.parse()?;
-    ensure!(guide.blocks.len() == 8, "{} blocks", guide.blocks.len());
+    let reader = follow(GUIDE, 8).await?;
+    // The first node sees the second one at a loopback address of its own, as the guide says.
+    let seen = reader.saw("kaspad", "P2P Connected to incoming peer <far> (");
+    let far = &seen.context("the first node has no peer")?["far"];
+    ensure!(far.starts_with("127.") && !far.starts_with("127.0.0.1:"), "it is seen at {far}");
+    Ok(())
+}
+
+/// Of nodes that find each other.
+pub(crate) async fn of_a_network_is_followed_word_by_word() -> Result<()> {
+    follow(OF_A_NETWORK, 6).await.map(drop)
+}
+
+async fn follow(text: &str, blocks: usize) -> Result<Reader> {
+    let guide: Guide = text.parse()?;
+    ensure!(guide.blocks.len() == blocks, "{} blocks", guide.blocks.len());
     let mut reader = Reader::new(two_nats()?, &["first", "second"])?;
     reader.has("kaspad", &kaspad::binary()?)?;
     for machine in ["first", "second"] {
@@ -22,11 +37,7 @@ pub(crate) async fn is_followed_word_by_word() -> Result<()> {
     let began = Instant::now();
     reader.follows(&guide).await?;
     ensure!(began.elapsed() < PROMISED, "it took {:?}", began.elapsed());
-    // The first node sees the second one at a loopback address of its own, as the guide says.
-    let seen = reader.saw("kaspad", "P2P Connected to incoming peer <far> (");
-    let far = &seen.context("the first node has no peer")?["far"];
-    ensure!(far.starts_with("127.") && !far.starts_with("127.0.0.1:"), "it is seen at {far}");
-    Ok(())
+    Ok(reader)
 }
 
 /// On a network without others, and little of the machine that is shared with other tests.

@@ -1,8 +1,8 @@
 //! Stock kaspad nodes, unmodified, each with a sidecar: `expose` beside the one that is dialled,
 //! `forward` beside the one that dials. They know nothing of punchline, and talk only through it.
 //!
-//! Here are the trials; `scene` is two nodes with their sidecars, `session` what the nodes have, `world` what the sidecars
-//! need, and `guide` whoever follows `design/kaspad.md`.
+//! Here are the trials; `scene` is two nodes with their sidecars, `session` what the nodes have, `members` finds them in the namespace of their network, `world` what the sidecars
+//! need, and `guide` whoever follows `design/kaspad.md` and `design/kaspad-network.md`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
@@ -21,6 +21,7 @@ use session::{Session, Side, blocks_arrive};
 use world::{DEADLINE, World, two_nats};
 
 mod guide;
+mod members;
 mod scene;
 mod session;
 mod world;
@@ -39,6 +40,14 @@ fn main() -> ExitCode {
         kaspad_lab_trial(
             "the_guide_for_two_kaspad_nodes_is_followed_word_by_word",
             guide::is_followed_word_by_word,
+        ),
+        kaspad_lab_trial(
+            "the_guide_for_kaspad_nodes_that_find_each_other_is_followed_word_by_word",
+            guide::of_a_network_is_followed_word_by_word,
+        ),
+        kaspad_lab_trial(
+            "two_kaspad_nodes_meet_in_the_namespace_of_their_network_and_nobody_is_told_where_the_other_is",
+            members::meet,
         ),
     ];
     for transport in [Transport::Tcp, Transport::Quic] {

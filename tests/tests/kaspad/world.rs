@@ -96,13 +96,23 @@ impl World {
         Ok(Forward { program, local })
     }
 
-    fn sidecar(&self, place: Place<'_>, subcommand: &str, name: &str) -> Result<Launch> {
+    /// `punchline SUBCOMMAND` as `name`, with nothing said of a relay.
+    pub(crate) fn launch<'lab>(
+        &self,
+        place: impl Into<Place<'lab>>,
+        subcommand: &str,
+        name: &str,
+    ) -> Result<Launch> {
+        let launch = Launch::punchline(place, subcommand)?;
+        Ok(launch.args(["--identity".as_ref(), self.identities.path().join(name).as_os_str()]))
+    }
+
+    pub(crate) fn sidecar(&self, place: Place<'_>, subcommand: &str, name: &str) -> Result<Launch> {
         let interfaces = match place {
             Place::Host => Ipv4Addr::LOCALHOST,
             Place::Lab(_) => Ipv4Addr::UNSPECIFIED,
         };
-        let launch = Launch::punchline(place, subcommand)?;
-        let launch = launch.args(["--identity".as_ref(), self.identities.path().join(name).as_os_str()]);
+        let launch = self.launch(place, subcommand, name)?;
         let listen = listen(interfaces, self.transport, 0);
         Ok(launch.args(["--listen", &listen, "--relay", &self.relay_address]))
     }

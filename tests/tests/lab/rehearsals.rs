@@ -14,6 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         lab_trial("the_runbook_makes_two_nats_direct_and_its_log_names_no_address", two_nats),
         lab_trial("the_readme_is_followed_word_by_word", readme),
+        lab_trial("the_guide_to_namespaces_is_followed_word_by_word", namespaces),
     ]
 }
 
@@ -26,6 +27,17 @@ async fn readme() -> Result<()> {
     ensure!(guide.blocks.len() == 5, "{} blocks", guide.blocks.len());
     let lab = Lab::build(&LabSpec::new([Nat::PortPreserving; 2]))?;
     Reader::new(lab, &["home", "away"])?.follows(&guide).await
+}
+
+/// What the operator's guide says of peers that find each other: two members, and one that dials them.
+async fn namespaces() -> Result<()> {
+    let text = include_str!("../../../design/operate.md");
+    let (_, text) = text.split_once("\n## Peers that find each other\n").context("a section on it")?;
+    let (text, _) = text.split_once("\n## ").context("a section after it")?;
+    let guide: Guide = text.parse()?;
+    ensure!(guide.blocks.len() == 6, "{} blocks", guide.blocks.len());
+    let lab = Lab::build(&LabSpec::new([Nat::PortPreserving; 3]))?;
+    Reader::new(lab, &["one", "two", "away"])?.follows(&guide).await
 }
 
 async fn two_nats() -> Result<()> {

@@ -50,6 +50,9 @@ pub(super) fn of(status: &Status) -> String {
             }
         }
     }
+    if status.dht.is_some() || status.mainline.is_some() {
+        section(&mut text, "finds peers in", super::dht::lines(status).into_iter());
+    }
     #[cfg(feature = "kad")]
     if let Some(verification) = &status.verification {
         let _ = writeln!(text, "{}", one_line(&crate::verify::screen::line(verification)));

@@ -181,7 +181,7 @@ fn the_debian_package_has_what_its_readme_and_its_guides_lead_to() {
     };
     // Those who read the sources have the rest.
     let of_sources = ["examples", "plan.md", "CONTRIBUTING.md", "LICENSE-MIT", "LICENSE-APACHE"];
-    let guides = ["README.md", "design/operate.md", "design/kaspad.md"];
+    let guides = ["README.md", "design/operate.md", "design/kaspad.md", "design/kaspad-network.md"];
     for page in guides.map(PathBuf::from) {
         assert!(is_there(&page), "{}", page.display());
         let led_to = links(&page).into_iter().map(|(target, _)| target);

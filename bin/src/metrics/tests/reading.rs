@@ -33,6 +33,10 @@ pub(super) fn all() -> BTreeMap<String, Told> {
     let metrics = Metrics::default();
     metrics.observe_relay(relay);
     read(&metrics, Part::Relay, "relay", &mut all);
+    read(&metrics, Part::Monitor, "monitor", &mut all);
+    let metrics = Metrics::default();
+    metrics.observe_process();
+    read(&metrics, Part::Bootstrap, "bootstrap", &mut all);
     all
 }
 

@@ -55,7 +55,7 @@ fn not_reached(step: &Step) -> Vec<Finding> {
     let why = failure.to_string();
     let one = |fault, help: &str| vec![Finding::new(fault, why.clone(), help)];
     match failure {
-        Failure::Open(OpenError::Unreachable { causes, .. }) => causes.iter().map(way).collect(),
+        Failure::Open(OpenError::NoRouteToDestination { tried, .. }) => tried.iter().map(way).collect(),
         Failure::Open(OpenError::Deadline { tried, .. }) if !tried.is_empty() => {
             tried.iter().map(way).collect()
         }
@@ -99,7 +99,12 @@ fn way(failure: &DialFailure) -> Finding {
             );
             return Finding::new(Fault::WrongRelay, why, help);
         }
-        DialFailureReason::WrongPeer { .. } => {
+        DialFailureReason::NotFound { .. } => (
+            Fault::NoAddress,
+            "see that it is running, and is found by one of these: on the same network, or with the same --bootstrap; or name a way with \
+             --relay or --addr",
+        ),
+        DialFailureReason::WrongPeer { .. } | DialFailureReason::Banned { .. } => {
             (Fault::WrongPeer, "mend the address (--addr) or the id (--peer): somebody else lives there")
         }
         DialFailureReason::NotAllowed { .. } => (
@@ -142,7 +147,7 @@ fn offline(failure: &DialFailure, why: String) -> Finding {
     let relay = match &failure.way {
         TriedWay::Relay(relay) => format!(": --relay {relay}"),
         TriedWay::RelayName(name) => format!(": --relay {name}"),
-        TriedWay::Direct(_) | TriedWay::Named | TriedWay::Relays => String::new(),
+        TriedWay::Direct(_) | TriedWay::Named | TriedWay::Relays | TriedWay::Lookup(_) => String::new(),
     };
     Finding::new(
         Fault::PeerOffline,

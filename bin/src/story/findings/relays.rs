@@ -79,6 +79,8 @@ fn not_reached(relay: &RelayStatus, address: &str, reason: &DialFailureReason) -
         }
         DialFailureReason::Network { .. }
         | DialFailureReason::NoReservation
+        | DialFailureReason::Banned { .. }
+        | DialFailureReason::NotFound { .. }
         | DialFailureReason::CircuitRefused { .. }
         | DialFailureReason::RelayFull(_)
         | DialFailureReason::CircuitFailed { .. } => Finding::new(Fault::RelayDown, why, DOWN),

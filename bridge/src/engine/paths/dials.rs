@@ -338,6 +338,38 @@ impl Dials {
         self.way_failed(peer, &way, reason)
     }
 
+    /// Whom a dial is to lead to.
+    pub(crate) fn owner(&self, dial: DialId) -> Option<PeerId> {
+        self.owners.get(&dial).copied()
+    }
+
+    /// One address of a dial led to somebody else, and the dial ended. Returns the others, which become the dial `next`;
+    /// none if there are none.
+    pub(crate) fn go_on_without(
+        &mut self,
+        dial: DialId,
+        address: &Multiaddr,
+        reason: &DialFailureReason,
+        next: DialId,
+    ) -> Option<(PeerId, Vec<Multiaddr>)> {
+        let (peer, wrong) = (*self.owners.get(&dial)?, without_peer(address));
+        let reach = self.reaches.get_mut(&peer)?;
+        let Way::Direct(all) = reach.dialling.get(&dial)? else { return None };
+        let others: Vec<Multiaddr> = all.iter().filter(|other| **other != wrong).cloned().collect();
+        if others.is_empty() || others.len() == all.len() {
+            return None;
+        }
+        reach.dialling.remove(&dial);
+        reach.dialling.insert(next, Way::Direct(others.clone()));
+        self.owners.remove(&dial);
+        self.owners.insert(next, peer);
+        let failure = DialFailure { way: TriedWay::Direct(vec![wrong.clone()]), reason: reason.clone() };
+        reach.failures.push(failure.clone());
+        self.failed.push((peer, failure));
+        self.addresses.failed(peer, &Place::Direct(wrong));
+        Some((peer, others))
+    }
+
     /// As [`Dials::failed`], for a way that could not even be dialled.
     pub(crate) fn way_failed(
         &mut self,

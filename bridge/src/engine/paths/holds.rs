@@ -71,6 +71,11 @@ impl Holds {
         true
     }
 
+    /// Takes a peer out. Returns the connection on which it was told, if it was.
+    pub(crate) fn remove(&mut self, peer: PeerId) -> Option<ConnectionId> {
+        self.all.remove(&peer)?.told
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.all.len()

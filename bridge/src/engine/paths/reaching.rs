@@ -47,6 +47,15 @@ impl Engine {
         self.tell_of_hold(peer);
     }
 
+    /// Keeps no connection to a peer any more, and tells it so.
+    pub(in crate::engine) fn let_go(&mut self, peer: PeerId) {
+        let told = self.holds.remove(peer);
+        if let Some(connection) = told.filter(|id| self.connections.get(*id).is_some()) {
+            self.actions.push_back(Action::Say { peer, connection, word: Word::Hold(false) });
+        }
+        self.wait_may_end(peer);
+    }
+
     /// The last connection to a peer is gone.
     pub(in crate::engine) fn hold_lost(&mut self, peer: PeerId, now: Instant) {
         self.holds.disconnected(peer, now);
@@ -202,6 +211,7 @@ impl Engine {
         if !self.is_wanted_directly(peer) {
             return;
         }
+        self.opens.hinted(peer);
         let only: Vec<Place> = addresses.iter().filter_map(place_of).collect();
         let (places, mut failures) = self.allowed(peer, |known| only.contains(&known.place), now);
         let places = self.without_circuits(places, &mut failures);
@@ -258,10 +268,14 @@ impl Engine {
             known.iter().filter_map(|known| known.place.direct().cloned()).collect();
         let same_router = policy.is_behind_our_router(&said, here);
         let (mut places, mut refused) = (Vec::new(), self.dials.refused(peer));
-        let (mut heard, mut hinted) = (Vec::new(), Vec::new());
+        let (mut heard, mut hinted, mut banned) = (Vec::new(), Vec::new(), Vec::new());
         for Known { place, source, .. } in known.into_iter().filter(asked) {
             if source == Source::Operator {
                 places.push(place);
+                continue;
+            }
+            if let Some(failure) = self.banned(peer, &place, now) {
+                banned.push(failure);
                 continue;
             }
             let judged = match (&place, source) {
@@ -288,7 +302,7 @@ impl Engine {
         let reason = DialFailureReason::NotAllowed { refused };
         let way = TriedWay::Named;
         let failures = (refused.total() > 0).then_some(DialFailure { way, reason });
-        (places, failures.into_iter().collect())
+        (places, banned.into_iter().chain(failures).collect())
     }
 
     /// Where no relay is used, circuits are no way.
@@ -381,6 +395,38 @@ impl Engine {
         }
     }
 
+    /// Somebody else answered at an address where the peer was to be. That is the address's fault, not the peer's: the
+    /// others of the dial, which had no time to answer, are dialled again without it.
+    pub(in crate::engine) fn somebody_else(
+        &mut self,
+        dial: DialId,
+        obtained: PeerId,
+        address: &Multiaddr,
+        now: Instant,
+    ) {
+        let reason = DialFailureReason::WrongPeer { obtained };
+        let next = DialId(self.next_dial + 1);
+        if let Some(peer) = self.dials.owner(dial) {
+            self.bans.wrong_identity(peer, address, now);
+        }
+        match self.dials.go_on_without(dial, address, &reason, next) {
+            Some((peer, addresses)) => {
+                self.next_dial = next.0;
+                self.look_failed(dial);
+                self.actions.push_back(Action::Dial { dial: next, peer, addresses });
+            }
+            None => self.dial_failed(dial, reason, now),
+        }
+    }
+
+    /// Why an address that others named is not dialled, if somebody else answered there.
+    fn banned(&self, peer: PeerId, place: &Place, now: Instant) -> Option<DialFailure> {
+        let address = place.direct()?;
+        let again = self.bans.lasts(peer, address, now)?;
+        let way = TriedWay::Direct(vec![address.clone()]);
+        Some(DialFailure { way, reason: DialFailureReason::Banned { again } })
+    }
+
     /// Dials a circuit again if somebody still waits for the peer.
     pub(in crate::engine) fn retry(&mut self, peer: PeerId, relay: RelayAddr, now: Instant) {
         if self.is_wanted(peer) {
@@ -413,11 +459,10 @@ impl Engine {
         self.moves.unreachable(peer, |on| self.connections.is_shaky(on), now);
         if self.connections.of(peer).next().is_none() {
             let causes = causes.clone();
-            self.missed(peer, OpenError::Unreachable { peer, causes }, now);
+            self.missed(peer, OpenError::NoRouteToDestination { peer, tried: causes }, now);
         }
         for open in self.opens.connecting_to(peer) {
-            let causes = causes.clone();
-            self.fail(open, OpenError::Unreachable { peer, causes }, now);
+            self.no_way(open, &causes, now);
         }
     }
 

@@ -40,6 +40,7 @@ impl Engine {
         if let Some(dial) = opened.dial {
             self.spares.dialled(dial);
             self.dials.succeeded(dial, &opened.address, now);
+            self.bans.reached(peer, &opened.address);
         }
         if path.is_direct() {
             self.introductions.over(peer);

@@ -4,7 +4,13 @@ use std::{collections::BTreeMap, time::Instant};
 
 use libp2p::PeerId;
 
-use crate::{engine::input::OpenId, error::OpenStage, path::ConnectionId, service::Service};
+use super::sought::Lookup;
+use crate::{
+    engine::input::OpenId,
+    error::{DialFailure, OpenStage},
+    path::ConnectionId,
+    service::Service,
+};
 
 /// Connections that an open tries one after the other. Each is the best at that moment, so after three
 /// the peer is not well.
@@ -25,12 +31,16 @@ pub(crate) struct PendingOpen {
     pub(crate) direct_only: bool,
     /// Circuits that ended while it waited for a direct connection.
     pub(crate) introductions: u32,
+    /// Whether somebody else looks for the peer.
+    pub(crate) lookup: Lookup,
+    /// Ways that led nowhere while it was looked for.
+    pub(crate) failed: Vec<DialFailure>,
 }
 
 impl PendingOpen {
     pub(crate) fn new(peer: PeerId, service: Service, deadline: Instant) -> Self {
-        let (tried, direct_only, introductions) = Default::default();
-        Self { peer, service, deadline, on: None, tried, direct_only, introductions }
+        let (tried, direct_only, introductions, lookup, failed) = Default::default();
+        Self { peer, service, deadline, on: None, tried, direct_only, introductions, lookup, failed }
     }
 
     pub(crate) fn stage(&self) -> OpenStage {
@@ -73,6 +83,32 @@ impl Opens {
         let connection = pending.on.take()?;
         pending.tried.push(connection);
         Some((pending, connection))
+    }
+
+    pub(crate) fn get_mut(&mut self, open: OpenId) -> Option<&mut PendingOpen> {
+        self.all.get_mut(&open)
+    }
+
+    /// Somebody said where the peer may be: what comes of it says more than that it was looked for.
+    pub(crate) fn hinted(&mut self, peer: PeerId) {
+        let of_peer = self.all.values_mut().filter(|pending| pending.peer == peer);
+        of_peer.for_each(|pending| pending.lookup.hinted());
+    }
+
+    /// Those that are not looked for any longer, since `now`.
+    pub(crate) fn end_lookups(&mut self, now: Instant) -> Vec<OpenId> {
+        let ended =
+            |(open, pending): (&OpenId, &mut PendingOpen)| pending.lookup.ends(now).then_some(*open);
+        self.all.iter_mut().filter_map(ended).collect()
+    }
+
+    pub(crate) fn next_lookup_end(&self) -> Option<Instant> {
+        self.all.values().filter_map(|pending| pending.lookup.until()).min()
+    }
+
+    /// Whom those wait for that have no connection to negotiate on.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = PeerId> {
+        self.all.values().filter(|pending| pending.on.is_none()).map(|pending| pending.peer)
     }
 
     /// It is for a direct connection from now on.

@@ -102,7 +102,7 @@ fn a_relay_that_a_ticket_names_is_judged_as_well() {
     world.tell(Input::Hear { peer: peer(1), addresses: vec![inside.circuit_to(peer(1))] });
     let (_, actions) = world.open(peer(1));
     assert_eq!(dials(&actions), []);
-    assert!(matches!(failures(&actions)[0].1, OpenError::Unreachable { .. }));
+    assert!(matches!(failures(&actions)[0].1, OpenError::NoRouteToDestination { .. }));
 }
 
 #[test]

@@ -51,6 +51,17 @@ fn a_held_peer_without_an_address_is_said_to_be_unreachable_if_nobody_says_where
 }
 
 #[test]
+fn who_is_let_go_is_told_so_and_not_looked_for_any_more() {
+    let mut world = World::new();
+    world.learn(peer(1), &[direct(1)]);
+    let actions = world.tell(Input::Hold { peer: peer(1) });
+    let (held, _) = world.dialled(peer(1), dials(&actions)[0].0);
+    assert_eq!(said(&world.tell(Input::LetGo { peer: peer(1) })), [(held, Word::Hold(false))]);
+    assert_eq!(closes(&world.pass(HOUR)), [held]);
+    assert_eq!(dials(&world.closed(held)), []);
+}
+
+#[test]
 fn one_held_peer_too_many_is_refused() {
     let mut world = World::with(|config| config.limits.holds = 1);
     world.tell(Input::Hold { peer: peer(1) });

@@ -138,7 +138,8 @@ fn when_every_way_failed_the_error_names_each_with_its_cause() {
     let find = |target| asked.iter().find(|(_, peer, _)| *peer == target).unwrap().0;
     assert_eq!(world.dial_failed(find(peer(1))), []);
     let actions = world.dial_failed(find(relay.peer()));
-    let [(failed, OpenError::Unreachable { causes, .. })] = failures(&actions)[..] else {
+    let [(failed, OpenError::NoRouteToDestination { tried: causes, .. })] = failures(&actions)[..]
+    else {
         panic!("{actions:?}");
     };
     assert_eq!(failed, open);
@@ -156,7 +157,7 @@ fn a_relay_that_goes_away_before_it_identified_fails_the_circuits_that_waited_fo
     let actions = world.closed(connection);
     assert!(matches!(
         failures(&actions)[..],
-        [(failed, OpenError::Unreachable { .. })] if failed == open
+        [(failed, OpenError::NoRouteToDestination { .. })] if failed == open
     ));
     let (_, actions) = world.open(peer(1));
     assert_eq!(dials(&actions).len(), 1, "a later open starts anew: {actions:?}");
@@ -403,7 +404,7 @@ fn one_relay_more_than_the_limit_is_refused() {
     assert!(matches!(world.events()[..], [Event::Refused { what: Asked::Relay, limit: 1, .. }]));
     world.learn(peer(1), &[relay(8).circuit_to(peer(1))]);
     let (_, actions) = world.open(peer(1));
-    let [(_, OpenError::Unreachable { causes, .. })] = failures(&actions)[..] else {
+    let [(_, OpenError::NoRouteToDestination { tried: causes, .. })] = failures(&actions)[..] else {
         panic!("{actions:?}");
     };
     assert!(matches!(causes[0].reason, DialFailureReason::Limit { .. }));
@@ -432,7 +433,7 @@ fn a_circuit_that_failed_just_now_is_dialled_again_with_growing_waits_but_not_fo
     let actions = failed_just_now(&mut world, dials(&actions)[0].0);
     assert!(matches!(
         failures(&actions)[..],
-        [(failed, OpenError::Unreachable { .. })] if failed == open
+        [(failed, OpenError::NoRouteToDestination { .. })] if failed == open
     ));
 }
 

@@ -24,7 +24,7 @@ fn full(world: &mut World, actions: &[Action], limit: RelayLimit) -> Vec<Action>
 
 /// The only reason of the only open that failed.
 fn reason(actions: &[Action]) -> DialFailureReason {
-    let [(_, OpenError::Unreachable { causes, .. })] = failures(actions)[..] else {
+    let [(_, OpenError::NoRouteToDestination { tried: causes, .. })] = failures(actions)[..] else {
         panic!("{actions:?}")
     };
     causes[0].reason.clone()

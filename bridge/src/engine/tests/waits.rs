@@ -86,8 +86,11 @@ fn a_peer_that_holds_no_place_at_the_relay_is_waited_for_until_the_next_attempt(
     });
     let waits: Vec<Waiting> = waits.collect();
     let [Waiting { awaits, .. }] = waits.as_slice() else { panic!("{waits:?}") };
-    let [Awaited::NextAttempt { cause: Some(OpenError::Unreachable { causes, .. }), .. }] =
-        awaits.as_slice()
+    let [
+        Awaited::NextAttempt {
+            cause: Some(OpenError::NoRouteToDestination { tried: causes, .. }), ..
+        },
+    ] = awaits.as_slice()
     else {
         panic!("{awaits:?}")
     };

@@ -16,7 +16,7 @@ use crate::{
     engine::input::{DialId, Input, Role},
     net::{
         behaviour::NodeEvent,
-        translate::{Dialling, dial_failure, is_port_in_use, tried},
+        translate::{Dialling, dial_failed, is_port_in_use, tried},
     },
     node::vigil::to_internet,
     path::ConnectionId,
@@ -76,7 +76,7 @@ impl Driver {
                 let Dialling { dial, punch, began, .. } = dialling;
                 let failed = match punch {
                     true => Input::PunchFailed { dial, tried: tried(&error) },
-                    false => Input::DialFailed { dial, reason: dial_failure(&error, began.elapsed()) },
+                    false => dial_failed(dial, &error, began.elapsed()),
                 };
                 self.legs.tell(failed);
             }

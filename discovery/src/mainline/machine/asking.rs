@@ -1,9 +1,6 @@
 //! What this node asks others: queries under way, and the searches that they belong to.
 
-use std::{
-    net::SocketAddrV4,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddrV4, time::Instant};
 
 use rand::RngExt as _;
 
@@ -15,9 +12,6 @@ use crate::mainline::{
     message::{Answer, Body, Node, Packet, Query},
     table::Entered,
 };
-
-/// Whoever does not answer within this does not.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Queries under way; for one more there is no place, and it counts as not answered.
 const PENDING_MAX: usize = 1024;
@@ -205,7 +199,8 @@ impl Machine {
 
     /// Gives up what was not answered in time.
     pub(super) fn expire(&mut self, now: Instant) {
-        let over = |pending: &Pending| now.saturating_duration_since(pending.sent) >= ANSWER_WITHIN;
+        let within = self.settings.answer_within;
+        let over = |pending: &Pending| now.saturating_duration_since(pending.sent) >= within;
         let expired = self.pending.iter().filter(|(_, pending)| over(pending)).map(|(id, _)| *id);
         for transaction in expired.collect::<Vec<_>>() {
             if let Some(pending) = self.pending.remove(&transaction) {

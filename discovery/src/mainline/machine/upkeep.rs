@@ -8,10 +8,7 @@ use std::{
 
 use rand::RngExt as _;
 
-use super::{
-    Machine,
-    asking::{ANSWER_WITHIN, Purpose},
-};
+use super::{Machine, asking::Purpose};
 use crate::mainline::{
     id::{Id, is_public},
     lookup::{LASTS_MAX, Then, Want},
@@ -123,7 +120,7 @@ impl Machine {
 
     /// When it wants to be called again.
     pub(in crate::mainline) fn poll_timeout(&self) -> Instant {
-        let answers = self.pending.values().map(|pending| pending.sent + ANSWER_WITHIN);
+        let answers = self.pending.values().map(|pending| pending.sent + self.settings.answer_within);
         let searches = self.lookups.values().map(|lookup| lookup.began + LASTS_MAX);
         let first = answers.chain(searches).min().unwrap_or(self.upkeep.round_at);
         first.min(self.upkeep.round_at).min(self.upkeep.self_lookup_at)
@@ -176,7 +173,8 @@ impl Machine {
         if self.settings.public.is_none() && !self.table.own().fits(ip) {
             let own = Id::for_ip(ip, self.random.random());
             let known: Vec<Node> = self.table.nodes().collect();
-            self.table = Table::new(own, self.settings.bucket, self.settings.strict, now);
+            self.table = Table::new(own, self.settings.bucket, self.settings.strict, now)
+                .refreshed_after(self.settings.refresh);
             for node in known {
                 self.table.answered(node, now);
             }

@@ -29,22 +29,17 @@ fn config(network: &str, mode: Mode, bootstrap: &[Multiaddr]) -> Config {
     let port: u64 = rand::random_range(1..=u64::MAX);
     let listen =
         if mode == Mode::Client { Vec::new() } else { vec![format!("/memory/{port}").parse().unwrap()] };
+    let policy = Policy {
+        dials: Arc::new(|_: &Multiaddr, _: PeerId| true),
+        hands_on: Arc::new(|_: &Multiaddr, _: PeerId| true),
+        exempt: Arc::new(|_| true),
+    };
     Config {
-        keypair: Keypair::generate_ed25519(),
-        network: network.parse().unwrap(),
         mode,
         listen,
-        external: Vec::new(),
         bootstrap: bootstrap.to_vec(),
-        policy: Policy {
-            dials: Arc::new(|_: &Multiaddr, _: PeerId| true),
-            hands_on: Arc::new(|_: &Multiaddr, _: PeerId| true),
-            exempt: Arc::new(|_| true),
-        },
-        memory: None,
-        number: None,
-        bucket_size: None,
         carrier: Carrier::Memory,
+        ..Config::new(Keypair::generate_ed25519(), network.parse().unwrap(), policy)
     }
 }
 

@@ -143,5 +143,5 @@ pub(in crate::report::sentence) fn unreachable() -> OpenError {
         DialFailure { way: TriedWay::Direct(direct), reason: DialFailureReason::Deadline { deadline } },
         DialFailure { way: TriedWay::Relay(through), reason: DialFailureReason::NoReservation },
     ];
-    OpenError::Unreachable { peer: peer(), causes }
+    OpenError::NoRouteToDestination { peer: peer(), tried: causes }
 }

@@ -1,4 +1,5 @@
-//! The sockets of the DHT: TCP with Noise and Yamux, and QUIC, as the node has for its peers, but its own.
+//! The sockets of the DHT and for meeting points: TCP with Noise and Yamux, and QUIC, as the node has for its peers, but
+//! its own.
 //!
 //! What strangers name is dialled only if the policy lets it through: addresses come from answers of anybody.
 
@@ -48,7 +49,7 @@ pub enum Carrier {
 pub struct NoTransport(#[from] noise::Error);
 
 /// `given`: addresses that the operator named, which are dialled as they are.
-pub(super) fn new(
+pub(crate) fn new(
     carrier: Carrier,
     keypair: &Keypair,
     policy: Arc<dyn AddressPolicy>,
@@ -105,8 +106,16 @@ impl Judged {
     }
 }
 
+/// The id at the end of an address.
+pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    }
+}
+
 /// An address, without the id at its end.
-pub(super) fn without_peer(address: &Multiaddr) -> Multiaddr {
+pub(crate) fn without_peer(address: &Multiaddr) -> Multiaddr {
     let mut plain = address.clone();
     while matches!(plain.iter().last(), Some(Protocol::P2p(_))) {
         plain.pop();

@@ -14,7 +14,7 @@ const SEEK_AGAIN: (Duration, Duration) = (Duration::from_secs(10), Duration::fro
 const SETTLES: Duration = Duration::from_secs(2);
 
 /// It is told again after this: half of the time that it holds.
-pub(super) const TELL_AGAIN: Duration = Duration::from_secs(3600);
+pub(crate) const TELL_AGAIN: Duration = Duration::from_secs(3600);
 
 /// After it could not be told, it is tried again after these, and then each time after the last.
 const TRY_AGAIN: [Duration; 5] = [
@@ -26,36 +26,40 @@ const TRY_AGAIN: [Duration; 5] = [
 ];
 
 /// Values that are stored again each hour. For one more there is no place.
-pub(super) const KEPT_MAX: usize = 64;
+pub(crate) const KEPT_MAX: usize = 64;
 
 /// Who is looked for.
 #[derive(Debug, Default)]
-pub(super) struct Seeking {
+pub(crate) struct Seeking {
     /// By whom, when next, and how long after that again.
     sought: BTreeMap<PeerId, (Instant, Duration)>,
 }
 
 impl Seeking {
-    pub(super) fn seek(&mut self, peer: PeerId, now: Instant) {
+    pub(crate) fn seek(&mut self, peer: PeerId, now: Instant) {
         self.sought.entry(peer).or_insert((now, SEEK_AGAIN.0));
     }
 
+    pub(crate) fn forget(&mut self, peer: PeerId) {
+        self.sought.remove(&peer);
+    }
+
     /// Somebody to be looked for.
-    pub(super) fn next(&mut self, now: Instant) -> Option<PeerId> {
+    pub(crate) fn next(&mut self, now: Instant) -> Option<PeerId> {
         let (peer, (at, after)) = self.sought.iter_mut().find(|(_, (at, _))| *at <= now)?;
         *at = now + *after;
         *after = (*after * 2).min(SEEK_AGAIN.1);
         Some(*peer)
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.sought.values().map(|(at, _)| *at).min()
     }
 }
 
 /// What is told of where this node is.
 #[derive(Debug, Default)]
-pub(super) struct Telling {
+pub(crate) struct Telling {
     addresses: Vec<Multiaddr>,
     due: Option<Instant>,
     failures: usize,
@@ -63,7 +67,7 @@ pub(super) struct Telling {
 
 impl Telling {
     /// This node is here.
-    pub(super) fn changed(&mut self, addresses: Vec<Multiaddr>, now: Instant) {
+    pub(crate) fn changed(&mut self, addresses: Vec<Multiaddr>, now: Instant) {
         if addresses != self.addresses {
             self.addresses = addresses;
             (self.due, self.failures) = (Some(now + SETTLES), 0);
@@ -71,14 +75,14 @@ impl Telling {
     }
 
     /// What is to be told now.
-    pub(super) fn next(&mut self, now: Instant) -> Option<&[Multiaddr]> {
+    pub(crate) fn next(&mut self, now: Instant) -> Option<&[Multiaddr]> {
         self.due.filter(|due| *due <= now)?;
         self.due = None;
         Some(&self.addresses)
     }
 
     /// What became of it. `now`, unless it changed meanwhile.
-    pub(super) fn told(&mut self, stored: bool, now: Instant) {
+    pub(crate) fn told(&mut self, stored: bool, now: Instant) {
         let after = match stored {
             true => {
                 self.failures = 0;
@@ -93,7 +97,7 @@ impl Telling {
         self.due = Some(self.due.unwrap_or(now + after));
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.due
     }
 }
