@@ -94,6 +94,7 @@ async fn at_work(world: &World, scene: &Scene, ways: &[String]) -> Result<[Progr
     let forward = forward(world, scene.lab.host(1), &peer, ways)?;
     expose.wait_for("dht_joined", |_| true, SOON).await?;
     expose.wait_for("reservation_held", |_| true, SOON).await?;
+    forward.wait_for("forward_listening", |_| true, SOON).await?;
     echoes(world).await.with_context(|| [&expose, &forward].map(Program::report).concat())?;
     Ok([expose, forward])
 }
@@ -183,7 +184,8 @@ pub(crate) async fn a_blocked_port() -> Result<()> {
 /// Nobody gets in at this port any more.
 fn close(host: &Namespace, port: u16) -> Result<()> {
     let rules = format!(
-        "table inet closed {{ chain in {{ type filter hook input priority 0; iif != lo tcp dport {port} drop; }} }}"
+        "table inet closed {{ chain in {{ type filter hook input priority 0; iif != lo tcp dport {port} drop
+}} }}"
     );
     let output = host.command("nft").arg(rules).output()?;
     ensure!(output.status.success(), "{output:?}");

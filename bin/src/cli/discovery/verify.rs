@@ -17,7 +17,7 @@ pub struct Verify {
     #[command(flatten)]
     pub settings: Node,
     /// The node by its command, where several run: expose, forward, server, client. It counts more than --control.
-    #[arg(id = "of_node", long = "node", env = "PUNCHLINE_NODE", value_name = "NAME")]
+    #[arg(long, env = "PUNCHLINE_NODE", value_name = "NAME")]
     pub node: Option<String>,
     /// Step 5 has to reach this peer, by its id or the name that the node knows. It is looked for from then on, too.
     #[arg(long, env = "PUNCHLINE_PEER", value_name = "PEER")]

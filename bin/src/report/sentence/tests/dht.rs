@@ -47,7 +47,7 @@ pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
         (
             verified("warn"),
             Info,
-            "less than there could be: step 5 (directions): in relayed; open the port",
+            "discovery works, with less than there could be: step 5 (directions): in relayed; open the port",
         ),
         (
             verified("fail"),
