@@ -1,5 +1,8 @@
 //! Peers that find each other in the DHT, with nobody told where the other is, nor which relay it uses.
 
+// What was measured, for whoever reads the log.
+#![allow(clippy::print_stderr)]
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
