@@ -87,10 +87,8 @@ fn value(flag: &Arg) -> String {
             sample(flag.get_id().as_str(), named.as_deref().unwrap_or_default()).to_owned()
         }
     };
-    let text = match text.parse::<u64>() {
-        Ok(number) => number.to_string(),
-        Err(_) => toml::Value::String(text).to_string(),
-    };
+    let is_bare = text.parse::<u64>().is_ok() || text.parse::<bool>().is_ok();
+    let text = if is_bare { text } else { toml::Value::String(text).to_string() };
     match flag.get_action() {
         ArgAction::Append => format!("[{text}]"),
         _ => text,
@@ -107,6 +105,7 @@ fn sample(id: &str, named: &str) -> &'static str {
         ("relay", _) => RELAY,
         ("listen", _) => "/ip4/0.0.0.0/tcp/4001",
         ("addr", _) => "/ip4/198.51.100.20/tcp/4001",
+        (_, "true|false") => "true",
         ("external", _) => "/ip4/203.0.113.7/tcp/4001",
         ("namespace", _) => "kaspa-mainnet",
         ("authority", _) => "/etc/punchline/authority",

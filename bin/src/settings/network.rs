@@ -30,7 +30,10 @@ const EXTERNAL: (&str, &str) = ("external_addresses", "external");
 /// If `enable_autonat` is neither `true` nor `false`.
 pub(super) fn translate(file: &mut Table, path: &Path) -> Result<Vec<String>, SettingsError> {
     let mut warnings = Vec::new();
-    if let Some(Value::Table(mut theirs)) = file.remove(TABLE) {
+    // `network` is also what servers and clients call their Kaspa network.
+    if file.get(TABLE).is_some_and(Value::is_table)
+        && let Some(Value::Table(mut theirs)) = file.remove(TABLE)
+    {
         warnings.extend(autonat(&mut theirs, path)?);
         for (key, _) in OURS {
             let Some(value) = theirs.remove(key) else { continue };

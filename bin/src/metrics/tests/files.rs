@@ -145,8 +145,9 @@ fn each_query_of_the_dashboard_names_metrics_that_there_are() {
     }
     let asked = queries.join("\n");
     let ignored = |name: &str| !asked.contains(name.trim_end_matches("_info"));
-    let unseen: Vec<String> = reading::all().into_keys().filter(|name| ignored(name)).collect();
-    assert!(unseen.len() < 20, "hardly anything is shown; not: {unseen:?}");
+    let all = reading::all();
+    let unseen: Vec<&String> = all.keys().filter(|name| ignored(name)).collect();
+    assert!(unseen.len() * 3 < all.len(), "of {} metrics these are not shown: {unseen:?}", all.len());
 }
 
 #[test]
