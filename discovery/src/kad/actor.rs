@@ -234,7 +234,11 @@ impl Actor {
             return;
         }
         let options = match peer {
-            Some(peer) => DialOpts::peer_id(peer).addresses(vec![address]).build(),
+            // Also while it is dialled at another address: somebody else may live there.
+            Some(peer) => DialOpts::peer_id(peer)
+                .addresses(vec![address])
+                .condition(PeerCondition::Disconnected)
+                .build(),
             None => DialOpts::unknown_peer_id().address(address).build(),
         };
         if let Err(error) = self.swarm.dial(options) {

@@ -171,7 +171,7 @@ impl Targets {
         Some(target)
     }
 
-    /// It did not answer a look.
+    /// It did not answer a look: at one address, if it is said.
     pub(crate) fn missed(
         &mut self,
         peer: Option<PeerId>,
@@ -180,7 +180,10 @@ impl Targets {
         now: Instant,
     ) {
         let is_meant = |target: &&mut Target| match (peer, address) {
-            (Some(peer), _) => target.peer == Some(peer),
+            (Some(peer), Some(address)) => {
+                target.peer == Some(peer) && is_at(&target.address, address)
+            }
+            (Some(peer), None) => target.peer == Some(peer),
             (None, Some(address)) => is_at(&target.address, address),
             (None, None) => false,
         };

@@ -233,6 +233,8 @@ impl Actor {
                 self.counts.answered(*round_trip);
                 self.targets.pinged(event.peer, *round_trip);
             }
+            // A client of another kind need not speak it; how long it may be idle has a limit of its own.
+            Err(ping::Failure::Unsupported) => {}
             Err(_) => {
                 self.targets.missed(Some(event.peer), None, rand::random(), now);
                 self.swarm.close_connection(event.connection);

@@ -150,7 +150,8 @@ async fn a_flood_of_ten_thousand_records_leaves_own_places_free_is_bounded_and_r
     );
     assert!(status.kept.records <= RECORDS_MAX && status.kept.records_bytes <= RECORDS_BYTES_MAX);
     let counted = status.refused_questions + status.refused.values().sum::<u64>();
-    assert!(refused > 0 && counted as usize >= refused, "{refused} {counted}");
+    // Who brings what is refused is shunned soon, and then refused unread.
+    assert!(refused > 0 && counted > 0, "{refused} {counted}");
     assert!(10_000 - refused >= status.kept.records);
     // Its own is kept still, and what it says from now on.
     let value = Value { name: b"own".to_vec(), bytes: b"mine".to_vec() };
