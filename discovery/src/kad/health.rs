@@ -180,9 +180,7 @@ impl Targets {
         now: Instant,
     ) {
         let is_meant = |target: &&mut Target| match (peer, address) {
-            (Some(peer), Some(address)) => {
-                target.peer == Some(peer) && is_at(&target.address, address)
-            }
+            (Some(peer), Some(address)) => target.peer == Some(peer) && is_at(&target.address, address),
             (Some(peer), None) => target.peer == Some(peer),
             (None, Some(address)) => is_at(&target.address, address),
             (None, None) => false,

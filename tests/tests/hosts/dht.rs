@@ -155,7 +155,7 @@ pub(crate) async fn split() -> Result<()> {
         }
         cut(
             &scene,
-            "add table inet cut; add chain inet cut all { type filter hook forward priority 0; policy drop; }",
+            "add table inet cut; add chain inet cut between { type filter hook forward priority 0; policy drop; }",
         )?;
         tokio::time::sleep(SPLIT_LASTS).await;
         let mut marks = Vec::new();

@@ -52,7 +52,8 @@ pub(crate) async fn by_id_alone() -> Result<()> {
     let (first, joins) = begin_at(&scene).await?;
     let reserves = [joins.clone(), ["--relay".to_owned(), scene.relay_address()]].concat();
     let (expose, peer) = lan::expose(&world, scene.lab.host(0), &reserves).await?;
-    let forward = lan::forward(&world, scene.lab.host(1), &peer, &joins)?;
+    let ways = [&joins[..], &["--pkarr".to_owned(), "off".to_owned()]].concat();
+    let forward = lan::forward(&world, scene.lab.host(1), &peer, &ways)?;
     let found = async {
         expose.wait_for("reservation_held", |_| true, SOON).await?;
         let found = forward.wait_for("peer_found", |event| event.has("peer", &peer), CLIENT).await?;

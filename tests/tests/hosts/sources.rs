@@ -1,5 +1,7 @@
 //! Peers that are found by a domain, at a meeting point, and by a pkarr key.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use punchline_tests::{
     lab::{LabSpec, Nat},
@@ -36,9 +38,9 @@ fn name_server(scene: &Scene, address: &str) -> Result<Zone> {
     dns::serve(scene.lab.internet(), says(address))
 }
 
-async fn is_found(forward: &Program, peer: &str, source: &str) -> Result<()> {
+async fn is_found(forward: &Program, peer: &str, source: &str, within: Duration) -> Result<()> {
     let by = |event: &Event| event.has("peer", peer) && event.has("source", source);
-    forward.wait_for("peer_found", by, SOON).await?;
+    forward.wait_for("peer_found", by, within).await?;
     Ok(())
 }
 
@@ -51,7 +53,7 @@ pub(crate) async fn by_a_domain() -> Result<()> {
     let _zone = name_server(&scene, &format!("{}/p2p-circuit/p2p/{peer}", scene.relay_address()))?;
     let forward = forward(&world, scene.lab.host(1), &peer, &["--dns".to_owned(), NAME.to_owned()])?;
     let found = async {
-        is_found(&forward, &peer, "dns").await?;
+        is_found(&forward, &peer, "dns", SOON).await?;
         echoes(&world).await?;
         let direct = |event: &Event| event.has("peer", &peer) && event.has("path", "direct");
         forward.wait_for("connection_opened", direct, SOON).await?;
@@ -73,7 +75,8 @@ pub(crate) async fn bootstrap_by_name() -> Result<()> {
     let found = async {
         expose.wait_for("reservation_held", |_| true, SOON).await?;
         zone.set(says(&begin[1]));
-        is_found(&forward, &peer, "kad").await?;
+        // Records hold for half a minute at least, and who is not found is looked for ever more rarely.
+        is_found(&forward, &peer, "kad", 4 * SOON).await?;
         echoes(&world).await
     };
     found.await.with_context(|| [&relay, &boot, &expose, &forward].map(Program::report).concat())
@@ -89,7 +92,7 @@ pub(crate) async fn at_a_meeting_point() -> Result<()> {
     let (expose, peer) = expose(&world, scene.lab.host(0), &ways).await?;
     let forward = forward(&world, scene.lab.host(1), &peer, &meets)?;
     let found = async {
-        is_found(&forward, &peer, "rendezvous").await?;
+        is_found(&forward, &peer, "rendezvous", SOON).await?;
         echoes(&world).await
     };
     found.await.with_context(|| [&relay, &boot, &expose, &forward].map(Program::report).concat())

@@ -184,8 +184,8 @@ pub(crate) async fn a_blocked_port() -> Result<()> {
 /// Nobody gets in at this port any more.
 fn close(host: &Namespace, port: u16) -> Result<()> {
     let rules = format!(
-        "table inet closed {{ chain in {{ type filter hook input priority 0; iif != lo tcp dport {port} drop
-}} }}"
+        "add table inet closed; add chain inet closed entering {{ type filter hook input priority 0; }}; \
+         add rule inet closed entering iif != lo ct state new tcp dport {port} drop"
     );
     let output = host.command("nft").arg(rules).output()?;
     ensure!(output.status.success(), "{output:?}");

@@ -19,8 +19,16 @@ pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
             "in the DHT after 340 ms; nodes in the table: 12",
         ),
         (bootstrap("healthy", None), Info, "the bootstrap node at /ip4/198.51.100.4/tcp/41563 answers"),
-        (bootstrap("degraded", None), Info, "the bootstrap node at /ip4/198.51.100.4/tcp/41563 does not answer in time; others"),
-        (bootstrap("down", Some(38_200)), Warn, "the bootstrap node at /ip4/198.51.100.4/tcp/41563 does not answer since 38 s"),
+        (
+            bootstrap("degraded", None),
+            Info,
+            "the bootstrap node at /ip4/198.51.100.4/tcp/41563 does not answer in time; others",
+        ),
+        (
+            bootstrap("down", Some(38_200)),
+            Warn,
+            "the bootstrap node at /ip4/198.51.100.4/tcp/41563 does not answer since 38 s",
+        ),
         (
             DhtEvent::NodeDiscovered { peer: peer(), address: there },
             Debug,
