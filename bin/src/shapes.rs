@@ -29,6 +29,7 @@ pub(crate) const MONITOR: u32 = 1;
 pub(crate) const RETRIED: u32 = 1;
 
 /// `discovery verify --json`.
+#[cfg(feature = "kad")]
 pub(crate) const VERIFICATION: u32 = 1;
 
 /// Events: of `--events`, of `events`, and of the page.

@@ -33,7 +33,7 @@ const MDNS_PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// A lookup in a DHT takes a second or two, also at the start, and 10 s at most. Whoever opens a stream gives it 10 s, of which
 /// something is left for the dial.
-#[cfg(any(feature = "kad", feature = "mainline"))]
+#[cfg(any(feature = "dns", feature = "kad", feature = "mainline", feature = "rendezvous"))]
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Which sources there are.

@@ -26,6 +26,7 @@ const TRY_AGAIN: [Duration; 5] = [
 ];
 
 /// Values that are stored again each hour. For one more there is no place.
+#[cfg(feature = "mainline")]
 pub(crate) const KEPT_MAX: usize = 64;
 
 /// Who is looked for.

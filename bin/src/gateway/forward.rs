@@ -152,6 +152,7 @@ impl Forward {
     }
 
     /// Whether it leads to whoever answers, and not to whoever is in one place.
+    #[cfg(feature = "kad")]
     pub(super) fn is_shared(&self) -> bool {
         self.place.is_none()
     }

@@ -59,8 +59,10 @@ pub(crate) enum Part {
     /// Those of a relay.
     Relay,
     /// Those of a relay that is a node of the DHT as well.
+    #[cfg(feature = "kad")]
     Monitor,
     /// Those of a node of the DHT alone.
+    #[cfg(feature = "kad")]
     Bootstrap,
 }
 
@@ -183,7 +185,10 @@ impl Exposition {
                 #[cfg(feature = "kad")]
                 metrics.verifications.register(book);
             }
-            Part::Relay | Part::Monitor => metrics.forwarded.register(book),
+            Part::Relay => metrics.forwarded.register(book),
+            #[cfg(feature = "kad")]
+            Part::Monitor => metrics.forwarded.register(book),
+            #[cfg(feature = "kad")]
             Part::Bootstrap => {}
         }
         #[cfg(feature = "kad")]

@@ -10,6 +10,7 @@ mod tests;
 
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "kad")]
 pub(crate) use self::namespace::short;
 pub use self::{
     namespace::{

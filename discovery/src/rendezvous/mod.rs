@@ -8,7 +8,10 @@
 //!
 //! Not libp2p-rendezvous: see `design/decisions/0001-dependencies.md`. Its nodes and ours understand each other.
 
+// Half of it is what a meeting point says.
+#[cfg_attr(not(feature = "kad"), allow(dead_code))]
 mod message;
+#[cfg(feature = "kad")]
 mod registry;
 #[cfg(feature = "kad")]
 pub(crate) mod server;
