@@ -120,8 +120,9 @@ async fn lie(socket: TcpStream, status: Value) -> Result<()> {
         "events" => ("text/event-stream", events_of_lies()),
         "" => ("text/html", std::fs::read_to_string(files.join("page.html"))?),
         "page.css" => ("text/css", std::fs::read_to_string(files.join(name))?),
-        "page.js" | "fill.js" | "node.js" | "relay.js" | "dht.js" | "settings.js" | "story.js"
-        | "draw.js" => ("text/javascript", std::fs::read_to_string(files.join(name))?),
+        name if name.ends_with(".js") && !name.contains('/') => {
+            ("text/javascript", std::fs::read_to_string(files.join(name))?)
+        }
         _ => ("text/plain", String::new()),
     };
     let head = format!(
