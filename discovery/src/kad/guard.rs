@@ -3,7 +3,7 @@
 //!
 //! Events of its handler pass through here before it sees them. So an answer loses the peers that a lookup may not ask
 //! ([`Candidates`]), the addresses at which somebody else was found ([`Bans`]) and those who are shunned ([`Scores`]); and a
-//! question too many is reset, or dropped if it has no answer ([`Meter`]).
+//! question too many is refused, or dropped if it has no answer ([`Meter`]).
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -55,7 +55,7 @@ pub(super) struct Guarded {
     refused: u64,
     /// Who is shunned from now on, for the driver.
     shunned: VecDeque<PeerId>,
-    resets: VecDeque<(PeerId, ConnectionId, Order)>,
+    refusals: VecDeque<(PeerId, ConnectionId, Order)>,
     connections: HashMap<ConnectionId, Multiaddr>,
     trusted: BTreeSet<PeerId>,
     exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
@@ -78,7 +78,7 @@ impl Guarded {
             meter: Meter::new(),
             refused: 0,
             shunned: VecDeque::new(),
-            resets: VecDeque::new(),
+            refusals: VecDeque::new(),
             connections: HashMap::new(),
             trusted,
             exempt,
@@ -164,7 +164,7 @@ impl Guarded {
             | Heard::PutRecord { request_id, .. }
                 if !self.lets(peer, connection) =>
             {
-                self.resets.push_back((peer, connection, Order::Reset(request_id)));
+                self.refusals.push_back((peer, connection, refusing(Order::Reset(request_id))));
                 return None;
             }
             Heard::AddProvider { .. } if !self.lets(peer, connection) => return None,
@@ -172,7 +172,7 @@ impl Guarded {
         })
     }
 
-    fn refusals(&mut self) -> u64 {
+    fn unkept(&mut self) -> u64 {
         self.kad.store_mut().refusals().values().sum()
     }
 
@@ -222,6 +222,17 @@ impl Guarded {
         {
             self.candidates.end(id);
         }
+    }
+}
+
+/// A refusal instead of a reset: nobody is named. To who wrote a record that is no answer, so that it knows.
+///
+/// libp2p-kad 0.49 does not wake the stream that it resets. So the asker waits 10 s for it, and once there are 32 such streams
+/// the connection hears no question any more.
+fn refusing(order: Order) -> Order {
+    match order {
+        Order::Reset(request_id) => Order::FindNodeRes { closer_peers: Vec::new(), request_id },
+        other => other,
     }
 }
 
@@ -279,15 +290,15 @@ impl NetworkBehaviour for Guarded {
     ) {
         let Some(event) = self.judged(peer, connection, event) else { return };
         let stores = matches!(event, Heard::PutRecord { .. });
-        let before = self.refusals();
+        let before = self.unkept();
         self.kad.on_connection_handler_event(peer, connection, event);
-        if stores && self.refusals() > before && self.is_bad() {
+        if stores && self.unkept() > before && self.is_bad() {
             self.did(peer, Deed::BadRecord);
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<kad::Event, THandlerInEvent<Self>>> {
-        if let Some((peer_id, connection, event)) = self.resets.pop_front() {
+        if let Some((peer_id, connection, event)) = self.refusals.pop_front() {
             let handler = NotifyHandler::One(connection);
             return Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event });
         }
@@ -295,6 +306,6 @@ impl NetworkBehaviour for Guarded {
         if let Poll::Ready(ToSwarm::GenerateEvent(event)) = &polled {
             self.done(event);
         }
-        polled
+        polled.map(|polled| polled.map_in(refusing))
     }
 }

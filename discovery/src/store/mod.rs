@@ -9,8 +9,7 @@
 //! with ten times as many identities as there are honest ones leaves every honest one a tenth of its places. First come,
 //! first kept would leave it none, and so would last come.
 //!
-//! A record that is refused is an error of `put`, so that libp2p resets the writer's stream and the writer sees that
-//! it failed. For that `StoreInserts` must be `Unfiltered`. ADD_PROVIDER has no answer at all; whoever refuses it can only
+//! A record that is refused is an error of `put`, so that the writer is told that it failed. For that `StoreInserts` must be `Unfiltered`. ADD_PROVIDER has no answer at all; whoever refuses it can only
 //! count.
 //!
 //! `records` and `providers` hold; `pool` draws the lots.
