@@ -1,5 +1,5 @@
-//! QUIC (`/quic-v1`, with libp2p's TLS) on quinn: a transport of our own, since libp2p's lets nobody choose ciphers, and keeps
-//! socket and errors to itself.
+//! QUIC (`/quic-v1`, with libp2p's TLS) on the protocol's machine of quinn: a transport of our own, since libp2p's lets nobody
+//! choose ciphers, keeps socket and errors to itself, and sends and receives little at a time.
 //!
 //! A listener is one socket, which dials of its family leave from as well, so that peers see the port that is listened on.
 //! Both ends of a hole punch dial as they always do: each one's first packet opens its NAT to those of the other.
@@ -9,7 +9,11 @@ mod connection;
 mod endpoint;
 mod error;
 mod handshake;
+mod link;
 mod listener;
+mod mtu;
+mod socket;
+mod substream;
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +29,6 @@ use libp2p::{
     core::transport::{DialOpts, ListenerId, PortUse, TransportEvent},
     multiaddr::Protocol,
 };
-use quinn::Endpoint;
 
 pub(crate) use self::{
     config::Config,
@@ -35,6 +38,7 @@ pub(crate) use self::{
 use self::{
     endpoint::{any_port, bound},
     listener::Listener,
+    socket::Endpoint,
 };
 use super::local::source_towards;
 use crate::{

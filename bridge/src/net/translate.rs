@@ -312,7 +312,7 @@ fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     is_kind(error, &[io::ErrorKind::TimedOut])
         || matches!(find_cause(error), Some(TransportTimeoutError::<io::Error>::Timeout))
         || matches!(find_cause(error), Some(quic::Error::Late))
-        || matches!(find_cause(error), Some(quinn::ConnectionError::TimedOut))
+        || matches!(find_cause(error), Some(quinn_proto::ConnectionError::TimedOut))
 }
 
 #[cfg(test)]

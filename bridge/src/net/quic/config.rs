@@ -1,15 +1,16 @@
 //! How QUIC is spoken.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures_rustls::rustls;
-use quinn::{
-    EndpointConfig, NoneTokenStore, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
+use quinn_proto::{
+    ClientConfig, EndpointConfig, MtuDiscoveryConfig, NoneTokenStore, ServerConfig, TransportConfig,
+    ValidationTokenConfig, VarInt,
     crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
 };
 use tokio::sync::Semaphore;
 
-use super::Error;
+use super::{Error, mtu::largest_packet};
 use crate::{
     error::StartError,
     net::secure::{Secure, Verifier},
@@ -31,6 +32,9 @@ const SUBSTREAM_BYTES: u32 = 6 << 20;
 /// Substreams that a peer may have open at once on one connection, as with libp2p's transport.
 const SUBSTREAMS_MAX: u32 = 256;
 
+/// The largest packet that is taken: what UDP can carry.
+const RECEIVED_MAX: u16 = 65_527;
+
 /// Connections that have begun and that the swarm has not taken yet, of one socket. It takes all there are whenever it runs.
 const INCOMING_MAX: usize = 1024;
 
@@ -46,7 +50,6 @@ pub(super) const UNPROVED_MAX: usize = 32;
 /// What all sockets of a node share.
 pub(crate) struct Config {
     secure: Secure,
-    transport: Arc<TransportConfig>,
     /// With keys for first packets; each connection has a configuration of TLS for itself.
     server: ServerConfig,
     endpoint: EndpointConfig,
@@ -62,11 +65,9 @@ impl Config {
     }
 
     fn with(secure: &Secure) -> Result<Self, Error> {
-        let transport = Arc::new(transport());
         let (tls, _) = secure.quic_server().map_err(Error::Tls)?;
         let mut server = ServerConfig::with_crypto(Arc::new(of_server(tls)?));
         server
-            .transport_config(Arc::clone(&transport))
             // libp2p knows a connection by its addresses.
             .migration(false)
             .max_incoming(INCOMING_MAX)
@@ -75,8 +76,10 @@ impl Config {
             .validation_token_config(no_tokens());
         let mut endpoint = EndpointConfig::default();
         endpoint.supported_versions(vec![1]);
+        // Any is one that a socket can receive.
+        endpoint.max_udp_payload_size(RECEIVED_MAX)?;
         let unproved = Arc::new(Semaphore::new(UNPROVED_MAX));
-        Ok(Self { secure: secure.clone(), transport, server, endpoint, unproved })
+        Ok(Self { secure: secure.clone(), server, endpoint, unproved })
     }
 
     pub(super) fn endpoint(&self) -> EndpointConfig {
@@ -88,27 +91,31 @@ impl Config {
         self.server.clone()
     }
 
-    /// For one connection, and who is at its other end.
-    pub(super) fn server(&self) -> Result<(Arc<ServerConfig>, Arc<Verifier>), Error> {
+    /// For one connection with `remote`, and who is at its other end.
+    pub(super) fn server(&self, remote: IpAddr) -> Result<(Arc<ServerConfig>, Arc<Verifier>), Error> {
         let (tls, verifier) = self.secure.quic_server().map_err(Error::Tls)?;
         let mut server = self.server.clone();
         server.crypto = Arc::new(of_server(tls)?);
+        server.transport_config(Arc::new(transport(largest_packet(remote))));
         Ok((Arc::new(server), verifier))
     }
 
     /// Likewise, for one that is dialled.
-    pub(super) fn client(&self) -> Result<(quinn::ClientConfig, Arc<Verifier>), Error> {
+    pub(super) fn client(&self, remote: IpAddr) -> Result<(ClientConfig, Arc<Verifier>), Error> {
         let (tls, verifier) = self.secure.quic_client().map_err(Error::Tls)?;
         let tls = QuicClientConfig::try_from(tls).map_err(no_suite)?;
-        let mut client = quinn::ClientConfig::new(Arc::new(tls));
-        client.transport_config(Arc::clone(&self.transport));
+        let mut client = ClientConfig::new(Arc::new(tls));
+        client.transport_config(Arc::new(transport(largest_packet(remote))));
         client.token_store(Arc::new(NoneTokenStore));
         Ok((client, verifier))
     }
 }
 
-fn transport() -> TransportConfig {
+/// `packet_bytes`: of the largest packets that are tried.
+fn transport(packet_bytes: u16) -> TransportConfig {
     let mut transport = TransportConfig::default();
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(packet_bytes);
     transport
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_concurrent_bidi_streams(SUBSTREAMS_MAX.into())
@@ -116,6 +123,7 @@ fn transport() -> TransportConfig {
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_MS).into()))
         .allow_spin(false)
+        .mtu_discovery_config(Some(discovery))
         .stream_receive_window(SUBSTREAM_BYTES.into())
         .receive_window(CONNECTION_BYTES.into());
     transport

@@ -1,30 +1,30 @@
-//! A connection of QUIC and its substreams, as libp2p wants them.
+//! A connection of QUIC, as libp2p wants it.
 
 use std::{
-    io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    sync::Arc,
+    task::{Context, Poll},
 };
 
-use futures::{AsyncRead, AsyncWrite, FutureExt as _, future::BoxFuture};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
-use quinn::{ConnectionError, RecvStream, SendStream};
+use quinn_proto::ConnectionError;
 
-use super::{Error, error::IN_ORDER};
+use super::{
+    Error,
+    link::{Held, Link},
+    substream::Substream,
+};
 
-type Opened = BoxFuture<'static, Result<(SendStream, RecvStream), ConnectionError>>;
-
-/// Whoever drops it closes it in order.
-pub(crate) struct Connection {
-    inner: quinn::Connection,
-    inbound: Option<Opened>,
-    outbound: Option<Opened>,
-    closed: Option<BoxFuture<'static, ConnectionError>>,
-}
+/// It is closed in order when this and all substreams are dropped.
+pub(crate) struct Connection(Arc<Held>);
 
 impl Connection {
-    pub(super) fn new(inner: quinn::Connection) -> Self {
-        Self { inner, inbound: None, outbound: None, closed: None }
+    pub(super) fn new(held: Arc<Held>) -> Self {
+        Self(held)
+    }
+
+    fn link(&self) -> &Link {
+        self.0.link()
     }
 }
 
@@ -33,21 +33,27 @@ impl StreamMuxer for Connection {
     type Error = Error;
 
     fn poll_inbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Substream, Error>> {
-        let Self { inner, inbound, .. } = self.get_mut();
-        let accept = || {
-            let connection = inner.clone();
-            async move { connection.accept_bi().await }.boxed()
-        };
-        poll_opened(inbound, accept, cx)
+        let mut state = self.link().lock();
+        if let Some(id) = state.accept() {
+            return Poll::Ready(Ok(Substream::new(Arc::clone(&self.0), id)));
+        }
+        if let Some(lost) = &state.lost {
+            return Poll::Ready(Err(Error::Connection(lost.clone())));
+        }
+        state.accepter = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     fn poll_outbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Substream, Error>> {
-        let Self { inner, outbound, .. } = self.get_mut();
-        let open = || {
-            let connection = inner.clone();
-            async move { connection.open_bi().await }.boxed()
-        };
-        poll_opened(outbound, open, cx)
+        let mut state = self.link().lock();
+        if let Some(lost) = &state.lost {
+            return Poll::Ready(Err(Error::Connection(lost.clone())));
+        }
+        if let Some(id) = state.open() {
+            return Poll::Ready(Ok(Substream::new(Arc::clone(&self.0), id)));
+        }
+        state.opener = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Neither end changes its address.
@@ -55,70 +61,11 @@ impl StreamMuxer for Connection {
         Poll::Pending
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let Self { inner, closed, .. } = self.get_mut();
-        let closed = closed.get_or_insert_with(|| {
-            inner.close(IN_ORDER.into(), &[]);
-            let connection = inner.clone();
-            async move { connection.closed().await }.boxed()
-        });
-        match ready!(closed.poll_unpin(cx)) {
-            ConnectionError::LocallyClosed => Poll::Ready(Ok(())),
-            error => Poll::Ready(Err(Error::Connection(error))),
-        }
-    }
-}
-
-/// Waits for a substream, of which one at a time is asked for.
-fn poll_opened(
-    asked: &mut Option<Opened>,
-    ask: impl FnOnce() -> Opened,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Substream, Error>> {
-    let opened = ready!(asked.get_or_insert_with(ask).poll_unpin(cx));
-    *asked = None;
-    let (send, receive) = opened.map_err(Error::Connection)?;
-    Poll::Ready(Ok(Substream { send, receive, closed: false }))
-}
-
-/// Both directions of bytes. To drop it closes the one that is written, and lets go of the one that is read.
-pub(crate) struct Substream {
-    send: SendStream,
-    receive: RecvStream,
-    closed: bool,
-}
-
-impl AsyncRead for Substream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buffer)
-    }
-}
-
-impl AsyncWrite for Substream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, bytes)
-    }
-
-    /// What was written leaves by itself.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    /// libp2p may ask twice.
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.closed {
-            return Poll::Ready(Ok(()));
-        }
-        let closed = ready!(AsyncWrite::poll_close(Pin::new(&mut self.send), cx));
-        self.closed = true;
-        Poll::Ready(closed)
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.link().close();
+        Poll::Ready(match &self.link().lock().lost {
+            None | Some(ConnectionError::LocallyClosed) => Ok(()),
+            Some(error) => Err(Error::Connection(error.clone())),
+        })
     }
 }

@@ -3,13 +3,12 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::Arc,
 };
 
-use quinn::{Endpoint, ServerConfig, TokioRuntime};
+use quinn_proto::ServerConfig;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
 
-use super::{Config, Error};
+use super::{Config, Error, socket::Endpoint};
 use crate::error::Family;
 
 /// An endpoint at `local`, which takes connections if it has a configuration for them.
@@ -18,9 +17,8 @@ pub(super) fn bound(
     local: SocketAddr,
     listening: Option<ServerConfig>,
 ) -> Result<Endpoint, Error> {
-    let runtime = Arc::new(TokioRuntime);
     let socket = socket_at(local).map_err(Error::Socket)?;
-    Endpoint::new(config.endpoint(), listening, socket, runtime).map_err(Error::Socket)
+    Endpoint::new(config.endpoint(), listening, socket).map_err(Error::Socket)
 }
 
 /// Whichever port the system gives, to dial from.

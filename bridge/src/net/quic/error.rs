@@ -3,7 +3,7 @@
 use std::io;
 
 use futures_rustls::rustls;
-use quinn::{ApplicationClose, ConnectionError};
+use quinn_proto::{ApplicationClose, ConfigError, ConnectError, ConnectionError, VarInt};
 
 /// Why nobody is listened to, a dial or a handshake failed, or a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -11,12 +11,15 @@ pub(crate) enum Error {
     /// A socket cannot be opened, or the interfaces not be watched.
     #[error("{0}")]
     Socket(#[source] io::Error),
+    /// A limit of the protocol's machine was exceeded by a setting of ours.
+    #[error("{0}")]
+    Setting(#[from] ConfigError),
     /// TLS does not take its configuration.
     #[error("{0}")]
     Tls(#[source] rustls::Error),
     /// It was not dialled.
     #[error("{0}")]
-    Connect(#[source] quinn::ConnectError),
+    Connect(#[source] ConnectError),
     /// The handshake took too long.
     #[error("the handshake was not over in time")]
     Late,
@@ -29,6 +32,23 @@ pub(crate) enum Error {
     /// The system broke the socket of a listener.
     #[error("its socket broke")]
     Broken,
+}
+
+/// Why a substream is not read or written any more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StreamError {
+    /// The peer gave up what it was writing.
+    #[error("the peer reset the substream ({0})")]
+    Reset(VarInt),
+    /// The peer reads no more.
+    #[error("the peer reads the substream no more ({0})")]
+    Stopped(VarInt),
+    /// It was closed here.
+    #[error("the substream is closed")]
+    Closed,
+    /// Its connection is over.
+    #[error("{0}")]
+    Lost(#[source] ConnectionError),
 }
 
 /// Said by who closes a connection on purpose, as libp2p does.

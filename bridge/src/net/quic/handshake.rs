@@ -1,12 +1,12 @@
 //! Connections that come about.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
-use quinn::{Connecting, Endpoint, Incoming};
+use quinn_proto::Incoming;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
-use super::{Config, Connection, Error};
+use super::{Config, Connection, Error, link::Held, socket::Endpoint};
 use crate::net::secure::Verifier;
 
 /// From the first packet to the last of a handshake, with packets that are lost and sent again.
@@ -20,50 +20,50 @@ pub(super) async fn dial(
     endpoint: Endpoint,
     remote: SocketAddr,
 ) -> Result<(PeerId, Connection), Error> {
-    let (client, verifier) = config.client()?;
-    let connecting = endpoint.connect_with(client, remote, NOBODY).map_err(Error::Connect)?;
-    finished(connecting, verifier).await
+    let (client, verifier) = config.client(remote.ip())?;
+    let link = endpoint.connect(client, remote, NOBODY)?;
+    finished(Held::new(link), verifier).await
 }
 
 /// A handshake that has begun. One with whoever has not proved its address holds a permit.
 pub(super) struct Begun {
-    connecting: Connecting,
+    held: Arc<Held>,
     verifier: Arc<Verifier>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Takes who comes in. None if it has to come again and prove its address first.
-pub(super) fn accept(config: &Config, incoming: Incoming) -> Result<Option<Begun>, Error> {
+pub(super) fn accept(
+    config: &Config,
+    endpoint: &Endpoint,
+    incoming: Incoming,
+) -> Result<Option<Begun>, Error> {
     let permit = match incoming.remote_address_validated() {
         true => None,
         false => match Arc::clone(&config.unproved).try_acquire_owned() {
             Ok(permit) => Some(permit),
             Err(_) => {
-                // Who cannot be told to come again is refused, as the error is dropped.
-                let _ = incoming.retry();
+                endpoint.retry(incoming);
                 return Ok(None);
             }
         },
     };
-    let (server, verifier) = config.server()?;
-    let connecting = incoming.accept_with(server).map_err(Error::Connection)?;
-    Ok(Some(Begun { connecting, verifier, permit }))
+    let (server, verifier) = config.server(incoming.remote_address().ip())?;
+    let held = Held::new(endpoint.accept(incoming, server)?);
+    Ok(Some(Begun { held, verifier, permit }))
 }
 
 impl Begun {
     pub(super) async fn finished(self) -> Result<(PeerId, Connection), Error> {
-        let finished = finished(self.connecting, self.verifier).await;
+        let finished = finished(self.held, self.verifier).await;
         drop(self.permit);
         finished
     }
 }
 
-async fn finished(
-    connecting: Connecting,
-    verifier: Arc<Verifier>,
-) -> Result<(PeerId, Connection), Error> {
-    let connected = timeout(DEADLINE, connecting).await.map_err(|_| Error::Late)?;
-    let connection = connected.map_err(Error::Connection)?;
+async fn finished(held: Arc<Held>, verifier: Arc<Verifier>) -> Result<(PeerId, Connection), Error> {
+    let connected = poll_fn(|cx| held.link().poll_connected(cx));
+    timeout(DEADLINE, connected).await.map_err(|_| Error::Late)?.map_err(Error::Connection)?;
     let peer = verifier.peer().map_err(Error::Unknown)?;
-    Ok((peer, Connection::new(connection)))
+    Ok((peer, Connection::new(held)))
 }

@@ -7,15 +7,14 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use futures::{FutureExt as _, Stream, future::BoxFuture};
+use futures::{FutureExt as _, Stream};
 use if_watch::{IfEvent, tokio::IfWatcher};
 use libp2p::{
     Multiaddr,
     core::transport::{ListenerId, TransportEvent},
 };
-use quinn::{Endpoint, Incoming};
 
-use super::{Config, Error, Handshake, address_of, endpoint::bound, handshake};
+use super::{Config, Error, Handshake, address_of, endpoint::bound, handshake, socket::Endpoint};
 use crate::error::Family;
 
 type Event = TransportEvent<Handshake, Error>;
@@ -28,7 +27,6 @@ pub(super) struct Listener {
     /// With the port that it got.
     local: SocketAddr,
     places: Places,
-    accept: BoxFuture<'static, Option<Incoming>>,
     state: State,
     waker: Option<Waker>,
 }
@@ -56,10 +54,9 @@ impl Listener {
             false => Places::One { said: false },
         };
         let endpoint = bound(config, local, Some(config.listening()))?;
-        let local = endpoint.local_addr().map_err(Error::Socket)?;
-        let accept = next(&endpoint);
+        let local = endpoint.local();
         let (config, state) = (Arc::clone(config), State::Open);
-        Ok(Self { id, config, endpoint, local, places, accept, state, waker: None })
+        Ok(Self { id, config, endpoint, local, places, state, waker: None })
     }
 
     pub(super) fn id(&self) -> ListenerId {
@@ -87,7 +84,7 @@ impl Listener {
         if self.state != State::Open {
             return false;
         }
-        self.endpoint.set_server_config(None);
+        self.endpoint.take_nobody();
         self.state = State::Closing;
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -127,14 +124,13 @@ impl Listener {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let listener_id = self.id;
         loop {
-            let Some(incoming) = ready!(self.accept.poll_unpin(cx)) else {
+            let Some(incoming) = ready!(self.endpoint.poll_incoming(cx)) else {
                 self.state = State::Closed;
                 let reason = Err(Error::Broken);
                 return Poll::Ready(TransportEvent::ListenerClosed { listener_id, reason });
             };
-            self.accept = next(&self.endpoint);
             let send_back_addr = address_of(incoming.remote_address());
-            match handshake::accept(&self.config, incoming) {
+            match handshake::accept(&self.config, &self.endpoint, incoming) {
                 Ok(None) => {}
                 Ok(Some(begun)) => {
                     let (local_addr, upgrade) = (address_of(self.local), begun.finished().boxed());
@@ -155,7 +151,7 @@ impl Listener {
 /// Who dropped it takes nobody any more; the socket lives as long as connections.
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.endpoint.set_server_config(None);
+        self.endpoint.take_nobody();
     }
 }
 
@@ -181,11 +177,6 @@ impl Stream for Listener {
         self.waker = Some(cx.waker().clone());
         Poll::Pending
     }
-}
-
-fn next(endpoint: &Endpoint) -> BoxFuture<'static, Option<Incoming>> {
-    let endpoint = endpoint.clone();
-    async move { endpoint.accept().await }.boxed()
 }
 
 /// Where a listener on every interface is reached at an address of this host; not at one of the other family.

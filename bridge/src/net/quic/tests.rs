@@ -148,6 +148,42 @@ async fn ours_and_stock_libp2p_reach_each_other_in_both_roles_over_both_families
     }
 }
 
+/// Connections over one pair of sockets, and so packets of several in each reception.
+const MANY: usize = 24;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_connections_over_one_socket_carry_their_bytes_at_once() {
+    let ((mut near, _), (mut far, _)) = (our_own(), our_own());
+    let (_, own) = listen(&mut near, LOOPBACK[0]).await;
+    let (_, address) = listen(&mut far, LOOPBACK[0]).await;
+    let mut echoes = Vec::new();
+    for _ in 0..MANY {
+        let ((_, mut dialled), (_, mut accepted), from) =
+            connected(&mut near, &mut far, &address, OPTS).await;
+        assert_eq!(from, own);
+        echoes.push(tokio::spawn(async move { echo(&mut dialled, &mut accepted).await }));
+    }
+    for echo in echoes {
+        echo.await.unwrap();
+    }
+}
+
+#[test]
+fn a_runtime_that_ends_leaves_no_socket_behind() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let place = runtime.block_on(async {
+        let ((mut near, _), (mut far, _)) = (our_own(), our_own());
+        let (_, address) = listen(&mut far, LOOPBACK[0]).await;
+        let made = connected(&mut near, &mut far, &address, OPTS).await;
+        // Whoever holds it when the runtime ends.
+        (socket_of(&address).unwrap(), made, near, far)
+    });
+    drop(runtime);
+    let (place, made, near, far) = place;
+    drop((made, near, far));
+    UdpSocket::bind(place).expect("the port is free");
+}
+
 #[tokio::test]
 async fn who_dials_leaves_from_the_port_that_it_listens_on_and_from_another_one_if_it_is_to() {
     let ((mut near, _), (mut far, _)) = (our_own(), our_own());
@@ -210,7 +246,7 @@ async fn a_listener_that_is_removed_takes_nobody_and_its_connections_stay() {
     assert!(!far.remove_listener(id));
     echo(&mut dialled, &mut accepted).await;
     let error = near.dial(address, OPTS).unwrap().await.err().unwrap();
-    assert!(matches!(find_cause(&error), Some(quinn::ConnectionError::TimedOut)), "{error:?}");
+    assert!(matches!(find_cause(&error), Some(quinn_proto::ConnectionError::TimedOut)), "{error:?}");
     // It listens again, elsewhere.
     let (_, address) = listen(&mut far, LOOPBACK[0]).await;
     let ((there, _), _, _) = connected(&mut near, &mut far, &address, OPTS).await;
@@ -307,7 +343,7 @@ async fn who_shows_no_certificate_of_libp2p_is_refused_in_both_roles() {
     server.alpn_protocols = vec![b"libp2p".to_vec()];
     let server = quinn::crypto::rustls::QuicServerConfig::try_from(server).unwrap();
     let server = quinn::ServerConfig::with_crypto(Arc::new(server));
-    let stranger = Endpoint::server(server, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let stranger = quinn::Endpoint::server(server, "127.0.0.1:0".parse().unwrap()).unwrap();
     let (mut near, _) = our_own();
     let dial = near.dial(address_of(stranger.local_addr().unwrap()), OPTS).unwrap();
     let accepted = async { stranger.accept().await.unwrap().await };

@@ -1,0 +1,368 @@
+//! One connection of QUIC: the protocol's machine, who waits for what of it, and its task.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
+    time::Instant,
+};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use quinn_proto::{
+    self as proto, ConnectionError, ConnectionEvent, ConnectionHandle, Dir, Event, StreamEvent,
+    StreamId, TransportError, TransportErrorCode,
+};
+use tokio::time::{Sleep, sleep_until};
+
+use super::{error::IN_ORDER, socket::Endpoint};
+use crate::net::lent::{give_back_write, lend_write};
+
+/// Calls of the system in a row that send for one connection, after which its task goes on: about a MiB.
+const SENDS_IN_A_ROW: usize = 16;
+
+/// Packets that were received for a connection and wait for its task. What comes beyond is lost, as it is when the system's
+/// own buffer is full.
+const WAITING_MAX: usize = 2048;
+
+/// A connection that somebody holds: an end of the muxer, a substream, or a handshake under way. When nobody does, it is closed.
+pub(super) struct Held(Arc<Link>);
+
+impl Held {
+    pub(super) fn new(link: Arc<Link>) -> Arc<Self> {
+        Arc::new(Self(link))
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+pub(super) struct Link {
+    endpoint: Endpoint,
+    handle: ConnectionHandle,
+    state: Mutex<State>,
+    connected: AtomicBool,
+    /// What its task is to hear.
+    waiting: Mutex<VecDeque<ConnectionEvent>>,
+}
+
+/// Never locked together with what the socket shares.
+pub(super) struct State {
+    pub(super) inner: proto::Connection,
+    /// Why it is over.
+    pub(super) lost: Option<ConnectionError>,
+    /// The socket is gone, and so nothing of this is driven any more.
+    cut: bool,
+    connected: bool,
+    pub(super) readers: HashMap<StreamId, Waker>,
+    pub(super) writers: HashMap<StreamId, Waker>,
+    pub(super) opener: Option<Waker>,
+    pub(super) accepter: Option<Waker>,
+    handshake: Option<Waker>,
+    driver: Option<Waker>,
+    /// When its task wakes up by itself.
+    armed: Option<Instant>,
+    /// What the system did not take.
+    unsent: Option<(proto::Transmit, Vec<u8>)>,
+}
+
+impl Link {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        handle: ConnectionHandle,
+        inner: proto::Connection,
+    ) -> Arc<Self> {
+        let state = State {
+            inner,
+            lost: None,
+            cut: false,
+            connected: false,
+            readers: HashMap::new(),
+            writers: HashMap::new(),
+            opener: None,
+            accepter: None,
+            handshake: None,
+            driver: None,
+            armed: None,
+            unsent: None,
+        };
+        let (connected, waiting) = (AtomicBool::new(false), Mutex::default());
+        Arc::new(Self { endpoint, handle, state: Mutex::new(state), connected, waiting })
+    }
+
+    /// Its task begins.
+    pub(super) fn begin(self: &Arc<Self>) {
+        let (link, timer) = (Arc::clone(self), Box::pin(sleep_until(Instant::now().into())));
+        tokio::spawn(Driver { link, timer, writable: None });
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<ConnectionEvent>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the handshake is over: until then packets cost much more.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Hears this now, after what waits.
+    pub(super) fn hear(&self, heard: impl Iterator<Item = ConnectionEvent>) {
+        let mut state = self.lock();
+        let waiting = std::mem::take(&mut *self.waiting());
+        waiting.into_iter().chain(heard).for_each(|event| state.inner.handle_event(event));
+        self.run(state);
+    }
+
+    /// Has its task hear this.
+    pub(super) fn hear_later(&self, event: ConnectionEvent) {
+        let mut waiting = self.waiting();
+        let was_empty = waiting.is_empty();
+        add(&mut waiting, event);
+        drop(waiting);
+        if was_empty {
+            self.lock().wake_driver();
+        }
+    }
+
+    /// Sends what is to be sent, and wakes whoever waits for what has happened. To be called after whatever changes the state.
+    pub(super) fn run<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+        if state.cut {
+            return;
+        }
+        loop {
+            state.transmit(&self.endpoint);
+            state.tell();
+            let said: Vec<_> = std::iter::from_fn(|| state.inner.poll_endpoint_events()).collect();
+            if said.is_empty() {
+                break;
+            }
+            drop(state);
+            let answers = self.endpoint.socket().tell(self.handle, said);
+            state = self.lock();
+            answers.into_iter().for_each(|answer| state.inner.handle_event(answer));
+        }
+        self.connected.store(state.connected, Ordering::Relaxed);
+        let due = state.inner.poll_timeout();
+        if due.is_some_and(|due| state.armed.is_none_or(|armed| due < armed)) {
+            state.wake_driver();
+        }
+    }
+
+    /// Closes it in order, unless it is over.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        if state.lost.is_none() {
+            state.inner.close(Instant::now(), IN_ORDER.into(), bytes::Bytes::new());
+            state.end(ConnectionError::LocallyClosed);
+            self.run(state);
+        }
+    }
+
+    /// The socket is gone.
+    pub(super) fn cut(&self) {
+        let mut state = self.lock();
+        state.cut = true;
+        state.end(ConnectionError::TransportError(TransportError {
+            code: TransportErrorCode::INTERNAL_ERROR,
+            frame: None,
+            reason: "its socket broke".to_owned(),
+        }));
+        state.wake_driver();
+    }
+
+    /// Waits until the handshake is over.
+    pub(super) fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        let mut state = self.lock();
+        match &state.lost {
+            // It may be over since.
+            _ if state.connected => Poll::Ready(Ok(())),
+            Some(lost) => Poll::Ready(Err(lost.clone())),
+            None => {
+                state.handshake = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl State {
+    /// Sends what there is and the path takes. What the system does not take waits for the task.
+    fn transmit(&mut self, endpoint: &Endpoint) {
+        if self.unsent.is_some() {
+            return;
+        }
+        let (now, socket) = (Instant::now(), endpoint.socket());
+        let mut buffer = lend_write();
+        for _ in 0..SENDS_IN_A_ROW {
+            buffer.clear();
+            let segments = socket.segments(self.inner.current_mtu());
+            let Some(transmit) = self.inner.poll_transmit(now, segments, &mut buffer) else {
+                return give_back_write(buffer);
+            };
+            if socket.send(&transmit, &buffer).is_err() {
+                self.unsent = Some((transmit, buffer));
+                return self.wake_driver();
+            }
+        }
+        give_back_write(buffer);
+        self.wake_driver();
+    }
+
+    /// Sends what the system did not take before. Returns whether it took it now.
+    fn send_unsent(&mut self, endpoint: &Endpoint) -> bool {
+        let Some((transmit, buffer)) = self.unsent.take() else { return true };
+        if endpoint.socket().send(&transmit, &buffer).is_err() {
+            self.unsent = Some((transmit, buffer));
+            return false;
+        }
+        give_back_write(buffer);
+        true
+    }
+
+    /// Wakes whoever waits for what has happened.
+    fn tell(&mut self) {
+        while let Some(event) = self.inner.poll() {
+            match event {
+                Event::Connected => {
+                    self.connected = true;
+                    wake(&mut self.handshake);
+                }
+                Event::ConnectionLost { reason } => self.end(reason),
+                Event::Stream(StreamEvent::Opened { .. }) => wake(&mut self.accepter),
+                Event::Stream(StreamEvent::Available { .. }) => wake(&mut self.opener),
+                Event::Stream(StreamEvent::Readable { id }) => wake(&mut self.readers.remove(&id)),
+                Event::Stream(StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. }) => {
+                    wake(&mut self.writers.remove(&id));
+                }
+                Event::Stream(StreamEvent::Finished { .. })
+                | Event::HandshakeDataReady
+                | Event::DatagramReceived
+                | Event::DatagramsUnblocked => {}
+            }
+        }
+    }
+
+    fn end(&mut self, why: ConnectionError) {
+        self.lost.get_or_insert(why);
+        self.readers.drain().chain(self.writers.drain()).for_each(|(_, waker)| waker.wake());
+        for waiting in [&mut self.opener, &mut self.accepter, &mut self.handshake] {
+            wake(waiting);
+        }
+    }
+
+    fn wake_driver(&mut self) {
+        wake(&mut self.driver);
+    }
+
+    /// A substream that the peer opened.
+    pub(super) fn accept(&mut self) -> Option<StreamId> {
+        self.inner.streams().accept(Dir::Bi)
+    }
+
+    /// A new one, if the peer lets us open one more.
+    pub(super) fn open(&mut self) -> Option<StreamId> {
+        self.inner.streams().open(Dir::Bi)
+    }
+}
+
+fn add<T>(waiting: &mut VecDeque<T>, event: T) {
+    if waiting.len() < WAITING_MAX {
+        waiting.push_back(event);
+    }
+}
+
+fn wake(waiting: &mut Option<Waker>) {
+    if let Some(waker) = waiting.take() {
+        waker.wake();
+    }
+}
+
+/// The task of a connection, which lives until the peer has had time to hear that it is over.
+pub(super) struct Driver {
+    link: Arc<Link>,
+    timer: Pin<Box<Sleep>>,
+    writable: Option<BoxFuture<'static, ()>>,
+}
+
+impl Driver {
+    /// Waits until the system takes what it did not take before, if there is anything.
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(writable) = &mut self.writable {
+                ready!(writable.poll_unpin(cx));
+                self.writable = None;
+            }
+            if self.link.lock().send_unsent(&self.link.endpoint) {
+                return Poll::Ready(());
+            }
+            let endpoint = self.link.endpoint.clone();
+            // An error of the socket is its task's.
+            self.writable = Some(async move { drop(endpoint.socket().writable().await) }.boxed());
+        }
+    }
+}
+
+/// A runtime may end before the peer has heard.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.link.endpoint.socket().forget(self.link.handle, &self.link);
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.link.lock().driver = Some(cx.waker().clone());
+        let _ = this.poll_unsent(cx);
+        loop {
+            let waiting = std::mem::take(&mut *this.link.waiting());
+            let now = Instant::now();
+            let mut state = this.link.lock();
+            if state.inner.poll_timeout().is_some_and(|due| due <= now) {
+                state.inner.handle_timeout(now);
+            }
+            waiting.into_iter().for_each(|event| state.inner.handle_event(event));
+            // It looks itself when it is to wake up.
+            state.armed = Some(now);
+            this.link.run(state);
+            let mut state = this.link.lock();
+            if state.cut || state.inner.is_drained() {
+                return Poll::Ready(());
+            }
+            state.armed = state.inner.poll_timeout();
+            let Some(due) = state.armed else { return Poll::Pending };
+            drop(state);
+            this.timer.as_mut().reset(due.into());
+            ready!(this.timer.as_mut().poll(cx));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_the_task_of_a_connection_is_bounded() {
+        let mut waiting = VecDeque::new();
+        (0..2 * WAITING_MAX).for_each(|number| add(&mut waiting, number));
+        assert_eq!((waiting.len(), waiting.back()), (WAITING_MAX, Some(&(WAITING_MAX - 1))));
+    }
+}
