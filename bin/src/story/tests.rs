@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 mod bounds;
 mod later;
+mod stated;
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use punchline_bridge::{
     event::{Blocked, MappingFault, MappingProtocol, Rung},
     nat::{Filtering, Mapping},
     path::{Direction, Transport},
-    status::{ConnectionStatus, ExternalState, ExternalStatus, Health, HealthStatus},
+    status::{ConnectionStatus, Health, HealthStatus},
 };
 
 use super::*;
@@ -423,21 +424,6 @@ fn a_router_behind_the_providers_nat_is_not_told_to_map_ports() {
     let reason = UpgradeFailure::PortsChange { ours: SYMMETRIC, theirs: SYMMETRIC };
     let world = World::relayed(Some(reason)).hears(unusable);
     world.finds("symmetric_both", "", "ask the provider for a public address");
-}
-
-#[test]
-fn where_nobody_answers_at_what_the_operator_states_that_is_what_to_look_at() {
-    let reason = UpgradeFailure::PortsChange { ours: SYMMETRIC, theirs: SYMMETRIC };
-    let mut world = World::relayed(Some(reason));
-    let stated = |state| ExternalStatus {
-        address: "/ip4/198.51.100.4/tcp/7000".parse().unwrap(),
-        state,
-        listener: Some("/ip4/192.168.1.7/tcp/4001".parse().unwrap()),
-    };
-    world.status.external = vec![stated(ExternalState::Unanswered { relay: RELAY.parse().unwrap() })];
-    world.finds("symmetric_both", "", "forwards TCP port 7000 to this host, 192.168.1.7, port 4001");
-    world.status.external = vec![stated(ExternalState::Confirmed)];
-    world.finds("symmetric_both", "", "this router forwards a port, and the peer did not come in there");
 }
 
 #[test]
