@@ -1,8 +1,9 @@
 //! What works, and is hardly meant: it is said once, at the start.
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
+use punchline_bridge::addr::GlobalScope;
 
-use crate::node::is_loopback;
+use crate::{external, node::is_loopback};
 
 /// Says so if this process runs as root and nobody allowed it.
 pub(crate) fn of_root(allowed: bool) {
@@ -14,6 +15,15 @@ pub(crate) fn of_root(allowed: bool) {
 /// Says so if nobody elsewhere can come to where it listens, though others are told of it there.
 pub(crate) fn of_loopback(listening: &[Multiaddr], told: impl IntoIterator<Item = Multiaddr>) {
     if let Some(caution) = on_loopback(listening, told) {
+        tracing::warn!("{caution}");
+    }
+}
+
+/// Says so if the addresses that the operator states lead nowhere for certain, or are told to hardly anybody.
+pub(crate) fn of_external(stated: &[Multiaddr], listen: &[Multiaddr], global: &GlobalScope) {
+    let cautions =
+        [external::caution(stated, listen), external::private(stated, |ip| global.contains(ip))];
+    for caution in cautions.into_iter().flatten() {
         tracing::warn!("{caution}");
     }
 }

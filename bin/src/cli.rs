@@ -67,8 +67,8 @@ pub use self::{
     relay::{Relay, RelayLimits},
     time::{ConnectTimeout, Patience},
     values::{
-        DhtListenAddr, ExternalAddr, ListenAddr, Many, PortAddr, ProxyUrl, RelayListenAddr, StunAddr,
-        all,
+        DhtListenAddr, ExternalAddr, ListenAddr, Many, OwnAddr, PortAddr, ProxyUrl, RelayListenAddr,
+        StunAddr, all,
     },
 };
 #[cfg(feature = "kad")]

@@ -20,6 +20,7 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use punchline_bridge::{
     Endpoint, Event, Sought,
     addr::{GlobalScope, HintSource, Ranges},
+    event::CandidateSource,
     path::Direction,
 };
 use punchline_discovery::{Config, Discovery, Hint, Known, Source, StartError};
@@ -120,8 +121,9 @@ pub(crate) struct Finder {
     kept: Arc<Mutex<BTreeSet<PeerId>>>,
     /// Where this node listens.
     listening: Arc<Mutex<Vec<Multiaddr>>>,
-    /// Where others reach it: confirmed addresses, and circuits.
+    /// Where others reach it: confirmed addresses, those that the operator states, and circuits.
     reachable: Arc<Mutex<Vec<Multiaddr>>>,
+    global: GlobalScope,
     /// Where anybody reaches it.
     #[cfg(feature = "kad")]
     reached: dht::Reached,
@@ -141,7 +143,6 @@ impl Finder {
     ///
     /// # Errors
     /// If the DHT cannot listen where it is to.
-    #[cfg_attr(not(feature = "kad"), allow(unused_variables))]
     pub(crate) async fn start(
         config: Config,
         reach: (GlobalScope, Ranges),
@@ -169,7 +170,7 @@ impl Finder {
             }
         });
         #[cfg(feature = "kad")]
-        let reached = dht::Reached::new(reach.0, reach.1, relays_only);
+        let reached = dht::Reached::new(reach.0.clone(), reach.1, relays_only);
         Ok(Self {
             discovery,
             onward,
@@ -177,6 +178,7 @@ impl Finder {
             kept,
             listening,
             reachable,
+            global: reach.0,
             #[cfg(feature = "kad")]
             reached,
         })
@@ -265,7 +267,14 @@ impl Finder {
                 let listening = self.listens(address.clone());
                 self.discovery.publish(listening).await;
             }
-            Event::ReservationHeld { address, .. } | Event::AddressConfirmed { address, .. } => {
+            // What the operator states is told to everybody, whatever relays say.
+            Event::CandidateFound { address, source: CandidateSource::Operator }
+            | Event::ExternalUnanswered { address, .. }
+                if !self.is_public(address) => {}
+            Event::ReservationHeld { address, .. }
+            | Event::AddressConfirmed { address, .. }
+            | Event::CandidateFound { address, source: CandidateSource::Operator }
+            | Event::ExternalUnanswered { address, .. } => {
                 self.reached_at(|reachable| {
                     if !reachable.contains(address) {
                         reachable.push(address.clone());
@@ -285,6 +294,14 @@ impl Finder {
             }
             Event::PeerUnreachable { peer, .. } => self.discovery.missed(*peer),
             _ => {}
+        }
+    }
+
+    fn is_public(&self, address: &Multiaddr) -> bool {
+        match address.iter().next() {
+            Some(Protocol::Ip4(ip)) => self.global.contains(ip.into()),
+            Some(Protocol::Ip6(ip)) => self.global.contains(ip.into()),
+            _ => false,
         }
     }
 

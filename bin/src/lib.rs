@@ -27,6 +27,7 @@ mod dht;
 #[cfg(feature = "kad")]
 mod discovery;
 mod doctor;
+mod external;
 pub mod finding;
 pub mod gateway;
 mod http;

@@ -35,6 +35,8 @@ pub struct Node {
     pub endpoint: Endpoint,
     /// The relays it was given.
     pub relays: Vec<RelayLocator>,
+    /// Where others reach it, as its operator says.
+    external: Vec<Multiaddr>,
     /// What its command does, for those who ask.
     pub(crate) board: Board,
     /// What finds peers for it.
@@ -87,7 +89,10 @@ impl Node {
         let Places { listen, reserve, relays } = Places::of(settings)?;
         let global = GlobalScope::with_assumed(cli::all(&settings.assume_global));
         let ranges = ranges(&settings.nets)?;
-        let mut config = Config { listen, global, ranges, ..Config::default() };
+        let external = settings.external().map_err(Unusable)?;
+        cautions::of_external(&external, &listen, &global);
+        let mut config =
+            Config { listen, external: external.clone(), global, ranges, ..Config::default() };
         config.port_mapping = match settings.port_mapping().map_err(Unusable)? {
             cli::PortMapping::On => PortMapping::On,
             cli::PortMapping::Off => PortMapping::Off,
@@ -112,7 +117,8 @@ impl Node {
         let limits = config.limits.clone();
         let (endpoint, mut events) = Endpoint::start(config, context.keypair.clone()).await?;
         let told = relays.iter().map(RelayLocator::address);
-        cautions::of_loopback(endpoint.listening(), told.chain(finding::begins_at(settings)));
+        let told = told.chain(finding::begins_at(settings)).chain(external.iter().cloned());
+        cautions::of_loopback(endpoint.listening(), told);
         let reporter = context.reporter.clone();
         #[cfg(feature = "kad")]
         let (of_verifier, proxied) = (finding::reach(settings)?, proxy(&settings.proxy)?);
@@ -204,6 +210,7 @@ impl Node {
         Ok(Self {
             endpoint,
             relays,
+            external,
             board,
             answering,
             announcing,
@@ -265,23 +272,25 @@ impl Node {
         });
     }
 
-    /// What a command elsewhere is to be told so that it finds this node: its relays, or else its own addresses.
+    /// What a command elsewhere is to be told so that it finds this node: its relays, and its own addresses.
     pub fn ways(&self) -> String {
-        if self.relays.is_empty() {
-            let addresses = self.addresses();
-            return match addresses.is_empty() {
-                true => " --addr <an address of this node>".to_owned(),
-                false => addresses.iter().map(|address| format!(" --addr {address}")).collect(),
-            };
+        let addresses = self.addresses();
+        if self.relays.is_empty() && addresses.is_empty() {
+            return " --addr <an address of this node>".to_owned();
         }
-        self.relays.iter().map(|relay| format!(" --relay {relay}")).collect()
+        let relays = self.relays.iter().map(|relay| format!(" --relay {relay}"));
+        relays.chain(addresses.iter().map(|address| format!(" --addr {address}"))).collect()
     }
 
-    /// Where hosts nearby find it, or only this one if it listens nowhere else.
+    /// Where others find it without a relay: where its operator says. And unless it has relays, where it listens: there hosts
+    /// nearby find it, or only this one if it listens nowhere else.
     pub fn addresses(&self) -> Vec<Multiaddr> {
-        let all = self.endpoint.listening().iter().filter(|at| addr::peer_dialable(at).is_ok());
-        let (here, nearby): (Vec<_>, Vec<_>) = all.cloned().partition(is_loopback);
-        let mut addresses = if nearby.is_empty() { here } else { nearby };
+        let mut addresses = self.external.clone();
+        if self.relays.is_empty() {
+            let all = self.endpoint.listening().iter().filter(|at| addr::peer_dialable(at).is_ok());
+            let (here, nearby): (Vec<_>, Vec<_>) = all.cloned().partition(is_loopback);
+            addresses.extend(if nearby.is_empty() { here } else { nearby });
+        }
         addresses.truncate(ADDRESSES_MAX);
         addresses
     }
@@ -306,6 +315,7 @@ pub(crate) fn check(settings: &cli::Node) -> anyhow::Result<()> {
     ranges(&settings.nets)?;
     proxy(&settings.proxy)?;
     settings.port_mapping().map_err(Unusable)?;
+    settings.external().map_err(Unusable)?;
     #[cfg(feature = "kad")]
     finding::members::namespaces(settings)?;
     Bound::check(settings.control.as_ref())?;

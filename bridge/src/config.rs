@@ -11,6 +11,10 @@ use crate::{
     proxy::Proxy,
 };
 
+/// Addresses that an operator may state: one for each of two transports and families. They are half of what a peer is offered,
+/// so that what relays see of us is offered as well: it leads to us where these do not.
+pub const EXTERNAL_MAX: usize = 4;
+
 /// How a node listens, chooses and waits. The defaults are fit for production.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -19,6 +23,11 @@ pub struct Config {
     /// port that is listened on. One address per transport and family; more make the source port of
     /// TCP a coin toss. Empty: every interface, IPv4 and IPv6, TCP and QUIC, one free port each.
     pub listen: Vec<Multiaddr>,
+    /// Where others reach this node by the operator's word, which is not doubted: public addresses and ports that a router
+    /// forwards to those of `listen`. Peers are told at once, relays test them, and where nobody answers,
+    /// [`Event::ExternalUnanswered`](crate::Event::ExternalUnanswered) says so. Of more than [`EXTERNAL_MAX`] the first ones;
+    /// what names no IP address and port, over TCP or QUIC, is left out. Default: none.
+    pub external: Vec<Multiaddr>,
     /// Which observed addresses may be offered to peers. Default: globally routable ones only.
     pub global: GlobalScope,
     /// STUN servers to ask what kind of NAT this node is behind, besides those that relays run; of more than 8 the
@@ -311,6 +320,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            external: Vec::new(),
             global: GlobalScope::default(),
             stun_servers: Vec::new(),
             ranges: Ranges::default(),

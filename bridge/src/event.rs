@@ -200,6 +200,17 @@ pub enum Event {
         /// Which address.
         address: Multiaddr,
     },
+    /// A relay dialled an address that the operator states, and found nobody. It is told to peers all the same. Said once,
+    /// until `address_confirmed` says otherwise.
+    ExternalUnanswered {
+        /// Which address.
+        address: Multiaddr,
+        /// The relay.
+        relay: PeerId,
+        /// Where this host is to be sent what comes there; absent if it does not listen over that transport and family.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        listener: Option<Multiaddr>,
+    },
     /// A connection is up.
     ConnectionOpened {
         /// The other end.

@@ -26,6 +26,8 @@ pub struct Status {
     pub listening: Vec<Multiaddr>,
     /// Where peers may find it, as it tells them: the best first.
     pub candidates: Vec<CandidateStatus>,
+    /// Where its operator says that it is reached, and whether it is.
+    pub external: Vec<ExternalStatus>,
     /// What it is behind over IPv4, as far as it knows.
     pub nat_v4: NatKind,
     /// Likewise over IPv6.
@@ -146,9 +148,36 @@ pub struct CandidateStatus {
     pub source: AddressSource,
 }
 
+/// An address that the operator states ([`Config::external`](crate::Config::external)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalStatus {
+    /// The address.
+    pub address: Multiaddr,
+    /// Whether somebody reaches the node there.
+    pub state: ExternalState,
+    /// Where this host is to be sent what comes there; none if it does not listen over that transport and family.
+    pub listener: Option<Multiaddr>,
+}
+
+/// Whether the node is reached at an address that the operator states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExternalState {
+    /// No relay looked so far; at an address that is not public none ever does.
+    Unchecked,
+    /// A relay reached it.
+    Confirmed,
+    /// This relay dialled it and found nobody, and none reached it since.
+    Unanswered {
+        /// Which relay.
+        relay: PeerId,
+    },
+}
+
 /// How an address of ours is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressSource {
+    /// The operator states it.
+    Operator,
     /// Our router forwards it to us.
     Router,
     /// A relay reached us there.

@@ -16,6 +16,7 @@
 //! - [`store`]: what Kademlia keeps here, for whom; [`admission`]: who enters its routing table (feature `kad`); pure;
 //! - [`score`]: how peers behave, and where they are not; pure;
 //! - [`verify`]: whether all of this works, found out in six steps (feature `kad`);
+//! - `task`: how a source that runs in a task of its own is talked to;
 //! - `cache`: where peers were reached before, on disk (feature `cache`); `mdns`: who
 //!   says on the local network where it is (feature `mdns`); `kad`: a DHT of nodes like this one (feature `kad`);
 //! - [`mainline`]: the 160-bit network of BitTorrent clients, public or private (feature `mainline`); [`pkarr`]: DNS records
@@ -60,6 +61,8 @@ pub mod score;
 mod source;
 #[cfg(feature = "kad")]
 pub mod store;
+#[cfg(any(feature = "dns", feature = "mainline", feature = "mdns", feature = "rendezvous"))]
+mod task;
 #[cfg(any(feature = "kad", feature = "rendezvous"))]
 mod transport;
 #[cfg(feature = "kad")]

@@ -24,7 +24,7 @@
 //! Reading order: `spec` says what a lab consists of, `nat` what routers can do; this file builds and measures;
 //! `rules` is how nftables does what `nat` says, `families` all that concerns IPv6, `addresses` who has which address,
 //! `wiring` lays the cables, `uplinks` takes a host from one network to another; `line` says how long packets wait, and
-//! `forwarder` keeps them so long; `miniupnpd` lets a router forward ports, `nat64` lets it translate; `namespace` is one
+//! `forwarder` keeps them so long; `forwarded` has a router forward ports by hand, `miniupnpd` for whoever asks, `nat64` lets it translate; `namespace` is one
 //! machine, `sweep` removes those that a killed process left behind; `capability` says whether this machine can have a
 //! lab at all.
 
@@ -34,6 +34,7 @@ mod addresses;
 mod capability;
 mod command;
 mod families;
+mod forwarded;
 mod forwarder;
 mod line;
 mod miniupnpd;

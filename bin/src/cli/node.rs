@@ -7,7 +7,8 @@ use clap::{
     builder::{BoolishValueParser, RangedU64ValueParser},
 };
 use ipnet::IpNet;
-use punchline_bridge::{RelayLocator, addr::StunServer};
+use libp2p::Multiaddr;
+use punchline_bridge::{RelayLocator, addr::StunServer, config::EXTERNAL_MAX};
 
 use super::{
     finding::Finding,
@@ -15,7 +16,7 @@ use super::{
     nets::Nets,
     page::Page,
     time::Patience,
-    values::{ListenAddr, Many, ProxyUrl},
+    values::{ListenAddr, Many, OwnAddr, ProxyUrl},
 };
 
 /// Where a node answers questions.
@@ -40,6 +41,11 @@ pub struct Node {
     /// and QUIC, one free port each. A circuit address means: reserve a place at its relay.
     #[arg(long, env = "PUNCHLINE_LISTEN", value_name = "ADDR")]
     pub listen: Vec<Many<ListenAddr>>,
+    /// Where others reach this node: the public address, and the port that a router was told to forward to a port of
+    /// --listen, as `/ip4/203.0.113.7/tcp/4001`; 4 at most. Peers are told at once, relays look whether it leads here, and if
+    /// it does not, a warning says so. Without it, relays tell the node where they see it.
+    #[arg(long, env = "PUNCHLINE_EXTERNAL", value_name = "ADDR")]
+    pub external: Vec<Many<OwnAddr>>,
     /// A relay, as `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`. One that has several addresses may be given with all of
     /// them: it is reached by the first that answers, over TCP, QUIC or a WebSocket (`…/tcp/443/tls/ws/p2p/…`). Or a name,
     /// as `relay.example.org` or `/dnsaddr/relay.example.org`: TXT records of `_dnsaddr.relay.example.org` that say
@@ -115,6 +121,26 @@ pub struct Node {
 }
 
 impl Node {
+    /// Where others reach it, as the operator says.
+    ///
+    /// # Errors
+    /// If there are more such addresses than are told to peers.
+    pub fn external(&self) -> Result<Vec<Multiaddr>, String> {
+        let mut all: Vec<Multiaddr> = Vec::new();
+        for OwnAddr(address) in super::all(&self.external) {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        match all.len() {
+            count if count > EXTERNAL_MAX => Err(format!(
+                "--external names {count} addresses, and peers are told {EXTERNAL_MAX} at most: one for each of TCP and QUIC, \
+                 over IPv4 and IPv6; leave the others out"
+            )),
+            _ => Ok(all),
+        }
+    }
+
     /// Whether the router is asked to forward ports.
     ///
     /// # Errors

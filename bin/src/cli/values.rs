@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, str::FromStr};
 
 use ipnet::IpNet;
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, multiaddr::Protocol};
 use punchline_bridge::{
     RelayLocator,
     addr::{self, StunServer},
@@ -136,6 +136,37 @@ impl FromStr for ExternalAddr {
 const EXTERNAL_FORM: &str =
     "say /ip4/<address>/tcp/<port>, /dns4/<name>/udp/<port>/quic-v1 and so on, or auto";
 
+/// An address where others reach this node, by the operator's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnAddr(pub Multiaddr);
+
+impl FromStr for OwnAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut address: Multiaddr = text.parse().map_err(|error| format!("{error}; {OWN_FORM}"))?;
+        if addr::is_circuit(&address) {
+            return Err(format!(
+                "it leads through a relay, and peers are told of those anyway (--relay); {OWN_FORM}"
+            ));
+        }
+        let fault = |fault| format!("nobody can dial that: it {fault}; {OWN_FORM}");
+        addr::peer_dialable(&address).map_err(fault)?;
+        match address.iter().next() {
+            Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => {}
+            _ => return Err(format!("it is a name, which peers take from nobody; {OWN_FORM}")),
+        }
+        // Whose it is goes without saying.
+        if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+            address.pop();
+        }
+        Ok(Self(address))
+    }
+}
+
+const OWN_FORM: &str = "say the public IP address and the port that leads to this node, as /ip4/<address>/tcp/<port> or \
+                        /ip4/<address>/udp/<port>/quic-v1";
+
 /// An address to listen on for nodes of the DHT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DhtListenAddr(pub Multiaddr);
@@ -207,6 +238,7 @@ plain!(
     PortAddr,
     DhtListenAddr,
     ExternalAddr,
+    OwnAddr,
     StunAddr,
     StunServer,
     IpNet,
@@ -342,6 +374,34 @@ mod tests {
         );
         let circuit = "/dnsaddr/relay.example/p2p-circuit";
         assert_eq!(circuit.parse(), Ok(ListenAddr::Reserve(name)));
+    }
+
+    #[test]
+    fn an_address_of_ours_is_an_ip_address_and_a_port_and_nothing_else() {
+        let peer = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        for good in
+            ["/ip4/203.0.113.7/tcp/4001", "/ip6/2a00::7/udp/4001/quic-v1", "/ip4/127.0.0.1/tcp/1"]
+        {
+            let address: Multiaddr = good.parse().unwrap();
+            assert_eq!(good.parse(), Ok(OwnAddr(address.clone())));
+            assert_eq!(format!("{good}/p2p/{peer}").parse(), Ok(OwnAddr(address)), "its own id");
+        }
+        let circuit = format!("/ip4/203.0.113.7/tcp/4001/p2p/{peer}/p2p-circuit");
+        for (bad, words) in [
+            (&*circuit, "through a relay"),
+            ("/p2p-circuit", "through a relay"),
+            ("/ip4/203.0.113.7", "neither TCP nor QUIC"),
+            ("/ip4/203.0.113.7/tcp/0", "port 0"),
+            ("/ip4/0.0.0.0/tcp/4001", "names every address"),
+            ("/ip6/::/udp/4001/quic-v1", "names every address"),
+            ("/dns4/home.example.org/tcp/4001", "is a name"),
+            ("/ip4/203.0.113.7/tcp/443/tls/ws", "only relays"),
+            ("203.0.113.7:4001", "say the public IP address"),
+            ("auto", "say the public IP address"),
+        ] {
+            let error = bad.parse::<OwnAddr>().unwrap_err();
+            assert!(error.contains(words) && error.contains(OWN_FORM), "{bad}: {error}");
+        }
     }
 
     #[test]

@@ -11,8 +11,8 @@ use punchline_bridge::{
     path::{Direction, Transport},
     relay,
     status::{
-        AddressSource, CandidateStatus, ConnectionStatus, LimitStatus, PeerStatus, Pong,
-        RelayNameStatus, RelayState, RelayStatus, Status, StreamStatus, WaitStatus,
+        AddressSource, CandidateStatus, ConnectionStatus, ExternalState, ExternalStatus, LimitStatus,
+        PeerStatus, Pong, RelayNameStatus, RelayState, RelayStatus, Status, StreamStatus, WaitStatus,
     },
 };
 
@@ -46,6 +46,7 @@ pub(super) fn status(status: &Status, told: Told) -> proto::Status {
         uptime_seconds: status.uptime.as_secs_f64(),
         listening: status.listening.iter().map(ToString::to_string).collect(),
         candidates: status.candidates.iter().map(candidate).collect(),
+        external: status.external.iter().map(external).collect(),
         nat: nat(status.nat_v4),
         nat_v6: nat(status.nat_v6),
         relays: status.relays.iter().map(|relay| relay_used(relay, &names)).collect(),
@@ -119,12 +120,27 @@ fn nat(kind: NatKind) -> String {
 
 fn candidate(candidate: &CandidateStatus) -> proto::Candidate {
     let source = match candidate.source {
+        AddressSource::Operator => "operator",
         AddressSource::Router => "router",
         AddressSource::Confirmed => "confirmed",
         AddressSource::Relay => "relay",
         AddressSource::Interface => "interface",
     };
     proto::Candidate { address: candidate.address.to_string(), source: source.to_owned() }
+}
+
+fn external(one: &ExternalStatus) -> proto::External {
+    let (state, relay) = match one.state {
+        ExternalState::Unchecked => ("unchecked", None),
+        ExternalState::Confirmed => ("confirmed", None),
+        ExternalState::Unanswered { relay } => ("unanswered", Some(relay.to_string())),
+    };
+    proto::External {
+        address: one.address.to_string(),
+        state: state.to_owned(),
+        relay,
+        listener: one.listener.as_ref().map(ToString::to_string),
+    }
 }
 
 fn relay_used(relay: &RelayStatus, names: &Names) -> proto::Relay {

@@ -16,7 +16,7 @@ use punchline_bridge::{
 };
 use serde::Serialize;
 
-use crate::control::proto::{Bootstrap, Status, Verification};
+use crate::control::proto::{Bootstrap, External, Status, Verification};
 
 /// Everything.
 #[derive(Debug, Default)]
@@ -39,6 +39,8 @@ pub(crate) struct Findings {
     pub(crate) proxy: Option<ProxyFinding>,
     /// The part in a DHT of the node that runs here; none if it takes none, or no node runs.
     pub(crate) dht: Option<DhtFinding>,
+    /// Where the operator of the node that runs here says that it is reached.
+    pub(crate) external: Vec<External>,
     /// The addresses that a node is to listen on.
     pub(crate) listening: Vec<ListenFinding>,
     /// The identities that were looked at.

@@ -20,6 +20,8 @@ use punchline_bridge::{
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::control::proto::External;
+
 use super::{
     findings::{
         DhtFinding, Findings, ListenFinding, Listens, NodeFinding, ProxyFinding, RelayFinding, Taken,
@@ -69,6 +71,8 @@ pub(super) struct Quest {
     pub(super) running: Vec<Multiaddr>,
     /// The part in a DHT of the node that runs here.
     pub(super) dht: Option<DhtFinding>,
+    /// Where its operator says that it is reached.
+    pub(super) external: Vec<External>,
     /// Whether the router may be asked.
     pub(super) router: bool,
     pub(super) identity: Option<std::path::PathBuf>,
@@ -77,7 +81,7 @@ pub(super) struct Quest {
 /// Takes 10 s at most: each part has a deadline below that. None once `stop` is cancelled, when the router has taken back
 /// what it was asked for.
 pub(super) async fn gather(mut quest: Quest, stop: &CancellationToken) -> Option<Findings> {
-    let dht = quest.dht.take();
+    let (dht, external) = (quest.dht.take(), std::mem::take(&mut quest.external));
     let Quest { relays, unresolved, stun, means, listen, running, router, identity, .. } = &quest;
     let probes = relays.iter().take(RELAYS_MAX).map(|relay| relay_finding(relay, means));
     let parts = async {
@@ -104,6 +108,7 @@ pub(super) async fn gather(mut quest: Quest, stop: &CancellationToken) -> Option
         mapping,
         proxy,
         dht,
+        external,
         listening,
         identities: host::identities(identity.as_deref()),
         state: host::state(identity.as_deref()),

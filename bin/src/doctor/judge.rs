@@ -1,6 +1,7 @@
 //! What to think of what was found: each check its verdict, and all together what to expect. Pure.
 
 mod dht;
+mod external;
 mod host;
 mod network;
 mod relay;
@@ -36,6 +37,7 @@ pub(super) fn judge(found: &Findings, global: &GlobalScope, took: Duration) -> D
         network::clock(found),
         network::mtu(found),
     ]);
+    checks.extend(found.external.iter().map(external::external));
     checks.extend(dht::dht(found.dht.as_ref()));
     checks.extend(host::listening(found));
     checks.extend(host::identities(found));

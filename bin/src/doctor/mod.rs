@@ -111,6 +111,7 @@ async fn examine(
         listen,
         running: running.filter_map(|address| address.parse().ok()).collect(),
         dht: status.as_ref().and_then(DhtFinding::of),
+        external: status.iter().flat_map(|status| status.external.clone()).collect(),
         router: settings.port_mapping == PortMapping::On,
         identity: identity.map(Path::to_owned),
     };

@@ -10,7 +10,7 @@ use punchline_bridge::{
     Event,
     addr::{self, GlobalScope, Ranges},
     error::Family,
-    event::LetsIn,
+    event::{CandidateSource, LetsIn},
     nat::Mapping,
     path::Transport,
 };
@@ -197,6 +197,8 @@ struct Found {
     listening: Vec<Multiaddr>,
     confirmed: Vec<Multiaddr>,
     mapped: BTreeMap<Transport, Multiaddr>,
+    /// What the operator says.
+    stated: Vec<Multiaddr>,
     circuits: BTreeMap<PeerId, Multiaddr>,
     mapping: record::Mapping,
     services: Vec<String>,
@@ -224,6 +226,9 @@ impl Reached {
             }
             Event::AddressConfirmed { address, .. } | Event::AddressWithdrawn { address } => {
                 found.confirmed.retain(|known| known != address);
+            }
+            Event::CandidateFound { address, source: CandidateSource::Operator } => {
+                found.stated.push(address.clone());
             }
             Event::PortMapped { transport, address, .. } => {
                 found.mapped.insert(*transport, address.clone());
@@ -276,8 +281,8 @@ impl Reached {
 
     /// Direct ones first. What is private means nothing to strangers.
     fn addresses(&self, found: &Found) -> Vec<Multiaddr> {
-        let Found { listening, confirmed, mapped, circuits, .. } = found;
-        let direct = confirmed.iter().chain(mapped.values()).chain(listening);
+        let Found { listening, confirmed, mapped, stated, circuits, .. } = found;
+        let direct = confirmed.iter().chain(stated).chain(mapped.values()).chain(listening);
         let direct = direct.filter(|address| !self.relays_only && self.public.is_direct(address));
         let circuits = circuits.values().filter(|circuit| self.public.is_circuit(circuit));
         let mut all: Vec<Multiaddr> = Vec::new();

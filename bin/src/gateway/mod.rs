@@ -376,7 +376,7 @@ fn announce(exposures: &[Exposure], node: &mut Node) {
 fn share(exposures: &[Exposure], node: &Node, context: &Context) -> Sharing {
     let mut sharing = Sharing::new(Ledger::at(context.ledger.clone()));
     for share in exposures.iter().filter_map(|exposure| exposure.share.clone()) {
-        let addrs = if node.relays.is_empty() { node.addresses() } else { Vec::new() };
+        let addrs = node.addresses();
         let mut relays = node.relays.clone();
         relays.truncate(TICKET_RELAYS_MAX);
         let routes = Routes { relays, addrs };

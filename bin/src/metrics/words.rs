@@ -344,10 +344,11 @@ pub(super) fn nat(class: NatClass) -> &'static str {
     }
 }
 
-pub(super) const SOURCE: Label = ("source", &["router", "confirmed", "relay", "interface"]);
+pub(super) const SOURCE: Label = ("source", &["operator", "router", "confirmed", "relay", "interface"]);
 
 pub(super) fn source(source: AddressSource) -> &'static str {
     match source {
+        AddressSource::Operator => "operator",
         AddressSource::Router => "router",
         AddressSource::Confirmed => "confirmed",
         AddressSource::Relay => "relay",

@@ -15,6 +15,7 @@ const FAILURES = {
   clock_differs: "a clock is wrong",
   network_blocks: "the network blocks",
   port_mapping_unusable: "the router's port is of no use",
+  external_unanswered: "nobody answers at --external",
   upgrade_failed: "no direct path",
   peer_unreachable: "a peer is not reached",
   waiting: "still waiting",

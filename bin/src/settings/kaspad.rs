@@ -50,13 +50,7 @@ const RULES: &[(&str, Rule)] = &[
     ("reservations", Rule::Is("relay")),
     ("relay-candidates", Rule::Candidates),
     ("max-relays", Rule::CandidatesMax),
-    (
-        "external-multiaddrs",
-        Rule::Refused(
-            "leave it out: relays tell a node where it is seen, and test whether it is reached there; where a router \
-             forwards a port by hand, listen on that port with --listen",
-        ),
-    ),
+    ("external-multiaddrs", Rule::Is("external")),
     (
         "advertise-addresses",
         Rule::Refused(
@@ -243,6 +237,7 @@ mod tests {
             (&[("identity-path", "/a/key")], &["--identity /a/key"]),
             (&[("listen-port", "99")], &["--listen /ip4/0.0.0.0/tcp/99,/ip4/0.0.0.0/udp/99/quic-v1"]),
             (&[("reservations", "a,b")], &["--relay a,b"]),
+            (&[("external-multiaddrs", "a")], &["--external a"]),
             (&[("relay-candidates", "a; b,c")], &["--relay a,b,c"]),
             (&[("relay-candidates", "a,b,c"), ("max-relays", "2")], &["--relay a,b"]),
             (&[("relay-candidates", "a"), ("max-relays", "0")], &[]),
@@ -261,7 +256,6 @@ mod tests {
             ("role", "public", "punchline relay"),
             ("listen-port", "x", "no port"),
             ("listen-port", "70000", "no port"),
-            ("external-multiaddrs", "/ip4/203.0.113.7/tcp/16112", "--listen"),
             ("advertise-addresses", "1.2.3.4:1", "--advertise"),
             ("autonat-allow-private", "true", "--assume-global"),
             ("helper-listen", "127.0.0.1:38080", "--control"),

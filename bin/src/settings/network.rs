@@ -21,7 +21,7 @@ const OURS: [(&str, &str); 5] = [
 /// Relays always look whether a node is reached where it says.
 const AUTONAT: &str = "enable_autonat";
 
-/// What bootstrap nodes and monitors call `external`.
+/// What nodes, bootstrap nodes and monitors call `external`.
 const EXTERNAL: (&str, &str) = ("external_addresses", "external");
 
 /// Renames these keys, moves those of `[network]` to the top, and returns a warning for each that changes nothing.

@@ -85,6 +85,11 @@ fn mainline() -> proto::Mainline {
 fn printed() -> Vec<(&'static str, u32, Value)> {
     let status = proto::Status {
         candidates: vec![Candidate::default()],
+        external: vec![proto::External {
+            relay: Some(String::new()),
+            listener: Some(String::new()),
+            ..proto::External::default()
+        }],
         relays: vec![Relay {
             round_trip_ms: Some(1.0),
             last_error: Some(String::new()),

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 mod bounds;
 mod later;
+mod stated;
 
 use std::time::Duration;
 
@@ -78,6 +79,7 @@ impl World {
             uptime: Duration::from_secs(600),
             listening: listening.iter().map(|text| text.parse().unwrap()).collect(),
             candidates: Vec::new(),
+            external: Vec::new(),
             nat_v4: NatKind::default(),
             nat_v6: NatKind::default(),
             blocked: None,

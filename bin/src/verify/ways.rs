@@ -10,7 +10,7 @@ use punchline_bridge::{
     Status,
     addr::{self, GlobalScope},
     path::{Direction as Made, Path},
-    status::{AddressSource, PeerStatus, Purpose},
+    status::{AddressSource, ExternalState, PeerStatus, Purpose},
 };
 use punchline_discovery::{
     kad::Health,
@@ -139,9 +139,12 @@ async fn back(subject: &Subject) -> Vec<Way> {
 /// What this host dials of its own proves nothing of others. A relay that dialled the address back does.
 fn at(address: Multiaddr, status: &Status) -> Way {
     let plain = without_peer(&address);
-    let confirmed = status.candidates.iter().any(|candidate| {
+    let mut candidates = status.candidates.iter();
+    let mut stated = status.external.iter();
+    let confirmed = candidates.any(|candidate| {
         candidate.source == AddressSource::Confirmed && without_peer(&candidate.address) == plain
-    });
+    }) || stated
+        .any(|one| one.state == ExternalState::Confirmed && one.address == plain);
     let private = ip_of(&plain).is_some_and(|ip| !GlobalScope::default().contains(ip));
     let outcome = if confirmed { Ok(Answerer::Relay) } else { Err("no relay dialled it".to_owned()) };
     let (direction, route) = (Direction::In, Route::Direct);

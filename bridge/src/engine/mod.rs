@@ -52,6 +52,7 @@ use self::{
         mapping::Mappings,
         nat::Nat,
         places::{Full, Places, StreamPlaces},
+        stated::Stated,
         upgrades::{Upgrades, counts::UpgradeCounts},
     },
     relays::{
@@ -141,7 +142,10 @@ impl Engine {
             refusals: Refusals::default(),
             sights: Sights::default(),
             spares: Spares::default(),
-            candidates: Candidates::new(Policy::new(config.global.clone(), config.ranges.clone())),
+            candidates: Candidates::new(
+                Policy::new(config.global.clone(), config.ranges.clone()),
+                Stated::new(&config.external),
+            ),
             mappings: Mappings::default(),
             nat: Nat::new(&config.stun_servers, config.global.clone()),
             confirmed: Confirmed::default(),
@@ -417,6 +421,7 @@ impl Engine {
         self.outlook_improved();
         self.map_ports();
         self.events.push_back(Event::Listening { address });
+        self.begin_stated(now);
     }
 
     fn listening_ended(&mut self, address: &Multiaddr, now: Instant) {

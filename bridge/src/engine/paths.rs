@@ -5,7 +5,7 @@
 //! - [`door`]: who may have a connection; [`places`]: how those of one source share places with others;
 //! - [`dials`]: where is a peer, and what have we tried; [`holds`]: to whom a connection is kept;
 //! - [`candidates`]: where we may be reached; [`mapping`]: which ports our router is to forward; [`confirmed`]: which of
-//!   our addresses others reach; [`nat`]: what kind of NAT we are behind;
+//!   our addresses others reach; [`stated`]: those that our operator says; [`nat`]: what kind of NAT we are behind;
 //! - [`upgrades`]: who is reached only through a relay, and when to punch;
 //! - [`introductions`]: who is reached through a relay that is not to carry streams;
 //! - [`familiar`]: whom we know; [`allowance`]: how many addresses that others named may be dialled; [`bans`]: and at which
@@ -30,4 +30,5 @@ pub(in crate::engine) mod observing;
 pub(crate) mod places;
 pub(in crate::engine) mod punching;
 pub(in crate::engine) mod reaching;
+pub(crate) mod stated;
 pub(in crate::engine) mod upgrades;

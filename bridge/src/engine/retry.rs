@@ -1,6 +1,6 @@
 //! Somebody does not want to wait: what rests until its next attempt is tried now. Relays that are down are dialled, names
-//! of relays that could not be resolved are looked up, relays that refused a place are asked again, punches begin anew, and
-//! peers that are held and missing are looked for. What is under way goes on as it is.
+//! of relays that could not be resolved are looked up, relays that refused a place are asked again, punches begin anew, peers
+//! that are held and missing are looked for, and relays see whether we are reached where our operator says. What is under way goes on as it is.
 //!
 //! Backoffs keep a node from being a burden to others, so this is done once in a while only, whoever asks for it.
 
@@ -48,6 +48,7 @@ impl Engine {
         }
         if peer.is_none() {
             self.relay_names.retry(now);
+            self.test_stated(now);
         }
         for missing in self.holds.resting(now).into_iter().filter(is_meant) {
             self.holds.retry(missing, now);

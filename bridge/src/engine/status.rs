@@ -22,6 +22,7 @@ impl Engine {
             uptime: Duration::ZERO,
             listening: self.candidates.listening_at().cloned().collect(),
             candidates: self.candidates.told().into_iter().map(candidate).collect(),
+            external: self.external_status(),
             nat_v4: nat.v4,
             nat_v6: nat.v6,
             blocked: self.obstacles.blocked(),
@@ -83,6 +84,7 @@ impl Engine {
 
 fn candidate((address, source): (libp2p::Multiaddr, Source)) -> CandidateStatus {
     let source = match source {
+        Source::Operator => AddressSource::Operator,
         Source::Router => AddressSource::Router,
         Source::Confirmed => AddressSource::Confirmed,
         Source::Interface => AddressSource::Interface,

@@ -89,6 +89,8 @@ pub enum CandidateSource {
         /// Which relay.
         relay: PeerId,
     },
+    /// Our operator states it.
+    Operator,
     /// Our router forwards it to us.
     Mapping {
         /// How it was asked to.

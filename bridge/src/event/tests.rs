@@ -229,6 +229,11 @@ fn examples() -> Vec<Event> {
                 Awaited::RelayLink { relay: relay(), names: vec!["relay.example.org".to_owned()] },
             ],
         }),
+        Event::ExternalUnanswered {
+            address: address("/ip4/198.51.100.4/tcp/4001"),
+            relay: relay(),
+            listener: Some(address("/ip4/192.168.1.7/tcp/4001")),
+        },
     ]
 }
 
@@ -274,6 +279,7 @@ fn position(event: &Event) -> usize {
         Event::RelayNameFailed { .. } => 37,
         Event::ExternalFound { .. } => 38,
         Event::Waiting(..) => 39,
+        Event::ExternalUnanswered { .. } => 40,
     }
 }
 

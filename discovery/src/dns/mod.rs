@@ -9,83 +9,42 @@ mod follow;
 mod machine;
 mod resolver;
 
-use std::{
-    collections::BTreeSet,
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::time::Instant;
 
-use libp2p::{Multiaddr, PeerId};
-use tokio::{sync::mpsc, task::JoinSet};
+use libp2p::Multiaddr;
+use tokio::task::JoinSet;
 
 use self::{
     follow::{Answer, NoAnswer},
     machine::{Machine, Pace},
 };
-use crate::{hint::Hint, source::Lookup};
+use crate::task::{self, Asker, Finds, Wish, Wishes};
 
 /// Most domains: a typo or an attack would name more.
 pub const DOMAINS_MAX: usize = 16;
 
-/// Hints that were not taken yet. One more is dropped: it is looked up again.
-const FOUND_MAX: usize = 256;
-
-/// What the rest of the program wants.
-enum Wish {
-    Seek(PeerId),
-    Forget(PeerId),
-}
-
-/// Looks for peers.
-pub(crate) struct Asker {
-    wishes: mpsc::UnboundedSender<Wish>,
-    found: mpsc::Receiver<Hint>,
-}
-
 /// Begins; ends when the asker is dropped. Must be called within a tokio runtime. Of more domains than
 /// [`DOMAINS_MAX`] the first are asked.
 pub(crate) fn start(domains: Vec<String>) -> Asker {
-    // One for each peer that is sought, of which the book bounds the number.
-    let (wishes, wanted) = mpsc::unbounded_channel();
-    let (hints, found) = mpsc::channel(FOUND_MAX);
-    tokio::spawn(run(Machine::new(domains, Pace::PEERS), wanted, hints));
-    Asker { wishes, found }
-}
-
-impl Lookup for Asker {
-    fn seek(&mut self, _: &BTreeSet<PeerId>, new: PeerId) {
-        let _ = self.wishes.send(Wish::Seek(new));
-    }
-
-    fn forget(&mut self, _: &BTreeSet<PeerId>, gone: PeerId) {
-        let _ = self.wishes.send(Wish::Forget(gone));
-    }
-
-    fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint> {
-        match self.found.poll_recv(cx) {
-            Poll::Ready(Some(hint)) => Poll::Ready(hint),
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
-    }
+    let (asker, _, wanted, finds) = task::ends();
+    tokio::spawn(run(Machine::new(domains, Pace::PEERS), wanted, finds));
+    asker
 }
 
 type Ended = (String, Result<Answer, NoAnswer>);
 
-async fn run(
-    mut machine: Machine,
-    mut wanted: mpsc::UnboundedReceiver<Wish>,
-    hints: mpsc::Sender<Hint>,
-) {
+async fn run(mut machine: Machine, mut wanted: Wishes, finds: Finds) {
     let mut lookups: JoinSet<Ended> = JoinSet::new();
     loop {
         look_up(&mut machine, &mut lookups);
         let found = tokio::select! {
             wish = wanted.recv() => match wish {
                 Some(Wish::Seek(peer)) => machine.seek(peer, Instant::now()),
-                Some(Wish::Forget(peer)) => {
+                Some(Wish::Forget { peer, .. }) => {
                     machine.forget(peer);
                     Vec::new()
                 }
+                Some(Wish::Listening(_) | Wish::Reachable(_)) => Vec::new(),
                 None => return,
             },
             Some(Ok((domain, answer))) = lookups.join_next() => {
@@ -94,11 +53,7 @@ async fn run(
             }
             () = sleep_until(machine.poll_timeout()) => Vec::new(),
         };
-        for hint in found {
-            if hints.try_send(hint).is_err() {
-                tracing::debug!("a peer was found by DNS, and nobody takes it");
-            }
-        }
+        found.into_iter().for_each(|hint| finds.hand_on(hint));
     }
 }
 

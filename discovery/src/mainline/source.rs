@@ -1,13 +1,9 @@
 //! A source of hints: looks for the contacts of who is sought, and tells this node's.
 
-use std::{
-    collections::BTreeSet,
-    task::{Context, Poll},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 #[cfg(feature = "pkarr")]
 use super::records;
@@ -22,40 +18,16 @@ use super::{
 use crate::{
     hint::{Hint, Source},
     plans::{Seeking, Telling},
-    source::{Lookup, Publish},
+    task::{self, Asker, Finds, Teller, Wish, Wishes},
 };
-
-/// Hints that were not taken yet. One more is dropped: it is looked for again.
-const FOUND_MAX: usize = 256;
-
-/// What the rest of the program wants.
-enum Wish {
-    Seek(PeerId),
-    Forget(PeerId),
-    Listening(Vec<Multiaddr>),
-    Reachable(Vec<Multiaddr>),
-}
-
-/// Looks for peers.
-pub(crate) struct Asker {
-    wishes: mpsc::UnboundedSender<Wish>,
-    found: mpsc::Receiver<Hint>,
-}
-
-/// Tells where this node is.
-pub(crate) struct Teller {
-    wishes: mpsc::UnboundedSender<Wish>,
-}
 
 /// The node, once it has its socket.
 pub(crate) type Started = watch::Receiver<Option<Mainline>>;
 
 /// Begins; ends when the first two are dropped. Must be called within a tokio runtime.
 pub(crate) fn start(config: Config, key: Keypair) -> (Asker, Teller, Started) {
-    // One for each peer that is sought and each address that comes, which their own limits bound.
-    let (wishes, wanted) = mpsc::unbounded_channel();
-    let (hints, found) = mpsc::channel(FOUND_MAX);
-    let finding = Finding::new(key, &config, wanted, hints);
+    let (asker, teller, wanted, finds) = task::ends();
+    let finding = Finding::new(key, &config, wanted, finds);
     let (started, node_started) = watch::channel(None);
     tokio::spawn(async move {
         match Mainline::prepare(&config).await {
@@ -71,34 +43,7 @@ pub(crate) fn start(config: Config, key: Keypair) -> (Asker, Teller, Started) {
             }
         }
     });
-    (Asker { wishes: wishes.clone(), found }, Teller { wishes }, node_started)
-}
-
-impl Lookup for Asker {
-    fn seek(&mut self, _: &BTreeSet<PeerId>, new: PeerId) {
-        let _ = self.wishes.send(Wish::Seek(new));
-    }
-
-    fn forget(&mut self, _: &BTreeSet<PeerId>, gone: PeerId) {
-        let _ = self.wishes.send(Wish::Forget(gone));
-    }
-
-    fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint> {
-        match self.found.poll_recv(cx) {
-            Poll::Ready(Some(hint)) => Poll::Ready(hint),
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl Publish for Teller {
-    fn publish(&mut self, addresses: &[Multiaddr]) {
-        let _ = self.wishes.send(Wish::Listening(addresses.to_vec()));
-    }
-
-    fn reachable(&mut self, addresses: &[Multiaddr]) {
-        let _ = self.wishes.send(Wish::Reachable(addresses.to_vec()));
-    }
+    (asker, teller, node_started)
 }
 
 /// What a search is for.
@@ -132,17 +77,12 @@ pub(super) struct Finding {
     reachable: Vec<Multiaddr>,
     /// What is being told.
     addresses: Vec<Multiaddr>,
-    wanted: mpsc::UnboundedReceiver<Wish>,
-    hints: mpsc::Sender<Hint>,
+    wanted: Wishes,
+    finds: Finds,
 }
 
 impl Finding {
-    fn new(
-        key: Keypair,
-        config: &Config,
-        wanted: mpsc::UnboundedReceiver<Wish>,
-        hints: mpsc::Sender<Hint>,
-    ) -> Self {
+    fn new(key: Keypair, config: &Config, wanted: Wishes, finds: Finds) -> Self {
         let (seeking, telling, listening, reachable, addresses) = Default::default();
         Self {
             key,
@@ -155,7 +95,7 @@ impl Finding {
             reachable,
             addresses,
             wanted,
-            hints,
+            finds,
         }
     }
 
@@ -172,7 +112,7 @@ impl Finding {
                 tracing::debug!(%peer, "not looked for in the 160-bit network: only ed25519 keys are found there");
             }
             Wish::Seek(peer) => self.seeking.seek(peer, now),
-            Wish::Forget(peer) => self.seeking.forget(peer),
+            Wish::Forget { peer, .. } => self.seeking.forget(peer),
             Wish::Listening(addresses) => self.listening = addresses,
             Wish::Reachable(addresses) => self.reachable = addresses,
         }
@@ -275,10 +215,7 @@ impl Finding {
     fn found(&self, peer: PeerId, said: Result<Contact, Unacceptable>, source: Source) {
         match said {
             Ok(Contact { addresses, age, lasts }) => {
-                let hint = Hint { peer, addresses, source, age, lasts: Some(lasts) };
-                if self.hints.try_send(hint).is_err() {
-                    tracing::debug!("a peer was found in the 160-bit network, and nobody takes it");
-                }
+                self.finds.hand_on(Hint { peer, addresses, source, age, lasts: Some(lasts) });
             }
             Err(why) => {
                 tracing::debug!(%peer, %why, "what the 160-bit network says of a peer is not believed")

@@ -5,87 +5,27 @@ mod machine;
 mod message;
 mod sockets;
 
-use std::{
-    collections::BTreeSet,
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::time::Instant;
 
 use futures::StreamExt as _;
 use if_watch::{IpNet, tokio::IfWatcher};
-use libp2p::{Multiaddr, PeerId};
-use tokio::sync::mpsc;
+use libp2p::PeerId;
 
 use self::{
     machine::{Machine, Send},
     sockets::Sockets,
 };
-use crate::{
-    hint::Hint,
-    source::{Lookup, Publish},
-};
-
-/// Hints that were not taken yet. One more is dropped: whoever is there says it again.
-const FOUND_MAX: usize = 256;
-
-/// What is to be done.
-enum Order {
-    Seek,
-    Rest,
-    Publish(Vec<Multiaddr>),
-}
-
-/// Finds peers on the networks of this host.
-pub(crate) struct Asker {
-    orders: mpsc::UnboundedSender<Order>,
-    found: mpsc::Receiver<Hint>,
-}
-
-/// Tells these networks where this node is.
-pub(crate) struct Teller {
-    orders: mpsc::UnboundedSender<Order>,
-}
+use crate::task::{self, Asker, Finds, Teller, Wish, Wishes};
 
 /// Begins; ends when both are dropped. Must be called within a tokio runtime.
 pub(crate) fn start(local: PeerId) -> (Asker, Teller) {
-    // One order for each peer that is sought and each address that comes, which their own limits bound.
-    let (orders, taken) = mpsc::unbounded_channel();
-    let (hints, found) = mpsc::channel(FOUND_MAX);
+    let (asker, teller, wanted, finds) = task::ends();
     let machine = Machine::new(local, rand::random());
-    tokio::spawn(run(machine, taken, hints));
-    (Asker { orders: orders.clone(), found }, Teller { orders })
+    tokio::spawn(run(machine, wanted, finds));
+    (asker, teller)
 }
 
-impl Lookup for Asker {
-    fn seek(&mut self, _: &BTreeSet<PeerId>, _: PeerId) {
-        let _ = self.orders.send(Order::Seek);
-    }
-
-    fn forget(&mut self, sought: &BTreeSet<PeerId>, _: PeerId) {
-        if sought.is_empty() {
-            let _ = self.orders.send(Order::Rest);
-        }
-    }
-
-    fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint> {
-        match self.found.poll_recv(cx) {
-            Poll::Ready(Some(hint)) => Poll::Ready(hint),
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl Publish for Teller {
-    fn publish(&mut self, addresses: &[Multiaddr]) {
-        let _ = self.orders.send(Order::Publish(addresses.to_vec()));
-    }
-}
-
-async fn run(
-    mut machine: Machine,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    hints: mpsc::Sender<Hint>,
-) {
+async fn run(mut machine: Machine, mut wanted: Wishes, finds: Finds) {
     let mut watcher = match IfWatcher::new() {
         Ok(watcher) => watcher,
         Err(error) => {
@@ -103,10 +43,12 @@ async fn run(
         }
         let timeout = machine.poll_timeout();
         tokio::select! {
-            order = orders.recv() => match order {
-                Some(Order::Seek) => machine.seek(Instant::now()),
-                Some(Order::Rest) => machine.rest(),
-                Some(Order::Publish(addresses)) => machine.listening(addresses, Instant::now()),
+            wish = wanted.recv() => match wish {
+                Some(Wish::Seek(_)) => machine.seek(Instant::now()),
+                Some(Wish::Forget { last: true, .. }) => machine.rest(),
+                Some(Wish::Listening(addresses)) => machine.listening(addresses, Instant::now()),
+                // Others are sought still; and neighbours have no use for where hosts far away reach this node.
+                Some(Wish::Forget { .. } | Wish::Reachable(_)) => {}
                 None => return,
             },
             _ = watcher.select_next_some() => {
@@ -118,9 +60,7 @@ async fn run(
             }
             (packet, from) = sockets.receive() => {
                 for hint in machine.received(&packet, from, Instant::now()) {
-                    if hints.try_send(hint).is_err() {
-                        tracing::debug!("somebody on the local network was found, and nobody takes it");
-                    }
+                    finds.hand_on(hint);
                 }
             }
             () = sleep_until(timeout) => {}

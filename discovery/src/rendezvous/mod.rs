@@ -17,9 +17,8 @@ mod registry;
 pub(crate) mod server;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -33,7 +32,6 @@ use libp2p::{
     },
     swarm::{self, SwarmEvent},
 };
-use tokio::sync::mpsc;
 
 use self::message::{Messages, PROTOCOL, Refusal, Request, Response, Signed};
 pub use crate::transport::{Carrier, NoTransport};
@@ -41,15 +39,12 @@ use crate::{
     hint::{Hint, Source},
     plans::{Seeking, Telling},
     record::AddressPolicy,
-    source::{Lookup, Publish},
+    task::{self, Asker, Finds, Teller, Wish, Wishes},
     transport,
 };
 
 /// Meeting points that are used. Of more the first.
 pub const POINTS_MAX: usize = 4;
-
-/// Hints that were not taken yet. One more is dropped: it is asked for again.
-const FOUND_MAX: usize = 256;
 
 /// Addresses that are registered: as many as a record has that others take.
 const TOLD_MAX: usize = 16;
@@ -88,63 +83,15 @@ impl std::fmt::Debug for Config {
     }
 }
 
-/// What the rest of the program wants.
-enum Wish {
-    Seek(PeerId),
-    Forget(PeerId),
-    Listening(Vec<Multiaddr>),
-    Reachable(Vec<Multiaddr>),
-}
-
-/// Looks for peers.
-pub(crate) struct Asker {
-    wishes: mpsc::UnboundedSender<Wish>,
-    found: mpsc::Receiver<Hint>,
-}
-
-/// Tells where this node is.
-pub(crate) struct Teller {
-    wishes: mpsc::UnboundedSender<Wish>,
-}
-
 /// Begins; ends when both are dropped. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// If the identity cannot be used.
 pub(crate) fn start(config: Config) -> Result<(Asker, Teller), NoTransport> {
-    // One for each peer that is sought and each address that comes, which their own limits bound.
-    let (wishes, wanted) = mpsc::unbounded_channel();
-    let (hints, found) = mpsc::channel(FOUND_MAX);
-    let client = Client::new(config, hints)?;
+    let (asker, teller, wanted, finds) = task::ends();
+    let client = Client::new(config, finds)?;
     tokio::spawn(client.run(wanted));
-    Ok((Asker { wishes: wishes.clone(), found }, Teller { wishes }))
-}
-
-impl Lookup for Asker {
-    fn seek(&mut self, _: &BTreeSet<PeerId>, new: PeerId) {
-        let _ = self.wishes.send(Wish::Seek(new));
-    }
-
-    fn forget(&mut self, _: &BTreeSet<PeerId>, gone: PeerId) {
-        let _ = self.wishes.send(Wish::Forget(gone));
-    }
-
-    fn poll_hint(&mut self, cx: &mut Context<'_>) -> Poll<Hint> {
-        match self.found.poll_recv(cx) {
-            Poll::Ready(Some(hint)) => Poll::Ready(hint),
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl Publish for Teller {
-    fn publish(&mut self, addresses: &[Multiaddr]) {
-        let _ = self.wishes.send(Wish::Listening(addresses.to_vec()));
-    }
-
-    fn reachable(&mut self, addresses: &[Multiaddr]) {
-        let _ = self.wishes.send(Wish::Reachable(addresses.to_vec()));
-    }
+    Ok((asker, teller))
 }
 
 /// The namespace of a peer, in which it alone is.
@@ -177,11 +124,11 @@ struct Client {
     listening: Vec<Multiaddr>,
     reachable: Vec<Multiaddr>,
     asked: HashMap<OutboundRequestId, Asked>,
-    hints: mpsc::Sender<Hint>,
+    finds: Finds,
 }
 
 impl Client {
-    fn new(config: Config, hints: mpsc::Sender<Hint>) -> Result<Self, NoTransport> {
+    fn new(config: Config, finds: Finds) -> Result<Self, NoTransport> {
         let Config { keypair, points, policy, carrier } = config;
         let local = keypair.public().to_peer_id();
         let point = |address: Multiaddr| {
@@ -199,10 +146,10 @@ impl Client {
         let settings = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
         let swarm = Swarm::new(transport, behaviour, local, settings);
         let (seeking, listening, reachable, asked) = Default::default();
-        Ok(Self { keypair, local, policy, swarm, points, seeking, listening, reachable, asked, hints })
+        Ok(Self { keypair, local, policy, swarm, points, seeking, listening, reachable, asked, finds })
     }
 
-    async fn run(mut self, mut wanted: mpsc::UnboundedReceiver<Wish>) {
+    async fn run(mut self, mut wanted: Wishes) {
         loop {
             self.ask(Instant::now());
             let timeout = self.timeout();
@@ -229,7 +176,7 @@ impl Client {
     fn wish(&mut self, wish: Wish, now: Instant) {
         match wish {
             Wish::Seek(peer) => return self.seeking.seek(peer, now),
-            Wish::Forget(peer) => return self.seeking.forget(peer),
+            Wish::Forget { peer, .. } => return self.seeking.forget(peer),
             Wish::Listening(addresses) => self.listening = addresses,
             Wish::Reachable(addresses) => self.reachable = addresses,
         }
@@ -336,10 +283,7 @@ impl Client {
             return;
         }
         let (source, lasts) = (Source::Rendezvous, Some(lasts.min(LASTS_MAX)));
-        let hint = Hint { peer, addresses, source, age: Duration::ZERO, lasts };
-        if self.hints.try_send(hint).is_err() {
-            tracing::debug!("a peer was found at a meeting point, and nobody takes it");
-        }
+        self.finds.hand_on(Hint { peer, addresses, source, age: Duration::ZERO, lasts });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Our meeting point and our clients, and stock ones of libp2p.
 
 #![allow(clippy::unwrap_used)]
-use std::future::poll_fn;
+use std::{collections::BTreeSet, future::poll_fn};
 
 use libp2p::{
     Transport as _,
@@ -14,6 +14,7 @@ use super::*;
 use crate::{
     kad::{self, Dht, Event as DhtEvent, Mode, Policy},
     network::Network,
+    source::{Lookup as _, Publish as _},
 };
 
 const SOON: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 
 use crate::churn::READ_AFTER;
 use crate::placement::{Attack, Defence};
-use crate::scale::{Work, hops_by_doubling};
+use crate::scale::{Work, by_doubling};
 use crate::split::Rejoin;
 use crate::standard::{self, BUCKETS};
 
@@ -74,7 +74,7 @@ fn work(row: &Work) -> Vec<String> {
 fn lines() -> String {
     let row = |k| {
         let rows: Vec<_> = standard::scale().iter().filter(|row| row.k == k).copied().collect();
-        let line = hops_by_doubling(&rows);
+        let line = by_doubling(&rows, |row| row.hops);
         let values = [line.at_zero, line.rise, line.fit].map(|value| format!("{value:.3}"));
         [vec![k.to_string()], values.to_vec()].concat()
     };

@@ -93,9 +93,9 @@ pub struct Line {
     pub fit: f64,
 }
 
-/// The line of least squares through the hops over the binary logarithm of the number of peers.
-pub fn hops_by_doubling(rows: &[Work]) -> Line {
-    let points: Vec<_> = rows.iter().map(|row| ((row.peers as f64).log2(), row.hops)).collect();
+/// The line of least squares through these values over the binary logarithm of the number of peers.
+pub fn by_doubling(rows: &[Work], value: impl Fn(&Work) -> f64) -> Line {
+    let points: Vec<_> = rows.iter().map(|row| ((row.peers as f64).log2(), value(row))).collect();
     let count = points.len() as f64;
     let mean_x = points.iter().map(|(x, _)| x).sum::<f64>() / count;
     let mean_y = points.iter().map(|(_, y)| y).sum::<f64>() / count;
@@ -161,7 +161,7 @@ mod tests {
     fn hops_rise_by_less_than_a_third_with_each_doubling_and_on_a_straight_line() {
         for k in standard::BUCKETS {
             let rows: Vec<_> = standard::scale().iter().filter(|row| row.k == k).copied().collect();
-            let line = hops_by_doubling(&rows);
+            let line = by_doubling(&rows, |row| row.hops);
             assert!(line.fit > 0.98 && line.rise < 0.3, "k {k}: {line:?}");
         }
     }

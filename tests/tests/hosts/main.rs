@@ -7,6 +7,7 @@ mod addresses;
 mod dht;
 mod dns;
 mod doctor;
+mod external;
 mod families;
 mod faults;
 mod firewalls;
@@ -115,6 +116,14 @@ fn main() -> ExitCode {
         miniupnpd_trial("a_router_that_is_to_be_left_alone_maps_nothing", mapping::left_alone),
         lab_trial("a_router_that_maps_nothing_is_no_word_worth", mapping::silent),
         lab_trial(
+            "a_ticket_leads_in_at_a_port_that_was_forwarded_by_hand_without_any_relay",
+            external::by_a_ticket,
+        ),
+        lab_trial(
+            "a_port_that_is_not_forwarded_though_external_says_so_is_warned_of_until_it_is",
+            external::not_forwarded,
+        ),
+        lab_trial(
             "nobody_but_the_router_is_asked_for_upnp_or_for_a_pinhole",
             mapping::asks_the_router_alone,
         ),
@@ -187,6 +196,12 @@ fn main() -> ExitCode {
             "where_routers_reset_the_punch_over_ipv6_a_pinhole_for_the_{whose}_makes_the_session_direct_and_both_ends_say_so"
         );
         trials.push(miniupnpd_trial(&name, move || mapping::is_named(end, Families::V6)));
+    }
+    for transport in [Transport::Tcp, Transport::Quic] {
+        let name = format!(
+            "where_no_punch_can_succeed_a_port_that_was_forwarded_by_hand_makes_the_session_direct_over_{transport}"
+        );
+        trials.push(lab_trial(&name, move || external::by_a_relay(transport)));
     }
     trial::run(trials)
 }

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use crate::{
     control::proto::{
-        Forward, Limit, NamedPeer, Peer, Relay, RelayName, Relaying, Service, Status, Wait,
+        External, Forward, Limit, NamedPeer, Peer, Relay, RelayName, Relaying, Service, Status, Wait,
     },
+    external,
     plain::{one_line, plain},
 };
 
@@ -25,13 +26,22 @@ pub(super) fn of(status: &Status) -> String {
         }
     }
     for candidate in &status.candidates {
+        let stated = status.external.iter().find(|one| one.address == candidate.address);
         let how = match candidate.source.as_str() {
+            "operator" => match stated.map(|one| one.state.as_str()) {
+                Some("confirmed") => "by --external, and a relay reached it",
+                Some("unanswered") => "by --external, but nobody answers there",
+                _ => "by --external, and no relay tried it yet",
+            },
             "router" => "forwarded by the router",
             "confirmed" => "a relay reached it",
             "relay" => "as a relay sees it",
             _ => "of this host",
         };
         let _ = writeln!(text, "  {} ({how})", candidate.address);
+        if let Some(remedy) = stated.and_then(remedy) {
+            let _ = writeln!(text, "    {remedy}");
+        }
     }
     match &status.relaying {
         Some(relaying) => relay_screen(&mut text, status, relaying),
@@ -63,6 +73,15 @@ pub(super) fn of(status: &Status) -> String {
         section(&mut text, "limits", full.into_iter());
     }
     plain(&text)
+}
+
+/// What to look at where nobody answers.
+fn remedy(one: &External) -> Option<String> {
+    if one.state != "unanswered" {
+        return None;
+    }
+    let listener = one.listener.as_ref().and_then(|listener| listener.parse().ok());
+    Some(external::remedy(&one.address.parse().ok()?, listener.as_ref()))
 }
 
 /// What a relay does for others.
@@ -319,6 +338,26 @@ mod tests {
         let shown = "limits\n  streams of peers: 81 of 100\n  stream memory: 256.0 MiB of 256.0 MiB\n";
         assert!(screen.ends_with(shown), "{screen}");
         assert!(!of(&Status::default()).contains("limits"));
+    }
+
+    #[test]
+    fn what_the_operator_states_is_shown_with_what_relays_found_and_what_to_look_at() {
+        let stated = |state: &str| {
+            let address = "/ip4/198.51.100.4/tcp/7000".to_owned();
+            let listener = Some("/ip4/192.168.1.7/tcp/4001".to_owned());
+            let source = "operator".to_owned();
+            let candidates = vec![proto::Candidate { address: address.clone(), source }];
+            let external = vec![External { address, state: state.to_owned(), relay: None, listener }];
+            of(&Status { candidates, external, ..Status::default() })
+        };
+        assert!(stated("unchecked").contains("tcp/7000 (by --external, and no relay tried it yet)\n"));
+        assert!(stated("confirmed").contains("tcp/7000 (by --external, and a relay reached it)\n"));
+        let screen = stated("unanswered");
+        assert!(
+            screen.contains("tcp/7000 (by --external, but nobody answers there)\n    see that"),
+            "{screen}"
+        );
+        assert!(screen.contains("TCP port 7000 to this host, 192.168.1.7, port 4001"), "{screen}");
     }
 
     #[test]

@@ -87,6 +87,7 @@ mod tests {
             uptime: Duration::ZERO,
             listening: Vec::new(),
             candidates: Vec::new(),
+            external: Vec::new(),
             nat_v4: NatKind::default(),
             nat_v6: NatKind::default(),
             blocked: None,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use punchline_bridge::event::MappingProtocol;
 
 use super::*;
+use crate::control::proto::External;
 use crate::doctor::findings::{
     Foreign, IdentityFinding, Layer, ListenFinding, Listens, NodeFinding, ProxyFinding, StateFinding,
     Taken, Unwritable,
@@ -101,6 +102,26 @@ fn at_home_nothing_is_bad_and_most_peers_are_reached_directly() {
             "{check:?}"
         );
     }
+}
+
+#[test]
+fn an_address_that_the_operator_states_is_bad_where_a_relay_found_nobody() {
+    let stated = |state: &str| External {
+        address: "/ip4/198.51.100.4/tcp/7000".to_owned(),
+        state: state.to_owned(),
+        relay: Some(RELAY.to_owned()),
+        listener: Some("/ip4/192.168.1.7/tcp/4001".to_owned()),
+    };
+    let found = |state| Findings { external: vec![stated(state)], ..home() };
+    says(&found("confirmed"), "external", Verdict::Ok, "/ip4/198.51.100.4/tcp/7000: a relay reached");
+    says(&found("unchecked"), "external", Verdict::Skipped, "--relay");
+    says(
+        &found("unanswered"),
+        "external",
+        Verdict::Bad,
+        "TCP port 7000 to this host, 192.168.1.7, port 4001",
+    );
+    assert!(judged(&home()).checks.iter().all(|check| check.check != "external"));
 }
 
 #[test]

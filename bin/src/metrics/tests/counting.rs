@@ -50,6 +50,7 @@ pub(super) fn status(streams: Vec<StreamStatus>) -> Status {
         uptime: Duration::from_secs(90),
         listening: Vec::new(),
         candidates: Vec::new(),
+        external: Vec::new(),
         nat_v4: NatKind::default(),
         nat_v6: NatKind::default(),
         blocked: None,

@@ -18,6 +18,7 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
         | Event::NatFound { .. }
         | Event::AddressConfirmed { .. }
         | Event::AddressWithdrawn { .. }
+        | Event::ExternalUnanswered { .. }
         | Event::PortMapped { .. }
         | Event::PortMappingLost { .. }
         | Event::PortMappingUnusable { .. }

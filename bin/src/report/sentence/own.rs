@@ -9,7 +9,7 @@ use super::{
     net::{carrier, mapping},
     trouble,
 };
-use crate::report::said::Said;
+use crate::{external, report::said::Said};
 
 /// Events of other subjects say nothing here.
 pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
@@ -38,6 +38,14 @@ pub(super) fn sentence(event: &Event, said: &mut Said, now: Instant) -> Saying {
         }
         Event::AddressWithdrawn { address } => {
             news("address", format!("nobody reaches this node at {address} any more"), said, now)
+        }
+        Event::ExternalUnanswered { address, relay, listener } => {
+            let remedy = external::remedy(address, listener.as_ref());
+            let words = format!(
+                "nobody answers at {address}, where --external says that this node is reached: relay {relay} tried it in vain; \
+                 {remedy}"
+            );
+            Some((Level::Warn, words))
         }
         Event::PortMapped { transport, address, protocol } => {
             let (carrier, by) = (carrier(*transport), mapping(*protocol));

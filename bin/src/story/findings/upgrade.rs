@@ -5,11 +5,11 @@ use punchline_bridge::{
     error::{PunchVerdict, UpgradeFailure},
     event::{Blocked, MappingFault},
     nat::NatKind,
-    status::{AddressSource, PeerStatus},
+    status::{AddressSource, ExternalState, ExternalStatus, PeerStatus},
 };
 
 use super::{Facts, Finding};
-use crate::story::fault::Fault;
+use crate::{external, story::fault::Fault};
 
 /// What this network keeps away counts more than dials that fail for it.
 pub(super) fn findings(facts: &Facts<'_>, peer: &PeerStatus) -> Vec<Finding> {
@@ -120,7 +120,11 @@ fn symmetric(ours: NatKind, theirs: NatKind) -> Fault {
 /// A port that is open at either end makes every NAT at the other one passable.
 fn mapping(facts: &Facts<'_>) -> String {
     let is_mapped = |source| matches!(source, AddressSource::Router);
-    let mapped = facts.status.candidates.iter().any(|candidate| is_mapped(candidate.source));
+    let mapped = facts.status.candidates.iter().any(|candidate| is_mapped(candidate.source))
+        || facts.status.external.iter().any(|one| one.state == ExternalState::Confirmed);
+    if let Some(unanswered) = unanswered(facts) {
+        return unanswered;
+    }
     match facts.surroundings.unusable_mapping {
         Some(MappingFault::BehindNat) => "the provider has this router behind a NAT of its own: switch on UPnP, NAT-PMP or \
              PCP in the router at the other end, use IPv6 at both ends, or ask the provider for a public address"
@@ -133,6 +137,17 @@ fn mapping(facts: &Facts<'_>) -> String {
              IPv6 at both ends"
             .to_owned(),
     }
+}
+
+/// What to look at where the operator says that this node is reached, and nobody answers.
+fn unanswered(facts: &Facts<'_>) -> Option<String> {
+    let is_unanswered = |one: &&ExternalStatus| matches!(one.state, ExternalState::Unanswered { .. });
+    let one = facts.status.external.iter().find(is_unanswered)?;
+    let remedy = external::remedy(&one.address, one.listener.as_ref());
+    Some(format!(
+        "nobody answers at {}, where --external says that this node is reached: {remedy}",
+        one.address
+    ))
 }
 
 fn punch(facts: &Facts<'_>) -> String {

@@ -19,10 +19,11 @@ use crate::{
         scope::Scope,
         socket_of, transport_of,
     },
-    engine::input::Listener,
+    engine::{input::Listener, paths::stated::Stated},
     error::Family,
     event::LetsIn,
     path::Transport,
+    status::ExternalState,
 };
 
 /// Observations that are kept: two transports and families at as many relays as a node uses.
@@ -35,6 +36,8 @@ const LISTENING_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Candidates {
     policy: Policy,
+    /// What our operator says.
+    stated: Stated,
     /// The latest observation of each relay, per transport and family.
     observed: BTreeMap<(PeerId, Transport, bool), (Multiaddr, Instant)>,
     /// The latest observation, per transport and family, in which a router had left the port that we listen on alone. It
@@ -53,9 +56,10 @@ pub(crate) struct Candidates {
 }
 
 impl Candidates {
-    pub(crate) fn new(policy: Policy) -> Self {
+    pub(crate) fn new(policy: Policy, stated: Stated) -> Self {
         Self {
             policy,
+            stated,
             observed: BTreeMap::new(),
             unchanged: BTreeMap::new(),
             mapped: BTreeMap::new(),
@@ -167,10 +171,36 @@ impl Candidates {
         Some(address)
     }
 
-    /// Those of these addresses that our router lets through to us.
+    /// What our operator says is offered from now on, if it was not before. Returns what is new.
+    pub(crate) fn begin_stated(&mut self, now: Instant) -> Vec<Multiaddr> {
+        let new = self.stated.begin(now);
+        if !new.is_empty() {
+            self.locate();
+        }
+        new
+    }
+
+    /// Whether our operator says it.
+    pub(crate) fn is_stated(&self, address: &Multiaddr) -> bool {
+        self.stated.contains(address)
+    }
+
+    /// A relay found nobody where our operator says that we are; true if none said so before.
+    pub(crate) fn stated_unanswered(&mut self, address: &Multiaddr, relay: PeerId) -> bool {
+        self.stated.unanswered(address, relay)
+    }
+
+    /// How what our operator says does.
+    pub(crate) fn stated(&self) -> impl Iterator<Item = (&Multiaddr, ExternalState)> {
+        self.stated.states(|address| self.confirmed.contains_key(address))
+    }
+
+    /// Those of these addresses that our router lets through to us, by its word or our operator's.
     pub(crate) fn mapped_of(&self, addresses: &[Multiaddr]) -> Vec<Multiaddr> {
-        let is_mapped =
-            |address: &&Multiaddr| self.mapped.values().any(|(mapped, _)| mapped == *address);
+        let is_mapped = |address: &&Multiaddr| {
+            self.mapped.values().any(|(mapped, _)| mapped == *address)
+                || self.stated.open().any(|stated| stated == *address)
+        };
         addresses.iter().filter(is_mapped).cloned().collect()
     }
 
@@ -178,7 +208,9 @@ impl Candidates {
     pub(crate) fn is_open(&self, family: Family) -> bool {
         let of_family = |address: &Multiaddr| ip_of(address).map(Family::of) == Some(family);
         let mut confirmed = self.confirmed.iter();
+        let mut stated = self.stated.open().filter(|address| self.policy.is_public(address));
         self.mapped.keys().any(|(_, mapped)| *mapped == family)
+            || stated.any(of_family)
             || confirmed.any(|(address, lets_in)| *lets_in == LetsIn::Anybody && of_family(address))
     }
 
@@ -187,6 +219,9 @@ impl Candidates {
     pub(crate) fn confirmed(&mut self, address: &Multiaddr, lets_in: Option<LetsIn>) -> bool {
         let family = ip_of(address).map_or(Family::V4, Family::of);
         let open = self.is_open(family);
+        if lets_in.is_some() {
+            self.stated.answered(address);
+        }
         match lets_in {
             Some(lets_in) => self.confirmed.insert(address.clone(), lets_in),
             None => self.confirmed.remove(address),
@@ -254,11 +289,15 @@ impl Candidates {
         let observed = self.observed.values().chain(self.unchanged());
         let observed = observed.map(|found| (Source::Relay, found));
         let listening = self.listening.iter().map(|found| (Source::Interface, found));
-        for (source, (address, seen)) in mapped.chain(observed).chain(listening) {
+        let others = mapped.chain(observed).chain(listening);
+        let others = others.map(|(source, (address, seen))| (source, address, *seen));
+        let stated = self.stated.offered().map(|(address, since)| (Source::Operator, address, since));
+        for (source, address, seen) in stated.chain(others) {
             let Some(nearness) = self.policy.shows(address) else { continue };
-            let confirmed = source != Source::Router && self.confirmed.contains_key(address);
+            let told = matches!(source, Source::Operator | Source::Router);
+            let confirmed = !told && self.confirmed.contains_key(address);
             let source = if confirmed { Source::Confirmed } else { source };
-            let candidate = Candidate { address: address.clone(), source, nearness, seen: *seen };
+            let candidate = Candidate { address: address.clone(), source, nearness, seen };
             match all.iter_mut().find(|known| known.address == *address) {
                 Some(known) if candidate.score() < known.score() => *known = candidate,
                 Some(_) => {}
@@ -271,13 +310,17 @@ impl Candidates {
     fn locate(&mut self) {
         self.changed = true;
         let ip = |address: &Multiaddr| -> Option<IpAddr> { Some(socket_of(address)?.ip()) };
+        let public = |address: &&Multiaddr| self.policy.is_public(address);
+        let stated = self.stated.offered().map(|(address, _)| address).filter(public);
         self.here = Here {
             interfaces: self.listening.iter().filter_map(|(address, _)| ip(address)).collect(),
             public: self
                 .observed
                 .values()
                 .chain(self.mapped.values())
-                .filter_map(|(address, _)| ip(address))
+                .map(|(address, _)| address)
+                .chain(stated)
+                .filter_map(ip)
                 .collect(),
         };
     }
@@ -295,7 +338,8 @@ mod tests {
 
     /// Nothing is known yet.
     fn fresh() -> (Candidates, Instant) {
-        (Candidates::new(Policy::new(GlobalScope::default(), Ranges::default())), Instant::now())
+        let policy = Policy::new(GlobalScope::default(), Ranges::default());
+        (Candidates::new(policy, Stated::new(&[])), Instant::now())
     }
 
     /// A laptop that listens on all its addresses, seen by one relay.

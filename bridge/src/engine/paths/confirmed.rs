@@ -64,8 +64,21 @@ pub(crate) struct Begin {
 /// What a test changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    Confirmed { address: Multiaddr, server: PeerId, lets_in: LetsIn },
-    Withdrawn { address: Multiaddr },
+    Confirmed {
+        address: Multiaddr,
+        server: PeerId,
+        lets_in: LetsIn,
+    },
+    /// `by`: the relay that reaches us no more; none if it is no candidate any more.
+    Withdrawn {
+        address: Multiaddr,
+        by: Option<PeerId>,
+    },
+    /// It was not confirmed, and this relay does not reach us there.
+    Unreached {
+        address: Multiaddr,
+        server: PeerId,
+    },
 }
 
 #[derive(Debug)]
@@ -108,7 +121,7 @@ impl Confirmed {
     pub(crate) fn candidates(&mut self, candidates: Vec<Multiaddr>, now: Instant) -> Vec<Change> {
         let gone = self.all.extract_if(.., |address, _| !candidates.contains(address));
         let withdrawn = gone.filter(|(_, tested)| tested.lets_in.is_some());
-        let changes = withdrawn.map(|(address, _)| Change::Withdrawn { address }).collect();
+        let changes = withdrawn.map(|(address, _)| Change::Withdrawn { address, by: None }).collect();
         for address in candidates {
             let untested = Tested { due: now, failures: 0, lets_in: None, last: None };
             self.all.entry(address).or_insert(untested);
@@ -176,7 +189,11 @@ impl Confirmed {
                 let news = tested.lets_in.replace(lets_in) != Some(lets_in);
                 news.then_some(Change::Confirmed { address, server: server.peer, lets_in })
             }
-            _ => tested.unreached(now).then_some(Change::Withdrawn { address }),
+            _ => match tested.unreached(now) {
+                Unreached::Doubted => None,
+                Unreached::Withdrawn => Some(Change::Withdrawn { address, by: Some(server.peer) }),
+                Unreached::Still => Some(Change::Unreached { address, server: server.peer }),
+            },
         }
     }
 
@@ -199,6 +216,13 @@ impl Confirmed {
         Some(due.max(free))
     }
 
+    /// It is tested next, whatever was found before.
+    pub(crate) fn test_again(&mut self, address: &Multiaddr, now: Instant) {
+        if let Some(tested) = self.all.get_mut(address) {
+            tested.due = now;
+        }
+    }
+
     /// What a test that is under way is about.
     fn address_of(&self, test: TestId) -> Option<Multiaddr> {
         self.under_way
@@ -208,17 +232,29 @@ impl Confirmed {
     }
 }
 
+/// What one more failure makes of an address.
+enum Unreached {
+    /// It stays confirmed for now.
+    Doubted,
+    /// It was confirmed until now.
+    Withdrawn,
+    /// It was not.
+    Still,
+}
+
 impl Tested {
-    /// Whether it was confirmed until now.
-    fn unreached(&mut self, now: Instant) -> bool {
+    fn unreached(&mut self, now: Instant) -> Unreached {
         self.failures = self.failures.saturating_add(1);
         if self.lets_in.is_some() && self.failures < FAILURES_MAX {
             self.due = now + DOUBTED_AGAIN;
-            return false;
+            return Unreached::Doubted;
         }
         let later = (self.failures as usize).saturating_sub(1).min(UNREACHED_AGAIN.len() - 1);
         self.due = now + UNREACHED_AGAIN[later];
-        self.lets_in.take().is_some()
+        match self.lets_in.take() {
+            Some(_) => Unreached::Withdrawn,
+            None => Unreached::Still,
+        }
     }
 }
 
@@ -295,21 +331,31 @@ impl Engine {
 
     fn confirmations(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
-            let (address, lets_in) = match &change {
-                Change::Confirmed { address, lets_in, .. } => (address.clone(), Some(*lets_in)),
-                Change::Withdrawn { address } => (address.clone(), None),
-            };
-            let opens = self.candidates.confirmed(&address, lets_in);
-            self.actions.push_back(Action::Confirm { address, confirmed: lets_in.is_some() });
-            self.events.push_back(match change {
+            match change {
                 Change::Confirmed { address, server, lets_in } => {
-                    Event::AddressConfirmed { address, server, lets_in }
+                    let opens = self.candidates.confirmed(&address, Some(lets_in));
+                    let confirm = Action::Confirm { address: address.clone(), confirmed: true };
+                    self.actions.push_back(confirm);
+                    self.events.push_back(Event::AddressConfirmed { address, server, lets_in });
+                    if opens {
+                        self.outlook_improved();
+                    }
                 }
-                Change::Withdrawn { address } => Event::AddressWithdrawn { address },
-            });
-            if opens {
-                self.outlook_improved();
+                Change::Withdrawn { address, by } => self.withdrawn(address, by),
+                Change::Unreached { address, server } => self.found_nobody(address, server),
             }
+        }
+    }
+
+    /// What our operator states is told to others all the same.
+    fn withdrawn(&mut self, address: Multiaddr, by: Option<PeerId>) {
+        self.candidates.confirmed(&address, None);
+        if !self.candidates.is_stated(&address) {
+            self.actions.push_back(Action::Confirm { address: address.clone(), confirmed: false });
+        }
+        self.events.push_back(Event::AddressWithdrawn { address: address.clone() });
+        if let Some(by) = by {
+            self.found_nobody(address, by);
         }
     }
 }

@@ -26,6 +26,7 @@ impl Engine {
             let mut links = connections.direct_over(relay, transport);
             links.any(|(id, _)| connections.get(id).is_some_and(|link| !link.is_closing()))
         });
+        self.test_stated(now);
         self.outlook_improved();
         self.map_ports_anew();
         self.sights = Sights::default();

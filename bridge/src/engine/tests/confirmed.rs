@@ -1,5 +1,7 @@
 //! Tests of our addresses through relays, under virtual time.
 
+mod stated;
+
 use std::net::IpAddr;
 
 use super::{
@@ -56,6 +58,21 @@ impl World {
             let actions = self.pass(next.saturating_duration_since(self.now));
             if let Some((test, ..)) = tests(&actions).first() {
                 return *test;
+            }
+        }
+    }
+
+    /// Answers tests of other addresses, in vain, until this one's turn.
+    fn next_test_of(&mut self, address: &Multiaddr, begun: Vec<Action>) -> TestId {
+        let mut actions = begun;
+        loop {
+            match tests(&actions).first() {
+                Some((test, _, of)) if of == address => return *test,
+                Some((test, ..)) => actions = self.tested(*test, Outcome::Unreached),
+                None => {
+                    let next = self.engine.poll_timeout().unwrap();
+                    actions = self.pass(next.saturating_duration_since(self.now));
+                }
             }
         }
     }

@@ -119,6 +119,15 @@ pub(super) fn of_the_network() -> Vec<(Net, Level, &'static str)> {
             "anybody reaches this node at /ip4/198.51.100.4/tcp/41563",
         ),
         (Net::AddressWithdrawn { address: own() }, Info, "nobody reaches this node at"),
+        (
+            Net::ExternalUnanswered {
+                address: own(),
+                relay: relay(),
+                listener: Some(at("/ip4/192.168.1.7/tcp/4001")),
+            },
+            Warn,
+            "nobody answers at /ip4/198.51.100.4/tcp/41563, where --external says that this node is reached",
+        ),
         (opened(relayed()), Info, "12D3…c6iDEp is connected through relay 12D3…x6nXTN"),
         (closed(Path::Direct), Debug, "a connection with 12D3…c6iDEp ended: closed by the peer"),
         (succeeded(), Info, "12D3…c6iDEp is direct after 6 ms over TCP (was relayed)"),

@@ -5,7 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::*;
-use crate::{engine::paths::candidates::Candidates, net::guard::Permits};
+use crate::{
+    engine::paths::{candidates::Candidates, stated::Stated},
+    net::guard::Permits,
+};
 
 /// What the gates say of an address, without ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +78,7 @@ fn verdicts(ip: IpAddr, global: &GlobalScope, ranges: &Ranges) -> Verdicts {
     let policy = Policy::new(global.clone(), ranges.clone());
     let address = at(SocketAddr::new(ip, 4001), Transport::Tcp);
     let relay = RelayAddr::new(address.clone().with(Protocol::P2p(peer(9)))).unwrap();
-    let mut candidates = Candidates::new(policy.clone());
+    let mut candidates = Candidates::new(policy.clone(), Stated::new(&[]));
     candidates.listening(&address, Instant::now());
     let (by_name, given) =
         (Permits::new(global.clone(), ranges.clone()), Permits::new(global.clone(), ranges.clone()));
