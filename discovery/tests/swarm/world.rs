@@ -17,7 +17,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::IndexedRandom a
 use tokio::time::timeout;
 
 /// For anything that happens on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(120);
+pub(crate) const SOON: Duration = Duration::from_secs(300);
 
 /// Nodes that join at once. Real ones do not all begin in one second.
 const JOIN_AT_ONCE: usize = 10;
