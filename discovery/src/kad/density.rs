@@ -137,7 +137,8 @@ pub(super) fn beside(
     // By powers of two, so that one place and what is near to it are as far from the key.
     let whole = 2_f64.powf(radius.log2().floor());
     let mut place = |lower: f64, upper: f64| {
-        let drawn = std::iter::repeat_with(|| [b"beside".to_vec(), chance().to_be_bytes().to_vec()].concat());
+        let drawn =
+            std::iter::repeat_with(|| [b"beside".to_vec(), chance().to_be_bytes().to_vec()].concat());
         let lies = |place: &Vec<u8>| share(key.distance(&KBucketKey::new(place.clone())));
         drawn.take(DRAWS_MAX).find(|place| (lower..upper).contains(&lies(place)))
     };

@@ -36,7 +36,7 @@ pub(super) enum Round {
     /// This node's contact is kept there: they are judged.
     Contact,
     /// It is beside that: they are told.
-    Beside(Record),
+    Beside(Box<Record>),
 }
 
 impl Actor {
@@ -104,7 +104,7 @@ impl Actor {
         let near = near.map(KBucketKey::into_preimage).collect();
         self.give(record, near);
         for place in beside(&key, radius, rand::random) {
-            self.look_round(place, Round::Beside(record.clone()));
+            self.look_round(place, Round::Beside(Box::new(record.clone())));
         }
     }
 

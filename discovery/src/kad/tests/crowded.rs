@@ -36,7 +36,8 @@ fn refresh(actor: &mut Actor) -> Vec<Option<Round>> {
 }
 
 #[tokio::test]
-async fn a_refresh_takes_one_lookup_more_of_who_says_where_it_is_first_of_any_place_and_then_of_its_own() {
+async fn a_refresh_takes_one_lookup_more_of_who_says_where_it_is_first_of_any_place_and_then_of_its_own()
+{
     let (mut actor, _dht) = actor(config(Mode::Auto, &[]));
     assert_eq!(refresh(&mut actor), [None, Some(Round::Drawn)]);
     actor.published = Some(Instant::now());
