@@ -319,12 +319,18 @@ impl Actor {
         }
     }
 
-    pub(super) fn bootstrap_ended(&mut self, answered: bool, now: Instant) {
-        let before = self.loops.joined();
-        self.loops.bootstrap_ended(answered, now);
-        if !before && answered {
+    pub(super) fn bootstrap_answered(&mut self, now: Instant) {
+        if !self.loops.joined() {
+            self.loops.bootstrap_answered(now);
             let (table, took) = (self.table, now - self.begun);
             self.report(Event::Joined { table, took });
         }
+    }
+
+    pub(super) fn bootstrap_ended(&mut self, answered: bool, now: Instant) {
+        if answered {
+            self.bootstrap_answered(now);
+        }
+        self.loops.bootstrap_ended(answered, now);
     }
 }

@@ -127,7 +127,7 @@ impl<I: Ord + Clone> Loops<I> {
         }
     }
 
-    /// Whether a bootstrap has ended well: we know our neighbourhood, and it knows us.
+    /// Whether our neighbourhood answered: we know it, and it knows us.
     pub(crate) fn joined(&self) -> bool {
         self.joined
     }
@@ -193,6 +193,12 @@ impl<I: Ord + Clone> Loops<I> {
         self.bootstrap_pause = BOOTSTRAP_AGAIN.0;
         self.bootstrap = Some(now + self.jittered(BOOTSTRAP_EVERY));
         self.refresh = Some(now + self.jittered(REFRESH_EVERY));
+        self.bootstrap_answered(now);
+    }
+
+    /// Somebody answered when the neighbourhood was looked for, which is the first part of a bootstrap. The others look into
+    /// buckets further away; peers that never answer can make them last a minute.
+    pub(crate) fn bootstrap_answered(&mut self, now: Instant) {
         if !std::mem::replace(&mut self.joined, true) {
             for publication in self.publications.values_mut() {
                 publication.due = Some(now);
@@ -336,6 +342,21 @@ mod tests {
         assert_eq!(loops.poll_task(now + 2 * S), Some(Task::Bootstrap));
         loops.bootstrap_ended(true, now + 2 * S);
         assert_eq!(loops.poll_task(now + 2 * S), Some(Task::Publish("contact")));
+    }
+
+    #[test]
+    fn what_is_said_does_not_wait_for_far_buckets_to_be_looked_into() {
+        let (mut loops, now) = loops();
+        loops.changed("contact", now);
+        loops.knows(8, now);
+        assert_eq!(loops.poll_task(now), Some(Task::Bootstrap));
+        loops.bootstrap_answered(now + S);
+        assert!(loops.joined());
+        assert_eq!(loops.poll_task(now + S), Some(Task::Publish("contact")));
+        loops.published(&"contact", true, now + 2 * S);
+        loops.bootstrap_ended(false, now + 50 * S);
+        assert!(loops.joined(), "what comes later takes nothing back");
+        assert_eq!(loops.poll_task(now + 50 * S), None);
     }
 
     #[test]

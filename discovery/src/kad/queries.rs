@@ -118,6 +118,9 @@ impl Actor {
         }
         if let Some(Query { purpose: Purpose::Bootstrap { answered }, .. }) = self.queries.get_mut(&id) {
             *answered |= stats.num_successes() > 0;
+            if *answered {
+                self.bootstrap_answered(Instant::now());
+            }
         }
     }
 

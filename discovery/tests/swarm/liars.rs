@@ -4,7 +4,10 @@
 use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm, Transport as _,
-    core::{transport::MemoryTransport, upgrade::Version},
+    core::{
+        transport::{ListenerId, MemoryTransport},
+        upgrade::Version,
+    },
     identify,
     identity::Keypair,
     kad::{self, QueryResult, store::MemoryStore, store::MemoryStoreConfig},
@@ -25,18 +28,9 @@ struct Lies {
 
 /// Starts so many, which meet these nodes. They end with the runtime.
 pub(crate) fn start(count: usize, rng: &mut ChaCha8Rng, honest: &[Multiaddr]) {
-    let liars: Vec<(Keypair, Multiaddr)> = (0..count)
-        .map(|_| {
-            let mut secret: [u8; 32] = rng.random();
-            let address = format!("/memory/{}", rand::random_range(1..=u64::MAX));
-            let keypair = Keypair::ed25519_from_bytes(&mut secret).expect("32 bytes");
-            (keypair, address.parse().expect("an address"))
-        })
-        .collect();
-    let all: Vec<(PeerId, Multiaddr)> = liars
-        .iter()
-        .map(|(keypair, address)| (keypair.public().to_peer_id(), address.clone()))
-        .collect();
+    let liars: Vec<(Keypair, Multiaddr)> = (0..count).map(|_| identity(rng)).collect();
+    let all: Vec<(PeerId, Multiaddr)> =
+        liars.iter().map(|(keypair, address)| (id(keypair), address.clone())).collect();
     for (keypair, address) in liars {
         let mut swarm = liar(&keypair, &all);
         swarm.listen_on(address.clone()).expect("memory has room");
@@ -50,6 +44,35 @@ pub(crate) fn start(count: usize, rng: &mut ChaCha8Rng, honest: &[Multiaddr]) {
             }
         });
     }
+}
+
+/// One that answers each question with so many peers at whose addresses nobody ever answers. Returns where it is.
+pub(crate) fn names_the_mute(count: usize, rng: &mut ChaCha8Rng) -> Multiaddr {
+    let mut all = vec![identity(rng)];
+    let mute: Vec<Multiaddr> = (0..count)
+        .map(|_| {
+            let (keypair, address) = identity(rng);
+            all.push((keypair, address.clone()));
+            address
+        })
+        .collect();
+    // Whoever dials them waits: they listen, and take nobody.
+    let mut deaf = MemoryTransport::default();
+    for (number, address) in mute.into_iter().enumerate() {
+        deaf.listen_on(ListenerId::next(), address).unwrap_or_else(|error| panic!("{number}: {error}"));
+    }
+    let named: Vec<_> = all.iter().map(|(keypair, address)| (id(keypair), address.clone())).collect();
+    let (keypair, address) = all.swap_remove(0);
+    let mut swarm = liar(&keypair, &named);
+    swarm.listen_on(address.clone()).expect("memory has room");
+    swarm.add_external_address(address.clone());
+    tokio::spawn(async move {
+        let _deaf = deaf;
+        loop {
+            swarm.select_next_some().await;
+        }
+    });
+    address.with_p2p(id(&keypair)).expect("no identity in it")
 }
 
 /// Somebody who is in nobody's table writes all of these records to a node. Returns how many it refused.
@@ -78,6 +101,17 @@ pub(crate) async fn flood(to: &Node, records: Vec<(RecordKey, Vec<u8>)>) -> usiz
             refused += usize::from(outcome.is_err());
         }
     }
+}
+
+fn identity(rng: &mut ChaCha8Rng) -> (Keypair, Multiaddr) {
+    let mut secret: [u8; 32] = rng.random();
+    let address = format!("/memory/{}", rand::random_range(1..=u64::MAX));
+    let keypair = Keypair::ed25519_from_bytes(&mut secret).expect("32 bytes");
+    (keypair, address.parse().expect("an address"))
+}
+
+fn id(keypair: &Keypair) -> PeerId {
+    keypair.public().to_peer_id()
 }
 
 fn liar(keypair: &Keypair, all: &[(PeerId, Multiaddr)]) -> Swarm<Lies> {

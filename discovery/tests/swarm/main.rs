@@ -6,7 +6,10 @@
 mod liars;
 mod world;
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt as _, stream};
 use libp2p::{PeerId, identity::Keypair};
@@ -20,6 +23,9 @@ use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng};
 use tokio::time::timeout;
 
 use self::world::{Node, Plan, SOON, World, config, contact};
+
+/// As `design/discovery.md` says.
+const LOOKUP_ENDS: Duration = Duration::from_secs(10);
 
 const PLAN: Plan = Plan { nodes: 60, k: 8, separate_paths: true, seed: 7 };
 
@@ -119,6 +125,25 @@ async fn two_halves_that_know_nothing_of_each_other_become_one_network_by_one_bo
     eprintln!("two halves of ten are one network after {:?}", begun.elapsed());
     ours[4].publish(4).await;
     assert!(theirs[4].look_for(ours[4].peer).await.0);
+}
+
+/// Each of them would cost a lookup its five seconds, three at once on each of three paths.
+const MUTE: usize = 100;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lookup_among_those_who_never_answer_ends_after_ten_seconds_with_what_it_has() {
+    let mut rng = ChaCha8Rng::seed_from_u64(17);
+    let plan = Plan { k: 20, ..PLAN };
+    let honest = Node::start(config(&mut rng, plan, Vec::new()));
+    let sought = Node::start(config(&mut rng, plan, vec![honest.address.clone()]));
+    sought.publish(7).await;
+    let liar = liars::names_the_mute(MUTE, &mut rng);
+    let asker = Node::start(config(&mut rng, plan, vec![honest.address.clone(), liar]));
+    asker.until("aware of the liar", |status| status.joined && status.table() == 3).await;
+    let (found, requests, took) = asker.look_for(sought.peer).await;
+    eprintln!("{requests} requests in {took:?}");
+    assert!(found, "the honest answered");
+    assert!(took >= LOOKUP_ENDS && took < 2 * LOOKUP_ENDS, "{took:?}");
 }
 
 /// What the nodes themselves keep under a key.
