@@ -46,6 +46,30 @@ async fn a_refresh_takes_one_lookup_more_of_who_says_where_it_is_first_of_any_pl
     assert_eq!(refresh(&mut actor), [None, Some(Round::Drawn), Some(Round::Contact)]);
 }
 
+#[tokio::test]
+async fn nodes_of_the_table_and_of_three_places_are_told_and_nobody_where_there_is_no_crowd() {
+    let (mut actor, _dht) = actor(config(Mode::Auto, &[]));
+    for _ in 0..40 {
+        let kad = &mut actor.swarm.behaviour_mut().guard.kad;
+        kad.add_address(&PeerId::random(), "/memory/1".parse().unwrap());
+    }
+    let record = actor.signer.sign(Body::Contact(Contact::default())).unwrap();
+    actor.tell_around(&record);
+    assert!(actor.queries.is_empty());
+    told_of(&mut actor.density, 1_000.0);
+    let began = (0..3).find_map(|_| actor.density.judge(&[1e-6; NEAREST], true));
+    assert!(matches!(began, Some(Change::Began { .. })));
+    actor.tell_around(&record);
+    let beside = |purpose: &Purpose| matches!(purpose, Purpose::Round { of: Round::Beside(_), .. });
+    let places = actor.queries.values().filter(|query| beside(&query.purpose)).count();
+    assert_eq!((actor.queries.len(), places), (4, 3), "one is to those of the table");
+    let ended = (0..3).find_map(|_| actor.density.judge(&[0.5; NEAREST], true));
+    assert_eq!(ended, Some(Change::Ended));
+    actor.queries.clear();
+    actor.tell_around(&record);
+    assert!(actor.queries.is_empty(), "it is over");
+}
+
 /// How many of eight keep where a node is that tells the nearest one alone.
 async fn keepers(crowded: bool) -> usize {
     let nodes = servers(8).await;
