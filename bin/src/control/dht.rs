@@ -48,6 +48,8 @@ pub(super) fn status(status: &kad::Status) -> proto::Dht {
         passed_over: status.passed_over,
         refused_questions: status.refused_questions,
         banned: status.banned as u32,
+        nodes_estimated: status.nodes_estimated,
+        density_alarm: status.density_alarm,
     }
 }
 

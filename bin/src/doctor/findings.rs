@@ -88,6 +88,8 @@ pub(crate) struct DhtFinding {
     pub(crate) bootstraps: Vec<DhtBootstrap>,
     /// Since others last took to keep where it is.
     pub(crate) said: Option<Duration>,
+    /// Nodes crowd round where it is kept.
+    pub(crate) crowded: bool,
     pub(crate) verified: Option<Verified>,
 }
 
@@ -124,6 +126,7 @@ impl DhtFinding {
             nodes: dht.buckets.iter().map(|bucket| bucket.nodes).sum(),
             bootstraps: dht.bootstraps.iter().map(bootstrap).collect(),
             said: dht.published_seconds.and_then(|since| Duration::try_from_secs_f64(since).ok()),
+            crowded: dht.density_alarm,
             verified: status.verification.as_ref().map(Verified::of),
         })
     }

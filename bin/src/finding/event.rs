@@ -64,6 +64,15 @@ pub enum DhtEvent {
         /// How many.
         nodes: usize,
     },
+    /// The 20 nodes nearest to where others keep this node's address lie nearer than chance allows. Others are told as well.
+    DensityAlarmRaised {
+        /// Nodes that are expected where these 20 are.
+        expected: f64,
+        /// In a network of about so many.
+        nodes: u64,
+    },
+    /// They do not any more.
+    DensityAlarmEnded,
     /// Somebody says that it is a member of a namespace.
     MemberFound {
         /// Of which.
@@ -137,6 +146,11 @@ impl From<kad::Event> for DhtEvent {
                 Self::LookupCompleted { lookup: lookup.name(), found, took_ms: ms(took), requests }
             }
             kad::Event::DataStored { nodes } => Self::DataStored { nodes },
+            kad::Event::DensityAlarmRaised { expected, nodes } => {
+                // A digit behind the point is more than is known.
+                Self::DensityAlarmRaised { expected: (expected * 10.0).round() / 10.0, nodes }
+            }
+            kad::Event::DensityAlarmEnded => Self::DensityAlarmEnded,
             kad::Event::MemberFound { namespace, peer } => {
                 Self::MemberFound { namespace: namespace.name().to_owned(), peer }
             }
@@ -156,7 +170,7 @@ mod tests {
 
     const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
-    fn examples() -> [DhtEvent; 10] {
+    fn examples() -> [DhtEvent; 12] {
         let (peer, namespace): (PeerId, _) = (PEER.parse().unwrap(), || "kaspa-mainnet".to_owned());
         let address: Multiaddr = "/ip4/203.0.113.7/tcp/4001".parse().unwrap();
         [
@@ -172,6 +186,8 @@ mod tests {
             DhtEvent::RoutingTableUpdated { table: 12 },
             DhtEvent::LookupCompleted { lookup: "peer", found: true, took_ms: 85, requests: 21 },
             DhtEvent::DataStored { nodes: 20 },
+            DhtEvent::DensityAlarmRaised { expected: 0.7, nodes: 1043 },
+            DhtEvent::DensityAlarmEnded,
             DhtEvent::MemberFound { namespace: namespace(), peer },
             DhtEvent::MemberLost { namespace: namespace(), peer },
             DhtEvent::DiscoveryVerified { verdict: "warn", steps: steps() },

@@ -27,6 +27,8 @@ pub(super) struct Dht {
     questions_refused: Counter,
     passed_over: Counter,
     banned: Gauge,
+    nodes_estimated: Gauge,
+    density_alarm: Gauge,
     found: Counters<1>,
 }
 
@@ -99,6 +101,8 @@ impl Default for Dht {
             questions_refused: Counter::default(),
             passed_over: Counter::default(),
             banned: Gauge::default(),
+            nodes_estimated: Gauge::default(),
+            density_alarm: Gauge::default(),
             found: counters([SOURCE]),
         }
     }
@@ -187,6 +191,17 @@ impl Dht {
             "Peers at addresses where another identity answered: they are not dialled there for a while",
             self.banned.clone(),
         );
+        book.add(
+            "dht_nodes_estimated",
+            "Nodes in the whole network, estimated by lookups of random places; 0 while too few told",
+            self.nodes_estimated.clone(),
+        );
+        book.add(
+            "dht_density_alarm",
+            "1 while the 20 nodes nearest to where others keep this node's address lie nearer than chance allows: somebody may \
+             be hiding it. Else 0",
+            self.density_alarm.clone(),
+        );
     }
 
     /// Of nodes alone, which look for peers.
@@ -242,6 +257,9 @@ impl Dht {
         stands_at(&self.questions_refused, status.refused_questions);
         stands_at(&self.passed_over, status.passed_over);
         self.banned.set(whole(status.banned));
+        self.nodes_estimated
+            .set(status.nodes_estimated.map_or(0, |nodes| nodes.try_into().unwrap_or(i64::MAX)));
+        self.density_alarm.set(status.density_alarm.into());
         self.members.set(whole(status.namespaces.iter().map(|space| space.members).sum()));
     }
 
@@ -313,6 +331,8 @@ pub(super) mod tests {
             passed_over: 1,
             refused_questions: 1,
             banned: 1,
+            nodes_estimated: Some(1_043),
+            density_alarm: true,
             lookups_found: 0,
             lookups_missed: 0,
             traffic: kad::Traffic { sent: 7, received: 5, dials_failed: 1, ..Default::default() },
@@ -328,6 +348,7 @@ pub(super) mod tests {
         dht.measure(&status());
         dht.observe(Some(&status()));
         assert_eq!((dht.table.get(), dht.joined.get(), dht.running.get()), (3, 1, 1));
+        assert_eq!((dht.nodes_estimated.get(), dht.density_alarm.get()), (1_043, 1));
         let rejected = |reason| dht.rejected.get_or_create(&[("reason", reason)]).get();
         assert_eq!((rejected("signature"), rejected(OTHER), rejected("full")), (4, 2, 0));
         assert_eq!(dht.requests.get_or_create(&[("direction", "sent")]).get(), 7);

@@ -22,6 +22,8 @@ export function showDht(status) {
   facts("dht-facts", [
     ["Lookups took", spread(dht.lookup)],
     ["Round trips to nodes", spread(dht.round_trip)],
+    ["Nodes in the network", dht.nodes_estimated !== undefined && `about ${dht.nodes_estimated}`],
+    ["Density alarm", dht.density_alarm && "nodes crowd round where others keep its address: somebody may be hiding it; others are told as well"],
     ["Requests since the start", `${dht.requests_sent} sent, ${dht.requests_received} answered`],
     ["Dials that led to nobody", dht.dials_failed > 0 && String(dht.dials_failed)],
     ["Others keep what it says", dht.published_seconds !== undefined && `since ${seconds(dht.published_seconds)}`],

@@ -69,6 +69,7 @@ fn dht() -> proto::Dht {
         round_trip: Some(proto::Percentiles::default()),
         namespaces: vec![proto::Namespace::default()],
         announced: vec![proto::Announced::default()],
+        nodes_estimated: Some(1),
         ..proto::Dht::default()
     }
 }

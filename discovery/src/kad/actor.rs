@@ -17,6 +17,7 @@ use super::{
     Command, Config, Mode, Order, Policy, StartError,
     behaviour::{self, Dht},
     counts::Counts,
+    density::Density,
     health::Targets,
     loops::{Loops, Task},
     memory::Memory,
@@ -96,6 +97,8 @@ pub(super) struct Actor {
     pub(super) lookups_found: u64,
     pub(super) lookups_missed: u64,
     pub(super) counts: Counts,
+    /// How dense the place of this node's contact is.
+    pub(super) density: Density,
     /// Peers in the table, as was told last.
     pub(super) table: usize,
     commands: mpsc::Receiver<Command>,
@@ -164,6 +167,7 @@ impl Actor {
             lookups_found: 0,
             lookups_missed: 0,
             counts: Counts::default(),
+            density: Density::default(),
             table: 0,
             commands,
             orders,
@@ -259,12 +263,7 @@ impl Actor {
                 Ok(id) => self.wait_for(id, Purpose::Bootstrap { answered: false }),
                 Err(kad::NoKnownPeers()) => self.loops.bootstrap_ended(false, now),
             },
-            Task::Refresh => {
-                for target in [self.local, self.in_some_bucket()] {
-                    let id = self.swarm.behaviour_mut().guard.kad.get_closest_peers(target);
-                    self.wait_for(id, Purpose::Refresh);
-                }
-            }
+            Task::Refresh => self.refresh(),
             Task::Publish(item) => self.publish(item, now),
             Task::Sweep => {
                 self.swarm.behaviour_mut().guard.kad.store_mut().sweep();
@@ -281,7 +280,7 @@ impl Actor {
     }
 
     /// An id that falls into a bucket of the table, each as likely as another; the nearest ones are hard to hit.
-    fn in_some_bucket(&mut self) -> PeerId {
+    pub(super) fn in_some_bucket(&mut self) -> PeerId {
         let local = kad::KBucketKey::from(self.local);
         let index = |peer: PeerId| local.distance(&kad::KBucketKey::from(peer)).ilog2();
         let kad = &mut self.swarm.behaviour_mut().guard.kad;
@@ -323,8 +322,11 @@ impl Actor {
             signed.inspect_err(|error| tracing::warn!(%error, "this node says nothing of itself"));
         let Ok(record) = signed else { return Vec::new() };
         let value = record.bytes().to_vec();
-        let record = kad::Record::new(record.key().to_bytes(), value);
-        self.swarm.behaviour_mut().guard.kad.put_record(record, Quorum::All).into_iter().collect()
+        let nearest = kad::Record::new(record.key().to_bytes(), value);
+        let kad = &mut self.swarm.behaviour_mut().guard.kad;
+        let ids = kad.put_record(nearest, Quorum::All).into_iter().collect();
+        self.tell_around(&record);
+        ids
     }
 
     fn look_for(&mut self, wanted: Wanted) {

@@ -161,6 +161,8 @@ impl Actor {
             passed_over,
             refused_questions,
             banned,
+            nodes_estimated: self.density.nodes().map(|nodes| nodes.round() as u64),
+            density_alarm: self.density.alarm(),
             lookups_found: self.lookups_found,
             lookups_missed: self.lookups_missed,
             traffic: self.counts.traffic(self.begun, now),

@@ -11,8 +11,8 @@
 //! Reading order: here is the face; `actor` owns the swarm and does what the loops say, `asks` what others ask for;
 //! `hears` takes what the swarm says, `queries` knows who waits for what; `own` signs what this node says, and `memory`
 //! keeps whom it reached; `proofs` is what a [verification](crate::verify) asks. Pure are `loops` (when to look after
-//! ourselves), `wants` (what is looked for), `spaces` (who is in which namespace), `health` (how bootstrap nodes do) and
-//! `counts`, beside [`record`](crate::record), [`keys`](crate::keys),
+//! ourselves), `wants` (what is looked for), `spaces` (who is in which namespace), `health` (how bootstrap nodes do),
+//! `density` (whether our contact is being hidden; `region` looks) and `counts`, beside [`record`](crate::record), [`keys`](crate::keys),
 //! [`store`](crate::store), [`admission`](crate::admission) and [`score`](crate::score); `serving` (whether to answer),
 //! `candidates` (whom a lookup may ask) and `meter` (how often others are answered) are, too. `behaviour`, `guard` (what
 //! Kademlia of libp2p does not look at), `asker` (asks one node), `door` (how many may come from where) and the
@@ -24,6 +24,7 @@ mod asks;
 mod behaviour;
 mod candidates;
 mod counts;
+mod density;
 mod door;
 mod guard;
 mod health;
@@ -35,6 +36,7 @@ mod own;
 mod policy;
 pub(crate) mod proofs;
 mod queries;
+mod region;
 mod serving;
 mod spaces;
 mod status;

@@ -8,8 +8,8 @@ use std::{
 use libp2p::{
     PeerId,
     kad::{
-        self, AddProviderOk, GetClosestPeersError, GetProvidersOk, GetRecordOk, PeerInfo, PeerRecord,
-        PutRecordError, QueryId, QueryResult, QueryStats, Quorum,
+        AddProviderOk, GetClosestPeersError, GetProvidersOk, GetRecordOk, PeerInfo, PeerRecord,
+        PutRecordError, QueryId, QueryResult, QueryStats,
     },
 };
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use super::{
     Found, RecordError,
     actor::{Actor, Item, Wanted},
     proofs::Proving,
+    region::Round,
     spaces::Read,
     status::{Event, Lookup},
 };
@@ -33,6 +34,11 @@ use crate::{
 pub(super) enum Purpose {
     /// What tells nobody anything: a refresh of the table, a repair of what others keep.
     Refresh,
+    /// The nodes nearest to a place.
+    Round {
+        place: Vec<u8>,
+        of: Round,
+    },
     /// A bootstrap, ours or the library's; whether anybody answered so far.
     Bootstrap {
         answered: bool,
@@ -210,6 +216,7 @@ impl Actor {
         };
         match purpose {
             Purpose::Refresh => {}
+            Purpose::Round { place, of } => self.looked_round(place, of, result),
             Purpose::Proof(proving) => self.proved(proving, stored(&result, stats)),
             Purpose::Bootstrap { answered } => self.bootstrap_ended(answered, now),
             Purpose::Publish(item) => {
@@ -264,17 +271,7 @@ impl Actor {
 
     /// Whoever keeps an older record than the one that was found is given that one.
     fn repair(&mut self, record: &Record, stale: BTreeSet<PeerId>) {
-        if stale.is_empty() {
-            return;
-        }
-        let newest = kad::Record {
-            publisher: Some(record.signer()),
-            ..kad::Record::new(record.key().to_bytes(), record.bytes().to_vec())
-        };
-        let stale: Vec<PeerId> = stale.into_iter().collect();
-        let id =
-            self.swarm.behaviour_mut().guard.kad.put_record_to(newest, stale.into_iter(), Quorum::One);
-        self.wait_for(id, Purpose::Refresh);
+        self.give(record, stale.into_iter().collect());
     }
 
     fn looked(&mut self, event: Event) {
@@ -315,7 +312,8 @@ fn stored(result: &QueryResult, stats: &QueryStats) -> usize {
     }
 }
 
-fn closest(result: QueryResult) -> Vec<PeerInfo> {
+/// Those who answered.
+pub(super) fn closest(result: QueryResult) -> Vec<PeerInfo> {
     match result {
         QueryResult::GetClosestPeers(Ok(found)) => found.peers,
         QueryResult::GetClosestPeers(Err(GetClosestPeersError::Timeout { peers, .. })) => peers,

@@ -42,6 +42,11 @@ pub struct Status {
     pub refused_questions: u64,
     /// Addresses at which a peer was not, but another was: it is not dialled there for a while.
     pub banned: usize,
+    /// About so many nodes are in the network; none while that is not known.
+    pub nodes_estimated: Option<u64>,
+    /// The nodes nearest to where this node's contact is kept are more than can be by chance: see
+    /// [`Event::DensityAlarmRaised`].
+    pub density_alarm: bool,
     /// Lookups that found what was looked for, since the start.
     pub lookups_found: u64,
     /// And those that did not.
@@ -190,6 +195,16 @@ pub enum Event {
         /// How many of them.
         nodes: usize,
     },
+    /// The 20 nodes nearest to where this node's contact is kept lie nearer than chance allows: somebody may have made them to
+    /// hide it. Others near it are told as well, until it ends.
+    DensityAlarmRaised {
+        /// Nodes that are expected where these 20 are: below 6.
+        expected: f64,
+        /// In a network of about so many.
+        nodes: u64,
+    },
+    /// They do not any more.
+    DensityAlarmEnded,
     /// Somebody is in a namespace that is watched. Said once.
     MemberFound {
         /// Of which.

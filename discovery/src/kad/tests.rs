@@ -1,6 +1,8 @@
 //! Nodes of one process, over memory.
 #![allow(clippy::print_stderr, clippy::unwrap_used)]
 
+mod crowded;
+
 use std::{
     collections::BTreeSet,
     path::PathBuf,

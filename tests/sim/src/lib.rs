@@ -13,6 +13,7 @@
 //! - [`scale`]: hops and requests by the number of peers.
 //! - [`liars`]: a share of all peers lies.
 //! - [`placement`]: an attacker's identities lie nearest to a key; with and without each defence.
+//! - [`crowd`]: whom else a publisher tells that notices them, and whether readers find that.
 //! - [`living`]: a network whose peers have tables of their own.
 //! - [`churn`], [`split`]: in it peers come and go; it splits and heals.
 //! - [`standard`], [`report`], [`chart`]: the figures, as text and as a picture.
@@ -30,6 +31,7 @@
 
 pub mod chart;
 pub mod churn;
+pub mod crowd;
 pub mod document;
 pub mod key;
 pub mod liars;

@@ -36,7 +36,7 @@ impl Attack {
         Self::of(80, 80),
     ];
 
-    const fn of(sybils: usize, groups: usize) -> Self {
+    pub(crate) const fn of(sybils: usize, groups: usize) -> Self {
         Self { sybils, groups }
     }
 }
@@ -147,7 +147,7 @@ pub fn measure(peers: usize, attack: Attack, defence: Defence, seed: u64) -> Cen
 }
 
 /// Honest peers anywhere, and the attacker's between the key and the nearest of them.
-fn besieged(peers: usize, attack: Attack, key: Key, seed: u64) -> Population {
+pub(crate) fn besieged(peers: usize, attack: Attack, key: Key, seed: u64) -> Population {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut honest: Vec<_> = (0..peers).map(|_| Key::random(&mut rng)).collect();
     honest.sort_unstable();

@@ -38,7 +38,7 @@ impl Part {
         match self {
             Self::Table => format!("{}\n{}\n{}", scale(), lines(), dead()),
             Self::Churn => format!("{}\n{}", churn(), survival()),
-            Self::Sybil => format!("{}\n{}", liars(), placement()),
+            Self::Sybil => format!("{}\n{}\n{}", liars(), placement(), crowd()),
             Self::Split => split(),
         }
     }
@@ -130,6 +130,15 @@ fn placement() -> String {
         of.into_iter().chain(of_row.map(|cell| percent(cell.share))).collect()
     };
     table(&head, Attack::ALL.map(row))
+}
+
+fn crowd() -> String {
+    let row = |row: &crate::crowd::Hidden| {
+        let counts = [thousands(row.peers), row.also.to_string()];
+        [counts.to_vec(), vec![format!("{:.0}", row.told), percent(row.share)]].concat()
+    };
+    let head = ["peers", "also told", "honest ones told", "readers that do not find it"];
+    table(&head, standard::crowd().iter().map(row))
 }
 
 fn split() -> String {

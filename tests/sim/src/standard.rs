@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::churn::{self, Churn, Survival};
+use crate::crowd::{self, Also, Hidden};
 use crate::liars::{self, Read};
 use crate::placement::{self, Attack, Censored, Defence};
 use crate::scale::{self, Work};
@@ -52,6 +53,15 @@ pub fn placement() -> &'static [Censored] {
     static ROWS: LazyLock<Vec<Censored>> = LazyLock::new(|| {
         let of = |attack| Defence::ALL.map(|defence| placement::measure(1_000, attack, defence, SEED));
         Attack::ALL.into_iter().flat_map(of).collect()
+    });
+    &ROWS
+}
+
+/// What becomes of it if the publisher notices, in networks of three sizes.
+pub fn crowd() -> &'static [Hidden] {
+    static ROWS: LazyLock<Vec<Hidden>> = LazyLock::new(|| {
+        let of = |peers| Also::ALL.map(|also| crowd::measure(peers, also, SEED));
+        [100, 1_000, 10_000].into_iter().flat_map(of).collect()
     });
     &ROWS
 }

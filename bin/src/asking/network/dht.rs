@@ -49,6 +49,7 @@ pub(super) fn status(status: &Status) -> Answer {
             counts.iter().map(|count| format!("{} {}", count.count, count.what)).collect();
         (!counts.is_empty()).then(|| format!("{what}: {}", counts.join(", ")))
     };
+    lines.extend(density(dht));
     lines.extend(paces(dht));
     lines.extend(dht.namespaces.iter().map(namespace));
     lines.extend(announced(&dht.announced));
@@ -91,10 +92,24 @@ pub(super) fn status(status: &Status) -> Answer {
         "passed_over": dht.passed_over,
         "refused_questions": dht.refused_questions,
         "banned": dht.banned,
+        "nodes_estimated": dht.nodes_estimated,
+        "density_alarm": dht.density_alarm,
         "refused": by_reason(&dht.refused),
         "denied": by_reason(&dht.denied),
     });
     with_mainline((lines.join("\n"), json), status)
+}
+
+/// How large the network is, and whether somebody crowds round the place of this node's contact.
+fn density(dht: &Dht) -> Vec<String> {
+    let nodes =
+        dht.nodes_estimated.map(|nodes| format!("nodes in the whole network, estimated: {nodes}"));
+    let alarm = dht.density_alarm.then(|| {
+        "density alarm: the 20 nodes nearest to where others keep its address lie nearer than chance allows; somebody may be \
+         hiding it, and other nodes are told as well"
+            .to_owned()
+    });
+    nodes.into_iter().chain(alarm).collect()
 }
 
 /// How much is asked, and how long it takes.
@@ -329,6 +344,22 @@ mod tests {
             assert!(text.contains(line), "{line}: {text}");
         }
         assert_eq!(json["namespaces"][0]["hash"], json["announced"][0]["hash"]);
+    }
+
+    #[test]
+    fn a_density_alarm_and_the_size_of_the_network_are_told_where_they_are_known() {
+        let (text, json) = status(&node());
+        assert!(!text.contains("estimated") && !text.contains("density"), "{text}");
+        assert_eq!((&json["nodes_estimated"], &json["density_alarm"]), (&Value::Null, &json!(false)));
+        let mut told = node();
+        let Some(dht) = &mut told.dht else { return };
+        (dht.nodes_estimated, dht.density_alarm) = (Some(1_043), true);
+        let (text, json) = status(&told);
+        assert!(
+            text.contains("the whole network, estimated: 1043\ndensity alarm: the 20 nodes"),
+            "{text}"
+        );
+        assert_eq!((&json["nodes_estimated"], &json["density_alarm"]), (&json!(1043), &json!(true)));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(super) fn dht(found: Option<&DhtFinding>) -> Vec<Check> {
     if dht.nodes > 0 {
         checks.push(record(dht));
     }
+    checks.extend(dht.crowded.then(crowded));
     checks.extend(dht.verified.as_ref().map(verified));
     checks
 }
@@ -70,6 +71,15 @@ fn record(dht: &DhtFinding) -> Check {
     }
 }
 
+/// Said only where it is so: where nothing is known, nothing is well.
+fn crowded() -> Check {
+    let words = "nodes crowd round where others keep this node's address, nearer than chance allows: somebody may be hiding it";
+    check("dht_density", Verdict::Warning, words).advise(
+        "the node tells other nodes as well; who uses a relay, --mdns or another source finds it as before, and \
+         `punchline discovery verify` tells whether strangers do",
+    )
+}
+
 fn verified(verified: &Verified) -> Check {
     let Verified { verdict, words, advice } = verified;
     let verdict = match verdict.as_str() {
@@ -93,8 +103,8 @@ mod tests {
 
     fn with(nodes: u32, bootstraps: Vec<DhtBootstrap>, said: Option<u64>) -> Vec<Check> {
         let said = said.map(|minutes| Duration::from_secs(minutes * 60));
-        let (network, verified) = ("main".to_owned(), None);
-        dht(Some(&DhtFinding { network, nodes, bootstraps, said, verified }))
+        let (network, verified, crowded) = ("main".to_owned(), None, false);
+        dht(Some(&DhtFinding { network, nodes, bootstraps, said, crowded, verified }))
     }
 
     #[test]
@@ -116,6 +126,18 @@ mod tests {
         }
         assert_eq!(with(3, Vec::new(), Some(1))[0].verdict, Verdict::Ok);
         assert!(dht(None).is_empty(), "nothing is said where there is no DHT");
+    }
+
+    #[test]
+    fn a_crowd_round_the_place_of_our_own_record_is_a_warning() {
+        let of = |crowded| {
+            let (network, bootstraps) = ("main".to_owned(), Vec::new());
+            DhtFinding { network, nodes: 3, bootstraps, said: None, crowded, verified: None }
+        };
+        let found =
+            |crowded| dht(Some(&of(crowded))).into_iter().find(|found| found.check == "dht_density");
+        assert!(found(false).is_none());
+        assert_eq!(found(true).map(|found| found.verdict), Some(Verdict::Warning));
     }
 
     #[test]

@@ -41,6 +41,18 @@ pub(super) fn sentence(event: &DhtEvent, said: &Said) -> Saying {
         DhtEvent::DataStored { nodes } => {
             (Level::Debug, format!("{nodes} nodes of the DHT keep what this one says"))
         }
+        DhtEvent::DensityAlarmRaised { expected, nodes } => (
+            Level::Warn,
+            format!(
+                "20 nodes of the DHT crowd round the place of this node's address, where {expected:.1} of about {nodes} are \
+                 expected: somebody may be hiding it. Others near it are told as well; relays and \
+                 other sources do not depend on it"
+            ),
+        ),
+        DhtEvent::DensityAlarmEnded => (
+            Level::Info,
+            "nodes of the DHT no longer crowd round the place of this node's address".to_owned(),
+        ),
         DhtEvent::MemberFound { namespace, peer } => {
             (Level::Debug, format!("{} says that it is in `{namespace}`", said.called(peer)))
         }

@@ -42,6 +42,12 @@ pub(super) fn of_the_dht() -> Vec<(Event, Level, &'static str)> {
         ),
         (DhtEvent::DataStored { nodes: 20 }, Debug, "20 nodes of the DHT keep"),
         (
+            DhtEvent::DensityAlarmRaised { expected: 0.7, nodes: 1043 },
+            Warn,
+            "20 nodes of the DHT crowd round the place of this node's address, where 0.7 of about 1043 are",
+        ),
+        (DhtEvent::DensityAlarmEnded, Info, "nodes of the DHT no longer crowd"),
+        (
             DhtEvent::MemberFound { namespace: namespace(), peer: peer() },
             Debug,
             "12D3…c6iDEp says that it is in",
