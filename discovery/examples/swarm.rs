@@ -26,9 +26,10 @@ async fn main() {
     let begun = Instant::now();
     let mut world = World::start(plan).await;
     println!("{} nodes, k = {k}, joined and found after {:.0?}", plan.nodes, begun.elapsed());
+    let mut _talk = None;
     if liars > 0 {
         let met: Vec<_> = world.nodes.iter().step_by(8).map(|node| node.address.clone()).collect();
-        liars::start(liars, &mut world.rng, &met);
+        _talk = Some(liars::start(liars, &mut world.rng, &met));
         tokio::time::sleep(Duration::from_secs(20)).await;
         println!("{liars} liars beside them, separate paths {}", plan.separate_paths);
     }

@@ -30,7 +30,7 @@ use libp2p::{
 use crate::record::AddressPolicy;
 
 /// For a connection to come about, handshakes included: whoever does not answer holds up a lookup for so long.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
 
 type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 

@@ -26,6 +26,9 @@ use crate::{
 /// A lookup that is not done by then ends with what it has.
 const QUERY_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Whoever does not answer within this makes room for others: a lookup asks many.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
+
 /// Nothing was said on a connection for so long: it is closed. A bootstrap node is looked at more often.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -129,6 +132,7 @@ fn kademlia(
         .set_provider_record_ttl(Some(PROVIDER_LIFETIME_MAX))
         .disjoint_query_paths(config.separate_paths)
         .set_query_timeout(QUERY_DEADLINE)
+        .set_substreams_timeout(ANSWER_DEADLINE)
         .set_max_packet_size(PACKET_BYTES_MAX);
     if let Some(size) = config.bucket_size {
         let size = NonZeroUsize::from(size);

@@ -2,7 +2,7 @@
 //! where peers are not.
 //!
 //! Events of its handler pass through here before it sees them. So an answer loses the peers that a lookup may not ask
-//! ([`Candidates`]), the addresses at which somebody else was found ([`Bans`]) and those who are shunned ([`Scores`]); and a
+//! ([`Candidates`], [`Namers`]), the addresses at which somebody else was found ([`Bans`]) and those who are shunned ([`Scores`]); and a
 //! question too many is refused, or dropped if it has no answer ([`Meter`]).
 
 use std::{
@@ -27,6 +27,7 @@ use libp2p::{
 use super::{
     candidates::{Candidates, TABLE_MIN},
     meter::Meter,
+    namers::Namers,
 };
 use crate::{
     admission::{ADDRESSES_MAX, groups::ip_of},
@@ -49,6 +50,7 @@ pub(super) struct Guarded {
     /// Peers in the table, as the driver says.
     pub(super) table: usize,
     candidates: Candidates<QueryId>,
+    namers: Namers,
     passed_over: u64,
     meter: Meter,
     /// Questions that were not answered, since there were too many.
@@ -74,6 +76,7 @@ impl Guarded {
             bans: Bans::default(),
             table: 0,
             candidates: Candidates::new(),
+            namers: Namers::default(),
             passed_over: 0,
             meter: Meter::new(),
             refused: 0,
@@ -108,9 +111,17 @@ impl Guarded {
     }
 
     /// Of those that an answer names, the ones that the lookup may ask.
-    fn admissible(&mut self, lookup: QueryId, named: Vec<KadPeer>) -> Vec<KadPeer> {
+    fn admissible(&mut self, namer: PeerId, lookup: QueryId, named: Vec<KadPeer>) -> Vec<KadPeer> {
         let now = Instant::now();
-        named.into_iter().filter_map(|peer| self.admitted(lookup, peer, now)).collect()
+        self.namers.answered(&namer, now);
+        if !self.namers.believes(&namer, now) {
+            self.passed_over += named.len() as u64;
+            return Vec::new();
+        }
+        let admitted = named.into_iter().filter_map(|peer| self.admitted(lookup, peer, now));
+        let admitted: Vec<KadPeer> = admitted.collect();
+        admitted.iter().for_each(|peer| self.namers.named(namer, peer.node_id, now));
+        admitted
     }
 
     fn admitted(&mut self, lookup: QueryId, mut peer: KadPeer, now: Instant) -> Option<KadPeer> {
@@ -146,17 +157,24 @@ impl Guarded {
         Some(match event {
             Heard::FindNodeRes { closer_peers, query_id } => {
                 self.did(peer, Deed::Answered);
-                Heard::FindNodeRes { closer_peers: self.admissible(query_id, closer_peers), query_id }
+                Heard::FindNodeRes {
+                    closer_peers: self.admissible(peer, query_id, closer_peers),
+                    query_id,
+                }
             }
             Heard::GetProvidersRes { closer_peers, provider_peers, query_id } => {
                 self.did(peer, Deed::Answered);
-                let closer_peers = self.admissible(query_id, closer_peers);
+                let closer_peers = self.admissible(peer, query_id, closer_peers);
                 Heard::GetProvidersRes { closer_peers, provider_peers, query_id }
             }
             Heard::GetRecordRes { record, closer_peers, query_id } => {
                 self.did(peer, Deed::Answered);
-                let closer_peers = self.admissible(query_id, closer_peers);
+                let closer_peers = self.admissible(peer, query_id, closer_peers);
                 Heard::GetRecordRes { record, closer_peers, query_id }
+            }
+            Heard::QueryError { error, query_id } => {
+                self.namers.unreached(&peer, Instant::now());
+                Heard::QueryError { error, query_id }
             }
             Heard::FindNodeReq { request_id, .. }
             | Heard::GetProvidersReq { request_id, .. }
@@ -207,12 +225,17 @@ impl Guarded {
                 DialError::DialPeerConditionFalse(_) => {}
                 DialError::WrongPeerId { address, .. } => {
                     self.bans.wrong_identity(*peer, address, Instant::now());
-                    self.candidates.unreached(peer);
+                    self.unreached(peer);
                 }
-                _ => self.candidates.unreached(peer),
+                _ => self.unreached(peer),
             },
             _ => {}
         }
+    }
+
+    fn unreached(&mut self, peer: &PeerId) {
+        self.candidates.unreached(peer);
+        self.namers.unreached(peer, Instant::now());
     }
 
     /// A bootstrap is one lookup after the other by one name.

@@ -32,6 +32,7 @@ mod hears;
 mod loops;
 mod memory;
 mod meter;
+mod namers;
 mod own;
 mod policy;
 pub(crate) mod proofs;

@@ -17,6 +17,7 @@ use libp2p::{
 };
 use punchline_discovery::keys::RecordKey;
 use rand::{RngExt as _, rngs::ChaCha8Rng};
+use tokio::sync::watch;
 
 use crate::world::Node;
 
@@ -26,8 +27,10 @@ struct Lies {
     kad: kad::Behaviour<MemoryStore>,
 }
 
-/// Starts so many, which meet these nodes. They end with the runtime.
-pub(crate) fn start(count: usize, rng: &mut ChaCha8Rng, honest: &[Multiaddr]) {
+/// Starts so many, which meet these nodes. They end with the runtime, and answer nobody any more once what this
+/// returns says so or is dropped.
+pub(crate) fn start(count: usize, rng: &mut ChaCha8Rng, honest: &[Multiaddr]) -> watch::Sender<bool> {
+    let (silence, _) = watch::channel(false);
     let liars: Vec<(Keypair, Multiaddr)> = (0..count).map(|_| identity(rng)).collect();
     let all: Vec<(PeerId, Multiaddr)> =
         liars.iter().map(|(keypair, address)| (id(keypair), address.clone())).collect();
@@ -38,12 +41,19 @@ pub(crate) fn start(count: usize, rng: &mut ChaCha8Rng, honest: &[Multiaddr]) {
         for address in honest {
             swarm.dial(address.clone()).expect("an address that can be dialled");
         }
+        let mut silenced = silence.subscribe();
         tokio::spawn(async move {
             loop {
-                swarm.select_next_some().await;
+                tokio::select! {
+                    _ = swarm.select_next_some() => {}
+                    _ = silenced.changed() => break,
+                }
             }
+            // Its connections stay.
+            std::future::pending::<()>().await;
         });
     }
+    silence
 }
 
 /// One that answers each question with so many peers at whose addresses nobody ever answers. Returns where it is.

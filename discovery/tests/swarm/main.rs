@@ -55,7 +55,7 @@ async fn where_a_fifth_lies_almost_all_is_found_and_separate_paths_are_compared(
         let honest = Plan { nodes: 32, seed: 11, separate_paths, ..PLAN };
         let mut world = World::start(honest).await;
         let met: Vec<_> = world.nodes.iter().step_by(4).map(|node| node.address.clone()).collect();
-        liars::start(8, &mut world.rng, &met);
+        let _talk = liars::start(8, &mut world.rng, &met);
         // They are in the tables before anything is written or read anew.
         let before = world.nodes.len();
         for node in world.nodes.iter().step_by(4) {
@@ -127,8 +127,8 @@ async fn two_halves_that_know_nothing_of_each_other_become_one_network_by_one_bo
     assert!(theirs[4].look_for(ours[4].peer).await.0);
 }
 
-/// Each of them would cost a lookup its five seconds, three at once on each of three paths.
-const MUTE: usize = 100;
+/// More than are asked in ten seconds, three at once on each of three paths, each for three.
+const SILENT: usize = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lookup_among_those_who_never_answer_ends_after_ten_seconds_with_what_it_has() {
@@ -137,13 +137,30 @@ async fn a_lookup_among_those_who_never_answer_ends_after_ten_seconds_with_what_
     let honest = Node::start(config(&mut rng, plan, Vec::new()));
     let sought = Node::start(config(&mut rng, plan, vec![honest.address.clone()]));
     sought.publish(7).await;
-    let liar = liars::names_the_mute(MUTE, &mut rng);
-    let asker = Node::start(config(&mut rng, plan, vec![honest.address.clone(), liar]));
-    asker.until("aware of the liar", |status| status.joined && status.table() == 3).await;
+    let asker = Node::start(config(&mut rng, plan, vec![honest.address.clone()]));
+    let silence = liars::start(SILENT, &mut rng, std::slice::from_ref(&asker.address));
+    asker.until("in the midst of them", |status| status.joined && status.table() >= 40).await;
+    silence.send_replace(true);
     let (found, requests, took) = asker.look_for(sought.peer).await;
     eprintln!("{requests} requests in {took:?}");
     assert!(found, "the honest answered");
     assert!(took >= LOOKUP_ENDS && took < 2 * LOOKUP_ENDS, "{took:?}");
+}
+
+/// Each would cost a lookup seconds, so that none would end in time and nothing be published.
+const INVENTED: usize = 100;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_names_inventions_near_every_key_keeps_nobody_from_being_published() {
+    let mut rng = ChaCha8Rng::seed_from_u64(19);
+    let plan = Plan { k: 20, ..PLAN };
+    let honest = Node::start(config(&mut rng, plan, Vec::new()));
+    let liar = liars::names_the_mute(INVENTED, &mut rng);
+    let node = Node::start(config(&mut rng, plan, vec![honest.address.clone(), liar]));
+    let begun = Instant::now();
+    node.publish(8).await;
+    eprintln!("published after {:?}", begun.elapsed());
+    assert!(honest.dht.kept(RecordKey::Contact(node.peer)).await.is_some());
 }
 
 /// What the nodes themselves keep under a key.
