@@ -19,8 +19,9 @@ use crate::{
     world::{SOON, World},
 };
 
-pub(crate) fn trials() -> [Trial; 6] {
+pub(crate) fn trials() -> [Trial; 7] {
     [
+        lab_trial("a_neighbour_is_found_by_mdns_and_a_far_peer_by_the_dht_and_both_are_timed", timed),
         lab_trial("values_content_and_who_has_a_file_are_stored_and_found_by_hand", by_hand),
         lab_trial(
             "whoever_answers_for_an_authority_is_reached_and_another_one_once_it_names_another",
@@ -63,6 +64,40 @@ async fn asked_of(world: &World, name: &str, args: &[&str]) -> Result<Value> {
 
 fn text<'a>(answer: &'a Value, field: &str) -> Result<&'a str> {
     answer[field].as_str().with_context(|| format!("no {field} in {answer}"))
+}
+
+/// Printed, not compared: one question to the own network, and a DHT of two nodes that has to be joined first.
+async fn timed() -> Result<()> {
+    let world = World::new()?;
+    let spec = LabSpec::new([Nat::PortPreserving, Nat::Open]).with_neighbours();
+    let scene = Scene::prepare(&spec, Transport::Tcp).await?;
+    let (boot, begin) = bootstrap(&world, scene.lab.internet(), "bootstrap", &[]).await?;
+    let (near, near_id) = expose_as(&world, "near", scene.lab.host(0), &[]).await?;
+    let (far, far_id) = expose_as(&world, "far", scene.lab.host(1), &begin).await?;
+    far.wait_for("data_stored", |_| true, SOON).await?;
+    let by_dht = [&begin[..], &["--mdns".to_owned(), "off".to_owned()]].concat();
+    let ways = [("mdns", &near_id, Vec::new()), ("kad", &far_id, by_dht)];
+    let mut programs = vec![boot, near, far];
+    for (source, peer, args) in ways {
+        let local = format!("unix:{}", world.identity(&format!("{source}-local")));
+        let launch = world.launch(scene.lab.neighbour(0), "forward", source)?;
+        let launch = launch.args(["--peer", peer, "--service", "echo", "--local", &local]);
+        programs.push(launch.args(&args).spawn()?);
+        let forward = &programs[programs.len() - 1];
+        let timed = async {
+            let found = forward.wait_for("peer_found", |event| event.has("peer", peer), SOON).await?;
+            ensure!(found.has("source", source), "{found}");
+            let there = |event: &Event| event.has("peer", peer) && event.has("path", "direct");
+            let connected = forward.wait_for("connection_opened", there, SOON).await?;
+            let begun = forward.wait_for("listening", |_| true, SOON).await?.time()?;
+            let after = |event: &Event| Ok(event.time()?.duration_since(begun).as_secs_f64());
+            let (found, connected): (Result<f64>, Result<f64>) = (after(&found), after(&connected));
+            println!("{source}: found after {:.3} s, connected after {:.3} s", found?, connected?);
+            echoes_at(&world, &format!("{source}-local")).await
+        };
+        timed.await.with_context(|| programs.iter().map(Program::report).collect::<String>())?;
+    }
+    Ok(())
 }
 
 async fn by_hand() -> Result<()> {
