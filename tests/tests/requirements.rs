@@ -43,12 +43,8 @@ fn row(line: &str) -> Row {
     let cells: Vec<_> =
         line.trim_matches('|').split('|').map(|cell| cell.trim().replace('\u{1}', "|")).collect();
     let [id, _, verdict, today, tests] = &cells[..] else { panic!("a row has five cells: {line}") };
-    let mut row = Row {
-        id: id.clone(),
-        verdict: verdict.clone(),
-        today: today.clone(),
-        tests: Vec::new(),
-    };
+    let mut row =
+        Row { id: id.clone(), verdict: verdict.clone(), today: today.clone(), tests: Vec::new() };
     for entry in tests.split(", ").filter(|entry| !entry.is_empty()) {
         let test = entry.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')?.split_once(": "));
         match test {
@@ -157,7 +153,11 @@ fn every_promise_is_held_by_tests_that_exist() {
         }
     }
     let not_promised = rows.iter().filter(|row| row.is_not_promised()).count();
-    println!("of {} promises {} are held, {not_promised} are none", rows.len(), rows.len() - not_promised);
+    println!(
+        "of {} promises {} are held, {not_promised} are none",
+        rows.len(),
+        rows.len() - not_promised
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

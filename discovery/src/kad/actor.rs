@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    num::NonZeroUsize,
     time::{Duration, Instant, SystemTime},
 };
 
 use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
-    kad::{self, QueryId, Quorum, RecordKey as Key},
+    kad::{self, QueryId, RecordKey as Key},
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -28,6 +29,7 @@ use super::{
     serving::Serving,
     spaces::{Read, SpaceId, Spaces},
     status::Event,
+    storing::Then,
     wants::Wants,
 };
 use crate::{
@@ -68,6 +70,8 @@ pub(super) struct Actor {
     pub(super) protocol: libp2p::StreamProtocol,
     pub(super) mode: Mode,
     pub(super) serving: Serving,
+    /// Nodes that are to keep what this one stores.
+    pub(super) keepers: NonZeroUsize,
     /// Where others reach it, by its operator's word.
     pub(super) external: Vec<Multiaddr>,
     pub(super) begun: Instant,
@@ -146,6 +150,7 @@ impl Actor {
             protocol,
             mode: config.mode,
             serving: Serving::new(),
+            keepers: config.bucket_size.map_or(kad::K_VALUE, NonZeroUsize::from),
             external: config.external,
             begun: now,
             loops: Loops::new(rand::random(), now),
@@ -291,8 +296,8 @@ impl Actor {
     }
 
     fn publish(&mut self, item: Item, now: Instant) {
-        let ids = match &item {
-            Item::Contact => self.publish_contact(),
+        let ids: Vec<QueryId> = match &item {
+            Item::Contact => return self.publish_contact(now),
             Item::Member(space) => {
                 let unix = UnixTime::from(SystemTime::now());
                 let (keys, own) = self.spaces.announcements(*space, self.local, unix);
@@ -316,17 +321,19 @@ impl Actor {
         }
     }
 
-    fn publish_contact(&mut self) -> Vec<QueryId> {
-        let signed = self.signer.sign(Body::Contact(self.own.clone()));
-        let signed =
-            signed.inspect_err(|error| tracing::warn!(%error, "this node says nothing of itself"));
-        let Ok(record) = signed else { return Vec::new() };
-        let value = record.bytes().to_vec();
-        let nearest = kad::Record::new(record.key().to_bytes(), value);
-        let kad = &mut self.swarm.behaviour_mut().guard.kad;
-        let ids = kad.put_record(nearest, Quorum::All).into_iter().collect();
-        self.tell_around(&record);
-        ids
+    fn publish_contact(&mut self, now: Instant) {
+        let signed = match self.signer.sign(Body::Contact(self.own.clone())) {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::warn!(%error, "this node says nothing of itself");
+                return self.loops.published(&Item::Contact, false, now);
+            }
+        };
+        let (key, value) = (signed.key().to_bytes(), signed.bytes().to_vec());
+        if self.store(key, value, Then::Publish(Item::Contact)).is_err() {
+            self.loops.published(&Item::Contact, false, now);
+        }
+        self.tell_around(&signed);
     }
 
     fn look_for(&mut self, wanted: Wanted) {

@@ -5,7 +5,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use libp2p::kad::{self, Quorum, Record, RecordKey as Key, store::RecordStore as _};
+use libp2p::kad::{self, RecordKey as Key, store::RecordStore as _};
 use tokio::sync::oneshot;
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
     health::Target,
     queries::Purpose,
     status::{Bootstrap, Bucket, Node, Status},
+    storing::Then,
 };
 #[cfg(feature = "dns")]
 use crate::transport::peer_of;
@@ -112,13 +113,11 @@ impl Actor {
         value: Vec<u8>,
         reply: oneshot::Sender<Result<usize, RecordError>>,
     ) {
-        let kad = &mut self.swarm.behaviour_mut().guard.kad;
-        match kad.put_record(Record::new(key, value), Quorum::All) {
-            Ok(id) => self.wait_for(id, Purpose::Put(reply)),
-            Err(error) => match kad.store_mut().put_refusal() {
-                Some(refusal) => refuse(reply, refusal),
-                None => refuse(reply, &error),
-            },
+        let Err((error, then)) = self.store(key, value, Then::Put(reply)) else { return };
+        let Then::Put(reply) = then else { return };
+        match self.swarm.behaviour_mut().guard.kad.store_mut().put_refusal() {
+            Some(refusal) => refuse(reply, refusal),
+            None => refuse(reply, &error),
         }
     }
 

@@ -41,6 +41,7 @@ mod region;
 mod serving;
 mod spaces;
 mod status;
+mod storing;
 mod wants;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 use libp2p::{
     PeerId,
     kad::{
-        AddProviderOk, GetClosestPeersError, GetProvidersOk, GetRecordOk, PeerInfo, PeerRecord,
+        self, AddProviderOk, GetClosestPeersError, GetProvidersOk, GetRecordOk, PeerInfo, PeerRecord,
         PutRecordError, QueryId, QueryResult, QueryStats,
     },
 };
@@ -21,6 +21,7 @@ use super::{
     region::Round,
     spaces::Read,
     status::{Event, Lookup},
+    storing::Then,
 };
 use crate::{
     UnixTime,
@@ -42,6 +43,11 @@ pub(super) enum Purpose {
     /// A bootstrap, ours or the library's; whether anybody answered so far.
     Bootstrap {
         answered: bool,
+    },
+    /// The nodes nearest to a record, which are to keep it.
+    Store {
+        record: kad::Record,
+        then: Then,
     },
     /// Something that we say of ourselves.
     Publish(Item),
@@ -216,6 +222,7 @@ impl Actor {
         };
         match purpose {
             Purpose::Refresh => {}
+            Purpose::Store { record, then } => self.store_with(record, then, result),
             Purpose::Round { place, of } => self.looked_round(place, of, result),
             Purpose::Proof(proving) => self.proved(proving, stored(&result, stats)),
             Purpose::Bootstrap { answered } => self.bootstrap_ended(answered, now),

@@ -145,6 +145,9 @@ async fn a_lookup_among_those_who_never_answer_ends_after_ten_seconds_with_what_
     eprintln!("{requests} requests in {took:?}");
     assert!(found, "the honest answered");
     assert!(took >= LOOKUP_ENDS && took < 2 * LOOKUP_ENDS, "{took:?}");
+    // What is stored then is with whoever did answer.
+    asker.publish(9).await;
+    assert!(honest.dht.kept(RecordKey::Contact(asker.peer)).await.is_some());
 }
 
 /// Each would cost a lookup seconds, so that none would end in time and nothing be published.
