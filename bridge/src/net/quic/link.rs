@@ -1,7 +1,7 @@
 //! One connection of QUIC: the protocol's machine, who waits for what of it, and its task.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     future::Future,
     pin::Pin,
     sync::{
@@ -25,9 +25,12 @@ use crate::net::lent::{give_back_write, lend_write};
 /// Calls of the system in a row that send for one connection, after which its task goes on: about a MiB.
 const SENDS_IN_A_ROW: usize = 16;
 
-/// Packets that were received for a connection and wait for its task. What comes beyond is lost, as it is when the system's
-/// own buffer is full.
-const WAITING_MAX: usize = 2048;
+/// Bytes that were received for a connection and wait for its task. What comes beyond is lost, as it is when the system's own
+/// buffer is full.
+const WAITING_BYTES_MAX: usize = 1 << 20;
+
+/// What a packet takes besides its bytes.
+const PACKET_BYTES: usize = 256;
 
 /// A connection that somebody holds: an end of the muxer, a substream, or a handshake under way. When nobody does, it is closed.
 pub(super) struct Held(Arc<Link>);
@@ -54,7 +57,7 @@ pub(super) struct Link {
     state: Mutex<State>,
     connected: AtomicBool,
     /// What its task is to hear.
-    waiting: Mutex<VecDeque<ConnectionEvent>>,
+    waiting: Mutex<Waiting<ConnectionEvent>>,
 }
 
 /// Never locked together with what the socket shares.
@@ -111,7 +114,7 @@ impl Link {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<ConnectionEvent>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting<ConnectionEvent>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -124,16 +127,13 @@ impl Link {
     pub(super) fn hear(&self, heard: impl Iterator<Item = ConnectionEvent>) {
         let mut state = self.lock();
         let waiting = std::mem::take(&mut *self.waiting());
-        waiting.into_iter().chain(heard).for_each(|event| state.inner.handle_event(event));
+        waiting.packets.into_iter().chain(heard).for_each(|event| state.inner.handle_event(event));
         self.run(state);
     }
 
-    /// Has its task hear this.
-    pub(super) fn hear_later(&self, event: ConnectionEvent) {
-        let mut waiting = self.waiting();
-        let was_empty = waiting.is_empty();
-        add(&mut waiting, event);
-        drop(waiting);
+    /// Has its task hear this, of so many bytes.
+    pub(super) fn hear_later(&self, event: ConnectionEvent, bytes: usize) {
+        let was_empty = self.waiting().add(event, bytes);
         if was_empty {
             self.lock().wake_driver();
         }
@@ -280,9 +280,27 @@ impl State {
     }
 }
 
-fn add<T>(waiting: &mut VecDeque<T>, event: T) {
-    if waiting.len() < WAITING_MAX {
-        waiting.push_back(event);
+/// What waits for the task of a connection.
+struct Waiting<T> {
+    packets: Vec<T>,
+    bytes: usize,
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { packets: Vec::new(), bytes: 0 }
+    }
+}
+
+impl<T> Waiting<T> {
+    /// Adds a packet if there is room. Returns whether nothing waited.
+    fn add(&mut self, packet: T, bytes: usize) -> bool {
+        let (was_empty, bytes) = (self.packets.is_empty(), self.bytes + bytes + PACKET_BYTES);
+        if bytes <= WAITING_BYTES_MAX {
+            self.packets.push(packet);
+            self.bytes = bytes;
+        }
+        was_empty
     }
 }
 
@@ -338,7 +356,7 @@ impl Future for Driver {
             if state.inner.poll_timeout().is_some_and(|due| due <= now) {
                 state.inner.handle_timeout(now);
             }
-            waiting.into_iter().for_each(|event| state.inner.handle_event(event));
+            waiting.packets.into_iter().for_each(|event| state.inner.handle_event(event));
             // It looks itself when it is to wake up.
             state.armed = Some(now);
             this.link.run(state);
@@ -361,8 +379,11 @@ mod tests {
 
     #[test]
     fn what_waits_for_the_task_of_a_connection_is_bounded() {
-        let mut waiting = VecDeque::new();
-        (0..2 * WAITING_MAX).for_each(|number| add(&mut waiting, number));
-        assert_eq!((waiting.len(), waiting.back()), (WAITING_MAX, Some(&(WAITING_MAX - 1))));
+        for bytes in [0, 60_000] {
+            let mut waiting = Waiting::default();
+            let added = (0..WAITING_BYTES_MAX).filter(|number| waiting.add(*number, bytes)).count();
+            assert_eq!(added, 1, "the first finds it empty");
+            assert_eq!(waiting.packets.len(), WAITING_BYTES_MAX / (bytes + PACKET_BYTES));
+        }
     }
 }

@@ -258,7 +258,7 @@ impl Socket {
     }
 
     /// Reads once. Returns whether there may be more.
-    fn read(&self, heard: &mut Vec<(Arc<Link>, ConnectionEvent)>) -> io::Result<bool> {
+    fn read(&self, heard: &mut Vec<Heard>) -> io::Result<bool> {
         RECEIVED.with_borrow_mut(|buffer| {
             buffer.resize(RECEPTIONS * RECEPTION_BYTES, 0);
             let mut metas = [RecvMeta::default(); RECEPTIONS];
@@ -284,14 +284,15 @@ impl Socket {
     fn heard<'a, 'b: 'a>(
         &self,
         receptions: impl Iterator<Item = (&'a RecvMeta, &'a IoSliceMut<'b>)>,
-        heard: &mut Vec<(Arc<Link>, ConnectionEvent)>,
+        heard: &mut Vec<Heard>,
     ) {
         let (now, mut shared) = (Instant::now(), self.lock());
         let mut answer = Vec::new();
-        for (meta, bytes) in receptions {
-            let mut datagrams = BytesMut::from(&bytes[..meta.len]);
+        for (meta, received) in receptions {
+            let mut datagrams = BytesMut::from(&received[..meta.len]);
             while !datagrams.is_empty() {
-                let datagram = datagrams.split_to(meta.stride.min(datagrams.len()));
+                let bytes = meta.stride.min(datagrams.len());
+                let datagram = datagrams.split_to(bytes);
                 let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
                 answer.clear();
                 let event =
@@ -299,7 +300,8 @@ impl Socket {
                 match event {
                     None => {}
                     Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                        heard.extend(shared.links.get(&handle).map(|link| (Arc::clone(link), event)));
+                        let link = shared.links.get(&handle).map(Arc::clone);
+                        heard.extend(link.map(|link| Heard { link, event, bytes }));
                     }
                     Some(DatagramEvent::NewConnection(incoming)) if shared.takes => {
                         shared.incoming.push_back(incoming);
@@ -321,6 +323,13 @@ impl Socket {
         drop(shared);
         links.into_values().for_each(|link| link.cut());
     }
+}
+
+/// A packet for a connection.
+struct Heard {
+    link: Arc<Link>,
+    event: ConnectionEvent,
+    bytes: usize,
 }
 
 /// Receives until nobody needs the socket.
@@ -349,13 +358,13 @@ async fn receive(socket: Arc<Socket>) {
 
 /// Hands connections what was heard. What one alone heard it hears here and now, which wakes whoever waits for it at once;
 /// several hear it in their own tasks, side by side.
-fn hand_out(heard: &mut Vec<(Arc<Link>, ConnectionEvent)>) {
-    let Some((first, _)) = heard.first() else { return };
-    let one = Arc::clone(first);
-    if heard.iter().all(|(link, _)| Arc::ptr_eq(link, &one)) && one.is_connected() {
-        return one.hear(heard.drain(..).map(|(_, event)| event));
+fn hand_out(heard: &mut Vec<Heard>) {
+    let Some(first) = heard.first() else { return };
+    let one = Arc::clone(&first.link);
+    if heard.iter().all(|heard| Arc::ptr_eq(&heard.link, &one)) && one.is_connected() {
+        return one.hear(heard.drain(..).map(|heard| heard.event));
     }
-    for (link, event) in heard.drain(..) {
-        link.hear_later(event);
+    for Heard { link, event, bytes } in heard.drain(..) {
+        link.hear_later(event, bytes);
     }
 }
