@@ -92,7 +92,7 @@ async fn timed() -> Result<()> {
             let begun = forward.wait_for("listening", |_| true, SOON).await?.time()?;
             let after = |event: &Event| Ok(event.time()?.duration_since(begun).as_secs_f64());
             let (found, connected): (Result<f64>, Result<f64>) = (after(&found), after(&connected));
-            println!("{source}: found after {:.3} s, connected after {:.3} s", found?, connected?);
+            eprintln!("{source}: found after {:.3} s, connected after {:.3} s", found?, connected?);
             echoes_at(&world, &format!("{source}-local")).await
         };
         timed.await.with_context(|| programs.iter().map(Program::report).collect::<String>())?;
