@@ -1,5 +1,8 @@
 //! From an id, an authority or a name of a group to whoever is meant, by the DHT alone; and what is stored there by hand.
 
+// What was measured, for whoever reads the log.
+#![allow(clippy::print_stderr)]
+
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
