@@ -316,7 +316,7 @@ impl Actor {
             None => self.loops.published(&item, false, now),
             Some((last, others)) => {
                 others.iter().for_each(|id| self.wait_for(*id, Purpose::Refresh));
-                self.wait_for(*last, Purpose::Publish(item));
+                self.wait_for(*last, Purpose::Publish { item, whole: true });
             }
         }
     }

@@ -49,8 +49,11 @@ pub(super) enum Purpose {
         record: kad::Record,
         then: Then,
     },
-    /// Something that we say of ourselves.
-    Publish(Item),
+    /// Something that we say of ourselves. `whole`: all of those who are nearest to it were asked.
+    Publish {
+        item: Item,
+        whole: bool,
+    },
     /// A sought peer; whether it said anything new, and who keeps older words of it.
     Sought {
         peer: PeerId,
@@ -226,12 +229,12 @@ impl Actor {
             Purpose::Round { place, of } => self.looked_round(place, of, result),
             Purpose::Proof(proving) => self.proved(proving, stored(&result, stats)),
             Purpose::Bootstrap { answered } => self.bootstrap_ended(answered, now),
-            Purpose::Publish(item) => {
+            Purpose::Publish { item, whole } => {
                 let nodes = stored(&result, stats);
                 if nodes > 0 && item == Item::Contact {
                     self.published = Some(now);
                 }
-                self.loops.published(&item, nodes > 0, now);
+                self.loops.published(&item, nodes > 0 && whole, now);
                 self.report(Event::DataStored { nodes });
             }
             Purpose::Sought { peer, news, stale } => {

@@ -2,7 +2,7 @@
 //!
 //! `put_record` of libp2p does both in one, and stores nowhere if the first was not over in time. So whoever names nodes that
 //! never answer could keep anything from being stored, and so could a slow network. Here whoever was found until then
-//! is asked.
+//! is asked. They may not be the nearest: what a node says of itself is said again soon in that case.
 
 use std::time::Instant;
 
@@ -46,6 +46,7 @@ impl Actor {
 
     /// The nodes nearest to it were looked for.
     pub(super) fn store_with(&mut self, record: kad::Record, then: Then, result: QueryResult) {
+        let whole = matches!(result, QueryResult::GetClosestPeers(Ok(_)));
         let nearest: Vec<_> = closest(result).into_iter().map(|peer| peer.peer_id).collect();
         if nearest.is_empty() {
             return match then {
@@ -58,7 +59,7 @@ impl Actor {
         self.wait_for(
             id,
             match then {
-                Then::Publish(item) => Purpose::Publish(item),
+                Then::Publish(item) => Purpose::Publish { item, whole },
                 Then::Put(reply) => Purpose::Put(reply),
             },
         );

@@ -176,7 +176,6 @@ async fn what_has_no_meaning_here_is_refused_with_what_to_say_instead() -> Resul
     for (flag, hint) in [
         ("--libp2p-role=public", "punchline relay"),
         ("--libp2p-mode=off", "do not start"),
-        ("--libp2p-external-multiaddrs=/ip4/203.0.113.7/tcp/16112", "--listen"),
         ("--libp2p-frobs=1", "--libp2p-frobs"),
     ] {
         refused(
