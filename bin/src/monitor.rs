@@ -202,7 +202,11 @@ fn announcement(
     let widest = dht.iter().chain(relay).map(scope).min().unwrap_or(Scope::ThisHost);
     let flags = |flag: &str, all: &[Multiaddr]| -> String {
         let usable = all.iter().filter(|address| scope(address) == widest);
-        usable.map(|address| format!(" {flag} {address}/p2p/{peer}")).collect()
+        let mut usable: Vec<String> =
+            usable.map(|address| format!(" {flag} {address}/p2p/{peer}")).collect();
+        // They are heard of in any order; TCP comes first.
+        usable.sort_unstable();
+        usable.concat()
     };
     let mut lines = vec![
         format!("this monitor is {peer}"),

@@ -95,6 +95,8 @@ pub(crate) struct Loops<I> {
     chance: u64,
     known: usize,
     joined: bool,
+    /// Every bucket was looked into since then.
+    looked_around: bool,
     bootstrapping: bool,
     bootstrap: Option<Instant>,
     bootstrap_pause: Duration,
@@ -114,6 +116,7 @@ impl<I: Ord + Clone> Loops<I> {
             chance: seed,
             known: 0,
             joined: false,
+            looked_around: false,
             bootstrapping: false,
             bootstrap: None,
             bootstrap_pause: BOOTSTRAP_AGAIN.0,
@@ -193,6 +196,12 @@ impl<I: Ord + Clone> Loops<I> {
         self.bootstrap_pause = BOOTSTRAP_AGAIN.0;
         self.bootstrap = Some(now + self.jittered(BOOTSTRAP_EVERY));
         self.refresh = Some(now + self.jittered(REFRESH_EVERY));
+        // What was said before went to those who were known then.
+        let early = self.joined && !std::mem::replace(&mut self.looked_around, true);
+        for publication in self.publications.values_mut().filter(|_| early) {
+            publication.changed |= publication.under_way;
+            publication.due = publication.due.map(|due| due.min(now + SETTLE));
+        }
         self.bootstrap_answered(now);
     }
 
@@ -354,9 +363,16 @@ mod tests {
         assert!(loops.joined());
         assert_eq!(loops.poll_task(now + S), Some(Task::Publish("contact")));
         loops.published(&"contact", true, now + 2 * S);
-        loops.bootstrap_ended(false, now + 50 * S);
+        loops.bootstrap_ended(false, now + 4 * S);
         assert!(loops.joined(), "what comes later takes nothing back");
-        assert_eq!(loops.poll_task(now + 50 * S), None);
+        assert_eq!(loops.poll_task(now + 5 * S), None);
+        assert_eq!(loops.poll_task(now + 6 * S), Some(Task::Bootstrap));
+        loops.bootstrap_ended(true, now + 50 * S);
+        let more = [(); 2].map(|()| loops.poll_task(now + 51 * S));
+        assert!(more.contains(&Some(Task::Publish("contact"))), "others are known now: {more:?}");
+        loops.published(&"contact", true, now + 51 * S);
+        loops.bootstrap_ended(true, now + 52 * S);
+        assert_eq!(loops.poll_task(now + 55 * S), None, "once");
     }
 
     #[test]
