@@ -196,10 +196,11 @@ impl AsyncWrite for Substream {
         let finished = state.inner.send_stream(self.id).finish();
         link.run(state);
         self.unflushed = false;
-        Poll::Ready(finished.map_err(|error| match error {
-            FinishError::Stopped(code) => StreamError::Stopped(code).into(),
-            FinishError::ClosedStream => StreamError::Closed.into(),
-        }))
+        Poll::Ready(match finished {
+            // That the peer reads no more is no fault of who has nothing more to write.
+            Ok(()) | Err(FinishError::Stopped(_)) => Ok(()),
+            Err(FinishError::ClosedStream) => Err(StreamError::Closed.into()),
+        })
     }
 }
 

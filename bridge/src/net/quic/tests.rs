@@ -148,6 +148,28 @@ async fn ours_and_stock_libp2p_reach_each_other_in_both_roles_over_both_families
     }
 }
 
+#[tokio::test]
+async fn a_substream_that_the_peer_let_go_of_is_closed_in_order_and_not_written_any_more() {
+    let ((mut near, _), (mut far, _)) = (our_own(), our_own());
+    let (_, address) = listen(&mut far, LOOPBACK[0]).await;
+    let ((_, mut dialled), (_, mut accepted), _) = connected(&mut near, &mut far, &address, OPTS).await;
+    for writes in [false, true] {
+        let mut substream = poll_fn(|cx| dialled.poll_outbound_unpin(cx)).await.unwrap();
+        substream.write_all(b"anybody there?").await.unwrap();
+        substream.flush().await.unwrap();
+        drop(poll_fn(|cx| accepted.poll_inbound_unpin(cx)).await.unwrap());
+        // The end of what the peer writes leaves with the word that it reads no more.
+        let mut rest = Vec::new();
+        timeout(SOON, substream.read_to_end(&mut rest)).await.expect("no end").unwrap();
+        if writes {
+            let stopped = substream.write_all(&[0; 1000]).await.unwrap_err();
+            assert_eq!(stopped.kind(), io::ErrorKind::ConnectionReset);
+        } else {
+            substream.close().await.unwrap();
+        }
+    }
+}
+
 /// Connections over one pair of sockets, and so packets of several in each reception.
 const MANY: usize = 24;
 
