@@ -2,6 +2,8 @@
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
+use crate::relay::ip_of;
+
 /// What to look at if nobody answers at `address`; `listener` is where this host listens for what comes there.
 pub(crate) fn remedy(address: &Multiaddr, listener: Option<&Multiaddr>) -> String {
     let (outside, carrier) = place(address);
@@ -67,12 +69,7 @@ pub(crate) fn private(
     external: &[Multiaddr],
     is_public: impl Fn(std::net::IpAddr) -> bool,
 ) -> Option<String> {
-    let ip = |address: &Multiaddr| match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
-    };
-    let private = external.iter().find(|address| !ip(address).is_some_and(&is_public))?;
+    let private = external.iter().find(|address| !ip_of(address).is_some_and(&is_public))?;
     Some(format!(
         "{private} of --external is not a public address: only peers that may be in this network are told of it, and no relay \
          looks whether it leads here; where such addresses count as public, say --assume-global"
