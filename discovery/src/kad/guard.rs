@@ -2,8 +2,9 @@
 //! where peers are not.
 //!
 //! Events of its handler pass through here before it sees them. So an answer loses the peers that a lookup may not ask
-//! ([`Candidates`], [`Namers`]), the addresses at which somebody else was found ([`Bans`]) and those who are shunned ([`Scores`]); and a
-//! question too many is refused, or dropped if it has no answer ([`Meter`]).
+//! ([`Candidates`]), all of them if those that the same node named before were not there ([`Namers`]), the addresses at which
+//! somebody else was found ([`Bans`]) and those who are shunned ([`Scores`]); and a question too many is refused, or dropped if
+//! it has no answer ([`Meter`]).
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},

@@ -95,7 +95,7 @@ pub(crate) struct Loops<I> {
     chance: u64,
     known: usize,
     joined: bool,
-    /// Every bucket was looked into since then.
+    /// Every bucket was looked into once.
     looked_around: bool,
     bootstrapping: bool,
     bootstrap: Option<Instant>,
@@ -197,8 +197,8 @@ impl<I: Ord + Clone> Loops<I> {
         self.bootstrap = Some(now + self.jittered(BOOTSTRAP_EVERY));
         self.refresh = Some(now + self.jittered(REFRESH_EVERY));
         // What was said before went to those who were known then.
-        let early = self.joined && !std::mem::replace(&mut self.looked_around, true);
-        for publication in self.publications.values_mut().filter(|_| early) {
+        let first = !std::mem::replace(&mut self.looked_around, true);
+        for publication in self.publications.values_mut().filter(|_| first) {
             publication.changed |= publication.under_way;
             publication.due = publication.due.map(|due| due.min(now + SETTLE));
         }
