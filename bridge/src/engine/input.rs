@@ -311,10 +311,15 @@ pub(crate) enum Input {
     StreamClosed {
         key: StreamKey,
     },
-    /// The peer answered a ping on this connection after so long.
+    /// The peer answered a ping on this connection: so long after it was asked, and after that was due.
     Responsive {
         connection: ConnectionId,
         round_trip: Duration,
+        took: Duration,
+    },
+    /// The peer pinged us on this connection.
+    Asked {
+        connection: ConnectionId,
     },
     /// The other end of a connection said something.
     Heard {

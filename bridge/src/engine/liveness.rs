@@ -2,7 +2,7 @@
 //!
 //! | evidence | wait | verdict | what follows |
 //! |---|---|---|---|
-//! | a ping is not answered, nothing else is heard | [`PING_INTERVAL`] + [`PING_PATIENCE`] + twice what pings took | the connection is *suspect* | our streams leave it; the peer is dialled by every way |
+//! | neither a ping nor an answer to ours comes, nothing else is heard | [`PING_INTERVAL`] + [`PING_PATIENCE`] + twice what pings took | the connection is *suspect* | our streams leave it; the peer is dialled by every way |
 //! | a stream meets silence (its own patience: `stream`, `silence_max`) | none | suspect | the same |
 //! | a question to a peer is answered over one relay and not over another, where nothing else is heard | [`BEAT`](beats::BEAT) + twice what pings took | suspect | the same |
 //! | a stream meets silence twice, soon after it came | none | connections of this kind are *demoted* | others are taken, for a while |
@@ -15,7 +15,7 @@
 //! | a circuit ends | none | nothing: limits, the relay's restart and the peer's death look alike | the peer is dialled |
 //! | a peer is back and does not move its stream | [`ORPHANED`] | it was restarted | the stream ends |
 //! | no path | the stream's patience | the peer is away | the stream ends |
-//! | libp2p's ping fails | 18 s in all ([`GIVEN_UP`]) | the connection is dead | it is closed |
+//! | a ping has no answer | 18 s in all ([`GIVEN_UP`]) | the connection is dead | it is closed |
 //! | our host or process slept for as long | none | all direct connections are dead | they are closed, relays dialled |
 //! | what goes to a peer leaves from another address of ours | none | the connection is dead | it is closed |
 //!
@@ -31,7 +31,7 @@ pub(in crate::engine) mod pings;
 
 use std::time::Duration;
 
-/// Each connection is pinged so often, by both ends. The other durations follow from it.
+/// On each connection a ping passes so often, from either end in turn. The other durations follow from it.
 pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(1500);
 
 /// For an answer to a ping, beside twice what they took lately: with the interval and the way to another
@@ -44,7 +44,7 @@ pub(crate) const TOOK_MAX: Duration = Duration::from_secs(4);
 /// A host that runs us so much after a deadline was too busy for us to have listened.
 pub(crate) const LATE: Duration = Duration::from_millis(250);
 
-/// How long libp2p's pings may fail until a connection is closed; QUIC waits for less.
+/// How long pings may fail until a connection is closed; QUIC waits for less.
 pub(crate) const GIVEN_UP: Duration = Duration::from_secs(18);
 
 /// An answer is fresh for two intervals and a second.

@@ -35,7 +35,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
-pub(crate) use self::liveness::PING_INTERVAL;
+pub(crate) use self::liveness::{GIVEN_UP, PING_INTERVAL};
 use self::{
     input::{Action, Input},
     liveness::{beats::Beats, departures::Departures, pings::Pings},
@@ -268,7 +268,10 @@ impl Engine {
             Input::StreamClosed { key } => self.stream_closed(key, now),
             Input::Heard { connection, word } => self.heard(connection, word, now),
             Input::NearlySpent { connection } => self.nearly_spent(connection, now),
-            Input::Responsive { connection, round_trip } => self.responsive(connection, round_trip, now),
+            Input::Responsive { connection, round_trip, took } => {
+                self.responsive(connection, round_trip, took, now);
+            }
+            Input::Asked { connection } => self.asked_on(connection, now),
             Input::Pulse { connection, last } => self.pulse_taken(connection, last, now),
             Input::StunAnswered { probe, from, mapped, other } => {
                 self.nat.answered(probe, from, mapped, other, now);

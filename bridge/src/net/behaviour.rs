@@ -1,11 +1,11 @@
 //! The libp2p protocols of a node, and those that it shares with a relay.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use libp2p::{Multiaddr, identify, identity::Keypair, ping, swarm::NetworkBehaviour};
+use libp2p::{Multiaddr, identify, identity::Keypair, swarm::NetworkBehaviour};
 
-use super::{autonat, circuit, control, dcutr, door, guard, hurry, substream, turns, unread};
-use crate::{config::Config, engine::PING_INTERVAL};
+use super::{autonat, circuit, control, dcutr, door, guard, hurry, ping, substream, turns, unread};
+use crate::config::Config;
 
 /// Said in identify, so that one of ours can be told from others.
 const PROTOCOL_VERSION: &str = "/punchline/1";
@@ -15,11 +15,6 @@ pub(crate) const RELAY_AGENT: &str = concat!("punchline-relay/", env!("CARGO_PKG
 
 /// What nodes of ours say in identify begins like this.
 pub(crate) const NODE_AGENT: &str = "punchline/";
-
-/// libp2p keeps the first failure to itself and then asks for a new substream, for which it waits
-/// 10 s. A dead connection is therefore closed within two intervals, one timeout and 10 s: 18 s. Streams
-/// leave it earlier: the engine misses the answers.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a server or client speaks. The guard and the door come first: they must see a connection before the others, and
 /// whom the guard does not answer takes no place at the door.
@@ -52,7 +47,7 @@ impl Node {
             identify: identify::Behaviour::new(
                 identify_config(keypair, agent).with_hide_listen_addrs(true),
             ),
-            ping: ping_behaviour(),
+            ping: ping::Behaviour::default(),
             circuit,
             dcutr: dcutr::Behaviour::new(keypair.public().to_peer_id()),
             substream: substream::Behaviour::new(config.deadlines.negotiate),
@@ -92,8 +87,4 @@ fn told_as(config: identify::Config, agent: String) -> identify::Config {
         .with_agent_version(agent)
         // Each new listen address would be pushed to every peer; nobody here reads them.
         .with_push_listen_addr_updates(false)
-}
-
-pub(crate) fn ping_behaviour() -> ping::Behaviour {
-    ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT))
 }

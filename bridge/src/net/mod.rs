@@ -34,6 +34,7 @@ mod muxer;
 mod names;
 mod nat64;
 mod outbox;
+pub(crate) mod ping;
 mod quic;
 pub(crate) mod relay_names;
 mod reset;

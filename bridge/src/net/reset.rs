@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::engine::PING_INTERVAL;
 
-/// Both ends ping each other, so each hears something in this time on a path that lives.
+/// A ping passes in each interval, and its answer, so each end hears something in this time on a path that lives.
 const SILENT: Duration = PING_INTERVAL.saturating_add(Duration::from_millis(500));
 
 /// Where the open TCP connections of a node lead. Clones are the same.

@@ -11,7 +11,7 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId, TransportError,
     core::{ConnectedPoint, transport::timeout::TransportTimeoutError, upgrade::ProtocolError},
-    identify, ping,
+    identify,
     swarm::{self, ConnectionError, DialError, ListenError, SwarmEvent},
 };
 
@@ -21,7 +21,7 @@ use super::{
     cause::{chain, find_cause, root_cause},
     circuit, control, dcutr, door, guard,
     muxer::Parted,
-    quic, substream,
+    ping, quic, substream,
 };
 use crate::{
     addr::{ip_of, is_circuit, path_of, policy::without_peer, transport_of},
@@ -125,14 +125,13 @@ fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
         NodeEvent::Identify(identify::Event::Received { connection_id, info, .. }) => {
             Input::Identified { connection: ConnectionId(connection_id), observed: info.observed_addr }
         }
-        NodeEvent::Ping(ping::Event {
-            connection,
-            result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
-            ..
-        }) => Input::Unresponsive { connection: ConnectionId(connection) },
-        NodeEvent::Ping(ping::Event { connection, result: Ok(round_trip), .. }) => {
-            Input::Responsive { connection: ConnectionId(connection), round_trip }
-        }
+        NodeEvent::Ping(ping::Event { connection, said }) => match said {
+            ping::Said::Answered { round_trip, took } => {
+                Input::Responsive { connection, round_trip, took }
+            }
+            ping::Said::Asked => Input::Asked { connection },
+            ping::Said::Unanswered => Input::Unresponsive { connection },
+        },
         NodeEvent::Circuit(circuit::Event::Reserved { request, grant }) => {
             Input::Reserved { request, grant, at: now }
         }

@@ -29,8 +29,9 @@ use crate::{config::Config, error::StartError};
 /// timeout never comes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// For a connection to come about, from the first packet to the last of its handshakes.
-pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// For a connection to come about, from the first packet to the last of its handshakes. Longer than the 10 s that a
+/// program waits for a peer unless told otherwise: who waits is told by one deadline, not by whichever of two is first.
+pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(12);
 
 /// Likewise for a circuit: the relay's answer has a deadline of its own, and then come the handshakes.
 pub(crate) const CIRCUIT_DEADLINE: Duration = Duration::from_secs(20);

@@ -337,7 +337,9 @@ impl Driver {
                 self.vigil.closed(*connection);
                 self.legs.connection_closed(*connection);
             }
-            Input::Responsive { connection, .. } | Input::Heard { connection, .. } => {
+            Input::Responsive { connection, .. }
+            | Input::Asked { connection }
+            | Input::Heard { connection, .. } => {
                 if let Some(ends) = self.legs.ends.get(connection) {
                     ends.pulse.beat(Instant::now());
                 }

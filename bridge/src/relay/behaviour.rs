@@ -1,12 +1,13 @@
 //! The libp2p protocols of a relay.
 
-use libp2p::{identify, identity::Keypair, ping, swarm::NetworkBehaviour};
+use libp2p::{identify, identity::Keypair, swarm::NetworkBehaviour};
 
 use super::{External, RelayConfig, dialback, hop::Hop};
 use crate::net::{
-    behaviour::{RELAY_AGENT, identify_behaviour, ping_behaviour},
+    behaviour::{RELAY_AGENT, identify_behaviour},
     control,
     guard::{self, Permits},
+    ping,
 };
 
 /// What a relay speaks. The guard and the hop come first: the one knows who is answered, the other holds the limits of
@@ -37,7 +38,7 @@ impl Behaviour {
             guard: guard::Behaviour::new(permits),
             hop: Hop::new(keypair.public().to_peer_id(), config.clone()),
             identify: identify_behaviour(keypair, agent, told),
-            ping: ping_behaviour(),
+            ping: ping::Behaviour::default(),
             control: control::Behaviour::default(),
             dialback,
         }

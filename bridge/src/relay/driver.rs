@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use libp2p::{Multiaddr, Swarm, identify, multiaddr::Protocol, ping, swarm::SwarmEvent};
+use libp2p::{Multiaddr, Swarm, identify, multiaddr::Protocol, swarm::SwarmEvent};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -27,6 +27,7 @@ use crate::{
         control::{CONTROL_PROTOCOL, Heard},
         guard,
         listen::Listening,
+        ping,
     },
     path::ConnectionId,
     word::Word,
@@ -166,10 +167,9 @@ impl Driver {
             }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
                 connection,
-                result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
-                ..
+                said: ping::Said::Unanswered,
             })) => {
-                self.swarm.close_connection(connection);
+                self.swarm.close_connection(connection.0);
             }
             SwarmEvent::NewListenAddr { address, .. } => self.publish(Event::Listening { address }),
             _ => {}

@@ -177,7 +177,7 @@ const LOAD_MIB: u64 = 4;
 /// Time for a second and a third attempt. The rule is far less.
 const DIRECT_DEADLINE: Duration = Duration::from_secs(5);
 const LOAD_DEADLINE: Duration = Duration::from_secs(60);
-/// For a start, a dial and a reservation. What is dialled over a black hole is given up after 10 s.
+/// For a start, a dial and a reservation. What is dialled over a black hole is given up after 12 s.
 const REACHED_DEADLINE: Duration = Duration::from_secs(3);
 /// Of the network of host 1.
 const OTHER_V6: Ipv6Addr = Ipv6Addr::new(0x2600, 0, 0, 2, 0, 0, 0, 0x99);

@@ -397,7 +397,7 @@ const LOAD_MIB: u64 = 64;
 /// thousandth of the load.
 const RELAY_BYTES_MAX: u64 = 64 * 1024;
 
-/// In one network nobody waits for dials that lead nowhere, which take 10 s.
+/// In one network nobody waits for dials that lead nowhere, which take 12 s.
 const AT_HOME_MS: u64 = 5_000;
 const AT_HOME_MIB: u64 = 8;
 

@@ -64,8 +64,6 @@ pub(crate) struct Connection {
     closing: Option<CloseCause>,
     /// When the peer last answered on it.
     pub(crate) answered: Instant,
-    /// When the last ping was answered, or the connection opened.
-    pinged: Instant,
     /// How long pings took lately. None before the first was answered.
     took: Option<Duration>,
     /// The peer answered a word of ours on it, so that both ends have the substreams for words.
@@ -187,7 +185,6 @@ impl Connections {
             let_go: false,
             closing: None,
             answered: now,
-            pinged: now,
             took: None,
             echoed: false,
             carried: false,

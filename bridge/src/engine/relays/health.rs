@@ -147,6 +147,13 @@ impl Relays {
         }
     }
 
+    /// A peer pinged us; it may be a relay.
+    pub(crate) fn asked_by(&mut self, peer: PeerId, now: Instant) {
+        if let Some(relay) = self.all.get_mut(&peer) {
+            relay.health.heard(now);
+        }
+    }
+
     /// What is to be said. Each change is said once, and only of relays that are to hold a place for us: others come and
     /// go with the circuits that run through them.
     pub(crate) fn take_health(&mut self, now: Instant) -> Vec<Changed> {

@@ -76,21 +76,33 @@ impl Engine {
         &mut self,
         connection: ConnectionId,
         round_trip: Duration,
+        took: Duration,
         now: Instant,
     ) {
+        let Some(peer) = self.peer(connection) else { return };
         let was_suspect = self.connections.is_suspect(connection);
-        if let Some(peer) = self.peer(connection) {
-            self.relays.answered(peer, round_trip, now);
+        self.relays.answered(peer, round_trip, now);
+        if self.connections.answered(connection, round_trip, took, now) {
+            self.is_better(peer, connection, was_suspect, now);
         }
-        if self.connections.answered(connection, round_trip, now)
-            && let Some(peer) = self.peer(connection)
-        {
-            if was_suspect && self.path(connection).is_some_and(|path| path.is_direct()) {
-                self.upgrades.unneeded(peer);
-            }
-            self.place_all(peer, now);
-            self.consider_spare(peer, now);
+    }
+
+    /// The peer pinged us on a connection: it lives there.
+    pub(in crate::engine) fn asked_on(&mut self, connection: ConnectionId, now: Instant) {
+        let Some(peer) = self.peer(connection) else { return };
+        self.relays.asked_by(peer, now);
+        if self.connections.asked(connection, now) {
+            self.is_better(peer, connection, true, now);
         }
+    }
+
+    /// A connection may be the best now.
+    fn is_better(&mut self, peer: PeerId, connection: ConnectionId, was_suspect: bool, now: Instant) {
+        if was_suspect && self.path(connection).is_some_and(|path| path.is_direct()) {
+            self.upgrades.unneeded(peer);
+        }
+        self.place_all(peer, now);
+        self.consider_spare(peer, now);
     }
 
     /// Where pings stopped, streams may have heard something all the same: their bytes go first.

@@ -27,7 +27,11 @@ impl World {
     /// The peer answers pings after so many milliseconds. Returns where the stream moves.
     fn pings(&mut self, connection: ConnectionId, took: &[u64]) -> Vec<ConnectionId> {
         let told = |took: &u64| {
-            moves(&self.tell(Input::Responsive { connection, round_trip: *took as u32 * MS }))
+            moves(&self.tell(Input::Responsive {
+                connection,
+                round_trip: *took as u32 * MS,
+                took: *took as u32 * MS,
+            }))
         };
         took.iter().flat_map(told).collect()
     }
@@ -198,7 +202,10 @@ fn a_silent_connection_is_avoided_until_the_peer_answers_on_it() {
     assert_eq!(moves(&world.tell(Input::StreamMoved { key: key(), to: circuit })), []);
     let (_, actions) = world.open(peer(1));
     assert_eq!(opens_on(&actions), [circuit], "nor does a new stream go there");
-    assert_eq!(moves(&world.tell(Input::Responsive { connection: silent, round_trip: MS })), [silent]);
+    assert_eq!(
+        moves(&world.tell(Input::Responsive { connection: silent, round_trip: MS, took: MS })),
+        [silent]
+    );
 }
 
 #[test]
@@ -209,7 +216,10 @@ fn with_nothing_but_a_silent_connection_the_peer_is_reached_for() {
     world.stream_on(silent, peer(1));
     let actions = world.detached(silent, true);
     assert_eq!((moves(&actions), dials(&actions).len()), (vec![], 1));
-    assert_eq!(moves(&world.tell(Input::Responsive { connection: silent, round_trip: MS })), [silent]);
+    assert_eq!(
+        moves(&world.tell(Input::Responsive { connection: silent, round_trip: MS, took: MS })),
+        [silent]
+    );
 }
 
 #[test]
@@ -387,7 +397,7 @@ fn a_newer_connection_that_was_there_while_the_lost_one_answered_proves_nothing(
     world.pass(MS);
     world.direct(Transport::Tcp);
     world.pass(MS);
-    world.tell(Input::Responsive { connection: lost, round_trip: MS });
+    world.tell(Input::Responsive { connection: lost, round_trip: MS, took: MS });
     world.closed(lost);
     assert!(!forsaken(&mut world, lost));
 }

@@ -169,7 +169,7 @@ fn a_peer_that_closes_one_connection_as_it_leaves_its_network_is_not_gone_while_
     let [first, second] =
         std::array::from_fn(|_| world.connected(peer(1), Path::Direct, Transport::Quic));
     world.stream_on(first, peer(1));
-    world.tell(Input::Responsive { connection: first, round_trip: MS });
+    world.tell(Input::Responsive { connection: first, round_trip: MS, took: MS });
     world.leg_ended(first);
     world.closed(first);
     let detached = Input::StreamDetached { key: key(), connection: Some(first), silent: false };
@@ -198,7 +198,7 @@ fn a_peer_that_said_that_it_closes_its_only_connection_lives_and_its_stream_wait
         let link = world.reserved(&relay(9));
         let only = world.connected(peer(1), Path::Direct, Transport::Tcp);
         world.stream_on(only, peer(1));
-        world.tell(Input::Responsive { connection: only, round_trip: MS });
+        world.tell(Input::Responsive { connection: only, round_trip: MS, took: MS });
         world.leg_ended(only);
         world.tell(Input::ConnectionClosed { connection: only, cause: cause.clone() });
         world.tell(Input::StreamDetached { key: key(), connection: Some(only), silent: false });
@@ -222,7 +222,7 @@ fn strangers_who_come_and_go_do_not_keep_a_peer_s_death_from_being_noticed() {
         let visit = world.connected(stranger, Path::Direct, Transport::Tcp);
         world.tell(Input::ConnectionClosed { connection: visit, cause });
     }
-    world.tell(Input::Responsive { connection: only, round_trip: MS });
+    world.tell(Input::Responsive { connection: only, round_trip: MS, took: MS });
     world.leg_ended(only);
     world.tell(Input::ConnectionClosed { connection: only, cause: CloseCause::System });
     world.tell(Input::StreamDetached { key: key(), connection: Some(only), silent: false });

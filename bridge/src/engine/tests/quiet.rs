@@ -4,7 +4,7 @@ use super::{
     upgrades::{asked, public, punches},
     *,
 };
-use crate::stream::StreamKey;
+use crate::{engine::PING_INTERVAL, stream::StreamKey};
 
 /// After the last answer where pings take no time: when a connection is quiet.
 const QUIET: Duration = Duration::from_millis(2300);
@@ -24,8 +24,12 @@ fn world_with(change: impl FnOnce(&mut Config)) -> (World, ConnectionId) {
 }
 
 impl World {
+    /// The peer answers a ping on it; they are due from one interval to the next.
     fn answered(&mut self, connection: ConnectionId) -> Vec<Action> {
-        self.tell(Input::Responsive { connection, round_trip: MS })
+        let found = self.engine.connections.get(connection).unwrap();
+        let since = self.now.duration_since(found.answered);
+        let took = found.took().map_or(since, |_| since.saturating_sub(PING_INTERVAL));
+        self.tell(Input::Responsive { connection, round_trip: MS, took })
     }
 
     fn circuit(&mut self) -> ConnectionId {

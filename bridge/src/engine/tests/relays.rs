@@ -408,13 +408,13 @@ fn how_a_relay_does_is_said_when_it_changes_and_a_hung_one_is_down_within_45_s()
     let link = world.reserved(&relay(9));
     assert_eq!(healths(&mut world), [Health::Healthy]);
     for _ in 0..3 {
-        world.tell(Input::Responsive { connection: link, round_trip: 20 * MS });
+        world.tell(Input::Responsive { connection: link, round_trip: 20 * MS, took: 20 * MS });
         world.pass(1500 * MS);
     }
     assert_eq!(healths(&mut world), [], "nothing has changed");
     world.pass(45 * S);
     assert_eq!(healths(&mut world), [Health::Degraded, Health::Down]);
-    world.tell(Input::Responsive { connection: link, round_trip: 20 * MS });
+    world.tell(Input::Responsive { connection: link, round_trip: 20 * MS, took: 20 * MS });
     assert_eq!(healths(&mut world), [Health::Healthy]);
     let status = world.engine.status(world.now);
     assert_eq!(status.relays[0].health.median, Some(20 * MS));

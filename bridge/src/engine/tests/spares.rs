@@ -194,7 +194,7 @@ fn a_lost_spare_is_made_through_a_third_relay_if_there_is_one_and_the_nearer_is_
     for (seed, round_trip) in [(6, 200 * MS), (7, 20 * MS), (8, MS)] {
         let link = world.reserved(&relay(seed));
         for _ in 0..3 {
-            world.tell(Input::Responsive { connection: link, round_trip });
+            world.tell(Input::Responsive { connection: link, round_trip, took: round_trip });
         }
     }
     let circuits_to: Vec<_> = [6, 7, 8].map(|seed| relay(seed).circuit_to(peer(1))).into();

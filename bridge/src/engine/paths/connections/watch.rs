@@ -14,16 +14,31 @@ use crate::{
 };
 
 impl Connections {
-    /// The peer answered a ping on it after so long. True if streams may have a reason to move: it was
-    /// suspect, or it is nearer than was known.
-    pub(crate) fn answered(&mut self, id: ConnectionId, round_trip: Duration, now: Instant) -> bool {
+    /// The peer answered a ping on it, so long after it was asked, and after that was due. True if streams may have a reason
+    /// to move: it was suspect, or it is nearer than was known.
+    pub(crate) fn answered(
+        &mut self,
+        id: ConnectionId,
+        round_trip: Duration,
+        took: Duration,
+        now: Instant,
+    ) -> bool {
         let Some(connection) = self.all.get_mut(&id) else { return false };
-        let before = std::mem::replace(&mut connection.pinged, now);
         connection.answered = now;
-        connection.note_answer(now.saturating_duration_since(before));
+        connection.note_answer(took);
         connection.hear_by = Some(now + PING_INTERVAL + connection.patience());
         let nearer = connection.round_trip.note(round_trip);
         std::mem::take(&mut connection.suspect) || nearer
+    }
+
+    /// The peer pinged us on it. True if it was suspect. Before it has answered once, nobody knows how long answers take.
+    pub(crate) fn asked(&mut self, id: ConnectionId, now: Instant) -> bool {
+        let Some(connection) = self.all.get_mut(&id) else { return false };
+        connection.answered = now;
+        if connection.took.is_some() {
+            connection.hear_by = Some(now + PING_INTERVAL + connection.patience());
+        }
+        std::mem::take(&mut connection.suspect)
     }
 
     /// The peer said something else on it. True if it was suspect.
@@ -77,14 +92,10 @@ impl Connections {
 }
 
 impl Connection {
-    /// A ping was answered so long after the one before, or, the first, after the connection opened. What
-    /// busy hosts add counts: with hundreds of connections at once it is more than the way. It is
-    /// forgotten slowly, half of it in three pings, since who is busy is so by fits and starts.
-    fn note_answer(&mut self, after: Duration) {
-        let (took, lately) = match self.took {
-            None => (after, Duration::ZERO),
-            Some(took) => (after.saturating_sub(PING_INTERVAL), took * 4 / 5),
-        };
+    /// A ping was answered so long after it was due. What busy hosts add counts: with hundreds of connections at once it is
+    /// more than the way. It is forgotten slowly, half of it in three pings, since who is busy is so by fits and starts.
+    fn note_answer(&mut self, took: Duration) {
+        let lately = self.took.unwrap_or_default() * 4 / 5;
         self.took = Some(took.max(lately).min(TOOK_MAX));
     }
 

@@ -1,0 +1,92 @@
+//! libp2p's ping: 32 bytes there and back on a substream that stays open, again and again.
+//!
+//! Whoever heard no ping and got no answer for an interval asks. To be asked counts as much as to be answered, so two ends
+//! that both run this take turns, and one exchange in an interval serves both. libp2p's own has each end ask by itself, with a
+//! timer of a thread that all connections of the process share. The wire is the same.
+
+mod handler;
+
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse},
+    swarm::{self, ConnectionDenied, FromSwarm, NetworkBehaviour, THandlerInEvent, ToSwarm},
+};
+
+use self::handler::Handler;
+use super::outbox::Outbox;
+use crate::path::ConnectionId;
+
+/// What became of pings on a connection.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) connection: ConnectionId,
+    pub(crate) said: Said,
+}
+
+/// What a ping says of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// The peer answered.
+    Answered {
+        /// From the question to the answer.
+        round_trip: Duration,
+        /// From when the question was due, which a busy host asks late. The first is due when the connection is there.
+        took: Duration,
+    },
+    /// The peer asked.
+    Asked,
+    /// The peer did not answer in time, or twice in a row took no substream.
+    Unanswered,
+}
+
+/// The behaviour. See the module's text.
+#[derive(Default)]
+pub(crate) struct Behaviour {
+    // What handlers report is bounded by their interval.
+    outbox: Outbox<ToSwarm<Event, std::convert::Infallible>>,
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: swarm::ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<Handler, ConnectionDenied> {
+        Ok(Handler::new(true))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: swarm::ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<Handler, ConnectionDenied> {
+        Ok(Handler::new(false))
+    }
+
+    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+
+    fn on_connection_handler_event(&mut self, _: PeerId, connection: swarm::ConnectionId, said: Said) {
+        let connection = ConnectionId(connection);
+        self.outbox.push(ToSwarm::GenerateEvent(Event { connection, said }));
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
+        self.outbox.poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;
