@@ -76,8 +76,10 @@ const REJECTED: Label = (
 );
 
 /// Why a node does not enter the table, as `Denial` of admission calls it.
-const REFUSED: Label =
-    ("reason", &["no_server", "no_address", "rests", "busy", "unreached", "crowd", "full", OTHER]);
+const REFUSED: Label = (
+    "reason",
+    &["no_server", "no_address", "rests", "busy", "unreached", "crowd", "bucket", "full", OTHER],
+);
 
 /// What later versions may add.
 const OTHER: &str = "other";
@@ -169,7 +171,7 @@ impl Dht {
         book.add(
             "dht_nodes_refused",
             "Nodes that did not enter the table, by reason: `no_server` only asks, `unreached` is not where it says, \
-             `crowd` has too many neighbours there",
+             `crowd` has too many neighbours there, `bucket` comes where the table is full, as is usual in large networks",
             self.refused.clone(),
         );
     }

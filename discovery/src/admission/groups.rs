@@ -39,7 +39,7 @@ pub struct Crowd {
 }
 
 /// The bucket of a peer: the highest bit in which its key differs from ours, as in libp2p's Kademlia.
-type Bucket = u8;
+pub(super) type Bucket = u8;
 
 /// Who is where.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Groups {
         crowd(of_bucket, SMALL_PER_BUCKET_MAX).or_else(|| crowd(others().count(), SMALL_PER_TABLE_MAX))
     }
 
-    fn bucket(&self, peer: &PeerId) -> Bucket {
+    pub(super) fn bucket(&self, peer: &PeerId) -> Bucket {
         let differ = self.local.iter().zip(key(peer)).map(|(ours, theirs)| ours ^ theirs);
         let (at, byte) = differ.enumerate().find(|(_, byte)| *byte != 0).unwrap_or((31, 1));
         (8 * (31 - at) as u32 + byte.ilog2()) as u8

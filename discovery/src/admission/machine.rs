@@ -11,8 +11,8 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 use super::{
     ADDRESSES_MAX, ADMITTED_MAX, Action, DIAL_DEADLINE, DIALS_MAX, Denial, FAILURES_MAX,
-    FAILURES_WITHIN, Input, REST, RESTING_MAX, Settings, WAITING_MAX,
-    groups::{self, Crowd, Groups, ip_of},
+    FAILURES_WITHIN, Input, REACHED_LATELY, REST, RESTING_MAX, Settings, WAITING_MAX,
+    groups::{self, Bucket, Crowd, Groups, ip_of},
 };
 
 /// Decides who enters the table.
@@ -39,6 +39,9 @@ struct Member {
     addresses: Vec<Multiaddr>,
     /// In which order they came.
     entered: u64,
+    bucket: Bucket,
+    /// When it was last reached.
+    reached: Instant,
     failures: Vec<Instant>,
 }
 
@@ -158,7 +161,7 @@ impl Admission {
             return Ok(());
         }
         if let Some((_, address)) = self.proved.remove(&peer) {
-            return self.admit(peer, address);
+            return self.admit(peer, address, now);
         }
         if self.resting.get(&peer).is_some_and(|until| *until > now) {
             return Err(Denial::Rests);
@@ -172,6 +175,9 @@ impl Admission {
         let crowds = dialled.iter().map(|address| self.crowd(peer, address));
         if let Some(crowd) = crowds.reduce(Option::and).flatten() {
             return Err(crowd.into());
+        }
+        if !self.has_room(peer, now) {
+            return Err(Denial::Bucket);
         }
         if self.waiting.len() >= WAITING_MAX {
             return Err(Denial::Busy);
@@ -188,13 +194,14 @@ impl Admission {
         };
         if let Some(member) = self.admitted.get_mut(&peer) {
             member.failures.clear();
+            member.reached = now;
             let known = member.addresses.contains(&address) || member.addresses.len() >= ADDRESSES_MAX;
-            return if known { Ok(()) } else { self.admit(peer, address) };
+            return if known { Ok(()) } else { self.admit(peer, address, now) };
         }
         let before = self.waiting.len();
         self.waiting.retain(|(waiting, _)| *waiting != peer);
         if asked || self.waiting.len() < before {
-            return self.admit(peer, address);
+            return self.admit(peer, address, now);
         }
         if self.proved.len() >= WAITING_MAX {
             let oldest = self.proved.iter().min_by_key(|(_, (until, _))| *until).map(|(peer, _)| *peer);
@@ -220,16 +227,31 @@ impl Admission {
         Err(Denial::Unreached)
     }
 
-    fn admit(&mut self, peer: PeerId, address: Multiaddr) -> Result<(), Denial> {
+    /// Whether a peer may enter its bucket: that is not full, or one of those in it was not reached for long, which the library
+    /// looks after before the other takes its place.
+    fn has_room(&self, peer: PeerId, now: Instant) -> bool {
+        if self.settings.trusted.contains(&peer) || self.admitted.contains_key(&peer) {
+            return true;
+        }
+        let bucket = self.groups.bucket(&peer);
+        let members = || self.admitted.values().filter(|member| member.bucket == bucket);
+        let is_stale = |member: &Member| now.saturating_duration_since(member.reached) >= REACHED_LATELY;
+        members().count() < self.settings.bucket_size || members().any(is_stale)
+    }
+
+    fn admit(&mut self, peer: PeerId, address: Multiaddr, now: Instant) -> Result<(), Denial> {
         if let Some(crowd) = self.crowd(peer, &address) {
             return Err(crowd.into());
+        }
+        if !self.has_room(peer, now) {
+            return Err(Denial::Bucket);
         }
         if self.admitted.len() >= ADMITTED_MAX && !self.admitted.contains_key(&peer) {
             return Err(Denial::Full);
         }
         self.entered += 1;
-        let (entered, failures) = (self.entered, Vec::new());
-        let new = Member { addresses: Vec::new(), entered, failures };
+        let (entered, bucket, failures) = (self.entered, self.groups.bucket(&peer), Vec::new());
+        let new = Member { addresses: Vec::new(), entered, bucket, reached: now, failures };
         let member = self.admitted.entry(peer).or_insert(new);
         member.addresses.push(address.clone());
         if let Some(ip) = self.counted(peer, &address) {

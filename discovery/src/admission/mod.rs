@@ -55,11 +55,17 @@ pub const FAILURES_MAX: usize = 3;
 /// See [`FAILURES_MAX`].
 pub const FAILURES_WITHIN: Duration = Duration::from_secs(10 * 60);
 
+/// Where a bucket is full of peers that were reached within this time, another one is not looked at. Each bucket is looked
+/// into every half hour.
+pub const REACHED_LATELY: Duration = Duration::from_secs(45 * 60);
+
 /// What whoever admits must know.
 #[derive(Clone)]
 pub struct Settings {
     /// This node.
     pub local: PeerId,
+    /// Peers in one bucket of the table, at most.
+    pub bucket_size: usize,
     /// Peers that our operator named: they are let in at any address, however many there are of their kind.
     pub trusted: BTreeSet<PeerId>,
     /// Which addresses are dialled and handed on.
@@ -141,6 +147,9 @@ pub enum Denial {
     /// It was tried a while ago.
     #[error("it was not reached less than {} min ago", REST.as_secs() / 60)]
     Rests,
+    /// Its bucket is full.
+    #[error("its bucket is full of peers that were reached less than {} min ago", REACHED_LATELY.as_secs() / 60)]
+    Bucket,
     /// Too many wait already.
     #[error("{WAITING_MAX} peers wait to be dialled")]
     Busy,
@@ -162,6 +171,7 @@ impl Denial {
             Self::NoServer => "no_server",
             Self::NoAddress => "no_address",
             Self::Rests => "rests",
+            Self::Bucket => "bucket",
             Self::Busy => "busy",
             Self::Unreached => "unreached",
             Self::Crowd(_) => "crowd",

@@ -18,10 +18,14 @@ impl World {
     }
 
     fn with(trusted: BTreeSet<PeerId>) -> Self {
+        Self::with_buckets(trusted, ADMITTED_MAX)
+    }
+
+    fn with_buckets(trusted: BTreeSet<PeerId>, bucket_size: usize) -> Self {
         let addresses =
             Arc::new(|address: &Multiaddr, _: PeerId| !address.to_string().contains("/ip4/10."));
         let exempt = Arc::new(|ip: IpAddr| ip.to_string().starts_with("192.168."));
-        let settings = Settings { local: PeerId::random(), trusted, addresses, exempt };
+        let settings = Settings { local: PeerId::random(), bucket_size, trusted, addresses, exempt };
         Self { admission: Admission::new(settings), now: Instant::now() }
     }
 
@@ -281,4 +285,33 @@ fn the_table_has_an_end() {
     });
     assert_eq!(joined.count(), ADMITTED_MAX);
     assert_eq!(world.denied("full"), 50);
+}
+
+#[test]
+fn a_peer_whose_bucket_is_full_of_peers_that_were_reached_lately_is_not_even_dialled() {
+    let trusted = PeerId::random();
+    let mut world = World::with_buckets(BTreeSet::from([trusted]), 2);
+    // Of sixty strangers some thirty are of the half of the network that is not ours, and so on.
+    let joined: Vec<PeerId> = (0..60)
+        .map(|number| world.joins(&format!("/ip4/{}.1.1.1/tcp/1", 20 + number)))
+        .filter_map(|(peer, is_in)| is_in.then_some(peer))
+        .collect();
+    assert!((4..=20).contains(&joined.len()), "{}", joined.len());
+    assert_eq!(world.denied("bucket"), 60 - joined.len() as u64);
+    let knock = |world: &mut World| {
+        let mut knocks = || !world.identified(PeerId::random(), &["/ip4/9.9.9.9/tcp/1"]).is_empty();
+        (0..8).filter(|_| knocks()).count()
+    };
+    assert!(knock(&mut world) < 6, "most are of a full half");
+    assert_eq!(world.identified(trusted, &[B]).len(), 1, "whom the operator named is dialled");
+    // Those in it may be dead by now: the library looks, and one of them makes way.
+    world.now += REACHED_LATELY;
+    world.admission.handle_timeout(world.now);
+    assert_eq!(knock(&mut world), DIALS_MAX.min(8));
+    for peer in joined {
+        world.reached(peer, A);
+    }
+    world.now += DIAL_DEADLINE;
+    world.admission.handle_timeout(world.now);
+    assert!(knock(&mut world) < 6, "they are not");
 }

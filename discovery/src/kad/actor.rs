@@ -134,8 +134,10 @@ impl Actor {
                 cause: error.to_string(),
             })?;
         }
+        let keepers = config.bucket_size.map_or(kad::K_VALUE, NonZeroUsize::from);
         let admission = Admission::new(Settings {
             local,
+            bucket_size: keepers.get(),
             trusted,
             addresses: policy.dials.clone(),
             exempt: policy.exempt.clone(),
@@ -150,10 +152,10 @@ impl Actor {
             protocol,
             mode: config.mode,
             serving: Serving::new(),
-            keepers: config.bucket_size.map_or(kad::K_VALUE, NonZeroUsize::from),
+            keepers,
             external: config.external,
             begun: now,
-            loops: Loops::new(rand::random(), now),
+            loops: Loops::new(rand::random(), keepers.get(), now),
             wants: Wants::new(),
             targets: Targets::new(&config.bootstrap, peer_of, now),
             spaces: Spaces::default(),

@@ -81,7 +81,7 @@ pub(super) fn swarm(
         limits: connection_limits::Behaviour::new(limits(config)),
         door: Door::default(),
         identify: identify::Behaviour::new(identify(&config.network, keypair)),
-        ping: ping::Behaviour::new(ping::Config::new().with_timeout(Duration::from_secs(10))),
+        ping: ping::Behaviour::new(ping_config()),
         asker: Asker::new(protocol.clone(), local),
         guard: Guarded::new(
             kademlia(config, local, protocol, store),
@@ -93,6 +93,11 @@ pub(super) fn swarm(
     };
     let swarm = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
     Ok(Swarm::new(transport, behaviour, local, swarm))
+}
+
+/// Pings tell how far a peer is, and as often as a bootstrap node is asked is enough for that. Whether it lives, questions tell.
+fn ping_config() -> ping::Config {
+    ping::Config::new().with_interval(Duration::from_secs(30)).with_timeout(Duration::from_secs(10))
 }
 
 fn limits(config: &Config) -> ConnectionLimits {

@@ -142,6 +142,7 @@ impl Actor {
 
     fn dial_named(&mut self, named: Named, now: Instant) {
         self.named.retain(|_, again| *again > now);
+        let (all, mut strangers) = (named.len(), 0);
         for (peer, mut addresses) in named {
             let known = peer == self.local || self.admission.is_admitted(&peer);
             if known || self.named.contains_key(&peer) || self.named.len() >= NAMED_MAX {
@@ -155,10 +156,9 @@ impl Actor {
             self.named.insert(peer, now + NAMED_APART);
             let condition = PeerCondition::DisconnectedAndNotDialing;
             let dial = DialOpts::peer_id(peer).addresses(addresses).condition(condition);
-            if self.swarm.dial(dial.build()).is_ok() {
-                self.loops.met_strangers(now);
-            }
+            strangers += usize::from(self.swarm.dial(dial.build()).is_ok());
         }
+        self.loops.met_strangers(strangers, all, now);
     }
 
     /// Tells how bootstrap nodes do, if that is otherwise than before.

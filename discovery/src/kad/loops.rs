@@ -34,6 +34,15 @@ const LOST_MAX: usize = 1024;
 /// After nodes were met that the table did not know, it is refreshed: they know others. Not more often than the second.
 const AFTER_STRANGERS: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(20));
 
+/// Where one in so many of those that a bootstrap node names is a stranger, they are of another part of the network. Fewer are
+/// nodes that joined lately, which look around themselves: if each had its twenty neighbours look around as well, to join
+/// would cost the network a thousand requests.
+const STRANGERS_ONE_IN: usize = 3;
+
+/// What was said when the network was smaller is said anew within this: it went to those who were nearest then, whom nobody asks
+/// now. A table grows by two thirds of a bucket or more each time that the network doubles.
+const GROWN_WITHIN: Duration = Duration::from_secs(30);
+
 /// A publication that failed is tried again after these, and then after the last of them. The first are short: whoever
 /// looks for this node finds nothing meanwhile.
 const PUBLISH_AGAIN: [Duration; 5] = [
@@ -83,6 +92,8 @@ struct Publication {
     /// None while it is under way, and before we have joined.
     due: Option<Instant>,
     begun: Option<Instant>,
+    /// Peers in the table then.
+    known: usize,
     under_way: bool,
     /// It changed while it was under way.
     changed: bool,
@@ -93,6 +104,8 @@ struct Publication {
 #[derive(Debug)]
 pub(crate) struct Loops<I> {
     chance: u64,
+    /// Peers in a bucket of the table.
+    bucket: usize,
     known: usize,
     joined: bool,
     /// Every bucket was looked into once.
@@ -111,9 +124,10 @@ pub(crate) struct Loops<I> {
 }
 
 impl<I: Ord + Clone> Loops<I> {
-    pub(crate) fn new(seed: u64, now: Instant) -> Self {
+    pub(crate) fn new(seed: u64, bucket: usize, now: Instant) -> Self {
         Self {
             chance: seed,
+            bucket,
             known: 0,
             joined: false,
             looked_around: false,
@@ -145,6 +159,19 @@ impl<I: Ord + Clone> Loops<I> {
         if peers >= FEW {
             self.dial_pause = DIAL_AGAIN.0;
         }
+        self.has_grown(now);
+    }
+
+    fn has_grown(&mut self, now: Instant) {
+        let (known, grown) = (self.known, (self.bucket / 2).max(1));
+        let is_old =
+            |publication: &Publication| publication.failures == 0 && known >= publication.known + grown;
+        if self.looked_around && self.publications.values().any(is_old) {
+            let soon = now + self.jittered(GROWN_WITHIN / 2);
+            for publication in self.publications.values_mut().filter(|publication| is_old(publication)) {
+                publication.due = publication.due.map(|due| due.min(soon));
+            }
+        }
     }
 
     /// A node of the table was not reached.
@@ -173,8 +200,11 @@ impl<I: Ord + Clone> Loops<I> {
         PUBLISH_EVERY.mul_f64((CHURN_FOR_AN_HOUR / a_minute).min(1.0))
     }
 
-    /// A node that the table does not know is dialled, since a bootstrap node named it.
-    pub(crate) fn met_strangers(&mut self, now: Instant) {
+    /// A bootstrap node named `named` nodes, of which `strangers` are dialled, since the table does not know them.
+    pub(crate) fn met_strangers(&mut self, strangers: usize, named: usize, now: Instant) {
+        if strangers == 0 || strangers * STRANGERS_ONE_IN < named {
+            return;
+        }
         let apart = self.refreshed.map_or(now, |refreshed| refreshed + AFTER_STRANGERS.1);
         let soon = apart.max(now + AFTER_STRANGERS.0);
         self.refresh = self.refresh.map(|refresh| refresh.min(soon));
@@ -272,6 +302,7 @@ impl<I: Ord + Clone> Loops<I> {
         let (item, publication) =
             self.publications.iter_mut().find(|(_, publication)| due(publication.due))?;
         (publication.due, publication.begun, publication.under_way) = (None, Some(now), true);
+        publication.known = self.known;
         Some(Task::Publish(item.clone()))
     }
 
@@ -293,206 +324,4 @@ impl<I: Ord + Clone> Loops<I> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    const S: Duration = Duration::from_secs(1);
-
-    fn loops() -> (Loops<&'static str>, Instant) {
-        let now = Instant::now();
-        let mut loops = Loops::new(7, now);
-        assert_eq!(loops.poll_task(now), Some(Task::DialRemembered));
-        (loops, now)
-    }
-
-    fn joined() -> (Loops<&'static str>, Instant) {
-        let (mut loops, now) = loops();
-        loops.knows(FEW, now);
-        assert_eq!(loops.poll_task(now), Some(Task::Bootstrap));
-        loops.bootstrap_ended(true, now);
-        assert!(loops.joined());
-        (loops, now)
-    }
-
-    /// All that is done until `end`, with the seconds when.
-    fn run(
-        loops: &mut Loops<&'static str>,
-        from: Instant,
-        end: Instant,
-    ) -> Vec<(u64, Task<&'static str>)> {
-        let mut done = Vec::new();
-        let mut now = from;
-        while now <= end {
-            while let Some(task) = loops.poll_task(now) {
-                if task == Task::Bootstrap {
-                    loops.bootstrap_ended(true, now);
-                }
-                if task != Task::Sweep {
-                    done.push(((now - from).as_secs(), task));
-                }
-            }
-            now = loops.poll_timeout().max(now + Duration::from_millis(1));
-        }
-        done
-    }
-
-    #[test]
-    fn nothing_is_published_before_a_bootstrap_has_ended_well() {
-        let (mut loops, now) = loops();
-        loops.changed("contact", now);
-        assert_eq!(loops.poll_task(now + S / 2), None);
-        loops.knows(1, now);
-        assert_eq!(loops.poll_task(now), Some(Task::Bootstrap));
-        loops.bootstrap_ended(false, now);
-        assert_eq!(loops.poll_task(now + S / 2), None, "it led nowhere");
-        assert_eq!(loops.poll_task(now + 2 * S), Some(Task::DialRemembered), "one peer is few");
-        assert_eq!(loops.poll_task(now + 2 * S), Some(Task::Bootstrap));
-        loops.bootstrap_ended(true, now + 2 * S);
-        assert_eq!(loops.poll_task(now + 2 * S), Some(Task::Publish("contact")));
-    }
-
-    #[test]
-    fn what_is_said_does_not_wait_for_far_buckets_to_be_looked_into() {
-        let (mut loops, now) = loops();
-        loops.changed("contact", now);
-        loops.knows(8, now);
-        assert_eq!(loops.poll_task(now), Some(Task::Bootstrap));
-        loops.bootstrap_answered(now + S);
-        assert!(loops.joined());
-        assert_eq!(loops.poll_task(now + S), Some(Task::Publish("contact")));
-        loops.published(&"contact", true, now + 2 * S);
-        loops.bootstrap_ended(false, now + 4 * S);
-        assert!(loops.joined(), "what comes later takes nothing back");
-        assert_eq!(loops.poll_task(now + 5 * S), None);
-        assert_eq!(loops.poll_task(now + 6 * S), Some(Task::Bootstrap));
-        loops.bootstrap_ended(true, now + 50 * S);
-        let more = [(); 2].map(|()| loops.poll_task(now + 51 * S));
-        assert!(more.contains(&Some(Task::Publish("contact"))), "others are known now: {more:?}");
-        loops.published(&"contact", true, now + 51 * S);
-        loops.bootstrap_ended(true, now + 52 * S);
-        assert_eq!(loops.poll_task(now + 55 * S), None, "once");
-    }
-
-    #[test]
-    fn a_publication_that_failed_is_tried_again_in_seconds_and_one_that_did_not_after_an_hour() {
-        let (mut loops, mut now) = joined();
-        loops.changed("contact", now);
-        now += SETTLE;
-        for pause in [5, 15, 45, 120, 600, 600] {
-            assert_eq!(loops.poll_task(now), Some(Task::Publish("contact")));
-            loops.published(&"contact", false, now);
-            loops.refresh = None;
-            loops.sweep = now + 10_000 * S;
-            assert_eq!(loops.poll_timeout(), now + pause * S);
-            now += pause * S;
-        }
-        assert_eq!(loops.poll_task(now), Some(Task::Publish("contact")));
-        loops.published(&"contact", true, now);
-        let next = loops.publications["contact"].due.map(|due| due - now);
-        assert!(next.is_some_and(|next| (3240 * S..=3960 * S).contains(&next)), "{next:?}");
-    }
-
-    #[test]
-    fn what_changes_all_the_time_is_said_every_five_seconds() {
-        let (mut loops, begun) = joined();
-        let mut said = 0;
-        for tenth in 0..600 {
-            let now = begun + tenth * S / 10;
-            loops.changed("contact", now);
-            while let Some(task) = loops.poll_task(now) {
-                if let Task::Publish(item) = task {
-                    said += 1;
-                    loops.published(&item, true, now);
-                }
-            }
-        }
-        assert!((10..=13).contains(&said), "{said}");
-    }
-
-    #[test]
-    fn what_changes_while_it_is_said_is_said_again() {
-        let (mut loops, now) = joined();
-        loops.changed("contact", now);
-        assert_eq!(loops.poll_task(now + S), Some(Task::Publish("contact")));
-        loops.changed("contact", now + S);
-        loops.published(&"contact", true, now + 2 * S);
-        assert_eq!(loops.poll_task(now + 2 * S), None);
-        assert_eq!(loops.poll_task(now + S + PUBLISH_APART), Some(Task::Publish("contact")));
-    }
-
-    #[test]
-    fn the_table_is_refreshed_lightly_every_five_minutes_and_fully_every_thirty() {
-        let (mut loops, now) = joined();
-        let done = run(&mut loops, now, now + 2 * 3600 * S);
-        let count = |wanted: Task<&str>| done.iter().filter(|(_, task)| *task == wanted).count();
-        assert!((3..=4).contains(&count(Task::Bootstrap)), "{done:?}");
-        assert!((20..=26).contains(&count(Task::Refresh)), "{done:?}");
-        assert_eq!(count(Task::DialRemembered), 0);
-    }
-
-    #[test]
-    fn where_many_nodes_leave_it_is_said_sooner_as_the_model_asks_and_never_more_often_than_in_twelve_minutes()
-     {
-        let after = |lost: usize| {
-            let (mut loops, now) = joined();
-            loops.knows(100, now);
-            loops.changed("contact", now);
-            assert_eq!(loops.poll_task(now + S), Some(Task::Publish("contact")));
-            loops.published(&"contact", true, now + S);
-            (0..lost).for_each(|_| loops.lost(PeerId::random(), now + 2 * S));
-            loops.publications["contact"].due.map(|due| (due - now).as_secs() / 60)
-        };
-        // Of a hundred, in ten minutes.
-        for (lost, minutes) in [(0, 53..=66), (2, 53..=66), (20, 53..=60), (50, 24..=24), (100, 12..=12)]
-        {
-            let due = after(lost).unwrap_or_default();
-            assert!(minutes.contains(&due), "{lost}: {due}");
-        }
-        let (mut loops, now) = joined();
-        loops.knows(2, now);
-        (0..1000).for_each(|_| loops.lost(PeerId::random(), now));
-        assert_eq!(loops.publish_every(), PUBLISH_EVERY / 5);
-        loops.lost(PeerId::random(), now + CHURN_WITHIN);
-        assert_eq!(loops.publish_every(), PUBLISH_EVERY, "they left long ago");
-    }
-
-    #[test]
-    fn when_strangers_were_met_the_table_is_refreshed_at_once_and_not_without_end() {
-        let (mut loops, now) = joined();
-        let mut refreshes = 0;
-        for second in 0..120 {
-            loops.met_strangers(now + second * S);
-            while let Some(task) = loops.poll_task(now + second * S) {
-                refreshes += u32::from(task == Task::Refresh);
-                assert!(refreshes != 1 || second == 3, "the first comes soon: {second}");
-            }
-        }
-        assert!((5..=7).contains(&refreshes), "{refreshes}");
-    }
-
-    #[test]
-    fn nodes_that_began_together_do_not_go_on_together() {
-        let next = |seed| {
-            let now = Instant::now();
-            let mut loops = Loops::<&str>::new(seed, now);
-            loops.knows(FEW, now);
-            loops.poll_task(now);
-            loops.bootstrap_ended(true, now);
-            loops.refresh.map(|refresh| refresh - now)
-        };
-        let all: BTreeSet<_> = (0..8).map(|seed| next(seed << 40)).collect();
-        assert_eq!(all.len(), 8);
-    }
-
-    #[test]
-    fn who_is_alone_dials_those_that_it_remembers_ever_more_rarely_and_never_gives_up() {
-        let (mut loops, now) = loops();
-        let done = run(&mut loops, now, now + 3600 * S);
-        let dials: Vec<u64> = done.iter().map(|(at, _)| *at).collect();
-        assert!((10..=25).contains(&dials.len()), "{dials:?}");
-        assert!(dials.windows(2).all(|pair| pair[1] - pair[0] <= 330), "{dials:?}");
-        assert!(dials.last().is_some_and(|last| *last > 3200), "{dials:?}");
-    }
-}
+mod tests;

@@ -27,7 +27,7 @@ use self::world::{Node, Plan, SOON, World, config, contact};
 /// As `design/discovery.md` says.
 const LOOKUP_ENDS: Duration = Duration::from_secs(10);
 
-const PLAN: Plan = Plan { nodes: 60, k: 8, separate_paths: true, seed: 7 };
+const PLAN: Plan = Plan { nodes: 60, k: 8, separate_paths: true, seed: 7, told: |_| {} };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_nodes_know_as_many_as_their_buckets_hold_and_find_each_other_though_a_tenth_leaves() {

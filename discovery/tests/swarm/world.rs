@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) k: u8,
     pub(crate) separate_paths: bool,
     pub(crate) seed: u64,
+    /// Is told how many have joined, now and then.
+    pub(crate) told: fn(usize),
 }
 
 /// One node, which serves.
@@ -121,6 +123,7 @@ impl World {
             (0..more).for_each(|_| world.add());
             let of = |node: usize| world.nodes[node].publish(node as u32);
             stream::iter(before..before + more).for_each_concurrent(None, of).await;
+            (plan.told)(world.nodes.len());
         }
         world.nodes[0].publish(0).await;
         world
