@@ -1,35 +1,31 @@
-//! gRPC over our paths beside gRPC over TLS to a public address, over plain TCP and over stock libp2p: the same work, two
-//! processes each, in turns, so that the machine's noise hits all.
+//! gRPC over our paths beside gRPC over TLS to a public address, over plain TCP, over stock libp2p and over iroh: the same
+//! work, two processes each and what is between them, in turns, so that the machine's noise hits all.
 //!
 //! `cargo bench -p punchline-tests --bench speed [-- [--rounds N] WORD…]` runs the works and subjects that a WORD names, all
 //! without one; prints a table with medians and ratios to TLS in the same round, and a line of JSON for machines.
-//! Everything is on loopback, bounded by time, and ends by itself.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+//! iroh is a program of its own (`tests/iroh`), which `PUNCHLINE_IROH` names. Everything is on loopback, bounded by time, and
+//! ends by itself.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod parts;
 mod subject;
 mod work;
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, ChildStdout, Command, Stdio},
-    thread::sleep,
-    time::Duration,
-};
+use std::{thread::sleep, time::Duration};
 
 use serde_json::{Value, json};
 
-use self::{subject::Subject, work::Work};
+use self::{parts::Parts, subject::Subject, work::Work};
 
 /// Odd, so that the median is one of them.
 const ROUNDS: usize = 5;
 
-/// Clock ticks of `/proc/<pid>/stat` in a second, on every Linux.
-const TICKS: f64 = 100.0;
-
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["serve", subject] => work::serve(subject.parse().unwrap()),
+        ["relay"] => subject::relay(),
+        ["serve", subject] => work::serve(subject.parse().unwrap(), None),
+        ["serve", subject, relay] => work::serve(subject.parse().unwrap(), Some(relay)),
         ["ask", subject, work, address] => {
             work::ask(subject.parse().unwrap(), work.parse().unwrap(), address)
         }
@@ -42,7 +38,14 @@ fn compare(words: &[&str]) {
         words.iter().position(|word| *word == "--rounds").map(|at| words[at + 1].parse().unwrap());
     let rounds: usize = rounds.unwrap_or(ROUNDS);
     let named = |name: &str| words.contains(&name);
-    let subjects: Vec<Subject> = chosen(&Subject::ALL, named);
+    let mut subjects: Vec<Subject> = chosen(&Subject::ALL, named);
+    subjects.retain(|subject| match parts::missing(*subject) {
+        Some(missing) => {
+            eprintln!("{subject} is left out: {missing}");
+            false
+        }
+        None => true,
+    });
     let works: Vec<Work> = chosen(&Work::ALL, named);
     let mut all = Vec::new();
     for work in works {
@@ -114,76 +117,31 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// One work in two processes of its own.
+/// One work in processes of its own.
 fn measure(subject: Subject, work: Work) -> Measure {
-    let (server, mut told) = child(&["serve", &subject.to_string()]);
-    let address = line(&mut told);
-    let (asker, mut told) = child(&["ask", &subject.to_string(), &work.to_string(), &address]);
-    let said: Value = serde_json::from_str(&line(&mut told)).unwrap();
+    let mut parts = Parts::serving(subject);
+    let said = parts.ask(subject, work);
+    let said: Value = serde_json::from_str(&said).unwrap();
     let number = |key: &str| said[key].as_f64().unwrap();
-    Measure { value: number("value"), cpu: (server.cpu() + asker.cpu()) / number("units") }
+    Measure { value: number("value"), cpu: parts.cpu() / number("units") }
 }
 
 /// How long idle peers are looked at.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(20);
 
 /// What many peers of one process cost it while nothing is said.
 fn idle(subject: Subject) -> Value {
-    let (server, mut told) = child(&["serve", &subject.to_string()]);
-    let address = line(&mut told);
-    let before = server.resident();
-    let (_asker, mut told) = child(&["ask", &subject.to_string(), &Work::Idle.to_string(), &address]);
-    line(&mut told);
-    let cpu = server.cpu();
+    let mut parts = Parts::serving(subject);
+    let before = parts.server().resident();
+    parts.ask(subject, Work::Idle);
+    let cpu = parts.server().cpu();
     sleep(IDLE);
-    let percent = 100.0 * (server.cpu() - cpu) / IDLE.as_secs_f64();
-    let kib = (server.resident() - before) / work::IDLE_PEERS as f64;
+    let percent = 100.0 * (parts.server().cpu() - cpu) / IDLE.as_secs_f64();
+    let kib = (parts.server().resident() - before) / work::IDLE_PEERS as f64;
     println!(
-        "  {:<8} {kib:>10.1} KiB a peer, {percent:.1} % of a core for {} peers",
+        "  {:<8} {kib:>10.1} KiB a peer, {percent:.2} % of a core for {} peers",
         subject.to_string(),
         work::IDLE_PEERS
     );
     json!({ "work": Work::Idle.to_string(), "subject": subject.to_string(), "kib_a_peer": kib, "percent_of_a_core": percent })
-}
-
-fn line(told: &mut BufReader<ChildStdout>) -> String {
-    let mut line = String::new();
-    told.read_line(&mut line).unwrap();
-    line.trim_end().to_owned()
-}
-
-/// A process of this program, which ends with this.
-struct Part(Child);
-
-fn child(arguments: &[&str]) -> (Part, BufReader<ChildStdout>) {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let told = child.stdout.take().unwrap();
-    (Part(child), BufReader::new(told))
-}
-
-impl Part {
-    /// Seconds of a core it has used so far.
-    fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS
-    }
-}
-
-impl Part {
-    /// KiB of memory that it has.
-    fn resident(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -1,7 +1,8 @@
 //! What carries the gRPC.
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, Write as _},
     pin::Pin,
     str::FromStr,
     sync::Arc,
@@ -12,7 +13,11 @@ use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
 use hyper_util::rt::TokioIo;
 use libp2p::{Multiaddr, StreamProtocol, SwarmBuilder, noise, swarm::SwarmEvent, tcp, yamux};
 use punchline_bridge::{
-    Config, Endpoint, Event, Keypair, PeerId, addr::GlobalScope, config::Upgrades, grpc,
+    Config, Endpoint, Event, Events, Keypair, PeerId, RelayAddr,
+    addr::GlobalScope,
+    config::Upgrades,
+    grpc,
+    relay::{External, Relay, RelayConfig, StunListen},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -40,10 +45,25 @@ pub(crate) enum Subject {
     Tcp,
     /// Ours over QUIC.
     Quic,
+    /// Ours through a relay, over TCP.
+    Relayed,
+    /// TLS through socat, which forwards what it does not understand.
+    Socat,
+    /// iroh, in a program of its own.
+    Iroh,
 }
 
 impl Subject {
-    pub(crate) const ALL: [Self; 5] = [Self::Plain, Self::Rustls, Self::Stock, Self::Tcp, Self::Quic];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Plain,
+        Self::Rustls,
+        Self::Stock,
+        Self::Tcp,
+        Self::Quic,
+        Self::Iroh,
+        Self::Socat,
+        Self::Relayed,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -52,6 +72,9 @@ impl Subject {
             Self::Stock => "stock",
             Self::Tcp => "tcp",
             Self::Quic => "quic",
+            Self::Relayed => "relayed",
+            Self::Socat => "socat",
+            Self::Iroh => "iroh",
         }
     }
 }
@@ -84,8 +107,8 @@ impl Io {
 
 pub(crate) type Incoming = BoxStream<'static, io::Result<Io>>;
 
-/// Listens; says what the other process needs to know.
-pub(crate) async fn listen(subject: Subject) -> (String, Incoming) {
+/// Listens, at a relay if one is given; says what the other process needs to know.
+pub(crate) async fn listen(subject: Subject, relay: Option<&str>) -> (String, Incoming) {
     match subject {
         Subject::Plain => {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -96,6 +119,8 @@ pub(crate) async fn listen(subject: Subject) -> (String, Incoming) {
         Subject::Stock => stock().await,
         Subject::Tcp => ours("/ip4/127.0.0.1/tcp/0").await,
         Subject::Quic => ours("/ip4/127.0.0.1/udp/0/quic-v1").await,
+        Subject::Relayed => at_relay(relay.unwrap()).await,
+        Subject::Socat | Subject::Iroh => unreachable!("other programs"),
     }
 }
 
@@ -169,15 +194,47 @@ async fn ours(listen: &str) -> (String, Incoming) {
             break address;
         }
     };
+    let incoming = serving(&node, events).await;
+    (format!("{address} {}", node.peer_id()), incoming)
+}
+
+async fn serving(node: &Endpoint, mut events: Events) -> Incoming {
     let incoming = node.incoming("bench".parse().unwrap()).await.unwrap();
     tokio::spawn(async move { while events.next().await.is_some() {} });
-    let address = format!("{address} {}", node.peer_id());
     let kept = node.clone();
     let incoming = incoming.map(move |stream| {
         let _ = &kept;
         stream.map(Io::new).map_err(io::Error::other)
     });
-    (address, incoming.boxed())
+    incoming.boxed()
+}
+
+/// Reached through a relay only.
+async fn at_relay(relay: &str) -> (String, Incoming) {
+    let relay = RelayAddr::new(relay.parse().unwrap()).unwrap();
+    let (node, mut events) =
+        Endpoint::start(config(&["/ip4/127.0.0.1/tcp/0"]), Keypair::generate_ed25519()).await.unwrap();
+    node.reserve(relay.clone()).await;
+    while !matches!(events.next().await.unwrap(), Event::ReservationHeld { .. }) {}
+    let address = format!("{} {}", relay.circuit_to(node.peer_id()), node.peer_id());
+    (address, serving(&node, events).await)
+}
+
+/// The whole life of a relay: says where it is, and forwards until it is killed.
+#[tokio::main]
+pub(crate) async fn relay() {
+    let config = RelayConfig {
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        external: External::Observed,
+        stun: StunListen::Off,
+        global: GlobalScope::with_assumed(vec!["127.0.0.0/8".parse().unwrap()]),
+        circuit_bytes: 0,
+        ..RelayConfig::default()
+    };
+    let (relay, mut events) = Relay::start(config, Keypair::generate_ed25519()).await.unwrap();
+    println!("{}", relay.listening()[0].clone().with_p2p(relay.peer_id()).unwrap());
+    io::stdout().flush().unwrap();
+    while events.next().await.is_some() {}
 }
 
 /// Connects to what `listen` said.
@@ -201,7 +258,7 @@ pub(crate) async fn connect(subject: Subject, address: &str) -> Channel {
             let connect = move |_| to_stock(address.clone(), peer);
             endpoint.connect_with_connector(tower::service_fn(connect)).await.unwrap()
         }
-        Subject::Tcp | Subject::Quic => {
+        Subject::Tcp | Subject::Quic | Subject::Relayed => {
             let peer: PeerId = rest.parse().unwrap();
             let (node, mut events) =
                 Endpoint::start(config(&[]), Keypair::generate_ed25519()).await.unwrap();
@@ -210,6 +267,7 @@ pub(crate) async fn connect(subject: Subject, address: &str) -> Channel {
             let connector = grpc::Connector::new(node, peer, "bench".parse().unwrap());
             grpc::client(&peer).connect_with_connector(connector).await.unwrap()
         }
+        Subject::Socat | Subject::Iroh => unreachable!("other programs"),
     }
 }
 

@@ -37,7 +37,7 @@ const LASTS: Duration = Duration::from_secs(2);
 const SMALL_BYTES: usize = 128;
 
 /// Peers of one process that say nothing.
-pub(crate) const IDLE_PEERS: usize = 50;
+pub(crate) const IDLE_PEERS: usize = 300;
 
 /// Calls or streams at once.
 const AT_ONCE: usize = 64;
@@ -140,8 +140,8 @@ const MESSAGE_BYTES_MAX: usize = 2 << 20;
 
 /// The whole life of a serving process: says where it is, and serves until it is killed.
 #[tokio::main]
-pub(crate) async fn serve(subject: Subject) {
-    let (address, incoming) = subject::listen(subject).await;
+pub(crate) async fn serve(subject: Subject, relay: Option<&str>) {
+    let (address, incoming) = subject::listen(subject, relay).await;
     println!("{address}");
     std::io::stdout().flush().unwrap();
     let service = BenchServer::new(Worker).max_decoding_message_size(MESSAGE_BYTES_MAX);
