@@ -2,6 +2,7 @@
 
 mod grant;
 mod ids;
+mod opened;
 mod punch;
 mod resolved;
 mod substream;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     grant::{CircuitLimit, Grant},
     ids::{DialId, InboundId, OpenId, PingId, ReserveId, TestId},
+    opened::Opened,
     punch::{Exchange, Offer, Role},
     resolved::Resolved,
     substream::{Queue, SubstreamFailure},
@@ -31,7 +33,7 @@ use crate::{
         CloseCause, DialFailureReason, Family, OpenError, Refusal, ReserveFailure, Tried, UpgradeFailure,
     },
     event::MappingProtocol,
-    path::{ConnectionId, Direction, Path, Transport},
+    path::{ConnectionId, Path, Transport},
     service::Service,
     stream::{StreamId, StreamKey, machine::LegId},
     word::Word,
@@ -46,21 +48,6 @@ pub(crate) enum Outcome {
     Unreached,
     /// The server would not or could not say.
     Unanswered,
-}
-
-/// A connection as the swarm reports it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Opened {
-    pub(crate) connection: ConnectionId,
-    pub(crate) dial: Option<DialId>,
-    pub(crate) peer: PeerId,
-    #[serde(with = "super::record::path")]
-    pub(crate) path: Path,
-    pub(crate) direction: Direction,
-    pub(crate) transport: Transport,
-    pub(crate) address: Multiaddr,
-    /// What the relay lets a circuit carry; none on a direct connection, or if it sets no limit.
-    pub(crate) limit: Option<CircuitLimit>,
 }
 
 /// A listener of ours behind a router, which translates its private IPv4 address or guards its public IPv6 address.
