@@ -9,6 +9,7 @@
 //! | anything is heard on a suspect connection | none | it lives | streams may come back |
 //! | the peer's system closed or reset a direct connection that had answered within [`FRESH`] | `Deadlines::absence` for any new connection; where other direct ones are left, also what they take to fall silent | the peer's process is gone | its streams without a path end |
 //! | the peer said that it closes a direct connection (Yamux's GO_AWAY, QUIC's code 0) | 30 s ([`PARTED`](departures)), likewise | it is not coming back | the same |
+//! | our host changed its network within [`FRESH`] of one of these two | 30 s | it may have been that | the same |
 //! | a relay says that the peer closed its link in order, or fell silent there | until that would have ended the streams | it lives, whatever its system did to our connection | nothing |
 //! | a relay says that the peer's system closed its link | the same | the same | the same, for streams whose path is lost |
 //! | a stream's path is lost, and nothing explains it | none | none | relays are asked about the peer: see the row above |

@@ -235,8 +235,14 @@ impl Engine {
             Input::TestsOffered { connection } => self.tests_offered(connection, now),
             Input::AddressTested { test, outcome } => self.test_ended(test, outcome, now),
             Input::Unresponsive { connection } => self.close(connection, CloseCause::Unresponsive),
-            Input::AddressGone { connection } => self.close(connection, CloseCause::AddressGone),
-            Input::NetworkChanged { begun } => self.network_changed(&begun, now),
+            Input::AddressGone { connection } => {
+                self.departures.away(now);
+                self.close(connection, CloseCause::AddressGone);
+            }
+            Input::NetworkChanged { begun } => {
+                self.departures.away(now);
+                self.network_changed(&begun, now);
+            }
             Input::Slept { lasted } => self.slept(lasted, now),
             Input::Reserved { request, grant, at } => self.reserved(request, &grant, at, now),
             Input::ReserveFailed { request, failure } => self.reserve_failed(request, failure, now),

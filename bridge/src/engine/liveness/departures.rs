@@ -74,11 +74,14 @@ pub(crate) struct Departures {
     told: BTreeMap<PeerId, Told>,
     lost: BTreeMap<StreamKey, Lost>,
     grace: Duration,
+    /// Until then it may have been our own change of networks that ended a connection.
+    away: Option<Instant>,
 }
 
 impl Departures {
     pub(crate) fn new(grace: Duration) -> Self {
-        Self { closed: BTreeMap::new(), told: BTreeMap::new(), lost: BTreeMap::new(), grace }
+        let (closed, told, lost) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { closed, told, lost, grace, away: None }
     }
 
     /// A stream lost its last path, which was this connection.
@@ -99,6 +102,15 @@ impl Departures {
     pub(crate) fn unexplained(&mut self, connection: ConnectionId) {
         for lost in self.lost.values_mut().filter(|lost| lost.connection == connection) {
             lost.unexplained = true;
+        }
+    }
+
+    /// This host changes its network: what ended a connection a moment ago, or ends one now, may have been that, and a peer that is
+    /// not back soon may only not have found us. It has the time of one that changes its own.
+    pub(crate) fn away(&mut self, now: Instant) {
+        self.away = Some(now + FRESH);
+        for closed in self.closed.values_mut() {
+            closed.until = closed.until.max(closed.latest);
         }
     }
 
@@ -130,7 +142,8 @@ impl Departures {
         let said =
             |((of, _), closed): (&(PeerId, ConnectionId), &Closed)| *of == peer && closed.in_order;
         let in_order = end == End::InOrder || self.closed.iter().any(said);
-        let grace = if in_order { PARTED } else { self.grace };
+        let away = self.away.is_some_and(|away| now < away);
+        let grace = if in_order || away { PARTED } else { self.grace };
         if now.saturating_duration_since(answered) <= FRESH && self.closed.len() < DEPARTED_MAX {
             let silence = if others { PING_INTERVAL + PING_PATIENCE } else { Duration::ZERO };
             let closed =
@@ -242,6 +255,29 @@ mod tests {
         departures.closed(key.peer, connection, End::InOrder, now, false, now);
         assert_eq!(departures.take_due(now + PARTED - GRACE), []);
         assert_eq!(departures.take_due(now + PARTED), [key]);
+    }
+
+    #[test]
+    fn who_changes_its_own_network_meanwhile_does_not_take_the_peer_for_gone() {
+        for before in [true, false] {
+            let (mut departures, key, connection, now) = world();
+            departures.detached(key, connection, false, now);
+            if before {
+                departures.away(now);
+            }
+            departures.closed(key.peer, connection, End::System, now, false, now);
+            if !before {
+                departures.away(now + GRACE / 2);
+            }
+            assert_eq!(departures.take_due(now + PARTED - GRACE), [], "{before}");
+            assert_eq!(departures.take_due(now + PARTED), [key], "{before}");
+        }
+        let (mut departures, key, connection, now) = world();
+        departures.away(now);
+        let later = now + FRESH;
+        departures.detached(key, connection, false, later);
+        departures.closed(key.peer, connection, End::System, later, false, later);
+        assert_eq!(departures.take_due(later + GRACE), [key], "that was long before");
     }
 
     #[test]
