@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod subject;
+// Units are what the bench prints.
 #[path = "../../benches/speed/work.rs"]
+#[allow(dead_code)]
 mod work;
 
 fn main() {
