@@ -347,6 +347,26 @@ fn a_stream_whose_peer_closed_the_connection_and_is_not_back_soon_is_given_up() 
 }
 
 #[test]
+fn a_stream_whose_peer_closed_the_connection_while_this_host_changed_its_network_waits_for_it() {
+    for gone in [true, false] {
+        let mut world = World::new();
+        world.learn(peer(1), &[direct(1)]);
+        let link = world.reserved(&relay(9));
+        let (lost, _) = world.direct(Transport::Tcp);
+        world.stream_on(lost, peer(1));
+        world.detached(lost, false);
+        world.closed(lost);
+        world.tell(match gone {
+            true => Input::AddressGone { connection: link },
+            false => Input::NetworkChanged { begun: Vec::new() },
+        });
+        let forsaken = Action::Forsake { key: key() };
+        assert!(!world.pass(28 * S).contains(&forsaken), "nobody could have come back");
+        assert!(world.pass(3 * S).contains(&forsaken), "it had the time");
+    }
+}
+
+#[test]
 fn a_stream_that_the_peer_opened_is_not_ours_to_move() {
     let mut world = World::new();
     world.learn(peer(1), &[direct(1)]);

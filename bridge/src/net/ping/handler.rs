@@ -142,22 +142,21 @@ impl Handler {
 
     /// Ready when the peer has asked and is answered.
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Some(answering) = &mut self.answering {
-            match ready!(answering.poll_unpin(cx)) {
-                Ok(stream) => self.answering = Some(answer(stream).boxed()),
-                Err(_) => {
-                    self.answering = None;
-                    return Poll::Pending;
-                }
-            }
-            if matches!(self.asking, Asking::Rests(Some(_))) {
-                self.due_in(PING_INTERVAL);
-            }
-            if self.told.is_none_or(|told| told.elapsed() >= TOLD_APART) {
-                self.told = Some(Instant::now());
-                return Poll::Ready(());
-            }
+        let Some(answering) = &mut self.answering else { return Poll::Pending };
+        let Ok(stream) = ready!(answering.poll_unpin(cx)) else {
+            self.answering = None;
+            return Poll::Pending;
+        };
+        self.answering = Some(answer(stream).boxed());
+        if matches!(self.asking, Asking::Rests(Some(_))) {
+            self.due_in(PING_INTERVAL);
         }
+        if self.told.is_none_or(|told| told.elapsed() >= TOLD_APART) {
+            self.told = Some(Instant::now());
+            return Poll::Ready(());
+        }
+        // One at a time: a peer may have sent thousands, and others have their turn between them.
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
