@@ -11,6 +11,7 @@
 //! - [`rehearsal`]: the runbook for three real machines, executed in a lab.
 //! - [`guide`]: a guide for people, read so that a test can follow it word by word.
 //! - [`kaspad`]: stock Kaspa nodes, started like those, and asked over their RPC.
+//! - [`ports`]: ports for programs that must be told theirs beforehand.
 //! - [`trial`]: runs tests that need the lab or a stock node, and says loudly when they cannot run.
 //!
 //! The tests themselves are in `tests/`: `lab` proves the lab, `process.rs` the process
@@ -22,6 +23,7 @@ pub mod guide;
 pub mod kaspad;
 pub mod lab;
 pub mod matrix;
+pub mod ports;
 pub mod process;
 pub mod rehearsal;
 pub mod relay_death;

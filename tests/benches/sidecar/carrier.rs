@@ -1,14 +1,17 @@
 //! What carries the connection.
 
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use punchline_tests::process::{Launch, Place, Program, binary};
+use punchline_tests::{
+    ports::free_port,
+    process::{Launch, Place, Program, binary},
+};
 use tempfile::TempDir;
 
 /// For a program to be ready.
@@ -83,10 +86,6 @@ impl Carrier {
     }
 }
 
-fn free() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
 fn spawn(command: &mut Command) -> Result<Ends> {
     let command = command.stdin(Stdio::null()).stdout(Stdio::null());
     let program = command.get_program().to_owned();
@@ -104,7 +103,7 @@ fn listens(address: SocketAddr) -> Result<()> {
 }
 
 fn socat(target: SocketAddr, others: &mut Vec<Ends>) -> Result<SocketAddr> {
-    let address = free()?;
+    let address = free_port(Ipv4Addr::LOCALHOST)?;
     let listen = format!("TCP-LISTEN:{},bind=127.0.0.1,reuseaddr,nodelay,fork", address.port());
     let mut command = Command::new("socat");
     others.push(spawn(command.args(["-b65536", &listen, &format!("TCP:{target},nodelay")]))?);
@@ -120,7 +119,7 @@ fn ssh(target: SocketAddr, directory: &Path, others: &mut Vec<Ends>) -> Result<S
         let status = Command::new("ssh-keygen").args(args).status().context("there is no ssh-keygen")?;
         ensure!(status.success(), "ssh-keygen: {status}");
     }
-    let server = free()?;
+    let server = free_port(Ipv4Addr::LOCALHOST)?;
     let config = format!(
         "ListenAddress {server}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\n\
          PermitRootLogin prohibit-password\n",
@@ -132,7 +131,7 @@ fn ssh(target: SocketAddr, directory: &Path, others: &mut Vec<Ends>) -> Result<S
     let _ = std::fs::create_dir_all("/run/sshd");
     others.push(spawn(Command::new("/usr/sbin/sshd").args(["-D", "-q", "-f", &path("config")]))?);
     listens(server)?;
-    let local = free()?;
+    let local = free_port(Ipv4Addr::LOCALHOST)?;
     let mut client = Command::new("ssh");
     client.args(["-N", "-q", "-c", "aes128-gcm@openssh.com", "-o", "StrictHostKeyChecking=no"]);
     client.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "ExitOnForwardFailure=yes"]);

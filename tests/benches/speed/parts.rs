@@ -2,11 +2,13 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    net::TcpListener,
+    net::Ipv4Addr,
     path::PathBuf,
     process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
+
+use punchline_tests::ports::free_port;
 
 use crate::{subject::Subject, work::Work};
 
@@ -101,7 +103,7 @@ fn child(command: &mut Command) -> (Part, BufReader<ChildStdout>) {
 
 /// One that forwards with large buffers, and the port on which it does.
 fn socat(to: &str) -> (Part, u16) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port(Ipv4Addr::LOCALHOST).unwrap().port();
     let listen = format!("TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,nodelay");
     let mut command = Command::new("socat");
     let command = command.args(["-b65536", &listen, &format!("TCP:{to},nodelay")]);

@@ -1,6 +1,6 @@
 //! The running peer: upstream's adaptor, and the flows of a session that every node has.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kaspa_p2p_lib::{
@@ -41,14 +41,13 @@ pub struct Heard {
 }
 
 impl Peer {
-    /// Starts a peer that listens on a free port of `ip`. Must be called on a tokio runtime.
+    /// Starts a peer that listens on `address`: upstream does not tell which port the system chose, so it must not be 0. Must be
+    /// called on a tokio runtime.
     ///
     /// # Errors
     /// If the address cannot be listened on.
-    pub async fn start(ip: IpAddr, manners: Manners) -> Result<Self, ConnectionError> {
+    pub async fn start(address: SocketAddr, manners: Manners) -> Result<Self, ConnectionError> {
         journal::open();
-        // Upstream does not tell which port it was given, so it is told which one is free.
-        let address = TcpListener::bind((ip, 0))?.local_addr()?;
         let (told, heard) = mpsc::channel(HEARD_MAX);
         let hub = Hub::new();
         let node = Arc::new(Node { hub: hub.clone(), manners: Mutex::new(manners), told });

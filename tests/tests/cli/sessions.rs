@@ -1,9 +1,12 @@
 //! What an operator sees of sessions that fail, come back, or carry a load.
 
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use punchline_tests::process::{Launch, Place};
+use punchline_tests::{
+    ports::free_port,
+    process::{Launch, Place},
+};
 
 use crate::world::{LISTEN, NO_PEER, SOON, STOP, World, refused};
 
@@ -78,8 +81,8 @@ async fn a_peer_without_a_reservation_is_reported_as_such() -> Result<()> {
 #[tokio::test]
 async fn a_server_that_was_killed_and_started_again_has_its_client_back() -> Result<()> {
     let world = World::new()?;
-    // The first start finds a free port, the next ones use it again.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    // Each start uses it again.
+    let port = free_port(Ipv4Addr::LOCALHOST)?.port();
     let listen = format!("/ip4/127.0.0.1/tcp/{port}");
     let server = || {
         let launch = world.launch("server", "server")?.args(["--network", "simnet"]);

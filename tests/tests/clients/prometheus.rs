@@ -1,9 +1,12 @@
 //! Prometheus and its `promtool`, which judge alerts and answer the queries of the dashboard.
 
-use std::{net::TcpListener, path::PathBuf, process::Command, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use punchline_tests::process::{Launch, Place};
+use punchline_tests::{
+    ports::free_port,
+    process::{Launch, Place},
+};
 use serde_json::Value;
 
 use crate::world::{ANY, Gateway, SOON, server, succeeds};
@@ -39,7 +42,8 @@ pub(crate) async fn dashboard() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let config = directory.path().join("prometheus.yml");
     std::fs::write(&config, configuration(&gateway.metrics().await?))?;
-    let address = free_port()?;
+    // Prometheus does not tell which port it got.
+    let address = free_port(Ipv4Addr::LOCALHOST)?.to_string();
     let _prometheus = host("prometheus")
         .args([
             format!("--config.file={}", config.display()),
@@ -97,11 +101,6 @@ fn configuration(targets: &[String]) -> String {
          rule_files: [{rules:?}]\n\
          scrape_configs:\n  - job_name: punchline\n    static_configs: [{{ targets: {targets:?} }}]\n"
     )
-}
-
-/// One that nobody listens on; Prometheus does not tell which one it got.
-fn free_port() -> Result<String> {
-    Ok(TcpListener::bind(ANY)?.local_addr()?.to_string())
 }
 
 /// The series that Prometheus answers with.

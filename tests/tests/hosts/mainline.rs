@@ -1,7 +1,7 @@
 //! The 160-bit network: peers that find each other by it, and BitTorrent clients of others that share it with our nodes.
 
 use std::{
-    net::SocketAddr,
+    net::Ipv4Addr,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use punchline_tests::{
     lab::{LabSpec, Nat},
+    ports::free_port,
     process::{Launch, Place, Program, binary},
     scene::{Scene, Transport},
 };
@@ -20,7 +21,7 @@ use tokio::{
 
 use crate::{
     lan,
-    world::{SOON, World, free_port},
+    world::{SOON, World},
 };
 
 /// A torrent that nobody has.
@@ -86,14 +87,14 @@ const PYTHON: &str = "/usr/bin/python3";
 /// node finds it. `client`: what starts it, from where the network is joined, and its own port.
 async fn shares_with(client: impl FnOnce(&World, &str, u16) -> Launch) -> Result<()> {
     let world = World::new()?;
-    let way_in = format!("127.0.0.1:{}", free_port()?);
+    let way_in = free_port(Ipv4Addr::LOCALHOST)?.to_string();
     let first = begin(Place::Host, &way_in)?;
     first.wait_for("started", |_| true, SOON).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let ours = listener.local_addr()?;
     let announced = ask(&way_in, &["announce", HASH, "--port", &ours.port().to_string()]).await?;
     ensure!(announced["nodes"] == 1, "{announced}");
-    let theirs = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let theirs = free_port(Ipv4Addr::LOCALHOST)?;
     let client = client(&world, &way_in, theirs.port()).spawn()?;
     let theirs = theirs.to_string();
     let shared = async {

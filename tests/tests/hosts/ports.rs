@@ -1,16 +1,16 @@
 //! One port has one owner.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::future::join_all;
-use punchline_tests::process::Place;
+use punchline_tests::{ports::free_port, process::Place};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
-use crate::world::{LOOPBACK, SOON, World, free_port, listening};
+use crate::world::{LOOPBACK, SOON, World, listening};
 
 pub(crate) async fn twenty() -> Result<()> {
-    let (world, port) = (World::new()?, free_port()?);
+    let (world, port) = (World::new()?, free_port(Ipv4Addr::LOCALHOST)?.port());
     let address = format!("/ip4/127.0.0.1/tcp/{port}");
     let start = |n: usize| {
         let launch = world.launch(Place::Host, "relay", &format!("relay-{n}"))?;
@@ -64,7 +64,7 @@ pub(crate) async fn foreign() -> Result<()> {
 }
 
 pub(crate) async fn restart() -> Result<()> {
-    let (world, port) = (World::new()?, free_port()?);
+    let (world, port) = (World::new()?, free_port(Ipv4Addr::LOCALHOST)?.port());
     let address = format!("/ip4/127.0.0.1/tcp/{port}");
     let start = || {
         let launch = world.launch(Place::Host, "relay", "relay")?.args(LOOPBACK);
@@ -84,7 +84,7 @@ pub(crate) async fn restart() -> Result<()> {
 }
 
 pub(crate) async fn outside() -> Result<()> {
-    let (world, port) = (World::new()?, free_port()?);
+    let (world, port) = (World::new()?, free_port(Ipv4Addr::LOCALHOST)?.port());
     let address = format!("/ip4/203.0.113.7/tcp/{port}");
     let launch = world.launch(Place::Host, "relay", "relay")?;
     let output = launch.args(["--listen", &address]).output(SOON).await?;

@@ -1,7 +1,6 @@
 //! Identities, and programs with nothing said that is not needed.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -87,13 +86,4 @@ pub(crate) async fn not_listening(program: &Program, prefix: &str) -> Result<Str
 
 fn begins(event: &Event, prefix: &str) -> bool {
     event.text("address").is_some_and(|address| address.starts_with(prefix))
-}
-
-/// A port that is free at present, below those that the system gives out by itself; another one each time.
-pub(crate) fn free_port() -> Result<u16> {
-    static ASKED: AtomicU16 = AtomicU16::new(0);
-    let mine = u16::try_from(std::process::id() % 500)?;
-    let next = || 10_000 + mine * 40 + ASKED.fetch_add(1, Ordering::Relaxed) % 40;
-    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    std::iter::repeat_with(next).take(40).find(free).context("no free port")
 }

@@ -12,6 +12,7 @@ use punchline_protocol::{
     Acceptor, DialError, HandshakeError, Inbound, Network, Node, NodeConfig, Remote, Session,
     SessionEvent, kaspa_id,
 };
+use punchline_tests::ports::free_port;
 use tokio::time::timeout;
 use tonic::transport::{
     Channel, Endpoint, Server,
@@ -74,7 +75,7 @@ impl Place {
     }
 
     pub(crate) async fn theirs(&self, manners: Manners) -> Result<Peer> {
-        Ok(Peer::start(self.theirs, manners).await?)
+        Ok(Peer::start(free_port(self.theirs)?, manners).await?)
     }
 
     /// A stock peer and our node, each as at its default.
