@@ -2,11 +2,13 @@
 //! work, two processes each and what is between them, in turns, so that the machine's noise hits all.
 //!
 //! `cargo bench -p punchline-tests --bench speed [-- [--rounds N] WORD…]` runs the works and subjects that a WORD names, all
-//! without one; prints a table with medians and ratios to TLS in the same round, and a line of JSON for machines.
+//! without one; prints a table with medians and ratios to TLS in the same round, and a line of JSON for machines. `--chart FILE` draws
+//! them, and `chart FILE JSON…` draws what was printed by other runs.
 //! iroh is a program of its own (`tests/iroh`), which `PUNCHLINE_IROH` names. Everything is on loopback, bounded by time, and
 //! ends by itself.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod chart;
 mod parts;
 mod subject;
 mod work;
@@ -29,14 +31,14 @@ fn main() {
         ["ask", subject, work, address] => {
             work::ask(subject.parse().unwrap(), work.parse().unwrap(), address)
         }
+        ["chart", to, from @ ..] => draw(to, from),
         words => compare(words),
     }
 }
 
 fn compare(words: &[&str]) {
-    let rounds =
-        words.iter().position(|word| *word == "--rounds").map(|at| words[at + 1].parse().unwrap());
-    let rounds: usize = rounds.unwrap_or(ROUNDS);
+    let after = |flag: &str| words.iter().position(|word| *word == flag).map(|at| words[at + 1]);
+    let rounds: usize = after("--rounds").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     let named = |name: &str| words.contains(&name);
     let mut subjects: Vec<Subject> = chosen(&Subject::ALL, named);
     subjects.retain(|subject| match parts::missing(*subject) {
@@ -67,7 +69,21 @@ fn compare(words: &[&str]) {
             all.push(json!({ "work": work.to_string(), "subject": subject.to_string(), "found": row }));
         }
     }
+    if let Some(to) = after("--chart") {
+        std::fs::write(to, chart::svg(&all)).unwrap();
+    }
     println!("{}", Value::from(all));
+}
+
+/// Draws what was printed: the last line of each of these files.
+fn draw(to: &str, from: &[&str]) {
+    let mut rows: Vec<Value> = Vec::new();
+    for file in from {
+        let printed = std::fs::read_to_string(file).unwrap();
+        let line: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+        rows.extend(line.as_array().unwrap().iter().cloned());
+    }
+    std::fs::write(to, chart::svg(&rows)).unwrap();
 }
 
 /// Those that are named; all, if none is.
