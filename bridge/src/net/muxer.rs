@@ -2,15 +2,17 @@
 //!
 //! libp2p's own wrapper does not tell which substream is which, and so what is read of one could not be
 //! counted. It also moves Yamux in the swarm's task of the connection, which looks at all that a node speaks each time;
-//! here a task of its own does, and the swarm's runs when a substream begins or the connection ends.
+//! here a task of its own does, and the swarm's runs when a substream begins or the connection ends. Whoever writes a small
+//! message and flushes it moves Yamux at once, without the way over that task.
 
 mod driver;
+mod gate;
 
 use std::{
     future::{Ready, ready},
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
 };
 
@@ -23,7 +25,10 @@ use libp2p::core::{
 
 use tokio::task::AbortHandle;
 
-use self::driver::Driven;
+use self::{
+    driver::{Driven, Moves},
+    gate::{Gate, Settles},
+};
 use super::{
     hangup::Bounded,
     unread::{Pool, Unread},
@@ -31,6 +36,10 @@ use super::{
 
 /// The body of a frame at most, so that with its header it fills four records of TLS.
 const FRAME_BYTES: usize = (64 << 10) - 12;
+
+/// Whoever wrote no more than this before a flush moves the connection itself. More is encrypted by the connection's task, while
+/// the writer prepares what comes next.
+const SMALL_BYTES: usize = 16 << 10;
 
 /// Makes connections that close in bounded time.
 #[derive(Clone, Debug)]
@@ -68,7 +77,7 @@ impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> OutboundConnectionUpgra
 }
 
 /// One connection, as the swarm has it. When it is dropped, the connection is as well.
-pub(super) struct Muxer<C: AsyncRead + AsyncWrite + Unpin> {
+pub(super) struct Muxer<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> {
     driven: Arc<Driven<C>>,
     task: AbortHandle,
 }
@@ -76,7 +85,12 @@ pub(super) struct Muxer<C: AsyncRead + AsyncWrite + Unpin> {
 /// A substream whose reads are counted.
 pub(super) struct Substream {
     inner: yamux::Stream,
+    /// Dropped after the stream, which says that it ends.
+    gate: Settles,
     unread: Arc<Unread>,
+    connection: Weak<dyn Moves>,
+    /// Bytes that were written since the last flush.
+    unflushed: usize,
 }
 
 impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> Muxer<C> {
@@ -91,13 +105,13 @@ impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> Muxer<C> {
 }
 
 #[cfg(test)]
-impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
+impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> Muxer<C> {
     pub(super) fn unread(&self) -> &Arc<Unread> {
         self.driven.unread()
     }
 }
 
-impl<C: AsyncRead + AsyncWrite + Unpin> Drop for Muxer<C> {
+impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> Drop for Muxer<C> {
     fn drop(&mut self) {
         self.driven.abandon();
         self.task.abort();
@@ -109,7 +123,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drop for Muxer<C> {
 #[error("closed by the peer")]
 pub(super) struct Parted;
 
-impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
+impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> StreamMuxer for Muxer<C> {
     type Substream = Substream;
     type Error = io::Error;
 
@@ -140,10 +154,32 @@ impl Drop for Substream {
 }
 
 impl Substream {
+    fn gate(&self) -> &Arc<Gate> {
+        &self.gate.0
+    }
+
+    /// Writes, and has the task sleep on if it is little.
+    fn written(
+        &mut self,
+        write: impl FnOnce(Pin<&mut yamux::Stream>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let Self { inner, gate, .. } = self;
+        let written = gate.0.aside(|| write(Pin::new(inner)));
+        if let Poll::Ready(Ok(count)) = &written {
+            self.unflushed += count;
+        }
+        if self.unflushed > SMALL_BYTES || !matches!(written, Poll::Ready(Ok(_))) {
+            self.gate().settle();
+        }
+        written
+    }
+
     fn counted(&self, read: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = &read {
             self.unread.read(self.inner.id().val(), *count);
         }
+        // Reading makes room, of which Yamux tells the peer.
+        self.gate().settle();
         read
     }
 }
@@ -174,7 +210,7 @@ impl AsyncWrite for Substream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        self.written(|inner| inner.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -182,14 +218,25 @@ impl AsyncWrite for Substream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        self.written(|inner| inner.poll_write_vectored(cx, bufs))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.unflushed = 0;
+        if self.gate().forgive()
+            && let Some(connection) = self.connection.upgrade()
+        {
+            connection.move_on();
+        }
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_close(cx)
+        let closed = Pin::new(&mut self.inner).poll_close(cx);
+        self.gate().settle();
+        closed
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,19 @@
-//! The task that moves the Yamux of one connection, and what it shares with the swarm's.
+//! The task that moves the Yamux of one connection, and what it shares with the swarm's and with whoever writes small messages.
 
 use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak},
     task::{Context, Poll, Waker, ready},
 };
 
 use futures::{AsyncRead, AsyncWrite};
 
-use super::{Parted, Substream};
+use super::{
+    Parted, Substream,
+    gate::{Gate, Settles},
+};
 use crate::net::{
     batch::{Batched, Flush, batched},
     unread::{Counted, Pool, Unread},
@@ -24,6 +27,9 @@ const TURNS_MAX: usize = 16;
 
 /// One connection.
 pub(super) struct Driven<C: AsyncRead + AsyncWrite + Unpin> {
+    /// For substreams.
+    this: Weak<Self>,
+    gate: Arc<Gate>,
     core: Mutex<Core<C>>,
     /// Never waited for while `core` is held by whoever has this.
     shared: Mutex<Shared>,
@@ -36,8 +42,8 @@ struct Core<C: AsyncRead + AsyncWrite + Unpin> {
     flush: Flush<Counted<C>>,
     /// The swarm moves it from now on, towards its end.
     closing: bool,
-    /// The task.
-    task: Option<Waker>,
+    /// Of the gate, before the task: whoever moves the connection, that is woken for it.
+    waker: Waker,
 }
 
 #[derive(Default)]
@@ -70,13 +76,47 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-impl<C: AsyncRead + AsyncWrite + Unpin> Driven<C> {
+/// A connection, for its substreams.
+pub(super) trait Moves: Send + Sync {
+    /// Moves it there and then, so that what was written leaves; its task does if somebody else moves it at the moment.
+    fn move_on(&self);
+}
+
+impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> Moves for Driven<C> {
+    fn move_on(&self) {
+        for _ in 0..TURNS_MAX {
+            let mut core = match self.core.try_lock() {
+                Ok(core) => core,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => break,
+            };
+            let next = if core.closing { return } else { core.poll_next() };
+            drop(core);
+            wake(lock(&self.shared).wants_core.take());
+            match next {
+                Poll::Pending => return,
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(Ok(inner))) => self.begun(inner),
+                Poll::Ready(Some(Err(error))) => {
+                    self.end(error);
+                    break;
+                }
+            }
+        }
+        self.gate.open();
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driven<C> {
     pub(super) fn new(io: C, pool: Arc<Pool>, config: yamux::Config, mode: yamux::Mode) -> Arc<Self> {
         let unread = Unread::new(pool);
         let (io, flush) = batched(Counted::new(io, Arc::clone(&unread)));
         let connection = Some(yamux::Connection::new(io, config, mode));
-        let core = Mutex::new(Core { connection, flush, closing: false, task: None });
-        Arc::new(Self { core, shared: Mutex::default(), unread })
+        let gate = Arc::new(Gate::default());
+        let waker = Waker::from(Arc::clone(&gate));
+        let core = Mutex::new(Core { connection, flush, closing: false, waker });
+        let shared = Mutex::default();
+        Arc::new_cyclic(|this| Self { this: Weak::clone(this), gate, core, shared, unread })
     }
 
     /// The task. It ends with the connection.
@@ -89,10 +129,19 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Driven<C> {
         &self.unread
     }
 
+    /// Does something while this thread moves the connection.
+    #[cfg(test)]
+    pub(super) fn while_moved<T>(&self, does: impl FnOnce() -> T) -> T {
+        let _moves = lock(&self.core);
+        does()
+    }
+
     fn poll_drive(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.gate.is_task(cx.waker());
+        self.gate.forgive();
         for _ in 0..TURNS_MAX {
             let mut core = lock(&self.core);
-            let next = if core.closing { Poll::Ready(None) } else { core.poll_next(cx) };
+            let next = if core.closing { Poll::Ready(None) } else { core.poll_next() };
             drop(core);
             wake(lock(&self.shared).wants_core.take());
             match ready!(next) {
@@ -108,8 +157,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Driven<C> {
         Poll::Pending
     }
 
+    fn substream(&self, inner: yamux::Stream) -> Substream {
+        let (unread, gate) = (Arc::clone(&self.unread), Settles(Arc::clone(&self.gate)));
+        let connection: Weak<Self> = Weak::clone(&self.this);
+        Substream { inner, gate, unread, connection, unflushed: 0 }
+    }
+
     fn begun(&self, inner: yamux::Stream) {
-        let substream = Substream { inner, unread: Arc::clone(&self.unread) };
+        let substream = self.substream(inner);
         let mut shared = lock(&self.shared);
         if shared.inbound.len() < INBOUND_MAX {
             shared.inbound.push_back(substream);
@@ -122,7 +177,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Driven<C> {
     fn end(&self, error: yamux::ConnectionError) {
         let error = if self.unread.has_parted() { io::Error::other(Parted) } else { to_io(error) };
         let mut shared = lock(&self.shared);
-        shared.ended = Some(Some(error));
+        // The first says why.
+        shared.ended.get_or_insert(Some(error));
         wake(shared.waits.take());
     }
 
@@ -145,10 +201,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Driven<C> {
             return Poll::Ready(Err(to_io(yamux::ConnectionError::Closed)));
         };
         let inner = ready!(connection.poll_new_outbound(cx)).map_err(to_io)?;
+        drop(core);
         // Yamux listens to a substream only when it is moved on after that began.
-        wake(core.task.take());
+        self.gate.open();
         self.unread.begin(inner.id().val());
-        Poll::Ready(Ok(Substream { inner, unread: Arc::clone(&self.unread) }))
+        Poll::Ready(Ok(self.substream(inner)))
     }
 
     /// Ready when the connection's task does not move it at the moment: the swarm's does not block for that.
@@ -183,14 +240,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Driven<C> {
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Core<C> {
     /// The one call that moves Yamux on.
-    fn poll_next(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<yamux::Stream, yamux::ConnectionError>>> {
+    fn poll_next(&mut self) -> Poll<Option<Result<yamux::Stream, yamux::ConnectionError>>> {
         let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
-        if !self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
-            self.task = Some(cx.waker().clone());
-        }
+        let cx = &mut Context::from_waker(&self.waker);
         let next = connection.poll_next_inbound(cx);
         if let Poll::Ready(Err(error)) = self.flush.poll_flush(cx)
             && next.is_pending()
