@@ -20,6 +20,9 @@ use punchline_discovery::kad::Event;
 
 use self::world::{Lookups, Plan, World};
 
+/// Lookups under way, where the machine has nothing else to do.
+const AT_ONCE: usize = 4;
+
 #[tokio::main]
 async fn main() {
     let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
@@ -46,8 +49,8 @@ async fn main() {
     tables(&world).await;
     traffic(&world).await;
     quiet(&world).await;
-    let rest = world.lookups(lookups, 1).await;
-    println!("at rest, one by one: {rest}");
+    let rest = world.lookups(lookups, AT_ONCE).await;
+    println!("at rest, {AT_ONCE} at once: {rest}");
     if churn > 0 {
         println!("{churn} % leave each minute: {}", churned(&mut world, lookups, churn).await);
     }
@@ -69,8 +72,7 @@ async fn tables(world: &World) {
 /// What it took to join, in requests of each node.
 async fn traffic(world: &World) {
     let (mut sent, mut failed) = (Vec::new(), 0);
-    for node in &world.nodes {
-        let status = node.dht.status().await.expect("it runs");
+    for status in world.statuses().await {
         sent.push(status.traffic.sent);
         failed += status.traffic.dials_failed;
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::join_all, stream};
 use libp2p::{Multiaddr, PeerId, identity::Keypair, kad::KBucketKey};
 use punchline_discovery::{
     kad::{Carrier, Config, Dht, Event, LookupKind, Policy, Status},
@@ -148,12 +148,15 @@ impl World {
 
     /// Peers in each table, and as many as there would be if each knew all that its buckets have room for.
     pub(crate) async fn tables(&self) -> Vec<(usize, usize)> {
-        let mut tables = Vec::new();
-        for node in &self.nodes {
-            let table = node.dht.status().await.expect("it runs").table();
-            tables.push((table, self.whole_table(node.peer)));
-        }
-        tables
+        let statuses = self.statuses().await;
+        let tables = statuses.iter().map(Status::table);
+        tables.zip(self.nodes.iter().map(|node| self.whole_table(node.peer))).collect()
+    }
+
+    /// Of all of them. Asked at once: on a busy machine each takes a while to answer.
+    pub(crate) async fn statuses(&self) -> Vec<Status> {
+        let statuses = self.nodes.iter().map(|node| node.dht.status());
+        join_all(statuses).await.into_iter().map(|status| status.expect("it runs")).collect()
     }
 
     fn whole_table(&self, of: PeerId) -> usize {

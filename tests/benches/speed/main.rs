@@ -2,11 +2,13 @@
 //! work, two processes each and what is between them, in turns, so that the machine's noise hits all.
 //!
 //! `cargo bench -p punchline-tests --bench speed [-- [--rounds N] WORD…]` runs the works and subjects that a WORD names, all
-//! without one; prints a table with medians and ratios to TLS in the same round, and a line of JSON for machines.
+//! without one; prints a table with medians and ratios to TLS in the same round, and a line of JSON for machines. `--chart FILE` draws
+//! them, and `chart FILE JSON…` draws what was printed by other runs.
 //! iroh is a program of its own (`tests/iroh`), which `PUNCHLINE_IROH` names. Everything is on loopback, bounded by time, and
 //! ends by itself. `-- paths` does some of it over simulated paths instead ([`paths`]).
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod chart;
 mod parts;
 mod paths;
 mod subject;
@@ -35,12 +37,18 @@ fn main() {
             work::ask(subject.parse().unwrap(), work.parse().unwrap(), address)
         }
         ["paths", words @ ..] => paths::compare(words),
+        ["chart", to, from @ ..] => draw(to, from),
         words => compare(words),
     }
 }
 
+/// What comes after a flag.
+fn after<'words>(words: &[&'words str], flag: &str) -> Option<&'words str> {
+    words.iter().position(|word| *word == flag).map(|at| words[at + 1])
+}
+
 fn rounds(words: &[&str]) -> Option<usize> {
-    words.iter().position(|word| *word == "--rounds").map(|at| words[at + 1].parse().unwrap())
+    after(words, "--rounds").map(|rounds| rounds.parse().unwrap())
 }
 
 /// Those that are named, and there.
@@ -76,6 +84,9 @@ fn compare(words: &[&str]) {
         }
         all.extend(told(work, &subjects, &found, Subject::Rustls));
     }
+    if let Some(to) = after(words, "--chart") {
+        std::fs::write(to, chart::svg(&all)).unwrap();
+    }
     println!("{}", Value::from(all));
 }
 
@@ -88,6 +99,17 @@ fn told(work: Work, subjects: &[Subject], found: &[Vec<Measure>], anchor: Subjec
         json!({ "work": work.to_string(), "subject": subject.to_string(), "found": row })
     };
     subjects.iter().zip(found).map(told).collect()
+}
+
+/// Draws what was printed: the last line of each of these files.
+fn draw(to: &str, from: &[&str]) {
+    let mut rows: Vec<Value> = Vec::new();
+    for file in from {
+        let printed = std::fs::read_to_string(file).unwrap();
+        let line: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+        rows.extend(line.as_array().unwrap().iter().cloned());
+    }
+    std::fs::write(to, chart::svg(&rows)).unwrap();
 }
 
 /// Those that are named; all, if none is.

@@ -100,6 +100,10 @@ impl Work {
         }
     }
 
+    pub(crate) fn less_is_better(self) -> bool {
+        matches!(self, Self::Echo | Self::Connect)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Stream64K => "stream-64k",
