@@ -23,8 +23,10 @@ pub(crate) fn svg(rows: &[Value]) -> String {
     let mut top = 0.0;
     for work in Work::ALL {
         let name = work.to_string();
-        let bars: Vec<&Value> =
-            rows.iter().filter(|row| row["work"] == name.as_str() && speed(work, row).is_some()).collect();
+        let bars: Vec<&Value> = rows
+            .iter()
+            .filter(|row| row["work"] == name.as_str() && speed(work, row).is_some())
+            .collect();
         if bars.is_empty() {
             continue;
         }
@@ -54,7 +56,8 @@ fn speed(work: Work, row: &Value) -> Option<f64> {
 
 fn bar(svg: &mut String, top: f64, work: Work, row: &Value) {
     let subject = row["subject"].as_str().unwrap_or_default();
-    let ours = [Subject::Tcp, Subject::Quic, Subject::Relayed].iter().any(|ours| ours.to_string() == subject);
+    let ours =
+        [Subject::Tcp, Subject::Quic, Subject::Relayed].iter().any(|ours| ours.to_string() == subject);
     let colour = if ours { "#2a6fbb" } else { "#b8b8b8" };
     let ratio = speed(work, row).unwrap_or_default();
     let long = ratio.min(RATIO_MAX) * ONE;

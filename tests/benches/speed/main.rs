@@ -5,11 +5,12 @@
 //! without one; prints a table with medians and ratios to TLS in the same round, and a line of JSON for machines. `--chart FILE` draws
 //! them, and `chart FILE JSON…` draws what was printed by other runs.
 //! iroh is a program of its own (`tests/iroh`), which `PUNCHLINE_IROH` names. Everything is on loopback, bounded by time, and
-//! ends by itself.
+//! ends by itself. `-- paths` does some of it over simulated paths instead ([`paths`]).
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod chart;
 mod parts;
+mod paths;
 mod subject;
 mod work;
 
@@ -17,7 +18,11 @@ use std::{thread::sleep, time::Duration};
 
 use serde_json::{Value, json};
 
-use self::{parts::Parts, subject::Subject, work::Work};
+use self::{
+    parts::{Parts, Place},
+    subject::Subject,
+    work::Work,
+};
 
 /// Odd, so that the median is one of them.
 const ROUNDS: usize = 5;
@@ -31,16 +36,24 @@ fn main() {
         ["ask", subject, work, address] => {
             work::ask(subject.parse().unwrap(), work.parse().unwrap(), address)
         }
+        ["paths", words @ ..] => paths::compare(words),
         ["chart", to, from @ ..] => draw(to, from),
         words => compare(words),
     }
 }
 
-fn compare(words: &[&str]) {
-    let after = |flag: &str| words.iter().position(|word| *word == flag).map(|at| words[at + 1]);
-    let rounds: usize = after("--rounds").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
-    let named = |name: &str| words.contains(&name);
-    let mut subjects: Vec<Subject> = chosen(&Subject::ALL, named);
+/// What comes after a flag.
+fn after<'words>(words: &[&'words str], flag: &str) -> Option<&'words str> {
+    words.iter().position(|word| *word == flag).map(|at| words[at + 1])
+}
+
+fn rounds(words: &[&str]) -> Option<usize> {
+    after(words, "--rounds").map(|rounds| rounds.parse().unwrap())
+}
+
+/// Those that are named, and there.
+fn subjects(all: &[Subject], named: impl Fn(&str) -> bool) -> Vec<Subject> {
+    let mut subjects = chosen(all, named);
     subjects.retain(|subject| match parts::missing(*subject) {
         Some(missing) => {
             eprintln!("{subject} is left out: {missing}");
@@ -48,6 +61,13 @@ fn compare(words: &[&str]) {
         }
         None => true,
     });
+    subjects
+}
+
+fn compare(words: &[&str]) {
+    let rounds = rounds(words).unwrap_or(ROUNDS);
+    let named = |name: &str| words.contains(&name);
+    let subjects = subjects(&Subject::ALL, named);
     let works: Vec<Work> = chosen(&Work::ALL, named);
     let mut all = Vec::new();
     for work in works {
@@ -59,20 +79,26 @@ fn compare(words: &[&str]) {
         let mut found: Vec<Vec<Measure>> = vec![Vec::new(); subjects.len()];
         for _ in 0..rounds {
             for (subject, found) in subjects.iter().zip(&mut found) {
-                found.push(measure(*subject, work));
+                found.push(measure(*subject, work, Place::Loopback));
             }
         }
-        let anchor = subjects.iter().position(|subject| *subject == Subject::Rustls);
-        for (at, subject) in subjects.iter().enumerate() {
-            let row = row(&found[at], anchor.map(|anchor| &found[anchor]));
-            println!("{}", shown(*subject, &row));
-            all.push(json!({ "work": work.to_string(), "subject": subject.to_string(), "found": row }));
-        }
+        all.extend(told(work, &subjects, &found, Subject::Rustls));
     }
-    if let Some(to) = after("--chart") {
+    if let Some(to) = after(words, "--chart") {
         std::fs::write(to, chart::svg(&all)).unwrap();
     }
     println!("{}", Value::from(all));
+}
+
+/// Prints what was found of one work, with ratios to one of the subjects; returns it for machines.
+fn told(work: Work, subjects: &[Subject], found: &[Vec<Measure>], anchor: Subject) -> Vec<Value> {
+    let at = subjects.iter().position(|subject| *subject == anchor);
+    let told = |(subject, of): (&Subject, &Vec<Measure>)| {
+        let row = row(of, anchor, at.map(|at| &found[at]));
+        println!("{}", shown(*subject, &row, anchor));
+        json!({ "work": work.to_string(), "subject": subject.to_string(), "found": row })
+    };
+    subjects.iter().zip(found).map(told).collect()
 }
 
 /// Draws what was printed: the last line of each of these files.
@@ -97,33 +123,38 @@ struct Measure {
     value: f64,
     /// Of both processes, a GB or a thousand calls.
     cpu: f64,
+    /// What it was before it was steady, where that is told.
+    early: Option<f64>,
 }
 
-fn row(found: &[Measure], anchor: Option<&Vec<Measure>>) -> Value {
+fn row(found: &[Measure], anchor: Subject, ratio_to: Option<&Vec<Measure>>) -> Value {
     let values: Vec<f64> = found.iter().map(|found| found.value).collect();
     let cpu: Vec<f64> = found.iter().map(|found| found.cpu).collect();
-    let ratios =
-        anchor.map(|anchor| values.iter().zip(anchor).map(|(value, anchor)| value / anchor.value));
+    let early: Vec<f64> = found.iter().filter_map(|found| found.early).collect();
+    let ratios = ratio_to
+        .map(|anchor| values.iter().zip(anchor).map(|(value, anchor)| value / anchor.value).collect());
     let spread =
         [values.iter().copied().fold(f64::MAX, f64::min), values.iter().copied().fold(0.0, f64::max)];
     json!({
         "median": median(values.clone()),
         "least_and_most": spread,
         "cpu_seconds": median(cpu),
-        "ratio_to_rustls": ratios.map(|ratios| median(ratios.collect())),
+        "early": (!early.is_empty()).then(|| median(early)),
+        format!("ratio_to_{anchor}"): ratios.map(median),
     })
 }
 
-fn shown(subject: Subject, row: &Value) -> String {
+fn shown(subject: Subject, row: &Value, anchor: Subject) -> String {
     let number = |key: &str| row[key].as_f64().unwrap_or(f64::NAN);
     let ends = &row["least_and_most"];
+    let early = row["early"].as_f64().map_or(String::new(), |early| format!("  early {early:.2}"));
     format!(
-        "  {:<8} {:>10.1}  ({:.1} to {:.1})  ÷ rustls {:.2}  cpu {:.2}",
+        "  {:<8} {:>10.2}  ({:.2} to {:.2})  ÷ {anchor} {:.2}  cpu {:.2}{early}",
         subject.to_string(),
         number("median"),
         ends[0].as_f64().unwrap_or(f64::NAN),
         ends[1].as_f64().unwrap_or(f64::NAN),
-        number("ratio_to_rustls"),
+        number(&format!("ratio_to_{anchor}")),
         number("cpu_seconds"),
     )
 }
@@ -134,12 +165,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// One work in processes of its own.
-fn measure(subject: Subject, work: Work) -> Measure {
-    let mut parts = Parts::serving(subject);
+fn measure(subject: Subject, work: Work, place: Place<'_>) -> Measure {
+    let mut parts = Parts::serving(subject, place);
     let said = parts.ask(subject, work);
     let said: Value = serde_json::from_str(&said).unwrap();
     let number = |key: &str| said[key].as_f64().unwrap();
-    Measure { value: number("value"), cpu: parts.cpu() / number("units") }
+    let early = said["early"].as_f64();
+    Measure { value: number("value"), cpu: parts.cpu() / number("units"), early }
 }
 
 /// How long idle peers are looked at.
@@ -147,7 +179,7 @@ const IDLE: Duration = Duration::from_secs(20);
 
 /// What many peers of one process cost it while nothing is said.
 fn idle(subject: Subject) -> Value {
-    let mut parts = Parts::serving(subject);
+    let mut parts = Parts::serving(subject, Place::Loopback);
     let before = parts.server().resident();
     parts.ask(subject, Work::Idle);
     let cpu = parts.server().cpu();

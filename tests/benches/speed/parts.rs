@@ -8,9 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use punchline_tests::ports::free_port;
+use punchline_tests::{lab::Lab, ports::free_port};
 
-use crate::{subject::Subject, work::Work};
+use crate::{
+    subject::Subject,
+    work::{OWN_ADDRESS, Work},
+};
 
 /// Names the program of `tests/iroh`.
 const IROH: &str = "PUNCHLINE_IROH";
@@ -32,35 +35,61 @@ pub(crate) fn missing(subject: Subject) -> Option<String> {
     }
 }
 
+/// Where the two ends are.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'lab> {
+    /// Both on this machine.
+    Loopback,
+    /// The one that serves on the first host of a lab, the one that asks on the second.
+    Lab(&'lab Lab),
+}
+
+impl Place<'_> {
+    /// A program of the host of this index.
+    fn program(self, subject: Subject, host: usize) -> Command {
+        match self {
+            Self::Loopback => Command::new(path(subject)),
+            Self::Lab(lab) => {
+                let host = lab.host(host);
+                let mut command = host.command(path(subject));
+                command.env(OWN_ADDRESS, host.address().to_string());
+                command
+            }
+        }
+    }
+}
+
 /// All of them; the one that serves is first.
-pub(crate) struct Parts {
+pub(crate) struct Parts<'lab> {
     all: Vec<Part>,
+    place: Place<'lab>,
     /// Where who asks goes.
     address: String,
 }
 
-impl Parts {
-    /// Starts all but the one that asks.
-    pub(crate) fn serving(subject: Subject) -> Self {
+impl<'lab> Parts<'lab> {
+    /// Starts all but the one that asks. What is between the two is on this machine only.
+    pub(crate) fn serving(subject: Subject, place: Place<'lab>) -> Self {
+        let serves = || place.program(subject, 0);
         match subject {
             Subject::Relayed => {
-                let (relay, mut told) = child(program(subject).arg("relay"));
+                let (relay, mut told) = child(serves().arg("relay"));
                 let relay_address = line(&mut told);
                 let serve = ["serve", &subject.to_string(), &relay_address];
-                let (server, mut told) = child(program(subject).args(serve));
-                Self { all: vec![server, relay], address: line(&mut told) }
+                let (server, mut told) = child(serves().args(serve));
+                Self { all: vec![server, relay], place, address: line(&mut told) }
             }
             Subject::Socat => {
-                let (server, mut told) = child(program(subject).args(["serve", "rustls"]));
+                let (server, mut told) = child(serves().args(["serve", "rustls"]));
                 let address = line(&mut told);
                 let (server_address, certificate) = address.split_once(' ').unwrap();
                 let (between, port) = socat(server_address);
                 let address = format!("127.0.0.1:{port} {certificate}");
-                Self { all: vec![server, between], address }
+                Self { all: vec![server, between], place, address }
             }
             _ => {
-                let (server, mut told) = child(program(subject).args(["serve", &subject.to_string()]));
-                Self { all: vec![server], address: line(&mut told) }
+                let (server, mut told) = child(serves().args(["serve", &subject.to_string()]));
+                Self { all: vec![server], place, address: line(&mut told) }
             }
         }
     }
@@ -72,7 +101,7 @@ impl Parts {
             subject => subject.to_string(),
         };
         let ask = ["ask", &subject_name, &work.to_string(), &self.address];
-        let (asks, mut told) = child(program(subject).args(ask));
+        let (asks, mut told) = child(self.place.program(subject, 1).args(ask));
         self.all.push(asks);
         line(&mut told)
     }
@@ -87,12 +116,11 @@ impl Parts {
     }
 }
 
-fn program(subject: Subject) -> Command {
-    let ours = || std::env::current_exe().unwrap();
-    Command::new(match subject {
+fn path(subject: Subject) -> PathBuf {
+    match subject {
         Subject::Iroh => std::env::var_os(IROH).map(PathBuf::from).unwrap(),
-        _ => ours(),
-    })
+        _ => std::env::current_exe().unwrap(),
+    }
 }
 
 fn child(command: &mut Command) -> (Part, BufReader<ChildStdout>) {

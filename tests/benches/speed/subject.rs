@@ -33,6 +33,8 @@ use tokio_rustls::{
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 use tonic::transport::{Channel, server::Connected};
 
+use crate::work::own_address;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     /// TCP, with nothing to secure it.
@@ -111,14 +113,14 @@ pub(crate) type Incoming = BoxStream<'static, io::Result<Io>>;
 pub(crate) async fn listen(subject: Subject, relay: Option<&str>) -> (String, Incoming) {
     match subject {
         Subject::Plain => {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let listener = TcpListener::bind((own_address(), 0)).await.unwrap();
             let address = listener.local_addr().unwrap().to_string();
             (address, tcp(listener).map(|tcp| Ok(Io::new(tcp))).boxed())
         }
         Subject::Rustls => tls().await,
         Subject::Stock => stock().await,
-        Subject::Tcp => ours("/ip4/127.0.0.1/tcp/0").await,
-        Subject::Quic => ours("/ip4/127.0.0.1/udp/0/quic-v1").await,
+        Subject::Tcp => ours(&own("tcp/0")).await,
+        Subject::Quic => ours(&own("udp/0/quic-v1")).await,
         Subject::Relayed => at_relay(relay.unwrap()).await,
         Subject::Socat | Subject::Iroh => unreachable!("other programs"),
     }
@@ -139,7 +141,7 @@ async fn tls() -> (String, Incoming) {
     let mut config = config.with_single_cert(vec![made.cert.der().clone()], key.into()).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind((own_address(), 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let pem = made.cert.pem().replace('\n', "|");
     let incoming = tcp(listener).then(move |tcp| {
@@ -165,7 +167,7 @@ fn swarm() -> libp2p::Swarm<libp2p_stream::Behaviour> {
 async fn stock() -> (String, Incoming) {
     let mut swarm = swarm();
     let incoming = swarm.behaviour().new_control().accept(STOCK).unwrap();
-    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    swarm.listen_on(own("tcp/0").parse().unwrap()).unwrap();
     let address = loop {
         if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
             break address;
@@ -174,6 +176,11 @@ async fn stock() -> (String, Incoming) {
     let address = format!("{address} {}", swarm.local_peer_id());
     tokio::spawn(swarm.for_each(|_| std::future::ready(())));
     (address, incoming.map(|(_, stream)| Ok(Io::new(stream.compat()))).boxed())
+}
+
+/// A multiaddr of this machine.
+fn own(rest: &str) -> String {
+    format!("/ip4/{}/{rest}", own_address())
 }
 
 /// Loopback is public here, and nothing is punched.

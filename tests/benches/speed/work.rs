@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr},
     str::FromStr,
     time::{Duration, Instant},
 };
@@ -14,12 +15,12 @@ use futures::{
     stream::{self, BoxStream},
 };
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
 use self::pb::{
-    Chunk, Sum,
+    Chunk, Pace, Sum,
     bench_client::BenchClient,
     bench_server::{Bench, BenchServer},
 };
@@ -32,6 +33,17 @@ mod pb {
 
 /// How long each work goes on.
 const LASTS: Duration = Duration::from_secs(2);
+
+/// How long a stream over a path goes on at its receiver's, and how much of that is not counted: until then it finds out what
+/// the path carries.
+const LASTS_OVER_A_PATH: Duration = Duration::from_secs(12);
+const SETTLES: Duration = Duration::from_secs(3);
+
+/// No work takes so long unless what carries it is stuck.
+const STUCK: Duration = Duration::from_secs(90);
+
+/// Names the address of the machine that a process is on; loopback's if it is not there.
+pub(crate) const OWN_ADDRESS: &str = "PUNCHLINE_BENCH_ADDRESS";
 
 /// A small gRPC message.
 const SMALL_BYTES: usize = 128;
@@ -58,6 +70,8 @@ pub(crate) enum Work {
     Connect,
     /// Many peers of a server, after one small call of each.
     Idle,
+    /// One stream of messages of 64 KiB over a path, as its receiver sees it.
+    Steady,
 }
 
 impl Work {
@@ -71,9 +85,14 @@ impl Work {
         Self::Idle,
     ];
 
+    /// What is of interest where a path has distance.
+    pub(crate) const OVER_PATHS: [Self; 2] = [Self::Connect, Self::Steady];
+
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::Stream64K | Self::Stream1M | Self::Streams => "MB/s; CPU seconds of both a GB",
+            Self::Stream64K | Self::Stream1M | Self::Streams | Self::Steady => {
+                "MB/s; CPU seconds of both a GB"
+            }
             Self::Echo => "median of round trips in µs; CPU seconds of both for 1,000",
             Self::Unary => "calls/s; CPU seconds of both for 1,000",
             Self::Connect => "ms until the first answer",
@@ -94,6 +113,7 @@ impl Work {
             Self::Unary => "unary",
             Self::Connect => "connect",
             Self::Idle => "idle",
+            Self::Steady => "steady",
         }
     }
 }
@@ -108,7 +128,8 @@ impl FromStr for Work {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|work| work.name() == text).ok_or_else(|| text.to_owned())
+        let mut all = Self::ALL.into_iter().chain(Self::OVER_PATHS);
+        all.find(|work| work.name() == text).ok_or_else(|| text.to_owned())
     }
 }
 
@@ -137,6 +158,37 @@ impl Bench for Worker {
     async fn unary(&self, request: Request<Chunk>) -> Result<Response<Chunk>, Status> {
         Ok(Response::new(request.into_inner()))
     }
+
+    /// Begins and ends to count when a message has come, so that none is counted in part. What is still on its way does not
+    /// count, however much it is.
+    async fn steady(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Pace>, Status> {
+        let (mut chunks, began) = (request.into_inner(), Instant::now());
+        let (mut pace, mut settled) = (Pace::default(), None);
+        while let Some(chunk) = chunks.message().await? {
+            let (now, bytes) = (began.elapsed(), chunk.data.len() as u64);
+            match settled {
+                None => {
+                    pace.early_bytes += bytes;
+                    pace.early_micros = now.as_micros() as u64;
+                    settled = (now >= SETTLES).then_some(now);
+                }
+                Some(since) => {
+                    pace.steady_bytes += bytes;
+                    pace.steady_micros = (now - since).as_micros() as u64;
+                }
+            }
+            if now >= LASTS_OVER_A_PATH {
+                break;
+            }
+        }
+        Ok(Response::new(pace))
+    }
+}
+
+/// Of this machine.
+pub(crate) fn own_address() -> IpAddr {
+    let told = std::env::var(OWN_ADDRESS);
+    told.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.parse().unwrap())
 }
 
 /// The larger messages are longer than tonic takes by itself.
@@ -157,7 +209,8 @@ pub(crate) async fn serve(subject: Subject, relay: Option<&str>) {
 pub(crate) fn ask(subject: Subject, work: Work, address: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut others = Vec::new();
-    let (value, units) = runtime.block_on(async {
+    let mut early = None;
+    let doing = async {
         let began = Instant::now();
         let mut client = BenchClient::new(subject::connect(subject, address).await);
         client.unary(chunk(SMALL_BYTES)).await.unwrap();
@@ -173,9 +226,16 @@ pub(crate) fn ask(subject: Subject, work: Work, address: &str) {
                 others = peers(subject, address).await;
                 (0.0, 1.0)
             }
+            Work::Steady => {
+                let pace = steady(client).await;
+                early = Some(per_micro(pace.early_bytes, pace.early_micros));
+                let bytes = pace.early_bytes + pace.steady_bytes;
+                (per_micro(pace.steady_bytes, pace.steady_micros), bytes as f64 / 1e9)
+            }
         }
-    });
-    println!("{}", json!({ "value": value, "units": units }));
+    };
+    let (value, units) = runtime.block_on(async { timeout(STUCK, doing).await }).expect("it is stuck");
+    println!("{}", json!({ "value": value, "units": units, "early": early }));
     std::io::stdout().flush().unwrap();
     let _ = std::io::stdin().read(&mut [0]);
     drop(others);
@@ -212,6 +272,16 @@ async fn bulk(client: BenchClient<Channel>, bytes: usize, streams: usize) -> (f6
     let total: u64 = sums.into_iter().map(Result::unwrap).sum();
     let took = began.elapsed().as_secs_f64();
     (total as f64 / 1e6 / took, total as f64 / 1e9)
+}
+
+/// Sends until the receiver has seen enough.
+async fn steady(mut client: BenchClient<Channel>) -> Pace {
+    client.steady(stream::repeat(chunk(64 << 10))).await.unwrap().into_inner()
+}
+
+/// Which are MB a second.
+fn per_micro(bytes: u64, micros: u64) -> f64 {
+    bytes as f64 / micros.max(1) as f64
 }
 
 /// Microseconds, and thousands.

@@ -1,4 +1,4 @@
-//! gRPC on one stream of a connection of iroh, with iroh's own settings, and no relay or lookup: both ends are on loopback.
+//! gRPC on one stream of a connection of iroh, with iroh's own settings, and no relay or lookup: one end is told where the other is.
 
 use std::{
     io,
@@ -17,6 +17,8 @@ use iroh::{
 use punchline_bridge::{PeerId, grpc};
 use tokio::io::{AsyncRead, AsyncWrite, Join, ReadBuf, join};
 use tonic::transport::{Channel, server::Connected};
+
+use crate::work::own_address;
 
 const ALPN: &[u8] = b"bench/grpc";
 
@@ -46,7 +48,7 @@ async fn endpoint() -> Endpoint {
         .alpns(vec![ALPN.to_vec()])
         .relay_mode(RelayMode::Disabled)
         .clear_ip_transports();
-    builder.bind_addr("127.0.0.1:0").unwrap().bind().await.unwrap()
+    builder.bind_addr(SocketAddr::from((own_address(), 0))).unwrap().bind().await.unwrap()
 }
 
 /// Listens; says what the other process needs to know.

@@ -56,7 +56,8 @@ impl Drop for Forwarder {
 /// A device of the kernel whose frames this process reads and writes; gone when it is dropped.
 fn device(on: &Namespace, link: &str) -> Result<SyncDevice, LabError> {
     let make = || {
-        let device = DeviceBuilder::new().name(link).layer(Layer::L2).build_sync()?;
+        let device = DeviceBuilder::new().name(link).layer(Layer::L2);
+        let device = device.with(|device| _ = device.tx_queue_len(FRAMES_UNREAD)).build_sync()?;
         device.set_nonblocking(true)?;
         io::Result::Ok(device)
     };
@@ -131,6 +132,10 @@ fn timespec(wait: Duration) -> Timespec {
 
 /// An Ethernet frame of the usual size, with room to spare: the devices take nothing larger.
 const FRAME_BYTES_MAX: usize = 2_048;
+
+/// Frames that the kernel keeps until they are read: a burst of a fast sender that falls between two turns of this thread
+/// must be lost where the line says so, and not here.
+const FRAMES_UNREAD: u32 = 4_096;
 
 /// Frames read from one end before the other one has its turn.
 const FRAMES_AT_ONCE: usize = 64;

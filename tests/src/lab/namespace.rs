@@ -149,8 +149,13 @@ impl Namespace {
         run(self.ip().args(["-batch", "-"]), Some(lines)).map(drop)
     }
 
-    /// Writes a kernel setting below `/proc/sys/net`, which shows the namespace of the thread.
-    pub(super) fn sysctl(&self, key: &str, value: &str) -> Result<(), LabError> {
+    /// Writes a kernel setting below `/proc/sys/net`, such as `ipv4/tcp_congestion_control`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such setting, or the kernel refuses the value.
+    pub fn sysctl(&self, key: &str, value: &str) -> Result<(), LabError> {
+        // It shows the namespace of the thread.
         let write = || fs::write(Path::new("/proc/sys/net").join(key), value);
         self.within(write)?.map_err(|source| LabError::Sysctl {
             namespace: self.name.clone(),
