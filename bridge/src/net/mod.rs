@@ -49,5 +49,4 @@ pub(crate) mod translate;
 pub(crate) mod transports;
 pub(crate) mod turns;
 pub(crate) mod unread;
-pub(crate) mod watched;
 pub(crate) mod web;

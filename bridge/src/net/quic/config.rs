@@ -13,23 +13,15 @@ use tokio::sync::Semaphore;
 use super::{Error, mtu::largest_packet};
 use crate::{
     error::StartError,
-    net::{
-        secure::{Secure, Verifier},
-        watched::Watched,
-    },
+    net::secure::{Secure, Verifier},
 };
 
-/// A silent peer is given up after this, in milliseconds, counted from what we sent it first and it did not answer. Of a peer that
-/// is sent something at the moment that is all; a NAT that maps anew breaks the direct path and the link to the relay at once,
-/// and so streams are back within 3 s.
+/// A silent peer is given up after this, in milliseconds, counted from our last keep-alive that it
+/// answered or the first it did not: after 2.4 s at most. A NAT that maps anew breaks the direct path and
+/// the link to the relay at once, and so streams are back within 3 s. Four keep-alives, and what is sent
+/// again for them, must be lost for us to be wrong.
 const IDLE_MS: u32 = 2_000;
-
-/// A peer that is silent for so long is asked for a word. Two of these, and what is sent again for them, must be lost for us to be
-/// wrong. Most hear a ping of ours before.
-const KEEP_ALIVE: Duration = Duration::from_millis(900);
-
-/// Likewise, of a relay that leads to us or to others: it is given up after 2.4 s.
-pub(super) const KEEP_ALIVE_WATCHED: Duration = Duration::from_millis(400);
+const KEEP_ALIVE: Duration = Duration::from_millis(400);
 
 /// What a peer may send over one connection before it is read, and on one substream, so that one which
 /// is not read leaves room for others. 8 and 6 MiB: fill 480 Mbit/s × 100 ms; more times the number of
@@ -61,20 +53,18 @@ pub(crate) struct Config {
     /// With keys for first packets; each connection has a configuration of TLS for itself.
     server: ServerConfig,
     endpoint: EndpointConfig,
-    pub(super) watched: Watched,
     /// Permits of handshakes with who has not proved its address.
     pub(super) unproved: Arc<Semaphore>,
 }
 
 impl Config {
-    /// Peers that are `watched` are asked for a word more often.
-    pub(crate) fn new(secure: &Secure, watched: Watched) -> Result<Arc<Self>, StartError> {
-        Self::with(secure, watched)
+    pub(crate) fn new(secure: &Secure) -> Result<Arc<Self>, StartError> {
+        Self::with(secure)
             .map(Arc::new)
             .map_err(|error| StartError::Transport { transport: "QUIC", cause: error.into() })
     }
 
-    fn with(secure: &Secure, watched: Watched) -> Result<Self, Error> {
+    fn with(secure: &Secure) -> Result<Self, Error> {
         let (tls, _) = secure.quic_server().map_err(Error::Tls)?;
         let mut server = ServerConfig::with_crypto(Arc::new(of_server(tls)?));
         server
@@ -89,7 +79,7 @@ impl Config {
         // Any is one that a socket can receive.
         endpoint.max_udp_payload_size(RECEIVED_MAX)?;
         let unproved = Arc::new(Semaphore::new(UNPROVED_MAX));
-        Ok(Self { secure: secure.clone(), server, endpoint, watched, unproved })
+        Ok(Self { secure: secure.clone(), server, endpoint, unproved })
     }
 
     pub(super) fn endpoint(&self) -> EndpointConfig {

@@ -23,7 +23,7 @@ impl Connection {
         Self(held)
     }
 
-    pub(super) fn link(&self) -> &Link {
+    fn link(&self) -> &Link {
         self.0.link()
     }
 }

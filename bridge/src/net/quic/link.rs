@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker, ready},
@@ -13,18 +13,14 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
-use libp2p::PeerId;
 use quinn_proto::{
     self as proto, ConnectionError, ConnectionEvent, ConnectionHandle, Dir, Event, StreamEvent,
     StreamId, TransportError, TransportErrorCode,
 };
 use tokio::time::{Sleep, sleep_until};
 
-use super::{config::KEEP_ALIVE_WATCHED, error::IN_ORDER, socket::Endpoint};
-use crate::net::{
-    lent::{give_back_write, lend_write},
-    watched::Watched,
-};
+use super::{error::IN_ORDER, socket::Endpoint};
+use crate::net::lent::{give_back_write, lend_write};
 
 /// Calls of the system in a row that send for one connection, after which its task goes on: about a MiB.
 const SENDS_IN_A_ROW: usize = 16;
@@ -60,8 +56,6 @@ pub(super) struct Link {
     handle: ConnectionHandle,
     state: Mutex<State>,
     connected: AtomicBool,
-    /// Who is at the other end, once that is known, and who is watched.
-    peer: OnceLock<(PeerId, Watched)>,
     /// What its task is to hear.
     waiting: Mutex<Waiting<ConnectionEvent>>,
 }
@@ -82,8 +76,6 @@ pub(super) struct State {
     driver: Option<Waker>,
     /// When its task wakes up by itself.
     armed: Option<Instant>,
-    /// When something was heard last, or asked for.
-    heard: Instant,
     /// What the system did not take.
     unsent: Option<(proto::Transmit, Vec<u8>)>,
 }
@@ -106,12 +98,10 @@ impl Link {
             handshake: None,
             driver: None,
             armed: None,
-            heard: Instant::now(),
             unsent: None,
         };
         let (connected, waiting) = (AtomicBool::new(false), Mutex::default());
-        let (state, peer) = (Mutex::new(state), OnceLock::new());
-        Arc::new(Self { endpoint, handle, state, connected, peer, waiting })
+        Arc::new(Self { endpoint, handle, state: Mutex::new(state), connected, waiting })
     }
 
     /// Its task begins.
@@ -133,21 +123,11 @@ impl Link {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// Says who is at the other end.
-    pub(super) fn is_of(&self, peer: PeerId, watched: Watched) {
-        let _ = self.peer.set((peer, watched));
-    }
-
-    fn is_watched(&self) -> bool {
-        self.peer.get().is_some_and(|(peer, watched)| watched.contains(peer))
-    }
-
     /// Hears this now, after what waits.
     pub(super) fn hear(&self, heard: impl Iterator<Item = ConnectionEvent>) {
         let mut state = self.lock();
         let waiting = std::mem::take(&mut *self.waiting());
         waiting.packets.into_iter().chain(heard).for_each(|event| state.inner.handle_event(event));
-        state.heard = Instant::now();
         self.run(state);
     }
 
@@ -285,11 +265,6 @@ impl State {
         }
     }
 
-    /// When a peer that is watched is asked for a word.
-    fn asks_at(&self) -> Instant {
-        self.heard + KEEP_ALIVE_WATCHED
-    }
-
     fn wake_driver(&mut self) {
         wake(&mut self.driver);
     }
@@ -381,15 +356,7 @@ impl Future for Driver {
             if state.inner.poll_timeout().is_some_and(|due| due <= now) {
                 state.inner.handle_timeout(now);
             }
-            if !waiting.packets.is_empty() {
-                state.heard = now;
-            }
             waiting.packets.into_iter().for_each(|event| state.inner.handle_event(event));
-            let watched = this.link.is_watched();
-            if watched && state.asks_at() <= now {
-                state.heard = now;
-                state.inner.ping();
-            }
             // It looks itself when it is to wake up.
             state.armed = Some(now);
             this.link.run(state);
@@ -397,8 +364,7 @@ impl Future for Driver {
             if state.cut || state.inner.is_drained() {
                 return Poll::Ready(());
             }
-            let asks_at = watched.then(|| state.asks_at());
-            state.armed = state.inner.poll_timeout().into_iter().chain(asks_at).min();
+            state.armed = state.inner.poll_timeout();
             let Some(due) = state.armed else { return Poll::Pending };
             drop(state);
             this.timer.as_mut().reset(due.into());

@@ -20,7 +20,6 @@ use super::*;
 use crate::net::{
     cause::{Kept, find_cause},
     secure::Secure,
-    watched::Watched,
 };
 
 /// Each of them is over in a moment, unless the machine is slow.
@@ -39,12 +38,8 @@ type Made = (PeerId, StreamMuxerBox);
 type Any = Boxed<Made>;
 
 fn ours() -> (Quic, PeerId) {
-    watching(Watched::default())
-}
-
-fn watching(watched: Watched) -> (Quic, PeerId) {
     let keypair = Keypair::generate_ed25519();
-    let config = Config::new(&Secure::new(&keypair).unwrap(), watched).unwrap();
+    let config = Config::new(&Secure::new(&keypair).unwrap()).unwrap();
     (Quic::new(config), keypair.public().to_peer_id())
 }
 
@@ -173,32 +168,6 @@ async fn a_substream_that_the_peer_let_go_of_is_closed_in_order_and_not_written_
             substream.close().await.unwrap();
         }
     }
-}
-
-#[tokio::test]
-async fn a_relay_that_is_watched_is_asked_for_a_word_more_often_than_others() {
-    let (mut far, far_id) = our_own();
-    let (_, address) = listen(&mut far, LOOPBACK[0]).await;
-    let watched = Watched::default();
-    watched.add(far_id);
-    let mut links = Vec::new();
-    for watched in [watched, Watched::default()] {
-        let (mut near, _) = watching(watched);
-        let dial = near.dial(address.clone(), OPTS).unwrap();
-        let accepted = async { comes(&mut far).await.0.await.unwrap() };
-        let (dialled, accepted) = timeout(SOON, join(dial, accepted)).await.expect("no connection");
-        links.push((dialled.unwrap().1, accepted, near));
-    }
-    // What finds out how large packets may be is counted as well, on both alike.
-    let asked = |at: usize| links[at].0.link().lock().inner.stats().frame_tx.ping;
-    let mut looks = tokio::time::interval(Duration::from_millis(20));
-    let apart = async {
-        while asked(0) < asked(1) + 6 {
-            looks.tick().await;
-        }
-    };
-    timeout(SOON, apart).await.expect("both are asked as often");
-    assert!(links.iter().all(|(near, ..)| near.link().lock().lost.is_none()));
 }
 
 /// Connections over one pair of sockets, and so packets of several in each reception.
