@@ -2,8 +2,8 @@
 //! work, two processes each and what is between them, in turns, so that the machine's noise hits all.
 //!
 //! `cargo bench -p punchline-tests --bench speed [-- [--rounds N] WORD…]` runs the works and subjects that a WORD names, all
-//! without one; prints a table with medians and ratios to TLS in the same round, and a line of JSON for machines. `--chart FILE` draws
-//! them, and `chart FILE JSON…` draws what was printed by other runs.
+//! without one; prints a table with medians and ratios to TLS in the same round, and a line of JSON for machines. `--chart FILE`
+//! draws them as SVG, and `chart FILE PRINTED…` draws what other runs printed into these files.
 //! iroh is a program of its own (`tests/iroh`), which `PUNCHLINE_IROH` names. Everything is on loopback, bounded by time, and
 //! ends by itself. `-- paths` does some of it over simulated paths instead ([`paths`]).
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
