@@ -123,6 +123,11 @@ impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> Drop for Muxer<C> {
 #[error("closed by the peer")]
 pub(super) struct Parted;
 
+/// What a substream meets whose connection ended first.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection ended")]
+struct Lost;
+
 impl<C: AsyncRead + AsyncWrite + Send + Unpin + 'static> StreamMuxer for Muxer<C> {
     type Substream = Substream;
     type Error = io::Error;
@@ -180,6 +185,11 @@ impl Substream {
         }
         // Reading makes room, of which Yamux tells the peer.
         self.gate().settle();
+        // Yamux says the end of a substream also where the connection ended first. That would pass for a peer that does not speak
+        // a protocol, where one is being negotiated.
+        if matches!(read, Poll::Ready(Ok(0))) && !self.unread.has_ended(self.inner.id().val()) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, Lost)));
+        }
         read
     }
 }

@@ -55,7 +55,7 @@ pub(crate) struct Unread {
 
 #[derive(Debug, Default)]
 struct State {
-    of: BTreeMap<u32, u64>,
+    of: BTreeMap<u32, Of>,
     /// Of a frame for a substream that is gone, which Yamux drops as soon as it is whole.
     passing: u64,
     total: u64,
@@ -64,6 +64,14 @@ struct State {
     parted: bool,
     ticket: Option<u64>,
     waker: Option<Waker>,
+}
+
+/// One substream.
+#[derive(Debug, Default)]
+struct Of {
+    bytes: u64,
+    /// The peer said that nothing more comes, or that it is gone.
+    ended: bool,
 }
 
 impl Pool {
@@ -154,16 +162,28 @@ impl Unread {
     /// The program, or whoever has the substream, took some of it.
     pub(crate) fn read(&self, substream: u32, bytes: usize) {
         let mut state = self.lock();
-        let Some(unread) = state.of.get_mut(&substream) else { return };
-        let bytes = (bytes as u64).min(*unread);
-        *unread -= bytes;
+        let Some(of) = state.of.get_mut(&substream) else { return };
+        let bytes = (bytes as u64).min(of.bytes);
+        of.bytes -= bytes;
         self.release(&mut state, bytes);
+    }
+
+    /// Whether the peer said that this substream ends. The end of a connection is none.
+    pub(crate) fn has_ended(&self, substream: u32) -> bool {
+        self.lock().of.get(&substream).is_some_and(|of| of.ended)
+    }
+
+    /// The peer says that the substream ends.
+    fn note_end(&self, substream: u32) {
+        if let Some(of) = self.lock().of.get_mut(&substream) {
+            of.ended = true;
+        }
     }
 
     /// The substream is dropped, with what is in it.
     pub(crate) fn end(&self, substream: u32) {
         let mut state = self.lock();
-        let bytes = state.of.remove(&substream).unwrap_or_default();
+        let bytes = state.of.remove(&substream).unwrap_or_default().bytes;
         self.release(&mut state, bytes);
     }
 
@@ -185,7 +205,7 @@ impl Unread {
         state.from_pool += more;
         state.total += bytes;
         match state.of.get_mut(&substream) {
-            Some(unread) => *unread += bytes,
+            Some(of) => of.bytes += bytes,
             None => state.passing = bytes,
         }
         Poll::Ready(())
@@ -259,6 +279,10 @@ const DATA: u8 = 0;
 const GO_AWAY: u8 = 3;
 const SYN: u16 = 1;
 
+/// Flags of one that ends it, in order or not.
+const FIN: u16 = 4;
+const RST: u16 = 8;
+
 impl<C> Counted<C> {
     pub(crate) fn new(inner: C, unread: Arc<Unread>) -> Self {
         Self { inner, unread, at: START, broken: None }
@@ -280,8 +304,12 @@ impl<C> Counted<C> {
     fn after(&self, header: [u8; HEADER_BYTES]) -> io::Result<At> {
         let [_, kind, f0, f1, s0, s1, s2, s3, l0, l1, l2, l3] = header;
         let substream = u32::from_be_bytes([s0, s1, s2, s3]);
-        if u16::from_be_bytes([f0, f1]) & SYN != 0 && substream != 0 {
+        let flags = u16::from_be_bytes([f0, f1]);
+        if flags & SYN != 0 && substream != 0 {
             self.unread.begin(substream);
+        }
+        if flags & (FIN | RST) != 0 {
+            self.unread.note_end(substream);
         }
         let bytes = u64::from(u32::from_be_bytes([l0, l1, l2, l3]));
         match kind {

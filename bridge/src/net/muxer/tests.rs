@@ -123,3 +123,28 @@ async fn nothing_is_lost_or_waits_for_ever_however_writers_and_the_task_meet() {
     all.into_iter().for_each(|ask| ask.unwrap());
     echoes.abort();
 }
+
+#[tokio::test]
+async fn a_connection_that_ends_is_no_end_of_its_substreams_in_order_but_a_peer_that_closes_one_is() {
+    for parts in [true, false] {
+        let (near, far) = duplex(64 << 10);
+        let pool = Pool::new(POOL_BYTES);
+        let mut near = Muxer::new(near.compat(), Arc::clone(&pool), yamux::Mode::Client);
+        let mut far = Muxer::new(far.compat(), pool, yamux::Mode::Server);
+        let mut ours = std::future::poll_fn(|cx| Pin::new(&mut near).poll_outbound(cx)).await.unwrap();
+        ours.write_all(b"hello").await.unwrap();
+        ours.flush().await.unwrap();
+        let mut theirs = std::future::poll_fn(|cx| Pin::new(&mut far).poll_inbound(cx)).await.unwrap();
+        if parts {
+            theirs.close().await.unwrap();
+            settle().await;
+        }
+        // The system's end of the connection, without a word.
+        drop((theirs, far));
+        let read = ours.read(&mut [0]).await;
+        match parts {
+            true => assert_eq!(read.unwrap(), 0),
+            false => assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted),
+        }
+    }
+}
