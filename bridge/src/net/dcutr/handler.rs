@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{AsyncWrite, AsyncWriteExt as _, FutureExt as _, future::BoxFuture};
 use libp2p::{
     Stream,
     swarm::{
@@ -256,8 +256,10 @@ async fn answer(mut io: Stream, own: HolePunch) -> io::Result<(Option<Stream>, S
 }
 
 /// Says that the moment has come.
-async fn sync(mut io: Stream) -> io::Result<(Option<Stream>, Said)> {
+async fn sync(mut io: impl AsyncWrite + Unpin) -> io::Result<(Option<Stream>, Said)> {
     write(&mut io, &HolePunch::sync()).await?;
+    // Dropped, it would be reset, and others (go-libp2p) forget then what they did not read yet.
+    io.close().await?;
     Ok((None, Said::Sync))
 }
 
@@ -266,5 +268,47 @@ async fn expect(io: &mut Stream, kind: Kind) -> io::Result<HolePunch> {
     match message.is(kind) {
         true => Ok(message),
         false => Err(io::Error::new(io::ErrorKind::InvalidData, "the peer broke the protocol")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::pin::Pin;
+
+    use super::*;
+
+    /// Keeps whether its end was said.
+    #[derive(Default)]
+    struct Recorded {
+        written_bytes: usize,
+        closed: bool,
+    }
+
+    impl AsyncWrite for Recorded {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.written_bytes += bytes.len();
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.closed = true;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn after_the_word_for_the_moment_the_exchange_is_closed_and_not_reset() {
+        let mut io = Recorded::default();
+        sync(&mut io).await.unwrap();
+        assert!(io.written_bytes > 0 && io.closed);
     }
 }
