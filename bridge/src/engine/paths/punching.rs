@@ -388,7 +388,7 @@ impl Engine {
         for silent in self.connections.silent_direct(peer, runs_there) {
             self.close(silent, CloseCause::Unresponsive);
         }
-        self.dial_as(role, peer, addresses);
+        self.dial_as(self.upgrades.role_in_turn(peer, role), peer, addresses);
         self.round_is_over_if_nothing_is_dialled(peer, now);
     }
 

@@ -17,6 +17,7 @@
 
 pub(in crate::engine) mod counts;
 mod due;
+mod roles;
 pub(in crate::engine) mod schedule;
 mod standing;
 mod upgrade;

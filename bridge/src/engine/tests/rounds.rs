@@ -64,6 +64,44 @@ fn after_a_row_of_rounds_the_upgrade_failed_and_single_rounds_follow_in_which_no
 }
 
 #[test]
+fn the_third_round_of_a_row_turns_the_roles_with_peers_of_others_alone() {
+    let mapping = Some(Mapping::EndpointIndependent);
+    let ours = NatKinds { v4: NatKind { mapping, filtering: None }, ..NatKinds::default() };
+    let (usual, turned) = (Role::Listener, Role::Dialer);
+    for (nat, third) in [(NatKinds::default(), turned), (ours, usual)] {
+        let mut world = World::seen();
+        let (circuit, _) = world.visited(peer(1));
+        let mut roles = Vec::new();
+        for round in 1..=ROUNDS_MAX {
+            let offer = Offer { candidates: vec![public(1)], nat, ..Offer::default() };
+            world.answer_with(circuit, offer, false);
+            let [(punch, _, role)] = punches(&world.pass(RTT / 2))[..] else { panic!("no punch") };
+            roles.push(role);
+            let actions = world.punch_failed(punch, TIMED_OUT);
+            if let [(call, _, Role::Caller)] = punches(&actions)[..] {
+                world.punch_failed(call, TIMED_OUT);
+            }
+            world.pass(ROUND_WAIT * round);
+        }
+        assert_eq!(roles, [usual, usual, third, usual], "{nat:?}");
+    }
+}
+
+#[test]
+fn the_third_round_of_a_row_turns_the_roles_also_where_the_peer_begins() {
+    let mut world = World::seen();
+    let circuit = world.reached(peer(1));
+    let mut roles = Vec::new();
+    for _ in 1..=ROUNDS_MAX {
+        world.offer(circuit, &[public(1)]);
+        let [(punch, _, role)] = punches(&world.sync(circuit))[..] else { panic!("no punch") };
+        roles.push(role);
+        world.punch_failed(punch, TIMED_OUT);
+    }
+    assert_eq!(roles, [Role::Dialer, Role::Dialer, Role::Listener, Role::Dialer]);
+}
+
+#[test]
 fn a_round_fails_when_all_of_its_dials_have() {
     let mut world = World::seen();
     let (circuit, _) = world.visited(peer(1));
