@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use libp2p::{Multiaddr, identify, identity::Keypair, swarm::NetworkBehaviour};
+use libp2p::{identify, identity::Keypair, swarm::NetworkBehaviour};
 
 use super::{autonat, circuit, control, dcutr, door, guard, hurry, ping, substream, turns, unread};
 use crate::config::Config;
@@ -44,9 +44,7 @@ impl Node {
             door: door::Behaviour::new(&config.limits, hurry, turns, unread),
             guard,
             // Strangers are told the addresses that relays confirmed, and not what we listen on.
-            identify: identify::Behaviour::new(
-                identify_config(keypair, agent).with_hide_listen_addrs(true),
-            ),
+            identify: identify_behaviour(keypair, agent),
             ping: ping::Behaviour::default(),
             circuit,
             dcutr: dcutr::Behaviour::new(keypair.public().to_peer_id()),
@@ -57,34 +55,14 @@ impl Node {
     }
 }
 
-/// For relays, which name their external addresses and not those of their own networks. They are `told` as well by a record
-/// that the relay signs, if both fit into a message.
-pub(crate) fn identify_behaviour(
-    keypair: &Keypair,
-    agent: String,
-    told: &[Multiaddr],
-) -> identify::Behaviour {
-    let bytes: usize = told.iter().map(Multiaddr::len).sum();
-    let config = match bytes <= SIGNED_BYTES_MAX {
-        true => identify_config(keypair, agent),
-        false => told_as(identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public()), agent),
-    };
-    identify::Behaviour::new(config.with_hide_listen_addrs(true))
-}
-
-/// A message of identify has 4,096 bytes at most, and whoever reads a longer one learns nothing. What a record signs stands
-/// in it twice; the protocols and all else take 1 KiB.
-const SIGNED_BYTES_MAX: usize = 1400;
-
-/// What it says of where the node is reached, it signs as well (`PeerRecord`): who passes it on can change nothing, and whoever
-/// reads it takes what is signed.
-fn identify_config(keypair: &Keypair, agent: String) -> identify::Config {
-    told_as(identify::Config::new_with_signed_peer_record(PROTOCOL_VERSION.to_owned(), keypair), agent)
-}
-
-fn told_as(config: identify::Config, agent: String) -> identify::Config {
-    config
+/// Says the external addresses and not those of own networks. They are not signed: what libp2p's identify signs (`PeerRecord`)
+/// is readable to rust-libp2p alone. js-libp2p throws the whole message away for it, protocols and all, and go-libp2p complains
+/// each time. It would prove nothing to whoever reads it, which is the connected peer and nobody else.
+pub(crate) fn identify_behaviour(keypair: &Keypair, agent: String) -> identify::Behaviour {
+    let config = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
         .with_agent_version(agent)
+        .with_hide_listen_addrs(true)
         // Each new listen address would be pushed to every peer; nobody here reads them.
-        .with_push_listen_addr_updates(false)
+        .with_push_listen_addr_updates(false);
+    identify::Behaviour::new(config)
 }

@@ -2,7 +2,7 @@
 
 use libp2p::{identify, identity::Keypair, swarm::NetworkBehaviour};
 
-use super::{External, RelayConfig, dialback, hop::Hop};
+use super::{RelayConfig, dialback, hop::Hop};
 use crate::net::{
     behaviour::{RELAY_AGENT, identify_behaviour},
     control,
@@ -30,14 +30,10 @@ impl Behaviour {
         dialback: dialback::Behaviour,
     ) -> Self {
         let agent = RELAY_AGENT.to_owned();
-        let told = match &config.external {
-            External::Given(addresses) => addresses.as_slice(),
-            External::Observed => &[],
-        };
         Self {
             guard: guard::Behaviour::new(permits),
             hop: Hop::new(keypair.public().to_peer_id(), config.clone()),
-            identify: identify_behaviour(keypair, agent, told),
+            identify: identify_behaviour(keypair, agent),
             ping: ping::Behaviour::default(),
             control: control::Behaviour::default(),
             dialback,

@@ -29,8 +29,8 @@ use crate::{
     path::ConnectionId,
 };
 
-/// Bytes of all addresses through relays that identify tells of: of nine relays and more. A message has 4,096 bytes at most,
-/// in which they stand twice, once signed, and the protocols, direct addresses and all else take 2 KiB.
+/// Bytes of all addresses through relays that identify tells of: of nine relays and more. A message has 4,096 bytes at most, or
+/// nobody reads it; the protocols, direct addresses and all else have the other 3 KiB.
 const PUBLISHED_BYTES_MAX: usize = 1024;
 
 /// What became of a request for a reservation.
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn of_circuits_through_many_relays_as_many_are_told_as_fit_into_a_message_with_their_signature() {
+    fn of_circuits_through_many_relays_as_many_are_told_as_fit_into_a_message() {
         let (local, link) = (PeerId::random(), swarm::ConnectionId::new_unchecked);
         let (_, mut client) = new(local);
         let at = |number: usize| -> Multiaddr {
