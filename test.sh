@@ -1,8 +1,8 @@
 #!/bin/sh
 # Everything that must hold before a change lands: format, lints, documentation, tests.
 # The tests with real NATs need root and a few tools, those with a real Kaspa peer protoc, those with other
-# people's clients curl, Prometheus, systemd, Chromium, aria2 and Python's packages; as root on Debian this script installs all
-# of them.
+# people's clients curl, Prometheus, systemd, Chromium, aria2, Node and Python's packages; as root on Debian this
+# script installs all of them.
 set -eu
 cd "$(dirname "$0")"
 
@@ -14,6 +14,7 @@ main() {
     lab_tools
     kaspa_tools
     client_tools
+    other_libp2ps
     step cargo fmt --all --check
     step cargo fmt "$kaspa" --check
     step cargo clippy --workspace --all-targets -- -D warnings
@@ -96,9 +97,30 @@ missing_clients() {
     command -v systemd-analyze > /dev/null || printf 'systemd '
     command -v chromium > /dev/null || printf 'chromium '
     command -v aria2c > /dev/null || printf 'aria2 '
-    for pair in grpc:python3-grpcio websockets:python3-websockets libtorrent:python3-libtorrent; do
+    command -v npm > /dev/null || printf 'nodejs npm '
+    for pair in pip:python3-pip grpc:python3-grpcio websockets:python3-websockets libtorrent:python3-libtorrent; do
         /usr/bin/python3 -c "import ${pair%%:*}" 2> /dev/null || printf '%s ' "${pair#*:}"
     done
+}
+
+# libp2p in Go, as Kubo has it, and in JavaScript: of the exact versions that the tests name, from PyPI and npm.
+other_libp2ps() {
+    target=$(mkdir -p "${CARGO_TARGET_DIR:-target}" && cd "${CARGO_TARGET_DIR:-target}" && pwd)
+    here=tests/tests/clients
+    if ! cmp -s "$here/kubo.txt" "$target/kubo/kubo.txt"; then
+        rm -rf "$target/kubo"
+        step /usr/bin/python3 -m pip install --quiet --root-user-action=ignore --no-deps \
+            --target "$target/kubo" --requirement "$here/kubo.txt" \
+            && cp "$here/kubo.txt" "$target/kubo/" || loudly "no Kubo: the tests with go-libp2p are LEFT OUT"
+    fi
+    if ! cmp -s "$here/js-libp2p/package-lock.json" "$target/js-libp2p/node_modules/.from"; then
+        rm -rf "$target/js-libp2p"
+        mkdir -p "$target/js-libp2p"
+        cp "$here"/js-libp2p/package*.json "$target/js-libp2p/"
+        (cd "$target/js-libp2p" && step npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) \
+            && cp "$here/js-libp2p/package-lock.json" "$target/js-libp2p/node_modules/.from" \
+            || loudly "no js-libp2p: the tests with it are LEFT OUT"
+    fi
 }
 
 install() {

@@ -1,12 +1,16 @@
 //! Clients that nobody here wrote reach servers that nobody here wrote, through `punchline expose` and
 //! `punchline forward`: gRPC from Python, HTTP/1.1 from curl, a WebSocket, and a terminal's single bytes. And Prometheus
-//! and a browser read what the programs tell about themselves, and systemd judges the units.
+//! and a browser read what the programs tell about themselves, and systemd judges the units. And libp2p's other
+//! implementations, in Go and JavaScript, are relays, clients of relays and peers of our programs.
 //!
 //! The Python programs lie beside this file; they check what they get and fail if it is wrong.
 
 mod browser;
 mod grpc;
 mod http;
+mod javascript;
+mod kubo;
+mod ours;
 mod page;
 mod prometheus;
 mod systemd;
@@ -19,7 +23,7 @@ use std::process::ExitCode;
 use punchline_tests::trial::{run, tool_trial, trial};
 
 fn main() -> ExitCode {
-    run(vec![
+    let mut trials = vec![
         tool_trial("grpc_from_python_works_in_every_shape_over_tcp", grpc::missing, grpc::over_tcp),
         tool_trial("grpc_from_python_works_over_a_unix_socket", grpc::missing, grpc::over_unix),
         tool_trial("http_from_curl_keeps_its_connection_alive", http::missing, http::keep_alive),
@@ -56,7 +60,10 @@ fn main() -> ExitCode {
         ),
         trial("single_bytes_are_echoed_while_the_stream_moves", terminal::keystrokes),
         trial("one_direction_ends_and_the_other_goes_on", terminal::half_close),
-    ])
+    ];
+    trials.extend(kubo::trials());
+    trials.extend(javascript::trials());
+    run(trials)
 }
 
 /// What it takes to run one of the Python programs with these modules.

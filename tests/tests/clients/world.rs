@@ -81,8 +81,13 @@ pub(crate) async fn id(directory: &TempDir, name: &str) -> Result<String> {
 
 /// One of the Python programs beside this file.
 pub(crate) fn python(program: &str, args: &[&str]) -> Launch {
+    python_at(Place::Host, program, args)
+}
+
+/// The same, also in the lab.
+pub(crate) fn python_at(place: Place<'_>, program: &str, args: &[&str]) -> Launch {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(program);
-    Launch::program(Place::Host, PYTHON).args(["-u", &path.to_string_lossy()]).args(args)
+    Launch::program(place, PYTHON).args(["-u", &path.to_string_lossy()]).args(args)
 }
 
 /// Runs a client to its end; what it printed.
