@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use libp2p::{Multiaddr, identify, identity::Keypair, swarm::NetworkBehaviour};
 
-use super::{autonat, circuit, control, dcutr, door, guard, hurry, ping, substream, turns, unread};
+use super::{
+    autonat, circuit, control, dcutr, door, guard, hurry, ping, substream, turns, unread, watched,
+};
 use crate::config::Config;
 
 /// Said in identify, so that one of ours can be told from others.
@@ -23,7 +25,7 @@ pub(crate) struct Node {
     pub(crate) guard: guard::Behaviour,
     pub(crate) door: door::Behaviour,
     identify: identify::Behaviour,
-    ping: ping::Behaviour,
+    pub(crate) ping: ping::Behaviour,
     pub(crate) circuit: circuit::Behaviour,
     pub(crate) dcutr: dcutr::Behaviour,
     pub(crate) substream: substream::Behaviour,
@@ -38,6 +40,7 @@ impl Node {
         circuit: circuit::Behaviour,
         guard: guard::Behaviour,
         (hurry, turns, unread): (hurry::Hurry, turns::Turns, Arc<unread::Pool>),
+        watched: watched::Watched,
     ) -> Self {
         let agent = format!("{}{}", NODE_AGENT, env!("CARGO_PKG_VERSION"));
         Self {
@@ -47,7 +50,7 @@ impl Node {
             identify: identify::Behaviour::new(
                 identify_config(keypair, agent).with_hide_listen_addrs(true),
             ),
-            ping: ping::Behaviour::default(),
+            ping: ping::Behaviour::new(watched),
             circuit,
             dcutr: dcutr::Behaviour::new(keypair.public().to_peer_id()),
             substream: substream::Behaviour::new(config.deadlines.negotiate),

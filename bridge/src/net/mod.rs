@@ -49,4 +49,5 @@ pub(crate) mod translate;
 pub(crate) mod transports;
 pub(crate) mod turns;
 pub(crate) mod unread;
+pub(crate) mod watched;
 pub(crate) mod web;

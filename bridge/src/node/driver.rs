@@ -38,7 +38,7 @@ use crate::{
     },
     path::{ConnectionId, Path},
     status::Pong,
-    stream::{Meter, Pulse, Route, frame::Code, machine},
+    stream::{Meter, Route, frame::Code, machine},
 };
 
 /// What a stream heard within this is worth more than a ping that was not answered: a timeout of one.
@@ -330,7 +330,8 @@ impl Driver {
                 let limit = opened.limit.and_then(|limit| limit.bytes);
                 let tell = &self.legs.nearly_spent.0;
                 let meter = limit.map(|limit| Meter::new(opened.connection, limit, tell.clone()));
-                let ends = Ends { path, address, pulse: Pulse::default(), meter };
+                let pulse = self.swarm.behaviour().ping.pulse(opened.connection);
+                let ends = Ends { path, address, pulse, meter };
                 self.legs.ends.insert(opened.connection, ends);
             }
             Input::ConnectionClosed { connection, .. } => {

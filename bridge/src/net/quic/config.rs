@@ -12,16 +12,22 @@ use tokio::sync::Semaphore;
 
 use super::{Error, mtu::largest_packet};
 use crate::{
+    engine::QUIET_PING_INTERVAL,
     error::StartError,
-    net::secure::{Secure, Verifier},
+    net::{
+        secure::{Secure, Verifier},
+        watched::Watched,
+    },
 };
 
-/// A silent peer is given up after this, in milliseconds, counted from our last keep-alive that it
-/// answered or the first it did not: after 2.4 s at most. A NAT that maps anew breaks the direct path and
-/// the link to the relay at once, and so streams are back within 3 s. Four keep-alives, and what is sent
-/// again for them, must be lost for us to be wrong.
-const IDLE_MS: u32 = 2_000;
-const KEEP_ALIVE: Duration = Duration::from_millis(400);
+/// Where nobody has said anything for so long, in milliseconds, the connection is over: between two pings of a quiet one nothing is
+/// said for [`QUIET_PING_INTERVAL`]. A peer that does not answer is given up much earlier ([`super::silence`]).
+const IDLE_MS: u32 = 30_000;
+
+/// Stock peers end a connection after 10 s on which nothing is said, and routers forget those of UDP after 15 s or more. Streams that
+/// are in use have pings pass more often.
+const KEEP_ALIVE: Duration = Duration::from_secs(7);
+const _: () = assert!(KEEP_ALIVE.as_millis() < QUIET_PING_INTERVAL.as_millis());
 
 /// What a peer may send over one connection before it is read, and on one substream, so that one which
 /// is not read leaves room for others. 8 and 6 MiB: fill 480 Mbit/s × 100 ms; more times the number of
@@ -53,18 +59,20 @@ pub(crate) struct Config {
     /// With keys for first packets; each connection has a configuration of TLS for itself.
     server: ServerConfig,
     endpoint: EndpointConfig,
+    pub(super) watched: Watched,
     /// Permits of handshakes with who has not proved its address.
     pub(super) unproved: Arc<Semaphore>,
 }
 
 impl Config {
-    pub(crate) fn new(secure: &Secure) -> Result<Arc<Self>, StartError> {
-        Self::with(secure)
+    /// Peers that are `watched` are asked for a word more often.
+    pub(crate) fn new(secure: &Secure, watched: Watched) -> Result<Arc<Self>, StartError> {
+        Self::with(secure, watched)
             .map(Arc::new)
             .map_err(|error| StartError::Transport { transport: "QUIC", cause: error.into() })
     }
 
-    fn with(secure: &Secure) -> Result<Self, Error> {
+    fn with(secure: &Secure, watched: Watched) -> Result<Self, Error> {
         let (tls, _) = secure.quic_server().map_err(Error::Tls)?;
         let mut server = ServerConfig::with_crypto(Arc::new(of_server(tls)?));
         server
@@ -79,7 +87,7 @@ impl Config {
         // Any is one that a socket can receive.
         endpoint.max_udp_payload_size(RECEIVED_MAX)?;
         let unproved = Arc::new(Semaphore::new(UNPROVED_MAX));
-        Ok(Self { secure: secure.clone(), server, endpoint, unproved })
+        Ok(Self { secure: secure.clone(), server, endpoint, watched, unproved })
     }
 
     pub(super) fn endpoint(&self) -> EndpointConfig {
