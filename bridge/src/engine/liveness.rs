@@ -41,7 +41,7 @@ pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(1500);
 pub(crate) const QUIET_PING_INTERVAL: Duration = Duration::from_secs(12);
 
 /// A stream that heard nothing for so long loses little when it has to find out for itself that its path is dead.
-pub(crate) const QUIET_AFTER: Duration = Duration::from_secs(20);
+pub(crate) const QUIET_AFTER: Duration = Duration::from_secs(10);
 
 /// For an answer to a ping, beside twice what they took lately: with the interval and the way to another
 /// connection, an idle stream leaves a dead path within 3 s.

@@ -229,9 +229,7 @@ impl Engine {
             Input::Barred { connection } => self.close(connection, CloseCause::Barred),
             Input::AllowUpgrades { allowed } => self.allow_upgrades(allowed, now),
             Input::Welcome { service, peers } => self.welcome(service, peers, now),
-            Input::Identified { connection, observed } => {
-                self.identified(connection, &observed, now);
-            }
+            Input::Identified { connection, observed } => self.identified(connection, &observed, now),
             Input::TestsOffered { connection } => self.tests_offered(connection, now),
             Input::AddressTested { test, outcome } => self.test_ended(test, outcome, now),
             Input::Unresponsive { connection } => self.close(connection, CloseCause::Unresponsive),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use libp2p::{Multiaddr, identify, identity::Keypair, swarm::NetworkBehaviour};
 
 use super::{
-    autonat, circuit, control, dcutr, door, guard, hurry, ping, substream, turns, unread, watched,
+    autonat, boxed::Boxed, circuit, control, dcutr, door, guard, hurry, ping, substream, turns, unread,
+    watched,
 };
 use crate::config::Config;
 
@@ -24,7 +25,7 @@ pub(crate) const NODE_AGENT: &str = "punchline/";
 pub(crate) struct Node {
     pub(crate) guard: guard::Behaviour,
     pub(crate) door: door::Behaviour,
-    identify: identify::Behaviour,
+    identify: Boxed<identify::Behaviour>,
     pub(crate) ping: ping::Behaviour,
     pub(crate) circuit: circuit::Behaviour,
     pub(crate) dcutr: dcutr::Behaviour,
@@ -47,9 +48,9 @@ impl Node {
             door: door::Behaviour::new(&config.limits, hurry, turns, unread),
             guard,
             // Strangers are told the addresses that relays confirmed, and not what we listen on.
-            identify: identify::Behaviour::new(
+            identify: Boxed(identify::Behaviour::new(
                 identify_config(keypair, agent).with_hide_listen_addrs(true),
-            ),
+            )),
             ping: ping::Behaviour::new(watched),
             circuit,
             dcutr: dcutr::Behaviour::new(keypair.public().to_peer_id()),
@@ -66,13 +67,13 @@ pub(crate) fn identify_behaviour(
     keypair: &Keypair,
     agent: String,
     told: &[Multiaddr],
-) -> identify::Behaviour {
+) -> Boxed<identify::Behaviour> {
     let bytes: usize = told.iter().map(Multiaddr::len).sum();
     let config = match bytes <= SIGNED_BYTES_MAX {
         true => identify_config(keypair, agent),
         false => told_as(identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public()), agent),
     };
-    identify::Behaviour::new(config.with_hide_listen_addrs(true))
+    Boxed(identify::Behaviour::new(config.with_hide_listen_addrs(true)))
 }
 
 /// A message of identify has 4,096 bytes at most, and whoever reads a longer one learns nothing. What a record signs stands

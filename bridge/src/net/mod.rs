@@ -14,6 +14,7 @@ mod agree;
 pub(crate) mod autonat;
 mod batch;
 pub(crate) mod behaviour;
+pub(crate) mod boxed;
 mod cause;
 pub(crate) mod circuit;
 pub(crate) mod control;

@@ -8,6 +8,7 @@ mod status;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -52,7 +53,7 @@ pub(crate) struct Driver {
     /// Every program's handle is gone, and the node lives for its streams.
     lingers: bool,
     when_dropped: WhenDropped,
-    events: broadcast::Sender<Event>,
+    events: broadcast::Sender<Arc<Event>>,
     /// Whom others are to find.
     sought: watch::Sender<BTreeSet<PeerId>>,
     legs: Legs,
@@ -71,8 +72,8 @@ impl Driver {
         swarm: Swarm<Node>,
         (engine, journal): (Engine, Option<Journal>),
         commands: mpsc::Receiver<Command>,
-        (events, sought): (broadcast::Sender<Event>, watch::Sender<BTreeSet<PeerId>>),
-        (stream_config, relayed_streams): (std::sync::Arc<machine::Config>, bool),
+        (events, sought): (broadcast::Sender<Arc<Event>>, watch::Sender<BTreeSet<PeerId>>),
+        (stream_config, relayed_streams): (Arc<machine::Config>, bool),
         when_dropped: WhenDropped,
     ) -> Self {
         let permits = swarm.behaviour().guard.permits();
@@ -200,7 +201,7 @@ impl Driver {
                 );
             }
             // Without a subscriber there is nobody to tell.
-            let _ = self.events.send(event);
+            let _ = self.events.send(Arc::new(event));
         }
     }
 

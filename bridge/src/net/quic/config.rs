@@ -1,6 +1,6 @@
 //! How QUIC is spoken.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use futures_rustls::rustls;
 use quinn_proto::{
@@ -10,7 +10,7 @@ use quinn_proto::{
 };
 use tokio::sync::Semaphore;
 
-use super::{Error, mtu::largest_packet};
+use super::{Error, mtu};
 use crate::{
     engine::QUIET_PING_INTERVAL,
     error::StartError,
@@ -20,14 +20,11 @@ use crate::{
     },
 };
 
-/// Where nobody has said anything for so long, in milliseconds, the connection is over: between two pings of a quiet one nothing is
-/// said for [`QUIET_PING_INTERVAL`]. A peer that does not answer is given up much earlier ([`super::silence`]).
+/// Where nobody has said anything for so long, in milliseconds, the connection is over. Two pings pass in it on a quiet one, so
+/// that there are no keep-alives besides; stock peers, whose own timeout is shorter, see to that themselves. A peer that does
+/// not answer is given up much earlier ([`super::silence`]).
 const IDLE_MS: u32 = 30_000;
-
-/// Stock peers end a connection after 10 s on which nothing is said, and routers forget those of UDP after 15 s or more. Streams that
-/// are in use have pings pass more often.
-const KEEP_ALIVE: Duration = Duration::from_secs(7);
-const _: () = assert!(KEEP_ALIVE.as_millis() < QUIET_PING_INTERVAL.as_millis());
+const _: () = assert!(2 * QUIET_PING_INTERVAL.as_millis() < IDLE_MS as u128);
 
 /// What a peer may send over one connection before it is read, and on one substream, so that one which
 /// is not read leaves room for others. 8 and 6 MiB: fill 480 Mbit/s × 100 ms; more times the number of
@@ -104,7 +101,7 @@ impl Config {
         let (tls, verifier) = self.secure.quic_server().map_err(Error::Tls)?;
         let mut server = self.server.clone();
         server.crypto = Arc::new(of_server(tls)?);
-        server.transport_config(Arc::new(transport(largest_packet(remote))));
+        server.transport_config(Arc::new(transport(mtu::discovery(remote))));
         Ok((Arc::new(server), verifier))
     }
 
@@ -113,22 +110,18 @@ impl Config {
         let (tls, verifier) = self.secure.quic_client().map_err(Error::Tls)?;
         let tls = QuicClientConfig::try_from(tls).map_err(no_suite)?;
         let mut client = ClientConfig::new(Arc::new(tls));
-        client.transport_config(Arc::new(transport(largest_packet(remote))));
+        client.transport_config(Arc::new(transport(mtu::discovery(remote))));
         client.token_store(Arc::new(NoneTokenStore));
         Ok((client, verifier))
     }
 }
 
-/// `packet_bytes`: of the largest packets that are tried.
-fn transport(packet_bytes: u16) -> TransportConfig {
+fn transport(discovery: MtuDiscoveryConfig) -> TransportConfig {
     let mut transport = TransportConfig::default();
-    let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(packet_bytes);
     transport
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_concurrent_bidi_streams(SUBSTREAMS_MAX.into())
         .datagram_receive_buffer_size(None)
-        .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_MS).into()))
         .allow_spin(false)
         .mtu_discovery_config(Some(discovery))

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// On a slow path it is so many round trips, if that is longer.
-const ROUND_TRIPS: u32 = 6;
+const ROUND_TRIPS: u32 = 9;
 
 /// A relay that leads to us or to others is asked for a word after this, so that its death is noticed within 2.4 s though nobody
 /// says anything.
@@ -128,8 +128,8 @@ mod tests {
     fn a_slow_path_has_the_time_of_some_round_trips() {
         let (mut silence, now) = silence();
         silence.said(now);
-        assert_eq!(silence.verdict(500 * MS, false, now + 2999 * MS), Verdict::Waits);
-        assert_eq!(silence.verdict(500 * MS, false, now + 3000 * MS), Verdict::Dead);
+        assert_eq!(silence.verdict(500 * MS, false, now + 4499 * MS), Verdict::Waits);
+        assert_eq!(silence.verdict(500 * MS, false, now + 4500 * MS), Verdict::Dead);
     }
 
     #[test]

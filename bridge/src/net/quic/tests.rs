@@ -201,6 +201,28 @@ async fn a_relay_that_is_watched_is_asked_for_a_word_more_often_than_others() {
     assert!(links.iter().all(|(near, ..)| near.link().lock().lost.is_none()));
 }
 
+#[tokio::test]
+async fn over_loopback_one_size_of_packets_is_tried_and_that_is_the_largest() {
+    let ((mut near, _), (mut far, _)) = (ours(), our_own());
+    let (_, address) = listen(&mut far, LOOPBACK[0]).await;
+    let dial = near.dial(address, OPTS).unwrap();
+    let accepted = async { comes(&mut far).await.0.await.unwrap() };
+    let (dialled, _accepted) = timeout(SOON, join(dial, accepted)).await.expect("no connection");
+    let (_, dialled) = dialled.unwrap();
+    let path = || dialled.link().lock().inner.stats().path;
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    let grown = async {
+        while path().current_mtu == 1200 {
+            looks.tick().await;
+        }
+    };
+    timeout(SOON, grown).await.expect("packets stay small");
+    // Only Linux says what loopback carries; elsewhere some more are tried.
+    if cfg!(target_os = "linux") {
+        assert_eq!((path().current_mtu, path().sent_plpmtud_probes), (32_400, 1));
+    }
+}
+
 /// Forwards between whoever sends first and `far`, as a path does, until it is cut.
 async fn path(far: Multiaddr) -> (Multiaddr, tokio::task::JoinHandle<()>) {
     let port =
