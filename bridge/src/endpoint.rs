@@ -56,7 +56,7 @@ pub struct Endpoint {
     listening: std::sync::Arc<[Multiaddr]>,
     commands: mpsc::Sender<Command>,
     // Weak, so that events end with the node and not with its last handle.
-    events: broadcast::WeakSender<Event>,
+    events: broadcast::WeakSender<std::sync::Arc<Event>>,
     sought: watch::Receiver<BTreeSet<PeerId>>,
     unaccepted_max: usize,
     task: std::sync::Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
@@ -349,7 +349,7 @@ impl Endpoint {
 
 /// What happens to a node, in order.
 #[derive(Debug)]
-pub struct Events(broadcast::Receiver<Event>);
+pub struct Events(broadcast::Receiver<std::sync::Arc<Event>>);
 
 /// Whom a node's program opens streams to while no connection leads there: those are to be found, and nobody else.
 #[derive(Clone, Debug)]
@@ -365,7 +365,7 @@ impl Sought {
 }
 
 impl Events {
-    pub(crate) fn new(events: broadcast::Receiver<Event>) -> Self {
+    pub(crate) fn new(events: broadcast::Receiver<std::sync::Arc<Event>>) -> Self {
         Self(events)
     }
 
@@ -374,7 +374,7 @@ impl Events {
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             match self.0.recv().await {
-                Ok(event) => return Some(event),
+                Ok(event) => return Some(std::sync::Arc::unwrap_or_clone(event)),
                 Err(broadcast::error::RecvError::Lagged(lost)) => {
                     tracing::warn!(lost, "events were lost: their reader is too slow");
                 }

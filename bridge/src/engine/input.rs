@@ -308,6 +308,11 @@ pub(crate) enum Input {
     Asked {
         connection: ConnectionId,
     },
+    /// From now on pings pass on this connection so often.
+    Paced {
+        connection: ConnectionId,
+        interval: Duration,
+    },
     /// The other end of a connection said something.
     Heard {
         connection: ConnectionId,

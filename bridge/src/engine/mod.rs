@@ -35,7 +35,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
-pub(crate) use self::liveness::{GIVEN_UP, PING_INTERVAL};
+pub(crate) use self::liveness::{GIVEN_UP, PING_INTERVAL, QUIET_AFTER, QUIET_PING_INTERVAL};
 use self::{
     input::{Action, Input},
     liveness::{beats::Beats, departures::Departures, pings::Pings},
@@ -229,9 +229,7 @@ impl Engine {
             Input::Barred { connection } => self.close(connection, CloseCause::Barred),
             Input::AllowUpgrades { allowed } => self.allow_upgrades(allowed, now),
             Input::Welcome { service, peers } => self.welcome(service, peers, now),
-            Input::Identified { connection, observed } => {
-                self.identified(connection, &observed, now);
-            }
+            Input::Identified { connection, observed } => self.identified(connection, &observed, now),
             Input::TestsOffered { connection } => self.tests_offered(connection, now),
             Input::AddressTested { test, outcome } => self.test_ended(test, outcome, now),
             Input::Unresponsive { connection } => self.close(connection, CloseCause::Unresponsive),
@@ -278,6 +276,7 @@ impl Engine {
                 self.responsive(connection, round_trip, took, now);
             }
             Input::Asked { connection } => self.asked_on(connection, now),
+            Input::Paced { connection, interval } => self.connections.paced(connection, interval, now),
             Input::Pulse { connection, last } => self.pulse_taken(connection, last, now),
             Input::StunAnswered { probe, from, mapped, other } => {
                 self.nat.answered(probe, from, mapped, other, now);

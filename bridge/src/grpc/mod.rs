@@ -32,9 +32,10 @@ pub const FRAME_BYTES_MAX: u32 = 1 << 20;
 pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 /// Bytes that all HTTP/2 streams of a connection may have unread together: 16 MiB.
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// How often an HTTP/2 ping asks whether the peer is there: 20 s, below the 30 s after which NATs
-/// forget a UDP flow.
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// How often an HTTP/2 ping asks whether the program at the other end answers: 2 min. Whether the peer is
+/// there, and that the way to it stays open, is looked after below: more often would only keep
+/// connections that are quiet from being left alone.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(120);
 /// How long an HTTP/2 ping may stay unanswered: 20 s, long enough for a full window on a slow path.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use libp2p::{identify, identity::Keypair, swarm::NetworkBehaviour};
 
-use super::{autonat, circuit, control, dcutr, door, guard, hurry, ping, substream, turns, unread};
+use super::{
+    autonat, boxed::Boxed, circuit, control, dcutr, door, guard, hurry, ping, substream, turns, unread,
+    watched,
+};
 use crate::config::Config;
 
 /// Said in identify, so that one of ours can be told from others.
@@ -22,8 +25,8 @@ pub(crate) const NODE_AGENT: &str = "punchline/";
 pub(crate) struct Node {
     pub(crate) guard: guard::Behaviour,
     pub(crate) door: door::Behaviour,
-    identify: identify::Behaviour,
-    ping: ping::Behaviour,
+    identify: Boxed<identify::Behaviour>,
+    pub(crate) ping: ping::Behaviour,
     pub(crate) circuit: circuit::Behaviour,
     pub(crate) dcutr: dcutr::Behaviour,
     pub(crate) substream: substream::Behaviour,
@@ -38,6 +41,7 @@ impl Node {
         circuit: circuit::Behaviour,
         guard: guard::Behaviour,
         (hurry, turns, unread): (hurry::Hurry, turns::Turns, Arc<unread::Pool>),
+        watched: watched::Watched,
     ) -> Self {
         let agent = format!("{}{}", NODE_AGENT, env!("CARGO_PKG_VERSION"));
         Self {
@@ -45,7 +49,7 @@ impl Node {
             guard,
             // Strangers are told the addresses that relays confirmed, and not what we listen on.
             identify: identify_behaviour(keypair, agent),
-            ping: ping::Behaviour::default(),
+            ping: ping::Behaviour::new(watched),
             circuit,
             dcutr: dcutr::Behaviour::new(keypair.public().to_peer_id()),
             substream: substream::Behaviour::new(config.deadlines.negotiate),
@@ -58,11 +62,11 @@ impl Node {
 /// Says the external addresses and not those of own networks. They are not signed: what libp2p's identify signs (`PeerRecord`)
 /// is readable to rust-libp2p alone. js-libp2p throws the whole message away for it, protocols and all, and go-libp2p complains
 /// each time. It would prove nothing to whoever reads it, which is the connected peer and nobody else.
-pub(crate) fn identify_behaviour(keypair: &Keypair, agent: String) -> identify::Behaviour {
+pub(crate) fn identify_behaviour(keypair: &Keypair, agent: String) -> Boxed<identify::Behaviour> {
     let config = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
         .with_agent_version(agent)
         .with_hide_listen_addrs(true)
         // Each new listen address would be pushed to every peer; nobody here reads them.
         .with_push_listen_addr_updates(false);
-    identify::Behaviour::new(config)
+    Boxed(identify::Behaviour::new(config))
 }

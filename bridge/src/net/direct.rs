@@ -37,18 +37,18 @@ pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 /// `certificate` is to listen on WebSockets over TLS with. What is open over TCP stands in `sockets`.
 pub(crate) fn connections(
     secure: &Secure,
+    quic: Arc<quic::Config>,
     pool: &Arc<Pool>,
     permits: &Permits,
     certificate: Option<Certificate>,
     sockets: &Sockets,
 ) -> Result<Resolve, StartError> {
-    let config = quic::Config::new(secure)?;
     let sockets = sockets.clone();
     let tcp = move || {
         let sockets = sockets.clone();
         tcp::tokio::Transport::new(tcp::Config::default()).map(move |tcp, _| Heard::new(tcp, &sockets))
     };
-    let quic = move || Quic::new(Arc::clone(&config));
+    let quic = move || Quic::new(Arc::clone(&quic));
     // libp2p watches the interfaces in the same way, and would fail for the same cause.
     let inner = match if_watch::tokio::IfWatcher::new() {
         Ok(_) => {

@@ -12,6 +12,7 @@ mod handshake;
 mod link;
 mod listener;
 mod mtu;
+mod silence;
 mod socket;
 mod substream;
 

@@ -23,8 +23,11 @@ use tokio::sync::watch;
 
 use crate::engine::PING_INTERVAL;
 
-/// A ping passes in each interval, and its answer, so each end hears something in this time on a path that lives.
+/// Where a peer was not heard for so long and has not answered what was said to it, the path may be dead.
 const SILENT: Duration = PING_INTERVAL.saturating_add(Duration::from_millis(500));
+
+/// An answer takes no longer, mostly. Of a quiet connection the words with which it is closed are all that was said.
+const ANSWER: Duration = Duration::from_millis(250);
 
 /// Where the open TCP connections of a node lead. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +89,8 @@ impl Drop for Counted {
 pub(super) struct Heard {
     inner: TcpStream,
     heard: Instant,
+    /// When something was first said since.
+    said: Option<Instant>,
     /// Dropped after the socket.
     counted: Counted,
 }
@@ -93,13 +98,27 @@ pub(super) struct Heard {
 impl Heard {
     pub(super) fn new(inner: TcpStream, sockets: &Sockets) -> Self {
         let counted = Counted::new(inner.0.peer_addr().ok(), sockets);
-        Self { inner, heard: Instant::now(), counted }
+        Self { inner, heard: Instant::now(), said: None, counted }
+    }
+}
+
+impl Heard {
+    /// Whether the peer owes an answer for long.
+    fn is_silent(&self) -> bool {
+        self.heard.elapsed() > SILENT && self.said.is_some_and(|said| said.elapsed() > ANSWER)
+    }
+
+    fn says(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() && self.said.is_none() {
+            self.said = Some(Instant::now());
+        }
+        written
     }
 }
 
 impl Drop for Heard {
     fn drop(&mut self) {
-        if self.heard.elapsed() > SILENT || self.counted.is_wanted() {
+        if self.is_silent() || self.counted.is_wanted() {
             // A socket closed with nothing to linger for is reset; where the system refuses, it is closed as usual.
             let _ = rustix::net::sockopt::set_socket_linger(&self.inner.0, Some(Duration::ZERO));
         }
@@ -113,7 +132,7 @@ impl AsyncRead for Heard {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let read = std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, buffer));
-        self.heard = Instant::now();
+        (self.heard, self.said) = (Instant::now(), None);
         Poll::Ready(read)
     }
 }
@@ -124,7 +143,8 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buffer)
+        let written = Pin::new(&mut self.inner).poll_write(cx, buffer);
+        self.says(written)
     }
 
     fn poll_write_vectored(
@@ -132,7 +152,8 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, buffers)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, buffers);
+        self.says(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -157,13 +178,14 @@ mod tests {
     use super::*;
 
     /// What the peer of a connection that is dropped reads.
-    async fn dropped_after(silence: Duration, wanted: bool) -> io::Result<usize> {
+    async fn dropped_after(silence: Duration, owed: Duration, wanted: bool) -> io::Result<usize> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = Socket::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut far, _) = listener.accept().await.unwrap();
         let sockets = Sockets::default();
         let mut heard = Heard::new(TcpStream(near), &sockets);
         heard.heard = Instant::now().checked_sub(silence).unwrap();
+        heard.said = Instant::now().checked_sub(owed);
         if wanted {
             sockets.want(listener.local_addr().unwrap());
         }
@@ -187,15 +209,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_on_which_nothing_was_heard_is_reset_and_another_is_closed() {
-        assert_eq!(dropped_after(Duration::ZERO, false).await.unwrap(), 0);
-        let reset = dropped_after(2 * SILENT, false).await.unwrap_err();
+    async fn a_connection_whose_peer_owes_an_answer_is_reset_and_one_that_is_only_quiet_is_closed() {
+        assert_eq!(dropped_after(Duration::ZERO, Duration::ZERO, false).await.unwrap(), 0);
+        assert_eq!(dropped_after(2 * SILENT, Duration::ZERO, false).await.unwrap(), 0);
+        let reset = dropped_after(2 * SILENT, 2 * ANSWER, false).await.unwrap_err();
         assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]
     async fn a_connection_whose_port_a_punch_wants_is_reset_though_it_was_heard_a_moment_ago() {
-        let reset = dropped_after(Duration::ZERO, true).await.unwrap_err();
+        let reset = dropped_after(Duration::ZERO, Duration::ZERO, true).await.unwrap_err();
         assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
     }
 }

@@ -130,6 +130,7 @@ fn behaviour(event: NodeEvent, now: SystemTime) -> Translated {
                 Input::Responsive { connection, round_trip, took }
             }
             ping::Said::Asked => Input::Asked { connection },
+            ping::Said::Paced(interval) => Input::Paced { connection, interval },
             ping::Said::Unanswered => Input::Unresponsive { connection },
         },
         NodeEvent::Circuit(circuit::Event::Reserved { request, grant }) => {

@@ -16,11 +16,13 @@ use super::{
     circuit, direct,
     guard::{self, Permits},
     hurry::{Hurried, Hurry},
+    quic,
     reset::Sockets,
     secure::Secure,
     secured::Secured,
     turns::{InTurn, Turns},
     unread::{POOL_BYTES, Pool},
+    watched::Watched,
     web::{Certificate, proxy::Proxied},
 };
 use crate::{config::Config, error::StartError};
@@ -39,15 +41,17 @@ pub(crate) const CIRCUIT_DEADLINE: Duration = Duration::from_secs(20);
 /// A swarm for a server or client, not yet listening.
 pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, StartError> {
     let local = keypair.public().to_peer_id();
-    let (circuits, circuit) = circuit::new(local);
+    let watched = Watched::default();
+    let (circuits, circuit) = circuit::new(local, watched.clone());
     let pool = Pool::new(POOL_BYTES);
     let secure = Secure::new(&keypair)?;
+    let quic = quic::Config::new(&secure, watched.clone())?;
     let circuits = Secured::new(circuits, &secure, &pool);
     let circuits = TransportTimeout::new(circuits, CIRCUIT_DEADLINE).map_err(Kept);
     let permits = Permits::new(config.global.clone(), config.ranges.clone());
     let hurry = Hurry::default();
     let sockets = Sockets::default();
-    let direct = direct::connections(&secure, &pool, &permits, None, &sockets)?;
+    let direct = direct::connections(&secure, quic, &pool, &permits, None, &sockets)?;
     let direct = match &config.proxy {
         None => direct.boxed(),
         // Before names are looked up: the proxy does that.
@@ -63,7 +67,8 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     // Circuits first: the others would take their addresses for those of the relay.
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
     let of_transport = (hurry, turns, pool);
-    let behaviour = Node::new(config, &keypair, circuit, guard::Behaviour::new(permits), of_transport);
+    let guard = guard::Behaviour::new(permits);
+    let behaviour = Node::new(config, &keypair, circuit, guard, of_transport, watched);
     let swarm = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
     Ok(Swarm::new(transport, behaviour, local, swarm))
 }
@@ -79,8 +84,10 @@ pub(crate) fn dialer<B: NetworkBehaviour>(
     deadline: Duration,
 ) -> Result<Swarm<B>, StartError> {
     let keypair = Keypair::generate_ed25519();
+    let secure = Secure::new(&keypair)?;
     let direct = direct::connections(
-        &Secure::new(&keypair)?,
+        &secure,
+        quic::Config::new(&secure, Watched::default())?,
         &Pool::new(DIALER_POOL_BYTES),
         permits,
         None,
@@ -106,7 +113,8 @@ pub(crate) fn relay<B: NetworkBehaviour>(
             let pool = Pool::new(POOL_BYTES);
             let secure = Secure::new(keypair)?;
             let sockets = Sockets::default();
-            Ok(direct::connections(&secure, &pool, permits, certificate, &sockets)?)
+            let quic = quic::Config::new(&secure, Watched::default())?;
+            Ok(direct::connections(&secure, quic, &pool, permits, certificate, &sockets)?)
         })
         .map_err(|cause| StartError::Transport { transport: "TCP and QUIC", cause: cause.into() })?
         .with_bandwidth_metrics(registry)

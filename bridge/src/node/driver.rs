@@ -8,6 +8,7 @@ mod status;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -38,7 +39,7 @@ use crate::{
     },
     path::{ConnectionId, Path},
     status::Pong,
-    stream::{Meter, Pulse, Route, frame::Code, machine},
+    stream::{Meter, Route, frame::Code, machine},
 };
 
 /// What a stream heard within this is worth more than a ping that was not answered: a timeout of one.
@@ -52,7 +53,7 @@ pub(crate) struct Driver {
     /// Every program's handle is gone, and the node lives for its streams.
     lingers: bool,
     when_dropped: WhenDropped,
-    events: broadcast::Sender<Event>,
+    events: broadcast::Sender<Arc<Event>>,
     /// Whom others are to find.
     sought: watch::Sender<BTreeSet<PeerId>>,
     legs: Legs,
@@ -71,8 +72,8 @@ impl Driver {
         swarm: Swarm<Node>,
         (engine, journal): (Engine, Option<Journal>),
         commands: mpsc::Receiver<Command>,
-        (events, sought): (broadcast::Sender<Event>, watch::Sender<BTreeSet<PeerId>>),
-        (stream_config, relayed_streams): (std::sync::Arc<machine::Config>, bool),
+        (events, sought): (broadcast::Sender<Arc<Event>>, watch::Sender<BTreeSet<PeerId>>),
+        (stream_config, relayed_streams): (Arc<machine::Config>, bool),
         when_dropped: WhenDropped,
     ) -> Self {
         let permits = swarm.behaviour().guard.permits();
@@ -200,7 +201,7 @@ impl Driver {
                 );
             }
             // Without a subscriber there is nobody to tell.
-            let _ = self.events.send(event);
+            let _ = self.events.send(Arc::new(event));
         }
     }
 
@@ -330,7 +331,8 @@ impl Driver {
                 let limit = opened.limit.and_then(|limit| limit.bytes);
                 let tell = &self.legs.nearly_spent.0;
                 let meter = limit.map(|limit| Meter::new(opened.connection, limit, tell.clone()));
-                let ends = Ends { path, address, pulse: Pulse::default(), meter };
+                let pulse = self.swarm.behaviour().ping.pulse(opened.connection);
+                let ends = Ends { path, address, pulse, meter };
                 self.legs.ends.insert(opened.connection, ends);
             }
             Input::ConnectionClosed { connection, .. } => {

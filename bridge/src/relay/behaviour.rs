@@ -5,6 +5,7 @@ use libp2p::{identify, identity::Keypair, swarm::NetworkBehaviour};
 use super::{RelayConfig, dialback, hop::Hop};
 use crate::net::{
     behaviour::{RELAY_AGENT, identify_behaviour},
+    boxed::Boxed,
     control,
     guard::{self, Permits},
     ping,
@@ -16,7 +17,7 @@ use crate::net::{
 pub(super) struct Behaviour {
     pub(super) guard: guard::Behaviour,
     pub(super) hop: Hop,
-    identify: identify::Behaviour,
+    identify: Boxed<identify::Behaviour>,
     ping: ping::Behaviour,
     pub(super) control: control::Behaviour,
     dialback: dialback::Behaviour,

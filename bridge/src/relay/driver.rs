@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -56,7 +57,7 @@ pub(super) struct Driver {
     swarm: Swarm<Behaviour>,
     config: RelayConfig,
     traffic: Traffic,
-    events: broadcast::Sender<Event>,
+    events: broadcast::Sender<Arc<Event>>,
     orders: mpsc::Receiver<Order>,
     started: Instant,
     stun: Vec<Multiaddr>,
@@ -67,7 +68,7 @@ impl Driver {
         mut swarm: Swarm<Behaviour>,
         config: RelayConfig,
         traffic: Traffic,
-        events: broadcast::Sender<Event>,
+        events: broadcast::Sender<Arc<Event>>,
         orders: mpsc::Receiver<Order>,
     ) -> Self {
         if let External::Given(addresses) = &config.external {
@@ -203,7 +204,7 @@ impl Driver {
 
     fn publish(&self, event: Event) {
         tracing::debug!(?event);
-        let _ = self.events.send(event);
+        let _ = self.events.send(Arc::new(event));
     }
 
     fn observed(&mut self, address: &Multiaddr) {

@@ -43,7 +43,7 @@ pub use crate::net::web::{Certificate, CertificateError};
 pub struct Relay {
     peer: PeerId,
     listening: Vec<Multiaddr>,
-    events: broadcast::Sender<crate::Event>,
+    events: broadcast::Sender<std::sync::Arc<crate::Event>>,
     orders: mpsc::Sender<Order>,
     task: tokio::task::JoinHandle<()>,
 }

@@ -87,7 +87,7 @@ impl<R: Route> LegIo<R> {
     /// Something was heard.
     pub(super) fn beat(&mut self, now: Instant) {
         if self.beaten.is_none_or(|until| until <= now) {
-            self.route.pulse().beat(now);
+            self.route.pulse().used(now);
             self.beaten = Some(now + PULSE);
         }
     }

@@ -5,16 +5,16 @@
 //! without one; prints a table with medians and ratios to TLS in the same round, and a line of JSON for machines. `--chart FILE`
 //! draws them as SVG, and `chart FILE PRINTED…` draws what other runs printed into these files.
 //! iroh is a program of its own (`tests/iroh`), which `PUNCHLINE_IROH` names. Everything is on loopback, bounded by time, and
-//! ends by itself. `-- paths` does some of it over simulated paths instead ([`paths`]).
+//! ends by itself. `-- paths` does some of it over simulated paths instead ([`paths`]), and `-- crowds [--minutes N]` looks at 1, 100
+//! and 1,000 quiet peers ([`idle`]).
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod chart;
+mod idle;
 mod parts;
 mod paths;
 mod subject;
 mod work;
-
-use std::{thread::sleep, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -37,6 +37,7 @@ fn main() {
             work::ask(subject.parse().unwrap(), work.parse().unwrap(), address)
         }
         ["paths", words @ ..] => paths::compare(words),
+        ["crowds", words @ ..] => idle::crowds(words),
         ["chart", to, from @ ..] => draw(to, from),
         words => compare(words),
     }
@@ -73,7 +74,7 @@ fn compare(words: &[&str]) {
     for work in works {
         println!("\n{work}, {}", work.unit());
         if work == Work::Idle {
-            all.extend(subjects.iter().map(|subject| idle(*subject)));
+            all.extend(subjects.iter().map(|subject| idle::of(*subject, work::IDLE_PEERS, idle::LOOKS)));
             continue;
         }
         let mut found: Vec<Vec<Measure>> = vec![Vec::new(); subjects.len()];
@@ -123,7 +124,7 @@ struct Measure {
     value: f64,
     /// Of both processes, a GB or a thousand calls.
     cpu: f64,
-    /// What it was before it was steady, where that is told.
+    /// What it was before it was steady, or took before it began, where that is told.
     early: Option<f64>,
 }
 
@@ -167,29 +168,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// One work in processes of its own.
 fn measure(subject: Subject, work: Work, place: Place<'_>) -> Measure {
     let mut parts = Parts::serving(subject, place);
-    let said = parts.ask(subject, work);
+    let said = parts.ask(subject, work, 1);
     let said: Value = serde_json::from_str(&said).unwrap();
     let number = |key: &str| said[key].as_f64().unwrap();
     let early = said["early"].as_f64();
     Measure { value: number("value"), cpu: parts.cpu() / number("units"), early }
-}
-
-/// How long idle peers are looked at.
-const IDLE: Duration = Duration::from_secs(20);
-
-/// What many peers of one process cost it while nothing is said.
-fn idle(subject: Subject) -> Value {
-    let mut parts = Parts::serving(subject, Place::Loopback);
-    let before = parts.server().resident();
-    parts.ask(subject, Work::Idle);
-    let cpu = parts.server().cpu();
-    sleep(IDLE);
-    let percent = 100.0 * (parts.server().cpu() - cpu) / IDLE.as_secs_f64();
-    let kib = (parts.server().resident() - before) / work::IDLE_PEERS as f64;
-    println!(
-        "  {:<8} {kib:>10.1} KiB a peer, {percent:.2} % of a core for {} peers",
-        subject.to_string(),
-        work::IDLE_PEERS
-    );
-    json!({ "work": Work::Idle.to_string(), "subject": subject.to_string(), "kib_a_peer": kib, "percent_of_a_core": percent })
 }

@@ -1,7 +1,7 @@
 //! The processes of one measurement.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     net::Ipv4Addr,
     path::PathBuf,
     process::{Child, ChildStdout, Command, Stdio},
@@ -12,7 +12,7 @@ use punchline_tests::{lab::Lab, ports::free_port};
 
 use crate::{
     subject::Subject,
-    work::{OWN_ADDRESS, Work},
+    work::{OWN_ADDRESS, PEERS, Work},
 };
 
 /// Names the program of `tests/iroh`.
@@ -65,6 +65,8 @@ pub(crate) struct Parts<'lab> {
     place: Place<'lab>,
     /// Where who asks goes.
     address: String,
+    /// What the one that asked last says.
+    asked: Option<BufReader<ChildStdout>>,
 }
 
 impl<'lab> Parts<'lab> {
@@ -77,7 +79,7 @@ impl<'lab> Parts<'lab> {
                 let relay_address = line(&mut told);
                 let serve = ["serve", &subject.to_string(), &relay_address];
                 let (server, mut told) = child(serves().args(serve));
-                Self { all: vec![server, relay], place, address: line(&mut told) }
+                Self { all: vec![server, relay], place, address: line(&mut told), asked: None }
             }
             Subject::Socat => {
                 let (server, mut told) = child(serves().args(["serve", "rustls"]));
@@ -85,25 +87,35 @@ impl<'lab> Parts<'lab> {
                 let (server_address, certificate) = address.split_once(' ').unwrap();
                 let (between, port) = socat(server_address);
                 let address = format!("127.0.0.1:{port} {certificate}");
-                Self { all: vec![server, between], place, address }
+                Self { all: vec![server, between], place, address, asked: None }
             }
             _ => {
                 let (server, mut told) = child(serves().args(["serve", &subject.to_string()]));
-                Self { all: vec![server], place, address: line(&mut told) }
+                Self { all: vec![server], place, address: line(&mut told), asked: None }
             }
         }
     }
 
     /// Starts the one that asks; what it said when its work was done. It stays.
-    pub(crate) fn ask(&mut self, subject: Subject, work: Work) -> String {
+    pub(crate) fn ask(&mut self, subject: Subject, work: Work, peers: usize) -> String {
         let subject_name = match subject {
             Subject::Socat => Subject::Rustls.to_string(),
             subject => subject.to_string(),
         };
         let ask = ["ask", &subject_name, &work.to_string(), &self.address];
-        let (asks, mut told) = child(self.place.program(subject, 1).args(ask));
+        let mut program = self.place.program(subject, 1);
+        let (asks, mut told) = child(program.args(ask).env(PEERS, peers.to_string()));
         self.all.push(asks);
-        line(&mut told)
+        let said = line(&mut told);
+        self.asked = Some(told);
+        said
+    }
+
+    /// How many of the peers of whoever asked last answer now.
+    pub(crate) fn alive(&mut self) -> usize {
+        let (asks, told) = (self.all.last_mut().unwrap(), self.asked.as_mut().unwrap());
+        asks.0.stdin.as_mut().unwrap().write_all(b"?").unwrap();
+        line(told).parse().unwrap()
     }
 
     pub(crate) fn server(&self) -> &Part {

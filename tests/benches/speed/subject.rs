@@ -7,6 +7,7 @@ use std::{
     str::FromStr,
     sync::Arc,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
@@ -15,7 +16,7 @@ use libp2p::{Multiaddr, StreamProtocol, SwarmBuilder, noise, swarm::SwarmEvent, 
 use punchline_bridge::{
     Config, Endpoint, Event, Events, Keypair, PeerId, RelayAddr,
     addr::GlobalScope,
-    config::Upgrades,
+    config::{Limits, Sharing, Upgrades},
     grpc,
     relay::{External, Relay, RelayConfig, StunListen},
 };
@@ -183,12 +184,21 @@ fn own(rest: &str) -> String {
     format!("/ip4/{}/{rest}", own_address())
 }
 
+/// Connections of one node, over whatever: many peers here have one address.
+const CONNECTIONS: u32 = 4096;
+
 /// Loopback is public here, and nothing is punched.
 fn config(listen: &[&str]) -> Config {
     Config {
         listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
         global: GlobalScope::with_assumed(vec!["127.0.0.0/8".parse().unwrap()]),
         upgrades: Upgrades::WhenTold,
+        limits: Limits {
+            connections: CONNECTIONS,
+            quic_connections: CONNECTIONS,
+            sharing: Sharing { source_percent: 100, kept_percent: 0 },
+            ..Limits::default()
+        },
         ..Config::default()
     }
 }
@@ -244,11 +254,12 @@ pub(crate) async fn relay() {
     while events.next().await.is_some() {}
 }
 
-/// Connects to what `listen` said.
-pub(crate) async fn connect(subject: Subject, address: &str) -> Channel {
+/// Connects to what `listen` said; and how long a node took to start before, where one is needed.
+pub(crate) async fn connect(subject: Subject, address: &str) -> (Channel, Duration) {
     let (address, rest) = address.split_once(' ').unwrap_or((address, ""));
     let endpoint = grpc::client(&PeerId::random());
-    match subject {
+    let mut started = Duration::ZERO;
+    let channel = match subject {
         Subject::Plain => {
             let address = address.to_owned();
             let connect = move |_| plain(address.clone());
@@ -267,15 +278,18 @@ pub(crate) async fn connect(subject: Subject, address: &str) -> Channel {
         }
         Subject::Tcp | Subject::Quic | Subject::Relayed => {
             let peer: PeerId = rest.parse().unwrap();
+            let starts = Instant::now();
             let (node, mut events) =
                 Endpoint::start(config(&[]), Keypair::generate_ed25519()).await.unwrap();
+            started = starts.elapsed();
             tokio::spawn(async move { while events.next().await.is_some() {} });
             node.add_addresses(peer, vec![address.parse().unwrap()]).await;
             let connector = grpc::Connector::new(node, peer, "bench".parse().unwrap());
             grpc::client(&peer).connect_with_connector(connector).await.unwrap()
         }
         Subject::Socat | Subject::Iroh => unreachable!("other programs"),
-    }
+    };
+    (channel, started)
 }
 
 type Connecting = BoxFuture<'static, io::Result<TokioIo<Io>>>;

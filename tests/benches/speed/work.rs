@@ -48,8 +48,11 @@ pub(crate) const OWN_ADDRESS: &str = "PUNCHLINE_BENCH_ADDRESS";
 /// A small gRPC message.
 const SMALL_BYTES: usize = 128;
 
-/// Peers of one process that say nothing.
+/// Peers of one process that say nothing, unless [`PEERS`] names another number.
 pub(crate) const IDLE_PEERS: usize = 300;
+
+/// Names how many idle peers there are.
+pub(crate) const PEERS: &str = "PUNCHLINE_BENCH_PEERS";
 
 /// Calls or streams at once.
 const AT_ONCE: usize = 64;
@@ -66,7 +69,7 @@ pub(crate) enum Work {
     Echo,
     /// Small calls, many at once.
     Unary,
-    /// The first call of a process, with all that comes before it.
+    /// The first call of a process, from where it begins to connect.
     Connect,
     /// Many peers of a server, after one small call of each.
     Idle,
@@ -95,7 +98,9 @@ impl Work {
             }
             Self::Echo => "median of round trips in µs; CPU seconds of both for 1,000",
             Self::Unary => "calls/s; CPU seconds of both for 1,000",
-            Self::Connect => "ms until the first answer",
+            Self::Connect => {
+                "ms until the first answer; early: the start of a node before, where one is needed"
+            }
             Self::Idle => "memory and CPU of the server",
         }
     }
@@ -212,18 +217,22 @@ pub(crate) fn ask(subject: Subject, work: Work, address: &str) {
     let mut early = None;
     let doing = async {
         let began = Instant::now();
-        let mut client = BenchClient::new(subject::connect(subject, address).await);
+        let (channel, started) = subject::connect(subject, address).await;
+        let mut client = BenchClient::new(channel);
         client.unary(chunk(SMALL_BYTES)).await.unwrap();
-        let connected = began.elapsed();
+        let connected = began.elapsed() - started;
         match work {
-            Work::Connect => (connected.as_secs_f64() * 1e3, 1.0),
+            Work::Connect => {
+                early = Some(started.as_secs_f64() * 1e3);
+                (connected.as_secs_f64() * 1e3, 1.0)
+            }
             Work::Stream64K => bulk(client, 64 << 10, 1).await,
             Work::Stream1M => bulk(client, 1 << 20, 1).await,
             Work::Streams => bulk(client, 64 << 10, AT_ONCE).await,
             Work::Echo => echo(client).await,
             Work::Unary => unary(client).await,
             Work::Idle => {
-                others = peers(subject, address).await;
+                others = peers(subject, address, client).await;
                 (0.0, 1.0)
             }
             Work::Steady => {
@@ -237,15 +246,30 @@ pub(crate) fn ask(subject: Subject, work: Work, address: &str) {
     let (value, units) = runtime.block_on(async { timeout(STUCK, doing).await }).expect("it is stuck");
     println!("{}", json!({ "value": value, "units": units, "early": early }));
     std::io::stdout().flush().unwrap();
-    let _ = std::io::stdin().read(&mut [0]);
-    drop(others);
+    // Somebody asks who of them is still there, or nobody does.
+    let mut again = [0];
+    while std::io::stdin().read(&mut again).is_ok_and(|bytes| bytes > 0) {
+        println!("{}", runtime.block_on(alive(&mut others)));
+        std::io::stdout().flush().unwrap();
+    }
 }
 
-/// So many that there are [`IDLE_PEERS`] with the first.
-async fn peers(subject: Subject, address: &str) -> Vec<BenchClient<Channel>> {
-    let mut peers = Vec::new();
-    for _ in 1..IDLE_PEERS {
-        let mut client = BenchClient::new(subject::connect(subject, address).await);
+/// How many of them answer, on the connections that they have.
+async fn alive(peers: &mut [BenchClient<Channel>]) -> usize {
+    let calls = peers.iter_mut().map(|peer| timeout(STUCK, peer.unary(chunk(SMALL_BYTES))));
+    join_all(calls).await.into_iter().filter(|answer| matches!(answer, Ok(Ok(_)))).count()
+}
+
+/// As many as there are to be, with the first.
+async fn peers(
+    subject: Subject,
+    address: &str,
+    first: BenchClient<Channel>,
+) -> Vec<BenchClient<Channel>> {
+    let mut peers = vec![first];
+    let wanted = std::env::var(PEERS).map_or(IDLE_PEERS, |peers| peers.parse().unwrap());
+    while peers.len() < wanted {
+        let mut client = BenchClient::new(subject::connect(subject, address).await.0);
         client.unary(chunk(SMALL_BYTES)).await.unwrap();
         peers.push(client);
     }

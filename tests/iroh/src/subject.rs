@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     str::FromStr,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, stream::BoxStream};
@@ -68,20 +69,25 @@ async fn stream_of(incoming: iroh::endpoint::Incoming, endpoint: Endpoint) -> io
     Ok(Io { stream: join(receive, send), _connection: connection, _endpoint: endpoint })
 }
 
-/// Connects to what `listen` said.
-pub(crate) async fn connect(_: Subject, address: &str) -> Channel {
+/// Connects to what `listen` said; and how long an endpoint took to start before.
+pub(crate) async fn connect(_: Subject, address: &str) -> (Channel, Duration) {
     let (address, id) = address.split_once(' ').unwrap();
     let (address, id): (SocketAddr, EndpointId) = (address.parse().unwrap(), id.parse().unwrap());
-    let connect = move |_| async move {
-        let endpoint = endpoint().await;
-        let to = EndpointAddr::from_parts(id, [TransportAddr::Ip(address)]);
-        let connection = endpoint.connect(to, ALPN).await.map_err(io::Error::other)?;
-        let (send, receive) = connection.open_bi().await?;
-        let io = Io { stream: join(receive, send), _connection: connection, _endpoint: endpoint };
-        Ok::<_, io::Error>(TokioIo::new(io))
+    let starts = Instant::now();
+    let endpoint = endpoint().await;
+    let started = starts.elapsed();
+    let connect = move |_| {
+        let endpoint = endpoint.clone();
+        async move {
+            let to = EndpointAddr::from_parts(id, [TransportAddr::Ip(address)]);
+            let connection = endpoint.connect(to, ALPN).await.map_err(io::Error::other)?;
+            let (send, receive) = connection.open_bi().await?;
+            let io = Io { stream: join(receive, send), _connection: connection, _endpoint: endpoint };
+            Ok::<_, io::Error>(TokioIo::new(io))
+        }
     };
     let client = grpc::client(&PeerId::random());
-    client.connect_with_connector(tower::service_fn(connect)).await.unwrap()
+    (client.connect_with_connector(tower::service_fn(connect)).await.unwrap(), started)
 }
 
 impl Connected for Io {

@@ -126,7 +126,7 @@ impl Departures {
         self.lost.remove(&key);
     }
 
-    /// The peer's end of a direct connection is gone; the peer had last answered on it at `answered`. `others`: others
+    /// The peer's end of a direct connection is gone; `fresh`: it had answered on it lately. `others`: others
     /// are left. A process that dies loses all, and one whose host changes its network may have said goodbye
     /// where it still could: then what else leads there falls silent, and only after that it is sought.
     pub(crate) fn closed(
@@ -134,7 +134,7 @@ impl Departures {
         peer: PeerId,
         connection: ConnectionId,
         end: End,
-        answered: Instant,
+        fresh: bool,
         others: bool,
         now: Instant,
     ) {
@@ -144,7 +144,7 @@ impl Departures {
         let in_order = end == End::InOrder || self.closed.iter().any(said);
         let away = self.away.is_some_and(|away| now < away);
         let grace = if in_order || away { PARTED } else { self.grace };
-        if now.saturating_duration_since(answered) <= FRESH && self.closed.len() < DEPARTED_MAX {
+        if fresh && self.closed.len() < DEPARTED_MAX {
             let silence = if others { PING_INTERVAL + PING_PATIENCE } else { Duration::ZERO };
             let closed =
                 Closed { until: now + silence + grace, latest: now + silence + PARTED, in_order };
@@ -241,7 +241,7 @@ mod tests {
         let other = StreamKey { stream: StreamId::from_bytes([2; 16]), ..key };
         departures.detached(key, connection, false, now);
         departures.detached(other, connection, false, now);
-        departures.closed(key.peer, connection, End::System, now, false, now);
+        departures.closed(key.peer, connection, End::System, true, false, now);
         departures.settled(other);
         assert_eq!(departures.take_due(now + GRACE / 2), []);
         assert_eq!(departures.take_due(now + GRACE), [key]);
@@ -252,7 +252,7 @@ mod tests {
     fn a_peer_that_said_that_it_closes_has_the_time_to_join_another_network() {
         let (mut departures, key, connection, now) = world();
         departures.detached(key, connection, false, now);
-        departures.closed(key.peer, connection, End::InOrder, now, false, now);
+        departures.closed(key.peer, connection, End::InOrder, true, false, now);
         assert_eq!(departures.take_due(now + PARTED - GRACE), []);
         assert_eq!(departures.take_due(now + PARTED), [key]);
     }
@@ -265,7 +265,7 @@ mod tests {
             if before {
                 departures.away(now);
             }
-            departures.closed(key.peer, connection, End::System, now, false, now);
+            departures.closed(key.peer, connection, End::System, true, false, now);
             if !before {
                 departures.away(now + GRACE / 2);
             }
@@ -276,7 +276,7 @@ mod tests {
         departures.away(now);
         let later = now + FRESH;
         departures.detached(key, connection, false, later);
-        departures.closed(key.peer, connection, End::System, later, false, later);
+        departures.closed(key.peer, connection, End::System, true, false, later);
         assert_eq!(departures.take_due(later + GRACE), [key], "that was long before");
     }
 
@@ -285,8 +285,8 @@ mod tests {
         for ends in [[End::InOrder, End::System], [End::System, End::InOrder]] {
             let (mut departures, key, connection, now) = world();
             departures.detached(key, connection, false, now);
-            departures.closed(key.peer, connection, ends[0], now, true, now);
-            departures.closed(key.peer, connection_of(2), ends[1], now, false, now);
+            departures.closed(key.peer, connection, ends[0], true, true, now);
+            departures.closed(key.peer, connection_of(2), ends[1], true, false, now);
             assert_eq!(departures.take_due(now + PARTED - GRACE), [], "{ends:?}");
             assert_eq!(departures.take_due(now + 2 * PARTED), [key], "{ends:?}");
         }
@@ -297,7 +297,7 @@ mod tests {
      {
         let (mut departures, key, connection, now) = world();
         departures.detached(key, connection, false, now);
-        departures.closed(key.peer, connection, End::System, now, false, now);
+        departures.closed(key.peer, connection, End::System, true, false, now);
         for wait in [GRACE / 2, PARTED / 2] {
             departures.parted(key.peer);
             assert_eq!(departures.take_due(now + wait), []);
@@ -310,7 +310,7 @@ mod tests {
     fn where_another_connection_is_left_there_is_time_for_it_to_fall_silent() {
         let (mut departures, key, connection, now) = world();
         departures.detached(key, connection, false, now);
-        departures.closed(key.peer, connection, End::System, now, true, now);
+        departures.closed(key.peer, connection, End::System, true, true, now);
         let silence = PING_INTERVAL + PING_PATIENCE;
         assert_eq!(departures.take_due(now + silence), []);
         assert_eq!(departures.take_due(now + silence + GRACE), [key]);
@@ -320,15 +320,15 @@ mod tests {
     fn once_the_last_connection_is_closed_nothing_more_is_waited_for() {
         let (mut departures, key, connection, now) = world();
         departures.detached(key, connection, false, now);
-        departures.closed(key.peer, connection, End::System, now, true, now);
-        departures.closed(key.peer, connection_of(2), End::System, now, false, now);
+        departures.closed(key.peer, connection, End::System, true, true, now);
+        departures.closed(key.peer, connection_of(2), End::System, true, false, now);
         assert_eq!(departures.take_due(now + GRACE), [key]);
     }
 
     #[test]
     fn a_peer_that_is_back_has_the_time_again_to_carry_its_streams_on() {
         let (mut departures, key, connection, now) = world();
-        departures.closed(key.peer, connection, End::System, now, false, now);
+        departures.closed(key.peer, connection, End::System, true, false, now);
         departures.detached(key, connection, false, now);
         departures.connected(key.peer, now + GRACE / 2);
         assert_eq!(departures.take_due(now + GRACE), []);
@@ -362,7 +362,7 @@ mod tests {
     fn the_end_of_a_connection_that_had_gone_silent_proves_nothing() {
         let (mut departures, key, connection, now) = world();
         departures.detached(key, connection, false, now);
-        departures.closed(key.peer, connection, End::System, now, false, now + FRESH + GRACE);
+        departures.closed(key.peer, connection, End::System, false, false, now);
         assert_eq!(departures.next_deadline(), None);
     }
 
@@ -396,7 +396,7 @@ mod tests {
         }
         assert_eq!(departures.told.len(), DEPARTED_MAX);
         for id in 0..=DEPARTED_MAX {
-            departures.closed(PeerId::random(), connection_of(id), End::System, now, false, now);
+            departures.closed(PeerId::random(), connection_of(id), End::System, true, false, now);
         }
         assert_eq!(departures.closed.len(), DEPARTED_MAX, "what relays say takes none of its room");
     }
@@ -405,8 +405,8 @@ mod tests {
     fn every_connection_that_closed_counts_and_no_word_of_a_relay_replaces_that() {
         let (mut departures, key, connection, now) = world();
         departures.detached(key, connection, false, now);
-        departures.closed(key.peer, connection, End::System, now, false, now);
-        departures.closed(key.peer, connection_of(2), End::System, now, false, now + GRACE / 2);
+        departures.closed(key.peer, connection, End::System, true, false, now);
+        departures.closed(key.peer, connection_of(2), End::System, true, false, now + GRACE / 2);
         departures.told(key.peer, now + GRACE / 2);
         assert_eq!(departures.take_due(now + GRACE), [key]);
     }

@@ -17,6 +17,7 @@ use self::{demotion::Demotions, distance::RoundTrip};
 use crate::{
     engine::{
         input::{InboundId, OpenId, Opened},
+        liveness::PING_INTERVAL,
         paths::places::{Origin, Places, Standing},
     },
     error::CloseCause,
@@ -71,6 +72,8 @@ pub(crate) struct Connection {
     /// A stream was on it: the peer speaks the protocol of streams.
     carried: bool,
     round_trip: RoundTrip,
+    /// How often a ping passes on it.
+    interval: Duration,
     /// When somebody must have spoken on it. Not before the peer has answered once.
     hear_by: Option<Instant>,
     /// A stream on it met silence, or nobody spoke on it in time; taken last until a ping is answered.
@@ -189,6 +192,7 @@ impl Connections {
             echoed: false,
             carried: false,
             round_trip: RoundTrip::default(),
+            interval: PING_INTERVAL,
             hear_by: None,
             suspect: false,
             spent_at: lifetime.map(|lifetime| now + lifetime - spare(lifetime)),

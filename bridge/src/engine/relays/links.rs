@@ -104,7 +104,7 @@ impl Engine {
         let matters = !asked && path.is_direct() && self.streams_with(peer);
         if let Some(end) = end.filter(|_| matters) {
             let others = self.connections.of(peer).any(|(_, found)| found.path.is_direct());
-            self.departures.closed(peer, id, end, connection.answered, others, now);
+            self.departures.closed(peer, id, end, connection.is_fresh(now), others, now);
         } else {
             self.departures.unexplained(id);
         }

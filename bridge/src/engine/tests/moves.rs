@@ -46,7 +46,7 @@ impl World {
         self.inbound_as(inbound, connection, StreamId::from_bytes([2; 16]), FREE);
     }
 
-    fn detached(&mut self, connection: ConnectionId, silent: bool) -> Vec<Action> {
+    pub(super) fn detached(&mut self, connection: ConnectionId, silent: bool) -> Vec<Action> {
         self.tell(Input::StreamDetached { key: key(), connection: Some(connection), silent })
     }
 }

@@ -4,7 +4,11 @@ use super::{
     upgrades::{asked, public, punches},
     *,
 };
-use crate::{engine::PING_INTERVAL, stream::StreamKey};
+use crate::{
+    engine::{PING_INTERVAL, QUIET_PING_INTERVAL},
+    error::CloseCause,
+    stream::StreamKey,
+};
 
 /// After the last answer where pings take no time: when a connection is quiet.
 const QUIET: Duration = Duration::from_millis(2300);
@@ -81,6 +85,35 @@ fn a_connection_on_which_streams_hear_something_is_not_doubted_though_its_pings_
     assert_eq!(world.pass(QUIET - S - MS), []);
     assert_eq!(pulses(&world.pass(MS)), [busy], "counted from what was heard");
     assert_eq!(moves(&world.heard(busy, QUIET)).len(), 1);
+}
+
+#[test]
+fn where_pings_pass_rarely_silence_is_noticed_later_and_soon_again_once_they_pass_often() {
+    let (mut world, on) = world();
+    world.tell(Input::Paced { connection: on, interval: QUIET_PING_INTERVAL });
+    let quiet = QUIET + QUIET_PING_INTERVAL - PING_INTERVAL;
+    assert_eq!(pulses(&world.pass(quiet - MS)), []);
+    assert_eq!(pulses(&world.pass(MS)), [on]);
+    assert_eq!(moves(&world.heard(on, S)), []);
+    let circuit = world.circuit();
+    world.tell(Input::Paced { connection: on, interval: PING_INTERVAL });
+    assert_eq!(pulses(&world.pass(QUIET - MS)), []);
+    assert_eq!(moves(&world.falls_silent_within(on, MS)), [circuit]);
+}
+
+#[test]
+fn a_peer_that_was_pinged_rarely_and_whose_system_closes_its_connection_is_gone_too() {
+    for (rarely, gone) in [(true, true), (false, false)] {
+        let (mut world, on) = world();
+        if rarely {
+            world.tell(Input::Paced { connection: on, interval: QUIET_PING_INTERVAL });
+        }
+        world.pass(10 * S);
+        world.detached(on, false);
+        world.tell(Input::ConnectionClosed { connection: on, cause: CloseCause::System });
+        let forsaken = world.pass(1500 * MS).contains(&Action::Forsake { key: key() });
+        assert_eq!(forsaken, gone, "{rarely}");
+    }
 }
 
 #[test]

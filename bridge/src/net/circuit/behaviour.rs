@@ -25,7 +25,7 @@ use crate::{
     addr::{RelayAddr, is_circuit},
     engine::input::{CircuitLimit, Grant, ReserveId},
     error::{DialFailureReason, ReserveFailure},
-    net::outbox::Outbox,
+    net::{outbox::Outbox, watched::Watched},
     path::ConnectionId,
 };
 
@@ -72,6 +72,7 @@ enum Wants {
 pub(crate) struct Behaviour {
     local: PeerId,
     shared: Shared,
+    watched: Watched,
     dials: mpsc::Receiver<Dial>,
     brought: mpsc::Sender<Brought>,
     links: HashMap<swarm::ConnectionId, Link>,
@@ -80,8 +81,8 @@ pub(crate) struct Behaviour {
     outbox: Outbox<ToSwarm<Event, Command>>,
 }
 
-/// The two halves of a client.
-pub(crate) fn new(local: PeerId) -> (Transport, Behaviour) {
+/// The two halves of a client. Relays that it asks for something are `watched`.
+pub(crate) fn new(local: PeerId, watched: Watched) -> (Transport, Behaviour) {
     let shared = Shared::default();
     let (to_behaviour, dials) = mpsc::channel(DIALS_MAX);
     let (brought, to_transport) = mpsc::channel(BROUGHT_MAX);
@@ -89,6 +90,7 @@ pub(crate) fn new(local: PeerId) -> (Transport, Behaviour) {
     let behaviour = Behaviour {
         local,
         shared,
+        watched,
         dials,
         brought,
         links: HashMap::new(),
@@ -141,6 +143,7 @@ impl Behaviour {
             return self.answered(asked, ask.hung_up("the connection to the relay ended"));
         };
         let (peer_id, handler) = (at.peer, NotifyHandler::One(link));
+        self.watched.add(peer_id);
         self.asked.push(asked);
         self.outbox.push(ToSwarm::NotifyHandler { peer_id, handler, event: Command::Ask(ask) });
     }
@@ -198,9 +201,13 @@ impl Behaviour {
 
     fn link_closed(&mut self, closed: swarm::ConnectionId) {
         self.limits.remove(&closed);
-        let published = self.links.remove(&closed).and_then(|link| link.published);
-        if let Some(address) = published {
-            self.outbox.push(ToSwarm::ExternalAddrExpired(address));
+        if let Some(link) = self.links.remove(&closed) {
+            if !self.links.values().any(|other| other.peer == link.peer) {
+                self.watched.remove(&link.peer);
+            }
+            if let Some(address) = link.published {
+                self.outbox.push(ToSwarm::ExternalAddrExpired(address));
+            }
         }
         for asked in self.asked.extract_if(.., |asked| asked.link == closed).collect::<Vec<_>>() {
             let answer = asked.ask.hung_up("the connection to the relay ended");
@@ -339,7 +346,7 @@ mod tests {
     #[test]
     fn of_circuits_through_many_relays_as_many_are_told_as_fit_into_a_message() {
         let (local, link) = (PeerId::random(), swarm::ConnectionId::new_unchecked);
-        let (_, mut client) = new(local);
+        let (_, mut client) = new(local, Watched::default());
         let at = |number: usize| -> Multiaddr {
             let relay = format!("/ip6/2001:db8::{number}/udp/4001/quic-v1/p2p/{}", PeerId::random());
             format!("{relay}/p2p-circuit/p2p/{local}").parse().unwrap()

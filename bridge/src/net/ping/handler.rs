@@ -20,7 +20,7 @@ use libp2p::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::Said;
+use super::{Said, pace::Pace};
 use crate::engine::{GIVEN_UP, PING_INTERVAL};
 
 pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
@@ -60,6 +60,7 @@ pub(crate) struct Handler {
     due: Instant,
     /// How much longer than the interval this end rests after an answer.
     waits: Duration,
+    pace: Pace,
     /// Our last substream failed.
     failed: bool,
     /// It is to be told that the peer did not answer.
@@ -71,10 +72,11 @@ pub(crate) struct Handler {
 
 impl Handler {
     /// `dialled`: the peer dialled.
-    pub(super) fn new(dialled: bool) -> Self {
+    pub(super) fn new(dialled: bool, pace: Pace) -> Self {
         let due = Instant::now();
         Self {
             waits: if dialled { DIALLED_WAITS } else { DIALLER_WAITS },
+            pace,
             asking: Asking::Rests(None),
             alarm: Box::pin(sleep_until(due)),
             due,
@@ -123,7 +125,8 @@ impl Handler {
                     Poll::Ready(Ok(stream)) => {
                         let (round_trip, took) = (since.elapsed(), self.due.elapsed());
                         (self.asking, self.failed) = (Asking::Rests(Some(stream)), false);
-                        self.due_in(PING_INTERVAL + self.waits);
+                        let pause = self.pace.interval() + self.waits;
+                        self.due_in(pause);
                         return Poll::Ready(Some(Said::Answered { round_trip, took }));
                     }
                     Poll::Ready(Err(_)) => self.fails(false),
@@ -149,7 +152,8 @@ impl Handler {
         };
         self.answering = Some(answer(stream).boxed());
         if matches!(self.asking, Asking::Rests(Some(_))) {
-            self.due_in(PING_INTERVAL);
+            let pause = self.pace.interval();
+            self.due_in(pause);
         }
         if self.told.is_none_or(|told| told.elapsed() >= TOLD_APART) {
             self.told = Some(Instant::now());
@@ -158,6 +162,18 @@ impl Handler {
         // One at a time: a peer may have sent thousands, and others have their turn between them.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+impl Handler {
+    /// Ready when pings pass more often or more rarely from now on. They are asked for at once where a stream says something
+    /// after a rest.
+    fn poll_pace(&mut self, cx: &Context<'_>) -> Poll<Duration> {
+        let interval = ready!(self.pace.poll_changed(cx));
+        if matches!(self.asking, Asking::Rests(Some(_))) {
+            self.due_in(interval);
+        }
+        Poll::Ready(interval)
     }
 }
 
@@ -201,6 +217,9 @@ impl ConnectionHandler for Handler {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if self.poll_answer(cx).is_ready() {
             return Poll::Ready(Event::NotifyBehaviour(Said::Asked));
+        }
+        if let Poll::Ready(interval) = self.poll_pace(cx) {
+            return Poll::Ready(Event::NotifyBehaviour(Said::Paced(interval)));
         }
         self.poll_ask(cx).map(|said| match said {
             Some(said) => Event::NotifyBehaviour(said),

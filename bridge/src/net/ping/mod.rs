@@ -3,10 +3,15 @@
 //! Whoever heard no ping and got no answer for an interval asks. To be asked counts as much as to be answered, so two ends
 //! that both run this take turns, and one exchange in an interval serves both. libp2p's own has each end ask by itself, with a
 //! timer of a thread that all connections of the process share. The wire is the same.
+//!
+//! The interval is short where streams have something to say, or where the peer is a relay that leads to us or to others, and
+//! long elsewhere ([`pace`]).
 
 mod handler;
+mod pace;
 
 use std::{
+    collections::HashMap,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,9 +22,9 @@ use libp2p::{
     swarm::{self, ConnectionDenied, FromSwarm, NetworkBehaviour, THandlerInEvent, ToSwarm},
 };
 
-use self::handler::Handler;
-use super::outbox::Outbox;
-use crate::path::ConnectionId;
+use self::{handler::Handler, pace::Pace};
+use super::{outbox::Outbox, watched::Watched};
+use crate::{path::ConnectionId, stream::Pulse};
 
 /// What became of pings on a connection.
 #[derive(Debug)]
@@ -40,6 +45,8 @@ pub(crate) enum Said {
     },
     /// The peer asked.
     Asked,
+    /// From now on somebody asks so often.
+    Paced(Duration),
     /// The peer did not answer in time, or twice in a row took no substream.
     Unanswered,
 }
@@ -47,8 +54,29 @@ pub(crate) enum Said {
 /// The behaviour. See the module's text.
 #[derive(Default)]
 pub(crate) struct Behaviour {
+    watched: Watched,
+    /// Of each connection.
+    pulses: HashMap<ConnectionId, Pulse>,
     // What handlers report is bounded by their interval.
     outbox: Outbox<ToSwarm<Event, std::convert::Infallible>>,
+}
+
+impl Behaviour {
+    /// Peers that are `watched` are asked often, whatever streams do.
+    pub(crate) fn new(watched: Watched) -> Self {
+        Self { watched, ..Self::default() }
+    }
+
+    /// Where streams say that they hear something on a connection. Of one that is gone, nobody listens.
+    pub(crate) fn pulse(&self, connection: ConnectionId) -> Pulse {
+        self.pulses.get(&connection).cloned().unwrap_or_default()
+    }
+
+    fn begin(&mut self, connection: swarm::ConnectionId, peer: PeerId, dialled: bool) -> Handler {
+        let pulse = Pulse::default();
+        self.pulses.insert(ConnectionId(connection), pulse.clone());
+        Handler::new(dialled, Pace::new(peer, self.watched.clone(), pulse))
+    }
 }
 
 impl NetworkBehaviour for Behaviour {
@@ -57,26 +85,35 @@ impl NetworkBehaviour for Behaviour {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: swarm::ConnectionId,
-        _: PeerId,
+        connection: swarm::ConnectionId,
+        peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(Handler::new(true))
+        Ok(self.begin(connection, peer, true))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: swarm::ConnectionId,
-        _: PeerId,
+        connection: swarm::ConnectionId,
+        peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(Handler::new(false))
+        Ok(self.begin(connection, peer, false))
     }
 
-    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        // One that another behaviour denied had begun as well.
+        let gone = match event {
+            FromSwarm::ConnectionClosed(closed) => closed.connection_id,
+            FromSwarm::DialFailure(failed) => failed.connection_id,
+            FromSwarm::ListenFailure(failed) => failed.connection_id,
+            _ => return,
+        };
+        self.pulses.remove(&ConnectionId(gone));
+    }
 
     fn on_connection_handler_event(&mut self, _: PeerId, connection: swarm::ConnectionId, said: Said) {
         let connection = ConnectionId(connection);

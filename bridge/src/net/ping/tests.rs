@@ -14,7 +14,7 @@ use libp2p::{
 use tokio::time::{Instant, timeout_at};
 
 use super::*;
-use crate::engine::{GIVEN_UP, PING_INTERVAL};
+use crate::engine::{GIVEN_UP, PING_INTERVAL, QUIET_AFTER, QUIET_PING_INTERVAL};
 
 fn swarm<B: NetworkBehaviour>(behaviour: B) -> Swarm<B> {
     let keypair = Keypair::generate_ed25519();
@@ -44,8 +44,10 @@ where
 {
     other.listen_on("/memory/0".parse().unwrap()).unwrap();
     let SwarmEvent::NewListenAddr { address, .. } = other.select_next_some().await else { panic!() };
-    let mut ours = swarm(Behaviour::default());
     let peer = *other.local_peer_id();
+    let watched = Watched::default();
+    watched.add(peer);
+    let mut ours = swarm(Behaviour::new(watched));
     ours.dial(DialOpts::peer_id(peer).addresses(vec![address]).build()).unwrap();
     let other = tokio::spawn(other.for_each(|_| std::future::ready(())));
     let (begun, mut told) = (Instant::now(), Vec::new());
@@ -63,15 +65,87 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn two_ends_take_turns_and_each_hears_something_in_every_interval() {
-    let told = told(swarm(Behaviour::default()), Duration::from_secs(60)).await;
+    let told = told(swarm(Behaviour::default()), QUIET_AFTER).await;
     let after_the_first: Vec<_> = told.iter().filter(|(at, _)| *at > Duration::from_secs(1)).collect();
     let asked = after_the_first.iter().filter(|(_, said)| *said == Said::Asked).count();
     let answered = after_the_first.len() - asked;
-    assert!((18..=21).contains(&asked) && (18..=21).contains(&answered), "{asked} and {answered}");
+    assert!((5..=7).contains(&asked) && (5..=7).contains(&answered), "{asked} and {answered}");
     let pauses: Vec<Duration> = told.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
     // The first time they may ask at once.
     let most = PING_INTERVAL + Duration::from_millis(150);
     assert!(pauses.iter().all(|pause| *pause <= most), "{pauses:?}");
+}
+
+/// Two ends that watch nobody; what the dialler was told within this time, and when. A stream says something at this moment.
+async fn told_unwatched(within: Duration, says: Duration) -> Vec<(Duration, Said)> {
+    let mut swarms = [swarm(Behaviour::default()), swarm(Behaviour::default())];
+    let [ours, other] = &mut swarms;
+    other.listen_on("/memory/0".parse().unwrap()).unwrap();
+    let SwarmEvent::NewListenAddr { address, .. } = other.select_next_some().await else { panic!() };
+    ours.dial(address).unwrap();
+    let [mut ours, other] = swarms;
+    let other = tokio::spawn(other.for_each(|_| std::future::ready(())));
+    let (begun, mut told, mut said) = (Instant::now(), Vec::new(), false);
+    while begun.elapsed() < within {
+        let until = begun + if said { within } else { says };
+        let Ok(event) = timeout_at(until, ours.select_next_some()).await else {
+            if !said {
+                ours.behaviour().pulses.values().for_each(|pulse| pulse.used(Instant::now().into_std()));
+            }
+            said = true;
+            continue;
+        };
+        if let SwarmEvent::Behaviour(Event { said, .. }) = event {
+            told.push((begun.elapsed(), said));
+        }
+    }
+    other.abort();
+    told
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_streams_are_quiet_pings_pass_rarely_until_one_says_something() {
+    let says = 5 * QUIET_AFTER;
+    let told = told_unwatched(says + 2 * QUIET_AFTER, says).await;
+    let paced: Vec<_> = told
+        .iter()
+        .filter_map(
+            |(at, said)| if let Said::Paced(interval) = said { Some((*at, *interval)) } else { None },
+        )
+        .collect();
+    let [(rests, QUIET_PING_INTERVAL), (wakes, PING_INTERVAL), (again, QUIET_PING_INTERVAL)] = paced[..]
+    else {
+        panic!("{paced:?}")
+    };
+    let soon = 2 * PING_INTERVAL;
+    assert!((QUIET_AFTER..QUIET_AFTER + soon).contains(&rests), "{rests:?}");
+    assert!((says..says + Duration::from_millis(10)).contains(&wakes), "{wakes:?}");
+    assert!((says + QUIET_AFTER..says + QUIET_AFTER + soon).contains(&again), "{again:?}");
+    let pings = |from: Duration, to: Duration| {
+        let pings =
+            told.iter().filter(|(at, said)| (from..to).contains(at) && !matches!(said, Said::Paced(_)));
+        pings.count()
+    };
+    let rest = (says - rests).as_secs_f64() / QUIET_PING_INTERVAL.as_secs_f64();
+    assert!(pings(rests + Duration::from_secs(1), says) <= rest as usize + 1, "{told:?}");
+    assert!(pings(says, says + QUIET_AFTER) >= 12, "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_another_behaviour_refuses_leaves_nothing_behind() {
+    let mut behaviour = Behaviour::default();
+    let (peer, id) = (PeerId::random(), swarm::ConnectionId::new_unchecked(1));
+    let address: Multiaddr = "/memory/1".parse().unwrap();
+    behaviour.handle_established_inbound_connection(id, peer, &address, &address).unwrap();
+    assert_eq!(behaviour.pulses.len(), 1);
+    behaviour.on_swarm_event(FromSwarm::ListenFailure(swarm::behaviour::ListenFailure {
+        local_addr: &address,
+        send_back_addr: &address,
+        error: &swarm::ListenError::Aborted,
+        connection_id: id,
+        peer_id: Some(peer),
+    }));
+    assert_eq!(behaviour.pulses.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]

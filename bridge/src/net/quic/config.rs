@@ -1,6 +1,6 @@
 //! How QUIC is spoken.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use futures_rustls::rustls;
 use quinn_proto::{
@@ -10,18 +10,21 @@ use quinn_proto::{
 };
 use tokio::sync::Semaphore;
 
-use super::{Error, mtu::largest_packet};
+use super::{Error, mtu};
 use crate::{
+    engine::QUIET_PING_INTERVAL,
     error::StartError,
-    net::secure::{Secure, Verifier},
+    net::{
+        secure::{Secure, Verifier},
+        watched::Watched,
+    },
 };
 
-/// A silent peer is given up after this, in milliseconds, counted from our last keep-alive that it
-/// answered or the first it did not: after 2.4 s at most. A NAT that maps anew breaks the direct path and
-/// the link to the relay at once, and so streams are back within 3 s. Four keep-alives, and what is sent
-/// again for them, must be lost for us to be wrong.
-const IDLE_MS: u32 = 2_000;
-const KEEP_ALIVE: Duration = Duration::from_millis(400);
+/// Where nobody has said anything for so long, in milliseconds, the connection is over. Two pings pass in it on a quiet one, so
+/// that there are no keep-alives besides; stock peers, whose own timeout is shorter, see to that themselves. A peer that does
+/// not answer is given up much earlier ([`super::silence`]).
+const IDLE_MS: u32 = 30_000;
+const _: () = assert!(2 * QUIET_PING_INTERVAL.as_millis() < IDLE_MS as u128);
 
 /// What a peer may send over one connection before it is read, and on one substream, so that one which
 /// is not read leaves room for others. 8 and 6 MiB: fill 480 Mbit/s × 100 ms; more times the number of
@@ -53,18 +56,20 @@ pub(crate) struct Config {
     /// With keys for first packets; each connection has a configuration of TLS for itself.
     server: ServerConfig,
     endpoint: EndpointConfig,
+    pub(super) watched: Watched,
     /// Permits of handshakes with who has not proved its address.
     pub(super) unproved: Arc<Semaphore>,
 }
 
 impl Config {
-    pub(crate) fn new(secure: &Secure) -> Result<Arc<Self>, StartError> {
-        Self::with(secure)
+    /// Peers that are `watched` are asked for a word more often.
+    pub(crate) fn new(secure: &Secure, watched: Watched) -> Result<Arc<Self>, StartError> {
+        Self::with(secure, watched)
             .map(Arc::new)
             .map_err(|error| StartError::Transport { transport: "QUIC", cause: error.into() })
     }
 
-    fn with(secure: &Secure) -> Result<Self, Error> {
+    fn with(secure: &Secure, watched: Watched) -> Result<Self, Error> {
         let (tls, _) = secure.quic_server().map_err(Error::Tls)?;
         let mut server = ServerConfig::with_crypto(Arc::new(of_server(tls)?));
         server
@@ -79,7 +84,7 @@ impl Config {
         // Any is one that a socket can receive.
         endpoint.max_udp_payload_size(RECEIVED_MAX)?;
         let unproved = Arc::new(Semaphore::new(UNPROVED_MAX));
-        Ok(Self { secure: secure.clone(), server, endpoint, unproved })
+        Ok(Self { secure: secure.clone(), server, endpoint, watched, unproved })
     }
 
     pub(super) fn endpoint(&self) -> EndpointConfig {
@@ -96,7 +101,7 @@ impl Config {
         let (tls, verifier) = self.secure.quic_server().map_err(Error::Tls)?;
         let mut server = self.server.clone();
         server.crypto = Arc::new(of_server(tls)?);
-        server.transport_config(Arc::new(transport(largest_packet(remote))));
+        server.transport_config(Arc::new(transport(mtu::discovery(remote))));
         Ok((Arc::new(server), verifier))
     }
 
@@ -105,22 +110,18 @@ impl Config {
         let (tls, verifier) = self.secure.quic_client().map_err(Error::Tls)?;
         let tls = QuicClientConfig::try_from(tls).map_err(no_suite)?;
         let mut client = ClientConfig::new(Arc::new(tls));
-        client.transport_config(Arc::new(transport(largest_packet(remote))));
+        client.transport_config(Arc::new(transport(mtu::discovery(remote))));
         client.token_store(Arc::new(NoneTokenStore));
         Ok((client, verifier))
     }
 }
 
-/// `packet_bytes`: of the largest packets that are tried.
-fn transport(packet_bytes: u16) -> TransportConfig {
+fn transport(discovery: MtuDiscoveryConfig) -> TransportConfig {
     let mut transport = TransportConfig::default();
-    let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(packet_bytes);
     transport
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_concurrent_bidi_streams(SUBSTREAMS_MAX.into())
         .datagram_receive_buffer_size(None)
-        .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_MS).into()))
         .allow_spin(false)
         .mtu_discovery_config(Some(discovery))

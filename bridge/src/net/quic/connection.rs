@@ -23,7 +23,7 @@ impl Connection {
         Self(held)
     }
 
-    fn link(&self) -> &Link {
+    pub(super) fn link(&self) -> &Link {
         self.0.link()
     }
 }

@@ -54,6 +54,9 @@ pub(super) enum StreamError {
 /// Said by who closes a connection on purpose, as libp2p does.
 pub(super) const IN_ORDER: u32 = 0;
 
+/// Said to a peer that was silent for too long, if it hears that: the connection is over, and not by anybody's wish.
+pub(super) const SILENT: u32 = 1;
+
 /// Whether the peer said that it closes the connection.
 pub(crate) fn is_in_order(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::ApplicationClosed(ApplicationClose { error_code, .. })

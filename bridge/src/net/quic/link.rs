@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker, ready},
@@ -13,14 +13,22 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
+use libp2p::PeerId;
 use quinn_proto::{
-    self as proto, ConnectionError, ConnectionEvent, ConnectionHandle, Dir, Event, StreamEvent,
-    StreamId, TransportError, TransportErrorCode,
+    self as proto, ConnectionError, ConnectionEvent, ConnectionHandle, Dir, Event, FrameStats,
+    StreamEvent, StreamId, TransportError, TransportErrorCode,
 };
 use tokio::time::{Sleep, sleep_until};
 
-use super::{error::IN_ORDER, socket::Endpoint};
-use crate::net::lent::{give_back_write, lend_write};
+use super::{
+    error::{IN_ORDER, SILENT},
+    silence::{Silence, Verdict},
+    socket::Endpoint,
+};
+use crate::net::{
+    lent::{give_back_write, lend_write},
+    watched::Watched,
+};
 
 /// Calls of the system in a row that send for one connection, after which its task goes on: about a MiB.
 const SENDS_IN_A_ROW: usize = 16;
@@ -56,6 +64,8 @@ pub(super) struct Link {
     handle: ConnectionHandle,
     state: Mutex<State>,
     connected: AtomicBool,
+    /// Who is at the other end, once that is known, and who is watched.
+    peer: OnceLock<(PeerId, Watched)>,
     /// What its task is to hear.
     waiting: Mutex<Waiting<ConnectionEvent>>,
 }
@@ -76,6 +86,9 @@ pub(super) struct State {
     driver: Option<Waker>,
     /// When its task wakes up by itself.
     armed: Option<Instant>,
+    silence: Silence,
+    /// Frames that were received, and those that were sent and which the peer has to acknowledge.
+    frames: (u64, u64),
     /// What the system did not take.
     unsent: Option<(proto::Transmit, Vec<u8>)>,
 }
@@ -98,10 +111,13 @@ impl Link {
             handshake: None,
             driver: None,
             armed: None,
+            silence: Silence::new(Instant::now()),
+            frames: (0, 0),
             unsent: None,
         };
         let (connected, waiting) = (AtomicBool::new(false), Mutex::default());
-        Arc::new(Self { endpoint, handle, state: Mutex::new(state), connected, waiting })
+        let (state, peer) = (Mutex::new(state), OnceLock::new());
+        Arc::new(Self { endpoint, handle, state, connected, peer, waiting })
     }
 
     /// Its task begins.
@@ -121,6 +137,15 @@ impl Link {
     /// Whether the handshake is over: until then packets cost much more.
     pub(super) fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Says who is at the other end.
+    pub(super) fn is_of(&self, peer: PeerId, watched: Watched) {
+        let _ = self.peer.set((peer, watched));
+    }
+
+    fn is_watched(&self) -> bool {
+        self.peer.get().is_some_and(|(peer, watched)| watched.contains(peer))
     }
 
     /// Hears this now, after what waits.
@@ -157,7 +182,8 @@ impl Link {
             answers.into_iter().for_each(|answer| state.inner.handle_event(answer));
         }
         self.connected.store(state.connected, Ordering::Relaxed);
-        let due = state.inner.poll_timeout();
+        state.count_frames();
+        let due = state.due(self.is_watched());
         if due.is_some_and(|due| state.armed.is_none_or(|armed| due < armed)) {
             state.wake_driver();
         }
@@ -265,6 +291,44 @@ impl State {
         }
     }
 
+    /// Notes what was heard and said since it was looked at last. Only what is authentic counts.
+    fn count_frames(&mut self) {
+        let stats = self.inner.stats();
+        let (heard, said) = (frames(&stats.frame_rx), eliciting_frames(&stats.frame_tx));
+        let now = Instant::now();
+        if heard != self.frames.0 {
+            self.silence.heard(now);
+        }
+        if said != self.frames.1 {
+            self.silence.said(now);
+        }
+        self.frames = (heard, said);
+    }
+
+    /// When its task has something to do. `watched`: see [`Silence::due`].
+    pub(super) fn due(&mut self, watched: bool) -> Option<Instant> {
+        let silence = self.lost.is_none().then(|| self.silence.due(self.inner.rtt(), watched)).flatten();
+        self.inner.poll_timeout().into_iter().chain(silence).min()
+    }
+
+    /// Looks whether the peer was silent for too long.
+    fn judge(&mut self, watched: bool, now: Instant) {
+        if self.lost.is_some() {
+            return;
+        }
+        match self.silence.verdict(self.inner.rtt(), watched, now) {
+            Verdict::Waits => {}
+            Verdict::Ask => {
+                self.inner.ping();
+                self.silence.said(now);
+            }
+            Verdict::Dead => {
+                self.inner.close(now, SILENT.into(), bytes::Bytes::new());
+                self.end(ConnectionError::TimedOut);
+            }
+        }
+    }
+
     fn wake_driver(&mut self) {
         wake(&mut self.driver);
     }
@@ -302,6 +366,20 @@ impl<T> Waiting<T> {
         }
         was_empty
     }
+}
+
+fn frames(stats: &FrameStats) -> u64 {
+    stats.acks + eliciting_frames(stats)
+}
+
+/// Those that a peer sends or acknowledges at once; there are others, which come beside these.
+fn eliciting_frames(stats: &FrameStats) -> u64 {
+    let FrameStats { crypto, ping, stream, max_data, max_stream_data, path_challenge, .. } = stats;
+    let FrameStats { path_response, new_connection_id, reset_stream, stop_sending, .. } = stats;
+    [crypto, ping, stream, max_data, max_stream_data, path_challenge, path_response]
+        .into_iter()
+        .chain([new_connection_id, reset_stream, stop_sending, &stats.max_streams_bidi])
+        .sum()
 }
 
 fn wake(waiting: &mut Option<Waker>) {
@@ -357,6 +435,9 @@ impl Future for Driver {
                 state.inner.handle_timeout(now);
             }
             waiting.packets.into_iter().for_each(|event| state.inner.handle_event(event));
+            state.count_frames();
+            let watched = this.link.is_watched();
+            state.judge(watched, now);
             // It looks itself when it is to wake up.
             state.armed = Some(now);
             this.link.run(state);
@@ -364,7 +445,7 @@ impl Future for Driver {
             if state.cut || state.inner.is_drained() {
                 return Poll::Ready(());
             }
-            state.armed = state.inner.poll_timeout();
+            state.armed = state.due(watched);
             let Some(due) = state.armed else { return Poll::Pending };
             drop(state);
             this.timer.as_mut().reset(due.into());

@@ -6,6 +6,8 @@
 
 use std::net::IpAddr;
 
+use quinn_proto::MtuDiscoveryConfig;
+
 /// Where the system does not say: Ethernet, with the heads of IPv6 and UDP.
 const USUAL: u16 = 1_452;
 
@@ -15,8 +17,22 @@ const LEAST: u16 = 1_200;
 /// Two of these leave with one call of the system.
 const MOST: u16 = 32_400;
 
+/// What is tried towards `remote`.
+///
+/// A packet that only tries a size is filled with padding, byte by byte, at whose other end quinn looks at each: half a millisecond
+/// for the largest, a dozen times in a search. What loopback carries is known, and so only that is tried, or a first call would wait.
+pub(super) fn discovery(remote: IpAddr) -> MtuDiscoveryConfig {
+    let (mut discovery, largest) = (MtuDiscoveryConfig::default(), largest_packet(remote));
+    discovery.upper_bound(largest);
+    if remote.is_loopback() {
+        // Where the middle is nearer than this, quinn tries the upper bound.
+        discovery.minimum_change((largest - LEAST) / 2 + 1);
+    }
+    discovery
+}
+
 /// The largest packet that is tried towards `remote`, in bytes without the heads of IP and UDP.
-pub(super) fn largest_packet(remote: IpAddr) -> u16 {
+fn largest_packet(remote: IpAddr) -> u16 {
     system::carried(remote).map_or(USUAL, |bytes| bytes.clamp(LEAST, MOST))
 }
 

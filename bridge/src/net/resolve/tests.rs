@@ -12,10 +12,11 @@ use libp2p::{
 
 use super::*;
 use crate::net::{
-    direct,
+    direct, quic,
     reset::Sockets,
     secure::Secure,
     unread::{POOL_BYTES, Pool},
+    watched::Watched,
 };
 
 const OPTS: DialOpts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
@@ -39,15 +40,14 @@ fn permits() -> Permits {
     Permits::new(loopback, crate::addr::Ranges::default())
 }
 
+fn connections(keypair: &Keypair) -> Resolve {
+    let secure = Secure::new(keypair).unwrap();
+    let quic = quic::Config::new(&secure, Watched::default()).unwrap();
+    direct::connections(&secure, quic, &pool(), &permits(), None, &Sockets::default()).unwrap()
+}
+
 fn dials(ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Resolve {
-    let mut resolve = direct::connections(
-        &Secure::new(&Keypair::generate_ed25519()).unwrap(),
-        &pool(),
-        &permits(),
-        None,
-        &Sockets::default(),
-    )
-    .unwrap();
+    let mut resolve = connections(&Keypair::generate_ed25519());
     resolve.names = Names::asking(ask);
     resolve
 }
@@ -56,9 +56,7 @@ fn dials(ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Resolve {
 async fn peer() -> (PeerId, u16) {
     let keypair = Keypair::generate_ed25519();
     let id = keypair.public().to_peer_id();
-    let secure = Secure::new(&keypair).unwrap();
-    let mut transport =
-        direct::connections(&secure, &pool(), &permits(), None, &Sockets::default()).unwrap();
+    let mut transport = connections(&keypair);
     transport.listen_on(ListenerId::next(), address("/ip4/127.0.0.2/tcp/0")).unwrap();
     let event = poll_fn(|cx| Pin::new(&mut transport).poll(cx)).await;
     let port = crate::addr::socket_of(&event.into_new_address().unwrap()).unwrap().port();

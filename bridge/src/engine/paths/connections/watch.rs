@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, Connections};
 use crate::{
-    engine::liveness::{LATE, PING_INTERVAL, PING_PATIENCE, TOOK_MAX},
+    engine::liveness::{LATE, PING_PATIENCE, TOOK_MAX, fresh_for},
     path::ConnectionId,
 };
 
@@ -26,7 +26,7 @@ impl Connections {
         let Some(connection) = self.all.get_mut(&id) else { return false };
         connection.answered = now;
         connection.note_answer(took);
-        connection.hear_by = Some(now + PING_INTERVAL + connection.patience());
+        connection.hear_by = Some(now + connection.interval + connection.patience());
         let nearer = connection.round_trip.note(round_trip);
         std::mem::take(&mut connection.suspect) || nearer
     }
@@ -36,7 +36,7 @@ impl Connections {
         let Some(connection) = self.all.get_mut(&id) else { return false };
         connection.answered = now;
         if connection.took.is_some() {
-            connection.hear_by = Some(now + PING_INTERVAL + connection.patience());
+            connection.hear_by = Some(now + connection.interval + connection.patience());
         }
         std::mem::take(&mut connection.suspect)
     }
@@ -45,8 +45,17 @@ impl Connections {
     pub(crate) fn is_heard(&mut self, id: ConnectionId, now: Instant) -> bool {
         let Some(connection) = self.all.get_mut(&id) else { return false };
         connection.answered = now;
-        connection.hear_by = Some(now + PING_INTERVAL + connection.patience());
+        connection.hear_by = Some(now + connection.interval + connection.patience());
         std::mem::take(&mut connection.suspect)
+    }
+
+    /// Pings pass on it so often from now on, where something was heard just now.
+    pub(crate) fn paced(&mut self, id: ConnectionId, interval: Duration, now: Instant) {
+        let Some(connection) = self.all.get_mut(&id) else { return };
+        connection.interval = interval;
+        if connection.hear_by.is_some() {
+            connection.hear_by = Some(now + interval + connection.patience());
+        }
     }
 
     /// Those on which no ping was answered in time; each is said once. Where this is called late,
@@ -73,7 +82,7 @@ impl Connections {
     /// Something was last heard on a quiet connection then. True if that is long ago.
     pub(crate) fn is_silent(&mut self, id: ConnectionId, heard: Option<Instant>, now: Instant) -> bool {
         let Some(connection) = self.all.get_mut(&id) else { return false };
-        let due = heard.map(|heard| heard + PING_INTERVAL + connection.patience());
+        let due = heard.map(|heard| heard + connection.interval + connection.patience());
         connection.hear_by = due.filter(|due| *due > now && !connection.suspect);
         connection.hear_by.is_none()
     }
@@ -97,6 +106,11 @@ impl Connection {
     fn note_answer(&mut self, took: Duration) {
         let lately = self.took.unwrap_or_default() * 4 / 5;
         self.took = Some(took.max(lately).min(TOOK_MAX));
+    }
+
+    /// Whether the peer had answered so lately that it was there until now.
+    pub(crate) fn is_fresh(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.answered) <= fresh_for(self.interval)
     }
 
     fn patience(&self) -> Duration {
