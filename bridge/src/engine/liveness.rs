@@ -36,7 +36,7 @@ use std::time::Duration;
 /// On each connection that is in use a ping passes so often, from either end in turn. The other durations follow from it.
 pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(1500);
 
-/// Likewise, where no stream has heard anything for [`QUIET_AFTER`] and which leads to no relay of ours. Short enough for
+/// Likewise, on a direct one where no stream has heard anything for [`QUIET_AFTER`] and which leads to no relay of ours. Short enough for
 /// routers that forget a way over UDP after 30 s or even 15 s.
 pub(crate) const QUIET_PING_INTERVAL: Duration = Duration::from_secs(12);
 

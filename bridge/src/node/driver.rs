@@ -327,6 +327,9 @@ impl Driver {
                 let (address, path) = (opened.address.clone(), opened.path);
                 if path.is_direct() {
                     self.vigil.opened(opened.connection, &address);
+                    if self.engine.is_relay(opened.peer) {
+                        self.swarm.behaviour().circuit.watch(opened.peer);
+                    }
                 }
                 let limit = opened.limit.and_then(|limit| limit.bytes);
                 let tell = &self.legs.nearly_spent.0;

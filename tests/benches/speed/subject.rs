@@ -161,7 +161,7 @@ fn swarm() -> libp2p::Swarm<libp2p_stream::Behaviour> {
         .unwrap()
         .with_behaviour(|_| libp2p_stream::Behaviour::new())
         .unwrap()
-        .with_swarm_config(|config| config.with_idle_connection_timeout(std::time::Duration::MAX))
+        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::MAX))
         .build()
 }
 

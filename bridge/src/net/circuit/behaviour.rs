@@ -199,6 +199,11 @@ impl Behaviour {
         }
     }
 
+    /// A direct connection to a relay of ours is there: it is watched until its last one ends.
+    pub(crate) fn watch(&self, relay: PeerId) {
+        self.watched.add(relay);
+    }
+
     fn link_closed(&mut self, closed: swarm::ConnectionId) {
         self.limits.remove(&closed);
         if let Some(link) = self.links.remove(&closed) {
@@ -341,6 +346,22 @@ mod tests {
             }
         }
         told
+    }
+
+    #[test]
+    fn a_relay_is_watched_until_its_last_link_ends() {
+        let (watched, relay) = (Watched::default(), PeerId::random());
+        let (_, mut client) = new(PeerId::random(), watched.clone());
+        let at: Multiaddr = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
+        let [first, second] = [1, 2].map(swarm::ConnectionId::new_unchecked);
+        for link in [first, second] {
+            client.established(link, relay, &at, &at);
+        }
+        client.watch(relay);
+        client.link_closed(first);
+        assert!(watched.contains(&relay));
+        client.link_closed(second);
+        assert!(!watched.contains(&relay));
     }
 
     #[test]

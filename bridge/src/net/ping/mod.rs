@@ -4,8 +4,8 @@
 //! that both run this take turns, and one exchange in an interval serves both. libp2p's own has each end ask by itself, with a
 //! timer of a thread that all connections of the process share. The wire is the same.
 //!
-//! The interval is short where streams have something to say, or where the peer is a relay that leads to us or to others, and
-//! long elsewhere ([`pace`]).
+//! The interval is short where streams have something to say, on circuits, and where the peer is a relay that leads to us or to others;
+//! it is long elsewhere ([`pace`]).
 
 mod handler;
 mod pace;
@@ -24,7 +24,7 @@ use libp2p::{
 
 use self::{handler::Handler, pace::Pace};
 use super::{outbox::Outbox, watched::Watched};
-use crate::{path::ConnectionId, stream::Pulse};
+use crate::{addr::is_circuit, path::ConnectionId, stream::Pulse};
 
 /// What became of pings on a connection.
 #[derive(Debug)]
@@ -72,10 +72,18 @@ impl Behaviour {
         self.pulses.get(&connection).cloned().unwrap_or_default()
     }
 
-    fn begin(&mut self, connection: swarm::ConnectionId, peer: PeerId, dialled: bool) -> Handler {
+    /// `path`: the address that says whether it runs through a relay.
+    fn begin(
+        &mut self,
+        connection: swarm::ConnectionId,
+        peer: PeerId,
+        path: &Multiaddr,
+        dialled: bool,
+    ) -> Handler {
         let pulse = Pulse::default();
         self.pulses.insert(ConnectionId(connection), pulse.clone());
-        Handler::new(dialled, Pace::new(peer, self.watched.clone(), pulse))
+        let pace = Pace::new(peer, self.watched.clone(), pulse, is_circuit(path));
+        Handler::new(dialled, pace)
     }
 }
 
@@ -87,21 +95,21 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         connection: swarm::ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(self.begin(connection, peer, true))
+        Ok(self.begin(connection, peer, local, true))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         connection: swarm::ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        address: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(self.begin(connection, peer, false))
+        Ok(self.begin(connection, peer, address, false))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

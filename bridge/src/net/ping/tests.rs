@@ -69,7 +69,7 @@ async fn two_ends_take_turns_and_each_hears_something_in_every_interval() {
     let after_the_first: Vec<_> = told.iter().filter(|(at, _)| *at > Duration::from_secs(1)).collect();
     let asked = after_the_first.iter().filter(|(_, said)| *said == Said::Asked).count();
     let answered = after_the_first.len() - asked;
-    assert!((5..=7).contains(&asked) && (5..=7).contains(&answered), "{asked} and {answered}");
+    assert!((2..=4).contains(&asked) && (2..=4).contains(&answered), "{asked} and {answered}");
     let pauses: Vec<Duration> = told.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
     // The first time they may ask at once.
     let most = PING_INTERVAL + Duration::from_millis(150);
@@ -128,7 +128,7 @@ async fn where_streams_are_quiet_pings_pass_rarely_until_one_says_something() {
     };
     let rest = (says - rests).as_secs_f64() / QUIET_PING_INTERVAL.as_secs_f64();
     assert!(pings(rests + Duration::from_secs(1), says) <= rest as usize + 1, "{told:?}");
-    assert!(pings(says, says + QUIET_AFTER) >= 12, "{told:?}");
+    assert!(pings(says, says + QUIET_AFTER) >= 5, "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]
