@@ -32,8 +32,8 @@ const DISCARDED_BYTES_MAX: usize = 64 << 10;
 
 thread_local! {
     /// Where legs are read into when no program reads: one buffer for each thread, so that an idle leg needs
-    /// none.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// none. The system zeroes what is used of it when that is.
+    static SCRATCH: Cell<Vec<u8>> = Cell::new(vec![0; READ_BYTES]);
 }
 
 /// Where the payload that is read goes.

@@ -183,7 +183,9 @@ impl Link {
         }
         self.connected.store(state.connected, Ordering::Relaxed);
         state.count_frames();
-        let due = state.due(self.is_watched());
+        // Who owes an answer has a time limit anyhow.
+        let watched = !state.silence.is_owed() && self.is_watched();
+        let due = state.due(watched);
         if due.is_some_and(|due| state.armed.is_none_or(|armed| due < armed)) {
             state.wake_driver();
         }

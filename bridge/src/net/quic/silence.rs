@@ -51,6 +51,11 @@ impl Silence {
         self.said.get_or_insert(now);
     }
 
+    /// Whether the peer has to acknowledge something.
+    pub(super) fn is_owed(&self) -> bool {
+        self.said.is_some()
+    }
+
     /// When to look next. `watched`: the peer is a relay that leads to us or to others.
     pub(super) fn due(&self, round_trip: Duration, watched: bool) -> Option<Instant> {
         let asks = || watched.then(|| self.heard + ASK_AFTER);

@@ -41,8 +41,9 @@ const SYSTEM_BYTES: usize = 4 << 20;
 const TRANSMISSION_BYTES: usize = 65_000;
 
 thread_local! {
-    /// Lent by the thread while it receives, so that a socket has no buffers of its own.
-    static RECEIVED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Lent by the thread while it receives, so that a socket has no buffers of its own. The system zeroes what is used of it when
+    /// that is; to do so here would touch all of it, and take a first call two milliseconds.
+    static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEPTIONS * RECEPTION_BYTES]);
 }
 
 /// A socket in use: whoever holds it keeps it open. Once nobody does, its task ends.
@@ -260,7 +261,6 @@ impl Socket {
     /// Reads once. Returns whether there may be more.
     fn read(&self, heard: &mut Vec<Heard>) -> io::Result<bool> {
         RECEIVED.with_borrow_mut(|buffer| {
-            buffer.resize(RECEPTIONS * RECEPTION_BYTES, 0);
             let mut metas = [RecvMeta::default(); RECEPTIONS];
             let mut parts = buffer.chunks_mut(RECEPTION_BYTES).map(IoSliceMut::new);
             let mut places: [IoSliceMut<'_>; RECEPTIONS] =
