@@ -139,7 +139,7 @@ pub struct Deadlines {
     pub direct_grace: Duration,
     /// First and longest wait before a lost reservation is asked for again; it doubles in between.
     /// 250 ms to 2 s: a restarted relay is found within 5 s, at one small packet per wait. One that was not heard
-    /// for longer than 32 s is dialled after a random part of a sixteenth of that time, 1 s to 5 min.
+    /// for longer than 48 s is dialled after a random part of a twenty-fourth of that time, 1 s to 5 min.
     pub reserve_backoff: (Duration, Duration),
     /// First and longest wait before a peer that a connection is kept to is reached for again; it
     /// doubles in between. 500 ms to 5 min: a peer that was restarted is found at once, one that is gone for

@@ -84,7 +84,7 @@ fn a_relay_that_is_gone_for_long_is_dialled_ever_more_rarely_and_never_given_up(
     while world.now - began < 24 * 3600 * S {
         let silent = world.now - began;
         world.dial_failed(dials(&actions)[0].0);
-        let longest = (silent / 16).clamp(2 * S, 300 * S);
+        let longest = (silent / 24).clamp(2 * S, 300 * S);
         actions = world.pass(longest);
         assert_eq!(dials(&actions).len(), 1, "after {silent:?}");
         dialled += 1;
