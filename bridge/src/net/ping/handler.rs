@@ -163,11 +163,8 @@ impl Handler {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
-}
 
-impl Handler {
-    /// Ready when pings pass more often or more rarely from now on. They are asked for at once where a stream says something
-    /// after a rest.
+    /// Ready when pings pass more often or more rarely from now on; the next one is due after that interval.
     fn poll_pace(&mut self, cx: &Context<'_>) -> Poll<Duration> {
         let interval = ready!(self.pace.poll_changed(cx));
         if matches!(self.asking, Asking::Rests(Some(_))) {
