@@ -1,5 +1,6 @@
 //! What Yamux writes leaves in large pieces. Yamux flushes after each of its frames, and each flush would be a record of
-//! its own and a call of the system; here a flush waits until Yamux has nothing more to write or read.
+//! its own and a call of the system; here a flush waits until Yamux has nothing more to write or read. Until then what was
+//! written waits in the buffers of TLS or Noise, which send what is too much for them.
 
 use std::{
     io,
@@ -9,8 +10,6 @@ use std::{
 };
 
 use futures::{AsyncRead, AsyncWrite};
-
-use super::lent::{WRITE_BYTES, give_back_write, lend_write};
 
 /// A flush waits no longer than until this much was read: under a flood of the peer, answers leave as well.
 const READ_BYTES_MAX: usize = 128 << 10;
@@ -23,9 +22,6 @@ pub(super) struct Flush<C>(Arc<Mutex<Batch<C>>>);
 
 struct Batch<C> {
     io: C,
-    /// What waits to be written, from `written` on; no memory of its own when nothing does. At most [`WRITE_BYTES`].
-    waiting: Vec<u8>,
-    written: usize,
     /// Yamux wanted a flush that did not take place yet.
     wanted: bool,
     /// Bytes read since.
@@ -33,7 +29,7 @@ struct Batch<C> {
 }
 
 pub(super) fn batched<C: AsyncWrite>(io: C) -> (Batched<C>, Flush<C>) {
-    let batch = Batch { io, waiting: Vec::new(), written: 0, wanted: false, read: 0 };
+    let batch = Batch { io, wanted: false, read: 0 };
     let batch = Arc::new(Mutex::new(batch));
     (Batched(Arc::clone(&batch)), Flush(batch))
 }
@@ -51,44 +47,11 @@ impl<C: AsyncWrite + Unpin> Flush<C> {
 }
 
 impl<C: AsyncWrite + Unpin> Batch<C> {
-    /// Takes what there is room for.
-    fn poll_take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.waiting.len() >= WRITE_BYTES {
-            ready!(self.poll_write_all(cx))?;
-        }
-        if self.waiting.capacity() == 0 {
-            self.waiting = lend_write();
-        }
-        let count = bytes.len().min(WRITE_BYTES - self.waiting.len());
-        self.waiting.extend_from_slice(&bytes[..count]);
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.waiting.len() {
-            match ready!(Pin::new(&mut self.io).poll_write(cx, &self.waiting[self.written..]))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => self.written += count,
-            }
-        }
-        if self.waiting.capacity() > 0 {
-            give_back_write(std::mem::take(&mut self.waiting));
-        }
-        self.written = 0;
-        Poll::Ready(Ok(()))
-    }
-
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_write_all(cx))?;
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
         self.wanted = false;
         self.read = 0;
         Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_write_all(cx))?;
-        Pin::new(&mut self.io).poll_close(cx)
     }
 }
 
@@ -107,7 +70,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Batched<C> {
 
 impl<C: AsyncWrite + Unpin> AsyncWrite for Batched<C> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        lock(&self.0).poll_take(cx, buf)
+        Pin::new(&mut lock(&self.0).io).poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -120,7 +83,7 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Batched<C> {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        lock(&self.0).poll_close(cx)
+        Pin::new(&mut lock(&self.0).io).poll_close(cx)
     }
 }
 

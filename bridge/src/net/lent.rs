@@ -10,18 +10,18 @@ use std::{
 
 use futures::{AsyncRead, AsyncWrite};
 
-/// How much is read from the system at once. TLS and Noise read a few KiB at a time by themselves.
-pub(super) const READ_BYTES: usize = 64 << 10;
+/// What a buffer holds: four of the largest records of TLS 1.3, each with its head of 5 bytes and up to 256 bytes more than its data.
+pub(super) const BUFFER_BYTES: usize = 4 * (5 + (16 << 10) + 256);
 
-/// How much waits to be written at most: the largest frame, or four records of TLS.
-pub(super) const WRITE_BYTES: usize = 64 << 10;
+/// What one for datagrams holds at first.
+const DATAGRAMS_BYTES: usize = 64 << 10;
 
 /// Buffers of each kind that a thread keeps, for the connections that it moves in turns.
 const KEPT: usize = 4;
 
 thread_local! {
-    static READS: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
-    static WRITES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static BUFFERS: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static DATAGRAMS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 fn keep<T>(kept: &RefCell<Vec<T>>, buffer: T) {
@@ -31,19 +31,25 @@ fn keep<T>(kept: &RefCell<Vec<T>>, buffer: T) {
     }
 }
 
-fn lend_read() -> Box<[u8]> {
-    READS.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; READ_BYTES].into_boxed_slice())
-}
-
-/// An empty buffer with room for [`WRITE_BYTES`].
-pub(super) fn lend_write() -> Vec<u8> {
-    WRITES.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(WRITE_BYTES))
+/// A buffer of [`BUFFER_BYTES`], with whatever was in it before.
+pub(super) fn lend() -> Box<[u8]> {
+    BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice())
 }
 
 /// Takes one back.
-pub(super) fn give_back_write(mut buffer: Vec<u8>) {
+pub(super) fn give_back(buffer: Box<[u8]>) {
+    BUFFERS.with(|kept| keep(kept, buffer));
+}
+
+/// An empty buffer for datagrams.
+pub(super) fn lend_datagrams() -> Vec<u8> {
+    DATAGRAMS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(DATAGRAMS_BYTES))
+}
+
+/// Takes one back.
+pub(super) fn give_back_datagrams(mut buffer: Vec<u8>) {
     buffer.clear();
-    WRITES.with(|kept| keep(kept, buffer));
+    DATAGRAMS.with(|kept| keep(kept, buffer));
 }
 
 /// Reads much at once from `C`, for whoever asks for little.
@@ -64,6 +70,16 @@ impl<C> ReadAhead<C> {
         Self { inner, ahead: None }
     }
 
+    /// What it reads from, and what it read ahead.
+    pub(super) fn into_parts(self) -> (C, Vec<u8>) {
+        let ahead = self.ahead.map(|ahead| {
+            let rest = ahead.buffer[ahead.from..ahead.to].to_vec();
+            give_back(ahead.buffer);
+            rest
+        });
+        (self.inner, ahead.unwrap_or_default())
+    }
+
     #[cfg(test)]
     pub(super) fn holds_a_buffer(&self) -> bool {
         self.ahead.is_some()
@@ -79,7 +95,7 @@ impl Ahead {
         if self.from < self.to {
             return (count, Some(self));
         }
-        READS.with(|kept| keep(kept, self.buffer));
+        give_back(self.buffer);
         (count, None)
     }
 }
@@ -95,10 +111,10 @@ impl<C: AsyncRead + Unpin> AsyncRead for ReadAhead<C> {
             self.ahead = rest;
             return Poll::Ready(Ok(count));
         }
-        if out.len() >= READ_BYTES {
+        if out.len() >= BUFFER_BYTES {
             return Pin::new(&mut self.inner).poll_read(cx, out);
         }
-        let mut buffer = lend_read();
+        let mut buffer = lend();
         let read = Pin::new(&mut self.inner).poll_read(cx, &mut buffer);
         let to = if let Poll::Ready(Ok(count)) = read { count } else { 0 };
         let (count, rest) = Ahead { buffer, from: 0, to }.take(out);
@@ -149,7 +165,7 @@ mod tests {
         let mut few = [0; 10];
         assert!(poll!(near.read(&mut few)).is_pending());
         assert!(!near.holds_a_buffer());
-        let sent: Vec<u8> = (0..=255).cycle().take(2 * READ_BYTES + 7).collect();
+        let sent: Vec<u8> = (0..=255).cycle().take(2 * BUFFER_BYTES + 7).collect();
         far.write_all(&sent).await.unwrap();
         assert_eq!(near.read(&mut few).await.unwrap(), few.len());
         assert!(near.holds_a_buffer());
@@ -162,10 +178,20 @@ mod tests {
         assert!(!near.holds_a_buffer());
     }
 
+    #[tokio::test]
+    async fn what_was_read_ahead_goes_along_to_whoever_reads_on() {
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let (mut near, mut far) = (ReadAhead::new(near.compat()), far.compat());
+        far.write_all(b"first and rest").await.unwrap();
+        near.read_exact(&mut [0; 5]).await.unwrap();
+        assert_eq!(near.into_parts().1, b" and rest");
+        assert_eq!(BUFFERS.with_borrow(Vec::len), 1);
+    }
+
     #[test]
     fn a_thread_keeps_few_buffers() {
-        let lent: Vec<_> = (0..KEPT + 3).map(|_| lend_read()).collect();
-        lent.into_iter().for_each(|buffer| READS.with(|kept| keep(kept, buffer)));
-        assert_eq!(READS.with_borrow(Vec::len), KEPT);
+        let lent: Vec<_> = (0..KEPT + 3).map(|_| lend()).collect();
+        lent.into_iter().for_each(give_back);
+        assert_eq!(BUFFERS.with_borrow(Vec::len), KEPT);
     }
 }

@@ -2,6 +2,8 @@
 //! Noise with peers that know nothing else.
 
 mod doubted;
+mod handshake;
+mod records;
 mod tls;
 mod verifier;
 
@@ -21,7 +23,7 @@ use libp2p::{
 use multistream_select::NegotiationError;
 
 pub(super) use self::verifier::Verifier;
-use self::{doubted::Doubted, tls::Tls};
+use self::{doubted::Doubted, records::Records, tls::Tls};
 use super::{cause::find_cause, lent::ReadAhead};
 use crate::{addr::peer_of, error::StartError};
 
@@ -123,7 +125,7 @@ impl UpgradeInfo for Upgrade {
 }
 
 /// A connection that is secured.
-pub(crate) type Secured<C> = Either<tls::Stream<ReadAhead<C>>, noise::Output<ReadAhead<C>>>;
+pub(crate) type Secured<C> = Either<Records<C>, noise::Output<ReadAhead<C>>>;
 
 impl<C> InboundConnectionUpgrade<C> for Upgrade
 where
@@ -171,7 +173,7 @@ where
 
 impl Upgrade {
     /// The peer speaks TLS.
-    fn of_tls<C>(&self, (peer, stream): (PeerId, tls::Stream<ReadAhead<C>>)) -> (PeerId, Secured<C>) {
+    fn of_tls<C>(&self, (peer, stream): (PeerId, Records<C>)) -> (PeerId, Secured<C>) {
         self.secure.doubted.remove(&peer);
         (peer, Either::Left(stream))
     }

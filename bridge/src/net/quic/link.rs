@@ -26,7 +26,7 @@ use super::{
     socket::Endpoint,
 };
 use crate::net::{
-    lent::{give_back_write, lend_write},
+    lent::{give_back_datagrams, lend_datagrams},
     watched::Watched,
 };
 
@@ -235,19 +235,19 @@ impl State {
             return;
         }
         let (now, socket) = (Instant::now(), endpoint.socket());
-        let mut buffer = lend_write();
+        let mut buffer = lend_datagrams();
         for _ in 0..SENDS_IN_A_ROW {
             buffer.clear();
             let segments = socket.segments(self.inner.current_mtu());
             let Some(transmit) = self.inner.poll_transmit(now, segments, &mut buffer) else {
-                return give_back_write(buffer);
+                return give_back_datagrams(buffer);
             };
             if socket.send(&transmit, &buffer).is_err() {
                 self.unsent = Some((transmit, buffer));
                 return self.wake_driver();
             }
         }
-        give_back_write(buffer);
+        give_back_datagrams(buffer);
         self.wake_driver();
     }
 
@@ -258,7 +258,7 @@ impl State {
             self.unsent = Some((transmit, buffer));
             return false;
         }
-        give_back_write(buffer);
+        give_back_datagrams(buffer);
         true
     }
 

@@ -1,14 +1,14 @@
 #![allow(clippy::unwrap_used)]
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, future::join};
-use futures_rustls::rustls::CipherSuite;
+use futures_rustls::{TlsAcceptor, rustls::CipherSuite};
 use libp2p::{Multiaddr, core::Endpoint, tls as stock};
-use tokio::io::DuplexStream;
+use tokio::{io::DuplexStream, time::timeout};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
 use super::*;
-use crate::net::agree::agree;
+use crate::net::{agree::agree, transports::CONNECT_DEADLINE};
 
 type Io = Compat<DuplexStream>;
 
@@ -61,10 +61,10 @@ async fn two_ends_of_ours_take_tls_learn_who_the_other_is_and_exchange_bytes() {
 async fn who_has_instructions_for_aes_uses_them() {
     let ((near, _), (far, far_id)) = (one(), one());
     let (a, b) = pipe();
-    let (dialled, _) = join(near.tls.connect(a), far.tls.accept(b)).await;
-    let (peer, stream) = dialled.unwrap();
-    assert_eq!(peer, far_id);
-    let suite = stream.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+    let theirs = TlsAcceptor::from(far.tls.server().unwrap().0).accept(b);
+    let (dialled, theirs) = join(near.tls.connect(ReadAhead::new(a)), theirs).await;
+    assert_eq!(dialled.unwrap().0, far_id);
+    let suite = theirs.unwrap().get_ref().1.negotiated_cipher_suite().unwrap().suite();
     let wanted = match tls::has_aes() {
         true => CipherSuite::TLS13_AES_128_GCM_SHA256,
         false => CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
@@ -161,7 +161,7 @@ fn a_refusal_that_was_said_in_tls_is_no_reason_to_dial_again() {
 #[tokio::test]
 async fn who_shows_no_certificate_of_libp2p_is_refused_in_both_roles() {
     use futures_rustls::{
-        TlsAcceptor, TlsConnector,
+        TlsConnector,
         rustls::{
             ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs::default_provider,
             pki_types::PrivatePkcs8KeyDer, version::TLS13,
@@ -176,7 +176,7 @@ async fn who_shows_no_certificate_of_libp2p_is_refused_in_both_roles() {
     let (secure, _) = one();
     let (a, b) = pipe();
     let theirs = TlsAcceptor::from(Arc::new(server)).accept(b);
-    let (ours, _) = join(secure.tls.connect(a), theirs).await;
+    let (ours, _) = join(secure.tls.connect(ReadAhead::new(a)), theirs).await;
     assert!(ours.is_err());
 
     // It shows nothing at all, and would take anything.
@@ -186,6 +186,43 @@ async fn who_shows_no_certificate_of_libp2p_is_refused_in_both_roles() {
     let (a, b) = pipe();
     let name = "localhost".try_into().unwrap();
     let theirs = TlsConnector::from(Arc::new(client)).connect(name, b);
-    let (ours, _) = join(secure.tls.accept(a), theirs).await;
+    let (ours, _) = join(secure.tls.accept(ReadAhead::new(a)), theirs).await;
     assert!(ours.is_err());
+}
+
+/// Passes on what an end says, with one byte of it changed.
+async fn passes_on(from: impl AsyncRead, to: impl AsyncWrite, changed: Option<usize>) {
+    let (mut from, mut to) = (pin!(from), pin!(to));
+    let (mut bytes, mut passed) = ([0; 1 << 10], 0);
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if let Some(byte) = changed.and_then(|at| bytes[..count].get_mut(at.wrapping_sub(passed))) {
+            *byte ^= 0xff;
+        }
+        passed += count;
+        if to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_of_which_one_byte_is_changed_on_its_way_fails_without_a_panic() {
+    let ((near, _), (far, _)) = (one(), one());
+    // Either end says more.
+    for changed in (0..1_700).step_by(29) {
+        for by_client in [true, false] {
+            let ((a, a_far), (b, b_far)) = (pipe(), pipe());
+            let ((up_from, down_to), (down_from, up_to)) = (a_far.split(), b_far.split());
+            let up = passes_on(up_from, up_to, by_client.then_some(changed));
+            let down = passes_on(down_from, down_to, (!by_client).then_some(changed));
+            let (connects, accepts) =
+                (near.tls.connect(ReadAhead::new(a)), far.tls.accept(ReadAhead::new(b)));
+            // Whoever fails hangs up. Where a length was changed, both wait.
+            let connects = timeout(CONNECT_DEADLINE, async { connects.await.is_ok() });
+            let accepts = timeout(CONNECT_DEADLINE, async { accepts.await.is_ok() });
+            let ((connected, accepted), ..) = join(join(connects, accepts), join(up, down)).await;
+            assert!(!accepted.unwrap_or(false), "byte {changed}, by the client: {by_client}");
+            assert!(by_client || !connected.unwrap_or(false), "byte {changed}");
+        }
+    }
 }

@@ -13,34 +13,30 @@ use std::{
 };
 
 use futures::{AsyncRead, AsyncWrite};
-use futures_rustls::{
-    TlsAcceptor, TlsConnector, TlsStream,
-    rustls::{
-        self, ClientConfig, ServerConfig,
-        client::Resumption,
-        crypto::{
-            CryptoProvider,
-            aws_lc_rs::{
-                self,
-                cipher_suite::{
-                    TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
-                },
+use futures_rustls::rustls::{
+    self, ClientConfig, ServerConfig,
+    client::Resumption,
+    crypto::{
+        CryptoProvider,
+        aws_lc_rs::{
+            self,
+            cipher_suite::{
+                TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
             },
         },
-        pki_types::ServerName,
-        server::NoServerSessionStorage,
-        sign::{CertifiedKey, SingleCertAndKey},
-        version::TLS13,
     },
+    pki_types::ServerName,
+    server::NoServerSessionStorage,
+    sign::{CertifiedKey, SingleCertAndKey},
+    version::TLS13,
 };
 use libp2p::{PeerId, identity::Keypair, tls::certificate};
 
-use super::verifier::Verifier;
+use super::{handshake, records::Records, verifier::Verifier};
+use crate::net::lent::ReadAhead;
 
 /// What a TLS 1.3 connection of libp2p calls itself within TLS.
 const ALPN: &[u8] = b"libp2p";
-
-pub(crate) type Stream<C> = TlsStream<C>;
 
 /// Both roles, as one identity.
 #[derive(Clone)]
@@ -82,6 +78,8 @@ impl Tls {
         config.alpn_protocols = vec![ALPN.to_vec()];
         // A client that has AES proposes it first; without it here, ChaCha20 is the better choice for both.
         config.ignore_client_order = !has_aes();
+        // Records are ours.
+        config.enable_secret_extraction = true;
         // Nobody comes back with a ticket: each connection proves anew who is there.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -97,28 +95,29 @@ impl Tls {
             .with_custom_certificate_verifier(verifier.clone())
             .with_client_cert_resolver(self.shown.clone());
         config.alpn_protocols = vec![ALPN.to_vec()];
+        config.enable_secret_extraction = true;
         config.resumption = Resumption::disabled();
         Ok((Arc::new(config), verifier))
     }
 
-    pub(super) async fn accept<C>(&self, socket: C) -> io::Result<(PeerId, Stream<C>)>
+    pub(super) async fn accept<C>(&self, socket: ReadAhead<C>) -> io::Result<(PeerId, Records<C>)>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
         let (server, verifier) = self.server().map_err(io::Error::other)?;
-        let stream = TlsAcceptor::from(server).accept(socket).await?;
-        Ok((verifier.peer()?, stream.into()))
+        let records = handshake::accept(server, socket).await?;
+        Ok((verifier.peer()?, records))
     }
 
-    pub(super) async fn connect<C>(&self, socket: C) -> io::Result<(PeerId, Stream<C>)>
+    pub(super) async fn connect<C>(&self, socket: ReadAhead<C>) -> io::Result<(PeerId, Records<C>)>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
         let (client, verifier) = self.client().map_err(io::Error::other)?;
         // The specification has no name of a server be sent; for an address, none is.
         let nobody = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into());
-        let stream = TlsConnector::from(client).connect(nobody, socket).await?;
-        Ok((verifier.peer()?, stream.into()))
+        let records = handshake::connect(client, nobody, socket).await?;
+        Ok((verifier.peer()?, records))
     }
 }
 
