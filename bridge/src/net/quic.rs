@@ -5,6 +5,7 @@
 //! Both ends of a hole punch dial as they always do: each one's first packet opens its NAT to those of the other.
 
 mod config;
+mod congestion;
 mod connection;
 mod endpoint;
 mod error;

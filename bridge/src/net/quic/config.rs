@@ -10,7 +10,7 @@ use quinn_proto::{
 };
 use tokio::sync::Semaphore;
 
-use super::{Error, mtu};
+use super::{Error, congestion::Tolerant, mtu};
 use crate::{
     engine::QUIET_PING_INTERVAL,
     error::StartError,
@@ -33,7 +33,11 @@ const CONNECTION_BYTES: u32 = 8 << 20;
 const SUBSTREAM_BYTES: u32 = 6 << 20;
 
 /// Substreams that a peer may have open at once on one connection, as with libp2p's transport.
-const SUBSTREAMS_MAX: u32 = 256;
+pub(super) const SUBSTREAMS_MAX: u32 = 256;
+
+/// So many at first, and twice as many each time that half of them are open: quinn keeps places for all of them, which are 85 bytes
+/// each. With a few of ours that is what a table of 64 places has room for.
+const SUBSTREAMS_AT_FIRST: u32 = 48;
 
 /// The largest packet that is taken: what UDP can carry.
 const RECEIVED_MAX: u16 = 65_527;
@@ -120,10 +124,11 @@ fn transport(discovery: MtuDiscoveryConfig) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .max_concurrent_bidi_streams(SUBSTREAMS_MAX.into())
+        .max_concurrent_bidi_streams(SUBSTREAMS_AT_FIRST.into())
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_MS).into()))
         .allow_spin(false)
+        .congestion_controller_factory(Arc::new(Tolerant::new()))
         .mtu_discovery_config(Some(discovery))
         .stream_receive_window(SUBSTREAM_BYTES.into())
         .receive_window(CONNECTION_BYTES.into());
