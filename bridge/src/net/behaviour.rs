@@ -5,8 +5,7 @@ use std::sync::Arc;
 use libp2p::{identify, identity::Keypair, swarm::NetworkBehaviour};
 
 use super::{
-    autonat, boxed::Boxed, circuit, control, dcutr, door, guard, hurry, ping, substream, turns, unread,
-    watched,
+    autonat, circuit, control, dcutr, door, guard, hurry, ping, substream, turns, unread, watched,
 };
 use crate::config::Config;
 
@@ -25,7 +24,7 @@ pub(crate) const NODE_AGENT: &str = "punchline/";
 pub(crate) struct Node {
     pub(crate) guard: guard::Behaviour,
     pub(crate) door: door::Behaviour,
-    identify: Boxed<identify::Behaviour>,
+    identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
     pub(crate) circuit: circuit::Behaviour,
     pub(crate) dcutr: dcutr::Behaviour,
@@ -62,11 +61,11 @@ impl Node {
 /// Says the external addresses and not those of own networks. They are not signed: what libp2p's identify signs (`PeerRecord`)
 /// is readable to rust-libp2p alone. js-libp2p throws the whole message away for it, protocols and all, and go-libp2p complains
 /// each time. It would prove nothing to whoever reads it, which is the connected peer and nobody else.
-pub(crate) fn identify_behaviour(keypair: &Keypair, agent: String) -> Boxed<identify::Behaviour> {
+pub(crate) fn identify_behaviour(keypair: &Keypair, agent: String) -> identify::Behaviour {
     let config = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
         .with_agent_version(agent)
         .with_hide_listen_addrs(true)
         // Each new listen address would be pushed to every peer; nobody here reads them.
         .with_push_listen_addr_updates(false);
-    Boxed(identify::Behaviour::new(config))
+    identify::Behaviour::new(config)
 }

@@ -12,6 +12,7 @@ use libp2p::{
 
 use super::{
     behaviour::Node,
+    boxed::Boxed,
     cause::Kept,
     circuit, direct,
     guard::{self, Permits},
@@ -39,7 +40,7 @@ pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(12);
 pub(crate) const CIRCUIT_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A swarm for a server or client, not yet listening.
-pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, StartError> {
+pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Boxed<Node>>, StartError> {
     let local = keypair.public().to_peer_id();
     let watched = Watched::default();
     let (circuits, circuit) = circuit::new(local, watched.clone());
@@ -70,7 +71,7 @@ pub(crate) fn node(config: &Config, keypair: Keypair) -> Result<Swarm<Node>, Sta
     let guard = guard::Behaviour::new(permits);
     let behaviour = Node::new(config, &keypair, circuit, guard, of_transport, watched);
     let swarm = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
-    Ok(Swarm::new(transport, behaviour, local, swarm))
+    Ok(Swarm::new(transport, Boxed(behaviour), local, swarm))
 }
 
 /// Unread bytes of a swarm that only dials: a handful of connections, on which hardly anything is said.
@@ -106,7 +107,7 @@ pub(crate) fn relay<B: NetworkBehaviour>(
     registry: &mut Registry,
     permits: &Permits,
     behaviour: impl FnOnce(&Keypair) -> B,
-) -> Result<Swarm<B>, StartError> {
+) -> Result<Swarm<Boxed<B>>, StartError> {
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_other_transport(|keypair| {
@@ -118,7 +119,7 @@ pub(crate) fn relay<B: NetworkBehaviour>(
         })
         .map_err(|cause| StartError::Transport { transport: "TCP and QUIC", cause: cause.into() })?
         .with_bandwidth_metrics(registry)
-        .with_behaviour(behaviour)
+        .with_behaviour(|keypair| Boxed(behaviour(keypair)))
         .unwrap_or_else(|infallible| match infallible {})
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
         .build();

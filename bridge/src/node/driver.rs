@@ -31,6 +31,7 @@ use crate::{
     event::Event,
     net::{
         behaviour::{Node, NodeEvent},
+        boxed::Boxed,
         dcutr,
         listen::Listening,
         mapping::Mapper,
@@ -46,7 +47,7 @@ use crate::{
 const HEARD_FRESH: Duration = Duration::from_secs(5);
 
 pub(crate) struct Driver {
-    swarm: Swarm<Node>,
+    swarm: Swarm<Boxed<Node>>,
     engine: Engine,
     journal: Option<Journal>,
     commands: mpsc::Receiver<Command>,
@@ -69,7 +70,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(
-        swarm: Swarm<Node>,
+        swarm: Swarm<Boxed<Node>>,
         (engine, journal): (Engine, Option<Journal>),
         commands: mpsc::Receiver<Command>,
         (events, sought): (broadcast::Sender<Arc<Event>>, watch::Sender<BTreeSet<PeerId>>),

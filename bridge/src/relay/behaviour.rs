@@ -5,7 +5,6 @@ use libp2p::{identify, identity::Keypair, swarm::NetworkBehaviour};
 use super::{RelayConfig, dialback, hop::Hop};
 use crate::net::{
     behaviour::{RELAY_AGENT, identify_behaviour},
-    boxed::Boxed,
     control,
     guard::{self, Permits},
     ping,
@@ -17,7 +16,7 @@ use crate::net::{
 pub(super) struct Behaviour {
     pub(super) guard: guard::Behaviour,
     pub(super) hop: Hop,
-    identify: Boxed<identify::Behaviour>,
+    identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) control: control::Behaviour,
     dialback: dialback::Behaviour,

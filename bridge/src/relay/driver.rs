@@ -25,6 +25,7 @@ use crate::{
     event::Event,
     net::{
         behaviour::NODE_AGENT,
+        boxed::Boxed,
         control::{CONTROL_PROTOCOL, Heard},
         guard,
         listen::Listening,
@@ -54,7 +55,7 @@ pub(super) enum Order {
 
 /// The loop of a relay.
 pub(super) struct Driver {
-    swarm: Swarm<Behaviour>,
+    swarm: Swarm<Boxed<Behaviour>>,
     config: RelayConfig,
     traffic: Traffic,
     events: broadcast::Sender<Arc<Event>>,
@@ -65,7 +66,7 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(
-        mut swarm: Swarm<Behaviour>,
+        mut swarm: Swarm<Boxed<Behaviour>>,
         config: RelayConfig,
         traffic: Traffic,
         events: broadcast::Sender<Arc<Event>>,

@@ -7,7 +7,7 @@ mod spare;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -55,7 +55,8 @@ pub(crate) struct Connection {
     pub(crate) address: Multiaddr,
     pub(crate) opened: Instant,
     order: u64,
-    users: BTreeSet<User>,
+    /// In order. Most have one, for which a tree takes a kilobyte.
+    users: Vec<User>,
     unused_since: Instant,
     pub(crate) origin: Origin,
     /// The peer asked us to keep it, and counts as this.
@@ -181,7 +182,7 @@ impl Connections {
             address: opened.address.clone(),
             opened: now,
             order: self.opened,
-            users: BTreeSet::new(),
+            users: Vec::new(),
             unused_since: now,
             origin: Origin::of(opened.path, &opened.address),
             held: None,
@@ -294,7 +295,12 @@ impl Connections {
     pub(crate) fn add_user(&mut self, id: ConnectionId, user: User) {
         if let Some(connection) = self.all.get_mut(&id) {
             connection.carried |= matches!(user, User::Leg(_) | User::Request(_));
-            connection.users.insert(user);
+            if let Err(place) = connection.users.binary_search(&user) {
+                if connection.users.is_empty() {
+                    connection.users.reserve_exact(1);
+                }
+                connection.users.insert(place, user);
+            }
         }
     }
 
@@ -305,8 +311,9 @@ impl Connections {
 
     pub(crate) fn remove_user(&mut self, id: ConnectionId, user: User, now: Instant) {
         if let Some(connection) = self.all.get_mut(&id)
-            && connection.users.remove(&user)
+            && let Ok(place) = connection.users.binary_search(&user)
         {
+            connection.users.remove(place);
             connection.unused_since = now;
             connection.let_go = false;
         }

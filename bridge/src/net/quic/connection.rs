@@ -23,6 +23,11 @@ impl Connection {
         Self(held)
     }
 
+    #[cfg(test)]
+    pub(super) fn held(&self) -> Arc<Held> {
+        Arc::clone(&self.0)
+    }
+
     pub(super) fn link(&self) -> &Link {
         self.0.link()
     }

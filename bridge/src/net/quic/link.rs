@@ -16,11 +16,12 @@ use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::PeerId;
 use quinn_proto::{
     self as proto, ConnectionError, ConnectionEvent, ConnectionHandle, Dir, Event, FrameStats,
-    StreamEvent, StreamId, TransportError, TransportErrorCode,
+    StreamEvent, StreamId, TransportError, TransportErrorCode, VarInt,
 };
 use tokio::time::{Sleep, sleep_until};
 
 use super::{
+    config::SUBSTREAMS_MAX,
     error::{IN_ORDER, SILENT},
     silence::{Silence, Verdict},
     socket::Endpoint,
@@ -80,6 +81,8 @@ pub(super) struct State {
     connected: bool,
     pub(super) readers: HashMap<StreamId, Waker>,
     pub(super) writers: HashMap<StreamId, Waker>,
+    /// Substreams that the peer opened and that are not dropped here.
+    theirs: u64,
     pub(super) opener: Option<Waker>,
     pub(super) accepter: Option<Waker>,
     handshake: Option<Waker>,
@@ -106,6 +109,7 @@ impl Link {
             connected: false,
             readers: HashMap::new(),
             writers: HashMap::new(),
+            theirs: 0,
             opener: None,
             accepter: None,
             handshake: None,
@@ -337,7 +341,24 @@ impl State {
 
     /// A substream that the peer opened.
     pub(super) fn accept(&mut self) -> Option<StreamId> {
-        self.inner.streams().accept(Dir::Bi)
+        let id = self.inner.streams().accept(Dir::Bi)?;
+        self.theirs += 1;
+        let allowed = self.inner.max_concurrent_streams(Dir::Bi);
+        let more = (2 * allowed).min(SUBSTREAMS_MAX.into());
+        if 2 * self.theirs > allowed && more > allowed {
+            self.inner.set_max_concurrent_streams(Dir::Bi, VarInt::from_u64(more).unwrap_or_default());
+            self.wake_driver();
+        }
+        Some(id)
+    }
+
+    /// A substream is dropped here.
+    pub(super) fn let_go(&mut self, id: StreamId) {
+        self.readers.remove(&id);
+        self.writers.remove(&id);
+        if id.initiator() != self.inner.side() {
+            self.theirs -= 1;
+        }
     }
 
     /// A new one, if the peer lets us open one more.

@@ -208,8 +208,7 @@ impl Drop for Substream {
     fn drop(&mut self) {
         let link = self.held.link();
         let mut state = link.lock();
-        state.readers.remove(&self.id);
-        state.writers.remove(&self.id);
+        state.let_go(self.id);
         if state.lost.is_some() {
             return;
         }

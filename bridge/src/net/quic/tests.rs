@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 mod silence;
+mod substreams;
 
 use std::{future::poll_fn, io, net::UdpSocket, time::Duration};
 
