@@ -31,6 +31,8 @@ use crate::net::lent::ReadAhead;
 /// Of a record: what it is, a version, and its length.
 pub(super) const HEAD_BYTES: usize = 5;
 
+type Head = [u8; HEAD_BYTES];
+
 /// Data in one.
 const DATA_BYTES_MAX: usize = 16 << 10;
 

@@ -5,7 +5,7 @@ use aws_lc_rs::aead::{
 };
 use futures_rustls::rustls::{self, ConnectionTrafficSecrets};
 
-use super::{HEAD_BYTES, Kind, RecordError, TAG_BYTES};
+use super::{HEAD_BYTES, Head, Kind, RecordError, TAG_BYTES};
 
 /// Bytes of a nonce.
 const NONCE_BYTES: usize = 12;
@@ -74,7 +74,7 @@ impl Key {
     /// Decrypts where it is. Returns data, kind and padding.
     pub(super) fn open_in_place<'a>(
         &mut self,
-        head: [u8; HEAD_BYTES],
+        head: Head,
         body: &'a mut [u8],
     ) -> Result<&'a mut [u8], RecordError> {
         let nonce = self.nonce()?;
@@ -82,12 +82,7 @@ impl Key {
     }
 
     /// Decrypts into `out`, which is as long as data, kind and padding.
-    pub(super) fn open(
-        &mut self,
-        head: [u8; HEAD_BYTES],
-        body: &[u8],
-        out: &mut [u8],
-    ) -> Result<(), RecordError> {
+    pub(super) fn open(&mut self, head: Head, body: &[u8], out: &mut [u8]) -> Result<(), RecordError> {
         let (nonce, (data, tag)) = (self.nonce()?, body.split_at(out.len()));
         let opened = self.key.open_separate_gather(nonce, Aad::from(head), data, tag, out);
         opened.map_err(|_| RecordError::Changed)
@@ -95,7 +90,7 @@ impl Key {
 }
 
 /// Writes a record's head, as long as the record is, and returns it with the rest.
-fn head_of(record: &mut [u8]) -> ([u8; HEAD_BYTES], &mut [u8]) {
+fn head_of(record: &mut [u8]) -> (Head, &mut [u8]) {
     let bytes = u16::try_from(record.len() - HEAD_BYTES).unwrap_or(u16::MAX).to_be_bytes();
     let head = [Kind::Data.code(), 3, 3, bytes[0], bytes[1]];
     let (place, body) = record.split_at_mut(HEAD_BYTES);

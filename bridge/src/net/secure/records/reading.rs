@@ -10,7 +10,7 @@ use std::{
 use futures::AsyncRead;
 
 use super::{
-    DATA_BYTES_MAX, HEAD_BYTES, Kind, NextKeys, RECORD_BYTES_MAX, RecordError, TAG_BYTES,
+    DATA_BYTES_MAX, HEAD_BYTES, Head, Kind, NextKeys, RECORD_BYTES_MAX, RecordError, TAG_BYTES,
     key::Key,
     said::{Said, said},
 };
@@ -177,7 +177,7 @@ impl Reading {
 }
 
 /// The head of the next record and where its body is, if all of it is there.
-fn whole(received: &[u8]) -> Result<Option<([u8; HEAD_BYTES], Range<usize>)>, RecordError> {
+fn whole(received: &[u8]) -> Result<Option<(Head, Range<usize>)>, RecordError> {
     let Some((&head, rest)) = received.split_first_chunk::<HEAD_BYTES>() else { return Ok(None) };
     let bytes = usize::from(u16::from_be_bytes([head[3], head[4]]));
     match Kind::of(head[0]) {

@@ -158,7 +158,9 @@ impl Writing {
             }
         }
         (self.sent, self.sealed) = (0, 0);
-        self.buffer.take().map(give_back);
+        if let Some(buffer) = self.buffer.take() {
+            give_back(buffer);
+        }
         Poll::Ready(Ok(()))
     }
 
