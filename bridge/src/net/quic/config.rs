@@ -4,8 +4,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use futures_rustls::rustls;
 use quinn_proto::{
-    ClientConfig, EndpointConfig, MtuDiscoveryConfig, NoneTokenStore, ServerConfig, TransportConfig,
-    ValidationTokenConfig, VarInt,
+    ClientConfig, EndpointConfig, NoneTokenStore, ServerConfig, TransportConfig, ValidationTokenConfig,
+    VarInt,
     crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
 };
 use tokio::sync::Semaphore;
@@ -105,7 +105,7 @@ impl Config {
         let (tls, verifier) = self.secure.quic_server().map_err(Error::Tls)?;
         let mut server = self.server.clone();
         server.crypto = Arc::new(of_server(tls)?);
-        server.transport_config(Arc::new(transport(mtu::discovery(remote))));
+        server.transport_config(Arc::new(transport(remote)));
         Ok((Arc::new(server), verifier))
     }
 
@@ -114,13 +114,14 @@ impl Config {
         let (tls, verifier) = self.secure.quic_client().map_err(Error::Tls)?;
         let tls = QuicClientConfig::try_from(tls).map_err(no_suite)?;
         let mut client = ClientConfig::new(Arc::new(tls));
-        client.transport_config(Arc::new(transport(mtu::discovery(remote))));
+        client.transport_config(Arc::new(transport(remote)));
         client.token_store(Arc::new(NoneTokenStore));
         Ok((client, verifier))
     }
 }
 
-fn transport(discovery: MtuDiscoveryConfig) -> TransportConfig {
+fn transport(remote: IpAddr) -> TransportConfig {
+    let largest = mtu::largest_packet(remote);
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_uni_streams(VarInt::from_u32(0))
@@ -128,8 +129,8 @@ fn transport(discovery: MtuDiscoveryConfig) -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_MS).into()))
         .allow_spin(false)
-        .congestion_controller_factory(Arc::new(Tolerant::new()))
-        .mtu_discovery_config(Some(discovery))
+        .congestion_controller_factory(Arc::new(Tolerant::new(largest)))
+        .mtu_discovery_config(Some(mtu::discovery(remote, largest)))
         .stream_receive_window(SUBSTREAM_BYTES.into())
         .receive_window(CONNECTION_BYTES.into());
     transport

@@ -26,13 +26,20 @@ const COUNTED_PACKETS: u64 = 1_000;
 /// A queue stands where round trips are longer than the shortest one by more than a quarter of it, or by this.
 const QUEUE_MIN: Duration = Duration::from_millis(5);
 
+/// What may be under way before anything is known of a path: ten of the packets that every path carries.
+const INITIAL_BYTES: u64 = 12_000;
+
 /// Makes a controller for each path.
 #[derive(Debug)]
 pub(super) struct Tolerant(Arc<CubicConfig>);
 
 impl Tolerant {
-    pub(super) fn new() -> Self {
-        Self(Arc::default())
+    /// Two of the largest packets may be under way from the beginning (RFC 9002, section 7.2): where the first one tries
+    /// that size, all else would wait for its acknowledgement, 25 ms.
+    pub(super) fn new(largest_packet: u16) -> Self {
+        let mut config = CubicConfig::default();
+        config.initial_window(INITIAL_BYTES.max(2 * u64::from(largest_packet)));
+        Self(Arc::new(config))
     }
 }
 

@@ -17,12 +17,12 @@ const LEAST: u16 = 1_200;
 /// Two of these leave with one call of the system.
 const MOST: u16 = 32_400;
 
-/// What is tried towards `remote`.
+/// How up to the `largest` is tried towards `remote`.
 ///
 /// A packet that only tries a size is filled with padding, byte by byte, at whose other end quinn looks at each: half a millisecond
 /// for the largest, a dozen times in a search. What loopback carries is known, and so only that is tried, or a first call would wait.
-pub(super) fn discovery(remote: IpAddr) -> MtuDiscoveryConfig {
-    let (mut discovery, largest) = (MtuDiscoveryConfig::default(), largest_packet(remote));
+pub(super) fn discovery(remote: IpAddr, largest: u16) -> MtuDiscoveryConfig {
+    let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(largest);
     if remote.is_loopback() {
         // Where the middle is nearer than this, quinn tries the upper bound.
@@ -32,7 +32,7 @@ pub(super) fn discovery(remote: IpAddr) -> MtuDiscoveryConfig {
 }
 
 /// The largest packet that is tried towards `remote`, in bytes without the heads of IP and UDP.
-fn largest_packet(remote: IpAddr) -> u16 {
+pub(super) fn largest_packet(remote: IpAddr) -> u16 {
     system::carried(remote).map_or(USUAL, |bytes| bytes.clamp(LEAST, MOST))
 }
 

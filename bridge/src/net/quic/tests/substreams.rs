@@ -47,3 +47,15 @@ async fn a_peer_may_open_more_and_more_up_to_the_limit_and_one_more_for_each_tha
         drop((opened, taken));
     }
 }
+
+#[tokio::test]
+async fn what_is_said_first_does_not_wait_for_the_packet_that_tries_how_large_they_may_be() {
+    let ((mut near, _), (mut far, _)) = (ours(), our_own());
+    let (_, address) = listen(&mut far, LOOPBACK[0]).await;
+    let dial = near.dial(address, OPTS).unwrap();
+    let accepted = async { comes(&mut far).await.0.await.unwrap() };
+    let (dialled, _accepted) = timeout(SOON, join(dial, accepted)).await.expect("no connection");
+    let largest = mtu::largest_packet(std::net::Ipv4Addr::LOCALHOST.into());
+    let room = dialled.unwrap().1.link().lock().inner.stats().path.cwnd;
+    assert!(room >= 2 * u64::from(largest), "{room} bytes under way, of packets of {largest}");
+}
