@@ -1,6 +1,7 @@
 //! What peers of one process cost while nothing is said: its memory, and its share of a core.
 //!
-//! Connections take some seconds to find out how quiet they are; what they cost meanwhile is told apart.
+//! Connections take some seconds to find out how quiet they are; what they cost meanwhile is told apart. So is the memory of the first
+//! peer: most of it is code and buffers that all of them share.
 
 use std::{thread::sleep, time::Duration};
 
@@ -24,6 +25,8 @@ const CROWDS: [usize; 3] = [1, 100, 1000];
 /// With so many peers, a call of each, and again after `looks`.
 pub(crate) fn of(subject: Subject, peers: usize, looks: Duration) -> Value {
     let mut parts = Parts::serving(subject, Place::Loopback);
+    let started = parts.server().resident();
+    parts.ask(subject, Work::Idle, 1);
     let before = parts.server().resident();
     parts.ask(subject, Work::Idle, peers);
     let first = percent(&parts, LOOKS);
@@ -33,14 +36,16 @@ pub(crate) fn of(subject: Subject, peers: usize, looks: Duration) -> Value {
     let grown = (parts.server().resident() - before) / peers as f64 - kib;
     let alive = parts.alive();
     println!(
-        "  {:<8} {peers:>5} peers: {kib:>7.1} KiB a peer and {grown:.1} more {} s later; of a core {first:.2} % at first, {quiet:.2} % when quiet; {alive} answer",
+        "  {:<8} {peers:>5} peers: {kib:>7.1} KiB a peer beside the first ({} KiB) and {grown:.1} more {} s later; of a core {first:.2} % at first, {quiet:.2} % when quiet; {alive} answer",
         subject.to_string(),
+        before - started,
         looks.as_secs(),
     );
     json!({
         "work": Work::Idle.to_string(),
         "subject": subject.to_string(),
         "peers": peers,
+        "kib_of_the_first": before - started,
         "kib_a_peer": kib,
         "kib_a_peer_grown": grown,
         "percent_of_a_core_at_first": first,

@@ -69,8 +69,10 @@ pub(crate) enum Work {
     Echo,
     /// Small calls, many at once.
     Unary,
-    /// The first call of a process, from where it begins to connect.
+    /// The first connection of a process: a channel to call over.
     Connect,
+    /// The first call of a process, from where it begins to connect.
+    FirstCall,
     /// Many peers of a server, after one small call of each.
     Idle,
     /// One stream of messages of 64 KiB over a path, as its receiver sees it.
@@ -78,18 +80,19 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Stream64K,
         Self::Stream1M,
         Self::Streams,
         Self::Echo,
         Self::Unary,
         Self::Connect,
+        Self::FirstCall,
         Self::Idle,
     ];
 
     /// What is of interest where a path has distance.
-    pub(crate) const OVER_PATHS: [Self; 2] = [Self::Connect, Self::Steady];
+    pub(crate) const OVER_PATHS: [Self; 2] = [Self::FirstCall, Self::Steady];
 
     pub(crate) fn unit(self) -> &'static str {
         match self {
@@ -98,15 +101,14 @@ impl Work {
             }
             Self::Echo => "median of round trips in µs; CPU seconds of both for 1,000",
             Self::Unary => "calls/s; CPU seconds of both for 1,000",
-            Self::Connect => {
-                "ms until the first answer; early: the start of a node before, where one is needed"
-            }
+            Self::Connect => "ms; early: the start of a node before, where one is needed",
+            Self::FirstCall => "ms until the first answer; early: the start of a node before",
             Self::Idle => "memory and CPU of the server",
         }
     }
 
     pub(crate) fn less_is_better(self) -> bool {
-        matches!(self, Self::Echo | Self::Connect)
+        matches!(self, Self::Echo | Self::Connect | Self::FirstCall)
     }
 
     fn name(self) -> &'static str {
@@ -117,6 +119,7 @@ impl Work {
             Self::Echo => "echo",
             Self::Unary => "unary",
             Self::Connect => "connect",
+            Self::FirstCall => "first-call",
             Self::Idle => "idle",
             Self::Steady => "steady",
         }
@@ -218,13 +221,15 @@ pub(crate) fn ask(subject: Subject, work: Work, address: &str) {
     let doing = async {
         let began = Instant::now();
         let (channel, started) = subject::connect(subject, address).await;
+        let connected = began.elapsed() - started;
         let mut client = BenchClient::new(channel);
         client.unary(chunk(SMALL_BYTES)).await.unwrap();
-        let connected = began.elapsed() - started;
+        let answered = began.elapsed() - started;
         match work {
-            Work::Connect => {
+            Work::Connect | Work::FirstCall => {
                 early = Some(started.as_secs_f64() * 1e3);
-                (connected.as_secs_f64() * 1e3, 1.0)
+                let took = if work == Work::Connect { connected } else { answered };
+                (took.as_secs_f64() * 1e3, 1.0)
             }
             Work::Stream64K => bulk(client, 64 << 10, 1).await,
             Work::Stream1M => bulk(client, 1 << 20, 1).await,
