@@ -344,9 +344,9 @@ impl State {
         let id = self.inner.streams().accept(Dir::Bi)?;
         self.theirs += 1;
         let allowed = self.inner.max_concurrent_streams(Dir::Bi);
-        let more = (2 * allowed).min(SUBSTREAMS_MAX.into());
-        if 2 * self.theirs > allowed && more > allowed {
-            self.inner.set_max_concurrent_streams(Dir::Bi, VarInt::from_u64(more).unwrap_or_default());
+        let more = VarInt::from_u64(2 * allowed).unwrap_or(VarInt::MAX).min(SUBSTREAMS_MAX.into());
+        if 2 * self.theirs > allowed && more.into_inner() > allowed {
+            self.inner.set_max_concurrent_streams(Dir::Bi, more);
             self.wake_driver();
         }
         Some(id)

@@ -22,6 +22,8 @@ const AROUND_BYTES: usize = HEAD_BYTES + 1 + TAG_BYTES;
 /// the last one.
 const DATA_END: usize = BUFFER_BYTES - 2 * (AROUND_BYTES + OUR_KEY_UPDATE.len());
 
+const _: () = assert!(4 * (AROUND_BYTES + DATA_BYTES_MAX) <= DATA_END, "four records have room");
+
 /// Records as they leave.
 pub(super) struct Writing {
     key: Key,
